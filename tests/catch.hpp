@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one place that knows which Catch2 is installed.
+#pragma once
+
+#include <catch2/catch.hpp>

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Operator and host errors. Guest errors never use these: they become a status inside the device.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace vmm {
+
+/// Stable error codes. Each has a name (error_name) and a process exit code (exit_code); both are contract, see
+/// docs/exit-codes.md. Add at the end of a group; never renumber.
+enum class Errc : std::uint8_t {
+    kernel_missing,      ///< kernel file cannot be opened or read
+    kernel_invalid,      ///< truncated, corrupt or of an unsupported kind
+    kernel_does_not_fit, ///< segments outside guest RAM, overlapping each other or the boot structures
+    initrd_missing,
+    initrd_does_not_fit,
+    memory_invalid,     ///< 0, not a multiple of the page size, or beyond what the guest map can hold
+    memory_unavailable, ///< the host cannot provide it
+    cpus_invalid,
+    cmdline_too_long,
+    config_unreadable,
+    config_syntax, ///< not JSON
+    config_type,   ///< JSON of the wrong type
+    config_unknown_key,
+    config_missing_key,
+    config_value, ///< right type, value refused
+    kvm_missing,
+    kvm_denied,        ///< no permission on /dev/kvm
+    kvm_unusable,      ///< too old, or a capability is missing
+    host_error,        ///< a system call failed; sys_errno says how
+    output_unwritable, ///< serial log, timeline or another output file
+    bad_option,        ///< command line
+    wrong_state,       ///< not now: before or after the start of the guest
+    not_found,
+    already_exists,
+    no_resource, ///< a documented limit of inox is reached
+    guest_triple_fault,
+    guest_halted, ///< no vCPU can ever run again
+    guest_emulation_failure,
+    guest_entry_failed,
+    guest_panic,
+    expect_not_seen,
+    timed_out,
+    interrupted, ///< SIGINT
+    terminated,  ///< SIGTERM
+    internal,    ///< a bug in inox
+};
+inline constexpr std::size_t errc_count = static_cast<std::size_t>(Errc::internal) + 1;
+
+/// The code as users and programs see it, such as "kernel_missing".
+std::string_view error_name(Errc code);
+/// Process exit code for a run that ends with this error.
+int exit_code(Errc code);
+
+struct Error {
+    Errc code{Errc::internal};
+    std::string what{};  ///< what failed, naming the object: one line, no full stop
+    std::string hint{};  ///< what to do next; may be empty
+    std::string where{}; ///< JSON pointer of the value at fault, or empty
+    int sys_errno{};     ///< 0 when no system call failed
+
+    /// "what (errno text)", without the hint.
+    [[nodiscard]] std::string message() const;
+};
+
+template <class T> class [[nodiscard]] Result : public std::expected<T, Error> {
+public:
+    using std::expected<T, Error>::expected;
+};
+
+inline std::unexpected<Error> fail(Errc code, std::string what, std::string hint = {}) {
+    return std::unexpected<Error>{Error{code, std::move(what), std::move(hint), {}, 0}};
+}
+/// A failed system call: keeps the errno given (usually the current one).
+std::unexpected<Error> fail_errno(Errc code, std::string what, std::string hint = {});
+
+/// printf into a std::string, checked by the compiler.
+[[gnu::format(printf, 1, 2)]] std::string format(const char* text, ...);
+
+// NOLINTNEXTLINE(cppcoreguidelines-macro-usage): an early return needs a macro
+#define TRY(expr)                                                                                                      \
+    __extension__({                                                                                                    \
+        auto&& try_result_ = (expr);                                                                                   \
+        if (!try_result_) [[unlikely]]                                                                                 \
+            return std::unexpected(std::move(try_result_).error());                                                    \
+        *std::move(try_result_);                                                                                       \
+    })
+/// For Result<void>.
+#define TRY_VOID(expr)                                                                                                 \
+    do {                                                                                                               \
+        if (auto try_result_ = (expr); !try_result_) [[unlikely]]                                                      \
+            return std::unexpected(std::move(try_result_).error());                                                    \
+    } while (false)
+
+} // namespace vmm

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/base/event_loop.hpp"
+
+#include <utility>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include <fcntl.h>
+
+namespace vmm {
+
+namespace asio = boost::asio;
+
+struct EventLoop::Impl {
+    asio::io_context context{1};
+    asio::executor_work_guard<asio::io_context::executor_type> work{context.get_executor()};
+};
+
+struct EventLoop::Watch : std::enable_shared_from_this<Watch> {
+    Watch(asio::io_context& context, int fd, bool write, std::function<void()> call)
+        : descriptor{context, fd}, writable{write}, handler{std::move(call)} {}
+
+    void arm() {
+        const auto kind =
+            writable ? asio::posix::stream_descriptor::wait_write : asio::posix::stream_descriptor::wait_read;
+        descriptor.async_wait(kind, [self = shared_from_this()](const boost::system::error_code& error) {
+            if (error || self->cancelled)
+                return;
+            self->handler();
+            if (!self->cancelled)
+                self->arm();
+        });
+    }
+
+    asio::posix::stream_descriptor descriptor;
+    bool writable;
+    std::function<void()> handler;
+    bool cancelled{false};
+};
+
+EventLoop::EventLoop() : impl_{std::make_unique<Impl>()} {}
+EventLoop::~EventLoop() = default;
+
+void EventLoop::run() { impl_->context.run(); }
+void EventLoop::stop() { impl_->context.stop(); }
+
+void EventLoop::post(std::move_only_function<void()> handler) { asio::post(impl_->context, std::move(handler)); }
+
+Result<Registration> EventLoop::watch(int fd, std::function<void()> handler) {
+    return watch_for(fd, false, std::move(handler));
+}
+
+Result<Registration> EventLoop::watch_writable(int fd, std::function<void()> handler) {
+    return watch_for(fd, true, std::move(handler));
+}
+
+Result<Registration> EventLoop::watch_for(int fd, bool writable, std::function<void()> handler) {
+    const int own = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (own < 0)
+        return fail_errno(Errc::host_error, "cannot duplicate a watched descriptor", "raise ulimit -n");
+    std::shared_ptr<Watch> watch;
+    try {
+        watch = std::make_shared<Watch>(impl_->context, own, writable, std::move(handler));
+    } catch (const boost::system::system_error& error) {
+        ::close(own);
+        return fail(Errc::host_error, std::string{"cannot watch a descriptor: "} + error.what());
+    }
+    watch->arm();
+    return Registration{[watch] {
+        watch->cancelled = true;
+        boost::system::error_code ignored;
+        watch->descriptor.close(ignored); // NOLINT(bugprone-unused-return-value)
+    }};
+}
+
+Registration EventLoop::after(std::chrono::nanoseconds delay, std::function<void()> handler) {
+    auto timer = std::make_shared<asio::steady_timer>(impl_->context, delay);
+    auto cancelled = std::make_shared<bool>(false);
+    timer->async_wait([timer, cancelled, call = std::move(handler)](const boost::system::error_code& error) {
+        if (!error && !*cancelled)
+            call();
+    });
+    return Registration{[timer, cancelled] {
+        *cancelled = true;
+        timer->cancel();
+    }};
+}
+
+} // namespace vmm

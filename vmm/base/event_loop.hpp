@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The device loop: one thread runs it; device and machine state belong to that thread.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <future>
+#include <memory>
+#include <utility>
+
+#include "vmm/base/os.hpp"
+
+namespace vmm {
+
+class EventLoop {
+public:
+    EventLoop();
+    ~EventLoop();
+    EventLoop(const EventLoop&) = delete;
+    EventLoop& operator=(const EventLoop&) = delete;
+
+    /// Runs handlers until stop(). Call from one thread.
+    void run();
+    /// From any thread; run() returns after the current handler.
+    void stop();
+
+    /// Runs `handler` on the loop. From any thread.
+    void post(std::move_only_function<void()> handler);
+    /// Runs `handler` on the loop and returns its result. From any thread but the loop's.
+    template <class F> auto call(F handler) -> decltype(handler()) {
+        std::packaged_task<decltype(handler())()> task{std::move(handler)};
+        auto result = task.get_future();
+        post([&task] { task(); });
+        return result.get();
+    }
+
+    /// Calls `handler` on the loop each time `fd` is readable (level triggered) until the registration dies. From the
+    /// loop's thread, or before run(). The loop keeps a duplicate of the descriptor: closing yours does not end the
+    /// watch, the registration does. The handler may drop its own registration.
+    Result<Registration> watch(int fd, std::function<void()> handler);
+    /// The same for writable.
+    Result<Registration> watch_writable(int fd, std::function<void()> handler);
+    /// Calls `handler` once after `delay` unless the registration dies first. From the loop's thread, or before run().
+    Registration after(std::chrono::nanoseconds delay, std::function<void()> handler);
+
+private:
+    struct Impl;
+    struct Watch;
+    Result<Registration> watch_for(int fd, bool writable, std::function<void()> handler);
+    std::unique_ptr<Impl> impl_;
+};
+
+} // namespace vmm

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/base/os.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace vmm {
+
+void UniqueFd::reset(int fd) {
+    if (fd_ >= 0)
+        ::close(fd_);
+    fd_ = fd;
+}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+    if (this != &other) {
+        if (!bytes_.empty())
+            ::munmap(bytes_.data(), bytes_.size());
+        bytes_ = std::exchange(other.bytes_, {});
+    }
+    return *this;
+}
+
+Mapping::~Mapping() {
+    if (!bytes_.empty())
+        ::munmap(bytes_.data(), bytes_.size());
+}
+
+Result<Mapping> Mapping::create(std::size_t size, int protection, int flags, int fd, std::int64_t offset) {
+    void* address = ::mmap(nullptr, size, protection, flags, fd, offset);
+    if (address == MAP_FAILED) // NOLINT: the macro casts
+        return fail_errno(Errc::host_error, format("mmap of %zu bytes failed", size));
+    return Mapping{{static_cast<std::byte*>(address), size}};
+}
+
+Result<EventFd> EventFd::create() {
+    UniqueFd fd{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    if (!fd)
+        return fail_errno(Errc::host_error, "eventfd failed", "raise the limit on open files (ulimit -n)");
+    return EventFd{std::move(fd)};
+}
+
+void EventFd::signal() const noexcept {
+    const std::uint64_t one = 1;
+    // EAGAIN means the counter is saturated: the reader is awake already.
+    [[maybe_unused]] const auto written = ::write(fd_.get(), &one, sizeof one);
+}
+
+std::uint64_t EventFd::drain() const noexcept {
+    std::uint64_t count = 0;
+    return ::read(fd_.get(), &count, sizeof count) == sizeof count ? count : 0;
+}
+
+Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsigned mode) {
+    UniqueFd fd{::open(path.c_str(), flags | O_CLOEXEC, mode)};
+    if (!fd)
+        return fail_errno(code, "cannot open '" + path + "'");
+    return fd;
+}
+
+Result<std::uint64_t> file_size(int fd) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0)
+        return fail_errno(Errc::host_error, "fstat failed");
+    if (S_ISBLK(status.st_mode)) {
+        std::uint64_t size = 0;
+        TRY(checked_ioctl(fd, BLKGETSIZE64, &size, "BLKGETSIZE64"));
+        return size;
+    }
+    return static_cast<std::uint64_t>(status.st_size);
+}
+
+Result<void> write_all(int fd, std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const auto written = ::write(fd, bytes.data(), bytes.size());
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            return fail_errno(Errc::host_error, "write failed");
+        bytes = bytes.subspan(static_cast<std::size_t>(written));
+    }
+    return {};
+}
+
+Result<void> write_all(int fd, std::string_view text) { return write_all(fd, std::as_bytes(std::span{text})); }
+
+Result<int> checked_ioctl(int fd, unsigned long request, void* argument, const char* name) {
+    int result = 0;
+    do {
+        result = ::ioctl(fd, request, argument);
+    } while (result < 0 && errno == EINTR);
+    if (result < 0)
+        return fail_errno(Errc::host_error, std::string{name} + " failed");
+    return result;
+}
+
+Result<int> checked_ioctl(int fd, unsigned long request, std::uint64_t argument, const char* name) {
+    return checked_ioctl(fd, request, reinterpret_cast<void*>(argument), name); // NOLINT: the kernel takes a long
+}
+
+} // namespace vmm

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/memory/guest_memory.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/memory/layout.hpp"
+
+namespace vmm {
+namespace {
+
+Result<void> check_size(std::uint64_t size, HugePages huge_pages) {
+    const std::uint64_t unit = huge_pages == HugePages::two_mib ? 2 * MiB : page_size;
+    if (size < layout::min_ram || size > layout::max_ram)
+        return fail(Errc::memory_invalid,
+                    format("memory of %llu bytes is outside %llu KiB to %llu GiB",
+                           static_cast<unsigned long long>(size),
+                           static_cast<unsigned long long>(layout::min_ram / KiB),
+                           static_cast<unsigned long long>(layout::max_ram / GiB)),
+                    "give a size such as 512M or 4G");
+    if (!is_aligned(size, unit))
+        return fail(Errc::memory_invalid,
+                    format("memory of %llu bytes is not a multiple of %llu KiB", static_cast<unsigned long long>(size),
+                           static_cast<unsigned long long>(unit / KiB)),
+                    "give whole MiB, even ones with 2M huge pages");
+    return {};
+}
+
+constexpr const char* no_memory_hint = "give the guest less memory, or free some on the host";
+
+} // namespace
+
+Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages) {
+    TRY_VOID(check_size(size, huge_pages));
+    GuestMemory memory;
+    memory.size_ = size;
+    memory.huge_pages_ = huge_pages;
+    const bool hugetlb = huge_pages == HugePages::two_mib;
+    memory.file_ = UniqueFd{::memfd_create("inox-ram", MFD_CLOEXEC | (hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0U))};
+    if (!memory.file_)
+        return fail_errno(Errc::memory_unavailable, "memfd_create for guest memory failed",
+                          hugetlb ? "reserve huge pages in /proc/sys/vm/nr_hugepages" : no_memory_hint);
+    if (::ftruncate(memory.file_.get(), static_cast<off_t>(size)) != 0)
+        return fail_errno(Errc::memory_unavailable, "cannot size guest memory", no_memory_hint);
+
+    const std::uint64_t low = std::min(size, layout::hole.start().raw());
+    auto add = [&](Gpa start, std::uint64_t bytes, std::uint64_t offset) -> Result<void> {
+        auto mapping = Mapping::create(bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory.file_.get(),
+                                       static_cast<std::int64_t>(offset));
+        if (!mapping) {
+            Error error = mapping.error();
+            error.code = Errc::memory_unavailable;
+            error.hint = hugetlb ? "reserve huge pages in /proc/sys/vm/nr_hugepages" : no_memory_hint;
+            return std::unexpected(std::move(error));
+        }
+        // A child of this process must never get copies of pages a device writes to.
+        ::madvise(mapping->bytes().data(), bytes, MADV_DONTFORK);
+        if (huge_pages == HugePages::transparent)
+            ::madvise(mapping->bytes().data(), bytes, MADV_HUGEPAGE);
+        memory.regions_.push_back({*Range<Gpa>::sized(start, bytes), mapping->bytes(), offset});
+        memory.mappings_.push_back(std::move(*mapping));
+        return {};
+    };
+    TRY_VOID(add(Gpa{0}, low, 0));
+    if (size > low)
+        TRY_VOID(add(layout::ram_above_hole, size - low, low));
+    return memory;
+}
+
+std::optional<std::span<std::byte>> GuestMemory::host(Range<Gpa> range) const {
+    for (const RamRegion& region : regions_)
+        if (region.range.contains(range))
+            return region.host.subspan(range.start().raw() - region.range.start().raw(), range.size());
+    return std::nullopt;
+}
+
+std::optional<std::span<std::byte>> GuestMemory::host(Gpa start, std::uint64_t size) const {
+    const auto range = Range<Gpa>::sized(start, size);
+    return range ? host(*range) : std::nullopt;
+}
+
+bool GuestMemory::read(Gpa from, std::span<std::byte> to) const {
+    if (to.empty())
+        return true;
+    const auto bytes = host(from, to.size());
+    if (bytes)
+        std::memcpy(to.data(), bytes->data(), to.size());
+    return bytes.has_value();
+}
+
+bool GuestMemory::write(Gpa to, std::span<const std::byte> from) const {
+    if (from.empty())
+        return true;
+    const auto bytes = host(to, from.size());
+    if (bytes)
+        std::memcpy(bytes->data(), from.data(), from.size());
+    return bytes.has_value();
+}
+
+} // namespace vmm

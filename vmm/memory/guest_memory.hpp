@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Guest RAM and the one way to reach it. Guest structures are copied out once, checked, then used: no reference into
+// guest memory crosses a function boundary.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "vmm/base/address.hpp"
+#include "vmm/base/bytes.hpp"
+#include "vmm/base/os.hpp"
+#include "vmm/base/range.hpp"
+
+namespace vmm {
+
+enum class HugePages : std::uint8_t { none, transparent, two_mib };
+
+/// One contiguous piece of guest RAM.
+struct RamRegion {
+    Range<Gpa> range;
+    std::span<std::byte> host; ///< as long as the range
+    std::uint64_t file_offset; ///< into GuestMemory::fd()
+};
+
+/// RAM of one guest: below the 32-bit hole and, when larger, from 4 GiB up; one memfd behind both. Immutable after
+/// creation, so any thread may use it. Contents are raced by the guest at any time.
+class GuestMemory {
+public:
+    /// `size` in bytes: a multiple of the page size (2 MiB for HugePages::two_mib), layout::min_ram..layout::max_ram.
+    static Result<GuestMemory> create(std::uint64_t size, HugePages huge_pages);
+
+    [[nodiscard]] std::span<const RamRegion> regions() const { return regions_; }
+    [[nodiscard]] std::uint64_t size() const { return size_; }
+    [[nodiscard]] int fd() const { return file_.get(); }
+    [[nodiscard]] HugePages huge_pages() const { return huge_pages_; }
+    /// Last byte of RAM below the hole.
+    [[nodiscard]] Gpa low_last() const { return regions_.front().range.last(); }
+
+    /// Host bytes of a range that lies wholly in one region; nullopt otherwise. The bytes may change under the reader.
+    [[nodiscard]] std::optional<std::span<std::byte>> host(Range<Gpa> range) const;
+    [[nodiscard]] std::optional<std::span<std::byte>> host(Gpa start, std::uint64_t size) const;
+
+    /// Copies. False when any byte is outside RAM; nothing is copied then.
+    [[nodiscard]] bool read(Gpa from, std::span<std::byte> to) const;
+    [[nodiscard]] bool write(Gpa to, std::span<const std::byte> from) const;
+    template <GuestPod T> [[nodiscard]] std::optional<T> read(Gpa from) const {
+        T value{};
+        if (!read(from, std::as_writable_bytes(std::span{&value, 1})))
+            return std::nullopt;
+        return value;
+    }
+    template <GuestPod T> [[nodiscard]] bool write(Gpa to, const T& value) const {
+        return write(to, std::as_bytes(std::span{&value, 1}));
+    }
+
+private:
+    GuestMemory() = default;
+    UniqueFd file_;
+    std::vector<Mapping> mappings_;
+    std::vector<RamRegion> regions_;
+    std::uint64_t size_{};
+    HugePages huge_pages_{HugePages::none};
+};
+
+} // namespace vmm
