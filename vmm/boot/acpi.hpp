@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Hardware-reduced ACPI 6 tables: RSDP, XSDT, FADT, MADT, MCFG, DSDT.
+#pragma once
+
+#include <vector>
+
+#include "vmm/base/error.hpp"
+#include "vmm/memory/guest_memory.hpp"
+
+namespace vmm::boot {
+
+/// A virtio-mmio device announced through ACPI.
+struct AcpiMmioDevice {
+    Range<Gpa> registers;
+    unsigned gsi;
+};
+
+struct AcpiConfig {
+    unsigned cpus{1};
+    bool pci{true}; ///< host bridge and MCFG
+    std::vector<AcpiMmioDevice> virtio_mmio{};
+};
+
+/// Writes all tables into layout::acpi_tables and returns the address of the RSDP, which is that range's start.
+Result<Gpa> write_acpi_tables(const AcpiConfig& config, const GuestMemory& memory);
+
+} // namespace vmm::boot
