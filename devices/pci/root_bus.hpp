@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// PCI segment 0, bus 0: host bridge, 32 slots, and the two ways to reach configuration space (ports CF8/CFC and ECAM).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+
+#include "devices/guest_events.hpp"
+#include "devices/pci/bar_mapper.hpp"
+#include "devices/pci/function.hpp"
+#include "vmm/bus/bus.hpp"
+#include "vmm/memory/layout.hpp"
+
+namespace devices::pci {
+
+/// The GSI of a slot's interrupt pin (1 to 4 for INTA to INTD); \_PRT says the same.
+constexpr unsigned intx_gsi(unsigned slot, unsigned pin) { return vmm::layout::gsi_pci_intx + (slot + pin - 1) % 4; }
+
+/// Thread-safe. One lock serialises all configuration access, adding and removing; functions are called with it held
+/// (see Function). Lock order: this, then a function's own locks, then those of the buses and of the interrupt router.
+class RootBus {
+public:
+    static constexpr unsigned slots = 32;
+    static constexpr unsigned functions_per_slot = 8;
+
+    /// Registers itself on both buses, which must outlive it. The host bridge is function 00.0.
+    static vmm::Result<std::unique_ptr<RootBus>> create(vmm::MemoryBus& memory, vmm::PortBus& ports,
+                                                        GuestEvents& events, const Windows& windows = {});
+    RootBus(const RootBus&) = delete;
+    RootBus& operator=(const RootBus&) = delete;
+    /// Removes every function. No vCPU may run any more.
+    ~RootBus();
+
+    /// Places the BARs and shows the function to the guest, in the first free slot or at `where`.
+    vmm::Result<Address> add(std::shared_ptr<Function> function, std::optional<Address> where = {});
+    /// Takes the function away from the guest. not_found when there is none.
+    vmm::Result<void> remove(Address address);
+    [[nodiscard]] std::shared_ptr<Function> find(Address address) const;
+    /// Looks again at the function's command register and BARs, after a change that was not a configuration write.
+    void refresh(Address address);
+    void for_each(const std::function<void(Address, Function&)>& visit) const;
+
+    /// Guest access: absent functions read as ones and drop writes. `address` counts slot * 8 + function; an access
+    /// that does not lie in the function's 4 KiB reads as ones, too.
+    void config_read(unsigned index, unsigned offset, std::span<std::byte> data) noexcept;
+    void config_write(unsigned index, unsigned offset, std::span<const std::byte> data) noexcept;
+
+private:
+    class ConfigPorts;
+    class Ecam;
+    static constexpr unsigned function_count = slots * functions_per_slot;
+
+    RootBus(vmm::MemoryBus& memory, vmm::PortBus& ports, const Windows& windows);
+    vmm::Result<void> attach(GuestEvents& events);
+    [[nodiscard]] vmm::Result<Address> choose(std::optional<Address> where) const;
+    void mark_multi_function(unsigned slot);
+    void sync(Attached& attached) noexcept;
+    void retry_blocked() noexcept;
+
+    vmm::MemoryBus& memory_;
+    vmm::PortBus& ports_;
+    vmm::Registration registered_ports_{};
+    vmm::Registration registered_ecam_{};
+
+    mutable std::mutex mutex_; // guards all below
+    BarMapper mapper_;
+    std::array<std::unique_ptr<Attached>, function_count> functions_{};
+};
+
+} // namespace devices::pci
