@@ -11,6 +11,8 @@
 
 namespace vmm::boot {
 
+class Image;
+
 struct LoadRequest {
     std::string kernel{}; ///< path of a bzImage or an ELF vmlinux; empty for the built-in hello guest
     std::string initrd{}; ///< path; empty for none
@@ -40,5 +42,8 @@ struct Loaded {
 /// Writes kernel, initrd, command line, boot_params or PVH start info (both name layout::acpi_tables as the RSDP), GDT
 /// and boot page tables. Memory is assumed zeroed. Every error names the file and the value at fault.
 Result<Loaded> load(const LoadRequest& request, const GuestMemory& memory);
+/// The same for files already open; the paths in `request` are ignored. `initrd` may be null.
+Result<Loaded> load_images(const Image& kernel, const Image* initrd, const LoadRequest& request,
+                           const GuestMemory& memory);
 
 } // namespace vmm::boot

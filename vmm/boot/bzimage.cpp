@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/boot/bzimage.hpp"
+
+#include <algorithm>
+#include <asm/bootparam.h>
+#include <bit>
+#include <cstring>
+
+#include "vmm/memory/layout.hpp"
+
+namespace vmm::boot {
+namespace {
+
+using ull = unsigned long long;
+
+constexpr std::uint64_t setup_header_offset = 0x1f1;
+constexpr std::uint64_t sector = 512;
+constexpr std::uint32_t hdrs_magic = 0x53726448; // "HdrS"
+constexpr std::uint16_t boot_flag = 0xaa55;
+constexpr std::uint16_t first_version_with_xloadflags = 0x020c;
+constexpr std::uint64_t entry64_offset = 0x200;
+constexpr const char* truncated = "the file is truncated or damaged: fetch or build it again";
+
+static_assert(offsetof(boot_params, hdr) == setup_header_offset);
+static_assert(sizeof(setup_header) == sizeof(BzImage::setup_header));
+
+Result<setup_header> read_setup_header(const Image& file) {
+    setup_header header{};
+    // The second byte of the jump at 0x200 tells where the header ends; what is beyond is code.
+    const auto jump = TRY(file.read<std::uint8_t>(0x201));
+    const std::uint64_t size = std::min<std::uint64_t>(0x202U + jump - setup_header_offset, sizeof header);
+    TRY_VOID(file.read(setup_header_offset, std::as_writable_bytes(std::span{&header, 1}).first(size)));
+    return header;
+}
+
+Result<void> check_version(const Image& file, const setup_header& header) {
+    if (header.boot_flag != boot_flag)
+        return file.invalid(format("boot_flag at 0x1fe is 0x%04x, not 0xaa55", header.boot_flag), truncated);
+    if (header.version < first_version_with_xloadflags)
+        return file.invalid(
+            format("boot protocol %u.%02u at 0x206 is older than 2.12", header.version >> 8, header.version & 0xffU),
+            "use Linux 3.8 or later");
+    if ((header.xloadflags & XLF_KERNEL_64) == 0)
+        return file.invalid(format("xloadflags at 0x236 is 0x%04x: no 64-bit entry", header.xloadflags),
+                            "give an x86-64 kernel (CONFIG_64BIT)");
+    if ((header.loadflags & LOADED_HIGH) == 0)
+        return file.invalid("loadflags at 0x211 asks for a load below 1 MiB (zImage)", "build a bzImage");
+    return {};
+}
+
+/// Where the kernel wants to be; anywhere aligned above 1 MiB when that is no place of ours and it can be moved.
+Result<Gpa> choose_load_address(const Image& file, const setup_header& header) {
+    const std::uint64_t alignment = header.kernel_alignment;
+    if (!std::has_single_bit(alignment))
+        return file.invalid(format("kernel_alignment at 0x230 is 0x%llx, not a power of two", ull{alignment}),
+                            truncated);
+    if (header.pref_address >= layout::high_ram.raw())
+        return Gpa{header.relocatable_kernel ? align_up(header.pref_address, alignment) : header.pref_address};
+    if (!header.relocatable_kernel)
+        return file.invalid(format("pref_address at 0x258 is 0x%llx, below 1 MiB, and the kernel is not relocatable",
+                                   ull{header.pref_address}),
+                            "build it with CONFIG_RELOCATABLE");
+    return Gpa{align_up(layout::high_ram.raw(), alignment)};
+}
+
+} // namespace
+
+bool is_bzimage(const Image& file) {
+    const auto magic = file.read<Le32>(offsetof(boot_params, hdr.header));
+    return magic && *magic == hdrs_magic;
+}
+
+Result<BzImage> parse_bzimage(const Image& file) {
+    const setup_header header = TRY(read_setup_header(file));
+    TRY_VOID(check_version(file, header));
+
+    BzImage image;
+    std::memcpy(image.setup_header.data(), &header, sizeof header);
+    image.payload_offset = ((header.setup_sects == 0 ? 4 : header.setup_sects) + 1U) * sector;
+    image.payload_size = std::uint64_t{header.syssize} * 16;
+    if (image.payload_offset + image.payload_size > file.size())
+        return file.invalid(format("0x%llx bytes, but setup_sects (0x1f1) and syssize (0x1f4) say 0x%llx",
+                                   ull{file.size()}, ull{image.payload_offset + image.payload_size}),
+                            truncated);
+    if (image.payload_size <= entry64_offset)
+        return file.invalid(format("syssize at 0x1f4 is %u: no room for the 64-bit entry", header.syssize), truncated);
+    if (std::uint64_t{header.payload_offset} + header.payload_length > image.payload_size)
+        return file.invalid("payload_offset at 0x248 and payload_length point beyond the kernel", truncated);
+    image.load = TRY(choose_load_address(file, header));
+    image.memory_size = std::max<std::uint64_t>(image.payload_size, header.init_size);
+    image.initrd_last = Gpa{header.initrd_addr_max};
+    image.max_cmdline_size = header.cmdline_size;
+    return image;
+}
+
+} // namespace vmm::boot

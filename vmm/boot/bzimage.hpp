@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Linux bzImage, entered at its 64-bit entry (Documentation/arch/x86/boot.rst).
+#pragma once
+
+#include <array>
+
+#include "vmm/base/range.hpp"
+#include "vmm/boot/image.hpp"
+
+namespace vmm::boot {
+
+struct BzImage {
+    /// The setup header as the file has it, zero-padded: it goes into boot_params at 0x1f1.
+    std::array<std::byte, 0x7b> setup_header{};
+    std::uint64_t payload_offset{}; ///< of the protected-mode kernel in the file
+    std::uint64_t payload_size{};
+    Gpa load{};                       ///< aligned as the kernel asks
+    std::uint64_t memory_size{};      ///< from `load`: what it needs before it reads the memory map
+    Gpa initrd_last{};                ///< last byte an initrd may occupy
+    std::uint32_t max_cmdline_size{}; ///< without the final NUL
+};
+
+[[nodiscard]] bool is_bzimage(const Image& file);
+/// Guarantees: the payload lies in the file and is not empty; payload_size <= memory_size.
+Result<BzImage> parse_bzimage(const Image& file);
+
+} // namespace vmm::boot

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/boot/image.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace vmm::boot {
+namespace {
+
+const char* open_hint(int error) {
+    switch (error) {
+    case EACCES:
+        return "give yourself read permission on the file and search permission on its folders";
+    case ENOENT:
+    case ENOTDIR:
+        return "check the path; it is relative to the folder inox was started in";
+    default:
+        return "";
+    }
+}
+
+} // namespace
+
+Result<Image> Image::open(const std::string& path, const Role& role) {
+    // O_NONBLOCK: opening a FIFO must not wait for a writer.
+    auto file = open_file(path, O_RDONLY | O_NONBLOCK, role.missing);
+    if (!file) {
+        Error error = file.error();
+        error.what = std::string{"cannot open "} + role.name + " '" + path + "'";
+        error.hint = open_hint(error.sys_errno);
+        return std::unexpected(std::move(error));
+    }
+    Image image{std::string{role.name} + " '" + path + "'", role};
+    struct stat status {};
+    if (::fstat(file->get(), &status) != 0)
+        return fail_errno(role.missing, "cannot examine " + image.name_);
+    if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
+        return fail(role.missing, image.name_ + (S_ISDIR(status.st_mode) ? " is a directory" : " is not a file"),
+                    std::string{"give the path of the "} + role.name + " file itself");
+    image.size_ = TRY(file_size(file->get()));
+    if (image.size_ == 0)
+        return fail(role.invalid, image.name_ + " is empty", "was its download or build interrupted?");
+    image.file_ = std::move(*file);
+    return image;
+}
+
+Image Image::of(std::span<const std::byte> bytes, std::string name, const Role& role) {
+    Image image{std::string{role.name} + " '" + name + "'", role};
+    image.bytes_ = bytes;
+    image.size_ = bytes.size();
+    return image;
+}
+
+Result<void> Image::read(std::uint64_t offset, std::span<std::byte> out) const {
+    const auto ends_early = [&] {
+        return fail(
+            role_->invalid,
+            format("%s ends before byte 0x%llx", name_.c_str(), static_cast<unsigned long long>(offset + out.size())),
+            "the file is truncated or was changed while it was read: fetch or build it again");
+    };
+    if (offset > size_ || out.size() > size_ - offset)
+        return ends_early();
+    if (!file_) {
+        std::ranges::copy(bytes_.subspan(offset, out.size()), out.begin());
+        return {};
+    }
+    while (!out.empty()) {
+        const auto count = ::pread(file_.get(), out.data(), out.size(), static_cast<off_t>(offset));
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return fail_errno(role_->missing, "cannot read " + name_);
+        if (count == 0)
+            return ends_early();
+        out = out.subspan(static_cast<std::size_t>(count));
+        offset += static_cast<std::uint64_t>(count);
+    }
+    return {};
+}
+
+std::unexpected<Error> Image::invalid(const std::string& what, std::string hint) const {
+    return fail(role_->invalid, name_ + ": " + what, std::move(hint));
+}
+
+} // namespace vmm::boot

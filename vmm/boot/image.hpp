@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// A kernel or initrd while it is being read.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "vmm/base/bytes.hpp"
+#include "vmm/base/os.hpp"
+
+namespace vmm::boot {
+
+/// Bytes of a file, or of memory (tests, the built-in guest). Reading never faults, also not when the file shrinks.
+class Image {
+public:
+    /// What errors of this image are called.
+    struct Role {
+        const char* name; ///< "kernel"
+        Errc missing;     ///< cannot be opened or read
+        Errc invalid;     ///< ends early
+    };
+    static constexpr Role kernel{"kernel", Errc::kernel_missing, Errc::kernel_invalid};
+    static constexpr Role initrd{"initrd", Errc::initrd_missing, Errc::initrd_missing};
+
+    /// Opens a regular file or block device. Refuses an empty one.
+    static Result<Image> open(const std::string& path, const Role& role);
+    /// `bytes` must outlive the image.
+    static Image of(std::span<const std::byte> bytes, std::string name, const Role& role);
+
+    [[nodiscard]] std::uint64_t size() const { return size_; }
+    /// "kernel 'path'", for messages.
+    [[nodiscard]] const std::string& name() const { return name_; }
+
+    /// Fills `out` from `offset`; the role's `invalid` error when the image ends before.
+    [[nodiscard]] Result<void> read(std::uint64_t offset, std::span<std::byte> out) const;
+    template <GuestPod T> [[nodiscard]] Result<T> read(std::uint64_t offset) const {
+        T value{};
+        TRY_VOID(read(offset, std::as_writable_bytes(std::span{&value, 1})));
+        return value;
+    }
+    /// kernel_invalid, with this image's name before `what`.
+    [[nodiscard]] std::unexpected<Error> invalid(const std::string& what, std::string hint) const;
+
+private:
+    Image(std::string name, const Role& role) : role_{&role}, name_{std::move(name)} {}
+    const Role* role_;
+    std::string name_;
+    UniqueFd file_{};
+    std::span<const std::byte> bytes_{};
+    std::uint64_t size_{};
+};
+
+} // namespace vmm::boot

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/boot/loader.hpp"
+
+#include <algorithm>
+
+#include "vmm/boot/boot_info.hpp"
+#include "vmm/boot/bzimage.hpp"
+#include "vmm/boot/cpu_state.hpp"
+#include "vmm/boot/elf.hpp"
+#include "vmm/boot/file_kind.hpp"
+#include "vmm/boot/hello.hpp"
+#include "vmm/boot/placement.hpp"
+#include "vmm/memory/layout.hpp"
+
+namespace vmm::boot {
+namespace {
+
+constexpr std::uint64_t bzimage_entry64 = 0x200;  // from the load address
+constexpr std::uint32_t linux_max_cmdline = 2047; // what an ELF kernel cannot tell us
+
+Result<void> check_cmdline(const LoadRequest& request, const std::string& kernel, std::uint64_t max) {
+    max = std::min(max, layout::cmdline_capacity - 1);
+    if (request.cmdline.size() <= max)
+        return {};
+    return fail(Errc::cmdline_too_long,
+                format("the kernel command line has %zu bytes; %s takes %llu", request.cmdline.size(), kernel.c_str(),
+                       static_cast<unsigned long long>(max)),
+                "shorten it, or move settings into the initrd");
+}
+
+/// Reads file bytes straight into guest memory.
+Result<void> read_into(const GuestMemory& memory, const Image& file, std::uint64_t offset, Gpa start,
+                       std::uint64_t size) {
+    if (size == 0)
+        return {};
+    const auto bytes = memory.host(start, size);
+    if (!bytes)
+        return fail(Errc::internal, file.name() + ": a claimed range is not in guest memory");
+    return file.read(offset, *bytes);
+}
+
+/// What loading a kernel of any kind leaves to be done.
+struct KernelLoaded {
+    Loaded loaded;
+    Gpa initrd_last{~std::uint64_t{0}};
+    std::optional<BzImage> bzimage{};
+};
+
+Result<KernelLoaded> load_bzimage(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
+                                  Placement& placement) {
+    const BzImage image = TRY(parse_bzimage(kernel));
+    TRY_VOID(check_cmdline(request, kernel.name(), image.max_cmdline_size));
+    const auto range = TRY(placement.claim(image.load, image.memory_size, kernel.name(), Errc::kernel_does_not_fit));
+    TRY_VOID(read_into(memory, kernel, image.payload_offset, image.load, image.payload_size));
+    const Entry entry{Entry::Mode::linux64, image.load + bzimage_entry64, layout::boot_params};
+    return KernelLoaded{{KernelKind::bzimage, entry, range, {}}, image.initrd_last, image};
+}
+
+Result<KernelLoaded> load_elf(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
+                              Placement& placement) {
+    const ElfImage image = TRY(parse_elf(kernel));
+    TRY_VOID(check_cmdline(request, kernel.name(), linux_max_cmdline));
+    Gpa first{~std::uint64_t{0}};
+    Gpa last{0};
+    // All claims before any read: a kernel that does not fit is refused at once.
+    for (std::size_t i = 0; i < image.segments.size(); ++i) {
+        const auto range = TRY(placement.claim(image.segments[i].start, image.segments[i].memory_size,
+                                               kernel.name() + format(", segment %zu,", i), Errc::kernel_does_not_fit));
+        first = std::min(first, range.start());
+        last = std::max(last, range.last());
+    }
+    for (const ElfSegment& segment : image.segments)
+        TRY_VOID(read_into(memory, kernel, segment.offset, segment.start, segment.file_size));
+    const Entry entry = image.pvh_entry ? Entry{Entry::Mode::pvh32, *image.pvh_entry, layout::boot_params}
+                                        : Entry{Entry::Mode::linux64, image.entry, layout::boot_params};
+    const KernelKind kind = image.pvh_entry ? KernelKind::elf_pvh : KernelKind::elf64;
+    return KernelLoaded{{kind, entry, *Range<Gpa>::closed(first, last), {}}};
+}
+
+Result<KernelLoaded> load_kernel(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
+                                 Placement& placement) {
+    if (is_elf(kernel))
+        return load_elf(kernel, request, memory, placement);
+    if (is_bzimage(kernel))
+        return load_bzimage(kernel, request, memory, placement);
+    const FileKind kind = file_kind(kernel);
+    return kernel.invalid(std::string{"not a kernel inox can boot: "} + kind.name, kind.hint);
+}
+
+Result<Loaded> finish(const GuestMemory& memory, const KernelLoaded& kernel, const LoadRequest& request) {
+    const BootInfo info{kernel.loaded.initrd, request.cmdline};
+    if (kernel.loaded.entry.mode == Entry::Mode::pvh32)
+        TRY_VOID(write_start_info(memory, info));
+    else
+        TRY_VOID(write_boot_params(memory, info, kernel.bzimage ? &*kernel.bzimage : nullptr));
+    TRY_VOID(write_boot_tables(memory));
+    return kernel.loaded;
+}
+
+Result<Loaded> load_hello(const LoadRequest& request, const GuestMemory& memory) {
+    if (!request.initrd.empty())
+        return fail(Errc::kernel_missing, "an initrd is given, but no kernel", "name the kernel with --kernel");
+    TRY_VOID(check_cmdline(request, "the built-in guest", layout::cmdline_capacity - 1));
+    Placement placement{memory};
+    const auto range =
+        TRY(placement.claim(hello_start, hello_memory_size, "the built-in guest", Errc::kernel_does_not_fit));
+    if (!memory.write(hello_start, hello_image()))
+        return fail(Errc::internal, "the built-in guest does not fit guest memory");
+    const Entry entry{Entry::Mode::linux64, hello_start, layout::boot_params};
+    return finish(memory, {{KernelKind::hello, entry, range, {}}}, request);
+}
+
+} // namespace
+
+Result<Loaded> load_images(const Image& kernel, const Image* initrd, const LoadRequest& request,
+                           const GuestMemory& memory) {
+    Placement placement{memory};
+    KernelLoaded result = TRY(load_kernel(kernel, request, memory, placement));
+    if (initrd) {
+        const auto range =
+            TRY(placement.claim_high(result.initrd_last, initrd->size(), initrd->name(), Errc::initrd_does_not_fit));
+        TRY_VOID(read_into(memory, *initrd, 0, range.start(), initrd->size()));
+        result.loaded.initrd = range;
+    }
+    return finish(memory, result, request);
+}
+
+Result<Loaded> load(const LoadRequest& request, const GuestMemory& memory) {
+    if (request.kernel.empty())
+        return load_hello(request, memory);
+    const Image kernel = TRY(Image::open(request.kernel, Image::kernel));
+    if (request.initrd.empty())
+        return load_images(kernel, nullptr, request, memory);
+    const Image initrd = TRY(Image::open(request.initrd, Image::initrd));
+    return load_images(kernel, &initrd, request, memory);
+}
+
+} // namespace vmm::boot
