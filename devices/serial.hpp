@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 
 #include "vmm/bus/bus.hpp"
@@ -39,25 +40,30 @@ private:
     struct Effects {
         bool interrupt{};
         bool input_room{};
-        bool output{};
+        std::optional<std::byte> sent{};
     };
 
     std::uint8_t read_register(unsigned reg, Effects& effects);
     void write_register(unsigned reg, std::uint8_t value, Effects& effects);
-    void apply(const Effects& effects, std::byte sent = {}) noexcept;
+    void apply(const Effects& effects) noexcept;
 
-    [[nodiscard]] bool latch_access() const;
+    [[nodiscard]] bool divisor_access() const;
+    [[nodiscard]] bool fifo_enabled() const;
+    [[nodiscard]] bool loopback() const;
+    [[nodiscard]] bool enough_received() const;
     [[nodiscard]] std::size_t capacity() const;
     [[nodiscard]] bool accepts_input() const;
     [[nodiscard]] std::uint8_t interrupt_id() const;
     std::uint8_t take_received(Effects& effects);
     std::uint8_t take_interrupt_id();
     std::uint8_t take_line_status();
+    std::uint8_t take_modem_status();
     void push_received(std::uint8_t byte);
     void transmit(std::uint8_t byte, Effects& effects);
     void set_interrupt_enable(std::uint8_t value);
     void set_fifo_control(std::uint8_t value, Effects& effects);
     void set_modem_control(std::uint8_t value, Effects& effects);
+    void clear_received();
     void offer_room(Effects& effects);
     void update_line(Effects& effects);
 
