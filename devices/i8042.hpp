@@ -70,11 +70,13 @@ private:
     std::uint8_t read_control_b();
     [[nodiscard]] std::uint8_t status() const;
     void command(std::uint8_t value, Effects& effects);
+    void simple_command(std::uint8_t value);
     void command_parameter(std::uint8_t command, std::uint8_t value, Effects& effects);
     void keyboard_command(std::uint8_t value);
     void keyboard_parameter(std::uint8_t command, std::uint8_t value);
     [[nodiscard]] bool translates() const;
     void refill(Effects& effects);
+    std::optional<std::uint8_t> take_from_keyboard();
 
     std::unique_ptr<vmm::IrqLine> irq_;
     GuestEvents& events_;

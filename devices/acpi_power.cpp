@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/acpi_power.hpp"
+
+#include <algorithm>
+
+namespace devices {
+namespace {
+
+constexpr std::uint8_t sleep_enable = 0x20;
+constexpr unsigned sleep_type(std::uint8_t value) { return (value >> 2) & 7; }
+
+} // namespace
+
+/// Sleep control is write-only to the guest's eyes, and it never wakes up: WAK_STS stays 0.
+void AcpiPower::read(std::uint64_t, std::span<std::byte> data) noexcept { std::ranges::fill(data, std::byte{0}); }
+
+void AcpiPower::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {
+    for (const auto byte : data) {
+        const auto value = std::to_integer<std::uint8_t>(byte);
+        if (offset == sleep_control && (value & sleep_enable) && sleep_type(value) == sleep_type_s5)
+            events_.power_off();
+        if (offset == reset_register && value == reset_value)
+            events_.reset();
+        ++offset;
+    }
+}
+
+} // namespace devices
