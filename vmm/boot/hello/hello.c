@@ -113,8 +113,9 @@ static void say_cpu(void) {
     while (line[length - 1] == ' ')
         --length;
     text(", ");
-    number(vcpus(vendor.eax));
-    text(" x");
+    const u32 count = vcpus(vendor.eax);
+    number(count);
+    text(count == 1 ? " vCPU" : " vCPUs");
     end_line();
 }
 
@@ -156,16 +157,20 @@ static u32 tsc_khz(void) {
 
 static void say_time(u64 first) {
     const u32 khz = tsc_khz();
+    const u64 taken = rdtsc() - first;
     text("  time      ");
     if (khz) {
-        // KVM starts a vCPU's TSC at 0 when it makes the vCPU.
-        tenths(first * 10 / khz);
-        text(" ms from vCPU made to first instruction, ");
-        tenths((rdtsc() - first) * 10 / khz);
-        text(" ms from there to here");
+        tenths(taken * 10 / khz);
+        text(" ms from my first instruction to here");
+        // KVM starts a vCPU's TSC at 0 when it makes the vCPU, if it can offset the TSC. A large value: it could not.
+        if (first / khz < 10000) {
+            text(", ");
+            tenths(first * 10 / khz);
+            text(" ms more since the vCPU was made");
+        }
     } else {
-        number(rdtsc() - first);
-        text(" TSC ticks from first instruction to here");
+        number(taken);
+        text(" TSC ticks from my first instruction to here");
     }
     end_line();
 }
