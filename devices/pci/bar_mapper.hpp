@@ -24,15 +24,15 @@ struct Windows {
 
 /// A function on the bus, with where its BARs are mapped now.
 struct Attached {
-    struct Mapped {
+    struct Span {
         std::uint64_t start{};
         std::uint64_t size{};
-        bool operator==(const Mapped&) const = default;
+        bool operator==(const Span&) const = default;
     };
     std::shared_ptr<Function> function{};
     Address address{};
-    std::array<std::optional<Mapped>, bar_count> mapped{};
-    std::array<bool, bar_count> blocked{}; ///< wanted, but another BAR is in the way
+    std::array<std::optional<Span>, bar_count> mapped{};
+    std::array<std::optional<Span>, bar_count> refused{}; ///< programmed and decoded, but outside the windows or taken
 };
 
 /// Not synchronised: the root bus's lock covers it.
@@ -45,15 +45,18 @@ public:
     vmm::Result<void> place(Function& function, std::span<const std::unique_ptr<Attached>> others) const;
     /// Makes the buses agree with the function's command register and BARs. True when a range became free.
     bool sync(Attached& attached) noexcept;
+    /// Tries again what another BAR was in the way of.
+    void retry(Attached& attached) noexcept;
     void unmap_all(Attached& attached) noexcept;
 
 private:
-    using Mapped = Attached::Mapped;
+    using Span = Attached::Span;
 
-    [[nodiscard]] std::optional<Mapped> wanted(const Attached& attached, unsigned index) noexcept;
-    [[nodiscard]] bool in_window(const Bar& bar, Mapped range) const;
-    void map(Attached& attached, unsigned index, Mapped range) noexcept;
+    [[nodiscard]] bool in_window(const Bar& bar, Span span) const;
+    [[nodiscard]] std::optional<Span> find_gap(const Bar& bar, std::span<const Span> taken) const;
+    void map(Attached& attached, unsigned index, Span span) noexcept;
     void unmap(Attached& attached, unsigned index) noexcept;
+    void refuse(Attached& attached, unsigned index, Span span, const char* reason) noexcept;
 
     vmm::MemoryBus& memory_;
     vmm::PortBus& ports_;

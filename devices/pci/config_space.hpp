@@ -139,7 +139,8 @@ private:
 
     template <std::unsigned_integral T> static void merge(std::vector<std::byte>& masks, unsigned offset, T mask);
     [[nodiscard]] std::optional<unsigned> find_room(unsigned from, unsigned limit, std::size_t size) const;
-    void fill(unsigned offset, std::span<const std::byte> body, std::span<const std::byte> writable);
+    void fill(unsigned offset, unsigned header, std::span<const std::byte> body, std::span<const std::byte> writable);
+    [[nodiscard]] bool upper_half(unsigned index) const;
 
     std::vector<std::byte> bytes_;
     std::vector<std::byte> writable_;

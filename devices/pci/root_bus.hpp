@@ -44,6 +44,7 @@ public:
     [[nodiscard]] std::shared_ptr<Function> find(Address address) const;
     /// Looks again at the function's command register and BARs, after a change that was not a configuration write.
     void refresh(Address address);
+    /// In order of address, with the lock held: `visit` must not call back.
     void for_each(const std::function<void(Address, Function&)>& visit) const;
 
     /// Guest access: absent functions read as ones and drop writes. `address` counts slot * 8 + function; an access
@@ -56,21 +57,20 @@ private:
     class Ecam;
     static constexpr unsigned function_count = slots * functions_per_slot;
 
-    RootBus(vmm::MemoryBus& memory, vmm::PortBus& ports, const Windows& windows);
-    vmm::Result<void> attach(GuestEvents& events);
+    RootBus(vmm::MemoryBus& memory, vmm::PortBus& ports, const Windows& windows) : mapper_{memory, ports, windows} {}
+    vmm::Result<void> register_on(vmm::MemoryBus& memory, vmm::PortBus& ports, GuestEvents& events);
     [[nodiscard]] vmm::Result<Address> choose(std::optional<Address> where) const;
+    [[nodiscard]] bool slot_empty(unsigned slot) const;
     void mark_multi_function(unsigned slot);
     void sync(Attached& attached) noexcept;
-    void retry_blocked() noexcept;
-
-    vmm::MemoryBus& memory_;
-    vmm::PortBus& ports_;
-    vmm::Registration registered_ports_{};
-    vmm::Registration registered_ecam_{};
+    void retry_refused() noexcept;
 
     mutable std::mutex mutex_; // guards all below
     BarMapper mapper_;
     std::array<std::unique_ptr<Attached>, function_count> functions_{};
+
+    vmm::Registration ports_{};
+    vmm::Registration ecam_{};
 };
 
 } // namespace devices::pci

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/pci/root_bus.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace devices::pci {
+namespace {
+
+/// A generic PCIe host bridge: guests apply no quirks to it.
+class HostBridge final : public Function {
+public:
+    HostBridge() : Function{{.vendor = 0x1b36, .device = 0x0008, .class_code = 0x060000}, ConfigSpace::conventional} {}
+    [[nodiscard]] std::string_view name() const override { return "host-bridge"; }
+};
+
+void fill_ones(std::span<std::byte> data) { std::ranges::fill(data, std::byte{0xff}); }
+
+template <class A>
+vmm::Result<vmm::Registration> add_to(vmm::Bus<A>& bus, vmm::Range<A> range, std::shared_ptr<vmm::BusDevice> device) {
+    TRY_VOID(bus.add(range, std::move(device)));
+    return vmm::Registration{[&bus, range] { bus.remove(range); }};
+}
+
+} // namespace
+
+/// Configuration mechanism #1 (PCI 3.0, 3.2.2.3.2) and, inside it, the chipset's reset control register at 0xcf9.
+class RootBus::ConfigPorts final : public vmm::BusDevice {
+public:
+    ConfigPorts(RootBus& bus, GuestEvents& events) : bus_{bus}, events_{events} {}
+
+    [[nodiscard]] std::string_view name() const override { return "pci-config-ports"; }
+
+    void read(std::uint64_t offset, std::span<std::byte> data) noexcept override {
+        if (offset == address_port && data.size() == 4)
+            vmm::store_le(data, address_.load(std::memory_order_relaxed));
+        else if (offset == reset_port && data.size() == 1)
+            data[0] = std::byte{0};
+        else if (const auto target = decode(offset))
+            bus_.config_read(target->index, target->offset, data);
+        else
+            fill_ones(data);
+    }
+
+    void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override {
+        if (offset == address_port && data.size() == 4)
+            address_.store(vmm::load_le<std::uint32_t>(data), std::memory_order_relaxed);
+        else if (offset == reset_port && data.size() == 1)
+            reset_control(std::to_integer<std::uint8_t>(data[0]));
+        else if (const auto target = decode(offset))
+            bus_.config_write(target->index, target->offset, data);
+    }
+
+private:
+    static constexpr std::uint64_t address_port = 0;
+    static constexpr std::uint64_t reset_port = 1;
+    static constexpr std::uint64_t data_port = 4;
+    static constexpr std::uint32_t address_enable = 1U << 31;
+    struct Target {
+        unsigned index;
+        unsigned offset;
+    };
+
+    void reset_control(std::uint8_t value) noexcept {
+        constexpr std::uint8_t reset_cpu = 0x04;
+        if (value & reset_cpu)
+            events_.reset();
+    }
+
+    /// Bits 27:24 select extended registers, as AMD's processors have it; elsewhere they are reserved and 0.
+    [[nodiscard]] std::optional<Target> decode(std::uint64_t port) const {
+        const auto address = address_.load(std::memory_order_relaxed);
+        const unsigned bus = address >> 16 & 0xff;
+        if (port < data_port || !(address & address_enable) || bus != 0)
+            return std::nullopt;
+        const unsigned dword = (address >> 16 & 0xf00) | (address & 0xfc);
+        return Target{address >> 8 & 0xff, dword + static_cast<unsigned>(port - data_port)};
+    }
+
+    RootBus& bus_;
+    GuestEvents& events_;
+    std::atomic<std::uint32_t> address_{};
+};
+
+/// Enhanced configuration access (PCIe 4.0, 7.2.2): 4 KiB for each function of 256 buses, of which one exists.
+class RootBus::Ecam final : public vmm::BusDevice {
+public:
+    explicit Ecam(RootBus& bus) : bus_{bus} {}
+
+    [[nodiscard]] std::string_view name() const override { return "pci-ecam"; }
+
+    void read(std::uint64_t offset, std::span<std::byte> data) noexcept override {
+        if (on_bus_0(offset))
+            bus_.config_read(index(offset), within(offset), data);
+        else
+            fill_ones(data);
+    }
+
+    void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override {
+        if (on_bus_0(offset))
+            bus_.config_write(index(offset), within(offset), data);
+    }
+
+private:
+    static bool on_bus_0(std::uint64_t offset) { return offset >> 20 == 0; }
+    static unsigned index(std::uint64_t offset) { return static_cast<unsigned>(offset >> 12 & 0xff); }
+    static unsigned within(std::uint64_t offset) { return static_cast<unsigned>(offset & 0xfff); }
+
+    RootBus& bus_;
+};
+
+vmm::Result<std::unique_ptr<RootBus>> RootBus::create(vmm::MemoryBus& memory, vmm::PortBus& ports, GuestEvents& events,
+                                                      const Windows& windows) {
+    std::unique_ptr<RootBus> bus{new RootBus{memory, ports, windows}};
+    TRY_VOID(bus->register_on(memory, ports, events));
+    TRY(bus->add(std::make_shared<HostBridge>(), Address{0, 0}));
+    return bus;
+}
+
+vmm::Result<void> RootBus::register_on(vmm::MemoryBus& memory, vmm::PortBus& ports, GuestEvents& events) {
+    ports_ = TRY(add_to(ports, vmm::layout::port_pci_config, std::make_shared<ConfigPorts>(*this, events)));
+    ecam_ = TRY(add_to(memory, vmm::layout::ecam, std::make_shared<Ecam>(*this)));
+    return {};
+}
+
+RootBus::~RootBus() {
+    const std::lock_guard lock{mutex_};
+    for (auto& attached : functions_) {
+        if (!attached)
+            continue;
+        mapper_.unmap_all(*attached);
+        attached->function->on_removed();
+    }
+}
+
+vmm::Result<Address> RootBus::add(std::shared_ptr<Function> function, std::optional<Address> where) {
+    const std::lock_guard lock{mutex_};
+    const Address address = TRY(choose(where));
+    auto& config = function->config();
+    TRY_VOID(mapper_.place(*function, functions_));
+    if (const auto pin = config.interrupt_pin())
+        config.set(reg::interrupt_line, static_cast<std::uint8_t>(intx_gsi(address.slot, pin)));
+    TRY_VOID(function->on_added(address));
+    auto& attached = functions_[address.index()];
+    attached = std::make_unique<Attached>();
+    attached->function = std::move(function);
+    attached->address = address;
+    mark_multi_function(address.slot);
+    sync(*attached);
+    return address;
+}
+
+vmm::Result<void> RootBus::remove(Address address) {
+    std::unique_ptr<Attached> gone; // destroyed after the lock is released
+    const std::lock_guard lock{mutex_};
+    if (address == Address{} || address.slot >= slots || address.function >= functions_per_slot ||
+        !functions_[address.index()])
+        return vmm::fail(vmm::Errc::not_found, "no PCI device to remove at " + address.text());
+    gone = std::move(functions_[address.index()]);
+    mapper_.unmap_all(*gone);
+    mark_multi_function(address.slot);
+    retry_refused();
+    gone->function->on_removed();
+    return {};
+}
+
+std::shared_ptr<Function> RootBus::find(Address address) const {
+    const std::lock_guard lock{mutex_};
+    if (address.slot >= slots || address.function >= functions_per_slot || !functions_[address.index()])
+        return nullptr;
+    return functions_[address.index()]->function;
+}
+
+void RootBus::refresh(Address address) {
+    const std::lock_guard lock{mutex_};
+    if (address.slot < slots && address.function < functions_per_slot && functions_[address.index()])
+        sync(*functions_[address.index()]);
+}
+
+void RootBus::for_each(const std::function<void(Address, Function&)>& visit) const {
+    const std::lock_guard lock{mutex_};
+    for (const auto& attached : functions_)
+        if (attached)
+            visit(attached->address, *attached->function);
+}
+
+void RootBus::config_read(unsigned index, unsigned offset, std::span<std::byte> data) noexcept {
+    const std::lock_guard lock{mutex_};
+    if (index >= function_count || !functions_[index] || offset + data.size() > ConfigSpace::express)
+        fill_ones(data);
+    else
+        functions_[index]->function->config_read(offset, data);
+}
+
+void RootBus::config_write(unsigned index, unsigned offset, std::span<const std::byte> data) noexcept {
+    const std::lock_guard lock{mutex_};
+    if (index >= function_count || !functions_[index] || offset + data.size() > ConfigSpace::express)
+        return;
+    functions_[index]->function->config_write(offset, data);
+    sync(*functions_[index]);
+}
+
+vmm::Result<Address> RootBus::choose(std::optional<Address> where) const {
+    if (!where) {
+        for (std::uint8_t slot = 0; slot < slots; ++slot)
+            if (slot_empty(slot))
+                return Address{slot, 0};
+        return vmm::fail(vmm::Errc::no_resource, vmm::format("all %u PCI slots are taken", slots));
+    }
+    if (where->slot >= slots || where->function >= functions_per_slot)
+        return vmm::fail(vmm::Errc::not_found,
+                         vmm::format("there is no PCI slot %u function %u", where->slot, where->function));
+    if (const auto& other = functions_[where->index()])
+        return vmm::fail(vmm::Errc::already_exists, vmm::format("PCI address %s is taken by %s", where->text().c_str(),
+                                                                std::string{other->function->name()}.c_str()));
+    return *where;
+}
+
+bool RootBus::slot_empty(unsigned slot) const {
+    return std::ranges::none_of(std::span{functions_}.subspan(slot * functions_per_slot, functions_per_slot),
+                                [](const auto& attached) { return attached != nullptr; });
+}
+
+/// Function 0 says whether a scan must look at the others; the others say the same.
+void RootBus::mark_multi_function(unsigned slot) {
+    const auto in_slot = std::span{functions_}.subspan(slot * functions_per_slot, functions_per_slot);
+    const auto count = std::ranges::count_if(in_slot, [](const auto& attached) { return attached != nullptr; });
+    for (const auto& attached : in_slot)
+        if (attached)
+            attached->function->config().set_multi_function(count > 1);
+}
+
+void RootBus::sync(Attached& attached) noexcept {
+    if (mapper_.sync(attached))
+        retry_refused();
+}
+
+void RootBus::retry_refused() noexcept {
+    for (auto& attached : functions_)
+        if (attached)
+            mapper_.retry(*attached);
+}
+
+} // namespace devices::pci
