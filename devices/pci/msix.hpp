@@ -64,11 +64,12 @@ private:
     };
 
     void set_control(std::uint16_t control) noexcept;
-    [[nodiscard]] std::uint32_t table_dword(std::uint64_t offset) const;
+    [[nodiscard]] std::byte table_byte(std::uint64_t offset) const;
     void set_table_dword(std::uint64_t offset, std::uint32_t value) noexcept;
     [[nodiscard]] std::byte pending_byte(std::uint64_t offset) const;
     void update(unsigned index) noexcept;
-    bool go_live(unsigned index) noexcept;
+    void go_live(unsigned index) noexcept;
+    vmm::Result<void> route(Entry& entry);
     void stop(unsigned index) noexcept;
     vmm::Result<void> create_vector(Entry& entry);
 
