@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/boot/dsdt.hpp"
+
+#include "vmm/memory/layout.hpp"
+
+namespace vmm::boot {
+namespace {
+
+using namespace aml;
+
+constexpr unsigned sleep_type_s5 = 5;
+constexpr unsigned pci_slots = 32;
+constexpr unsigned pci_pins = 4;
+
+/// INTA..INTD of neighbouring slots go to different lines, so that devices share them evenly.
+constexpr unsigned intx_gsi(unsigned slot, unsigned pin) { return layout::gsi_pci_intx + (slot + pin) % pci_pins; }
+
+Bytes hardware_id(std::string_view eisa) { return name("_HID", eisa_id(eisa)); }
+
+/// Ports and memory the machine itself uses: nothing may be placed there.
+Bytes motherboard(bool pci) {
+    std::vector<Bytes> owned{io_ports(layout::port_acpi), io_ports(layout::port_exit),
+                             io_ports(layout::port_boot_timer)};
+    if (pci)
+        owned.push_back(memory32_fixed(layout::ecam));
+    return device("MBRD", {hardware_id("PNP0C02"), name("_UID", integer(0)), name("_CRS", resources(owned))});
+}
+
+Bytes serial_port() {
+    return device(
+        "COM1",
+        {hardware_id("PNP0501"), name("_UID", integer(1)),
+         name("_CRS", resources({io_ports(layout::port_serial), interrupt(layout::gsi_serial, IrqMode::edge_high)}))});
+}
+
+Bytes keyboard_controller() {
+    return device("PS2K",
+                  {hardware_id("PNP0303"),
+                   name("_CRS", resources({io_ports(layout::port_i8042_data), io_ports(layout::port_i8042_status),
+                                           interrupt(layout::gsi_keyboard, IrqMode::edge_high)}))});
+}
+
+Bytes virtio_mmio(unsigned index, const AcpiMmioDevice& mmio) {
+    constexpr char hex[] = "0123456789ABCDEF";
+    const char device_name[] = {'V', 'I', hex[index >> 4 & 15], hex[index & 15]};
+    return device({device_name, 4},
+                  {name("_HID", string("LNRO0005")), name("_UID", integer(index)),
+                   name("_CRS", resources({memory32_fixed(mmio.registers), interrupt(mmio.gsi, IrqMode::edge_high)}))});
+}
+
+/// Routing of slot interrupts (ACPI 6.5, 6.2.13): directly to interrupt lines, no link devices.
+Bytes pci_routing() {
+    constexpr std::uint32_t any_function = 0xffff;
+    std::vector<Bytes> routes;
+    for (unsigned slot = 0; slot < pci_slots; ++slot)
+        for (unsigned pin = 0; pin < pci_pins; ++pin)
+            routes.push_back(
+                package({integer(slot << 16 | any_function), integer(pin), integer(0), integer(intx_gsi(slot, pin))}));
+    return name("_PRT", package(routes));
+}
+
+/// _OSC (PCI Firmware 3.3, 4.5): the guest may run PME, AER and the PCIe capability itself; hot-plug stays with ACPI.
+Bytes pci_osc() {
+    constexpr unsigned granted = 0x1c;
+    constexpr unsigned unknown_uuid = 0x04;
+    constexpr unsigned unknown_revision = 0x08;
+    constexpr unsigned masked = 0x10;
+    const Bytes status = path("CDW1");
+    const Bytes control = path("CDW3");
+    return method("_OSC", 4,
+                  {dword_field(arg(3), 0, "CDW1"),
+                   if_true(equal(arg(0), uuid("33db4d5b-1ff7-401c-9657-7441c03dd766")),
+                           {dword_field(arg(3), 8, "CDW3"), bit_and(control, integer(granted), local(0)),
+                            if_true(not_equal(arg(1), integer(1)), {bit_or(status, integer(unknown_revision), status)}),
+                            if_true(not_equal(control, local(0)), {bit_or(status, integer(masked), status)}),
+                            store(local(0), control), return_value(arg(3))}),
+                   bit_or(status, integer(unknown_uuid), status), return_value(arg(3))});
+}
+
+/// _DSM (PCI Firmware 3.3, 4.6.5), function 5 = 0: the guest keeps the BAR addresses it finds.
+Bytes pci_dsm() {
+    constexpr std::uint8_t functions_0_and_5 = 0x21;
+    return method("_DSM", 4,
+                  {if_true(equal(arg(0), uuid("e5c937d0-3553-4d7a-9117-ea4d19c3434d")),
+                           {if_true(equal(arg(2), integer(0)), {return_value(buffer({functions_0_and_5}))}),
+                            if_true(equal(arg(2), integer(5)), {return_value(integer(0))})}),
+                   return_value(buffer({0}))});
+}
+
+Bytes pci_host_bridge() {
+    return device("PCI0", {
+                              hardware_id("PNP0A08"),
+                              name("_CID", eisa_id("PNP0A03")),
+                              name("_SEG", integer(0)),
+                              name("_BBN", integer(0)),
+                              name("_UID", integer(0)),
+                              name("_CRS", resources({
+                                               bus_numbers(0, 255),
+                                               io_ports(layout::port_pci_config),
+                                               io_window(layout::pci_io),
+                                               memory32_window(layout::pci_bars_32),
+                                               memory64_window(layout::pci_bars_64),
+                                           })),
+                              pci_routing(),
+                              pci_osc(),
+                              pci_dsm(),
+                          });
+}
+
+} // namespace
+
+Bytes dsdt_body(const AcpiConfig& config) {
+    std::vector<Bytes> devices{motherboard(config.pci), serial_port(), keyboard_controller()};
+    for (unsigned i = 0; i < config.virtio_mmio.size(); ++i)
+        devices.push_back(virtio_mmio(i, config.virtio_mmio[i]));
+    if (config.pci)
+        devices.push_back(pci_host_bridge());
+    return concat({
+        name("\\_S5", package({integer(sleep_type_s5), integer(0), integer(0), integer(0)})),
+        scope("\\_SB", devices),
+    });
+}
+
+} // namespace vmm::boot

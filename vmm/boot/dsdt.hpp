@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// The definition block of the machine: what is neither enumerable nor in another ACPI table.
+#pragma once
+
+#include "vmm/boot/acpi.hpp"
+#include "vmm/boot/aml.hpp"
+
+namespace vmm::boot {
+
+/// The AML of the DSDT, without the table header.
+aml::Bytes dsdt_body(const AcpiConfig& config);
+
+} // namespace vmm::boot
