@@ -32,6 +32,7 @@ constexpr std::array<Row, errc_count> table{{
     {Errc::config_unknown_key, "config_unknown_key", 112},
     {Errc::config_missing_key, "config_missing_key", 113},
     {Errc::config_value, "config_value", 114},
+    {Errc::unsupported, "unsupported", 125},
     {Errc::kvm_missing, "kvm_missing", 115},
     {Errc::kvm_denied, "kvm_denied", 116},
     {Errc::kvm_unusable, "kvm_unusable", 117},
@@ -69,6 +70,16 @@ int exit_code(Errc code) { return table.at(static_cast<std::size_t>(code)).exit;
 
 std::string Error::message() const {
     return sys_errno == 0 ? what : format("%s: %s (errno %d)", what.c_str(), std::strerror(sys_errno), sys_errno);
+}
+
+std::string Error::report() const {
+    std::string out = "inox: error: ";
+    if (!where.empty())
+        out.append(where).append(": ");
+    out.append(message()).append(" [").append(error_name(code)).append("]\n");
+    if (!hint.empty())
+        out.append("  hint: ").append(hint).append("\n");
+    return out;
 }
 
 std::unexpected<Error> fail_errno(Errc code, std::string what, std::string hint) {

@@ -28,6 +28,7 @@ enum class Errc : std::uint8_t {
     config_unknown_key,
     config_missing_key,
     config_value, ///< right type, value refused
+    unsupported,  ///< asks for a part that this version of inox does not have
     kvm_missing,
     kvm_denied,        ///< no permission on /dev/kvm
     kvm_unusable,      ///< too old, or a capability is missing
@@ -60,11 +61,14 @@ struct Error {
     Errc code{Errc::internal};
     std::string what{};  ///< what failed, naming the object: one line, no full stop
     std::string hint{};  ///< what to do next; may be empty
-    std::string where{}; ///< JSON pointer of the value at fault, or empty
+    std::string where{}; ///< JSON pointer or command-line option of the value at fault, or empty
     int sys_errno{};     ///< 0 when no system call failed
 
     /// "what (errno text)", without the hint.
     [[nodiscard]] std::string message() const;
+    /// As every part of inox prints an error: "inox: error: WHERE: WHAT [code]" and, if there is one, "  hint: HINT";
+    /// each line ends with a newline.
+    [[nodiscard]] std::string report() const;
 };
 
 template <class T> class [[nodiscard]] Result : public std::expected<T, Error> {

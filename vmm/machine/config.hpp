@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vmm/base/bytes.hpp"
@@ -18,18 +19,33 @@ struct MachineConfig {
     unsigned cpus{1};                ///< 1..layout::max_cpus
     std::uint64_t memory{128 * MiB}; ///< bytes
     HugePages huge_pages{HugePages::none};
-    bool smt{false};
+    bool smt{false}; ///< two threads per core
 };
 
 struct BootConfig {
-    std::string kernel{}; ///< path; empty boots the built-in hello guest
-    std::string initrd{}; ///< path; empty for none
-    std::string cmdline{};
+    std::string kernel{};  ///< path; empty boots the built-in hello guest
+    std::string initrd{};  ///< path; empty for none
+    std::string cmdline{}; ///< what the kernel gets, complete
 };
 
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
 };
+
+/// Command line of a kernel started without one. No reboot= on purpose: Linux then tries the ACPI reset register and
+/// after it the keyboard controller, and inox has both.
+inline constexpr std::string_view default_cmdline = "console=ttyS0 panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd";
+/// The same for a machine started with Firecracker's flags: Firecracker's own default.
+inline constexpr std::string_view firecracker_cmdline =
+    "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce";
+
+/// Every rule that needs no host: each broken one is an Error with the JSON pointer of its value in `where`.
+std::vector<Error> check(const Config& config);
+
+// The single rules, for those who hold one value; nullopt when it is good.
+std::optional<Error> check_cpus(std::uint64_t cpus, bool smt);
+std::optional<Error> check_memory(std::uint64_t bytes, HugePages huge_pages);
+std::optional<Error> check_cmdline(std::string_view cmdline);
 
 } // namespace vmm

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/config.hpp"
+
+#include <algorithm>
+
+#include "vmm/machine/config_text.hpp"
+#include "vmm/memory/layout.hpp"
+
+namespace vmm {
+namespace {
+
+std::optional<Error> problem(Errc code, const char* where, std::string what, std::string hint) {
+    return Error{code, std::move(what), std::move(hint), where, 0};
+}
+
+bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+
+} // namespace
+
+std::optional<Error> check_cpus(std::uint64_t cpus, bool smt) {
+    static constexpr auto where = "/machine-config/vcpu_count";
+    if (cpus < 1 || cpus > layout::max_cpus)
+        return problem(Errc::cpus_invalid, where,
+                       std::to_string(cpus) + " CPUs: a guest has 1 to " + std::to_string(layout::max_cpus),
+                       "ask for 1 to " + std::to_string(layout::max_cpus) + " CPUs");
+    if (smt && cpus != 1 && cpus % 2 != 0)
+        return problem(Errc::cpus_invalid, where, std::to_string(cpus) + " CPUs cannot be paired as SMT asks",
+                       "use an even number of CPUs, or smt false");
+    return std::nullopt;
+}
+
+std::optional<Error> check_memory(std::uint64_t bytes, HugePages huge_pages) {
+    static constexpr auto where = "/machine-config/mem_size_mib";
+    const std::string size = size_text(bytes);
+    if (bytes < layout::min_ram)
+        return problem(Errc::memory_invalid, where,
+                       size + " of memory is too little: the least is " + size_text(layout::min_ram),
+                       "a Linux guest needs about 64M");
+    if (bytes > layout::max_ram)
+        return problem(Errc::memory_invalid, where, size + " of memory is more than a guest can have",
+                       "ask for at most " + size_text(layout::max_ram));
+    const std::uint64_t page = huge_pages == HugePages::two_mib ? 2 * MiB : page_size;
+    if (!is_aligned(bytes, page))
+        return problem(Errc::memory_invalid, where,
+                       size + " of memory is not a multiple of the page size of " + size_text(page),
+                       "the next possible size is " + size_text(align_up(bytes, page)));
+    return std::nullopt;
+}
+
+std::optional<Error> check_cmdline(std::string_view cmdline) {
+    static constexpr auto where = "/boot-source/boot_args";
+    if (cmdline.size() >= layout::cmdline_capacity)
+        return problem(Errc::cmdline_too_long, where,
+                       format("the kernel command line has %zu bytes: there is room for %llu", cmdline.size(),
+                              static_cast<unsigned long long>(layout::cmdline_capacity - 1)),
+                       "most kernels take 2047; move long settings into the initrd");
+    if (std::ranges::any_of(cmdline, is_control))
+        return problem(Errc::config_value, where, "the kernel command line holds a control character",
+                       "write it as one line of text");
+    return std::nullopt;
+}
+
+std::vector<Error> check(const Config& config) {
+    std::vector<Error> problems;
+    const auto add = [&](std::optional<Error> found) {
+        if (found)
+            problems.push_back(std::move(*found));
+    };
+    add(check_cpus(config.machine.cpus, config.machine.smt));
+    add(check_memory(config.machine.memory, config.machine.huge_pages));
+    add(check_cmdline(config.boot.cmdline));
+    if (config.boot.kernel.empty() && !config.boot.initrd.empty())
+        add(problem(Errc::config_missing_key, "/boot-source/kernel_image_path", "there is an initrd but no kernel",
+                    "name the kernel, or leave the initrd away to boot the built-in guest"));
+    return problems;
+}
+
+} // namespace vmm

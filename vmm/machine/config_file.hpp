@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration file: Firecracker's shape, plus an "inox" object for what only inox has. See docs/config.md.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/log.hpp"
+#include "vmm/machine/config.hpp"
+#include "vmm/machine/run.hpp"
+
+namespace vmm {
+
+struct LogConfig {
+    std::string path{}; ///< file or pipe; empty for standard error
+    std::optional<log::Level> level{};
+};
+
+struct ConfigFile {
+    Config config{};
+    RunOptions run{};
+    LogConfig log{};
+};
+
+/// How strict the reader is, and which defaults hold.
+enum class Dialect : std::uint8_t {
+    inox,        ///< every key must be known; everything has a default
+    firecracker, ///< as Firecracker reads it: unknown top-level keys are ignored, its required keys are required
+};
+
+struct ParsedConfig {
+    ConfigFile file{};                  ///< complete only without problems
+    std::vector<Error> problems{};      ///< all of them, each with its JSON pointer
+    std::vector<std::string> ignored{}; ///< unknown top-level keys, Dialect::firecracker only
+};
+
+/// Pure; never throws. The result also passed check().
+ParsedConfig parse_config(std::string_view text, Dialect dialect);
+
+/// Reads a file of at most json_max_size bytes and parses it. "-" is standard input.
+ParsedConfig load_config(const std::string& path, Dialect dialect);
+
+/// A key the reader knows, for documentation and schema tests.
+struct ConfigKey {
+    std::string pointer; ///< "/machine-config/vcpu_count", or "/drives" for a whole section
+    bool available;      ///< false: the key belongs to a part that this version of inox does not have
+};
+std::vector<ConfigKey> config_keys();
+
+/// "error", "Warning", ...: any case. nullopt for other words.
+std::optional<log::Level> parse_log_level(std::string_view text);
+/// Why the text is no POSIX extended regular expression; nullopt when it is one.
+std::optional<std::string> regex_problem(const std::string& text);
+
+} // namespace vmm

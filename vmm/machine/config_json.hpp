@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Strict JSON: what nlohmann accepts, without duplicate keys, bounded in size and depth. No exception leaves it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/error.hpp"
+
+namespace vmm {
+
+inline constexpr std::size_t json_max_size = 1024 * 1024;
+inline constexpr std::size_t json_max_depth = 32;
+
+struct JsonText {
+    nlohmann::json root{};         ///< null when the text is no JSON; of a duplicate key the last value
+    std::vector<Error> problems{}; ///< config_syntax; a duplicate key has its pointer in `where`
+};
+JsonText read_json(std::string_view text);
+
+/// `parent`/`key`, escaped as RFC 6901 asks, safe to print.
+std::string json_pointer(std::string_view parent, std::string_view key);
+
+/// One value on its way into the configuration: typed access that reports what does not fit.
+class JsonValue {
+public:
+    JsonValue(const nlohmann::json& json, std::string pointer, std::vector<Error>& problems)
+        : json_{json}, pointer_{std::move(pointer)}, problems_{problems} {}
+
+    [[nodiscard]] const nlohmann::json& json() const { return json_; }
+    [[nodiscard]] const std::string& pointer() const { return pointer_; }
+
+    // Each returns nullopt after reporting config_type, or config_value where the type is right.
+    [[nodiscard]] std::optional<bool> boolean() const;
+    [[nodiscard]] std::optional<std::string> text() const;
+    /// Integers outside 0..max are reported with `range_code`.
+    [[nodiscard]] std::optional<std::uint64_t> number(std::uint64_t max, Errc range_code) const;
+    /// Index of the string among `names`.
+    [[nodiscard]] std::optional<std::size_t> one_of(std::span<const std::string_view> names) const;
+
+    void report(Errc code, std::string what, std::string hint = {}) const;
+    void report_type(std::string_view expected) const;
+
+private:
+    const nlohmann::json& json_;
+    std::string pointer_;
+    std::vector<Error>& problems_;
+};
+
+/// "a, b or c"
+std::string list_text(std::span<const std::string_view> names);
+
+} // namespace vmm

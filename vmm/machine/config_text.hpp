@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Text an operator typed: sizes, times, misspelt names. Pure.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace vmm {
+
+/// Bytes of "512M", "4G", "4GiB", "131072K"; a plain number is MiB. nullopt when it is no size or does not fit 64 bits.
+std::optional<std::uint64_t> parse_size(std::string_view text);
+/// "500ms", "60s", "2m", "1h"; a plain number is seconds. nullopt when it is no time, or beyond a year.
+std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
+/// A decimal number, and nothing else.
+std::optional<std::uint64_t> parse_number(std::string_view text);
+
+/// "512 MiB", "6 GiB", "1088 KiB": exact, in the largest unit that divides.
+std::string size_text(std::uint64_t bytes);
+
+/// The candidate that `word` was probably meant to be; empty when none is close. '-', '_' and case do not count.
+std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates);
+
+/// For messages: at most `limit` bytes, bytes that a terminal could act on replaced.
+std::string printable(std::string_view text, std::size_t limit = 80);
+/// The same between single quotes.
+std::string in_quotes(std::string_view text);
+/// "did you mean 'X'?" when a candidate is near, else `otherwise`.
+std::string suggestion(std::string_view word, std::span<const std::string_view> candidates, std::string otherwise = {});
+
+} // namespace vmm
