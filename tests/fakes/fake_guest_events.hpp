@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <optional>
+
+#include "devices/guest_events.hpp"
+
+namespace fakes {
+
+struct FakeGuestEvents final : devices::GuestEvents {
+    void power_off() noexcept override { ++power_offs; }
+    void reset() noexcept override { ++resets; }
+    void exit(std::uint8_t code) noexcept override { exit_code = code; }
+    void user_space_up() noexcept override { ++user_spaces; }
+
+    std::atomic<unsigned> power_offs{0};
+    std::atomic<unsigned> resets{0};
+    std::atomic<unsigned> user_spaces{0};
+    std::optional<std::uint8_t> exit_code{};
+};
+
+} // namespace fakes

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// Interrupt interfaces that count instead of interrupting. State lives apart from the objects, so a test can look at it
+// after the device that owned them is gone.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "vmm/bus/irq.hpp"
+
+namespace fakes {
+
+class FakeIrqLine final : public vmm::IrqLine {
+public:
+    struct State {
+        std::atomic<unsigned> triggers{0};
+        vmm::EventFd trigger{*vmm::EventFd::create()};
+        vmm::EventFd resample{*vmm::EventFd::create()};
+        unsigned gsi{};
+        vmm::TriggerMode mode{};
+
+        /// The interrupts since the last look.
+        unsigned take() { return triggers.exchange(0); }
+    };
+
+    explicit FakeIrqLine(std::shared_ptr<State> state) : state_{std::move(state)} {}
+    void trigger() noexcept override { ++state_->triggers; }
+    [[nodiscard]] int trigger_fd() const override { return state_->trigger.fd(); }
+    [[nodiscard]] int resample_fd() const override {
+        return state_->mode == vmm::TriggerMode::level ? state_->resample.fd() : -1;
+    }
+
+private:
+    std::shared_ptr<State> state_;
+};
+
+class FakeMsiVector final : public vmm::MsiVector {
+public:
+    struct State {
+        vmm::MsiMessage message{};
+        std::vector<vmm::MsiMessage> delivered{};
+        vmm::EventFd trigger{*vmm::EventFd::create()};
+        unsigned routes{};
+        bool enabled{};
+        bool pending{};
+        bool alive{true};
+    };
+
+    explicit FakeMsiVector(std::shared_ptr<State> state) : state_{std::move(state)} {}
+    ~FakeMsiVector() override { state_->alive = false; }
+    vmm::Result<void> route(vmm::MsiMessage message) override {
+        state_->message = message;
+        ++state_->routes;
+        return {};
+    }
+    vmm::Result<void> enable(bool enabled) override {
+        state_->enabled = enabled;
+        if (enabled && std::exchange(state_->pending, false))
+            state_->delivered.push_back(state_->message);
+        return {};
+    }
+    void trigger() noexcept override {
+        if (state_->enabled)
+            state_->delivered.push_back(state_->message);
+        else
+            state_->pending = true;
+    }
+    [[nodiscard]] int trigger_fd() const override { return state_->trigger.fd(); }
+    [[nodiscard]] bool pending() const override { return state_->pending; }
+
+private:
+    std::shared_ptr<State> state_;
+};
+
+class FakeIrqs final : public vmm::Irqs {
+public:
+    vmm::Result<std::unique_ptr<vmm::IrqLine>> line(unsigned gsi, vmm::TriggerMode mode) override {
+        auto state = std::make_shared<FakeIrqLine::State>();
+        state->gsi = gsi;
+        state->mode = mode;
+        lines.push_back(state);
+        return std::make_unique<FakeIrqLine>(std::move(state));
+    }
+    vmm::Result<std::unique_ptr<vmm::MsiVector>> msi() override {
+        if (vectors.size() >= capacity)
+            return vmm::fail(vmm::Errc::no_resource, "the fake's routing table is full");
+        vectors.push_back(std::make_shared<FakeMsiVector::State>());
+        return std::make_unique<FakeMsiVector>(vectors.back());
+    }
+
+    std::vector<std::shared_ptr<FakeIrqLine::State>> lines{};
+    std::vector<std::shared_ptr<FakeMsiVector::State>> vectors{};
+    std::size_t capacity{4096};
+};
+
+class FakeDoorbells final : public vmm::Doorbells {
+public:
+    struct Bell {
+        vmm::Gpa address{};
+        unsigned size{};
+        std::optional<std::uint64_t> match{};
+        int fd{};
+        bool operator==(const Bell&) const = default;
+    };
+
+    vmm::Result<vmm::Registration> add(vmm::Gpa address, unsigned size, std::optional<std::uint64_t> match,
+                                       const vmm::EventFd& event) override {
+        const Bell bell{address, size, match, event.fd()};
+        bells->push_back(bell);
+        return vmm::Registration{[list = bells, bell] { std::erase(*list, bell); }};
+    }
+
+    std::shared_ptr<std::vector<Bell>> bells{std::make_shared<std::vector<Bell>>()};
+};
+
+} // namespace fakes

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/acpi_power.hpp"
+
+#include "devices/debug_ports.hpp"
+#include "tests/catch.hpp"
+#include "tests/fakes/fake_guest_events.hpp"
+#include "tests/fakes/registers.hpp"
+
+using fakes::in;
+using fakes::out;
+
+TEST_CASE("sleep type 5 with the enable bit powers off, and nothing else does") {
+    fakes::FakeGuestEvents events;
+    devices::AcpiPower power{events};
+    for (unsigned value = 0; value < 256; ++value)
+        out(power, 0, static_cast<std::uint8_t>(value & ~0x20U));
+    out(power, 0, (4 << 2) | 0x20);
+    out(power, 1, (5 << 2) | 0x20);
+    CHECK(events.power_offs == 0);
+    out(power, 0, (5 << 2) | 0x20);
+    CHECK(events.power_offs == 1);
+    CHECK(in(power, 1) == 0);
+}
+
+TEST_CASE("the reset register resets with its value only") {
+    fakes::FakeGuestEvents events;
+    devices::AcpiPower power{events};
+    out(power, 2, 0);
+    out(power, 2, 6);
+    out(power, 0, 1);
+    CHECK(events.resets == 0);
+    out(power, 2, 1);
+    CHECK(events.resets == 1);
+}
+
+TEST_CASE("the exit port takes the low byte of any width") {
+    fakes::FakeGuestEvents events;
+    devices::DebugPorts ports{events};
+    out(ports, 0, 7);
+    CHECK(events.exit_code == 7);
+    out<std::uint32_t>(ports, 0, 0x7b7b7b2a);
+    CHECK(events.exit_code == 42);
+    CHECK(events.user_spaces == 0);
+    CHECK(in(ports, 0) == 0xff);
+}
+
+TEST_CASE("the boot timer knows one value, on either bus") {
+    fakes::FakeGuestEvents events;
+    devices::DebugPorts ports{events};
+    out(ports, 1, 122);
+    CHECK(events.user_spaces == 0);
+    out(ports, 1, 123);
+    CHECK(events.user_spaces == 1);
+    devices::BootTimer timer{events};
+    out(timer, 0, 123);
+    CHECK(events.user_spaces == 2);
+    out(timer, 4, 123);
+    CHECK(events.user_spaces == 2);
+    CHECK_FALSE(events.exit_code);
+}

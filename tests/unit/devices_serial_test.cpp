@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/serial.hpp"
+
+#include <string>
+#include <thread>
+
+#include "tests/catch.hpp"
+#include "tests/fakes/fake_irqs.hpp"
+#include "tests/fakes/registers.hpp"
+
+using fakes::in;
+using fakes::out;
+
+namespace {
+
+enum : std::uint64_t { rbr = 0, thr = 0, ier = 1, iir = 2, fcr = 2, lcr = 3, mcr = 4, lsr = 5, msr = 6, scr = 7 };
+
+struct Line {
+    std::shared_ptr<fakes::FakeIrqLine::State> irq{std::make_shared<fakes::FakeIrqLine::State>()};
+    std::string sent{};
+    unsigned room_calls{};
+    devices::Serial uart{std::make_unique<fakes::FakeIrqLine>(irq), [this](std::span<const std::byte> bytes) {
+                             for (const auto byte : bytes)
+                                 sent.push_back(static_cast<char>(byte));
+                         }};
+
+    Line() {
+        uart.on_input_room([this] { ++room_calls; });
+    }
+    std::size_t receive(std::string_view text) { return uart.receive(std::as_bytes(std::span{text})); }
+    std::string drain() {
+        std::string text;
+        while (in(uart, lsr) & 1)
+            text.push_back(static_cast<char>(in(uart, rbr)));
+        return text;
+    }
+    /// What Linux's 8250 driver does at open.
+    void open() {
+        out(uart, fcr, 0x01);
+        out(uart, fcr, 0x07);
+        out(uart, fcr, 0x00);
+        in(uart, lsr), in(uart, rbr), in(uart, iir), in(uart, msr);
+        out(uart, lcr, 0x03);
+        out(uart, mcr, 0x08);
+        out(uart, ier, 0x05);
+        out(uart, fcr, 0x81);
+        out(uart, mcr, 0x0b);
+        irq->take();
+    }
+};
+
+} // namespace
+
+TEST_CASE("Linux's autoconfig sequence finds a 16550A and none of its cousins") {
+    Line line;
+    auto& uart = line.uart;
+    const auto saved_ier = in(uart, ier);
+    out(uart, ier, 0);
+    CHECK((in(uart, ier) & 0x0f) == 0);
+    out(uart, ier, 0x0f);
+    CHECK((in(uart, ier) & 0x0f) == 0x0f);
+    out(uart, ier, saved_ier);
+
+    const auto saved_mcr = in(uart, mcr);
+    out(uart, mcr, 0x10 | 0x0a); // loop back, OUT2 and RTS
+    CHECK((in(uart, msr) & 0xf0) == 0x90);
+    out(uart, mcr, saved_mcr);
+
+    out(uart, lcr, 0xbf); // extended registers of other chips
+    out(uart, iir, 0);
+    out(uart, lcr, 0);
+    out(uart, fcr, 0x01);
+    CHECK(in(uart, iir) >> 6 == 3);
+
+    out(uart, lcr, 0x80); // 16650: the extended feature register would read 0
+    CHECK(in(uart, iir) != 0);
+    out(uart, lcr, 0xbf);
+    CHECK(in(uart, iir) != 0);
+    out(uart, lcr, 0);
+    out(uart, fcr, 0x21); // 16750: 64-byte FIFO
+    CHECK(in(uart, iir) >> 5 == 6);
+    out(uart, fcr, 0x01);
+    out(uart, ier, 0x10); // XScale: the unit enable bit would stick
+    CHECK((in(uart, ier) & 0x10) == 0);
+    out(uart, ier, 0);
+
+    out(uart, scr, 0xa5);
+    CHECK(in(uart, scr) == 0xa5);
+}
+
+TEST_CASE("enabling the transmit interrupt on an idle line raises it, and reading its id clears it") {
+    Line line;
+    auto& uart = line.uart;
+    for (int round = 0; round < 2; ++round) { // Linux's test for chips that do not raise it again
+        out(uart, ier, 0x02);
+        CHECK(line.irq->take() == 1);
+        CHECK((in(uart, lsr) & 0x60) == 0x60);
+        CHECK(in(uart, iir) == 0x02);
+        CHECK(in(uart, iir) == 0x01);
+        out(uart, ier, 0);
+    }
+    out(uart, ier, 0x02);
+    out(uart, ier, 0);
+    CHECK(in(uart, iir) == 0x01);
+}
+
+TEST_CASE("an interrupt-driven transmitter gets an interrupt after each burst") {
+    Line line;
+    auto& uart = line.uart;
+    line.open();
+    out(uart, ier, 0x07);
+    std::string expected;
+    for (int burst = 0; burst < 4; ++burst) {
+        CHECK(line.irq->take() == 1);
+        CHECK(in(uart, iir) == 0xc2);
+        for (int i = 0; i < 16; ++i) {
+            out(uart, thr, static_cast<std::uint8_t>('a' + i));
+            expected.push_back(static_cast<char>('a' + i));
+        }
+    }
+    CHECK(line.sent == expected);
+}
+
+TEST_CASE("a transmitter that looks only at the line status gets an interrupt for each byte") {
+    Line line;
+    out(line.uart, ier, 0x02);
+    for (int i = 0; i < 5; ++i) {
+        CHECK(line.irq->take() == 1);
+        CHECK((in(line.uart, lsr) & 0x20) != 0);
+        out(line.uart, thr, 'x');
+    }
+    CHECK(line.sent == "xxxxx");
+}
+
+TEST_CASE("a polled transmitter never interrupts") {
+    Line line;
+    for (const char c : std::string_view{"hello"})
+        out(line.uart, thr, static_cast<std::uint8_t>(c));
+    CHECK(line.sent == "hello");
+    CHECK(line.irq->take() == 0);
+}
+
+TEST_CASE("received bytes interrupt once until the FIFO is empty") {
+    Line line;
+    line.open();
+    CHECK(line.receive("ls\n") == 3);
+    CHECK(line.receive("x") == 1);
+    CHECK(line.irq->take() == 1);
+    CHECK(in(line.uart, iir) == 0xcc); // below the trigger level: time-out
+    CHECK(line.drain() == "ls\nx");
+    CHECK(in(line.uart, iir) == 0xc1);
+    CHECK(line.receive("12345678") == 8);
+    CHECK(line.irq->take() == 1);
+    CHECK(in(line.uart, iir) == 0xc4);
+}
+
+TEST_CASE("pasted text of many KiB arrives whole") {
+    Line line;
+    line.open();
+    std::string text;
+    for (int i = 0; i < 3000; ++i)
+        text += "echo " + std::to_string(i) + "\n";
+    std::string got;
+    std::string_view rest{text};
+    unsigned refused = 0;
+    while (!rest.empty()) {
+        rest.remove_prefix(line.receive(rest));
+        if (!rest.empty()) {
+            CHECK(line.receive(rest) == 0);
+            ++refused;
+        }
+        got += line.drain();
+        CHECK(line.room_calls == refused);
+    }
+    CHECK(got == text);
+    CHECK_FALSE(in(line.uart, lsr) & 0x02);
+}
+
+TEST_CASE("room is announced once, and only when some was missing") {
+    Line line;
+    line.open();
+    line.receive("abc");
+    line.drain();
+    CHECK(line.room_calls == 0);
+    CHECK(line.receive("0123456789abcdefGHI") == 16);
+    in(line.uart, rbr);
+    CHECK(line.room_calls == 0);
+    line.drain();
+    CHECK(line.room_calls == 1);
+    line.receive("x");
+    line.drain();
+    CHECK(line.room_calls == 1);
+}
+
+TEST_CASE("clearing the FIFO drops what it holds and announces room") {
+    Line line;
+    line.open();
+    CHECK(line.receive(std::string(20, 'x')) == 16);
+    out(line.uart, fcr, 0x83);
+    CHECK(line.room_calls == 1);
+    CHECK((in(line.uart, lsr) & 1) == 0);
+}
+
+TEST_CASE("without a FIFO one byte fits") {
+    Line line;
+    CHECK(line.receive("ab") == 1);
+    CHECK(in(line.uart, rbr) == 'a');
+    CHECK(line.room_calls == 1);
+    CHECK(line.receive("b") == 1);
+    CHECK(in(line.uart, rbr) == 'b');
+    CHECK(in(line.uart, rbr) == 0);
+}
+
+TEST_CASE("a guest that lowers RTS after raising it stops its input") {
+    Line line;
+    CHECK(line.receive("a") == 1); // never raised: the guest does not know of it
+    line.open();
+    out(line.uart, mcr, 0x09);
+    CHECK(line.receive("hello") == 0);
+    CHECK(line.room_calls == 0);
+    out(line.uart, mcr, 0x0b);
+    CHECK(line.room_calls == 1);
+    CHECK(line.receive("hello") == 5);
+}
+
+TEST_CASE("in loopback the guest hears itself and nothing leaves") {
+    Line line;
+    auto& uart = line.uart;
+    out(uart, fcr, 0x01);
+    out(uart, mcr, 0x1f);
+    CHECK((in(uart, msr) & 0xf0) == 0xf0);
+    for (int i = 0; i < 17; ++i)
+        out(uart, thr, static_cast<std::uint8_t>(i));
+    CHECK(line.sent.empty());
+    CHECK(line.receive("x") == 0);
+    CHECK((in(uart, lsr) & 0x03) == 0x03); // overrun
+    CHECK((in(uart, lsr) & 0x03) == 0x01); // told once
+    for (int i = 0; i < 16; ++i)
+        CHECK(in(uart, rbr) == i);
+    out(uart, mcr, 0x0b);
+    CHECK(line.room_calls == 1);
+}
+
+TEST_CASE("an overrun interrupts with the highest priority") {
+    Line line;
+    auto& uart = line.uart;
+    out(uart, mcr, 0x10);
+    out(uart, ier, 0x0f);
+    out(uart, thr, 1);
+    out(uart, thr, 2);
+    CHECK(in(uart, iir) == 0x06);
+    in(uart, lsr);
+    CHECK(in(uart, iir) == 0x04);
+    CHECK(in(uart, rbr) == 2); // without a FIFO the newer byte wins
+    CHECK(in(uart, iir) == 0x02);
+    CHECK(in(uart, iir) == 0x00); // CTS, DSR and DCD fell
+    CHECK((in(uart, msr) & 0x0f) == 0x0b);
+    CHECK(in(uart, iir) == 0x01);
+}
+
+TEST_CASE("the divisor latch hides the data and interrupt enable registers") {
+    Line line;
+    auto& uart = line.uart;
+    out(uart, ier, 0x05);
+    out(uart, lcr, 0x83);
+    out(uart, 0, 0x01);
+    out(uart, 1, 0x00);
+    CHECK(in(uart, 0) == 0x01);
+    CHECK(in(uart, 1) == 0x00);
+    out(uart, lcr, 0x03);
+    CHECK(in(uart, ier) == 0x05);
+    CHECK(line.sent.empty());
+}
+
+TEST_CASE("wide accesses act on neighbouring registers, as the ISA bus splits them") {
+    Line line;
+    out<std::uint16_t>(line.uart, thr, 0x0541);
+    CHECK(line.sent == "A");
+    CHECK(in(line.uart, ier) == 0x05);
+    CHECK(in<std::uint16_t>(line.uart, lsr) == 0xb060);
+}
+
+TEST_CASE("input and guest access from different threads lose nothing") {
+    Line line;
+    line.open();
+    const std::string text(20'000, 'p');
+    std::jthread typist{[&] {
+        for (std::string_view rest{text}; !rest.empty();)
+            rest.remove_prefix(line.receive(rest));
+    }};
+    std::string got;
+    while (got.size() < text.size()) {
+        got += line.drain();
+        out(line.uart, thr, '.');
+    }
+    CHECK(got == text);
+}
