@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/kvm/vcpu.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/ioctl.h>
+
+namespace vmm {
+
+Vcpu::Vcpu(unsigned id, UniqueFd fd, Mapping run) : id_{id}, fd_{std::move(fd)}, run_{std::move(run)} {}
+
+VmExit Vcpu::run() noexcept {
+    if (::ioctl(fd_.get(), KVM_RUN, 0) < 0) {
+        if (errno == EINTR || errno == EAGAIN)
+            return vm_exit::Interrupted{};
+        return vm_exit::Failed{errno};
+    }
+    struct kvm_run& run = kvm_run();
+    switch (run.exit_reason) {
+    case KVM_EXIT_IO:
+        return port_exit();
+    case KVM_EXIT_MMIO:
+        return vm_exit::Mmio{Gpa{run.mmio.phys_addr}, run.mmio.is_write != 0,
+                             std::as_writable_bytes(std::span{run.mmio.data}).first(std::min(run.mmio.len, 8U))};
+    case KVM_EXIT_HLT:
+        return vm_exit::Halt{};
+    case KVM_EXIT_INTR:
+        return vm_exit::Interrupted{};
+    case KVM_EXIT_SHUTDOWN:
+        return vm_exit::Shutdown{};
+    case KVM_EXIT_SYSTEM_EVENT:
+        return vm_exit::SystemEvent{run.system_event.type};
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+        return vm_exit::MsrAccess{run.exit_reason == KVM_EXIT_X86_WRMSR, run.msr.index,
+                                  reinterpret_cast<std::uint64_t*>(&run.msr.data), &run.msr.error}; // NOLINT
+    case KVM_EXIT_INTERNAL_ERROR:
+        return internal_error();
+    case KVM_EXIT_FAIL_ENTRY:
+        return vm_exit::EntryFailure{run.fail_entry.hardware_entry_failure_reason};
+    default:
+        return vm_exit::Unknown{run.exit_reason};
+    }
+}
+
+VmExit Vcpu::port_exit() const {
+    const auto& io = kvm_run().io;
+    const auto bytes = run_.bytes().subspan(io.data_offset, static_cast<std::size_t>(io.size) * io.count);
+    return vm_exit::Port{IoPort{io.port}, io.direction == KVM_EXIT_IO_OUT, io.size, bytes};
+}
+
+VmExit Vcpu::internal_error() const {
+    const struct kvm_run& run = kvm_run();
+    vm_exit::EmulationFailure failure{run.internal.suberror, {}, 0};
+    // The first data word carries flags; the kernel fills the instruction bytes only when it says so.
+    if (run.internal.suberror == KVM_INTERNAL_ERROR_EMULATION && run.emulation_failure.ndata >= 3 &&
+        (run.emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) != 0) {
+        failure.size = std::min<std::uint8_t>(run.emulation_failure.insn_size, 15);
+        std::memcpy(failure.bytes.data(), run.emulation_failure.insn_bytes, failure.size);
+    }
+    return failure;
+}
+
+Result<void> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
+    std::vector<std::byte> buffer(sizeof(kvm_cpuid2) + entries.size_bytes());
+    kvm_cpuid2 header{};
+    header.nent = static_cast<std::uint32_t>(entries.size());
+    std::memcpy(buffer.data(), &header, sizeof header);
+    std::memcpy(buffer.data() + sizeof header, entries.data(), entries.size_bytes());
+    TRY(checked_ioctl(fd_.get(), KVM_SET_CPUID2, buffer.data(), "KVM_SET_CPUID2"));
+    return {};
+}
+
+Result<void> Vcpu::set_msrs(std::span<const kvm_msr_entry> entries) {
+    std::vector<std::byte> buffer(sizeof(kvm_msrs) + entries.size_bytes());
+    kvm_msrs header{};
+    header.nmsrs = static_cast<std::uint32_t>(entries.size());
+    std::memcpy(buffer.data(), &header, sizeof header);
+    std::memcpy(buffer.data() + sizeof header, entries.data(), entries.size_bytes());
+    const int set = TRY(checked_ioctl(fd_.get(), KVM_SET_MSRS, buffer.data(), "KVM_SET_MSRS"));
+    const auto count = static_cast<std::size_t>(set);
+    if (count < entries.size())
+        return fail(Errc::kvm_unusable, format("KVM refuses MSR %#x", entries[count].index),
+                    "use a newer host kernel");
+    return {};
+}
+
+Result<kvm_regs> Vcpu::regs() const {
+    kvm_regs regs{};
+    TRY(checked_ioctl(fd_.get(), KVM_GET_REGS, &regs, "KVM_GET_REGS"));
+    return regs;
+}
+
+Result<void> Vcpu::set_regs(const kvm_regs& regs) {
+    kvm_regs copy = regs;
+    TRY(checked_ioctl(fd_.get(), KVM_SET_REGS, &copy, "KVM_SET_REGS"));
+    return {};
+}
+
+Result<kvm_sregs> Vcpu::sregs() const {
+    kvm_sregs sregs{};
+    TRY(checked_ioctl(fd_.get(), KVM_GET_SREGS, &sregs, "KVM_GET_SREGS"));
+    return sregs;
+}
+
+Result<void> Vcpu::set_sregs(const kvm_sregs& sregs) {
+    kvm_sregs copy = sregs;
+    TRY(checked_ioctl(fd_.get(), KVM_SET_SREGS, &copy, "KVM_SET_SREGS"));
+    return {};
+}
+
+Result<void> Vcpu::set_fpu(const kvm_fpu& fpu) {
+    kvm_fpu copy = fpu;
+    TRY(checked_ioctl(fd_.get(), KVM_SET_FPU, &copy, "KVM_SET_FPU"));
+    return {};
+}
+
+Result<std::uint32_t> Vcpu::mp_state() const {
+    kvm_mp_state state{};
+    TRY(checked_ioctl(fd_.get(), KVM_GET_MP_STATE, &state, "KVM_GET_MP_STATE"));
+    return state.mp_state;
+}
+
+bool Vcpu::stuck() const {
+    constexpr std::uint64_t interrupt_flag = 1U << 9;
+    const auto state = mp_state();
+    if (!state)
+        return false;
+    if (*state == KVM_MP_STATE_UNINITIALIZED || *state == KVM_MP_STATE_INIT_RECEIVED)
+        return true;
+    const auto registers = regs();
+    return *state == KVM_MP_STATE_HALTED && registers && (registers->rflags & interrupt_flag) == 0;
+}
+
+} // namespace vmm

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// One virtual CPU: its KVM descriptor, run page, and exits as values.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "vmm/base/address.hpp"
+#include "vmm/base/os.hpp"
+
+namespace vmm {
+
+namespace vm_exit {
+/// `data` holds `count` accesses of `size` bytes, in the run page: fill it for reads before the next run().
+struct Port {
+    IoPort port;
+    bool write;
+    unsigned size; ///< 1, 2 or 4
+    std::span<std::byte> data;
+};
+struct Mmio {
+    Gpa address;
+    bool write;
+    std::span<std::byte> data; ///< 1 to 8 bytes, in the run page
+};
+struct Halt {};        ///< only without an in-kernel local APIC
+struct Interrupted {}; ///< kicked, or a signal came
+struct Shutdown {};    ///< triple fault
+struct SystemEvent {
+    std::uint32_t type; ///< KVM_SYSTEM_EVENT_*
+};
+struct MsrAccess {
+    bool write;
+    std::uint32_t index;
+    std::uint64_t* data;  ///< in the run page
+    std::uint8_t* failed; ///< set to 1 for #GP
+};
+/// KVM could not emulate an instruction. `bytes` is empty when the kernel did not hand them out.
+struct EmulationFailure {
+    std::uint32_t suberror;
+    std::array<std::uint8_t, 15> bytes;
+    std::uint8_t size;
+};
+struct EntryFailure {
+    std::uint64_t hardware_reason;
+};
+struct Failed { ///< KVM_RUN itself failed
+    int sys_errno;
+};
+struct Unknown {
+    std::uint32_t reason;
+};
+} // namespace vm_exit
+
+using VmExit = std::variant<vm_exit::Port, vm_exit::Mmio, vm_exit::Halt, vm_exit::Interrupted, vm_exit::Shutdown,
+                            vm_exit::SystemEvent, vm_exit::MsrAccess, vm_exit::EmulationFailure, vm_exit::EntryFailure,
+                            vm_exit::Failed, vm_exit::Unknown>;
+
+/// All calls belong to the vCPU's own thread, except interrupt().
+class Vcpu {
+public:
+    Vcpu(unsigned id, UniqueFd fd, Mapping run);
+
+    [[nodiscard]] unsigned id() const { return id_; }
+    /// Runs the guest until something needs attention.
+    VmExit run() noexcept;
+    /// Makes the current or the next run() return Interrupted. Any thread; pair it with a signal to the vCPU's thread.
+    void interrupt() noexcept { std::atomic_ref{kvm_run().immediate_exit}.store(1, std::memory_order_release); }
+    /// Forgets interrupt().
+    void clear_interrupt() noexcept {
+        std::atomic_ref{kvm_run().immediate_exit}.store(0, std::memory_order_release);
+    }
+
+    Result<void> set_cpuid(std::span<const kvm_cpuid_entry2> entries);
+    Result<void> set_msrs(std::span<const kvm_msr_entry> entries);
+    [[nodiscard]] Result<kvm_regs> regs() const;
+    Result<void> set_regs(const kvm_regs& regs);
+    [[nodiscard]] Result<kvm_sregs> sregs() const;
+    Result<void> set_sregs(const kvm_sregs& sregs);
+    Result<void> set_fpu(const kvm_fpu& fpu);
+    /// KVM_MP_STATE_*
+    [[nodiscard]] Result<std::uint32_t> mp_state() const;
+    /// Halted with interrupts off, or never started: only another vCPU could wake it.
+    [[nodiscard]] bool stuck() const;
+
+private:
+    [[nodiscard]] struct kvm_run& kvm_run() const {
+        return *reinterpret_cast<struct kvm_run*>(run_.bytes().data()); // NOLINT: the kernel's layout
+    }
+    [[nodiscard]] VmExit port_exit() const;
+    [[nodiscard]] VmExit internal_error() const;
+
+    unsigned id_;
+    UniqueFd fd_;
+    Mapping run_;
+};
+
+} // namespace vmm

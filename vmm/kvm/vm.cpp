@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/kvm/vm.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "vmm/base/log.hpp"
+#include "vmm/memory/layout.hpp"
+
+namespace vmm {
+namespace {
+
+constexpr const char* kvm_path = "/dev/kvm";
+
+std::unexpected<Error> open_failed() {
+    const int error = errno;
+    if (error != EACCES && error != EPERM)
+        return fail_errno(Errc::kvm_missing, "cannot open /dev/kvm",
+                          "load the module (modprobe kvm_amd or kvm_intel), or switch virtualisation on in the firmware "
+                          "or in the machine around this one");
+    struct stat status {};
+    std::string hint = "run as root";
+    if (::stat(kvm_path, &status) == 0)
+        hint = format("join the group with id %u that owns /dev/kvm (see getent group %u), or run as root",
+                      status.st_gid, status.st_gid);
+    errno = error;
+    return fail_errno(Errc::kvm_denied, "no permission to open /dev/kvm", std::move(hint));
+}
+
+struct Needed {
+    int capability;
+    const char* name;
+};
+// What a start cannot do without. `inox host` lists these and the optional ones.
+constexpr std::array<Needed, 7> needed{{
+    {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+    {KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
+    {KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
+    {KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
+    {KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING"},
+    {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+    {KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},
+}};
+
+} // namespace
+
+Result<Kvm> Kvm::open() {
+    UniqueFd fd{::open(kvm_path, O_RDWR | O_CLOEXEC)};
+    if (!fd)
+        return open_failed();
+    Kvm kvm{std::move(fd)};
+    auto version = checked_ioctl(kvm.fd(), KVM_GET_API_VERSION, std::uint64_t{0}, "KVM_GET_API_VERSION");
+    if (!version || *version != KVM_API_VERSION)
+        return fail(Errc::kvm_unusable, "/dev/kvm is not a KVM of API version 12", "use a Linux kernel from this decade");
+    for (const Needed& one : needed)
+        if (kvm.check(one.capability) <= 0)
+            return fail(Errc::kvm_unusable, std::string{"this KVM lacks "} + one.name,
+                        "use a newer host kernel; `inox host` shows everything that is missing");
+    return kvm;
+}
+
+int Kvm::check(int capability) const {
+    return checked_ioctl(fd(), KVM_CHECK_EXTENSION, static_cast<std::uint64_t>(capability), "KVM_CHECK_EXTENSION")
+        .value_or(0);
+}
+
+Result<std::vector<kvm_cpuid_entry2>> Kvm::supported_cpuid() const {
+    constexpr std::size_t most = 256;
+    std::vector<std::uint64_t> buffer((sizeof(kvm_cpuid2) + most * sizeof(kvm_cpuid_entry2)) / 8 + 1);
+    auto* cpuid = reinterpret_cast<kvm_cpuid2*>(buffer.data()); // NOLINT: the kernel's layout
+    cpuid->nent = most;
+    TRY(checked_ioctl(fd(), KVM_GET_SUPPORTED_CPUID, cpuid, "KVM_GET_SUPPORTED_CPUID"));
+    return std::vector<kvm_cpuid_entry2>{cpuid->entries, cpuid->entries + cpuid->nent};
+}
+
+Vm::Vm(const Kvm& kvm, UniqueFd fd) : kvm_{kvm}, fd_{std::move(fd)} {
+    router_ = std::make_unique<IrqRouter>(fd_.get(), static_cast<unsigned>(kvm.check(KVM_CAP_IRQ_ROUTING)));
+}
+
+Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
+    UniqueFd fd{TRY(checked_ioctl(kvm.fd(), KVM_CREATE_VM, std::uint64_t{0}, "KVM_CREATE_VM"))};
+    std::unique_ptr<Vm> vm{new Vm{kvm, std::move(fd)}};
+    std::uint64_t identity = layout::identity_map_page.raw();
+    TRY(checked_ioctl(vm->fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity, "KVM_SET_IDENTITY_MAP_ADDR"));
+    TRY(checked_ioctl(vm->fd(), KVM_SET_TSS_ADDR, layout::tss_pages.raw(), "KVM_SET_TSS_ADDR"));
+    TRY(checked_ioctl(vm->fd(), KVM_CREATE_IRQCHIP, std::uint64_t{0}, "KVM_CREATE_IRQCHIP"));
+    vm->run_size_ = static_cast<std::size_t>(
+        TRY(checked_ioctl(kvm.fd(), KVM_GET_VCPU_MMAP_SIZE, std::uint64_t{0}, "KVM_GET_VCPU_MMAP_SIZE")));
+    return vm;
+}
+
+Result<Registration> Vm::map(Range<Gpa> range, std::span<std::byte> host, bool read_only, const char* log_name) {
+    std::size_t slot = 0;
+    {
+        std::lock_guard lock{slots_mutex_};
+        slot = static_cast<std::size_t>(std::find(slots_used_.begin(), slots_used_.end(), false) - slots_used_.begin());
+        if (slot == slots_used_.size())
+            slots_used_.push_back(false);
+        slots_used_[slot] = true;
+    }
+    kvm_userspace_memory_region region{};
+    region.slot = static_cast<std::uint32_t>(slot);
+    region.flags = read_only ? KVM_MEM_READONLY : 0;
+    region.guest_phys_addr = range.start().raw();
+    region.memory_size = range.size();
+    region.userspace_addr = reinterpret_cast<std::uint64_t>(host.data()); // NOLINT: the kernel takes an integer
+    if (auto set = checked_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION"); !set) {
+        std::lock_guard lock{slots_mutex_};
+        slots_used_[slot] = false;
+        Error error = set.error();
+        error.what = format("mapping %s at %#llx into the guest: %s", log_name,
+                            static_cast<unsigned long long>(range.start().raw()), error.what.c_str());
+        return std::unexpected(std::move(error));
+    }
+    return Registration{[this, region]() mutable {
+        region.memory_size = 0;
+        if (auto removed = checked_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION");
+            !removed)
+            log::write(log::Level::error, "removing memory slot %u: %s", region.slot,
+                       removed.error().message().c_str());
+        std::lock_guard lock{slots_mutex_};
+        slots_used_[region.slot] = false;
+    }};
+}
+
+Result<void> Vm::map_ram(const GuestMemory& memory) {
+    for (const RamRegion& region : memory.regions()) {
+        kvm_userspace_memory_region slot{};
+        slot.slot = static_cast<std::uint32_t>(slots_used_.size());
+        slot.guest_phys_addr = region.range.start().raw();
+        slot.memory_size = region.range.size();
+        slot.userspace_addr = reinterpret_cast<std::uint64_t>(region.host.data()); // NOLINT
+        TRY(checked_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION"));
+        slots_used_.push_back(true);
+    }
+    return {};
+}
+
+Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
+    UniqueFd fd{TRY(checked_ioctl(fd_.get(), KVM_CREATE_VCPU, std::uint64_t{id}, "KVM_CREATE_VCPU"))};
+    auto run = TRY(Mapping::create(run_size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
+    return std::make_unique<Vcpu>(id, std::move(fd), std::move(run));
+}
+
+Result<std::unique_ptr<IrqLine>> Vm::line(unsigned gsi, TriggerMode mode) { return router_->line(gsi, mode); }
+Result<std::unique_ptr<MsiVector>> Vm::msi() { return router_->msi(); }
+
+Result<Registration> Vm::add(Gpa address, unsigned size, std::optional<std::uint64_t> match, const EventFd& event) {
+    kvm_ioeventfd doorbell{};
+    doorbell.addr = address.raw();
+    doorbell.len = size;
+    doorbell.fd = event.fd();
+    if (match) {
+        doorbell.flags = KVM_IOEVENTFD_FLAG_DATAMATCH;
+        doorbell.datamatch = *match;
+    }
+    TRY(checked_ioctl(fd(), KVM_IOEVENTFD, &doorbell, "KVM_IOEVENTFD"));
+    return Registration{[this, doorbell]() mutable {
+        doorbell.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
+        if (auto removed = checked_ioctl(fd(), KVM_IOEVENTFD, &doorbell, "KVM_IOEVENTFD"); !removed)
+            log::write(log::Level::warning, "removing a doorbell: %s", removed.error().message().c_str());
+    }};
+}
+
+} // namespace vmm

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// One KVM virtual machine: memory slots, interrupt routing, doorbells, vCPUs.
+#pragma once
+
+#include <linux/kvm.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "vmm/base/os.hpp"
+#include "vmm/bus/irq.hpp"
+#include "vmm/kvm/irq_router.hpp"
+#include "vmm/kvm/vcpu.hpp"
+#include "vmm/memory/guest_memory.hpp"
+
+namespace vmm {
+
+/// /dev/kvm itself. Errors: kvm_missing, kvm_denied (names the group to join), kvm_unusable.
+class Kvm {
+public:
+    static Result<Kvm> open();
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    /// 0 when the capability (KVM_CAP_*) is absent.
+    [[nodiscard]] int check(int capability) const;
+    /// What the host can offer a guest (KVM_GET_SUPPORTED_CPUID).
+    [[nodiscard]] Result<std::vector<kvm_cpuid_entry2>> supported_cpuid() const;
+
+private:
+    explicit Kvm(UniqueFd fd) : fd_{std::move(fd)} {}
+    UniqueFd fd_;
+};
+
+class Vm final : public Irqs, public Doorbells {
+public:
+    /// VM with in-kernel PIC, IO-APIC and local APICs. `kvm` must outlive it.
+    static Result<std::unique_ptr<Vm>> create(const Kvm& kvm);
+
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    /// Makes host bytes appear at a guest-physical range; both page aligned. Removed when the registration dies.
+    /// `log_name` names the mapping in errors.
+    Result<Registration> map(Range<Gpa> range, std::span<std::byte> host, bool read_only, const char* log_name);
+    /// All of guest RAM, for the life of the VM.
+    Result<void> map_ram(const GuestMemory& memory);
+    Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned id);
+
+    Result<std::unique_ptr<IrqLine>> line(unsigned gsi, TriggerMode mode) override;
+    Result<std::unique_ptr<MsiVector>> msi() override;
+    Result<Registration> add(Gpa address, unsigned size, std::optional<std::uint64_t> match,
+                             const EventFd& event) override;
+    [[nodiscard]] const IrqRouter& router() const { return *router_; }
+
+private:
+    Vm(const Kvm& kvm, UniqueFd fd);
+    const Kvm& kvm_;
+    UniqueFd fd_;
+    std::unique_ptr<IrqRouter> router_;
+    std::mutex slots_mutex_;
+    std::vector<bool> slots_used_; // guarded by slots_mutex_; index is the slot number
+    std::size_t run_size_{};
+};
+
+} // namespace vmm
