@@ -2,10 +2,10 @@
 #include "vmm/kvm/irq_router.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <poll.h>
 
 #include "vmm/base/log.hpp"
+#include "vmm/kvm/lists.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace vmm {
@@ -153,12 +153,8 @@ Result<void> IrqRouter::apply() {
         entries.push_back(chip_entry(gsi, KVM_IRQCHIP_IOAPIC, gsi));
     for (const auto& [gsi, message] : messages_)
         entries.push_back(msi_entry(gsi, message));
-    std::vector<std::byte> buffer(sizeof(kvm_irq_routing) + entries.size() * sizeof entries[0]);
-    kvm_irq_routing header{};
-    header.nr = static_cast<std::uint32_t>(entries.size());
-    std::memcpy(buffer.data(), &header, sizeof header);
-    std::memcpy(buffer.data() + sizeof header, entries.data(), entries.size() * sizeof entries[0]);
-    TRY(checked_ioctl(vm_fd_, KVM_SET_GSI_ROUTING, buffer.data(), "KVM_SET_GSI_ROUTING"));
+    TRY(kvm_list::send(vm_fd_, kvm_list::set_gsi_routing, std::span<const kvm_irq_routing_entry>{entries},
+                       "KVM_SET_GSI_ROUTING"));
     return {};
 }
 

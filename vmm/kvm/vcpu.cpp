@@ -6,6 +6,8 @@
 #include <cstring>
 #include <sys/ioctl.h>
 
+#include "vmm/kvm/lists.hpp"
+
 namespace vmm {
 
 Vcpu::Vcpu(unsigned id, UniqueFd fd, Mapping run) : id_{id}, fd_{std::move(fd)}, run_{std::move(run)} {}
@@ -63,25 +65,14 @@ VmExit Vcpu::internal_error() const {
 }
 
 Result<void> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
-    std::vector<std::byte> buffer(sizeof(kvm_cpuid2) + entries.size_bytes());
-    kvm_cpuid2 header{};
-    header.nent = static_cast<std::uint32_t>(entries.size());
-    std::memcpy(buffer.data(), &header, sizeof header);
-    std::memcpy(buffer.data() + sizeof header, entries.data(), entries.size_bytes());
-    TRY(checked_ioctl(fd_.get(), KVM_SET_CPUID2, buffer.data(), "KVM_SET_CPUID2"));
+    TRY(kvm_list::send(fd_.get(), kvm_list::set_cpuid2, entries, "KVM_SET_CPUID2"));
     return {};
 }
 
 Result<void> Vcpu::set_msrs(std::span<const kvm_msr_entry> entries) {
-    std::vector<std::byte> buffer(sizeof(kvm_msrs) + entries.size_bytes());
-    kvm_msrs header{};
-    header.nmsrs = static_cast<std::uint32_t>(entries.size());
-    std::memcpy(buffer.data(), &header, sizeof header);
-    std::memcpy(buffer.data() + sizeof header, entries.data(), entries.size_bytes());
-    const int set = TRY(checked_ioctl(fd_.get(), KVM_SET_MSRS, buffer.data(), "KVM_SET_MSRS"));
-    const auto count = static_cast<std::size_t>(set);
-    if (count < entries.size())
-        return fail(Errc::kvm_unusable, format("KVM refuses MSR %#x", entries[count].index),
+    const int set = TRY(kvm_list::send(fd_.get(), kvm_list::set_msrs, entries, "KVM_SET_MSRS"));
+    if (static_cast<std::size_t>(set) < entries.size())
+        return fail(Errc::kvm_unusable, format("KVM refuses MSR %#x", entries[static_cast<std::size_t>(set)].index),
                     "use a newer host kernel");
     return {};
 }
@@ -120,6 +111,11 @@ Result<std::uint32_t> Vcpu::mp_state() const {
     kvm_mp_state state{};
     TRY(checked_ioctl(fd_.get(), KVM_GET_MP_STATE, &state, "KVM_GET_MP_STATE"));
     return state.mp_state;
+}
+
+std::uint32_t Vcpu::tsc_khz() const {
+    return static_cast<std::uint32_t>(
+        checked_ioctl(fd_.get(), KVM_GET_TSC_KHZ, std::uint64_t{0}, "KVM_GET_TSC_KHZ").value_or(0));
 }
 
 bool Vcpu::stuck() const {

@@ -87,6 +87,8 @@ public:
     Result<void> set_fpu(const kvm_fpu& fpu);
     /// KVM_MP_STATE_*
     [[nodiscard]] Result<std::uint32_t> mp_state() const;
+    /// Frequency of the guest's TSC; 0 when KVM does not say.
+    [[nodiscard]] std::uint32_t tsc_khz() const;
     /// Halted with interrupts off, or never started: only another vCPU could wake it.
     [[nodiscard]] bool stuck() const;
 

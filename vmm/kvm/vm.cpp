@@ -2,6 +2,7 @@
 #include "vmm/kvm/vm.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <fcntl.h>
 #include <grp.h>
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "vmm/base/log.hpp"
+#include "vmm/kvm/lists.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace vmm {
@@ -69,15 +71,11 @@ int Kvm::check(int capability) const {
 }
 
 Result<std::vector<kvm_cpuid_entry2>> Kvm::supported_cpuid() const {
-    constexpr std::size_t most = 256;
-    std::vector<std::uint64_t> buffer((sizeof(kvm_cpuid2) + most * sizeof(kvm_cpuid_entry2)) / 8 + 1);
-    auto* cpuid = reinterpret_cast<kvm_cpuid2*>(buffer.data()); // NOLINT: the kernel's layout
-    cpuid->nent = most;
-    TRY(checked_ioctl(fd(), KVM_GET_SUPPORTED_CPUID, cpuid, "KVM_GET_SUPPORTED_CPUID"));
-    return std::vector<kvm_cpuid_entry2>{cpuid->entries, cpuid->entries + cpuid->nent};
+    constexpr std::size_t most = 256; // the kernel's own limit
+    return kvm_list::fetch<kvm_cpuid_entry2>(fd(), kvm_list::get_supported_cpuid, most, "KVM_GET_SUPPORTED_CPUID");
 }
 
-Vm::Vm(const Kvm& kvm, UniqueFd fd) : kvm_{kvm}, fd_{std::move(fd)} {
+Vm::Vm(const Kvm& kvm, UniqueFd fd) : fd_{std::move(fd)} {
     router_ = std::make_unique<IrqRouter>(fd_.get(), static_cast<unsigned>(kvm.check(KVM_CAP_IRQ_ROUTING)));
 }
 

@@ -35,7 +35,7 @@ private:
 
 class Vm final : public Irqs, public Doorbells {
 public:
-    /// VM with in-kernel PIC, IO-APIC and local APICs. `kvm` must outlive it.
+    /// VM with in-kernel PIC, IO-APIC and local APICs.
     static Result<std::unique_ptr<Vm>> create(const Kvm& kvm);
 
     [[nodiscard]] int fd() const { return fd_.get(); }
@@ -54,7 +54,6 @@ public:
 
 private:
     Vm(const Kvm& kvm, UniqueFd fd);
-    const Kvm& kvm_;
     UniqueFd fd_;
     std::unique_ptr<IrqRouter> router_;
     std::mutex slots_mutex_;

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every way a guest can end, seen from the shell.
+#include <fstream>
+#include <sstream>
+
+#include "tests/catch.hpp"
+#include "tests/fakes/process.hpp"
+
+using tests::Outcome;
+using tests::run_process;
+using namespace std::chrono_literals;
+
+namespace {
+
+Outcome boot(const std::string& guest, std::vector<std::string> more = {}, tests::ProcessOptions options = {}) {
+    std::vector<std::string> arguments{INOX_PROGRAM, "run", "--kernel", std::string{INOX_GUESTS} + "/" + guest,
+                                       "--memory", "16M", "--timeout", "30s"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_process(arguments, options);
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+std::string slurp(const std::string& path) {
+    std::ifstream file{path};
+    std::ostringstream text;
+    text << file.rdbuf();
+    return text.str();
+}
+
+} // namespace
+
+TEST_CASE("the built-in hello guest greets and ends with 0") {
+    const auto outcome = run_process({INOX_PROGRAM, "run"});
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+    CHECK(has(outcome.out, "inox"));
+    CHECK(has(outcome.out, "127.6 MiB usable"));
+}
+
+TEST_CASE("a byte written to the exit port is the process's exit code") { CHECK(boot("exit").code == 42); }
+
+TEST_CASE("ACPI power-off and both ways to reset end with 0") {
+    for (const char* guest : {"power_off", "reset_acpi", "reset_i8042"}) {
+        INFO(guest);
+        CHECK(boot(guest).code == 0);
+    }
+}
+
+TEST_CASE("a triple fault is named with its RIP") {
+    const auto outcome = boot("triple_fault");
+    CHECK(outcome.code == 131);
+    CHECK(has(outcome.err, "[guest_triple_fault]"));
+    CHECK(has(outcome.err, "RIP 0x1000"));
+}
+
+TEST_CASE("an instruction KVM cannot emulate is named with its RIP") {
+    const auto outcome = boot("emulation_failure");
+    INFO(outcome.err);
+    CHECK(outcome.code == 133);
+    CHECK(has(outcome.err, "[guest_emulation_failure]"));
+    CHECK(has(outcome.err, "0xd0000000"));
+}
+
+TEST_CASE("a guest that halts with interrupts off is found out; one that idles is not") {
+    const auto halted = boot("halt");
+    CHECK(halted.code == 132);
+    CHECK(has(halted.err, "[guest_halted]"));
+    const auto idle = boot("idle", {"--timeout", "4s"});
+    CHECK(idle.code == 124);
+}
+
+TEST_CASE("--timeout ends a guest that spins, at the time it says") {
+    const auto outcome = boot("spin", {"--timeout", "500ms"});
+    CHECK(outcome.code == 124);
+    CHECK(has(outcome.err, "[timed_out]"));
+    CHECK(outcome.took < 5s);
+}
+
+TEST_CASE("SIGTERM and SIGINT end a spinning and a halted guest in order") {
+    for (const char* guest : {"spin", "idle"}) {
+        INFO(guest);
+        const std::string mark{guest[0]};
+        CHECK(boot(guest, {}, {.signal = SIGTERM, .signal_when = mark}).code == 143);
+        CHECK(boot(guest, {}, {.signal = SIGINT, .signal_when = mark}).code == 130);
+    }
+}
+
+TEST_CASE("a reader that never reads cannot keep the process from ending") {
+    const auto outcome = boot("flood", {}, {.signal = SIGTERM, .limit = 20s, .read_output = false, .signal_after = 3s});
+    CHECK(outcome.code == 143);
+    CHECK(outcome.took < 10s);
+}
+
+TEST_CASE("--expect ends with success when a line or a prompt matches, and fails when the guest ends first") {
+    CHECK(boot("lines", {"--expect", "^second line$"}).code == 0);
+    CHECK(boot("lines", {"--expect", "login: $"}).code == 0);
+    const auto missed = boot("exit", {"--expect", "never"});
+    CHECK(missed.code == 136);
+    CHECK(has(missed.err, "[expect_not_seen]"));
+}
+
+TEST_CASE("serial input arrives whole, also when it is longer than any FIFO") {
+    std::string typed;
+    for (int i = 0; i < 300; ++i)
+        typed += "hello " + std::to_string(i) + "\n";
+    std::string expected = typed;
+    for (auto& character : expected)
+        character = static_cast<char>(std::toupper(character));
+    const auto outcome = boot("echo", {}, {.input = typed + "."});
+    CHECK(outcome.code == 7);
+    CHECK(outcome.out == expected);
+}
+
+TEST_CASE("--serial-log keeps every byte, --boot-timeline draws the start") {
+    const std::string base = "/tmp/inox-run-test-" + std::to_string(::getpid());
+    const auto outcome = boot("lines", {"--expect", "login", "--serial-log", base + ".log", "--boot-timeline",
+                                        base + ".json"});
+    CHECK(outcome.code == 0);
+    CHECK(slurp(base + ".log").starts_with("first line\r\nsecond line\r\n"));
+    const auto timeline = slurp(base + ".json");
+    for (const char* step : {"process_started", "config_read", "kvm_ready", "memory_ready", "kernel_loaded",
+                             "first_instruction", "first_serial_byte"})
+        CHECK(has(timeline, step));
+    CHECK(boot("exit", {"--boot-timeline", base + ".svg"}).code == 42);
+    CHECK(slurp(base + ".svg").starts_with("<svg"));
+    for (const char* ending : {".log", ".json", ".svg"})
+        ::unlink((base + ending).c_str());
+}
+
+TEST_CASE("a guest that pokes ports and device memory at random harms nobody but itself") {
+    const auto outcome = boot("probe_ports");
+    INFO(outcome.err);
+    CHECK(outcome.code == 0);
+}

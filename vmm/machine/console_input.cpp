@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/console_input.hpp"
+
+#include <array>
+#include <cerrno>
+#include <span>
+#include <unistd.h>
+
+namespace vmm {
+namespace {
+
+constexpr char escape_key = 'A' - 0x40; // Ctrl-A
+constexpr std::size_t read_size = 256;
+
+} // namespace
+
+RawTerminal::RawTerminal(int fd) : fd_{fd} {
+    termios settings{};
+    if (::tcgetattr(fd, &settings) != 0)
+        return;
+    saved_ = settings;
+    ::cfmakeraw(&settings);
+    settings.c_oflag |= OPOST; // our own messages keep their line ends
+    ::tcsetattr(fd, TCSANOW, &settings);
+}
+
+void RawTerminal::restore() {
+    if (saved_)
+        ::tcsetattr(fd_, TCSANOW, &*saved_);
+    saved_.reset();
+}
+
+ConsoleInput::ConsoleInput(EventLoop& loop, int fd, bool terminal, Guest guest)
+    : loop_{loop}, fd_{fd}, terminal_{terminal}, guest_{std::move(guest)} {}
+
+void ConsoleInput::start() { watch(); }
+
+void ConsoleInput::watch() {
+    if (ended_ || watching_ || !pending_.empty())
+        return;
+    if (pollable_) {
+        if (auto watch = loop_.watch(fd_, [this] { on_readable(); })) {
+            watch_ = std::move(*watch);
+            watching_ = true;
+            return;
+        }
+        pollable_ = false; // a regular file: always readable
+    }
+    loop_.post([this] { on_readable(); });
+}
+
+void ConsoleInput::on_readable() {
+    std::array<char, read_size> buffer{};
+    const auto got = ::read(fd_, buffer.data(), buffer.size());
+    if (got < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (got <= 0) {
+        ended_ = true;
+        watching_ = false;
+        watch_.reset();
+        return;
+    }
+    take(std::span{buffer}.first(static_cast<std::size_t>(got)));
+    deliver();
+}
+
+void ConsoleInput::take(std::span<const char> typed) {
+    for (const char key : typed) {
+        if (terminal_ && escape_) {
+            escape_ = false;
+            if (key == 'x' || key == 'X') {
+                guest_.leave();
+                return;
+            }
+            pending_ += key; // Ctrl-A twice sends one; anything else goes through
+        } else if (terminal_ && key == escape_key) {
+            escape_ = true;
+        } else {
+            pending_ += key;
+        }
+    }
+}
+
+void ConsoleInput::deliver() {
+    const auto taken = guest_.receive(std::as_bytes(std::span{pending_}));
+    pending_.erase(0, taken);
+    if (!pending_.empty() && watching_) {
+        watching_ = false;
+        watch_.reset();
+    }
+    if (pending_.empty())
+        watch();
+}
+
+void ConsoleInput::on_room() {
+    if (!pending_.empty())
+        deliver();
+}
+
+} // namespace vmm

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/console_output.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <poll.h>
+#include <unistd.h>
+
+#include "vmm/base/log.hpp"
+
+namespace vmm {
+namespace {
+
+// POSIX: a writable pipe takes this much without blocking.
+constexpr std::size_t never_blocks = 512;
+
+} // namespace
+
+void ConsoleOutput::write(std::span<const std::byte> bytes) noexcept {
+    timeline_.mark(Timeline::Step::first_serial_byte);
+    std::lock_guard lock{mutex_};
+    if (!reader_gone_)
+        backlog_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size()); // NOLINT: bytes are characters
+    while (!backlog_.empty() && write_some()) {
+    }
+    if (log_)
+        log(bytes);
+    if (expect_ && expect_->feed(bytes)) {
+        expect_.reset();
+        on_seen_();
+    }
+}
+
+bool ConsoleOutput::write_some() noexcept {
+    std::array<pollfd, 2> polls{{{fd_, POLLOUT, 0}, {gate_.closed_fd(), POLLIN, 0}}};
+    if (::poll(polls.data(), polls.size(), -1) < 0)
+        return errno == EINTR && gate_.open();
+    if (polls[0].revents == 0)
+        return false;
+    const auto written = ::write(fd_, backlog_.data(), std::min(backlog_.size(), never_blocks));
+    if (written >= 0) {
+        backlog_.erase(0, static_cast<std::size_t>(written));
+        return true;
+    }
+    if (errno == EINTR || errno == EAGAIN)
+        return gate_.open();
+    // EPIPE and the like: the guest goes on without a reader.
+    log::write(log::Level::warning, "console output is gone (errno %d); the guest runs on", errno);
+    reader_gone_ = true;
+    backlog_.clear();
+    return false;
+}
+
+void ConsoleOutput::flush() noexcept {
+    std::lock_guard lock{mutex_};
+    while (!backlog_.empty()) {
+        pollfd poll{fd_, POLLOUT, 0};
+        if (::poll(&poll, 1, 250) != 1)
+            return;
+        const auto written = ::write(fd_, backlog_.data(), std::min(backlog_.size(), never_blocks));
+        if (written < 0)
+            return;
+        backlog_.erase(0, static_cast<std::size_t>(written));
+    }
+}
+
+void ConsoleOutput::log(std::span<const std::byte> bytes) noexcept {
+    if (auto done = write_all(log_.get(), bytes); !done && !log_failed_) {
+        log_failed_ = true;
+        log::write(log::Level::error, "serial log: %s", done.error().message().c_str());
+    }
+}
+
+} // namespace vmm

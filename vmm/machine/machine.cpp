@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/machine.hpp"
+
+#include <algorithm>
+#include <thread>
+
+#include "vmm/boot/acpi.hpp"
+#include "vmm/boot/cpu_state.hpp"
+#include "vmm/boot/cpuid.hpp"
+#include "vmm/memory/layout.hpp"
+
+namespace vmm {
+namespace {
+
+using Step = Timeline::Step;
+
+struct Prepared {
+    GuestMemory memory;
+    boot::Loaded loaded;
+};
+
+// Everything a start needs that is not KVM's: it runs beside the creation of the VM, which mostly waits.
+Result<Prepared> prepare_memory(const Config& config, Timeline& timeline) {
+    auto memory = TRY(GuestMemory::create(config.machine.memory, config.machine.huge_pages));
+    timeline.mark(Step::memory_ready);
+    auto loaded = TRY(boot::load({config.boot.kernel, config.boot.initrd, config.boot.cmdline}, memory));
+    boot::AcpiConfig acpi;
+    acpi.cpus = config.machine.cpus;
+    TRY(boot::write_acpi_tables(acpi, memory));
+    timeline.mark(Step::kernel_loaded);
+    return Prepared{std::move(memory), loaded};
+}
+
+Result<void> check_cpus(unsigned cpus, const Kvm& kvm) {
+    const auto most = std::min(layout::max_cpus, static_cast<unsigned>(std::max(kvm.check(KVM_CAP_MAX_VCPUS), 1)));
+    if (cpus == 0 || cpus > most)
+        return fail(Errc::cpus_invalid, format("%u vCPUs are outside 1 to %u", cpus, most),
+                    "give a number of vCPUs in that range");
+    return {};
+}
+
+} // namespace
+
+Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, Kvm kvm, GuestMemory memory)
+    : loop_{loop}, timeline_{timeline}, gate_{gate}, hooks_{std::move(hooks)}, kvm_{std::move(kvm)},
+      memory_{std::move(memory)} {}
+
+Machine::~Machine() { stop(); }
+
+Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop& loop, Timeline& timeline,
+                                                 RunGate& gate, Hooks hooks) {
+    Result<Prepared> prepared = fail(Errc::internal, "not prepared");
+    Result<std::unique_ptr<Vm>> vm = fail(Errc::internal, "no VM");
+    auto kvm = TRY(Kvm::open());
+    TRY_VOID(check_cpus(config.machine.cpus, kvm));
+    {
+        std::jthread beside{[&] { prepared = prepare_memory(config, timeline); }};
+        vm = Vm::create(kvm);
+        timeline.mark(Step::kvm_ready);
+    }
+    auto [memory, loaded] = TRY(std::move(prepared));
+    std::unique_ptr<Machine> machine{
+        new Machine{loop, timeline, gate, std::move(hooks), std::move(kvm), std::move(memory)}};
+    machine->vm_ = TRY(std::move(vm));
+    TRY_VOID(machine->build(config, loaded));
+    return machine;
+}
+
+Result<void> Machine::build(const Config& config, const boot::Loaded& loaded) {
+    loaded_ = loaded;
+    TRY_VOID(vm_->map_ram(memory_));
+    platform_ = TRY(Platform::create({ports_, mmio_, *vm_, *vm_, memory_, loop_, *this, hooks_.serial_output,
+                                      hooks_.serial_room}));
+    return create_vcpus(config);
+}
+
+Result<void> Machine::create_vcpus(const Config& config) {
+    const auto supported = TRY(kvm_.supported_cpuid());
+    boot::CpuidRequest request;
+    request.cpus = config.machine.cpus;
+    request.smt = config.machine.smt;
+    request.tsc_deadline = kvm_.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    for (unsigned id = 0; id < config.machine.cpus; ++id) {
+        auto vcpu = TRY(vm_->create_vcpu(id));
+        request.cpu = id;
+        request.tsc_khz = vcpu->tsc_khz();
+        TRY_VOID(vcpu->set_cpuid(boot::guest_cpuid(supported, request)));
+        TRY_VOID(vcpu->set_msrs(boot::initial_msrs()));
+        TRY_VOID(vcpu->set_fpu(boot::initial_fpu()));
+        if (id == 0) {
+            auto sregs = TRY(vcpu->sregs());
+            kvm_regs regs{};
+            boot::set_initial_state(loaded_.entry, sregs, regs);
+            TRY_VOID(vcpu->set_sregs(sregs));
+            TRY_VOID(vcpu->set_regs(regs));
+        }
+        vcpus_.push_back(std::make_unique<VcpuThread>(
+            std::move(vcpu), VcpuThread::Context{ports_, mmio_, gate_, timeline_,
+                                                 [this](Error error) {
+                                                     report_end({GuestEnd::How::failed, 0, std::move(error)});
+                                                 },
+                                                 [this](std::uint32_t type) {
+                                                     if (type == KVM_SYSTEM_EVENT_RESET)
+                                                         reset();
+                                                     else
+                                                         power_off();
+                                                 }}));
+    }
+    return {};
+}
+
+Result<void> Machine::start() {
+    if (state_ != State::ready)
+        return fail(Errc::wrong_state, "the guest was started before", "start it once");
+    state_ = State::running;
+    timeline_.mark(Step::first_instruction);
+    for (auto& vcpu : vcpus_)
+        TRY_VOID(vcpu->start());
+    schedule_stuck_check(std::chrono::seconds{1});
+    return {};
+}
+
+Result<void> Machine::pause() {
+    if (state_ == State::paused)
+        return {};
+    if (state_ != State::running)
+        return fail(Errc::wrong_state, "the guest is not running", "start it first");
+    gate_.set(RunGate::State::paused);
+    for (auto& vcpu : vcpus_)
+        vcpu->kick();
+    gate_.wait_until_parked(static_cast<unsigned>(vcpus_.size()));
+    state_ = State::paused;
+    return {};
+}
+
+Result<void> Machine::resume() {
+    if (state_ == State::running)
+        return {};
+    if (state_ != State::paused)
+        return fail(Errc::wrong_state, "the guest is not paused", "pause it first");
+    state_ = State::running;
+    gate_.set(RunGate::State::running);
+    return {};
+}
+
+void Machine::stop() {
+    stuck_timer_.reset();
+    gate_.set(RunGate::State::stopping);
+    for (auto& vcpu : vcpus_)
+        vcpu->kick();
+    vcpus_.clear();
+    state_ = State::stopped;
+}
+
+std::size_t Machine::serial_input(std::span<const std::byte> bytes) { return platform_->serial_input(bytes); }
+void Machine::send_ctrl_alt_del() { platform_->send_ctrl_alt_del(); }
+
+std::uint64_t Machine::exits() const {
+    std::uint64_t sum = 0;
+    for (const auto& vcpu : vcpus_)
+        sum += vcpu->exits();
+    return sum;
+}
+
+void Machine::power_off() noexcept { report_end({GuestEnd::How::powered_off, 0, {}}); }
+void Machine::reset() noexcept { report_end({GuestEnd::How::reset, 0, {}}); }
+void Machine::exit(std::uint8_t code) noexcept { report_end({GuestEnd::How::exited, code, {}}); }
+void Machine::user_space_up() noexcept { timeline_.mark(Step::user_space_up); }
+
+void Machine::report_end(GuestEnd end) noexcept {
+    if (ended_.exchange(true))
+        return;
+    // The guest must not run on behind a power-off: the vCPU that reports parks at the gate, the others are kicked.
+    gate_.set(RunGate::State::stopping);
+    loop_.post([this, end = std::move(end)] { hooks_.on_end(end); });
+}
+
+// A guest whose every vCPU is halted with interrupts off can never go on, and KVM does not tell. It is asked at growing
+// intervals, so an idle guest is left alone.
+void Machine::schedule_stuck_check(std::chrono::milliseconds delay) {
+    stuck_timer_ = loop_.after(delay, [this, delay] {
+        if (state_ != State::running)
+            return schedule_stuck_check(delay);
+        const auto exits_now = exits();
+        const bool silent = exits_now == exits_at_last_check_;
+        exits_at_last_check_ = exits_now;
+        if (!silent)
+            return schedule_stuck_check(std::chrono::seconds{1});
+        for (auto& vcpu : vcpus_)
+            vcpu->ask_stuck();
+        stuck_timer_ = loop_.after(std::chrono::milliseconds{50}, [this, delay] { check_stuck(delay); });
+    });
+}
+
+void Machine::check_stuck(std::chrono::milliseconds waited) {
+    exits_at_last_check_ = exits(); // the question itself made each vCPU exit once
+    const bool stuck = std::all_of(vcpus_.begin(), vcpus_.end(), [](const auto& vcpu) { return vcpu->stuck() == 1; });
+    if (!stuck)
+        return schedule_stuck_check(waited * 2);
+    report_end({GuestEnd::How::failed, 0,
+                Error{Errc::guest_halted, "the guest halted for good: every vCPU is halted with interrupts off",
+                      "let the guest power off, reboot or write its exit code to port 0xf4 instead", {}, 0}});
+}
+
+} // namespace vmm

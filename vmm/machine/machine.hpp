@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// One guest: owns memory, KVM objects, devices and threads, and joins them. The composition root.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "devices/guest_events.hpp"
+#include "vmm/base/event_loop.hpp"
+#include "vmm/base/timeline.hpp"
+#include "vmm/boot/loader.hpp"
+#include "vmm/bus/bus.hpp"
+#include "vmm/kvm/vm.hpp"
+#include "vmm/machine/config.hpp"
+#include "vmm/machine/platform.hpp"
+#include "vmm/machine/run_gate.hpp"
+#include "vmm/machine/vcpu_thread.hpp"
+
+namespace vmm {
+
+/// How a guest ended.
+struct GuestEnd {
+    enum class How : std::uint8_t { powered_off, reset, exited, failed };
+    How how{How::powered_off};
+    std::uint8_t exit_code{0};    ///< How::exited: what the guest wrote to the exit port
+    std::optional<Error> error{}; ///< How::failed
+};
+
+/// Everything is called on the loop's thread unless it says otherwise.
+class Machine final : private devices::GuestEvents {
+public:
+    enum class State : std::uint8_t { ready, running, paused, stopped };
+
+    struct Hooks {
+        /// Serial output; on vCPU threads.
+        std::function<void(std::span<const std::byte>)> serial_output;
+        /// The guest took serial input; on the loop.
+        std::function<void()> serial_room;
+        /// Once, on the loop. The machine is still there; stop() is the caller's next step.
+        std::function<void(GuestEnd)> on_end;
+    };
+
+    /// Builds the machine with its kernel loaded; nothing runs yet. `gate` closes while vCPUs must not run.
+    static Result<std::unique_ptr<Machine>> create(const Config& config, EventLoop& loop, Timeline& timeline,
+                                                   RunGate& gate, Hooks hooks);
+    ~Machine() override;
+
+    Result<void> start();
+    /// Returns once no vCPU is in the guest or in a device.
+    Result<void> pause();
+    Result<void> resume();
+    /// Ends and joins the vCPU threads. Safe in any state, also twice.
+    void stop();
+    [[nodiscard]] State state() const { return state_; }
+
+    /// Returns how many bytes the serial port took.
+    std::size_t serial_input(std::span<const std::byte> bytes);
+    /// The guest sees Ctrl-Alt-Del on its keyboard.
+    void send_ctrl_alt_del();
+    [[nodiscard]] const boot::Loaded& loaded() const { return loaded_; }
+    /// Exits to user space of all vCPUs so far. Any thread.
+    [[nodiscard]] std::uint64_t exits() const;
+
+private:
+    Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, Kvm kvm, GuestMemory memory);
+    Result<void> build(const Config& config, const boot::Loaded& loaded);
+    Result<void> create_vcpus(const Config& config);
+
+    // devices::GuestEvents, on vCPU threads.
+    void power_off() noexcept override;
+    void reset() noexcept override;
+    void exit(std::uint8_t code) noexcept override;
+    void user_space_up() noexcept override;
+
+    void report_end(GuestEnd end) noexcept; // any thread; the first report counts
+    void schedule_stuck_check(std::chrono::milliseconds delay);
+    void check_stuck(std::chrono::milliseconds waited);
+
+    EventLoop& loop_;
+    Timeline& timeline_;
+    RunGate& gate_;
+    Hooks hooks_;
+    State state_{State::ready};
+    std::atomic<bool> ended_{false};
+
+    // In order of dependence: destruction runs from the bottom up.
+    Kvm kvm_;
+    GuestMemory memory_;
+    std::unique_ptr<Vm> vm_;
+    PortBus ports_;
+    MemoryBus mmio_;
+    std::unique_ptr<Platform> platform_;
+    boot::Loaded loaded_;
+    Registration stuck_timer_;
+    std::uint64_t exits_at_last_check_{0};
+    std::vector<std::unique_ptr<VcpuThread>> vcpus_; // last: threads end before anything they use
+};
+
+} // namespace vmm

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/run_gate.hpp"
+
+namespace vmm {
+
+Result<std::unique_ptr<RunGate>> RunGate::create() {
+    auto closed = TRY(EventFd::create());
+    return std::unique_ptr<RunGate>{new RunGate{std::move(closed)}};
+}
+
+void RunGate::set(State state) {
+    std::lock_guard lock{mutex_};
+    if (state_.load(std::memory_order_relaxed) == State::stopping)
+        return;
+    state_.store(state, std::memory_order_release);
+    if (state == State::running)
+        closed_.drain();
+    else
+        closed_.signal();
+    changed_.notify_all();
+}
+
+void RunGate::wait_until_parked(unsigned count) {
+    std::unique_lock lock{mutex_};
+    changed_.wait(lock, [&] { return parked_ >= count || state_.load(std::memory_order_relaxed) != State::paused; });
+}
+
+bool RunGate::pass() {
+    if (open()) [[likely]]
+        return true;
+    std::unique_lock lock{mutex_};
+    ++parked_;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return state_.load(std::memory_order_relaxed) != State::paused; });
+    --parked_;
+    return state_.load(std::memory_order_relaxed) == State::running;
+}
+
+} // namespace vmm

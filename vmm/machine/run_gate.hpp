@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether vCPU threads may run: one state for all of them, and the counting that tells when each has seen it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+#include "vmm/base/os.hpp"
+
+namespace vmm {
+
+/// The owner sets; every vCPU thread calls pass() before each entry into the guest and obeys.
+class RunGate {
+public:
+    enum class State : std::uint8_t { running, paused, stopping };
+
+    static Result<std::unique_ptr<RunGate>> create();
+
+    // Owner.
+    void set(State state);
+    /// Returns once `count` threads wait inside pass().
+    void wait_until_parked(unsigned count);
+
+    // vCPU threads.
+    /// Returns at once while running; parks while paused; false means: leave the thread.
+    bool pass();
+    [[nodiscard]] bool open() const { return state_.load(std::memory_order_acquire) == State::running; }
+    /// Readable while the gate is not open: poll it beside anything that may block a vCPU thread.
+    [[nodiscard]] int closed_fd() const { return closed_.fd(); }
+
+private:
+    explicit RunGate(EventFd closed) : closed_{std::move(closed)} {}
+    std::atomic<State> state_{State::running};
+    EventFd closed_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    unsigned parked_{0}; // guarded by mutex_
+};
+
+} // namespace vmm

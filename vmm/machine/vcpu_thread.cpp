@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/vcpu_thread.hpp"
+
+#include <csignal>
+#include <pthread.h>
+#include <system_error>
+
+namespace vmm {
+namespace {
+
+template <class... F> struct Overloaded : F... {
+    using F::operator()...;
+};
+
+int kick_signal() { return SIGRTMIN; }
+
+// The handler does nothing: arriving is the point, it ends KVM_RUN and blocking calls with EINTR.
+void install_kick_handler() {
+    static const bool installed = [] {
+        struct sigaction action {};
+        action.sa_handler = [](int) {};
+        return ::sigaction(kick_signal(), &action, nullptr) == 0;
+    }();
+    (void)installed;
+}
+
+void serve_port(PortBus& bus, const vm_exit::Port& exit) noexcept {
+    for (std::size_t at = 0; at < exit.data.size(); at += exit.size) {
+        const auto one = exit.data.subspan(at, exit.size);
+        if (exit.write)
+            bus.write(exit.port, one);
+        else
+            bus.read(exit.port, one);
+    }
+}
+
+void serve_mmio(MemoryBus& bus, const vm_exit::Mmio& exit) noexcept {
+    if (exit.write)
+        bus.write(exit.address, exit.data);
+    else
+        bus.read(exit.address, exit.data);
+}
+
+std::string hex(std::span<const std::uint8_t> bytes) {
+    std::string out;
+    for (const auto byte : bytes)
+        out += format("%s%02x", out.empty() ? "" : " ", byte);
+    return out;
+}
+
+} // namespace
+
+VcpuThread::VcpuThread(std::unique_ptr<Vcpu> vcpu, Context context)
+    : vcpu_{std::move(vcpu)}, context_{std::move(context)} {}
+
+VcpuThread::~VcpuThread() {
+    if (thread_.joinable()) {
+        kick();
+        thread_.join();
+    }
+}
+
+Result<void> VcpuThread::start() {
+    install_kick_handler();
+    try {
+        thread_ = std::thread{[this] { loop(); }};
+    } catch (const std::system_error& error) {
+        return fail(Errc::host_error, std::string{"cannot start a vCPU thread: "} + error.what(),
+                    "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
+    }
+    ::pthread_setname_np(thread_.native_handle(), format("vcpu%u", vcpu_->id()).c_str());
+    return {};
+}
+
+void VcpuThread::kick() noexcept {
+    vcpu_->interrupt();
+    if (thread_.joinable())
+        ::pthread_kill(thread_.native_handle(), kick_signal());
+}
+
+void VcpuThread::ask_stuck() noexcept {
+    stuck_.store(-1, std::memory_order_release);
+    asked_.store(true, std::memory_order_release);
+    kick();
+}
+
+void VcpuThread::loop() noexcept {
+    for (;;) {
+        // Cleared before the gate is read: a kick that follows a change of the gate cannot be lost.
+        vcpu_->clear_interrupt();
+        if (!context_.gate.pass())
+            return;
+        if (asked_.exchange(false, std::memory_order_acq_rel))
+            stuck_.store(vcpu_->stuck() ? 1 : 0, std::memory_order_release);
+        const VmExit exit = vcpu_->run();
+        exits_.fetch_add(1, std::memory_order_relaxed);
+        if (!handle(exit))
+            return;
+    }
+}
+
+bool VcpuThread::handle(const VmExit& exit) noexcept {
+    return std::visit(Overloaded{
+                          [&](const vm_exit::Port& port) {
+                              serve_port(context_.ports, port);
+                              return true;
+                          },
+                          [&](const vm_exit::Mmio& mmio) {
+                              serve_mmio(context_.memory, mmio);
+                              return true;
+                          },
+                          [](const vm_exit::Interrupted&) { return true; },
+                          [](const vm_exit::Halt&) { return true; },
+                          [&](const vm_exit::MsrAccess& msr) {
+                              *msr.failed = 1;
+                              return true;
+                          },
+                          [&](const vm_exit::SystemEvent& event) {
+                              context_.on_system_event(event.type);
+                              return true;
+                          },
+                          [&](const auto&) {
+                              context_.on_fatal(describe(exit));
+                              return false;
+                          },
+                      },
+                      exit);
+}
+
+Error VcpuThread::describe(const VmExit& exit) const {
+    const auto regs = vcpu_->regs();
+    const std::string at = regs ? format("RIP %#llx", regs->rip) : std::string{"unknown RIP"};
+    const std::string who = format("vCPU %u", vcpu_->id());
+    return std::visit(
+        Overloaded{
+            [&](const vm_exit::Shutdown&) {
+                return Error{Errc::guest_triple_fault, who + " triple-faulted at " + at,
+                             "the guest has no handler for a fault: see its console, or try another kernel", {}, 0};
+            },
+            [&](const vm_exit::EmulationFailure& failure) {
+                const auto bytes = std::span{failure.bytes}.first(failure.size);
+                return Error{Errc::guest_emulation_failure,
+                             failure.suberror == KVM_INTERNAL_ERROR_EMULATION
+                                 ? format("%s: KVM cannot emulate the instruction at %s, bytes: %s", who.c_str(),
+                                          at.c_str(), bytes.empty() ? "not reported" : hex(bytes).c_str())
+                                 : format("%s: KVM internal error %u at %s", who.c_str(), failure.suberror, at.c_str()),
+                             "on a KVM that interprets guest code (see `inox host`) use a host with VT-x or SVM", {}, 0};
+            },
+            [&](const vm_exit::EntryFailure& failure) {
+                return Error{Errc::guest_entry_failed,
+                             format("%s cannot enter the guest at %s: hardware reason %#llx", who.c_str(), at.c_str(),
+                                    static_cast<unsigned long long>(failure.hardware_reason)),
+                             "see the host's kernel log", {}, 0};
+            },
+            [&](const vm_exit::Failed& failed) {
+                return Error{Errc::guest_entry_failed, who + ": KVM_RUN failed at " + at, "see the host's kernel log", {},
+                             failed.sys_errno};
+            },
+            [&](const vm_exit::Unknown& unknown) {
+                return Error{Errc::guest_entry_failed,
+                             format("%s: unknown exit %u of KVM_RUN at %s", who.c_str(), unknown.reason, at.c_str()),
+                             "use a host kernel this version of inox knows", {}, 0};
+            },
+            [&](const auto&) { return Error{Errc::internal, who + ": unexpected exit", {}, {}, 0}; },
+        },
+        exit);
+}
+
+} // namespace vmm

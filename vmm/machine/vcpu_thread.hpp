@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The thread of one vCPU: runs the guest, sends its accesses to the buses, reports how it ended.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <thread>
+
+#include "vmm/base/timeline.hpp"
+#include "vmm/bus/bus.hpp"
+#include "vmm/kvm/vcpu.hpp"
+#include "vmm/machine/run_gate.hpp"
+
+namespace vmm {
+
+class VcpuThread {
+public:
+    struct Context {
+        PortBus& ports;
+        MemoryBus& memory;
+        RunGate& gate;
+        Timeline& timeline;
+        /// The guest cannot go on. Called once, on the vCPU's thread.
+        std::function<void(Error)> on_fatal;
+        /// KVM_EXIT_SYSTEM_EVENT, on the vCPU's thread.
+        std::function<void(std::uint32_t type)> on_system_event;
+    };
+
+    VcpuThread(std::unique_ptr<Vcpu> vcpu, Context context);
+    /// The gate must be stopping; joins.
+    ~VcpuThread();
+    VcpuThread(const VcpuThread&) = delete;
+    VcpuThread& operator=(const VcpuThread&) = delete;
+
+    /// Once. host_error when no thread can be had.
+    Result<void> start();
+    /// Makes the thread look at the gate soon, whatever the guest does. Any thread.
+    void kick() noexcept;
+    /// Kicks and asks whether the vCPU is stuck (Vcpu::stuck); the answer is stuck() after it went through the gate.
+    void ask_stuck() noexcept;
+    /// Result of the last ask_stuck(): 1 stuck, 0 not, -1 not answered yet.
+    [[nodiscard]] int stuck() const noexcept { return stuck_.load(std::memory_order_acquire); }
+
+    [[nodiscard]] Vcpu& vcpu() { return *vcpu_; }
+    /// Exits to user space so far.
+    [[nodiscard]] std::uint64_t exits() const noexcept { return exits_.load(std::memory_order_relaxed); }
+
+private:
+    void loop() noexcept;
+    /// False: leave the loop.
+    bool handle(const VmExit& exit) noexcept;
+    [[nodiscard]] Error describe(const VmExit& exit) const;
+
+    std::unique_ptr<Vcpu> vcpu_;
+    Context context_;
+    std::atomic<std::uint64_t> exits_{0};
+    std::atomic<bool> asked_{false};
+    std::atomic<int> stuck_{-1};
+    std::thread thread_;
+};
+
+} // namespace vmm
