@@ -51,7 +51,7 @@ TEST_CASE("a triple fault is named with its RIP") {
     const auto outcome = boot("triple_fault");
     CHECK(outcome.code == 131);
     CHECK(has(outcome.err, "[guest_triple_fault]"));
-    CHECK(has(outcome.err, "RIP 0x1000"));
+    CHECK(has(outcome.err, "RIP 0x10100"));
 }
 
 TEST_CASE("an instruction KVM cannot emulate is named with its RIP") {
