@@ -27,10 +27,10 @@ struct Outcome {
 
 struct ProcessOptions {
     std::string input{};
-    int signal{0};              ///< sent once `signal_when` shows up on stdout
+    int signal{0}; ///< sent once `signal_when` shows up on stdout
     std::string signal_when{};
-    std::chrono::milliseconds limit{60'000}; ///< then SIGKILL
-    bool read_output{true};     ///< false: nobody reads stdout until the signal was sent
+    std::chrono::milliseconds limit{60'000};   ///< then SIGKILL
+    bool read_output{true};                    ///< false: nobody reads stdout until the signal was sent
     std::chrono::milliseconds signal_after{0}; ///< with read_output false
 };
 

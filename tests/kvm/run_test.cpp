@@ -13,8 +13,8 @@ using namespace std::chrono_literals;
 namespace {
 
 Outcome boot(const std::string& guest, std::vector<std::string> more = {}, tests::ProcessOptions options = {}) {
-    std::vector<std::string> arguments{INOX_PROGRAM, "run", "--kernel", std::string{INOX_GUESTS} + "/" + guest,
-                                       "--memory", "16M", "--timeout", "30s"};
+    std::vector<std::string> arguments{INOX_PROGRAM, "run", "--kernel",  std::string{INOX_GUESTS} + "/" + guest,
+                                       "--memory",   "16M", "--timeout", "30s"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_process(arguments, options);
 }
@@ -114,8 +114,8 @@ TEST_CASE("serial input arrives whole, also when it is longer than any FIFO") {
 
 TEST_CASE("--serial-log keeps every byte, --boot-timeline draws the start") {
     const std::string base = "/tmp/inox-run-test-" + std::to_string(::getpid());
-    const auto outcome = boot("lines", {"--expect", "login", "--serial-log", base + ".log", "--boot-timeline",
-                                        base + ".json"});
+    const auto outcome =
+        boot("lines", {"--expect", "login", "--serial-log", base + ".log", "--boot-timeline", base + ".json"});
     CHECK(outcome.code == 0);
     CHECK(slurp(base + ".log").starts_with("first line\r\nsecond line\r\n"));
     const auto timeline = slurp(base + ".json");

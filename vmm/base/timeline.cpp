@@ -123,9 +123,8 @@ std::string Timeline::svg() const {
                       "<title>%s: at %s, after %s</title></rect>\n"
                       "<text x=\"%.1f\" y=\"%.1f\" font-size=\"11\" fill=\"#555\">%s</text>\n",
                       left - 12, y + 14, label.text, x0, y + 2, std::max(x1 - x0, 2.0), label.colour, label.text,
-                      duration(step.at_ns).c_str(), duration(step.at_ns - previous).c_str(),
-                      std::max(x1, x0 + 2) + 6, y + 14,
-                      step.at_ns == 0 ? "0" : ("+" + duration(step.at_ns - previous)).c_str());
+                      duration(step.at_ns).c_str(), duration(step.at_ns - previous).c_str(), std::max(x1, x0 + 2) + 6,
+                      y + 14, step.at_ns == 0 ? "0" : ("+" + duration(step.at_ns - previous)).c_str());
         previous = step.at_ns;
         y += row;
     }

@@ -74,9 +74,7 @@ public:
     /// Makes the current or the next run() return Interrupted. Any thread; pair it with a signal to the vCPU's thread.
     void interrupt() noexcept { std::atomic_ref{kvm_run().immediate_exit}.store(1, std::memory_order_release); }
     /// Forgets interrupt().
-    void clear_interrupt() noexcept {
-        std::atomic_ref{kvm_run().immediate_exit}.store(0, std::memory_order_release);
-    }
+    void clear_interrupt() noexcept { std::atomic_ref{kvm_run().immediate_exit}.store(0, std::memory_order_release); }
 
     Result<void> set_cpuid(std::span<const kvm_cpuid_entry2> entries);
     Result<void> set_msrs(std::span<const kvm_msr_entry> entries);

@@ -21,9 +21,10 @@ constexpr const char* kvm_path = "/dev/kvm";
 std::unexpected<Error> open_failed() {
     const int error = errno;
     if (error != EACCES && error != EPERM)
-        return fail_errno(Errc::kvm_missing, "cannot open /dev/kvm",
-                          "load the module (modprobe kvm_amd or kvm_intel), or switch virtualisation on in the firmware "
-                          "or in the machine around this one");
+        return fail_errno(
+            Errc::kvm_missing, "cannot open /dev/kvm",
+            "load the module (modprobe kvm_amd or kvm_intel), or switch virtualisation on in the firmware "
+            "or in the machine around this one");
     struct stat status {};
     std::string hint = "run as root";
     if (::stat(kvm_path, &status) == 0)
@@ -57,7 +58,8 @@ Result<Kvm> Kvm::open() {
     Kvm kvm{std::move(fd)};
     auto version = checked_ioctl(kvm.fd(), KVM_GET_API_VERSION, std::uint64_t{0}, "KVM_GET_API_VERSION");
     if (!version || *version != KVM_API_VERSION)
-        return fail(Errc::kvm_unusable, "/dev/kvm is not a KVM of API version 12", "use a Linux kernel from this decade");
+        return fail(Errc::kvm_unusable, "/dev/kvm is not a KVM of API version 12",
+                    "use a Linux kernel from this decade");
     for (const Needed& one : needed)
         if (kvm.check(one.capability) <= 0)
             return fail(Errc::kvm_unusable, std::string{"this KVM lacks "} + one.name,

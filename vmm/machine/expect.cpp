@@ -26,8 +26,9 @@ Result<std::unique_ptr<Expect>> Expect::create(const std::string& pattern) {
     if (const int error = ::regcomp(&regex->compiled, pattern.c_str(), REG_EXTENDED | REG_NOSUB); error != 0) {
         std::array<char, 128> text{};
         ::regerror(error, &regex->compiled, text.data(), text.size());
-        return fail(Errc::bad_option, "--expect '" + pattern + "' is not a valid regular expression: " + text.data(),
-                    "it is a POSIX extended expression, as for grep -E; put a backslash before ( [ { * + ? . meant literally");
+        return fail(
+            Errc::bad_option, "--expect '" + pattern + "' is not a valid regular expression: " + text.data(),
+            "it is a POSIX extended expression, as for grep -E; put a backslash before ( [ { * + ? . meant literally");
     }
     regex->valid = true;
     return std::unique_ptr<Expect>{new Expect{std::move(regex)}};

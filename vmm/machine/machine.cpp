@@ -42,8 +42,8 @@ Result<void> check_cpus(unsigned cpus, const Kvm& kvm) {
 } // namespace
 
 Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, Kvm kvm, GuestMemory memory)
-    : loop_{loop}, timeline_{timeline}, gate_{gate}, hooks_{std::move(hooks)}, kvm_{std::move(kvm)},
-      memory_{std::move(memory)} {}
+    : loop_{loop}, timeline_{timeline}, gate_{gate}, hooks_{std::move(hooks)}, kvm_{std::move(kvm)}, memory_{std::move(
+                                                                                                         memory)} {}
 
 Machine::~Machine() { stop(); }
 
@@ -69,8 +69,8 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop
 Result<void> Machine::build(const Config& config, const boot::Loaded& loaded) {
     loaded_ = loaded;
     TRY_VOID(vm_->map_ram(memory_));
-    platform_ = TRY(Platform::create({ports_, mmio_, *vm_, *vm_, memory_, loop_, *this, hooks_.serial_output,
-                                      hooks_.serial_room}));
+    platform_ = TRY(
+        Platform::create({ports_, mmio_, *vm_, *vm_, memory_, loop_, *this, hooks_.serial_output, hooks_.serial_room}));
     return create_vcpus(config);
 }
 
@@ -198,8 +198,11 @@ void Machine::check_stuck(std::chrono::milliseconds waited) {
     if (!stuck)
         return schedule_stuck_check(waited * 2);
     report_end({GuestEnd::How::failed, 0,
-                Error{Errc::guest_halted, "the guest halted for good: every vCPU is halted with interrupts off",
-                      "let the guest power off, reboot or write its exit code to port 0xf4 instead", {}, 0}});
+                Error{Errc::guest_halted,
+                      "the guest halted for good: every vCPU is halted with interrupts off",
+                      "let the guest power off, reboot or write its exit code to port 0xf4 instead",
+                      {},
+                      0}});
 }
 
 } // namespace vmm

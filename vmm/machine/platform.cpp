@@ -31,8 +31,7 @@ Result<std::unique_ptr<Platform>> Platform::create(const Context& context) {
     own->serial->on_input_room([&loop = context.loop, room = context.serial_room] { loop.post(room); });
     TRY_VOID(ports.add(layout::port_serial, own->serial));
 
-    own->keyboard =
-        std::make_shared<devices::I8042>(TRY(irqs.line(layout::gsi_keyboard, TriggerMode::edge)), events);
+    own->keyboard = std::make_shared<devices::I8042>(TRY(irqs.line(layout::gsi_keyboard, TriggerMode::edge)), events);
     TRY_VOID(ports.add(devices::I8042::ports, own->keyboard));
 
     const auto below_4g = memory.regions().front().range.size();

@@ -26,7 +26,7 @@ public:
         EventLoop& loop;
         devices::GuestEvents& events;
         std::function<void(std::span<const std::byte>)> serial_output; ///< on vCPU threads
-        std::function<void()> serial_room;                            ///< on the loop
+        std::function<void()> serial_room;                             ///< on the loop
     };
     static Result<std::unique_ptr<Platform>> create(const Context& context);
     ~Platform();

@@ -95,8 +95,11 @@ int Session::report() {
         return exit_code(end_->error->code);
     }
     if (!options_.expect.empty()) {
-        const Error error{Errc::expect_not_seen, "the guest ended before its console showed '" + options_.expect + "'",
-                          "see the console output above, or keep it with --serial-log", {}, 0};
+        const Error error{Errc::expect_not_seen,
+                          "the guest ended before its console showed '" + options_.expect + "'",
+                          "see the console output above, or keep it with --serial-log",
+                          {},
+                          0};
         print_error(error);
         return exit_code(error.code);
     }
@@ -121,16 +124,17 @@ Result<int> Session::run(const Config& config) {
     Registration deadline;
     if (options_.timeout)
         deadline = loop_.after(*options_.timeout, [this] {
-            end_with({Errc::timed_out, format("the guest did not end within %lld ms",
-                                              static_cast<long long>(options_.timeout->count())),
-                      "give it more time with --timeout, or see its console for where it hangs", {}, 0});
+            end_with({Errc::timed_out,
+                      format("the guest did not end within %lld ms", static_cast<long long>(options_.timeout->count())),
+                      "give it more time with --timeout, or see its console for where it hangs",
+                      {},
+                      0});
         });
     RawTerminal terminal{STDIN_FILENO};
     TRY_VOID(machine_->start());
     input = std::make_unique<ConsoleInput>(
         loop_, STDIN_FILENO, terminal.active(),
-        ConsoleInput::Guest{[this](auto bytes) { return machine_->serial_input(bytes); },
-                            [this] { end({}); }});
+        ConsoleInput::Guest{[this](auto bytes) { return machine_->serial_input(bytes); }, [this] { end({}); }});
     input->start();
     loop_.run();
     machine_->stop();

@@ -8,9 +8,7 @@
 namespace vmm {
 namespace {
 
-template <class... F> struct Overloaded : F... {
-    using F::operator()...;
-};
+template <class... F> struct Overloaded : F... { using F::operator()...; };
 
 int kick_signal() { return SIGRTMIN; }
 
@@ -134,8 +132,11 @@ Error VcpuThread::describe(const VmExit& exit) const {
     return std::visit(
         Overloaded{
             [&](const vm_exit::Shutdown&) {
-                return Error{Errc::guest_triple_fault, who + " triple-faulted at " + at,
-                             "the guest has no handler for a fault: see its console, or try another kernel", {}, 0};
+                return Error{Errc::guest_triple_fault,
+                             who + " triple-faulted at " + at,
+                             "the guest has no handler for a fault: see its console, or try another kernel",
+                             {},
+                             0};
             },
             [&](const vm_exit::EmulationFailure& failure) {
                 const auto bytes = std::span{failure.bytes}.first(failure.size);
@@ -144,24 +145,35 @@ Error VcpuThread::describe(const VmExit& exit) const {
                                  ? format("%s: KVM cannot emulate the instruction at %s, bytes: %s", who.c_str(),
                                           at.c_str(), bytes.empty() ? "not reported" : hex(bytes).c_str())
                                  : format("%s: KVM internal error %u at %s", who.c_str(), failure.suberror, at.c_str()),
-                             "on a KVM that interprets guest code (see `inox host`) use a host with VT-x or SVM", {}, 0};
+                             "on a KVM that interprets guest code (see `inox host`) use a host with VT-x or SVM",
+                             {},
+                             0};
             },
             [&](const vm_exit::EntryFailure& failure) {
                 return Error{Errc::guest_entry_failed,
                              format("%s cannot enter the guest at %s: hardware reason %#llx", who.c_str(), at.c_str(),
                                     static_cast<unsigned long long>(failure.hardware_reason)),
-                             "see the host's kernel log", {}, 0};
+                             "see the host's kernel log",
+                             {},
+                             0};
             },
             [&](const vm_exit::Failed& failed) {
-                return Error{Errc::guest_entry_failed, who + ": KVM_RUN failed at " + at, "see the host's kernel log", {},
+                return Error{Errc::guest_entry_failed,
+                             who + ": KVM_RUN failed at " + at,
+                             "see the host's kernel log",
+                             {},
                              failed.sys_errno};
             },
             [&](const vm_exit::Unknown& unknown) {
                 return Error{Errc::guest_entry_failed,
                              format("%s: unknown exit %u of KVM_RUN at %s", who.c_str(), unknown.reason, at.c_str()),
-                             "use a host kernel this version of inox knows", {}, 0};
+                             "use a host kernel this version of inox knows",
+                             {},
+                             0};
             },
-            [&](const auto&) { return Error{Errc::internal, who + ": unexpected exit", {}, {}, 0}; },
+            [&](const auto&) {
+                return Error{Errc::internal, who + ": unexpected exit", {}, {}, 0};
+            },
         },
         exit);
 }
