@@ -1,0 +1,98 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# What the lab machine does after its start: mounts the host's files, runs the command, hands its status and the kernel log
+# to tools/lab. lab=DIR on the kernel command line names the directory of the host in which tools/lab left its orders:
+#   DIR/orders    variables of this script      DIR/command   the command, for bash
+
+mkdir -p /proc /sys /dev /run /raw /host
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+mkdir -p /dev/pts /dev/shm
+ln -s /proc/self/fd /dev/fd
+for f in stdin:0 stdout:1 stderr:2; do ln -s "/proc/self/fd/${f#*:}" "/dev/${f%:*}"; done
+mount -t devpts pts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs run /run
+mount -t debugfs debug /sys/kernel/debug
+mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
+mount -t cgroup2 cgroup /sys/fs/cgroup 2>/dev/null
+
+load_modules() {
+    release=$(uname -r)
+    [ -e "/lib/modules/$release.tar.gz" ] || return
+    mkdir -p "/lib/modules/$release"
+    tar -xzf "/lib/modules/$release.tar.gz" -C "/lib/modules/$release"
+    while read -r module; do
+        insmod "/lib/modules/$release/$module" 2>/dev/null
+    done < "/lib/modules/$release/order"
+}
+
+# port N: the device of the N-th channel to the host (1 stdout, 2 stderr, 3 status, 4 kernel log)
+port() { ls /dev/vport*p"$1"; }
+
+share() { mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "$2"; }
+
+# The command's root: the host's, read-only, with what a program wants to write to laid over it
+make_root() {
+    mount --bind /raw /host
+    for d in dev proc sys; do mount --rbind "/$d" "/host/$d"; done
+    for d in tmp run var/tmp; do mount -t tmpfs -o mode=1777 "${d##*/}" "/host/$d"; done
+    mkdir -p /host/run/lock
+    for path in $lab_visible; do show "$path"; done
+    if [ -n "$lab_out" ]; then
+        mkdir -p "/host$lab_out" 2>/dev/null
+        share out "/host$lab_out" cache=none
+    fi
+}
+
+# show PATH: brings back a file or directory of the host that one of these tmpfs hides
+show() {
+    path=$(echo "$1" | sed 's/%20/ /g')
+    if [ -d "/raw$path" ]; then
+        mkdir -p "/host$path" && mount --bind "/raw$path" "/host$path"
+    else
+        mkdir -p "/host${path%/*}" && cp -a "/raw$path" "/host$path"
+    fi
+}
+
+run_command() {
+    if [ -n "$lab_terminal" ]; then
+        # shellcheck disable=SC2086  # two words: rows N cols N
+        stty $lab_terminal < /dev/hvc0
+        setsid -c chroot /host /bin/bash /run/lab-command < /dev/hvc0 > /dev/hvc0 2>&1
+        return
+    fi
+    # Through pipes, since a channel can be opened only once and programs may open /dev/stdout
+    mkfifo /run/stdout /run/stderr
+    cat /run/stdout > "$(port 1)" &
+    first=$!
+    cat /run/stderr > "$(port 2)" &
+    second=$!
+    if [ -n "$lab_merge" ]; then
+        exec 8>/run/stderr
+        chroot /host /bin/bash /run/lab-command < /dev/null > /run/stdout 2>&1 8>&-
+    else
+        chroot /host /bin/bash /run/lab-command < /dev/null > /run/stdout 2> /run/stderr
+    fi
+    status=$?
+    exec 8>&-
+    # What the command left running may hold the pipes open: two seconds for the rest, no more
+    (sleep 2; kill $first $second) 2>/dev/null &
+    wait $first $second
+    return $status
+}
+
+load_modules
+ip link set lo up
+hostname lab
+dir=$(sed -n 's/.*\blab=\([^ ]*\).*/\1/p' /proc/cmdline)
+share host /raw cache=loose,ro
+. "/raw$dir/orders"
+make_root
+cp "/raw$dir/command" /host/run/lab-command
+run_command
+status=$?
+[ $status = 0 ] || dmesg > "$(port 4)"
+echo $status > "$(port 3)"
+exit 16     # the exit port makes it QEMU's status 33: the machine ended by itself

@@ -1,0 +1,77 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# What every tool shares: places, messages, packages, locks. Sourced, never run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
+cache=${INOX_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/inox}
+tool=${0##*/}
+started=${EPOCHREALTIME/[.,]/}
+
+# say TEXT: one progress line for people, with the seconds since the tool started
+say() {
+    local ms=$(((${EPOCHREALTIME/[.,]/} - started) / 1000))
+    printf '[%3d.%ds] %s\n' $((ms / 1000)) $((ms / 100 % 10)) "$*" >&2
+}
+
+# die TEXT [HINT]: what is wrong, what to do next; the status is $die_status or 1
+die() {
+    printf '%s: %s\n' "$tool" "$1" >&2
+    [ $# -lt 2 ] || printf '  next: %s\n' "$2" >&2
+    exit "${die_status:-1}"
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif sudo -n true 2>/dev/null; then sudo "$@"
+    else die "installing packages needs root" "run as root: $*"; fi
+}
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 "$@"
+}
+
+# need PACKAGE...: installs what is missing; says what in one line, nothing when all is there
+need() {
+    command -v dpkg-query >/dev/null || die "this is not a Debian system" "install what these Debian packages hold: $*"
+    local missing log
+    missing=$(comm -13 <(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null | sed -n 's/ installed$//p' | sort -u) \
+        <(printf '%s\n' "$@" | sort -u) | tr '\n' ' ')
+    [ -n "$missing" ] || return 0
+    say "installing with apt: $missing"
+    log=$(mktemp)
+    # shellcheck disable=SC2086  # a list of package names
+    if ! apt_install $missing >"$log" 2>&1; then
+        as_root apt-get update -qq >>"$log" 2>&1 || true
+        apt_install $missing >>"$log" 2>&1 || {
+            tail -n 5 "$log" >&2
+            die "apt could not install: $missing" "look at $log and run apt-get update"
+        }
+    fi
+    rm -f "$log"
+}
+
+# with_lock NAME COMMAND...: one process at a time, machine-wide for this cache
+with_lock() (
+    mkdir -p "$cache/locks"
+    exec 9>"$cache/locks/$1"
+    flock 9
+    shift
+    "$@"
+)
+
+# sums_hold DIR FILE...: the files of DIR still have the sums noted when they were made
+sums_hold() {
+    local dir=$1 file
+    shift
+    for file; do
+        grep -F "  $file" "$dir/SHA256SUMS" | (cd "$dir" && sha256sum --status -c -) || return 1
+    done 2>/dev/null
+}
+
+# scratch NAME [PARENT]: sets the variable NAME to a fresh directory that goes away with this (sub)shell
+scratch() {
+    printf -v "$1" %s "$(mktemp -d "${2:-${TMPDIR:-/tmp}}/inox.XXXXXX")"
+    # shellcheck disable=SC2064  # now is right: the name may be local
+    trap "rm -rf '${!1}'" EXIT
+}

@@ -1,0 +1,197 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# Kernels: Debian's own, fetched by package name, and the lab machine's, built from Debian's source. Needs common.sh.
+#
+# A Debian kernel is kept as one directory of the cache:
+#   vmlinuz  config  release  package   modules/*.ko   guest.order  lab.order   SHA256SUMS
+
+kernel_names="6.1-cloud 6.1 6.12"
+
+# kernel_pattern NAME: which package it is, as apt-cache search reads it
+kernel_pattern() {
+    case $1 in
+        6.1-cloud) echo '^linux-image-6\.1\.0-[0-9]+-cloud-amd64$' ;;
+        6.1) echo '^linux-image-6\.1\.0-[0-9]+-amd64$' ;;
+        6.12) echo '^linux-image-6\.12\.[0-9]+\+deb1[23]-amd64$' ;;
+        *) die "no kernel is called '$1'" "take one of: $kernel_names" ;;
+    esac
+}
+
+# kernel_dir NAME: where that kernel is or will be; other module lists make another directory
+kernel_dir() {
+    local lists
+    lists=$(sha256sum "$root"/tools/guest/modules.{guest,lab} | sha256sum)
+    echo "$cache/kernels/$1-${lists:0:8}"
+}
+
+# debian_kernel NAME: prints its directory, fetching it on first use. In the lab the cache is read-only and was checked outside.
+debian_kernel() {
+    local dir
+    kernel_pattern "$1" >/dev/null
+    dir=$(kernel_dir "$1")
+    if [ -z "${INOX_LAB:-}" ] || [ ! -e "$dir/SHA256SUMS" ]; then
+        if [ -e "$dir/SHA256SUMS" ] && sums_hold "$dir" vmlinuz; then :
+        else with_lock "kernel-$1" fetch_kernel "$1" "$dir"; fi
+    fi
+    echo "$dir"
+}
+
+fetch_kernel() {
+    local name=$1 dir=$2 package tmp
+    if [ -e "$dir/SHA256SUMS" ]; then
+        ! sums_hold "$dir" vmlinuz || return 0      # another process was quicker
+        say "the cached kernel $name is damaged, fetching it again"
+    fi
+    need kmod xz-utils
+    package=$(newest_package "$(kernel_pattern "$name")")
+    say "fetching Debian's $package"
+    mkdir -p "$cache/kernels"
+    scratch tmp "$cache/kernels"
+    download "$package" "$tmp"
+    unpack_kernel "$tmp"
+    select_modules "$tmp"
+    (cd "$tmp/out" && find . -type f ! -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum >"$tmp/sums" && mv "$tmp/sums" SHA256SUMS)
+    rm -rf "$dir"
+    mv "$tmp/out" "$dir"
+}
+
+# newest_package PATTERN: the newest package of that name apt can offer
+newest_package() {
+    local found
+    found=$(apt-cache search --names-only "$1" 2>/dev/null | cut -d' ' -f1 | sort -V | tail -n 1)
+    if [ -z "$found" ]; then
+        say "apt-get update"
+        as_root apt-get update -qq >&2 || true
+        found=$(apt-cache search --names-only "$1" | cut -d' ' -f1 | sort -V | tail -n 1)
+    fi
+    [ -n "$found" ] || die "apt offers no package like $1" "check that bookworm and bookworm-security are among apt's sources"
+    echo "$found"
+}
+
+# download PACKAGE DIR: its .deb into DIR
+download() {
+    local get=(apt-get download -qq -o APT::Sandbox::User=root "$1")
+    (cd "$2" && "${get[@]}" >&2) 2>/dev/null && return
+    as_root apt-get update -qq >&2 || true                  # the lists may be older than the archive
+    (cd "$2" && "${get[@]}" >&2) || die "apt-get download $1 failed" "check the network, then run the same command again"
+}
+
+# unpack_kernel TMP: TMP/*.deb to TMP/all, without the drivers no virtual machine has
+unpack_kernel() {
+    local skip=() d
+    for d in drivers/{gpu,media,iio,hid,usb,platform,hwmon,input,scsi,comedi,ata,mtd,infiniband,net/wireless,net/ethernet/[!i]*,net/phy,net/can} \
+        sound net/netfilter net/sched net/ipv6; do
+        skip+=(--exclude="./lib/modules/*/kernel/$d")
+    done
+    mkdir "$1/all"
+    dpkg-deb --fsys-tarfile "$1"/*.deb | tar -x -C "$1/all" "${skip[@]}" ./boot ./lib
+}
+
+# select_modules TMP: TMP/all to TMP/out, keeping of the modules those our lists name and what they depend on
+select_modules() {
+    local all=$1/all out=$1/out release list name
+    release=$(ls "$all/lib/modules")
+    mkdir -p "$out/modules"
+    mv "$all/boot/vmlinuz-$release" "$out/vmlinuz"
+    mv "$all/boot/config-$release" "$out/config"
+    echo "$release" >"$out/release"
+    basename "$1"/*.deb >"$out/package"
+    depmod -b "$all" "$release" 2>/dev/null
+    for list in guest lab; do
+        grep -v '^#' "$root/tools/guest/modules.$list" | while read -r name; do
+            modprobe -d "$all" -S "$release" --show-depends "$name" 2>/dev/null || true
+        done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$1/$list"
+        sed 's,.*/,,; s,\.xz$,,' "$1/$list" >"$out/$list.order"
+    done
+    sort -u "$1/guest" "$1/lab" | xargs cp -t "$out/modules"
+    find "$out/modules" -name '*.xz' -exec xz -dq {} +
+}
+
+# elf_of NAME: prints the uncompressed kernel of a Debian kernel
+elf_of() {
+    local dir
+    dir=$(debian_kernel "$1")
+    [ -e "$dir/vmlinux" ] || with_lock "kernel-$1" extract_elf "$dir/vmlinuz" "$dir/vmlinux"
+    echo "$dir/vmlinux"
+}
+
+# extract_elf BZIMAGE ELF: the payload by the header's own fields (boot protocol 2.08), unpacked
+extract_elf() {
+    local image=$1 setup offset length magic unpack tail=4
+    setup=$(number "$image" 0x1f1 1)
+    offset=$(((setup + 1) * 512 + $(number "$image" 0x248 4)))
+    length=$(number "$image" 0x24c 4)
+    magic=$(od -An -v -tx1 -j "$offset" -N 4 "$image" | tr -d ' \n')
+    case $magic in
+        28b52ffd) unpack=(zstd -dcq) ;;
+        02214c18) unpack=(lz4 -dcq) ;;
+        fd377a58) unpack=(xz -dcq) ;;
+        1f8b*) unpack=(gzip -dcq) tail=0 ;;                # has its length inside; the others carry it behind
+        *) die "$image is packed in a way this tool does not know (starts $magic)" "add it to extract_elf in tools/lib/kernels.sh" ;;
+    esac
+    need zstd lz4 xz-utils
+    tail -c "+$((offset + 1))" "$image" | head -c $((length - tail)) | "${unpack[@]}" >"$2.new"
+    mv "$2.new" "$2"
+}
+
+number() { od -An -v -t "u$3" -j $(($2)) -N "$3" "$1" | tr -d ' '; }
+
+# --- the lab machine's own kernel -------------------------------------------------------------------------------------
+
+lab_kernel_dir() {
+    local sum
+    sum=$(grep '^CONFIG' "$root/tools/guest/lab.config" | sha256sum)
+    echo "$cache/lab-kernel-${sum:0:12}"
+}
+
+# build_lab_kernel: Debian's linux-source-6.12 with tools/guest/lab.config into the cache
+build_lab_kernel() {
+    local dir work source
+    dir=$(lab_kernel_dir)
+    [ ! -e "$dir/vmlinux" ] || return 0
+    need gcc make flex bison bc libelf-dev libssl-dev xz-utils
+    work=${INOX_KERNEL_BUILD:-$cache/build-lab-kernel}
+    mkdir -p "$work"
+    if [ ! -d "$work/linux-source-6.12" ]; then
+        say "fetching linux-source-6.12 (about 150 MB, 1.6 GB unpacked in $work)"
+        download linux-source-6.12 "$work"
+        dpkg-deb --fsys-tarfile "$work"/linux-source-6.12_*.deb | tar -xO ./usr/src/linux-source-6.12.tar.xz | tar -xJ -C "$work"
+    fi
+    source=$work/linux-source-6.12
+    configure_lab_kernel "$source" "$work/lab"
+    say "building the lab kernel: 2 to 10 minutes on 2 cores, log in $work/build.log"
+    make -C "$source" O="$work/lab" -j"$(nproc)" vmlinux >"$work/build.log" 2>&1 &
+    show_progress $! "$work/build.log"
+    mkdir -p "$dir"
+    strip -o "$dir/vmlinux.new" "$work/lab/vmlinux"
+    mv "$dir/vmlinux.new" "$dir/vmlinux"
+    rm -rf "$work"
+    say "ready: $dir/vmlinux"
+}
+
+# configure_lab_kernel SOURCE OUT: everything off but what the fragment asks for; every line of it must hold
+configure_lab_kernel() {
+    local fragment=$root/tools/guest/lab.config line
+    mkdir -p "$2"
+    make -s -C "$1" O="$2" KCONFIG_ALLCONFIG="$fragment" allnoconfig >&2
+    while read -r line; do
+        case $line in
+            *=n) ! grep -q "^${line%=n}=" "$2/.config" ;;
+            *) grep -qxF "$line" "$2/.config" ;;
+        esac || die "the kernel did not take $line" "adapt tools/guest/lab.config to this kernel version"
+    done < <(grep '^CONFIG' "$fragment")
+}
+
+# show_progress PID LOG: a line every half minute until the build ends; the build's status
+show_progress() {
+    local next=30
+    while kill -0 "$1" 2>/dev/null; do
+        sleep 1
+        next=$((next - 1))
+        if [ $next = 0 ]; then
+            say "  $(grep -c '^  [A-Z]' "$2") of about 2100 steps"
+            next=30
+        fi
+    done
+    wait "$1" || { tail -n 5 "$2" >&2; die "the kernel build failed" "read $2"; }
+}

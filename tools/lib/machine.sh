@@ -1,0 +1,137 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# The lab machine: QEMU's arguments for it, and which kernel it boots. Needs common.sh, kernels.sh, initramfs.sh.
+
+# probe_host: sets tsc_khz and kvm (good, interpreting, missing, denied, broken)
+probe_host() {
+    local probe
+    probe=$cache/host-probe-$(sha256sum <"$root/tools/guest/host-probe.c" | head -c 12)
+    if [ ! -x "$probe" ] && command -v gcc >/dev/null; then
+        mkdir -p "$cache"
+        gcc -O1 -o "$probe.$$" "$root/tools/guest/host-probe.c" && mv "$probe.$$" "$probe"
+    fi
+    if [ -x "$probe" ]; then
+        read -r tsc_khz kvm < <("$probe")
+    else    # without a compiler: good enough for the clock, and no claim about KVM
+        tsc_khz=$(awk -F'[ .]+' '/cpu MHz/ { printf "%d%s", $(NF-1), substr($NF "000", 1, 3); exit }' /proc/cpuinfo)
+        kvm=missing
+    fi
+}
+
+# choose_kernel: sets kernel, kernel_image and kernel_initrd
+choose_kernel() {
+    local tailored
+    tailored=$(lab_kernel_dir)/vmlinux
+    [ -n "$kernel" ] || { [ -e "$tailored" ] && kernel=tailored || kernel=debian; }
+    case $kernel in
+        tailored)
+            [ -e "$tailored" ] || die "the lab's own kernel is not built" "tools/lab kernels"
+            kernel_image=$tailored
+            kernel_initrd=$(initramfs lab)
+            ;;
+        debian)
+            kernel_image=$(elf_of 6.12)
+            kernel_initrd=$(initramfs lab 6.12)
+            ;;
+        *) die "no lab kernel is called '$kernel'" "--kernel tailored or --kernel debian" ;;
+    esac
+}
+
+# machine_args DIR: sets args. The reasons for the CPU's missing features and for tsc_early_khz stand in docs/lab.md.
+machine_args() {
+    local dir=$1
+    args=(-accel "tcg,thread=multi" -M q35 -cpu "EPYC-v3,+svm,+npt,-xsave,-avx,-avx2,-f16c" -smp "$smp" -m "$memory"
+        -nodefaults -display none -monitor none -no-reboot -serial "file:$dir/serial.log"
+        -device "isa-debug-exit,iobase=0xf4,iosize=1")
+    iommu_args
+    share_args host / readonly=on
+    [ -z "$out" ] || share_args out "$out"
+    channel_args "$dir"
+    local number=0 device
+    for device in "${devices[@]}"; do
+        number=$((number + 1))
+        device_args "$device" "$number" "$dir"
+    done
+    args+=(-kernel "$kernel_image" -initrd "$kernel_initrd" -append
+        "console=ttyS0 panic=-1 quiet tsc_early_khz=$tsc_khz tsc=reliable lab=$dir $kernel_args")
+}
+
+# First among the devices: QEMU puts what comes later behind it
+iommu_args() {
+    local options=
+    [[ $iommu != *,* ]] || options=,${iommu#*,}
+    case ${iommu%%,*} in
+        vtd) args+=(-device "intel-iommu,intremap=on$options") ;;
+        amd) args+=(-device "amd-iommu,intremap=on$options") ;;
+        virtio) args+=(-device "virtio-iommu-pci$options") ;;
+        none) ;;
+        *) die "no IOMMU is called '${iommu%%,*}'" "--iommu vtd, virtio, amd or none" ;;
+    esac
+}
+
+# share_args TAG PATH [OPTION]
+share_args() {
+    args+=(-fsdev "local,id=$1,path=${2//,/,,},security_model=none,multidevs=remap${3:+,$3}"
+        -device "virtio-9p-pci,fsdev=$1,mount_tag=$1")
+}
+
+# Channels 1 to 4 of one virtio-serial device: stdout, stderr, the status, the kernel log; console 0 when on a terminal
+channel_args() {
+    local number=0 name
+    args+=(-device virtio-serial-pci)
+    if [ -n "${terminal:-}" ]; then
+        args+=(-chardev "stdio,id=terminal,signal=off,mux=on" -device "virtconsole,chardev=terminal,nr=0")
+    fi
+    for name in stdout stderr status dmesg.log; do
+        number=$((number + 1))
+        args+=(-chardev "file,id=c$number,path=$1/$name" -device "virtserialport,chardev=c$number,nr=$number")
+    done
+}
+
+# device_args NAME[=VALUE] NUMBER DIR
+device_args() {
+    local n=$2
+    case $1 in
+        nvme | nvme=*)
+            local image=${1#nvme}
+            image=${image#=}
+            args+=(-drive "if=none,id=d$n,format=raw,file=${image:-$(make_disk "$3/disk$n")}" -device "nvme,drive=d$n,serial=lab$n")
+            ;;
+        nvme-sriov)
+            args+=(-device "pcie-root-port,id=rp$n,chassis=$n" -device "nvme-subsys,id=ss$n"
+                -device "nvme,serial=lab$n,subsys=ss$n,bus=rp$n,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2,max_ioqpairs=6,msix_qsize=5")
+            ;;
+        e1000e) args+=(-netdev "user,id=n$n" -device "e1000e,netdev=n$n") ;;
+        edu) args+=(-device edu) ;;
+        testdev) args+=(-device pci-testdev) ;;
+        ivshmem) args+=(-object "memory-backend-ram,id=sh$n,size=1M,share=on" -device "ivshmem-plain,memdev=sh$n") ;;
+        vnet) args+=(-netdev "user,id=n$n" -device "virtio-net-pci,iommu_platform=on,disable-legacy=on,netdev=n$n") ;;
+        rp) args+=(-device "pcie-root-port,id=rp$n,chassis=$n" -device "edu,bus=rp$n") ;;
+        bridge)
+            args+=(-device "pcie-root-port,id=rp$n,chassis=$n" -device "pcie-pci-bridge,id=br$n,bus=rp$n" -device "edu,bus=br$n,addr=1"
+                -netdev "user,id=n$n" -device "e1000,netdev=n$n,bus=br$n,addr=2")
+            ;;
+        *) die "no lab device is called '$1'" "one of nvme nvme-sriov e1000e edu testdev ivshmem vnet rp bridge" ;;
+    esac
+}
+
+# make_disk FILE: 16 MiB whose contents every test can name; prints the path
+make_disk() {
+    seq 1 3000000 2>/dev/null | head -c 16777216 >"$1" || true     # seq ends by SIGPIPE
+    echo "$1"
+}
+
+show_status() {
+    local name dir
+    probe_host
+    echo "cache            $cache ($(du -sh "$cache" 2>/dev/null | cut -f1 || true))"
+    echo "this /dev/kvm    $kvm"
+    echo "QEMU             $(qemu-system-x86_64 --version 2>/dev/null | head -n 1 || true)"
+    dir=$(lab_kernel_dir)
+    if [ -e "$dir/vmlinux" ]; then echo "lab kernel       tailored: $dir/vmlinux"
+    else echo "lab kernel       Debian's 6.12 (tools/lab kernels builds a quicker one)"; fi
+    for name in $kernel_names; do
+        dir=$(kernel_dir "$name")
+        [ ! -e "$dir/package" ] || printf 'kernel %-9s %s\n' "$name" "$(cat "$dir/package")"
+    done
+}
