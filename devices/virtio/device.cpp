@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/device.hpp"
+
+namespace devices::virtio {
+
+void Device::activate(const vmm::DmaMemory& memory, std::vector<std::optional<Queue>> queues, std::uint64_t features,
+                      Notifier& notifier) noexcept {
+    std::lock_guard lock{mutex_};
+    memory_ = &memory;
+    queues_ = std::move(queues);
+    negotiated_ = features;
+    notifier_ = &notifier;
+    stopped_broken_ = false;
+    active_ = true;
+    on_activate();
+}
+
+void Device::reset() noexcept {
+    std::lock_guard lock{mutex_};
+    if (!active_)
+        return;
+    on_reset();
+    active_ = false;
+    queues_.clear();
+    negotiated_ = 0;
+}
+
+void Device::reset_queue(unsigned index) noexcept {
+    std::lock_guard lock{mutex_};
+    if (!active_ || !queue(index))
+        return;
+    on_reset_queue(index);
+    queues_[index].reset();
+}
+
+void Device::enable_queue(unsigned index, Queue fresh) noexcept {
+    std::lock_guard lock{mutex_};
+    if (active_ && index < queues_.size())
+        queues_[index].emplace(std::move(fresh));
+}
+
+void Device::kick(unsigned index) noexcept {
+    std::lock_guard lock{mutex_};
+    if (!active_ || stopped_broken_ || !queue(index))
+        return;
+    counters_.kicks.fetch_add(1, std::memory_order_relaxed);
+    on_kick(index);
+    if (const Queue* used = queue(index); used && used->broken())
+        stop_broken(used->broken_reason());
+}
+
+void Device::signal(unsigned index) noexcept {
+    Queue* used = queue(index);
+    if (!used || !used->take_interrupt())
+        return;
+    counters_.interrupts.fetch_add(1, std::memory_order_relaxed);
+    notifier_->used_buffers(index);
+}
+
+void Device::config_changed() noexcept { notifier_->config_changed(); }
+
+void Device::stop_broken(const char* reason) noexcept {
+    if (stopped_broken_)
+        return;
+    stopped_broken_ = true;
+    counters_.broken_rings.fetch_add(1, std::memory_order_relaxed);
+    if (limiter_.allow())
+        vmm::log::write(vmm::log::Level::warning,
+                        "%s: the driver broke its ring (%s); stopped until it resets the device", name_.c_str(),
+                        reason);
+    notifier_->needs_reset();
+}
+
+void Device::note_bad_request(const char* reason) noexcept {
+    counters_.bad_requests.fetch_add(1, std::memory_order_relaxed);
+    if (limiter_.allow())
+        vmm::log::write(vmm::log::Level::warning, "%s: refused a request: %s", name_.c_str(), reason);
+}
+
+} // namespace devices::virtio

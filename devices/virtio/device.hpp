@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// A virtio device without its transport: what it is, its configuration, and the work on its queues.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "devices/virtio/queue.hpp"
+#include "vmm/base/log.hpp"
+
+namespace devices::virtio {
+
+/// Device types (virtio 1.2, 5).
+enum class Type : std::uint16_t {
+    net = 1,
+    block = 2,
+    console = 3,
+    entropy = 4,
+    balloon = 5,
+    vsock = 19,
+    iommu = 23,
+    fs = 26,
+};
+
+namespace feature {
+inline constexpr std::uint64_t bit(unsigned number) { return std::uint64_t{1} << number; }
+inline constexpr std::uint64_t indirect = bit(28);
+inline constexpr std::uint64_t event_index = bit(29);
+inline constexpr std::uint64_t version_1 = bit(32);
+inline constexpr std::uint64_t access_platform = bit(33);
+inline constexpr std::uint64_t ring_reset = bit(40);
+} // namespace feature
+
+/// How the transport reaches the driver. Any thread.
+class Notifier {
+public:
+    Notifier() = default;
+    Notifier(const Notifier&) = delete;
+    Notifier& operator=(const Notifier&) = delete;
+    virtual ~Notifier() = default;
+    virtual void used_buffers(unsigned queue) noexcept = 0;
+    virtual void config_changed() noexcept = 0;
+    /// The device cannot go on until the driver resets it (virtio 1.2, 2.1.2).
+    virtual void needs_reset() noexcept = 0;
+};
+
+/// What operators see of a device.
+struct Counters {
+    std::atomic<std::uint64_t> kicks{0};
+    std::atomic<std::uint64_t> interrupts{0};
+    std::atomic<std::uint64_t> broken_rings{0};
+    std::atomic<std::uint64_t> bad_requests{0}; ///< answered with an error, the ring is fine
+};
+
+/// One lock serialises activation, kicks, resets and the device's own events: on_* are called with it held. Kicks come
+/// on the device loop; activation and reset on a vCPU thread. A device must not wait for a vCPU while it holds the
+/// lock.
+class Device {
+public:
+    explicit Device(std::string name) : name_{std::move(name)} {}
+    Device(const Device&) = delete;
+    Device& operator=(const Device&) = delete;
+    virtual ~Device() = default;
+
+    /// For people: "disk0 (virtio-blk)".
+    [[nodiscard]] const std::string& name() const { return name_; }
+    [[nodiscard]] virtual Type type() const = 0;
+    /// Device-specific bits only; the transport adds those of rings and transport.
+    [[nodiscard]] virtual std::uint64_t features() const = 0;
+    /// One entry a queue: the largest size, a power of two.
+    [[nodiscard]] virtual std::span<const std::uint16_t> queue_sizes() const = 0;
+    /// Device-specific configuration; any offset and width. Any thread, without the lock.
+    virtual void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept = 0;
+    virtual void write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept {
+        (void)offset, (void)data;
+    }
+
+    // For the transport.
+
+    /// DRIVER_OK. `queues` has one entry a queue; those the driver left disabled are empty.
+    void activate(const vmm::DmaMemory& memory, std::vector<std::optional<Queue>> queues, std::uint64_t features,
+                  Notifier& notifier) noexcept;
+    /// After it returns the device touches no guest memory. Safe when not active.
+    void reset() noexcept;
+    /// The driver reset one queue (2.6.1): it is forgotten.
+    void reset_queue(unsigned queue) noexcept;
+    /// The driver enabled a queue after DRIVER_OK (2.6.1).
+    void enable_queue(unsigned index, Queue queue) noexcept;
+    /// The driver rang. On the device loop; ignored while not active.
+    void kick(unsigned queue) noexcept;
+
+    [[nodiscard]] const Counters& counters() const { return counters_; }
+    [[nodiscard]] bool active() const {
+        std::lock_guard lock{mutex_};
+        return active_;
+    }
+
+protected:
+    virtual void on_activate() noexcept {}
+    virtual void on_kick(unsigned queue) noexcept = 0;
+    /// Stop everything that may touch guest memory, and wait for it.
+    virtual void on_reset() noexcept {}
+    /// The same for one queue; the queue is gone when it returns.
+    virtual void on_reset_queue(unsigned queue) noexcept { (void)queue; }
+
+    /// For the device's own events (a packet, a finished read): runs `work` with the lock when active.
+    template <class F> void locked(F&& work) noexcept {
+        std::lock_guard lock{mutex_};
+        if (active_)
+            work();
+    }
+
+    // With the lock held, while active.
+    [[nodiscard]] Queue* queue(unsigned index) {
+        return index < queues_.size() && queues_[index] ? &*queues_[index] : nullptr;
+    }
+    [[nodiscard]] bool negotiated(std::uint64_t bits) const { return (negotiated_ & bits) == bits; }
+    [[nodiscard]] const vmm::DmaMemory& memory() const { return *memory_; }
+    /// Interrupts the driver if it wants to know of what was pushed.
+    void signal(unsigned index) noexcept;
+    void config_changed() noexcept;
+    /// The ring cannot be trusted any more: the device stops until the driver resets it.
+    void stop_broken(const char* reason) noexcept;
+    /// A request the device answers with an error: counted, logged within limits.
+    void note_bad_request(const char* reason) noexcept;
+    Counters counters_{};
+
+private:
+    std::string name_;
+    mutable std::mutex mutex_; // guards all below
+    bool active_{false};
+    bool stopped_broken_{false};
+    std::vector<std::optional<Queue>> queues_{};
+    std::uint64_t negotiated_{};
+    const vmm::DmaMemory* memory_{};
+    Notifier* notifier_{};
+    vmm::log::RateLimiter limiter_{1};
+};
+
+} // namespace devices::virtio

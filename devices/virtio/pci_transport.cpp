@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/pci_transport.hpp"
+
+#include <array>
+#include <unistd.h>
+
+#include "devices/pci/root_bus.hpp"
+
+namespace devices::virtio {
+namespace {
+
+// The BAR: one page per structure, so that a page holds doorbells and nothing else.
+constexpr unsigned bar = 0;
+constexpr std::uint64_t bar_size = 0x10000;
+constexpr std::uint32_t common_offset = 0x0000;
+constexpr std::uint32_t common_size = 60;
+constexpr std::uint32_t isr_offset = 0x1000;
+constexpr std::uint32_t device_offset = 0x2000;
+constexpr std::uint32_t device_size = 0x1000;
+constexpr std::uint32_t notify_offset = 0x3000;
+constexpr std::uint32_t notify_size = 0x1000;
+constexpr std::uint32_t notify_multiplier = 4;
+constexpr std::uint32_t msix_table_offset = 0x8000;
+constexpr std::uint32_t msix_pba_offset = 0xf000;
+
+// Structure kinds (4.1.4).
+constexpr std::uint8_t kind_common = 1;
+constexpr std::uint8_t kind_notify = 2;
+constexpr std::uint8_t kind_isr = 3;
+constexpr std::uint8_t kind_device = 4;
+constexpr std::uint8_t kind_pci_cfg = 5;
+
+constexpr std::uint8_t vendor_capability = 0x09;
+constexpr std::uint8_t isr_queue = 1;
+constexpr std::uint8_t isr_config = 2;
+
+// Common configuration (4.1.4.3).
+namespace common {
+enum : unsigned {
+    device_feature_select = 0,
+    device_feature = 4,
+    driver_feature_select = 8,
+    driver_feature = 12,
+    config_vector = 16,
+    num_queues = 18,
+    device_status = 20,
+    config_generation = 21,
+    queue_select = 22,
+    queue_size = 24,
+    queue_vector = 26,
+    queue_enable = 28,
+    queue_notify_off = 30,
+    queue_desc = 32,
+    queue_driver = 40,
+    queue_device = 48,
+    queue_notify_data = 56,
+    queue_reset = 58,
+};
+} // namespace common
+
+constexpr std::uint32_t class_of(Type type) {
+    switch (type) {
+    case Type::net:
+        return 0x020000;
+    case Type::block:
+        return 0x010000;
+    case Type::console:
+        return 0x078000;
+    case Type::fs:
+        return 0x018000;
+    case Type::iommu:
+        return 0x080600;
+    default:
+        return 0x00ff00;
+    }
+}
+
+pci::Identity identity_of(Type type) {
+    const auto number = static_cast<std::uint16_t>(type);
+    return {0x1af4, static_cast<std::uint16_t>(0x1040 + number), class_of(type), 1,
+            0x1af4, static_cast<std::uint16_t>(0x40 + number)};
+}
+
+pci::MsixLayout msix_layout(const Device& device) {
+    // One vector a queue and one for configuration changes.
+    return {static_cast<std::uint16_t>(device.queue_sizes().size() + 1), bar, msix_table_offset, bar, msix_pba_offset};
+}
+
+constexpr std::uint64_t low_half(std::uint64_t whole, std::uint64_t value) {
+    return (whole & ~std::uint64_t{0xffffffff}) | (value & 0xffffffff);
+}
+constexpr std::uint64_t high_half(std::uint64_t whole, std::uint64_t value) {
+    return (whole & 0xffffffff) | (value << 32);
+}
+
+} // namespace
+
+PciTransport::PciTransport(std::shared_ptr<Device> device, const Context& context)
+    : Function{identity_of(device->type())}, context_{context},
+      transport_{device, context.memory, *this, context.translated}, msix_{context.irqs, msix_layout(*device)},
+      queue_vectors_(device->queue_sizes().size()) {
+    for (auto& vector : queue_vectors_)
+        vector = no_vector;
+}
+
+PciTransport::~PciTransport() = default;
+
+vmm::Result<std::shared_ptr<PciTransport>> PciTransport::create(std::shared_ptr<Device> device,
+                                                                const Context& context) {
+    std::shared_ptr<PciTransport> transport{new PciTransport{std::move(device), context}};
+    TRY_VOID(transport->build());
+    TRY_VOID(transport->transport_.attach(context.loop));
+    return transport;
+}
+
+vmm::Result<void> PciTransport::build() {
+    TRY_VOID(config().add_bar(bar, {pci::BarKind::memory32, bar_size, false}));
+    TRY_VOID(msix_.add_capability(config()));
+    TRY_VOID(add_structure(kind_common, common_offset, common_size));
+    TRY_VOID(add_structure(kind_isr, isr_offset, 1));
+    TRY_VOID(add_structure(kind_device, device_offset, device_size));
+    TRY_VOID(add_structure(kind_notify, notify_offset, notify_size));
+    TRY_VOID(add_structure(kind_pci_cfg, 0, 0));
+    config().set_interrupt_pin(1);
+    return {};
+}
+
+vmm::Result<void> PciTransport::add_structure(std::uint8_t kind, std::uint32_t offset, std::uint32_t length) {
+    // cap_len, cfg_type, bar, id, padding, offset, length, then what the kind adds (4.1.4).
+    std::array<std::byte, 18> body{};
+    const std::size_t size = kind == kind_notify || kind == kind_pci_cfg ? 18 : 14;
+    body[0] = static_cast<std::byte>(size + 2);
+    body[1] = static_cast<std::byte>(kind);
+    body[2] = static_cast<std::byte>(bar);
+    vmm::store_le(std::span{body}.subspan(6, 4), offset);
+    vmm::store_le(std::span{body}.subspan(10, 4), length);
+    if (kind == kind_notify)
+        vmm::store_le(std::span{body}.subspan(14, 4), notify_multiplier);
+    std::array<std::byte, 18> writable{};
+    if (kind == kind_pci_cfg) {
+        writable[2] = std::byte{0xff}; // bar, offset, length: the driver picks its window
+        for (std::size_t i = 6; i < 14; ++i)
+            writable[i] = std::byte{0xff};
+    }
+    const auto at = TRY(config().add_capability(vendor_capability, std::span{body}.first(size), writable));
+    if (kind == kind_pci_cfg)
+        pci_cfg_ = at;
+    return {};
+}
+
+vmm::Result<void> PciTransport::on_added(pci::Address address) {
+    intx_ = TRY(context_.irqs.line(pci::intx_gsi(address.slot, config().interrupt_pin()), vmm::TriggerMode::level));
+    if (intx_->resample_fd() >= 0)
+        resample_watch_ = TRY(context_.loop.watch(intx_->resample_fd(), [this] {
+            std::uint64_t count = 0;
+            (void)!::read(intx_->resample_fd(), &count, sizeof count);
+            if (isr_ != 0 && !msix_.enabled())
+                intx_->trigger();
+        }));
+    return {};
+}
+
+void PciTransport::on_bar_mapped(unsigned, vmm::Gpa address) noexcept {
+    for (unsigned queue = 0; queue < transport_.queue_count(); ++queue) {
+        // Any width: the kernel matches the address alone.
+        auto doorbell = context_.doorbells.add(address + notify_offset + std::uint64_t{queue} * notify_multiplier, 0,
+                                               {}, transport_.doorbell(queue));
+        if (doorbell)
+            doorbells_.push_back(std::move(*doorbell));
+        else // the write then exits and bar_write() rings: slower, still right
+            vmm::log::write(vmm::log::Level::warning, "%s: %s", device().name().c_str(),
+                            doorbell.error().message().c_str());
+    }
+}
+
+void PciTransport::on_bar_unmapped(unsigned) noexcept { doorbells_.clear(); }
+
+void PciTransport::config_read(unsigned offset, std::span<std::byte> data) noexcept {
+    // 4.1.4.9: a read of the window's data is a read of the BAR.
+    if (offset == pci_cfg_ + 16 && data.size() <= 4) {
+        const auto length = config().get<std::uint32_t>(pci_cfg_ + 12);
+        if (config().get<std::uint8_t>(pci_cfg_ + 4) == bar && length == data.size()) {
+            bar_read(bar, config().get<std::uint32_t>(pci_cfg_ + 8), data);
+            return;
+        }
+    }
+    config().read(offset, data);
+}
+
+void PciTransport::config_write(unsigned offset, std::span<const std::byte> data) noexcept {
+    if (offset == pci_cfg_ + 16 && data.size() <= 4) {
+        const auto length = config().get<std::uint32_t>(pci_cfg_ + 12);
+        if (config().get<std::uint8_t>(pci_cfg_ + 4) == bar && length == data.size())
+            bar_write(bar, config().get<std::uint32_t>(pci_cfg_ + 8), data);
+        return;
+    }
+    config().write(offset, data);
+}
+
+void PciTransport::bar_read(unsigned, std::uint64_t offset, std::span<std::byte> data) noexcept {
+    if (msix_.bar_read(bar, offset, data))
+        return;
+    if (offset < common_offset + common_size)
+        vmm::store_le(data, common_read(static_cast<unsigned>(offset), static_cast<unsigned>(data.size())));
+    else if (offset == isr_offset)
+        vmm::store_le(data, take_isr());
+    else if (offset >= device_offset && offset < device_offset + device_size)
+        device().read_config(offset - device_offset, data);
+    else
+        vmm::store_le(data, 0);
+}
+
+void PciTransport::bar_write(unsigned, std::uint64_t offset, std::span<const std::byte> data) noexcept {
+    if (msix_.bar_write(bar, offset, data))
+        return;
+    if (offset < common_offset + common_size) {
+        common_write(static_cast<unsigned>(offset), static_cast<unsigned>(data.size()), vmm::load_le(data));
+    } else if (offset >= device_offset && offset < device_offset + device_size) {
+        device().write_config(offset - device_offset, data);
+    } else if (offset >= notify_offset && offset < notify_offset + notify_size) {
+        const auto queue = (offset - notify_offset) / notify_multiplier;
+        if (queue < transport_.queue_count())
+            transport_.doorbell(static_cast<unsigned>(queue)).signal();
+    }
+}
+
+std::uint64_t PciTransport::common_read(unsigned offset, unsigned size) noexcept {
+    const auto selected = transport_.queue(queue_select_);
+    const bool exists = queue_select_ < transport_.queue_count();
+    auto wide = [&](std::uint64_t value, unsigned base) {
+        return offset == base ? (size == 8 ? value : value & 0xffffffff) : value >> 32;
+    };
+    switch (offset) {
+    case common::device_feature_select:
+        return device_feature_select_;
+    case common::device_feature:
+        return transport_.offered(device_feature_select_);
+    case common::driver_feature_select:
+        return driver_feature_select_;
+    case common::driver_feature:
+        return transport_.accepted(driver_feature_select_);
+    case common::config_vector:
+        return config_vector_;
+    case common::num_queues:
+        return transport_.queue_count();
+    case common::device_status:
+        return transport_.status();
+    case common::config_generation:
+        return transport_.config_generation();
+    case common::queue_select:
+        return queue_select_;
+    case common::queue_size:
+        return selected.size;
+    case common::queue_vector:
+        return exists ? queue_vectors_[queue_select_].load() : no_vector;
+    case common::queue_enable:
+        return selected.enabled ? 1 : 0;
+    case common::queue_notify_off:
+        return queue_select_;
+    case common::queue_desc:
+    case common::queue_desc + 4:
+        return wide(selected.descriptors, common::queue_desc);
+    case common::queue_driver:
+    case common::queue_driver + 4:
+        return wide(selected.available, common::queue_driver);
+    case common::queue_device:
+    case common::queue_device + 4:
+        return wide(selected.used, common::queue_device);
+    default:
+        return 0; // queue_reset reads 0: a reset is finished before its write returns
+    }
+}
+
+void PciTransport::common_write(unsigned offset, unsigned size, std::uint64_t value) noexcept {
+    const unsigned queue = queue_select_;
+    const auto vector = static_cast<std::uint16_t>(value);
+    const std::uint16_t accepted_vector = vector < msix_.layout().vectors ? vector : no_vector; // 4.1.5.1.2
+    auto address = [&](std::uint64_t Transport::QueueState::*field, unsigned base) {
+        transport_.set_queue(queue, [&](Transport::QueueState& state) {
+            std::uint64_t& whole = state.*field;
+            whole = offset != base ? high_half(whole, value) : size == 8 ? value : low_half(whole, value);
+        });
+    };
+    switch (offset) {
+    case common::device_feature_select:
+        device_feature_select_ = static_cast<std::uint32_t>(value);
+        return;
+    case common::driver_feature_select:
+        driver_feature_select_ = static_cast<std::uint32_t>(value);
+        return;
+    case common::driver_feature:
+        return transport_.accept(driver_feature_select_, static_cast<std::uint32_t>(value));
+    case common::config_vector:
+        config_vector_ = accepted_vector;
+        return;
+    case common::device_status:
+        transport_.set_status(static_cast<std::uint8_t>(value));
+        if ((value & 0xff) == 0) {
+            config_vector_ = no_vector;
+            for (auto& one : queue_vectors_)
+                one = no_vector;
+            isr_ = 0;
+        }
+        return;
+    case common::queue_select:
+        queue_select_ = static_cast<std::uint16_t>(value);
+        return;
+    case common::queue_size:
+        return transport_.set_queue(queue, [&](auto& state) { state.size = static_cast<std::uint16_t>(value); });
+    case common::queue_vector:
+        if (queue < queue_vectors_.size())
+            queue_vectors_[queue] = accepted_vector;
+        return;
+    case common::queue_enable:
+        if (value == 1) // 4.1.4.3.2: 0 is not for the driver to write
+            transport_.enable_queue(queue);
+        return;
+    case common::queue_desc:
+    case common::queue_desc + 4:
+        return address(&Transport::QueueState::descriptors, common::queue_desc);
+    case common::queue_driver:
+    case common::queue_driver + 4:
+        return address(&Transport::QueueState::available, common::queue_driver);
+    case common::queue_device:
+    case common::queue_device + 4:
+        return address(&Transport::QueueState::used, common::queue_device);
+    case common::queue_reset:
+        if (value == 1)
+            transport_.reset_queue(queue);
+        return;
+    default:
+        return; // read-only or between fields
+    }
+}
+
+std::uint8_t PciTransport::take_isr() noexcept { return isr_.exchange(0); }
+
+void PciTransport::interrupt(std::uint16_t vector, std::uint8_t isr_bit) noexcept {
+    if (msix_.enabled()) {
+        if (vector != no_vector)
+            msix_.trigger(vector);
+        return;
+    }
+    isr_ |= isr_bit;
+    if (intx_ && (config().command() & pci::command_bit::intx_disable) == 0)
+        intx_->trigger();
+}
+
+void PciTransport::used_buffers(unsigned queue) noexcept { interrupt(queue_vectors_[queue], isr_queue); }
+
+void PciTransport::config_changed() noexcept {
+    transport_.bump_config_generation();
+    interrupt(config_vector_, isr_config);
+}
+
+void PciTransport::needs_reset() noexcept {
+    if (transport_.set_needs_reset())
+        interrupt(config_vector_, isr_config);
+}
+
+} // namespace devices::virtio

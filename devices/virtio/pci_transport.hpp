@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// virtio over PCI, modern interface (virtio 1.2, 4.1): one memory BAR with all structures, MSI-X or INTx.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "devices/pci/function.hpp"
+#include "devices/pci/msix.hpp"
+#include "devices/virtio/transport.hpp"
+#include "vmm/base/event_loop.hpp"
+#include "vmm/bus/irq.hpp"
+
+namespace devices::virtio {
+
+class PciTransport final : public pci::Function, private Notifier {
+public:
+    struct Context {
+        vmm::Irqs& irqs;
+        vmm::Doorbells& doorbells;
+        const vmm::DmaMemory& memory;
+        vmm::EventLoop& loop;
+        bool translated{false}; ///< behind an IOMMU
+    };
+    /// On the loop's thread, or before it runs.
+    static vmm::Result<std::shared_ptr<PciTransport>> create(std::shared_ptr<Device> device, const Context& context);
+    ~PciTransport() override;
+
+    [[nodiscard]] std::string_view name() const override { return transport_.device().name(); }
+    [[nodiscard]] Device& device() { return transport_.device(); }
+    [[nodiscard]] const pci::Msix& msix() const { return msix_; }
+
+    void config_read(unsigned offset, std::span<std::byte> data) noexcept override;
+    void config_write(unsigned offset, std::span<const std::byte> data) noexcept override;
+    void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    vmm::Result<void> on_added(pci::Address address) override;
+    void on_bar_mapped(unsigned bar, vmm::Gpa address) noexcept override;
+    void on_bar_unmapped(unsigned bar) noexcept override;
+
+private:
+    PciTransport(std::shared_ptr<Device> device, const Context& context);
+    vmm::Result<void> build();
+    vmm::Result<void> add_structure(std::uint8_t kind, std::uint32_t offset, std::uint32_t length);
+
+    // Notifier
+    void used_buffers(unsigned queue) noexcept override;
+    void config_changed() noexcept override;
+    void needs_reset() noexcept override;
+    void interrupt(std::uint16_t vector, std::uint8_t isr_bit) noexcept;
+
+    [[nodiscard]] std::uint64_t common_read(unsigned offset, unsigned size) noexcept;
+    void common_write(unsigned offset, unsigned size, std::uint64_t value) noexcept;
+    std::uint8_t take_isr() noexcept;
+
+    Context context_;
+    Transport transport_;
+    pci::Msix msix_;
+    unsigned pci_cfg_{}; ///< offset of the configuration access capability
+    std::unique_ptr<vmm::IrqLine> intx_;
+    vmm::Registration resample_watch_;
+    std::vector<vmm::Registration> doorbells_;
+
+    // Written by any vCPU; each is a register of its own.
+    std::atomic<std::uint32_t> device_feature_select_{0};
+    std::atomic<std::uint32_t> driver_feature_select_{0};
+    std::atomic<std::uint16_t> queue_select_{0};
+    std::atomic<std::uint16_t> config_vector_{no_vector};
+    std::vector<std::atomic<std::uint16_t>> queue_vectors_;
+    std::atomic<std::uint8_t> isr_{0};
+
+    static constexpr std::uint16_t no_vector = 0xffff;
+};
+
+} // namespace devices::virtio

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// The device's side of a split virtqueue (virtio 1.2, 2.7), with indirect descriptors and EVENT_IDX.
+//
+//   descriptor table   what the driver's buffers are     16 bytes each
+//   available ring     flags, idx, ring[size], used_event
+//   used ring          flags, idx, ring[size]{id, len}, avail_event
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "vmm/base/address.hpp"
+#include "vmm/memory/dma_memory.hpp"
+
+namespace devices::virtio {
+
+/// Where the driver put a queue.
+struct QueueLayout {
+    std::uint16_t size{}; ///< a power of two, 1..32768
+    vmm::Iova descriptors{};
+    vmm::Iova available{};
+    vmm::Iova used{};
+};
+
+/// One request: host memory of the buffers, in the driver's order. Reusable, so that steady work allocates nothing.
+struct Chain {
+    std::uint16_t head{};
+    std::vector<iovec> readable{}; ///< by the device
+    std::vector<iovec> writable{};
+
+    [[nodiscard]] static std::uint64_t bytes(std::span<const iovec> pieces);
+    /// Copies from the start of the readable part at `offset`; returns how many bytes there were.
+    std::size_t copy_from(std::uint64_t offset, std::span<std::byte> to) const;
+    /// Copies into the writable part at `offset`; returns how many bytes fit.
+    std::size_t copy_to(std::uint64_t offset, std::span<const std::byte> from) const;
+};
+
+/// Cuts `bytes` off the front; false, with nothing changed, when there are fewer.
+bool drop_front(std::vector<iovec>& pieces, std::uint64_t bytes);
+/// Keeps only the first `bytes`.
+void keep_front(std::vector<iovec>& pieces, std::uint64_t bytes);
+
+/// One thread at a time. Everything the guest wrote is copied once, checked, then used; a broken ring stops the queue
+/// (broken()) and nothing else.
+class Queue {
+public:
+    /// Descriptors in one chain, an indirect table included.
+    static constexpr unsigned max_chain = 1024;
+
+    Queue(const vmm::DmaMemory& memory, const QueueLayout& layout, bool event_index);
+
+    /// Call under a hold of memory(), before anything below and after each new hold: finds the rings again when
+    /// translations changed. False when they cannot be reached; the queue is broken then.
+    [[nodiscard]] bool refresh() noexcept;
+
+    /// The next request. False when there is none, or the queue is broken.
+    bool pop(Chain& chain) noexcept;
+    /// Gives back what the last pop() took; it will be popped again.
+    void undo_pop() noexcept { --next_available_; }
+    [[nodiscard]] bool has_work() const noexcept;
+    /// Completes a request; `written` bytes from the start of the writable part are new.
+    void push(std::uint16_t head, std::uint32_t written) noexcept;
+    /// Whether the driver wants an interrupt for what was pushed since the last call (2.7.7, 2.7.10).
+    [[nodiscard]] bool take_interrupt() noexcept;
+
+    /// Asks the driver to notify, or not to bother. After asking, look at has_work() once more.
+    void ask_notifications(bool wanted) noexcept;
+
+    [[nodiscard]] bool broken() const { return broken_ != nullptr; }
+    /// Why, for the log; null while the queue is fine.
+    [[nodiscard]] const char* broken_reason() const { return broken_; }
+    [[nodiscard]] std::uint16_t size() const { return layout_.size; }
+    [[nodiscard]] const vmm::DmaMemory& memory() const { return memory_; }
+
+private:
+    struct Descriptor {
+        std::uint64_t address;
+        std::uint32_t length;
+        std::uint16_t flags;
+        std::uint16_t next;
+    };
+    static_assert(sizeof(Descriptor) == 16 && vmm::GuestPod<Descriptor>);
+
+    bool fail(const char* reason) noexcept;
+    bool walk(std::uint16_t head, Chain& chain) noexcept;
+    bool walk_indirect(const Descriptor& table, Chain& chain) noexcept;
+    bool add(const Descriptor& descriptor, Chain& chain) noexcept;
+    [[nodiscard]] bool map(vmm::Iova start, std::uint64_t size, vmm::Access access, std::byte*& out) noexcept;
+    [[nodiscard]] std::uint16_t available_index() const noexcept;
+
+    const vmm::DmaMemory& memory_;
+    QueueLayout layout_;
+    bool event_index_;
+    std::uint64_t generation_{~std::uint64_t{0}};
+    std::byte* descriptors_{};
+    std::byte* available_{};
+    std::byte* used_{};
+    std::uint16_t next_available_{0};
+    std::uint16_t next_used_{0};
+    std::uint16_t signalled_used_{0};
+    bool first_signal_{true};
+    const char* broken_{nullptr};
+};
+
+} // namespace devices::virtio

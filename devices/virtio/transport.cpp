@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/transport.hpp"
+
+#include <bit>
+
+namespace devices::virtio {
+
+Transport::Transport(std::shared_ptr<Device> device, const vmm::DmaMemory& memory, Notifier& notifier, bool translated)
+    : device_{std::move(device)}, memory_{memory}, notifier_{notifier}, translated_{translated} {
+    for (const std::uint16_t size : device_->queue_sizes())
+        queues_.push_back({size, size, 0, 0, 0, false});
+}
+
+Transport::~Transport() {
+    watches_.clear();
+    device_->reset();
+}
+
+vmm::Result<void> Transport::attach(vmm::EventLoop& loop) {
+    for (unsigned index = 0; index < queues_.size(); ++index) {
+        doorbells_.push_back(TRY(vmm::EventFd::create()));
+        const int fd = doorbells_.back().fd();
+        watches_.push_back(TRY(loop.watch(fd, [this, index] {
+            doorbells_[index].drain();
+            device_->kick(index);
+        })));
+    }
+    return {};
+}
+
+std::uint64_t Transport::all_features() const {
+    return device_->features() | feature::indirect | feature::event_index | feature::version_1 | feature::ring_reset |
+           (translated_ ? feature::access_platform : 0);
+}
+
+std::uint8_t Transport::status() const { return status_; }
+
+void Transport::set_status(std::uint8_t value) {
+    std::lock_guard lock{mutex_};
+    if (value == 0) {
+        device_->reset();
+        reset_state();
+        return;
+    }
+    // 2.1.1: the driver only adds bits; NEEDS_RESET is the device's.
+    const auto added = static_cast<std::uint8_t>(value & ~status_ & ~status::needs_reset);
+    if ((added & status::features_ok) != 0) {
+        // 2.2.2: FEATURES_OK stays clear when the set is not acceptable. Behind an IOMMU a driver that would use
+        // physical addresses cannot be served (6.1).
+        const std::uint64_t required = feature::version_1 | (translated_ ? feature::access_platform : 0);
+        if ((accepted_ & ~all_features()) != 0 || (accepted_ & required) != required) {
+            status_ |= static_cast<std::uint8_t>(added & ~status::features_ok & ~status::driver_ok);
+            return;
+        }
+    }
+    status_ |= added;
+    if ((added & status::driver_ok) != 0 && (status_ & status::features_ok) != 0)
+        activate();
+}
+
+bool Transport::set_needs_reset() {
+    // Called with the device's lock held, perhaps while a vCPU holds mutex_ and waits for that lock: so no lock here.
+    return (status_.fetch_or(status::needs_reset) & status::driver_ok) != 0;
+}
+
+void Transport::reset_state() {
+    status_ = 0;
+    accepted_ = 0;
+    for (QueueState& queue : queues_)
+        queue = {queue.max_size, queue.max_size, 0, 0, 0, false};
+}
+
+std::uint32_t Transport::offered(std::uint32_t half) const {
+    return half < 2 ? static_cast<std::uint32_t>(all_features() >> (32 * half)) : 0;
+}
+
+std::uint32_t Transport::accepted(std::uint32_t half) const {
+    std::lock_guard lock{mutex_};
+    return half < 2 ? static_cast<std::uint32_t>(accepted_ >> (32 * half)) : 0;
+}
+
+void Transport::accept(std::uint32_t half, std::uint32_t bits) {
+    std::lock_guard lock{mutex_};
+    // 2.2.1: no change after FEATURES_OK.
+    if (half >= 2 || (status_ & status::features_ok) != 0)
+        return;
+    const std::uint64_t mask = std::uint64_t{0xffffffff} << (32 * half);
+    accepted_ = (accepted_ & ~mask) | (std::uint64_t{bits} << (32 * half));
+}
+
+Transport::QueueState Transport::queue(unsigned index) const {
+    std::lock_guard lock{mutex_};
+    return index < queues_.size() ? queues_[index] : QueueState{};
+}
+
+void Transport::set_queue(unsigned index, const std::function<void(QueueState&)>& change) {
+    std::lock_guard lock{mutex_};
+    if (index < queues_.size() && !queues_[index].enabled)
+        change(queues_[index]);
+}
+
+bool Transport::usable(const QueueState& queue) const {
+    return queue.size != 0 && std::has_single_bit(queue.size) && queue.size <= queue.max_size;
+}
+
+Queue Transport::make_queue(const QueueState& state) const {
+    return Queue{memory_,
+                 {state.size, vmm::Iova{state.descriptors}, vmm::Iova{state.available}, vmm::Iova{state.used}},
+                 (accepted_ & feature::event_index) != 0};
+}
+
+void Transport::enable_queue(unsigned index) {
+    std::lock_guard lock{mutex_};
+    if (index >= queues_.size() || queues_[index].enabled || !usable(queues_[index]))
+        return;
+    queues_[index].enabled = true;
+    if ((status_ & status::driver_ok) != 0 && (accepted_ & feature::ring_reset) != 0)
+        device_->enable_queue(index, make_queue(queues_[index]));
+}
+
+void Transport::reset_queue(unsigned index) {
+    std::lock_guard lock{mutex_};
+    if (index >= queues_.size())
+        return;
+    device_->reset_queue(index);
+    queues_[index] = {queues_[index].max_size, queues_[index].max_size, 0, 0, 0, false};
+}
+
+void Transport::activate() {
+    std::vector<std::optional<Queue>> queues;
+    for (const QueueState& state : queues_)
+        queues.push_back(state.enabled ? std::optional{make_queue(state)} : std::nullopt);
+    device_->activate(memory_, std::move(queues), accepted_, notifier_);
+}
+
+} // namespace devices::virtio
