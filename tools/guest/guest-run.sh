@@ -4,7 +4,7 @@
 # (inox.sh=BASE64), or an interactive shell when there is none. Its exit status ends the guest.
 
 mkdir -p /proc /sys /dev /tmp /run /mnt /root /var
-mount -t proc proc /proc
+/bin/busybox mount -t proc proc /proc       # from here on the shell finds every applet in itself
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/pts /dev/shm
@@ -14,15 +14,10 @@ mount -t tmpfs shm /dev/shm
 mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 
-release=$(uname -r)
-modules=/lib/modules/$release.tar.gz
-if [ -e "$modules" ]; then
-    mkdir -p "/lib/modules/$release"
-    tar -xzf "$modules" -C "/lib/modules/$release"
-    while read -r module; do
-        insmod "/lib/modules/$release/$module" 2>/dev/null
-    done < "/lib/modules/$release/order"
-fi
+. /etc/inox/modules.sh
+load_for_devices
+uevent /etc/inox/modules.sh > /dev/null 2>&1 < /dev/null &     # what is plugged in later
+busybox --install -s /bin
 hostname inox
 ip link set lo up 2>/dev/null
 

@@ -5,28 +5,22 @@
 #   DIR/orders    variables of this script      DIR/command   the command, for bash
 
 mkdir -p /proc /sys /dev /run /raw /host
-mount -t proc proc /proc
+/bin/busybox mount -t proc proc /proc       # from here on the shell finds every applet in itself
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/pts /dev/shm
 ln -s /proc/self/fd /dev/fd
 for f in stdin:0 stdout:1 stderr:2; do ln -s "/proc/self/fd/${f#*:}" "/dev/${f%:*}"; done
+mkdir -p /dev/net
+[ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200      # with Debian's kernel, opening it loads the module
+[ -e /dev/vhost-net ] || mknod /dev/vhost-net c 10 238
+[ -e /dev/vhost-vsock ] || mknod /dev/vhost-vsock c 10 241
 mount -t devpts pts /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t tmpfs run /run
 mount -t debugfs debug /sys/kernel/debug
 mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
 mount -t cgroup2 cgroup /sys/fs/cgroup 2>/dev/null
-
-load_modules() {
-    release=$(uname -r)
-    [ -e "/lib/modules/$release.tar.gz" ] || return
-    mkdir -p "/lib/modules/$release"
-    tar -xzf "/lib/modules/$release.tar.gz" -C "/lib/modules/$release"
-    while read -r module; do
-        insmod "/lib/modules/$release/$module" 2>/dev/null
-    done < "/lib/modules/$release/order"
-}
 
 # port N: the device of the N-th channel to the host (1 stdout, 2 stderr, 3 status, 4 kernel log)
 port() { ls /dev/vport*p"$1"; }
@@ -83,12 +77,15 @@ run_command() {
     return $status
 }
 
-load_modules
+. /etc/inox/modules.sh
+load_for_devices
+load 9p 9pnet_virtio kvm_amd
 ip link set lo up
 hostname lab
 dir=$(sed -n 's/.*\blab=\([^ ]*\).*/\1/p' /proc/cmdline)
 share host /raw cache=loose,ro
 . "/raw$dir/orders"
+[ -z "$lab_vfio" ] || load vfio_pci vfio_iommu_type1
 make_root
 cp "/raw$dir/command" /host/run/lab-command
 run_command

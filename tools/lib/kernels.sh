@@ -3,7 +3,8 @@
 # Kernels: Debian's own, fetched by package name, and the lab machine's, built from Debian's source. Needs common.sh.
 #
 # A Debian kernel is kept as one directory of the cache:
-#   vmlinuz  config  release  package   modules/*.ko   guest.order  lab.order   SHA256SUMS
+#   vmlinuz  config  release  package  SHA256SUMS
+#   modules/*.ko  modules/modules.{dep,alias}  guest.files  lab.files     the modules of tools/guest/modules.*
 
 kernel_names="6.1-cloud 6.1 6.12"
 
@@ -20,7 +21,7 @@ kernel_pattern() {
 # kernel_dir NAME: where that kernel is or will be; other module lists make another directory
 kernel_dir() {
     local lists
-    lists=$(sha256sum "$root"/tools/guest/modules.{guest,lab} | sha256sum)
+    lists=$(cat "$root"/tools/guest/modules.{guest,lab} | sha256sum)
     echo "$cache/kernels/$1-${lists:0:8}"
 }
 
@@ -89,9 +90,9 @@ unpack_kernel() {
 
 # select_modules TMP: TMP/all to TMP/out, keeping of the modules those our lists name and what they depend on
 select_modules() {
-    local all=$1/all out=$1/out release list name
+    local all=$1/all out=$1/out few=$1/few release list name
     release=$(ls "$all/lib/modules")
-    mkdir -p "$out/modules"
+    mkdir -p "$out" "$few/lib/modules/$release"
     mv "$all/boot/vmlinuz-$release" "$out/vmlinuz"
     mv "$all/boot/config-$release" "$out/config"
     echo "$release" >"$out/release"
@@ -101,10 +102,16 @@ select_modules() {
         grep -v '^#' "$root/tools/guest/modules.$list" | while read -r name; do
             modprobe -d "$all" -S "$release" --show-depends "$name" 2>/dev/null || true
         done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$1/$list"
-        sed 's,.*/,,; s,\.xz$,,' "$1/$list" >"$out/$list.order"
+        sed 's,.*/,,; s,\.xz$,,' "$1/$list" >"$out/$list.files"
     done
-    sort -u "$1/guest" "$1/lab" | xargs cp -t "$out/modules"
-    find "$out/modules" -name '*.xz' -exec xz -dq {} +
+    # Once more for the few, in one folder: what the guest's modprobe reads is small then
+    sort -u "$1/guest" "$1/lab" | xargs cp -t "$few/lib/modules/$release"
+    find "$few" -name '*.xz' -exec xz -dq {} +
+    cp "$all/lib/modules/$release"/modules.{builtin,builtin.modinfo,order} "$few/lib/modules/$release/"
+    depmod -b "$few" "$release" 2>/dev/null
+    mkdir "$out/modules"
+    mv "$few/lib/modules/$release"/*.ko "$out/modules/"
+    cp "$few/lib/modules/$release"/modules.{dep,alias} "$out/modules/"
 }
 
 # elf_of NAME: prints the uncompressed kernel of a Debian kernel
@@ -130,7 +137,7 @@ extract_elf() {
         *) die "$image is packed in a way this tool does not know (starts $magic)" "add it to extract_elf in tools/lib/kernels.sh" ;;
     esac
     need zstd lz4 xz-utils
-    tail -c "+$((offset + 1))" "$image" | head -c $((length - tail)) | "${unpack[@]}" >"$2.new"
+    dd if="$image" bs=64K iflag=skip_bytes,count_bytes skip="$offset" count=$((length - tail)) status=none | "${unpack[@]}" >"$2.new"
     mv "$2.new" "$2"
 }
 
