@@ -7,7 +7,7 @@
 initramfs() {
     local kind=$1 kernel dirs=() file
     shift
-    need busybox-static python3-minimal gcc libc6-dev
+    need busybox-static python3 gcc libc6-dev
     for kernel; do dirs+=("$(debian_kernel "$kernel")"); done
     file=$cache/initramfs/$kind-$(initramfs_key "$kind" "${dirs[@]}").cpio
     [ -e "$file" ] || with_lock "initramfs-$kind" build_initramfs "$kind" "$file" "${dirs[@]}"

@@ -1,0 +1,109 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Debian's kernels boot to user space under inox: the CPUs and the memory they see, the exit code, power-off and reboot,
+# and no word of complaint about our ACPI. All of it in one start of the lab machine.
+#   boot.sh INOX            a lean set with every value in it; INOX_BOOT_MATRIX=full: all of them
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+root=$(readlink -f "$here/../..")
+
+# KERNEL CPUS MIB END
+lean="6.1-cloud 1 256 exit
+6.1-cloud 4 6144 poweroff
+6.1 4 256 reboot
+6.12 1 6144 exit
+6.12 4 256 reboot"
+full="6.1-cloud 1 256 exit
+6.1-cloud 1 6144 reboot
+6.1-cloud 4 256 poweroff
+6.1-cloud 4 6144 exit
+6.1 1 256 poweroff
+6.1 1 6144 exit
+6.1 4 256 reboot
+6.1 4 6144 exit
+6.12 1 256 exit
+6.12 1 6144 poweroff
+6.12 4 256 reboot
+6.12 4 6144 exit"
+
+outside() {
+    local inox status=0
+    inox=$(readlink -f "$1")
+    for kernel in 6.1-cloud 6.1 6.12; do
+        "$root/tools/dev" kernel "$kernel" >/dev/null || skip "Debian's $kernel kernel cannot be had here"
+    done
+    "$root/tools/dev" initramfs >/dev/null || skip "the initramfs cannot be built here"
+    "$root/tools/lab" --smp 2 --memory 3072 --timeout 2400 -- "$here/boot.sh" --inside "$inox" || status=$?
+    [ $status != 126 ] || skip "the lab machine cannot start here"
+    exit $status
+}
+
+skip() {
+    echo "SKIP $1"
+    exit 77
+}
+
+# What the guest runs: a report, then its end
+guest_line() {
+    cat <<'END'
+echo "cpus $(nproc)"
+awk '/^MemTotal/ { print "mib", int($2 / 1024) }' /proc/meminfo
+dmesg | grep -iE 'ACPI.*(error|warning|exception|bug)|firmware bug|WARNING:|BUG:|Oops|invalid opcode' | sed 's/^/complaint /'
+END
+    case $1 in
+        exit) echo 'exit 42' ;;
+        *) echo "$1 -f" ;;
+    esac
+}
+
+inside() {
+    local inox=$1 failed=0 kernel cpus mib end initrd
+    initrd=$("$root/tools/dev" initramfs)
+    while read -r kernel cpus mib end; do
+        check_boot || failed=1
+    done < <([ "${INOX_BOOT_MATRIX:-}" = full ] && echo "$full" || echo "$lean")
+    return $failed
+}
+
+# check_boot: one boot of $kernel with $cpus and $mib that ends by $end; one line for each check
+check_boot() {
+    local name="$kernel ${cpus}cpu ${mib}MiB" log=/tmp/serial.log status=0 wanted=0 seconds=$SECONDS bad=0
+    [ "$end" != exit ] || wanted=42
+    "$inox" run --kernel "$("$root/tools/dev" kernel "$kernel")" --initrd "$initrd" --cpus "$cpus" --memory "${mib}M" \
+        --cmdline "console=ttyS0 quiet panic=-1 inox.sh=$(guest_line "$end" | base64 -w0)" \
+        --timeout 300s --serial-log "$log" </dev/null >/tmp/stdout 2>/tmp/stderr || status=$?
+    seconds=$((SECONDS - seconds))
+    [ -e "$log" ] || cp /tmp/stdout "$log"
+    tr -d '\r' <"$log" >/tmp/serial
+    check "user space is up ($seconds s)" grep -q '^inox: user space up' /tmp/serial
+    check "sees its CPUs" grep -qx "cpus $cpus" /tmp/serial
+    check "sees its memory" memory_fits
+    check "has no complaint in its log" no_complaint
+    check "ends by $end with status $wanted" [ "$status" = "$wanted" ]
+    rm -f "$log"
+    [ $bad = 0 ] || { echo "--- status $status; the last lines of $name:"; tail -n 15 /tmp/serial /tmp/stderr; }
+    return $bad
+}
+
+# check TEXT COMMAND...
+check() {
+    local text=$1
+    shift
+    if "$@"; then echo "PASS $name: $text"; else echo "FAIL $name: $text"; bad=1; fi
+}
+
+# What the kernel keeps for itself is some 60 MiB and a 64th of the rest
+memory_fits() {
+    local seen
+    seen=$(awk '$1 == "mib" { print $2 }' /tmp/serial)
+    [ -n "$seen" ] && [ "$seen" -le "$mib" ] && [ "$seen" -ge $((mib * 31 / 32 - 110)) ]
+}
+
+no_complaint() {
+    ! grep '^complaint' /tmp/serial
+}
+
+case ${1:?which inox} in
+    --inside) inside "$2" ;;
+    *) outside "$1" ;;
+esac

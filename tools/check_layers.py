@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks who includes whom. Prints each include that breaks the rule; status 1 if there is one."""
+import fnmatch
+import os
+import re
+import sys
+
+# A folder may include itself and these; the longest prefix of a file's path counts.
+LAYERS = {
+    "vmm/base": [],
+    "vmm/memory": ["vmm/base"],
+    "vmm/bus": ["vmm/base", "vmm/memory"],
+    "vmm/kvm": ["vmm/base", "vmm/memory", "vmm/bus"],
+    "vmm/boot": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/kvm"],
+    "iommu": ["vmm/base", "vmm/memory"],
+    "devices": ["vmm/base", "vmm/memory", "vmm/bus", "iommu"],
+    "vmm/machine": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/kvm", "vmm/boot", "iommu", "devices"],
+    "api": ["vmm/base", "vmm/machine"],
+    "vmm": ["vmm/base", "vmm/machine", "api"],  # main
+}
+
+# A library may be included only by files that match; this keeps a build on two cores quick.
+LIBRARIES = {
+    "boost/": ["vmm/base/event_loop*.cpp", "api/server*"],
+    "nlohmann/": ["vmm/machine/config*", "vmm/machine/host_report*", "vmm/machine/report*", "api/routes*", "api/json*"],
+    "CLI/": ["vmm/main*.cpp"],
+    "catch2/": ["tests/*"],
+}
+
+INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def layer(path):
+    found = [name for name in LAYERS if path.startswith(name + "/")]
+    return max(found, key=len, default=None)
+
+
+def complaints(root, path):
+    own = layer(path)
+    with open(os.path.join(root, path), encoding="utf-8") as source:
+        for number, line in enumerate(source, 1):
+            match = INCLUDE.match(line)
+            if not match:
+                continue
+            quote, target = match.groups()
+            for library, files in LIBRARIES.items():
+                if target.startswith(library) and not any(fnmatch.fnmatch(path, file) for file in files):
+                    yield f"{path}:{number}: <{target}> belongs into {' '.join(files)} only"
+            if quote == '"' and own:
+                if not os.path.exists(os.path.join(root, target)):
+                    target = os.path.join(os.path.dirname(path), target)  # beside the file, or generated
+                other = "tests" if target.startswith("tests/") else layer(target)
+                if other and other != own and other not in LAYERS[own]:
+                    yield f"{path}:{number}: {own} may not include {other} ({target})"
+
+
+def main():
+    root = os.path.realpath(sys.argv[1]) if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    count = found = 0
+    for top in ("vmm", "iommu", "devices", "api", "tests"):
+        for folder, _, files in os.walk(os.path.join(root, top)):
+            for file in sorted(files):
+                if file.endswith((".cpp", ".hpp")):
+                    count += 1
+                    for complaint in complaints(root, os.path.relpath(os.path.join(folder, file), root)):
+                        print(complaint)
+                        found += 1
+    print(f"check_layers: {count} files, {found or 'no'} broken rule{'' if found == 1 else 's'}")
+    sys.exit(1 if found or not count else 0)
+
+
+main()
