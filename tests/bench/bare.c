@@ -61,7 +61,6 @@ int main(void) {
     uint64_t identity = 0xfffbc000;
     check(ioctl(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity) == 0, "KVM_SET_IDENTITY_MAP_ADDR");
     check(ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000) == 0, "KVM_SET_TSS_ADDR");
-    check(ioctl(vm, KVM_CREATE_IRQCHIP, 0) == 0, "KVM_CREATE_IRQCHIP");
 
     int ram = memfd_create("ram", MFD_CLOEXEC);
     check(ram >= 0 && ftruncate(ram, (off_t)size) == 0, "memfd");
@@ -73,6 +72,8 @@ int main(void) {
     region.memory_size = size;
     region.userspace_addr = (uint64_t)(uintptr_t)memory;
     check(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) == 0, "KVM_SET_USER_MEMORY_REGION");
+
+    check(ioctl(vm, KVM_CREATE_IRQCHIP, 0) == 0, "KVM_CREATE_IRQCHIP");
 
     int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
     check(vcpu >= 0, "KVM_CREATE_VCPU");

@@ -81,12 +81,14 @@ Vm::Vm(const Kvm& kvm, UniqueFd fd) : fd_{std::move(fd)} {
     router_ = std::make_unique<IrqRouter>(fd_.get(), static_cast<unsigned>(kvm.check(KVM_CAP_IRQ_ROUTING)));
 }
 
-Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm) {
+Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, const GuestMemory& memory) {
     UniqueFd fd{TRY(checked_ioctl(kvm.fd(), KVM_CREATE_VM, std::uint64_t{0}, "KVM_CREATE_VM"))};
     std::unique_ptr<Vm> vm{new Vm{kvm, std::move(fd)}};
     std::uint64_t identity = layout::identity_map_page.raw();
     TRY(checked_ioctl(vm->fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity, "KVM_SET_IDENTITY_MAP_ADDR"));
     TRY(checked_ioctl(vm->fd(), KVM_SET_TSS_ADDR, layout::tss_pages.raw(), "KVM_SET_TSS_ADDR"));
+    // RAM before the interrupt chips: once those exist, a slot update may wait for a grace period of several ms.
+    TRY_VOID(vm->map_ram(memory));
     TRY(checked_ioctl(vm->fd(), KVM_CREATE_IRQCHIP, std::uint64_t{0}, "KVM_CREATE_IRQCHIP"));
     vm->run_size_ = static_cast<std::size_t>(
         TRY(checked_ioctl(kvm.fd(), KVM_GET_VCPU_MMAP_SIZE, std::uint64_t{0}, "KVM_GET_VCPU_MMAP_SIZE")));

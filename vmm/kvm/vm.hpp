@@ -35,15 +35,13 @@ private:
 
 class Vm final : public Irqs, public Doorbells {
 public:
-    /// VM with in-kernel PIC, IO-APIC and local APICs.
-    static Result<std::unique_ptr<Vm>> create(const Kvm& kvm);
+    /// VM with this RAM and with in-kernel PIC, IO-APIC and local APICs. `memory` must outlive it.
+    static Result<std::unique_ptr<Vm>> create(const Kvm& kvm, const GuestMemory& memory);
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     /// Makes host bytes appear at a guest-physical range; both page aligned. Removed when the registration dies.
     /// `log_name` names the mapping in errors.
     Result<Registration> map(Range<Gpa> range, std::span<std::byte> host, bool read_only, const char* log_name);
-    /// All of guest RAM, for the life of the VM.
-    Result<void> map_ram(const GuestMemory& memory);
     Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned id);
 
     Result<std::unique_ptr<IrqLine>> line(unsigned gsi, TriggerMode mode) override;
@@ -54,6 +52,7 @@ public:
 
 private:
     Vm(const Kvm& kvm, UniqueFd fd);
+    Result<void> map_ram(const GuestMemory& memory);
     UniqueFd fd_;
     std::unique_ptr<IrqRouter> router_;
     std::mutex slots_mutex_;

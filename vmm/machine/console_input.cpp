@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <span>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 namespace vmm {
@@ -35,11 +36,25 @@ ConsoleInput::ConsoleInput(EventLoop& loop, int fd, bool terminal, Guest guest)
 
 void ConsoleInput::start() { watch(); }
 
+// The loop makes what it watches non-blocking. Standard input is shared with the shell that started us, so the loop
+// gets an epoll descriptor in front of it instead.
+Result<Registration> ConsoleInput::watch_shared() {
+    if (!ready_) {
+        UniqueFd ready{::epoll_create1(EPOLL_CLOEXEC)};
+        epoll_event event{};
+        event.events = EPOLLIN;
+        if (!ready || ::epoll_ctl(ready.get(), EPOLL_CTL_ADD, fd_, &event) != 0)
+            return fail_errno(Errc::host_error, "standard input cannot be waited for");
+        ready_ = std::move(ready);
+    }
+    return loop_.watch(ready_.get(), [this] { on_readable(); });
+}
+
 void ConsoleInput::watch() {
     if (ended_ || watching_ || !pending_.empty())
         return;
     if (pollable_) {
-        if (auto watch = loop_.watch(fd_, [this] { on_readable(); })) {
+        if (auto watch = watch_shared()) {
             watch_ = std::move(*watch);
             watching_ = true;
             return;

@@ -49,6 +49,7 @@ private:
     void take(std::span<const char> typed);
     void deliver();
     void watch();
+    Result<Registration> watch_shared();
 
     EventLoop& loop_;
     int fd_;
@@ -58,6 +59,7 @@ private:
     bool escape_{false};
     bool ended_{false};
     bool pollable_{true};
+    UniqueFd ready_{}; ///< readable when fd_ is
     Registration watch_{};
     bool watching_{false};
 };

@@ -14,21 +14,16 @@ namespace {
 
 using Step = Timeline::Step;
 
-struct Prepared {
-    GuestMemory memory;
-    boot::Loaded loaded;
-};
-
-// Everything a start needs that is not KVM's: it runs beside the creation of the VM, which mostly waits.
-Result<Prepared> prepare_memory(const Config& config, Timeline& timeline) {
-    auto memory = TRY(GuestMemory::create(config.machine.memory, config.machine.huge_pages));
-    timeline.mark(Step::memory_ready);
-    auto loaded = TRY(boot::load({config.boot.kernel, config.boot.initrd, config.boot.cmdline}, memory));
+// What the first instruction needs in memory.
+Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timeline& timeline) {
+    auto loaded = boot::load({config.boot.kernel, config.boot.initrd, config.boot.cmdline}, memory);
+    if (!loaded)
+        return loaded;
     boot::AcpiConfig acpi;
     acpi.cpus = config.machine.cpus;
     TRY(boot::write_acpi_tables(acpi, memory));
     timeline.mark(Step::kernel_loaded);
-    return Prepared{std::move(memory), loaded};
+    return loaded;
 }
 
 Result<void> check_cpus(unsigned cpus, const Kvm& kvm) {
@@ -49,26 +44,42 @@ Machine::~Machine() { stop(); }
 
 Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop& loop, Timeline& timeline,
                                                  RunGate& gate, Hooks hooks) {
-    Result<Prepared> prepared = fail(Errc::internal, "not prepared");
-    Result<std::unique_ptr<Vm>> vm = fail(Errc::internal, "no VM");
     auto kvm = TRY(Kvm::open());
     TRY_VOID(check_cpus(config.machine.cpus, kvm));
-    {
-        std::jthread beside{[&] { prepared = prepare_memory(config, timeline); }};
-        vm = Vm::create(kvm);
-        timeline.mark(Step::kvm_ready);
-    }
-    auto [memory, loaded] = TRY(std::move(prepared));
+    auto memory = TRY(GuestMemory::create(config.machine.memory, config.machine.huge_pages));
+    timeline.mark(Step::memory_ready);
     std::unique_ptr<Machine> machine{
         new Machine{loop, timeline, gate, std::move(hooks), std::move(kvm), std::move(memory)}};
-    machine->vm_ = TRY(std::move(vm));
-    TRY_VOID(machine->build(config, loaded));
+    TRY_VOID(machine->build(config));
     return machine;
 }
 
-Result<void> Machine::build(const Config& config, const boot::Loaded& loaded) {
-    loaded_ = loaded;
-    TRY_VOID(vm_->map_ram(memory_));
+Result<void> Machine::build(const Config& config) {
+    Result<boot::Loaded> loaded = fail(Errc::internal, "nothing loaded");
+    Result<void> built{};
+    {
+        auto load_here = [&] { loaded = load(config, memory_, timeline_); };
+        // Creating a VM is mostly waiting, so a kernel file is read meanwhile. The hello guest is not worth a thread.
+        std::jthread beside;
+        if (config.boot.kernel.empty())
+            load_here();
+        else
+            beside = std::jthread{load_here};
+        built = build_hardware(config);
+    }
+    loaded_ = TRY(std::move(loaded));
+    TRY_VOID(built);
+    Vcpu& first = vcpus_.front()->vcpu();
+    auto sregs = TRY(first.sregs());
+    kvm_regs regs{};
+    boot::set_initial_state(loaded_.entry, sregs, regs);
+    TRY_VOID(first.set_sregs(sregs));
+    return first.set_regs(regs);
+}
+
+Result<void> Machine::build_hardware(const Config& config) {
+    vm_ = TRY(Vm::create(kvm_, memory_));
+    timeline_.mark(Step::kvm_ready);
     platform_ = TRY(
         Platform::create({ports_, mmio_, *vm_, *vm_, memory_, loop_, *this, hooks_.serial_output, hooks_.serial_room}));
     return create_vcpus(config);
@@ -87,13 +98,6 @@ Result<void> Machine::create_vcpus(const Config& config) {
         TRY_VOID(vcpu->set_cpuid(boot::guest_cpuid(supported, request)));
         TRY_VOID(vcpu->set_msrs(boot::initial_msrs()));
         TRY_VOID(vcpu->set_fpu(boot::initial_fpu()));
-        if (id == 0) {
-            auto sregs = TRY(vcpu->sregs());
-            kvm_regs regs{};
-            boot::set_initial_state(loaded_.entry, sregs, regs);
-            TRY_VOID(vcpu->set_sregs(sregs));
-            TRY_VOID(vcpu->set_regs(regs));
-        }
         vcpus_.push_back(std::make_unique<VcpuThread>(
             std::move(vcpu), VcpuThread::Context{ports_, mmio_, gate_, timeline_,
                                                  [this](Error error) {

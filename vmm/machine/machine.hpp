@@ -69,7 +69,8 @@ public:
 
 private:
     Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, Kvm kvm, GuestMemory memory);
-    Result<void> build(const Config& config, const boot::Loaded& loaded);
+    Result<void> build(const Config& config);
+    Result<void> build_hardware(const Config& config);
     Result<void> create_vcpus(const Config& config);
 
     // devices::GuestEvents, on vCPU threads.

@@ -61,12 +61,14 @@ VcpuThread::~VcpuThread() {
 Result<void> VcpuThread::start() {
     install_kick_handler();
     try {
-        thread_ = std::thread{[this] { loop(); }};
+        thread_ = std::thread{[this] {
+            ::pthread_setname_np(::pthread_self(), format("vcpu%u", vcpu_->id()).c_str());
+            loop();
+        }};
     } catch (const std::system_error& error) {
         return fail(Errc::host_error, std::string{"cannot start a vCPU thread: "} + error.what(),
                     "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
     }
-    ::pthread_setname_np(thread_.native_handle(), format("vcpu%u", vcpu_->id()).c_str());
     return {};
 }
 
