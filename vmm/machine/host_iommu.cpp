@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdlib>
+
+#include "vmm/machine/host_files.hpp"
+#include "vmm/machine/host_report.hpp"
+
+namespace vmm {
+namespace {
+
+/// vfio-pci, its variants for one vendor, stubs, and the drivers of bridges do not hold a group back.
+bool harmless(const PciFunction& function) {
+    constexpr std::uint32_t bridge_class = 0x06;
+    return function.driver.empty() || function.driver.find("vfio") != std::string::npos ||
+           function.driver == "pci-stub" || function.class_code >> 16 == bridge_class;
+}
+
+PciFunction read_function(const std::string& directory, const std::string& address) {
+    PciFunction function;
+    const auto hex = [&](const char* name) {
+        const auto text = host::read_text(directory + "/" + name);
+        return text.starts_with("0x") ? text.substr(2) : text;
+    };
+    function.address = address;
+    if (host::exists(directory + "/vendor"))
+        function.id = hex("vendor") + ":" + hex("device");
+    function.class_code = static_cast<std::uint32_t>(host::read_number(directory + "/class", 16));
+    function.driver = host::link_name(directory + "/driver");
+    return function;
+}
+
+IommuGroup read_group(const std::string& directory, const std::string& number) {
+    IommuGroup group;
+    group.number = static_cast<unsigned>(std::strtoul(number.c_str(), nullptr, 10));
+    for (const auto& address : host::list(directory + "/devices"))
+        group.devices.push_back(read_function(directory + "/devices/" + address, address));
+    const auto words = host::words(host::read_text(directory + "/reserved_regions")); // three a line
+    for (std::size_t i = 0; i + 2 < words.size(); i += 3)
+        group.reserved.push_back({words[i], words[i + 1], words[i + 2]});
+    return group;
+}
+
+IommuUnit read_unit(const std::string& directory, const std::string& name) {
+    IommuUnit unit{name, "other", 0};
+    if (host::exists(directory + "/intel-iommu")) {
+        const auto ecap = host::read_number(directory + "/intel-iommu/ecap", 16);
+        constexpr unsigned pasid = 40;      // ECAP.PASID
+        constexpr unsigned pasid_size = 35; // ECAP.PSS, bits 35 to 39: one less than the bits
+        unit.kind = "intel";
+        if ((ecap >> pasid & 1) != 0)
+            unit.pasid_bits = static_cast<unsigned>(ecap >> pasid_size & 0x1f) + 1;
+    } else if (host::exists(directory + "/amd-iommu")) {
+        const auto features = host::read_number(directory + "/amd-iommu/features", 16);
+        constexpr unsigned guest_translation = 4; // EFR.GTSup
+        constexpr unsigned pasid_max = 32;        // EFR.PASmax, bits 32 to 36: one less than the bits
+        unit.kind = "amd";
+        if ((features >> guest_translation & 1) != 0)
+            unit.pasid_bits = static_cast<unsigned>(features >> pasid_max & 0x1f) + 1;
+    } else if (name.starts_with("virtio") || name.find("viommu") != std::string::npos) {
+        unit.kind = "virtio";
+    }
+    return unit;
+}
+
+} // namespace
+
+std::vector<const PciFunction*> IommuGroup::in_the_way() const {
+    std::vector<const PciFunction*> found;
+    for (const auto& device : devices)
+        if (!harmless(device))
+            found.push_back(&device);
+    return found;
+}
+
+IommuReport inspect_iommu(const std::string& root) {
+    IommuReport report;
+    report.container = host::exists(root + "/dev/vfio/vfio");
+    report.container_opens = host::opens(root + "/dev/vfio/vfio");
+    report.vfio_pci = host::exists(root + "/sys/bus/pci/drivers/vfio-pci");
+    report.iommufd = host::exists(root + "/dev/iommu");
+    report.device_files = static_cast<unsigned>(host::list(root + "/dev/vfio/devices").size());
+    for (const auto& name : host::list(root + "/sys/class/iommu"))
+        report.units.push_back(read_unit(root + "/sys/class/iommu/" + name, name));
+    const std::string groups = root + "/sys/kernel/iommu_groups";
+    for (const auto& number : host::list(groups))
+        report.groups.push_back(read_group(groups + "/" + number, number));
+    return report;
+}
+
+} // namespace vmm
