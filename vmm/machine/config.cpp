@@ -25,7 +25,7 @@ std::optional<Error> check_cpus(std::uint64_t cpus, bool smt) {
                        "ask for 1 to " + std::to_string(layout::max_cpus) + " CPUs");
     if (smt && cpus != 1 && cpus % 2 != 0)
         return problem(Errc::cpus_invalid, where, std::to_string(cpus) + " CPUs cannot be paired as SMT asks",
-                       "use an even number of CPUs, or smt false");
+                       "use an even number of CPUs, or leave SMT off");
     return std::nullopt;
 }
 
@@ -61,6 +61,7 @@ std::optional<Error> check_cmdline(std::string_view cmdline) {
 }
 
 std::vector<Error> check(const Config& config) {
+    static constexpr auto name_kernel = "name the kernel too: the built-in guest takes neither";
     std::vector<Error> problems;
     const auto add = [&](std::optional<Error> found) {
         if (found)
@@ -70,8 +71,9 @@ std::vector<Error> check(const Config& config) {
     add(check_memory(config.machine.memory, config.machine.huge_pages));
     add(check_cmdline(config.boot.cmdline));
     if (config.boot.kernel.empty() && !config.boot.initrd.empty())
-        add(problem(Errc::config_missing_key, "/boot-source/kernel_image_path", "there is an initrd but no kernel",
-                    "name the kernel, or leave the initrd away to boot the built-in guest"));
+        add(problem(Errc::config_missing_key, "/boot-source/initrd_path", "an initrd needs a kernel", name_kernel));
+    if (config.boot.kernel.empty() && !config.boot.cmdline.empty())
+        add(problem(Errc::config_missing_key, "/boot-source/boot_args", "a command line needs a kernel", name_kernel));
     return problems;
 }
 

@@ -185,14 +185,10 @@ constexpr Section sections[] = {
 
 // ---- the walk ----------------------------------------------------------------------------------------------------
 
-template <class Rows> std::vector<std::string_view> names_of(const Rows& rows) {
-    std::vector<std::string_view> names;
+template <class Rows> void report_unknown(const std::string& key, const Rows& rows, const JsonValue& value) {
+    std::vector<std::string_view> known;
     for (const auto& row : rows)
-        names.push_back(row.name);
-    return names;
-}
-
-void report_unknown(const std::string& key, std::span<const std::string_view> known, const JsonValue& value) {
+        known.push_back(row.name);
     value.report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
                  suggestion(key, known, "the keys here are " + list_text(known)));
 }
@@ -217,7 +213,7 @@ public:
             else if (dialect_ == Dialect::firecracker)
                 out_.ignored.push_back(printable(key));
             else
-                report_unknown(key, names_of(sections), value);
+                report_unknown(key, sections, value);
         }
         for (const auto& section : sections)
             report_missing(section, whole);
@@ -245,7 +241,7 @@ private:
     void read_field(const Section& section, const std::string& key, const JsonValue& value) {
         const auto field = std::ranges::find(section.fields, key, &Field::name);
         if (field == section.fields.end())
-            return report_unknown(key, names_of(section.fields), value);
+            return report_unknown(key, section.fields, value);
         if (!value.json().is_null() || field->null == Null::refused)
             field->read(value, out_.file);
     }
@@ -265,6 +261,12 @@ void set_default_cmdline(const nlohmann::json& root, ConfigFile& file, Dialect d
         file.config.boot.cmdline = dialect == Dialect::inox ? default_cmdline : firecracker_cmdline;
 }
 
+/// A problem of reading that makes one of check() say nothing new.
+bool explains(const Error& known, const Error& problem) {
+    return known.where == problem.where ||
+           (problem.code == Errc::config_missing_key && known.where.starts_with("/boot-source"));
+}
+
 } // namespace
 
 ParsedConfig parse_config(std::string_view text, Dialect dialect) {
@@ -275,8 +277,9 @@ ParsedConfig parse_config(std::string_view text, Dialect dialect) {
         return out;
     Reader{out, dialect}.read(json.root);
     set_default_cmdline(json.root, out.file, dialect);
+    const auto known = out.problems;
     for (auto& problem : check(out.file.config))
-        if (std::ranges::none_of(out.problems, [&](const Error& known) { return known.where == problem.where; }))
+        if (std::ranges::none_of(known, [&](const Error& one) { return explains(one, problem); }))
             out.problems.push_back(std::move(problem));
     return out;
 }

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/config_options.hpp"
+
+#include <algorithm>
+
+#include "vmm/machine/config_text.hpp"
+
+namespace vmm {
+namespace {
+
+std::unexpected<Error> refuse(const CommandOption& option, std::string what, std::string hint) {
+    return std::unexpected<Error>{Error{Errc::bad_option, std::move(what), std::move(hint), option.name, 0}};
+}
+
+/// For options that are a path: `place` says where it goes.
+template <std::string& (*place)(ConfigFile&)>
+Result<void> set_path(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text.empty())
+        return refuse(self, "the path is empty", "name a file");
+    place(file) = text;
+    return {};
+}
+
+std::string& kernel(ConfigFile& file) { return file.config.boot.kernel; }
+std::string& initrd(ConfigFile& file) { return file.config.boot.initrd; }
+std::string& serial_log(ConfigFile& file) { return file.run.serial_log; }
+std::string& log_path(ConfigFile& file) { return file.log.path; }
+
+Result<void> set_cmdline(const CommandOption& /*self*/, const std::string& text, ConfigFile& file) {
+    file.config.boot.cmdline = text;
+    return {};
+}
+
+Result<void> set_cpus(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto cpus = parse_number(text);
+    if (!cpus)
+        return refuse(self, in_quotes(text) + " is no number of CPUs", "write a number such as 4");
+    if (auto problem = check_cpus(*cpus, false)) {
+        problem->where = self.name;
+        return std::unexpected<Error>{std::move(*problem)};
+    }
+    file.config.machine.cpus = static_cast<unsigned>(*cpus);
+    return {};
+}
+
+Result<void> set_memory(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto bytes = parse_size(text);
+    if (!bytes)
+        return refuse(self, in_quotes(text) + " is no size", "write 512M or 4G; a plain number is MiB");
+    file.config.machine.memory = *bytes;
+    return {};
+}
+
+Result<void> set_huge_pages(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    static constexpr std::string_view names[] = {"none", "transparent", "2M"};
+    const auto found = std::ranges::find_if(names, [&](std::string_view name) {
+        return std::ranges::equal(name, text, [](char a, char b) { return (a | 0x20) == (b | 0x20); });
+    });
+    if (found == std::end(names))
+        return refuse(self, in_quotes(text) + " is no kind of huge pages", "use none, transparent or 2M");
+    file.config.machine.huge_pages = static_cast<HugePages>(found - std::begin(names));
+    return {};
+}
+
+Result<void> set_smt(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
+    file.config.machine.smt = true;
+    return {};
+}
+
+Result<void> set_timeout(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.run.timeout = parse_duration(text);
+    if (!file.run.timeout)
+        return refuse(self, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h; a plain number is seconds");
+    return {};
+}
+
+Result<void> set_expect(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (const auto why = regex_problem(text))
+        return refuse(
+            self, in_quotes(text) + " is not a regular expression: " + *why,
+            "it is a POSIX extended expression, as for grep -E: put a backslash before ( ) [ ] { } . * + ? |");
+    file.run.expect = text;
+    return {};
+}
+
+Result<void> set_boot_timeline(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (!text.ends_with(".json") && !text.ends_with(".svg"))
+        return refuse(self, in_quotes(text) + " ends neither in .json nor in .svg", "the ending chooses the form");
+    file.run.boot_timeline = text;
+    return {};
+}
+
+Result<void> set_log_level(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.log.level = parse_log_level(text);
+    if (!file.log.level)
+        return refuse(self, in_quotes(text) + " is no log level", "use Off, Error, Warning, Info, Debug or Trace");
+    return {};
+}
+
+Result<void> set_quiet(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
+    file.run.quiet = true;
+    return {};
+}
+
+constexpr CommandOption options[] = {
+    {"--kernel", "FILE", "bzImage or ELF vmlinux; without it a built-in guest says hello",
+     "/boot-source/kernel_image_path", set_path<kernel>},
+    {"--initrd", "FILE", "initial RAM disk", "/boot-source/initrd_path", set_path<initrd>},
+    {"--cmdline", "TEXT", "the kernel's whole command line", "/boot-source/boot_args", set_cmdline},
+    {"--cpus", "N", "1 to 32; default 1", "/machine-config/vcpu_count", set_cpus},
+    {"--memory", "SIZE", "such as 512M or 4G, a plain number is MiB; default 128M", "/machine-config/mem_size_mib",
+     set_memory},
+    {"--huge-pages", "KIND", "none, transparent or 2M; default none", "/machine-config/huge_pages", set_huge_pages},
+    {"--smt", nullptr, "two threads per core", "/machine-config/smt", set_smt},
+    {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_timeout},
+    {"--expect", "REGEX", "succeed as soon as the console shows this, fail if it never does", "/inox/expect",
+     set_expect},
+    {"--serial-log", "FILE", "keep a copy of the console's output", "/inox/serial_log", set_path<serial_log>},
+    {"--boot-timeline", "FILE", "draw (.svg) or list (.json) when each step of the boot happened",
+     "/inox/boot_timeline", set_boot_timeline},
+    {"--quiet", nullptr, "no closing line", "/inox/quiet", set_quiet},
+    {"--log-path", "FILE", "log to a file instead of standard error", "/logger/log_path", set_path<log_path>},
+    {"--log-level", "LEVEL", "Off, Error, Warning, Info, Debug or Trace; default Warning", "/logger/level",
+     set_log_level},
+};
+
+} // namespace
+
+std::span<const CommandOption> run_options() { return options; }
+
+} // namespace vmm

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/preflight.hpp"
+
+#include <linux/kvm.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "vmm/boot/image.hpp"
+#include "vmm/boot/loader.hpp"
+#include "vmm/kvm/vm.hpp"
+#include "vmm/machine/config_text.hpp"
+#include "vmm/machine/host_report.hpp"
+
+namespace vmm {
+namespace {
+
+constexpr auto cpus_key = "/machine-config/vcpu_count";
+constexpr auto memory_key = "/machine-config/mem_size_mib";
+constexpr auto kernel_key = "/boot-source/kernel_image_path";
+constexpr auto initrd_key = "/boot-source/initrd_path";
+
+class Preflight {
+public:
+    explicit Preflight(const ConfigFile& file) : file_{file}, machine_{file.config.machine} {}
+
+    std::vector<Error> run() {
+        check_kernel();
+        check_memory();
+        check_kvm();
+        check_output(file_.run.serial_log, "/inox/serial_log");
+        check_output(file_.run.boot_timeline, "/inox/boot_timeline");
+        check_output(file_.log.path, "/logger/log_path");
+        return std::move(problems_);
+    }
+
+private:
+    void add(Error error, const char* where) {
+        if (error.where.empty())
+            error.where = where;
+        problems_.push_back(std::move(error));
+    }
+
+    /// Loads into memory of the guest's size, of which only what is written exists: so it sees all that a start sees.
+    void check_kernel() {
+        const auto& boot = file_.config.boot;
+        const auto before = problems_.size();
+        if (!boot.kernel.empty())
+            if (auto kernel = boot::Image::open(boot.kernel, boot::Image::kernel); !kernel)
+                add(std::move(kernel).error(), kernel_key);
+        if (!boot.initrd.empty())
+            if (auto initrd = boot::Image::open(boot.initrd, boot::Image::initrd); !initrd)
+                add(std::move(initrd).error(), initrd_key);
+        if (problems_.size() != before)
+            return;
+        const auto memory = GuestMemory::create(machine_.memory, HugePages::none);
+        if (!memory)
+            return add(memory.error(), memory_key);
+        if (auto loaded = boot::load({boot.kernel, boot.initrd, boot.cmdline}, *memory); !loaded)
+            add(loaded.error(), place_of(loaded.error().code));
+    }
+
+    static const char* place_of(Errc code) {
+        if (code == Errc::initrd_missing || code == Errc::initrd_does_not_fit)
+            return initrd_key;
+        return code == Errc::cmdline_too_long ? "/boot-source/boot_args" : kernel_key;
+    }
+
+    void check_memory() {
+        const auto host = inspect_memory({});
+        if (machine_.huge_pages == HugePages::two_mib)
+            return check_huge_pages(host);
+        if (host.available != 0 && machine_.memory > host.available)
+            add({Errc::memory_unavailable,
+                 size_text(machine_.memory) + " of memory asked for, but the host has only " +
+                     size_text(align_down(host.available, MiB)) + " available",
+                 "give the guest less memory, or free some on the host",
+                 {},
+                 0},
+                memory_key);
+    }
+
+    void check_huge_pages(const MemoryReport& host) {
+        const std::uint64_t needed = machine_.memory / (2 * MiB);
+        std::uint64_t free = 0;
+        for (const auto& pages : host.huge_pages)
+            if (pages.size_kib == 2 * MiB / KiB)
+                free = pages.free;
+        if (needed > free)
+            add({Errc::memory_unavailable,
+                 format("%llu huge pages of 2 MiB needed, but only %llu are free",
+                        static_cast<unsigned long long>(needed), static_cast<unsigned long long>(free)),
+                 format("sudo sysctl vm.nr_hugepages=%llu", static_cast<unsigned long long>(needed)),
+                 {},
+                 0},
+                "/machine-config/huge_pages");
+    }
+
+    void check_kvm() {
+        const auto kvm = Kvm::open();
+        if (!kvm)
+            return add(kvm.error(), "");
+        const int most = kvm->check(KVM_CAP_MAX_VCPUS);
+        if (most > 0 && machine_.cpus > static_cast<unsigned>(most))
+            add({Errc::cpus_invalid,
+                 format("%u CPUs asked for, but this KVM has at most %d", machine_.cpus, most),
+                 "ask for fewer CPUs",
+                 {},
+                 0},
+                cpus_key);
+    }
+
+    void check_output(const std::string& path, const char* where) {
+        if (path.empty())
+            return;
+        const auto slash = path.rfind('/');
+        const std::string directory = slash == path.npos ? "." : path.substr(0, slash + 1);
+        const bool exists = ::access(path.c_str(), F_OK) == 0;
+        if (::access(exists ? path.c_str() : directory.c_str(), W_OK) != 0)
+            add({Errc::output_unwritable,
+                 in_quotes(path) + " cannot be written",
+                 "check the directory and permissions",
+                 {},
+                 errno},
+                where);
+    }
+
+    const ConfigFile& file_;
+    const MachineConfig& machine_;
+    std::vector<Error> problems_{};
+};
+
+} // namespace
+
+std::vector<Error> preflight(const ConfigFile& file) { return Preflight{file}.run(); }
+
+std::string check_json(const std::string& path, const ParsedConfig& parsed) {
+    using Json = nlohmann::ordered_json;
+    Json out{{"file", path}, {"ok", parsed.problems.empty()}, {"problems", Json::array()}, {"ignored", parsed.ignored}};
+    for (const auto& problem : parsed.problems)
+        out["problems"].push_back({{"code", error_name(problem.code)},
+                                   {"exit_code", exit_code(problem.code)},
+                                   {"where", problem.where},
+                                   {"what", problem.message()},
+                                   {"hint", problem.hint}});
+    return out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+} // namespace vmm
