@@ -145,14 +145,7 @@ Result<int> Session::run(const Config& config) {
 
 } // namespace
 
-void print_error(const Error& error) {
-    std::string text = "inox: error: " + error.message() + " [" + std::string{error_name(error.code)} + "]\n";
-    if (!error.where.empty())
-        text += "  at: " + error.where + "\n";
-    if (!error.hint.empty())
-        text += "  hint: " + error.hint + "\n";
-    (void)write_all(STDERR_FILENO, text);
-}
+void print_error(const Error& error) { (void)write_all(STDERR_FILENO, error.report()); }
 
 int run(const Config& config, const RunOptions& options, Timeline& timeline) {
     Session session{options, timeline};

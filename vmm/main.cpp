@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program: chooses the command, and turns what nobody caught into an error line.
+#include <exception>
+
+#include "vmm/machine/config_text.hpp"
+#include "vmm/main_commands.hpp"
+
+namespace {
+
+using namespace vmm;
+
+constexpr const char* help = R"(inox: a small virtual machine monitor
+
+  inox run [OPTIONS]     boot a guest now, with its console on this terminal
+  inox check FILE        check a configuration without starting: every problem at once
+  inox host              what this host can do for guests, and what is missing
+  inox --no-api --config-file FILE ...
+                         Firecracker's flags: inox --no-api --help lists them
+
+  inox COMMAND --help    the options of a command
+  inox --version
+
+Examples:
+  inox run               a built-in guest says hello: try this first
+  inox run --kernel bzImage --initrd initrd.gz --memory 512M
+)";
+
+int dispatch(cli::Arguments arguments, Timeline& timeline) {
+    static constexpr std::string_view commands[] = {"run", "check", "host"};
+    if (arguments.empty()) {
+        static_cast<void>(cli::print(help));
+        return cli::report_problem({Errc::bad_option, "no command given", "try: inox run", {}, 0});
+    }
+    const std::string_view first = arguments[0];
+    const auto rest = arguments.subspan(1);
+    if (first == "run")
+        return cli::run_command(rest, timeline);
+    if (first == "check")
+        return cli::check_command(rest);
+    if (first == "host")
+        return cli::host_command(rest);
+    if ((first == "--help" || first == "-h" || first == "help") && rest.empty())
+        return cli::print_and_finish(help);
+    if (first.starts_with('-'))
+        return cli::firecracker_command(arguments, timeline);
+    return cli::report_problem({Errc::bad_option,
+                                "unknown command " + in_quotes(first),
+                                suggestion(first, commands, "the commands are run, check and host"),
+                                {},
+                                0});
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    Timeline timeline;
+    timeline.mark(Timeline::Step::process_started);
+    try {
+        return dispatch({argv + (argc > 0 ? 1 : 0), argv + argc}, timeline);
+    } catch (const std::bad_alloc&) {
+        return cli::report_problem({Errc::no_resource, "out of memory", "free memory on the host", {}, 0});
+    } catch (const std::exception& error) {
+        return cli::report_problem({Errc::internal, error.what(), "this is a bug in inox: please report it", {}, 0});
+    } catch (...) {
+        return cli::report_problem(
+            {Errc::internal, "unknown exception", "this is a bug in inox: please report it", {}, 0});
+    }
+}

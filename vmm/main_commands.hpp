@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands of the inox program. Each returns the process's exit code after printing its own errors.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/timeline.hpp"
+#include "vmm/machine/config_file.hpp"
+
+namespace vmm::cli {
+
+using Arguments = std::span<const char* const>;
+
+int run_command(Arguments arguments, Timeline& timeline);
+int check_command(Arguments arguments);
+int host_command(Arguments arguments);
+/// Firecracker's own flags: no command word.
+int firecracker_command(Arguments arguments, Timeline& timeline);
+
+/// To standard output; false when nobody could receive all of it.
+bool print(std::string_view text);
+int print_and_finish(std::string_view text);
+/// Prints every problem, those with a JSON pointer behind the file's name; returns the first one's exit code.
+int report_problems(std::span<const Error> problems, const std::string& file = {});
+int report_problem(Error problem);
+/// From now on log lines go where the configuration says.
+Result<void> start_log(const LogConfig& log, log::Level default_level);
+
+} // namespace vmm::cli

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cerrno>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "vmm/base/os.hpp"
+#include "vmm/main_commands.hpp"
+
+namespace vmm::cli {
+
+bool print(std::string_view text) { return write_all(STDOUT_FILENO, text).has_value(); }
+
+int print_and_finish(std::string_view text) {
+    if (print(text))
+        return 0;
+    return report_problem({Errc::output_unwritable, "cannot write to standard output", {}, {}, errno});
+}
+
+int report_problems(std::span<const Error> problems, const std::string& file) {
+    for (Error problem : problems) {
+        if (!file.empty() && (problem.where.empty() || problem.where.starts_with('/')))
+            problem.where = problem.where.empty() ? file : file + "#" + problem.where;
+        static_cast<void>(write_all(STDERR_FILENO, problem.report())); // nowhere left to complain
+    }
+    return problems.empty() ? 0 : exit_code(problems.front().code);
+}
+
+int report_problem(Error problem) { return report_problems({&problem, 1}); }
+
+Result<void> start_log(const LogConfig& log, log::Level default_level) {
+    log::set_level(log.level.value_or(default_level));
+    if (log.path.empty())
+        return {};
+    // A pipe without a reader opens for both directions only.
+    constexpr int flags = O_CREAT | O_APPEND | O_NONBLOCK;
+    auto file = open_file(log.path, flags | O_WRONLY, Errc::output_unwritable);
+    if (!file && file.error().sys_errno == ENXIO)
+        file = open_file(log.path, flags | O_RDWR, Errc::output_unwritable);
+    if (!file) {
+        file.error().hint = "name a file in a directory you may write to";
+        return std::unexpected<Error>{std::move(file).error()};
+    }
+    log::set_sink(file->release()); // open until the process ends
+    return {};
+}
+
+} // namespace vmm::cli

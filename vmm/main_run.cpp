@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// `inox run`, `inox check` and `inox host`: options by CLI11.
+#include <CLI/CLI.hpp>
+
+#include "vmm/machine/config_options.hpp"
+#include "vmm/machine/config_text.hpp"
+#include "vmm/machine/host_report.hpp"
+#include "vmm/machine/preflight.hpp"
+#include "vmm/main_commands.hpp"
+
+namespace vmm::cli {
+namespace {
+
+/// An App that reports unknown options itself, with the nearest one.
+class Command {
+public:
+    Command(const char* name, const char* description, const char* footer) : app_{description, name} {
+        app_.allow_extras();
+        app_.footer(footer);
+        app_.get_formatter()->column_width(26);
+        app_.set_help_flag("-h,--help", "this text");
+    }
+    void add_switch(const char* name, const std::string& help) { app_.add_flag(name, help)->disable_flag_override(); }
+    CLI::Option* add(const char* name, std::string& value, const char* value_name, const char* help) {
+        return app_.add_option(name, value, help)->type_name(value_name)->take_last(); // scripts append overrides
+    }
+    [[nodiscard]] bool has(const char* name) const { return app_.count(name) != 0; }
+
+    /// An exit code when the command is already over: help was printed, or the options are wrong.
+    std::optional<int> parse(Arguments arguments) {
+        try {
+            app_.parse(std::vector<std::string>{arguments.rbegin(), arguments.rend()}); // CLI11 wants the last first
+        } catch (const CLI::CallForHelp&) {
+            return print_and_finish(app_.help());
+        } catch (const CLI::ParseError& error) {
+            return report_problem(wrong_use(error));
+        }
+        if (app_.remaining_size() == 0)
+            return std::nullopt;
+        return report_problem(unknown(app_.remaining().front()));
+    }
+
+private:
+    std::string see_help() const { return "see " + app_.get_name() + " --help"; }
+
+    /// CLI11 says "--cpus: 1 required N missing".
+    Error wrong_use(const CLI::ParseError& error) const {
+        const std::string text = error.what();
+        const auto colon = text.find(':');
+        if (colon == text.npos || !text.starts_with("--"))
+            return {Errc::bad_option, text, see_help(), {}, 0};
+        const bool missing = text.ends_with("missing");
+        const bool repeated = text.find("but received") != text.npos;
+        std::string what = missing    ? "the value is missing"
+                           : repeated ? "given more than once"
+                                      : text.substr(colon + 2);
+        return {Errc::bad_option, std::move(what), see_help(), text.substr(0, colon), 0};
+    }
+
+    Error unknown(const std::string& word) const {
+        const std::string name = word.substr(0, word.find('='));
+        if (!name.starts_with('-'))
+            return {Errc::bad_option, "unexpected argument " + in_quotes(word), see_help(), {}, 0};
+        std::vector<std::string> names;
+        for (const auto* option : app_.get_options())
+            names.push_back(option->get_name(false, true));
+        std::vector<std::string_view> known;
+        for (const auto& list : names) // "-h,--help"
+            known.push_back(std::string_view{list}.substr(list.find(',') + 1));
+        return {Errc::bad_option, "unknown option " + in_quotes(name), suggestion(name, known, see_help()), {}, 0};
+    }
+
+    CLI::App app_;
+};
+
+constexpr const char* run_examples = R"(Examples:
+  inox run                                          the built-in guest says hello
+  inox run --kernel bzImage --initrd rd.gz --memory 512M --cpus 2
+  inox run --kernel bzImage --initrd rd.gz --timeout 60s --expect 'login:'
+  inox run --config vm.json --boot-timeline boot.svg
+
+Every option has a twin in the configuration file (docs/config.md). Ctrl-A X ends a
+guest from the terminal. The exit codes are in docs/exit-codes.md.)";
+
+/// A problem was found by its JSON pointer, but the value came from an option: name the option.
+void name_options(std::vector<Error>& problems, std::span<const CommandOption> given) {
+    for (auto& problem : problems)
+        for (const auto& option : given)
+            if (problem.where == option.twin) {
+                problem.where = option.name;
+                if (problem.code == Errc::config_missing_key)
+                    problem.code = Errc::bad_option;
+            }
+}
+
+/// Options over the file, rules over both.
+std::vector<Error> apply_options(std::span<const CommandOption> given, std::span<const std::string> values,
+                                 ConfigFile& file) {
+    std::vector<Error> problems;
+    auto& boot = file.config.boot;
+    bool has_cmdline = !boot.kernel.empty();
+    for (std::size_t i = 0; i < given.size(); ++i) {
+        has_cmdline |= given[i].twin == "/boot-source/boot_args";
+        if (auto applied = given[i].apply(given[i], values[i], file); !applied)
+            problems.push_back(std::move(applied).error());
+    }
+    if (!boot.kernel.empty() && !has_cmdline)
+        boot.cmdline = default_cmdline;
+    if (problems.empty())
+        problems = check(file.config);
+    name_options(problems, given);
+    return problems;
+}
+
+} // namespace
+
+int run_command(Arguments arguments, Timeline& timeline) {
+    Command command{"inox run", "Boots a guest now, with its console on this terminal.", run_examples};
+    const auto options = run_options();
+    std::vector<std::string> values(options.size());
+    std::string config_path;
+    for (std::size_t i = 0; i < options.size(); ++i) {
+        if (options[i].value == nullptr)
+            command.add_switch(options[i].name, options[i].help);
+        else
+            command.add(options[i].name, values[i], options[i].value, options[i].help);
+    }
+    command.add("--config", config_path, "FILE", "configuration file; options win over it");
+    if (const auto over = command.parse(arguments))
+        return *over;
+
+    ConfigFile file;
+    if (!config_path.empty()) {
+        auto parsed = load_config(config_path, Dialect::inox);
+        if (!parsed.problems.empty())
+            return report_problems(parsed.problems, config_path);
+        file = std::move(parsed.file);
+    }
+    std::vector<CommandOption> given;
+    std::vector<std::string> given_values;
+    for (std::size_t i = 0; i < options.size(); ++i)
+        if (command.has(options[i].name)) {
+            given.push_back(options[i]);
+            given_values.push_back(values[i]);
+        }
+    if (const auto problems = apply_options(given, given_values, file); !problems.empty())
+        return report_problems(problems, config_path);
+    if (auto started = start_log(file.log, log::Level::warning); !started)
+        return report_problem(std::move(started).error());
+    timeline.mark(Timeline::Step::config_read);
+    return run(file.config, file.run, timeline);
+}
+
+int check_command(Arguments arguments) {
+    Command command{"inox check",
+                    "Checks a configuration file without starting anything: every problem at once, each with\n"
+                    "its place and a hint; then whether this host can run it.",
+                    "Examples:\n  inox check vm.json\n  inox check --firecracker vm_config.json\n\n"
+                    "Exit code 0: it would start. Otherwise that of the first problem (docs/exit-codes.md)."};
+    std::string path;
+    command.add("file", path, "FILE", "the configuration; - is standard input");
+    command.add_switch("--json", "print one JSON object");
+    command.add_switch("--firecracker", "read it as Firecracker does: unknown top-level keys are allowed");
+    if (const auto over = command.parse(arguments))
+        return *over;
+    if (path.empty())
+        return report_problem(
+            {Errc::bad_option, "the configuration file is missing", "try: inox check vm.json", {}, 0});
+    const auto dialect = command.has("--firecracker") ? Dialect::firecracker : Dialect::inox;
+    auto parsed = load_config(path, dialect);
+    if (parsed.problems.empty())
+        parsed.problems = preflight(parsed.file);
+    if (command.has("--json")) {
+        const int printed = print_and_finish(check_json(path, parsed));
+        return parsed.problems.empty() ? printed : exit_code(parsed.problems.front().code);
+    }
+    if (!parsed.problems.empty())
+        return report_problems(parsed.problems, path);
+    std::string text = path + ": good\n";
+    for (const auto& key : parsed.ignored)
+        text += "  note: the unknown key " + in_quotes(key) + " is ignored\n";
+    return print_and_finish(text);
+}
+
+int host_command(Arguments arguments) {
+    Command command{"inox host",
+                    "Shows what this host can do for guests: KVM and its speed, memory, network, VFIO and IOMMU\n"
+                    "groups, PASIDs. Each \"no\" says what is missing. Changes nothing.",
+                    "Examples:\n  inox host\n  inox host --json | jq .kvm.usable"};
+    command.add_switch("--json", "print one JSON object");
+    if (const auto over = command.parse(arguments))
+        return *over;
+    const auto report = inspect_host();
+    return print_and_finish(command.has("--json") ? host_json(report) : host_text(report));
+}
+
+} // namespace vmm::cli
