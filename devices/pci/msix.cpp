@@ -30,7 +30,7 @@ bool is_interrupt(const vmm::MsiMessage& message) { return (message.address & 0x
 
 Msix::Msix(vmm::Irqs& irqs, const MsixLayout& layout) : irqs_{irqs}, layout_{layout}, entries_(layout.vectors) {}
 
-vmm::Result<void> Msix::add_capability(ConfigSpace& config) {
+vmm::Result<unsigned> Msix::add_capability(ConfigSpace& config) {
     std::array<std::byte, 10> body{};
     std::array<std::byte, 10> writable{};
     const std::span bytes{body};
@@ -38,8 +38,9 @@ vmm::Result<void> Msix::add_capability(ConfigSpace& config) {
     vmm::store_le(bytes.subspan(2, 4), layout_.table_offset | layout_.table_bar);
     vmm::store_le(bytes.subspan(6, 4), layout_.pba_offset | layout_.pba_bar);
     vmm::store_le(std::span{writable}.first(2), control_enable | control_mask);
-    watch_capability(config, TRY(config.add_capability(capability_id, body, writable)));
-    return {};
+    const unsigned offset = TRY(config.add_capability(capability_id, body, writable));
+    watch_capability(config, offset);
+    return offset;
 }
 
 void Msix::watch_capability(ConfigSpace& config, unsigned offset) {

@@ -34,8 +34,8 @@ public:
     using VectorCallback = std::function<void(unsigned vector, bool live)>;
 
     Msix(vmm::Irqs& irqs, const MsixLayout& layout);
-    /// Adds the capability, and watches its control word.
-    vmm::Result<void> add_capability(ConfigSpace& config);
+    /// Adds the capability and watches its control word. Returns its offset.
+    vmm::Result<unsigned> add_capability(ConfigSpace& config);
     /// For a capability laid out by someone else at this offset.
     void watch_capability(ConfigSpace& config, unsigned offset);
     void on_vector(VectorCallback callback) { on_vector_ = std::move(callback); }
