@@ -23,6 +23,8 @@ public:
     void run();
     /// From any thread; run() returns after the current handler.
     void stop();
+    /// After run() returned: it may be called again.
+    void restart();
 
     /// Runs `handler` on the loop. From any thread.
     void post(std::move_only_function<void()> handler);

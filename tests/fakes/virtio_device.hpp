@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// A virtio device for tests of the transports: copies what it reads into what it may write.
+#pragma once
+
+#include "devices/virtio/device.hpp"
+
+namespace fakes {
+
+class EchoDevice final : public devices::virtio::Device {
+public:
+    EchoDevice() : Device{"echo0"} {}
+    [[nodiscard]] devices::virtio::Type type() const override { return devices::virtio::Type::entropy; }
+    [[nodiscard]] std::uint64_t features() const override { return 1; }
+    [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
+    void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override {
+        vmm::store_le(data, 0x1122334455667788U >> (8 * (offset % 8)));
+    }
+    void on_kick(unsigned index) noexcept override {
+        const auto hold = memory().hold();
+        auto* ring = queue(index);
+        if (!ring->refresh())
+            return;
+        while (ring->pop(chain)) {
+            std::array<std::byte, 64> data{};
+            const auto size = chain.copy_from(0, data);
+            ring->push(chain.head, static_cast<std::uint32_t>(chain.copy_to(0, std::span{data}.first(size))));
+        }
+        signal(index);
+    }
+    void on_reset() noexcept override { ++resets; }
+    void change_config() {
+        locked([&] { config_changed(); });
+    }
+
+    static constexpr std::array<std::uint16_t, 2> sizes{16, 8};
+    devices::virtio::Chain chain{};
+    unsigned resets{0};
+};
+
+} // namespace fakes
