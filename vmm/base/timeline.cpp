@@ -110,7 +110,7 @@ std::string Timeline::svg() const {
         out += format("<line x1=\"%.1f\" y1=\"%.0f\" x2=\"%.1f\" y2=\"%.0f\" stroke=\"#e4e0d8\"/>\n"
                       "<text x=\"%.1f\" y=\"%.0f\" font-size=\"10\" fill=\"#999\" text-anchor=\"middle\">%s</text>\n",
                       x, top - 6, x, height - 16, x, top - 10,
-                      duration(static_cast<std::uint64_t>(total * tick / 4)).c_str());
+                      tick == 0 ? "" : duration(static_cast<std::uint64_t>(total * tick / 4)).c_str());
     }
     std::uint64_t previous = 0;
     double y = top;
