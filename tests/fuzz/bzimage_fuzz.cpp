@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/fuzz/loader_checks.hpp"
+#include "vmm/boot/bzimage.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    const auto file = vmm::boot::Image::of(std::as_bytes(std::span{data, size}), "fuzz", vmm::boot::Image::kernel);
+    if (const auto image = vmm::boot::parse_bzimage(file))
+        fuzz::require(image->payload_size > 0x200 && image->payload_offset + image->payload_size <= size &&
+                      image->payload_size <= image->memory_size);
+    return fuzz::load(data, size);
+}
