@@ -65,9 +65,15 @@ vmm::Result<void> BarMapper::place(Function& function, std::span<const std::uniq
     std::vector<Span> io;
     const auto take = [&](const Bar& bar, Span span) { (bar.kind == BarKind::io ? io : memory).push_back(span); };
     for (const auto& other : others)
-        for (unsigned index = 0; other && index < bar_count; ++index)
-            if (const auto& bar = other->function->config().bar(index))
-                take(*bar, {other->function->config().bar_address(index), bar->size});
+        for (unsigned index = 0; other && index < bar_count; ++index) {
+            const auto& bar = other->function->config().bar(index);
+            if (!bar)
+                continue;
+            // A BAR that no window holds is mapped nowhere: it must not keep others from their place.
+            const Span span{other->function->config().bar_address(index), bar->size};
+            if (in_window(*bar, span))
+                take(*bar, span);
+        }
 
     std::vector<unsigned> order;
     for (unsigned index = 0; index < bar_count; ++index)

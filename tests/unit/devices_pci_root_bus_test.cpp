@@ -229,6 +229,16 @@ TEST_CASE("a hot-plugged BAR keeps off addresses the guest has chosen for others
     CHECK(fresh->config().bar_address(0) == first_fit + 0x40000);
 }
 
+TEST_CASE("a BAR the guest has put outside the windows takes no room from a hot-plugged one") {
+    PciMachine machine;
+    auto old = std::make_shared<PciFunction>();
+    REQUIRE(old->config().add_bar(0, {.kind = BarKind::memory64, .size = 8 * GiB}));
+    const Address at = machine.root->add(old).value();
+    machine.set<std::uint64_t>(at, 0x10, 0);
+    CHECK(old->config().bar_address(0) == 0);
+    CHECK(machine.root->add(three_bars()));
+}
+
 TEST_CASE("what does not fit or is taken is refused by name and changes nothing") {
     PciMachine machine;
     auto large = std::make_shared<PciFunction>("large");

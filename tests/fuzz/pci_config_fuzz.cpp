@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// The guest's side of PCI: configuration access by port and by ECAM, BARs moved anywhere, MSI-X tables written with any
+// width. Whatever the input, a BAR answers only inside the host bridge's windows, and only while it is decoded.
+#include <cstdlib>
+
+#include "devices/pci/msix.hpp"
+#include "tests/fakes/fake_irqs.hpp"
+#include "tests/fakes/pci_function.hpp"
+#include "vmm/base/log.hpp"
+
+namespace {
+
+using namespace devices::pci;
+using vmm::Gpa, vmm::IoPort, vmm::KiB, vmm::GiB;
+
+void require(bool condition) {
+    if (!condition)
+        std::abort();
+}
+
+/// All kinds of BARs, and MSI-X on one of them.
+class Target final : public Function {
+public:
+    explicit Target(vmm::Irqs& irqs)
+        : Function{{.vendor = 0x1234, .device = 0x11e8, .class_code = 0x088000}},
+          msix_{irqs, {.vectors = 5, .table_bar = 2, .table_offset = 0x100, .pba_bar = 2, .pba_offset = 0x800}} {
+        const std::array<std::byte, 4> body{};
+        const bool built = config().add_bar(0, {.kind = BarKind::memory32, .size = 256}) &&
+                           config().add_bar(1, {.kind = BarKind::io, .size = 8}) &&
+                           config().add_bar(2, {.kind = BarKind::memory64, .size = 4 * KiB}) &&
+                           config().add_bar(4, {.kind = BarKind::memory64, .size = 8 * GiB, .prefetchable = true}) &&
+                           config().add_bar(rom_bar, {.kind = BarKind::memory32, .size = 2 * KiB}) &&
+                           msix_.add_capability(config()) && config().add_extended_capability(0x1b, 1, body, body);
+        require(built);
+    }
+    [[nodiscard]] std::string_view name() const override { return "target"; }
+    void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override {
+        require(offset + data.size() <= config().bar(bar)->size);
+        if (!msix_.bar_read(bar, offset, data))
+            vmm::store_le(data, offset);
+    }
+    void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override {
+        require(offset + data.size() <= config().bar(bar)->size);
+        if (!msix_.bar_write(bar, offset, data))
+            msix_.trigger(static_cast<unsigned>(offset % 8));
+    }
+    void on_bar_mapped(unsigned bar, Gpa address) noexcept override {
+        require(!mapped[bar] && config().bar_decoded(bar) && config().bar_address(bar) == address.raw());
+        const auto range = vmm::Range<Gpa>::sized(address, config().bar(bar)->size);
+        require(range && (vmm::layout::pci_bars_32.contains(*range) || vmm::layout::pci_bars_64.contains(*range)));
+        mapped[bar] = true;
+    }
+    void on_bar_unmapped(unsigned bar) noexcept override {
+        require(mapped[bar]);
+        mapped[bar] = false;
+    }
+    void on_removed() noexcept override {
+        for (const bool still : mapped)
+            require(!still);
+    }
+
+    std::array<bool, bar_count> mapped{};
+
+private:
+    Msix msix_;
+};
+
+/// Reads the input as a list of accesses.
+class Input {
+public:
+    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
+    [[nodiscard]] bool empty() const { return bytes_.empty(); }
+    template <std::unsigned_integral T> T take() {
+        const auto value = vmm::load_le<T>(bytes_);
+        bytes_ = bytes_.subspan(std::min(bytes_.size(), sizeof(T)));
+        return value;
+    }
+
+private:
+    std::span<const std::byte> bytes_;
+};
+
+template <class A> void access(vmm::Bus<A>& bus, std::uint64_t address, std::uint8_t how, std::uint64_t value) {
+    std::array<std::byte, 8> bytes{};
+    vmm::store_le(bytes, value);
+    const auto data = std::span{bytes}.first(how % 8 + 1U);
+    if (how & 0x80)
+        bus.write(A{address}, data);
+    else
+        bus.read(A{address}, data);
+}
+
+/// Somewhere in the machine: configuration space, or an address close to a BAR.
+std::uint64_t memory_address(Input& input, Target& target) {
+    const auto choice = input.take<std::uint8_t>();
+    const auto offset = input.take<std::uint16_t>();
+    if (choice < 160)
+        return vmm::layout::ecam.start().raw() + ((choice % 4U) << 15) + offset;
+    constexpr std::array<unsigned, 4> bars{0, 2, 4, rom_bar};
+    return target.config().bar_address(bars[choice % 4]) + offset % 0x1100;
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    vmm::log::set_level(vmm::log::Level::off);
+    fakes::FakeIrqs irqs;
+    irqs.capacity = 8;
+    fakes::PciMachine machine;
+    std::array<std::shared_ptr<Target>, 2> targets{std::make_shared<Target>(irqs), std::make_shared<Target>(irqs)};
+    for (const auto& target : targets)
+        require(machine.root->add(target).has_value());
+    Input input{std::as_bytes(std::span{data, size})};
+    while (!input.empty()) {
+        const auto kind = input.take<std::uint8_t>();
+        const auto how = input.take<std::uint8_t>();
+        const auto& target = targets[kind / 8 % 2];
+        if (kind % 8 < 3)
+            access(machine.ports, 0xcf8 + kind % 8U * 2, how, input.take<std::uint32_t>());
+        else if (kind % 8 == 3)
+            access(machine.ports, target->config().bar_address(1) + kind / 16, how, input.take<std::uint32_t>());
+        else if (kind % 8 < 7) {
+            const auto address = memory_address(input, *target);
+            access(machine.memory, address, how, input.take<std::uint64_t>());
+        } else {
+            const Address last{2, 0};
+            if (machine.root->find(last))
+                require(machine.root->remove(last).has_value());
+            else
+                require(machine.root->add(targets[1], last).has_value());
+        }
+    }
+    return 0;
+}
