@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "vmm/base/os.hpp"
+#include "vmm/machine/config_text.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace vmm::cli {
@@ -13,13 +14,17 @@ bool print(std::string_view text) { return write_all(STDOUT_FILENO, text).has_va
 int print_and_finish(std::string_view text) {
     if (print(text))
         return 0;
-    return report_problem({Errc::output_unwritable, "cannot write to standard output", {}, {}, errno});
+    return report_problem({Errc::output_unwritable,
+                           "cannot write to standard output",
+                           "is the disk full, or the reader of the pipe gone?",
+                           {},
+                           errno});
 }
 
 int report_problems(std::span<const Error> problems, const std::string& file) {
     for (Error problem : problems) {
         if (!file.empty() && (problem.where.empty() || problem.where.starts_with('/')))
-            problem.where = problem.where.empty() ? file : file + "#" + problem.where;
+            problem.where = printable(file, 200) + (problem.where.empty() ? "" : "#" + problem.where);
         static_cast<void>(write_all(STDERR_FILENO, problem.report())); // nowhere left to complain
     }
     return problems.empty() ? 0 : exit_code(problems.front().code);

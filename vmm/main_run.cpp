@@ -1,35 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 // `inox run`, `inox check` and `inox host`: options by CLI11.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "vmm/machine/config_options.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/host_report.hpp"
-#include "vmm/machine/preflight.hpp"
+#include "vmm/machine/config_check.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace vmm::cli {
 namespace {
 
-/// An App that reports unknown options itself, with the nearest one.
+/// An App that knows only the options its arguments mention, so that a start pays for what it uses, and that reports
+/// unknown ones with the nearest name.
 class Command {
 public:
-    Command(const char* name, const char* description, const char* footer) : app_{description, name} {
+    Command(const char* name, const char* description, const char* footer, Arguments arguments)
+        : app_{description, name}, arguments_{arguments}, help_{mentions("--help") || mentions("-h")} {
         app_.allow_extras();
+        app_.set_help_flag("-h,--help", "this text");
+        if (!help_)
+            return;
         app_.footer(footer);
         app_.get_formatter()->column_width(26);
-        app_.set_help_flag("-h,--help", "this text");
     }
-    void add_switch(const char* name, const std::string& help) { app_.add_flag(name, help)->disable_flag_override(); }
-    CLI::Option* add(const char* name, std::string& value, const char* value_name, const char* help) {
-        return app_.add_option(name, value, help)->type_name(value_name)->take_last(); // scripts append overrides
+
+    void add_switch(const char* name, const std::string& help) {
+        if (wanted(name))
+            app_.add_flag(name, help)->disable_flag_override();
     }
-    [[nodiscard]] bool has(const char* name) const { return app_.count(name) != 0; }
+    void add(const char* name, std::string& value, const char* value_name, const char* help) {
+        if (wanted(name))
+            app_.add_option(name, value, help)->type_name(value_name)->take_last(); // scripts append overrides
+    }
+    /// An argument without a name.
+    void add_positional(const char* name, std::string& value, const char* help) {
+        app_.add_option(name, value, help)->type_name("");
+    }
 
     /// An exit code when the command is already over: help was printed, or the options are wrong.
-    std::optional<int> parse(Arguments arguments) {
+    std::optional<int> parse() {
         try {
-            app_.parse(std::vector<std::string>{arguments.rbegin(), arguments.rend()}); // CLI11 wants the last first
+            app_.parse(std::vector<std::string>{arguments_.rbegin(), arguments_.rend()}); // CLI11 wants the last first
         } catch (const CLI::CallForHelp&) {
             return print_and_finish(app_.help());
         } catch (const CLI::ParseError& error) {
@@ -40,37 +53,45 @@ public:
         return report_problem(unknown(app_.remaining().front()));
     }
 
+    /// After parse().
+    [[nodiscard]] bool has(const char* name) const {
+        const auto* option = app_.get_option_no_throw(name);
+        return option != nullptr && option->count() != 0;
+    }
+
 private:
-    std::string see_help() const { return "see " + app_.get_name() + " --help"; }
+    [[nodiscard]] bool mentions(std::string_view name) const {
+        return std::ranges::any_of(arguments_, [&](std::string_view one) { return one.starts_with(name); });
+    }
+    bool wanted(const char* name) {
+        names_.emplace_back(name);
+        return help_ || mentions(name);
+    }
+    [[nodiscard]] std::string see_help() const { return "see " + app_.get_name() + " --help"; }
 
     /// CLI11 says "--cpus: 1 required N missing".
-    Error wrong_use(const CLI::ParseError& error) const {
+    [[nodiscard]] Error wrong_use(const CLI::ParseError& error) const {
         const std::string text = error.what();
         const auto colon = text.find(':');
+        if (text.ends_with("disallowed flag override"))
+            return {Errc::bad_option, "a switch takes no value", see_help(), "--" + text.substr(0, text.find(' ')), 0};
         if (colon == text.npos || !text.starts_with("--"))
             return {Errc::bad_option, text, see_help(), {}, 0};
-        const bool missing = text.ends_with("missing");
-        const bool repeated = text.find("but received") != text.npos;
-        std::string what = missing    ? "the value is missing"
-                           : repeated ? "given more than once"
-                                      : text.substr(colon + 2);
+        std::string what = text.ends_with("missing") ? "the value is missing" : text.substr(colon + 2);
         return {Errc::bad_option, std::move(what), see_help(), text.substr(0, colon), 0};
     }
 
-    Error unknown(const std::string& word) const {
+    [[nodiscard]] Error unknown(const std::string& word) const {
         const std::string name = word.substr(0, word.find('='));
         if (!name.starts_with('-'))
             return {Errc::bad_option, "unexpected argument " + in_quotes(word), see_help(), {}, 0};
-        std::vector<std::string> names;
-        for (const auto* option : app_.get_options())
-            names.push_back(option->get_name(false, true));
-        std::vector<std::string_view> known;
-        for (const auto& list : names) // "-h,--help"
-            known.push_back(std::string_view{list}.substr(list.find(',') + 1));
-        return {Errc::bad_option, "unknown option " + in_quotes(name), suggestion(name, known, see_help()), {}, 0};
+        return {Errc::bad_option, "unknown option " + in_quotes(name), suggestion(name, names_, see_help()), {}, 0};
     }
 
     CLI::App app_;
+    Arguments arguments_;
+    bool help_;
+    std::vector<std::string_view> names_{"--help"};
 };
 
 constexpr const char* run_examples = R"(Examples:
@@ -106,8 +127,7 @@ std::vector<Error> apply_options(std::span<const CommandOption> given, std::span
     }
     if (!boot.kernel.empty() && !has_cmdline)
         boot.cmdline = default_cmdline;
-    if (problems.empty())
-        problems = check(file.config);
+    std::ranges::move(check(file.config), std::back_inserter(problems));
     name_options(problems, given);
     return problems;
 }
@@ -115,7 +135,7 @@ std::vector<Error> apply_options(std::span<const CommandOption> given, std::span
 } // namespace
 
 int run_command(Arguments arguments, Timeline& timeline) {
-    Command command{"inox run", "Boots a guest now, with its console on this terminal.", run_examples};
+    Command command{"inox run", "Boots a guest now, with its console on this terminal.", run_examples, arguments};
     const auto options = run_options();
     std::vector<std::string> values(options.size());
     std::string config_path;
@@ -126,7 +146,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
             command.add(options[i].name, values[i], options[i].value, options[i].help);
     }
     command.add("--config", config_path, "FILE", "configuration file; options win over it");
-    if (const auto over = command.parse(arguments))
+    if (const auto over = command.parse())
         return *over;
 
     ConfigFile file;
@@ -156,12 +176,13 @@ int check_command(Arguments arguments) {
                     "Checks a configuration file without starting anything: every problem at once, each with\n"
                     "its place and a hint; then whether this host can run it.",
                     "Examples:\n  inox check vm.json\n  inox check --firecracker vm_config.json\n\n"
-                    "Exit code 0: it would start. Otherwise that of the first problem (docs/exit-codes.md)."};
+                    "Exit code 0: it would start. Otherwise that of the first problem (docs/exit-codes.md).",
+                    arguments};
     std::string path;
-    command.add("file", path, "FILE", "the configuration; - is standard input");
+    command.add_positional("FILE", path, "the configuration; - is standard input");
     command.add_switch("--json", "print one JSON object");
     command.add_switch("--firecracker", "read it as Firecracker does: unknown top-level keys are allowed");
-    if (const auto over = command.parse(arguments))
+    if (const auto over = command.parse())
         return *over;
     if (path.empty())
         return report_problem(
@@ -186,9 +207,9 @@ int host_command(Arguments arguments) {
     Command command{"inox host",
                     "Shows what this host can do for guests: KVM and its speed, memory, network, VFIO and IOMMU\n"
                     "groups, PASIDs. Each \"no\" says what is missing. Changes nothing.",
-                    "Examples:\n  inox host\n  inox host --json | jq .kvm.usable"};
+                    "Examples:\n  inox host\n  inox host --json | jq .kvm.usable", arguments};
     command.add_switch("--json", "print one JSON object");
-    if (const auto over = command.parse(arguments))
+    if (const auto over = command.parse())
         return *over;
     const auto report = inspect_host();
     return print_and_finish(command.has("--json") ? host_json(report) : host_text(report));

@@ -206,6 +206,8 @@ public:
         if (!root.is_object())
             return whole.report_type("an object");
         for (const auto& [key, json] : root.items()) {
+            if (key == "$schema") // for editors
+                continue;
             const JsonValue value{json, json_pointer("", key), out_.problems};
             const auto section = std::ranges::find(sections, key, &Section::name);
             if (section != std::end(sections))

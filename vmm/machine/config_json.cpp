@@ -144,7 +144,8 @@ void JsonValue::report(Errc code, std::string what, std::string hint) const {
 }
 
 void JsonValue::report_type(std::string_view expected) const {
-    report(Errc::config_type, "expected " + std::string{expected} + ", got " + json_.type_name());
+    report(Errc::config_type, "expected " + std::string{expected} + ", got " + json_.type_name(),
+           "docs/config.md shows this key");
 }
 
 std::optional<bool> JsonValue::boolean() const {
@@ -175,7 +176,8 @@ std::optional<std::uint64_t> JsonValue::number(std::uint64_t max, Errc range_cod
     }
     // Whole numbers that nlohmann holds as floating point are written with an exponent or do not fit 64 bits.
     if (!json_.is_number_unsigned() || json_.get<std::uint64_t>() > max) {
-        report(range_code, printable(json_.dump()) + " is not a whole number from 0 to " + std::to_string(max));
+        report(range_code, printable(json_.dump()) + " is not a whole number from 0 to " + std::to_string(max),
+               "docs/config.md has the limits of this key");
         return std::nullopt;
     }
     return json_.get<std::uint64_t>();
@@ -188,7 +190,8 @@ std::optional<std::size_t> JsonValue::one_of(std::span<const std::string_view> n
     const auto found = std::ranges::find(names, std::string_view{*value});
     if (found != names.end())
         return static_cast<std::size_t>(found - names.begin());
-    report(Errc::config_value, in_quotes(*value) + " is not one of " + list_text(names), suggestion(*value, names));
+    report(Errc::config_value, in_quotes(*value) + " is not one of " + list_text(names),
+           suggestion(*value, names, "choose one of them"));
     return std::nullopt;
 }
 

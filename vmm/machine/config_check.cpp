@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vmm/machine/preflight.hpp"
+#include "vmm/machine/config_check.hpp"
 
 #include <linux/kvm.h>
 #include <nlohmann/json.hpp>
