@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstdlib>
 
 #include "vmm/machine/host_files.hpp"
@@ -39,26 +40,26 @@ IommuGroup read_group(const std::string& directory, const std::string& number) {
     return group;
 }
 
+/// `text` is EFR alone, or EFR and EFR2 with a colon between them, in an order that changed between kernels. Only the
+/// larger of the two can be an EFR with PASIDs.
+std::uint64_t amd_features(const std::string& text) {
+    const auto first = std::strtoull(text.c_str(), nullptr, 16);
+    const auto colon = text.find(':');
+    return colon == text.npos ? first : std::max(first, std::strtoull(text.c_str() + colon + 1, nullptr, 16));
+}
+
+/// A field of five bits that holds one less than the number of PASID bits; 0 when `supported` is not set.
+unsigned pasid_bits(std::uint64_t value, unsigned supported, unsigned field) {
+    return (value >> supported & 1) != 0 ? static_cast<unsigned>(value >> field & 0x1f) + 1 : 0;
+}
+
 IommuUnit read_unit(const std::string& directory, const std::string& name) {
-    IommuUnit unit{name, "other", 0};
-    if (host::exists(directory + "/intel-iommu")) {
-        const auto ecap = host::read_number(directory + "/intel-iommu/ecap", 16);
-        constexpr unsigned pasid = 40;      // ECAP.PASID
-        constexpr unsigned pasid_size = 35; // ECAP.PSS, bits 35 to 39: one less than the bits
-        unit.kind = "intel";
-        if ((ecap >> pasid & 1) != 0)
-            unit.pasid_bits = static_cast<unsigned>(ecap >> pasid_size & 0x1f) + 1;
-    } else if (host::exists(directory + "/amd-iommu")) {
-        const auto features = host::read_number(directory + "/amd-iommu/features", 16);
-        constexpr unsigned guest_translation = 4; // EFR.GTSup
-        constexpr unsigned pasid_max = 32;        // EFR.PASmax, bits 32 to 36: one less than the bits
-        unit.kind = "amd";
-        if ((features >> guest_translation & 1) != 0)
-            unit.pasid_bits = static_cast<unsigned>(features >> pasid_max & 0x1f) + 1;
-    } else if (name.starts_with("virtio") || name.find("viommu") != std::string::npos) {
-        unit.kind = "virtio";
-    }
-    return unit;
+    if (host::exists(directory + "/intel-iommu")) // ECAP.PASID and ECAP.PSS
+        return {name, "intel", pasid_bits(host::read_number(directory + "/intel-iommu/ecap", 16), 40, 35)};
+    if (host::exists(directory + "/amd-iommu")) // EFR.GTSup and EFR.PASmax
+        return {name, "amd", pasid_bits(amd_features(host::read_text(directory + "/amd-iommu/features")), 4, 32)};
+    const bool virtio = name.starts_with("virtio") || name.find("viommu") != std::string::npos;
+    return {name, virtio ? "virtio" : "other", 0};
 }
 
 } // namespace

@@ -125,6 +125,7 @@ struct HostFinding {
     std::string text;
     std::string todo{}; ///< what to do about it; may be empty
 };
+const char* host_state_name(HostFinding::State state);
 std::vector<HostFinding> host_findings(const HostReport& report);
 
 /// A table for a terminal.
