@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# Firecracker's flags: its texts for wrong arguments, exit code 153, and what inox does not have yet.
+. "$(dirname "$0")/lib.sh"
+
+vm=$scratch/vm.json
+printf '{"boot-source": {"kernel_image_path": "/nonexistent/k"}, "drives": []}' >"$vm"
+wrong() {
+    local text=$1 hint=$2
+    shift 2
+    refused 153 bad_option "Arguments parsing error: $text" "$hint" "$inox" "$@"
+}
+
+wrong "Found argument 'idd' which wasn't expected, or isn't valid in this context." "did you mean '--id'?" --idd x
+wrong "Found argument 'vm.json' which wasn't expected" '' --no-api vm.json
+wrong "Found argument '-x' which wasn't expected" '' -x
+wrong "Found argument 'kernel' which wasn't expected" 'inox run --kernel' --kernel x
+wrong "The argument 'id' requires a value, but none was supplied." 'try --help' --id
+wrong "The argument 'id' requires a value, but none was supplied." 'try --help' --id --no-api
+wrong "The argument 'no-api' was provided more than once." 'try --help' --no-api --no-api
+wrong "Argument 'config-file' required, but not found." 'try --help' --no-api
+wrong "Argument 'no-seccomp' cannot be used together with argument 'seccomp-filter'." 'try --help' \
+    --no-seccomp --seccomp-filter f
+wrong "'--start-time-us' is not a number: 'x'" '' --no-api --config-file "$vm" --start-time-us x
+
+refused 153 bad_option 'Invalid instance ID: Invalid char (_) at position 1' 'letters' \
+    "$inox" --no-api --config-file "$vm" --id a_b
+refused 153 bad_option 'Invalid instance ID: Invalid len (65)' 'letters' \
+    "$inox" --no-api --config-file "$vm" --id "$(printf '%065d' 0)"
+refused 153 bad_option "'loud' is no log level" 'Warning' "$inox" --no-api --config-file "$vm" --level loud
+
+refused 125 unsupported '--api-sock: the control API' '--no-api --config-file' "$inox" --api-sock s --id a --no-seccomp
+refused 125 unsupported 'the control API' '--no-api' "$inox" --config-file "$vm"
+for flag in '--metrics-path m' '--metadata m' '--seccomp-filter f' '--module m' '--show-log-origin' \
+    '--snapshot-version' '--describe-snapshot s' '--mmds-size-limit 1' '--http-api-max-payload-size 1'; do
+    # shellcheck disable=SC2086 # a flag and its value
+    refused 125 unsupported "${flag%% *}: " '' "$inox" --no-api --config-file "$vm" $flag
+done
+
+accepted 'inox 0.' "$inox" --version
+accepted '--no-api --config-file FILE' "$inox" --no-api --help
+accepted '--no-api --config-file FILE' "$inox" --id a --help
+
+# The file is read as Firecracker reads it.
+refused 100 kernel_missing '/nonexistent/k' '' \
+    "$inox" --no-api --config-file "$vm" --id a-1 --no-seccomp --boot-timer --level Info --show-level \
+    --start-time-us 1 --start-time-cpu-us 1 --parent-cpu-time-us 1
+shows "Running inox v"
+shows "instance 'a-1'"
+printf '{"boot-source": {"kernel_image_path": "/nonexistent/k"}, "extra": 1}' >"$vm"
+refused 100 kernel_missing '/nonexistent/k' '' "$inox" --no-api --config-file "$vm"
+shows "the unknown key 'extra' is ignored"
+refused 100 kernel_missing '/nonexistent/k' '' "$inox" --no-api --config-file "$vm" --log-path "$scratch/log"
+checks=$((checks + 1))
+grep -q "the unknown key 'extra' is ignored" "$scratch/log" || fail 'the log file has the line'
+printf '{}' >"$vm"
+refused 113 config_missing_key "$vm: the key 'boot-source' is missing" '' "$inox" --no-api --config-file "$vm"
+printf '{"boot-source": {"kernel_image_path": "/k"}, "machine-config": {"vcpu_count": 1}}' >"$vm"
+refused 113 config_missing_key "$vm#/machine-config: the key 'mem_size_mib' is missing" '' \
+    "$inox" --no-api --config-file "$vm"
+finish

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+# inox run, check and host: help, and every wrong use of an option.
+. "$(dirname "$0")/lib.sh"
+
+accepted 'inox run [OPTIONS]' "$inox" --help
+accepted 'inox run [OPTIONS]' "$inox" help
+accepted '--boot-timeline FILE' "$inox" run --help
+accepted '--firecracker' "$inox" check --help
+accepted '--json' "$inox" host -h
+accepted 'inox 0.' "$inox" --version
+
+refused 153 bad_option 'no command given' 'inox run' "$inox"
+refused 153 bad_option "unknown command 'rnu'" "did you mean 'run'?" "$inox" rnu
+refused 153 bad_option "unknown command 'frobnicate'" 'run, check and host' "$inox" frobnicate
+refused 153 bad_option "unknown option '--kernal'" "did you mean '--kernel'?" "$inox" run --kernal x
+refused 153 bad_option "unknown option '--mem'" "did you mean '--memory'?" "$inox" run --mem=512
+refused 153 bad_option "unknown option '--zzzzzz'" 'inox run --help' "$inox" run --zzzzzz
+refused 153 bad_option "unknown option '--jsn'" "did you mean '--json'?" "$inox" host --jsn
+refused 153 bad_option "unknown option '-k'" 'inox run --help' "$inox" run -k
+refused 153 bad_option "unexpected argument 'vmlinux'" 'inox run --help' "$inox" run vmlinux
+refused 153 bad_option "unexpected argument 'b'" 'inox check --help' "$inox" check a b
+refused 153 bad_option '--cpus: the value is missing' 'inox run --help' "$inox" run --cpus
+refused 153 bad_option '--quiet: a switch takes no value' 'inox run --help' "$inox" run --quiet=3
+refused 153 bad_option 'the configuration file is missing' 'inox check vm.json' "$inox" check
+
+refused 107 cpus_invalid '--cpus: 0 CPUs' '1 to 32' "$inox" run --cpus 0
+refused 107 cpus_invalid '--cpus: 33 CPUs' '1 to 32' "$inox" run --cpus 33
+refused 107 cpus_invalid '--cpus: 18446744073709551615 CPUs' '1 to 32' "$inox" run --cpus 18446744073709551615
+refused 107 cpus_invalid '--cpus: 3 CPUs cannot be paired' 'even number' "$inox" run --cpus 3 --smt
+refused 153 bad_option "--cpus: 'four'" 'such as 4' "$inox" run --cpus four
+refused 153 bad_option "--cpus: '-1'" 'such as 4' "$inox" run --cpus=-1
+refused 153 bad_option "--cpus: '99999999999999999999'" 'such as 4' "$inox" run --cpus 99999999999999999999
+
+refused 105 memory_invalid '--memory: 0 bytes' '64M' "$inox" run --memory 0
+refused 105 memory_invalid '--memory: 1 MiB' '64M' "$inox" run --memory 1
+refused 105 memory_invalid '--memory: 253 GiB' 'at most 252 GiB' "$inox" run --memory 253G
+refused 105 memory_invalid '--memory: 129 MiB' '130 MiB' "$inox" run --memory 129 --huge-pages 2M
+refused 105 memory_invalid '--memory: 65537 KiB' '65540 KiB' "$inox" run --memory 65537K
+refused 153 bad_option "--memory: '12Q' is no size" '512M or 4G' "$inox" run --memory 12Q
+refused 153 bad_option "--memory: '' is no size" '512M or 4G' "$inox" run --memory ''
+refused 153 bad_option "--memory: '99999999999G' is no size" '512M or 4G' "$inox" run --memory 99999999999G
+refused 153 bad_option "--huge-pages: '1G'" 'none, transparent or 2M' "$inox" run --huge-pages 1G
+
+refused 153 bad_option '--initrd: an initrd needs a kernel' 'name the kernel' "$inox" run --initrd x
+refused 153 bad_option '--cmdline: a command line needs a kernel' 'name the kernel' "$inox" run --cmdline quiet
+refused 153 bad_option '--kernel: the path is empty' 'name a file' "$inox" run --kernel ''
+long=$(printf '%070000d' 0)
+refused 108 cmdline_too_long '--cmdline: the kernel command line has 70000 bytes' 'room' "$inox" run --kernel x --cmdline "$long"
+refused 114 config_value '--cmdline: the kernel command line holds a control character' 'one line' \
+    "$inox" run --kernel x --cmdline $'a\nb'
+
+refused 153 bad_option "--timeout: 'soon'" '60s' "$inox" run --timeout soon
+refused 153 bad_option "--timeout: '-1s'" '60s' "$inox" run --timeout=-1s
+refused 153 bad_option "--expect: '(' is not a regular expression" 'grep -E' "$inox" run --expect '('
+refused 153 bad_option "--boot-timeline: 'x.png'" 'ending' "$inox" run --boot-timeline x.png
+refused 153 bad_option "--log-level: 'loud'" 'Warning' "$inox" run --log-level loud
+refused 119 output_unwritable '/nonexistent/log' '' "$inox" run --log-path /nonexistent/log
+
+# All problems at once, the first one's exit code.
+refused 107 cpus_invalid '--cpus: 0 CPUs' '' "$inox" run --cpus 0 --memory 1
+shows '[memory_invalid]'
+refused 153 bad_option "--memory: 'x'" '' "$inox" run --memory x --timeout y
+shows "--timeout: 'y'"
+
+# A terminal is safe from what was typed.
+refused 153 bad_option "unknown option '--?[31m'" '' "$inox" run $'--\e[31m'
+finish

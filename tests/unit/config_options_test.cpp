@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/config_options.hpp"
+
+#include <algorithm>
+
+#include "tests/catch.hpp"
+
+using namespace vmm;
+
+namespace {
+
+Result<void> apply(std::string_view name, const std::string& text, ConfigFile& file) {
+    const auto options = run_options();
+    const auto found = std::ranges::find(options, name, [](const auto& one) { return std::string_view{one.name}; });
+    REQUIRE(found != options.end());
+    return found->apply(*found, text, file);
+}
+
+ConfigFile with(std::string_view name, const std::string& text) {
+    ConfigFile file;
+    const auto applied = apply(name, text, file);
+    CHECK(applied);
+    return file;
+}
+
+Error refused(std::string_view name, const std::string& text) {
+    ConfigFile file;
+    auto applied = apply(name, text, file);
+    REQUIRE_FALSE(applied);
+    CHECK(applied.error().where == name);
+    CHECK_FALSE(applied.error().hint.empty());
+    return applied.error();
+}
+
+} // namespace
+
+TEST_CASE("each option sets its field") {
+    CHECK(with("--kernel", "/k").config.boot.kernel == "/k");
+    CHECK(with("--initrd", "/i").config.boot.initrd == "/i");
+    CHECK(with("--cmdline", "").config.boot.cmdline.empty());
+    CHECK(with("--cpus", "32").config.machine.cpus == 32);
+    CHECK(with("--memory", "1G").config.machine.memory == GiB);
+    CHECK(with("--memory", "300").config.machine.memory == 300 * MiB);
+    CHECK(with("--huge-pages", "2m").config.machine.huge_pages == HugePages::two_mib);
+    CHECK(with("--huge-pages", "Transparent").config.machine.huge_pages == HugePages::transparent);
+    CHECK(with("--smt", "").config.machine.smt);
+    CHECK(with("--timeout", "1m").run.timeout == std::chrono::milliseconds{60'000});
+    CHECK(with("--expect", "a|b").run.expect == "a|b");
+    CHECK(with("--serial-log", "/s").run.serial_log == "/s");
+    CHECK(with("--boot-timeline", "b.svg").run.boot_timeline == "b.svg");
+    CHECK(with("--quiet", "").run.quiet);
+    CHECK(with("--log-path", "/l").log.path == "/l");
+    CHECK(with("--log-level", "trace").log.level == log::Level::trace);
+}
+
+TEST_CASE("each option refuses nonsense by name and with a hint") {
+    CHECK(refused("--kernel", "").code == Errc::bad_option);
+    CHECK(refused("--cpus", "x").code == Errc::bad_option);
+    CHECK(refused("--cpus", "0").code == Errc::cpus_invalid);
+    CHECK(refused("--cpus", "4294967297").code == Errc::cpus_invalid);
+    CHECK(refused("--memory", "lots").code == Errc::bad_option);
+    CHECK(refused("--huge-pages", "").code == Errc::bad_option);
+    CHECK(refused("--timeout", "").code == Errc::bad_option);
+    CHECK(refused("--expect", "[").code == Errc::bad_option);
+    CHECK(refused("--expect", std::string(2000, 'x')).code == Errc::bad_option);
+    CHECK(refused("--boot-timeline", "b").code == Errc::bad_option);
+    CHECK(refused("--log-level", "all").code == Errc::bad_option);
+}
