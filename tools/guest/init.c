@@ -10,6 +10,7 @@
 #include <sys/io.h>
 #include <sys/reboot.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 enum { exit_port = 0xf4, boot_timer_port = 0xf5, boot_done = 123 };
@@ -60,6 +61,7 @@ int main(void) {
     setenv("HOME", "/root", 1);
     const int status = run_script();
     sync();
+    tcdrain(1); // the exit port ends the machine at once, with whatever the console has not sent yet
     if (command_line_has("inox.end=poweroff")) reboot(RB_POWER_OFF);
     if (command_line_has("inox.end=reboot")) reboot(RB_AUTOBOOT);
     if (ports) outb((unsigned char)status, exit_port);
