@@ -196,6 +196,8 @@ TEST_CASE("a bzImage needs memory for what it unpacks") {
     fakes::BzImage kernel;
     kernel.header.init_size = 61 * MiB;
     check_refused(load_bytes(ram(64 * MiB), kernel.bytes()), Errc::kernel_does_not_fit, "not all guest RAM");
+    kernel.header.pref_address = 0xffffffffffe00000;
+    check_refused(load_bytes(ram(64 * MiB), kernel.bytes()), Errc::kernel_does_not_fit, "not a range");
     kernel.header.pref_address = ~0UL;
     check_refused(load_bytes(ram(64 * MiB), kernel.bytes()), Errc::kernel_does_not_fit, "kernel 'k'");
 }

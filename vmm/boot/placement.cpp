@@ -50,8 +50,10 @@ Placement::Placement(const GuestMemory& memory) {
 Result<Range<Gpa>> Placement::claim(Gpa start, std::uint64_t size, const std::string& what, Errc code) {
     const auto range = Range<Gpa>::sized(start, size);
     if (!range)
-        return fail(code, format("%s: 0x%llx bytes at 0x%llx are not a range", what.c_str(),
-                                 static_cast<unsigned long long>(size), static_cast<unsigned long long>(start.raw())));
+        return fail(code,
+                    format("%s: 0x%llx bytes at 0x%llx are not a range", what.c_str(),
+                           static_cast<unsigned long long>(size), static_cast<unsigned long long>(start.raw())),
+                    "the file is damaged: fetch or build it again");
     if (std::ranges::none_of(ram_, [&](Range<Gpa> ram) { return ram.contains(*range); }))
         return fail(code, what + " needs " + hex(*range) + ", which is not all guest RAM", more_memory);
     if (const auto* other = taken_.overlap(*range))
