@@ -4,7 +4,7 @@
 set -uo pipefail
 root=$(readlink -f "$(dirname "$(readlink -f "$0")")/../..")
 work=$(mktemp -d /tmp/inox-lab-test.XXXXXX)
-trap 'grep -ho "/tmp/inox-lab\.[A-Za-z0-9]*" "$work/all" | xargs -r rm -rf "$work"' EXIT
+trap 'grep -ho "/tmp/inox-lab\.[A-Za-z0-9]*" "$work/all" | xargs -r rm -rf; rm -rf "$work"' EXIT
 failed=0
 
 # lab ARGS...: runs it; sets status, and $work/stdout and $work/stderr
