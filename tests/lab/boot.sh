@@ -48,7 +48,7 @@ guest_line() {
     cat <<'END'
 echo "cpus $(nproc)"
 awk '/^MemTotal/ { print "mib", int($2 / 1024) }' /proc/meminfo
-dmesg | grep -iE 'ACPI.*(error|warning|exception|bug)|firmware bug|WARNING:|BUG:|Oops|invalid opcode' | sed 's/^/complaint /'
+dmesg -r | grep -E '^<[0-3]>|^<4>.*(ACPI|acpi|pnp|Firmware|WARNING: CPU|BUG:)' | sed 's/^/complaint /'
 END
     case $1 in
         exit) echo 'exit 42' ;;
@@ -75,11 +75,11 @@ check_boot() {
     seconds=$((SECONDS - seconds))
     [ -e "$log" ] || cp /tmp/stdout "$log"
     tr -d '\r' <"$log" >/tmp/serial
-    check "user space is up ($seconds s)" grep -q '^inox: user space up' /tmp/serial
+    check "boots to user space" grep -q '^inox: user space up' /tmp/serial
     check "sees its CPUs" grep -qx "cpus $cpus" /tmp/serial
     check "sees its memory" memory_fits
     check "has no complaint in its log" no_complaint
-    check "ends by $end with status $wanted" [ "$status" = "$wanted" ]
+    check "ends by $end with status $wanted after $seconds s" [ "$status" = "$wanted" ]
     rm -f "$log"
     [ $bad = 0 ] || { echo "--- status $status; the last lines of $name:"; tail -n 15 /tmp/serial /tmp/stderr; }
     return $bad

@@ -84,6 +84,7 @@ ip link set lo up
 hostname lab
 dir=$(sed -n 's/.*\blab=\([^ ]*\).*/\1/p' /proc/cmdline)
 share host /raw cache=loose,ro
+# shellcheck disable=SC1090
 . "/raw$dir/orders"
 [ -z "$lab_vfio" ] || load vfio_pci vfio_iommu_type1
 make_root

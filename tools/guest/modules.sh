@@ -6,6 +6,7 @@
 load() { [ $# = 0 ] || modprobe -qa "$@" 2>/dev/null; }
 
 # load_for BUS [VENDOR]: what the devices of this bus ask for
+# shellcheck disable=SC2046  # a list of aliases
 load_for() { load $(cat "/sys/bus/$1/devices/"*/modalias 2>/dev/null | grep "${2:-}" | sort -u); }
 
 load_for_devices() {
