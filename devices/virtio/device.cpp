@@ -53,6 +53,10 @@ void Device::signal(unsigned index) noexcept {
     Queue* used = queue(index);
     if (!used || !used->take_interrupt())
         return;
+    notify(index);
+}
+
+void Device::notify(unsigned index) noexcept {
     counters_.interrupts.fetch_add(1, std::memory_order_relaxed);
     notifier_->used_buffers(index);
 }

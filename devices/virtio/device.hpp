@@ -119,10 +119,13 @@ protected:
     [[nodiscard]] Queue* queue(unsigned index) {
         return index < queues_.size() && queues_[index] ? &*queues_[index] : nullptr;
     }
+    [[nodiscard]] std::uint64_t negotiated_features() const { return negotiated_; }
     [[nodiscard]] bool negotiated(std::uint64_t bits) const { return (negotiated_ & bits) == bits; }
     [[nodiscard]] const vmm::DmaMemory& memory() const { return *memory_; }
     /// Interrupts the driver if it wants to know of what was pushed.
     void signal(unsigned index) noexcept;
+    /// Interrupts the driver for a ring that somebody else serves.
+    void notify(unsigned index) noexcept;
     void config_changed() noexcept;
     /// The ring cannot be trusted any more: the device stops until the driver resets it.
     void stop_broken(const char* reason) noexcept;

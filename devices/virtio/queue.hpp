@@ -74,6 +74,7 @@ public:
     /// Why, for the log; null while the queue is fine.
     [[nodiscard]] const char* broken_reason() const { return broken_; }
     [[nodiscard]] std::uint16_t size() const { return layout_.size; }
+    [[nodiscard]] const QueueLayout& layout() const { return layout_; }
     [[nodiscard]] const vmm::DmaMemory& memory() const { return memory_; }
 
 private:

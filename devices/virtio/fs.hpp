@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// virtio-fs (virtio 1.2, 5.11): a folder of the host in the guest, served by a vhost-user daemon such as virtiofsd.
+//
+//   inox run ... --share tag=work,socket=/run/work.sock        guest: mount -t virtiofs work /mnt
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "devices/virtio/device.hpp"
+#include "devices/virtio/vhost_user.hpp"
+#include "vmm/base/event_loop.hpp"
+
+namespace devices::virtio {
+
+struct FsOptions {
+    std::string tag{};    ///< what the guest mounts: 1 to 36 bytes
+    std::string socket{}; ///< where the daemon listens
+    bool operator==(const FsOptions&) const = default;
+};
+
+/// The daemon works on the queues; kicks and interrupts pass through the loop. Not behind an IOMMU.
+class Fs final : public Device {
+public:
+    /// Connects to the daemon. `memory` and `loop` must outlive the device.
+    static vmm::Result<std::shared_ptr<Fs>> create(const FsOptions& options, vmm::EventLoop& loop,
+                                                   const vmm::GuestMemory& memory);
+
+    [[nodiscard]] Type type() const override { return Type::fs; }
+    [[nodiscard]] std::uint64_t features() const override { return features_; }
+    [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
+    void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
+
+protected:
+    void on_activate() noexcept override;
+    void on_kick(unsigned queue) noexcept override;
+    void on_reset() noexcept override;
+    void on_reset_queue(unsigned queue) noexcept override;
+
+private:
+    static constexpr std::array<std::uint16_t, 2> sizes{128, 1024}; ///< high priority, requests
+    struct Bells {
+        vmm::EventFd kick;
+        vmm::EventFd call;
+        vmm::Registration watch{};
+        bool started{false};
+    };
+
+    Fs(const FsOptions& options, VhostUser daemon, const vmm::GuestMemory& memory);
+    void start(unsigned index) noexcept;
+    void stop(unsigned index) noexcept;
+
+    const vmm::GuestMemory& memory_;
+    VhostUser daemon_;
+    std::uint64_t features_;
+    std::array<std::byte, 40> config_{};
+    std::vector<Bells> bells_;
+};
+
+} // namespace devices::virtio
