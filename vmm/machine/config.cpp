@@ -17,6 +17,8 @@ bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x
 
 } // namespace
 
+std::size_t virtio_device_count(const Config& config) { return config.shares.size(); }
+
 std::optional<Error> check_cpus(std::uint64_t cpus, bool smt) {
     static constexpr auto where = "/machine-config/vcpu_count";
     if (cpus < 1 || cpus > layout::max_cpus)

@@ -9,17 +9,25 @@
 #include <string_view>
 #include <vector>
 
+#include "devices/virtio/fs.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace vmm {
 
+/// How the guest finds its virtio devices.
+enum class Transport : std::uint8_t {
+    pci,  ///< on the PCI root bus
+    mmio, ///< ACPI and virtio_mmio.device= on the command line; the machine then has no PCI
+};
+
 struct MachineConfig {
     unsigned cpus{1};                ///< 1..layout::max_cpus
     std::uint64_t memory{128 * MiB}; ///< bytes
     HugePages huge_pages{HugePages::none};
     bool smt{false}; ///< two threads per core
+    Transport transport{Transport::pci};
 };
 
 struct BootConfig {
@@ -31,7 +39,11 @@ struct BootConfig {
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
+    std::vector<devices::virtio::FsOptions> shares{};
 };
+
+/// Virtio devices this machine starts with.
+std::size_t virtio_device_count(const Config& config);
 
 /// Command line of a kernel started without one. No reboot= on purpose: Linux then tries the ACPI reset register and
 /// after it the keyboard controller, and inox has both.

@@ -16,11 +16,14 @@ using Step = Timeline::Step;
 
 // What the first instruction needs in memory.
 Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timeline& timeline) {
-    auto loaded = boot::load({config.boot.kernel, config.boot.initrd, config.boot.cmdline}, memory);
-    if (!loaded)
-        return loaded;
     boot::AcpiConfig acpi;
     acpi.cpus = config.machine.cpus;
+    acpi.pci = config.machine.transport == Transport::pci;
+    acpi.virtio_mmio = plan_virtio_mmio(config);
+    auto loaded = boot::load(
+        {config.boot.kernel, config.boot.initrd, config.boot.cmdline + virtio_mmio_cmdline(acpi.virtio_mmio)}, memory);
+    if (!loaded)
+        return loaded;
     TRY(boot::write_acpi_tables(acpi, memory));
     timeline.mark(Step::kernel_loaded);
     return loaded;
@@ -80,8 +83,8 @@ Result<void> Machine::build(const Config& config) {
 Result<void> Machine::build_hardware(const Config& config) {
     vm_ = TRY(Vm::create(kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
-    platform_ = TRY(
-        Platform::create({ports_, mmio_, *vm_, *vm_, memory_, loop_, *this, hooks_.serial_output, hooks_.serial_room}));
+    platform_ = TRY(Platform::create(
+        config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, loop_, *this, hooks_.serial_output, hooks_.serial_room}));
     return create_vcpus(config);
 }
 

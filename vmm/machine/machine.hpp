@@ -93,6 +93,7 @@ private:
     // In order of dependence: destruction runs from the bottom up.
     Kvm kvm_;
     GuestMemory memory_;
+    DirectMemory dma_{memory_};
     std::unique_ptr<Vm> vm_;
     PortBus ports_;
     MemoryBus mmio_;
