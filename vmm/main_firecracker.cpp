@@ -147,8 +147,10 @@ Result<void> check_id(const std::string& id) {
     return {};
 }
 
-/// The guest has no PCI that Firecracker's kernels would look for, unless asked for.
-void switch_pci_off(std::string& cmdline) {
+/// As Firecracker's users expect: virtio-mmio and no PCI, and the kernel is told so.
+void switch_pci_off(Config& config) {
+    config.machine.transport = Transport::mmio;
+    std::string& cmdline = config.boot.cmdline;
     if ((" " + cmdline + " ").find(" pci=off ") == std::string::npos)
         cmdline += cmdline.empty() ? "pci=off" : " pci=off";
 }
@@ -186,7 +188,7 @@ constexpr const char* help = R"(inox with Firecracker's flags:
   --no-api --config-file FILE   start the guest this file describes
   --id ID                       name of the instance: 1 to 64 letters, digits and '-'
   --boot-timer                  print how long the guest took until it wrote 123 to port 0xf5
-  --enable-pci                  do not add pci=off to the kernel's command line
+  --enable-pci                  virtio devices on PCI; without it virtio-mmio and pci=off
   --log-path FILE, --level LEVEL, --show-level
   --no-seccomp                  as it is
   --start-time-us N, --start-time-cpu-us N, --parent-cpu-time-us N
@@ -214,7 +216,7 @@ Result<int> start(const Flags& given, Timeline& timeline) {
                         "use Off, Error, Warning, Info, Debug or Trace");
     }
     if (!given.has("enable-pci"))
-        switch_pci_off(config.boot.cmdline);
+        switch_pci_off(config);
     TRY_VOID(start_log(log, log::Level::info));
     for (const auto& key : parsed.ignored)
         log::write(log::Level::warning, "%s: the unknown key '%s' is ignored", path.c_str(), key.c_str());

@@ -3,10 +3,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "vmm/machine/config_check.hpp"
 #include "vmm/machine/config_options.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/host_report.hpp"
-#include "vmm/machine/config_check.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace vmm::cli {
@@ -33,6 +33,10 @@ public:
     void add(const char* name, std::string& value, const char* value_name, const char* help) {
         if (wanted(name))
             app_.add_option(name, value, help)->type_name(value_name)->take_last(); // scripts append overrides
+    }
+    void add_list(const char* name, std::vector<std::string>& values, const char* value_name, const char* help) {
+        if (wanted(name))
+            app_.add_option(name, values, help)->type_name(value_name)->allow_extra_args(false)->take_all();
     }
     /// An argument without a name.
     void add_positional(const char* name, std::string& value, const char* help) {
@@ -115,15 +119,16 @@ void name_options(std::vector<Error>& problems, std::span<const CommandOption> g
 }
 
 /// Options over the file, rules over both.
-std::vector<Error> apply_options(std::span<const CommandOption> given, std::span<const std::string> values,
+std::vector<Error> apply_options(std::span<const CommandOption> given, std::span<const std::vector<std::string>> values,
                                  ConfigFile& file) {
     std::vector<Error> problems;
     auto& boot = file.config.boot;
     bool has_cmdline = !boot.kernel.empty();
     for (std::size_t i = 0; i < given.size(); ++i) {
         has_cmdline |= given[i].twin == "/boot-source/boot_args";
-        if (auto applied = given[i].apply(given[i], values[i], file); !applied)
-            problems.push_back(std::move(applied).error());
+        for (const auto& value : values[i])
+            if (auto applied = given[i].apply(given[i], value, file); !applied)
+                problems.push_back(std::move(applied).error());
     }
     if (!boot.kernel.empty() && !has_cmdline)
         boot.cmdline = default_cmdline;
@@ -137,13 +142,15 @@ std::vector<Error> apply_options(std::span<const CommandOption> given, std::span
 int run_command(Arguments arguments, Timeline& timeline) {
     Command command{"inox run", "Boots a guest now, with its console on this terminal.", run_examples, arguments};
     const auto options = run_options();
-    std::vector<std::string> values(options.size());
+    std::vector<std::vector<std::string>> values(options.size(), std::vector<std::string>(1));
     std::string config_path;
     for (std::size_t i = 0; i < options.size(); ++i) {
         if (options[i].value == nullptr)
             command.add_switch(options[i].name, options[i].help);
+        else if (options[i].repeated)
+            command.add_list(options[i].name, values[i], options[i].value, options[i].help);
         else
-            command.add(options[i].name, values[i], options[i].value, options[i].help);
+            command.add(options[i].name, values[i].front(), options[i].value, options[i].help);
     }
     command.add("--config", config_path, "FILE", "configuration file; options win over it");
     if (const auto over = command.parse())
@@ -157,7 +164,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
         file = std::move(parsed.file);
     }
     std::vector<CommandOption> given;
-    std::vector<std::string> given_values;
+    std::vector<std::vector<std::string>> given_values;
     for (std::size_t i = 0; i < options.size(); ++i)
         if (command.has(options[i].name)) {
             given.push_back(options[i]);

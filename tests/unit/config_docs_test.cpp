@@ -45,6 +45,8 @@ std::set<std::string> documented_codes(const std::string& text) {
 }
 
 void collect(const nlohmann::json& schema, const std::string& pointer, std::set<std::string>& keys) {
+    if (schema.contains("items")) // a list section: its keys are those of an element
+        return collect(schema.at("items"), pointer, keys);
     if (!schema.contains("properties"))
         return;
     CHECK(schema.at("additionalProperties") == false);

@@ -20,15 +20,17 @@ struct Field {
     Need need;
     Null null;
     void (*read)(const JsonValue& value, ConfigFile& file);
+    std::string_view option_key{}; ///< shorter name in the command line's key=value form
 };
 
-/// A top-level object; or, with `missing_part`, one that this version cannot serve.
+/// A top-level object; with `append` an array of them; or, with `missing_part`, one that this version cannot serve.
 struct Section {
     std::string_view name;
     Need need{Need::optional};
     std::span<const Field> fields{};
     std::string_view missing_part{};
     std::string_view hint{};
+    void (*append)(ConfigFile& file){}; ///< makes the element that the fields then fill
 };
 
 // ---- boot-source -------------------------------------------------------------------------------------------------
@@ -162,6 +164,15 @@ constexpr Field inox_section[] = {
      [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
 };
 
+// ---- shares ------------------------------------------------------------------------------------------------------
+
+constexpr Field shares[] = {
+    {"tag", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.config.shares.back().tag); }},
+    {"socket", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.shares.back().socket); }},
+};
+
 constexpr std::string_view boot_from_initrd = "remove the key; boot from an initrd";
 constexpr std::string_view remove_key = "remove the key";
 
@@ -170,6 +181,7 @@ constexpr Section sections[] = {
     {"machine-config", Need::optional, machine_config},
     {"logger", Need::optional, logger},
     {"inox", Need::optional, inox_section},
+    {"shares", Need::optional, shares, {}, {}, [](ConfigFile& file) { file.config.shares.emplace_back(); }},
     {"drives", Need::optional, {}, "disks", boot_from_initrd},
     {"network-interfaces", Need::optional, {}, "network interfaces", remove_key},
     {"vsock", Need::optional, {}, "vsock", remove_key},
@@ -232,16 +244,35 @@ private:
         }
         if (json.is_null() && !is_needed(section.need, dialect_))
             return;
-        if (!json.is_object())
+        if (section.append == nullptr)
+            return read_object(section, value);
+        if (!json.is_array())
+            return value.report_type("an array");
+        for (std::size_t i = 0; i < json.size(); ++i)
+            read_element(section, {json[i], json_pointer(value.pointer(), std::to_string(i)), out_.problems});
+    }
+
+public:
+    /// One more element of a list section.
+    void read_element(const Section& section, const JsonValue& value) {
+        section.append(out_.file);
+        read_object(section, value);
+    }
+
+private:
+    void read_object(const Section& section, const JsonValue& value) {
+        if (!value.json().is_object())
             return value.report_type("an object");
-        for (const auto& [key, member] : json.items())
+        for (const auto& [key, member] : value.json().items())
             read_field(section, key, {member, json_pointer(value.pointer(), key), out_.problems});
         for (const auto& field : section.fields)
             report_missing(field, value);
     }
 
     void read_field(const Section& section, const std::string& key, const JsonValue& value) {
-        const auto field = std::ranges::find(section.fields, key, &Field::name);
+        const auto field = std::ranges::find_if(section.fields, [&](const Field& one) {
+            return one.name == key || (!one.option_key.empty() && one.option_key == key);
+        });
         if (field == section.fields.end())
             return report_unknown(key, section.fields, value);
         if (!value.json().is_null() || field->null == Null::refused)
@@ -249,8 +280,12 @@ private:
     }
 
     template <class Row> void report_missing(const Row& row, const JsonValue& object) {
-        if (is_needed(row.need, dialect_) && !object.json().contains(row.name))
-            object.report(Errc::config_missing_key, "the key " + in_quotes(row.name) + " is missing", "add it");
+        if (!is_needed(row.need, dialect_) || object.json().contains(row.name))
+            return;
+        if constexpr (requires { row.option_key; })
+            if (!row.option_key.empty() && object.json().contains(row.option_key))
+                return;
+        object.report(Errc::config_missing_key, "the key " + in_quotes(row.name) + " is missing", "add it");
     }
 
     ParsedConfig& out_;
@@ -284,6 +319,19 @@ ParsedConfig parse_config(std::string_view text, Dialect dialect) {
         if (std::ranges::none_of(known, [&](const Error& one) { return explains(one, problem); }))
             out.problems.push_back(std::move(problem));
     return out;
+}
+
+void read_list_option(std::string_view section_name, std::string_view text, ConfigFile& file,
+                      std::vector<Error>& problems) {
+    const auto section = std::ranges::find(sections, section_name, &Section::name);
+    ParsedConfig parsed;
+    auto values = read_key_values(text);
+    parsed.problems = std::move(values.problems);
+    std::swap(parsed.file, file);
+    Reader{parsed, Dialect::inox}.read_element(*section,
+                                               {values.root, json_pointer("", section_name), parsed.problems});
+    std::swap(parsed.file, file);
+    std::ranges::move(parsed.problems, std::back_inserter(problems));
 }
 
 std::vector<ConfigKey> config_keys() {

@@ -195,4 +195,34 @@ std::optional<std::size_t> JsonValue::one_of(std::span<const std::string_view> n
     return std::nullopt;
 }
 
+namespace {
+
+nlohmann::json option_value(const std::string& text) {
+    if (text == "on" || text == "true")
+        return true;
+    if (text == "off" || text == "false")
+        return false;
+    if (const auto number = parse_number(text))
+        return *number;
+    return text;
+}
+
+} // namespace
+
+JsonText read_key_values(std::string_view text) {
+    JsonText out;
+    out.root = nlohmann::json::object();
+    while (!text.empty()) {
+        const auto comma = std::min(text.find(','), text.size());
+        const std::string word{text.substr(0, comma)};
+        text.remove_prefix(std::min(comma + 1, text.size()));
+        const auto equals = std::min(word.find('='), word.size());
+        const std::string key = word.substr(0, equals);
+        if (out.root.contains(key))
+            out.problems.push_back({Errc::config_syntax, in_quotes(key) + " is given twice", "give it once", {}, 0});
+        out.root[key] = equals == word.size() ? nlohmann::json(true) : option_value(word.substr(equals + 1));
+    }
+    return out;
+}
+
 } // namespace vmm

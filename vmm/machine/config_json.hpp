@@ -19,6 +19,10 @@ struct JsonText {
 };
 JsonText read_json(std::string_view text);
 
+/// "path=disk.img,readonly=on" as an object of what a JSON file would hold: on/off and true/false are booleans, digits
+/// are numbers, all else is text; a word without '=' is a switch that is on. Keys given twice are reported.
+JsonText read_key_values(std::string_view text);
+
 /// `parent`/`key`, escaped as RFC 6901 asks, safe to print.
 std::string json_pointer(std::string_view parent, std::string_view key);
 

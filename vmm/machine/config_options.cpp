@@ -102,6 +102,18 @@ Result<void> set_quiet(const CommandOption& /*self*/, const std::string& /*text*
     return {};
 }
 
+/// An element of the list that the twin names, as key=value pairs.
+Result<void> add_element(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    std::vector<Error> problems;
+    read_list_option(self.twin.substr(1), text, file, problems);
+    if (problems.empty())
+        return {};
+    Error first = std::move(problems.front());
+    first.code = Errc::bad_option;
+    first.where = self.name;
+    return std::unexpected<Error>{std::move(first)};
+}
+
 constexpr CommandOption options[] = {
     {"--kernel", "FILE", "bzImage or ELF vmlinux; without it a built-in guest says hello",
      "/boot-source/kernel_image_path", set_path<kernel>},
@@ -112,6 +124,8 @@ constexpr CommandOption options[] = {
      set_memory},
     {"--huge-pages", "KIND", "none, transparent or 2M; default none", "/machine-config/huge_pages", set_huge_pages},
     {"--smt", nullptr, "two threads per core", "/machine-config/smt", set_smt},
+    {"--share", "tag=T,socket=S", "a host folder in the guest, served by virtiofsd at this socket", "/shares",
+     add_element, true},
     {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_timeout},
     {"--expect", "REGEX", "succeed as soon as the console shows this, fail if it never does", "/inox/expect",
      set_expect},

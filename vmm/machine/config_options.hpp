@@ -17,6 +17,7 @@ struct CommandOption {
     std::string_view twin; ///< JSON pointer of the key that means the same
     /// Stores the value; the error names the option in `where`.
     Result<void> (*apply)(const CommandOption& self, const std::string& text, ConfigFile& file);
+    bool repeated{false}; ///< may be given several times, each adds one; else the last wins
 };
 std::span<const CommandOption> run_options();
 
