@@ -111,7 +111,7 @@ KvmReport inspect_kvm(const std::string& root);
 IommuReport inspect_iommu(const std::string& root);
 MemoryReport inspect_memory(const std::string& root);
 
-/// Runs a small loop in a guest for about 10 ms of CPU time; `kvm` is /dev/kvm. nullopt when the guest cannot be made.
+/// Runs a small loop in a guest for some 10 ms; `kvm` is /dev/kvm. nullopt when the guest cannot be made.
 std::optional<double> measure_kvm_speed(int kvm);
 /// Below this a KVM does not run guest code on the CPU: it interprets it.
 inline constexpr double interpreting_below_million_per_second = 10;

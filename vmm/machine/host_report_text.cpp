@@ -32,12 +32,27 @@ std::string finding_text(const HostFinding& finding) {
     return out;
 }
 
+/// The word for a PCI class code, most exact first.
+const char* class_name(std::uint32_t code) {
+    static constexpr struct {
+        unsigned shift;
+        std::uint32_t value;
+        const char* name;
+    } names[] = {{8, 0x0106, "SATA"},   {8, 0x0108, "NVMe"},      {16, 0x01, "storage"}, {16, 0x02, "network"},
+                 {16, 0x03, "display"}, {16, 0x04, "media"},      {16, 0x06, "bridge"},  {8, 0x0c03, "USB"},
+                 {16, 0x0c, "bus"},     {16, 0x12, "accelerator"}};
+    for (const auto& row : names)
+        if (code >> row.shift == row.value)
+            return row.name;
+    return "other";
+}
+
 std::string group_text(const IommuGroup& group) {
     const auto blockers = group.in_the_way();
     auto out = format("  group %u%s\n", group.number, blockers.empty() ? "" : ": held by host drivers");
     for (const auto& device : group.devices)
-        out += format("    %-14s %-10s class %06x  driver %s\n", device.address.c_str(), device.id.c_str(),
-                      device.class_code, device.driver.empty() ? "none" : device.driver.c_str());
+        out += format("    %-14s %-10s %-12s driver %s\n", device.address.c_str(), device.id.c_str(),
+                      class_name(device.class_code), device.driver.empty() ? "none" : device.driver.c_str());
     for (const auto& region : group.reserved)
         out += "    reserved " + region.first + " to " + region.last + " (" + region.type + ")\n";
     return out;
