@@ -79,6 +79,12 @@ TEST_CASE("the boot page tables map the low 4 GiB to themselves and nothing else
     CHECK_FALSE(translate(memory, ~0UL));
 }
 
+TEST_CASE("a restart through the real-mode reset vector writes the ACPI reset register") {
+    const auto memory = GuestMemory::create(2 * MiB, HugePages::none).value();
+    REQUIRE(write_boot_tables(memory));
+    CHECK(read64(memory, Gpa{0xffff0}) == 0xebf4ee0602ba01b0); // mov $1,%al; mov $0x602,%dx; out %al,%dx; hlt; jmp
+}
+
 TEST_CASE("MSRs and FPU start as firmware leaves them") {
     const auto msrs = initial_msrs();
     CHECK((msrs[0].index == 0x2ff && msrs[0].data == 0x806));

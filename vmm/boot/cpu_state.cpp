@@ -54,6 +54,21 @@ std::uint64_t descriptor(const kvm_segment& segment) {
            bit(segment.db, 54) | bit(segment.g, 55) | (segment.base >> 24 & 0xff) << 56;
 }
 
+// All the BIOS there is. Linux on hardware-reduced ACPI without EFI does not use the ACPI reset register: it asks an
+// EFI it does not have, then jumps to the BIOS (arch/x86/kernel/reboot.c, reboot_init and BOOT_EFI, BOOT_BIOS).
+constexpr auto reset_port = static_cast<std::uint16_t>(layout::port_acpi.start().raw() + 2);
+constexpr std::array<std::uint8_t, 9> reset_code{
+    0xb0,
+    0x01, // mov $1, %al
+    0xba,
+    reset_port & 0xff,
+    reset_port >> 8, // mov $reset_port, %dx
+    0xee,            // out %al, %dx
+    0xf4,            // hlt
+    0xeb,
+    0xfd, // jmp to hlt
+};
+
 constexpr std::size_t gdt_entries = 6; // in long mode the TSS takes two
 
 constexpr std::uint64_t table_entry = 0x03;      // present, writable
@@ -121,7 +136,8 @@ Result<void> write_boot_tables(const GuestMemory& memory) {
         tables[2 * entries_per_table + i] = i * 2 * MiB + large_page_entry;
 
     if (!memory.write(layout::gdt, std::as_bytes(std::span{gdt})) ||
-        !memory.write(layout::boot_page_tables, std::as_bytes(std::span{tables})))
+        !memory.write(layout::boot_page_tables, std::as_bytes(std::span{tables})) ||
+        !memory.write(layout::reset_vector, std::as_bytes(std::span{reset_code})))
         return fail(Errc::internal, "the boot tables do not fit guest memory");
     return {};
 }

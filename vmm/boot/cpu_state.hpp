@@ -20,7 +20,7 @@ kvm_fpu initial_fpu();
 /// What firmware leaves behind on every vCPU: MTRRs on with default write-back, fast string operations on.
 std::array<kvm_msr_entry, 2> initial_msrs();
 
-/// GDT and the identity map of the low 4 GiB, at their places in layout.hpp. load() calls it.
+/// GDT, identity map of the low 4 GiB and reset code, at their places in layout.hpp. load() calls it.
 Result<void> write_boot_tables(const GuestMemory& memory);
 
 } // namespace vmm::boot

@@ -16,7 +16,8 @@ inline constexpr std::uint64_t boot_page_tables_size = 0x6000;
 inline constexpr Gpa cmdline{0x20000};
 inline constexpr std::uint64_t cmdline_capacity = 64 * KiB; ///< with the final NUL
 inline constexpr auto low_ram = fixed_range<Gpa>(0, 0x9fbff);
-inline constexpr auto acpi_tables = fixed_range<Gpa>(0xe0000, 0xfffff); ///< RSDP first
+inline constexpr auto acpi_tables = fixed_range<Gpa>(0xe0000, 0xfefff); ///< RSDP first
+inline constexpr Gpa reset_vector{0xffff0};                             ///< where a real-mode restart jumps to
 inline constexpr Gpa high_ram{1 * MiB};                                 ///< kernels load from here up
 
 // The 32-bit hole: RAM ends below it and goes on at 4 GiB.
