@@ -68,7 +68,8 @@ fi
 config '{"machine-config": {"vcpu_count": 2, "mem_size_mib": 64}}'
 refused 107 cpus_invalid '--cpus: 40 CPUs' '' "$inox" run --config "$vm" --cpus 40
 config '{"machine-config": {"vcpu_count": 3}}'
-refused 107 cpus_invalid "$vm#/machine-config/vcpu_count: 3 CPUs cannot be paired" 'even' "$inox" run --config "$vm" --smt
+refused 107 cpus_invalid "$vm#/machine-config/vcpu_count: 3 CPUs cannot be paired" 'even' \
+    "$inox" run --config "$vm" --smt
 
 if [ -w /dev/kvm ]; then
     config '{"machine-config": {"mem_size_mib": 64}}'

@@ -57,4 +57,20 @@ refused 113 config_missing_key "$vm: the key 'boot-source' is missing" '' "$inox
 printf '{"boot-source": {"kernel_image_path": "/k"}, "machine-config": {"vcpu_count": 1}}' >"$vm"
 refused 113 config_missing_key "$vm#/machine-config: the key 'mem_size_mib' is missing" '' \
     "$inox" --no-api --config-file "$vm"
+
+# A whole run.
+guest=$(dirname "$inox")/tests/kvm/guests/exit
+if [ -w /dev/kvm ] && [ -e "$guest" ]; then
+    printf '{"boot-source": {"kernel_image_path": "%s"}, "drives": [], "machine-config": {"vcpu_count": 1,
+        "mem_size_mib": 16}, "network-interfaces": [], "vsock": null}' "$guest" >"$vm"
+    run "$inox" --no-api --config-file "$vm" --id vm-1 --no-seccomp --boot-timer
+    checks=$((checks + 1))
+    [ "$code" = 42 ] || fail 'the exit code of the guest is 42'
+    shows 'Guest-boot-time'
+    run "$inox" check --firecracker "$vm"
+    checks=$((checks + 1))
+    [ "$code" = 0 ] || fail 'the same file passes the check'
+else
+    echo 'not checked: a whole run, for lack of /dev/kvm or the guest'
+fi
 finish

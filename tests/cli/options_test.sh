@@ -45,7 +45,8 @@ refused 153 bad_option '--initrd: an initrd needs a kernel' 'name the kernel' "$
 refused 153 bad_option '--cmdline: a command line needs a kernel' 'name the kernel' "$inox" run --cmdline quiet
 refused 153 bad_option '--kernel: the path is empty' 'name a file' "$inox" run --kernel ''
 long=$(printf '%070000d' 0)
-refused 108 cmdline_too_long '--cmdline: the kernel command line has 70000 bytes' 'room' "$inox" run --kernel x --cmdline "$long"
+refused 108 cmdline_too_long '--cmdline: the kernel command line has 70000 bytes' 'room' \
+    "$inox" run --kernel x --cmdline "$long"
 refused 114 config_value '--cmdline: the kernel command line holds a control character' 'one line' \
     "$inox" run --kernel x --cmdline $'a\nb'
 

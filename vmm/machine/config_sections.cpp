@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/config_sections.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "vmm/machine/config_text.hpp"
+
+namespace vmm {
+namespace {
+
+// ---- boot-source -------------------------------------------------------------------------------------------------
+
+void read_text(const JsonValue& value, std::string& out) {
+    if (auto text = value.text())
+        out = std::move(*text);
+}
+
+void read_path(const JsonValue& value, std::string& out) {
+    const auto text = value.text();
+    if (text && text->empty())
+        value.report(Errc::config_value, "the path is empty", "name a file, or leave the key away");
+    else
+        out = text.value_or("");
+}
+
+constexpr Field boot_source[] = {
+    {"kernel_image_path", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.boot.kernel); }},
+    {"initrd_path", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.boot.initrd); }},
+    {"boot_args", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.config.boot.cmdline); }},
+};
+
+// ---- machine-config ----------------------------------------------------------------------------------------------
+
+void read_cpus(const JsonValue& value, ConfigFile& file) {
+    if (const auto cpus = value.number(UINT32_MAX, Errc::cpus_invalid))
+        file.config.machine.cpus = static_cast<unsigned>(*cpus);
+}
+
+void read_memory(const JsonValue& value, ConfigFile& file) {
+    static constexpr std::uint64_t largest = UINT64_MAX / MiB;
+    if (const auto mib = value.number(largest, Errc::memory_invalid))
+        file.config.machine.memory = *mib * MiB;
+}
+
+void read_huge_pages(const JsonValue& value, ConfigFile& file) {
+    static constexpr std::string_view names[] = {"None", "Transparent", "2M"};
+    static_assert(static_cast<int>(HugePages::none) == 0 && static_cast<int>(HugePages::transparent) == 1 &&
+                  static_cast<int>(HugePages::two_mib) == 2);
+    if (const auto index = value.one_of(names))
+        file.config.machine.huge_pages = static_cast<HugePages>(*index);
+}
+
+void read_cpu_template(const JsonValue& value, ConfigFile& /*file*/) {
+    static constexpr std::string_view names[] = {"None", "C3", "T2", "T2S", "T2CL", "T2A"};
+    if (value.one_of(names).value_or(0) != 0)
+        value.report(Errc::unsupported, "CPU templates are not in this version of inox",
+                     "leave cpu_template away: the guest then sees the host's CPU");
+}
+
+void read_track_dirty_pages(const JsonValue& value, ConfigFile& /*file*/) {
+    if (value.boolean().value_or(false))
+        value.report(Errc::unsupported, "tracking of dirty pages is not in this version of inox",
+                     "it serves snapshots, which inox does not have yet: set it to false");
+}
+
+constexpr Field machine_config[] = {
+    {"vcpu_count", Need::required_by_firecracker, Null::refused, read_cpus},
+    {"mem_size_mib", Need::required_by_firecracker, Null::refused, read_memory},
+    {"smt", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         file.config.machine.smt = value.boolean().value_or(file.config.machine.smt);
+     }},
+    {"cpu_template", Need::optional, Null::means_absent, read_cpu_template},
+    {"track_dirty_pages", Need::optional, Null::refused, read_track_dirty_pages},
+    {"huge_pages", Need::optional, Null::refused, read_huge_pages},
+};
+
+// ---- logger ------------------------------------------------------------------------------------------------------
+
+void read_level(const JsonValue& value, ConfigFile& file) {
+    const auto text = value.text();
+    if (!text)
+        return;
+    file.log.level = parse_log_level(*text);
+    if (!file.log.level)
+        value.report(Errc::config_value, in_quotes(*text) + " is no log level",
+                     "use Off, Error, Warning, Info, Debug or Trace");
+}
+
+constexpr Field logger[] = {
+    {"log_path", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.log.path); }},
+    {"level", Need::optional, Null::means_absent, read_level},
+    {"show_level", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& /*file*/) { static_cast<void>(value.boolean()); }}, // lines always have it
+    {"show_log_origin", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& /*file*/) {
+         if (value.boolean().value_or(false))
+             value.report(Errc::unsupported, "source positions in log lines are not in this version of inox",
+                          "set show_log_origin to false");
+     }},
+};
+
+// ---- inox --------------------------------------------------------------------------------------------------------
+
+void read_timeout(const JsonValue& value, ConfigFile& file) {
+    if (!value.json().is_string() && !value.json().is_number_unsigned())
+        return value.report_type("a time such as \"60s\" or a number of seconds");
+    const std::string text = value.json().is_string() ? value.text().value_or("") : value.json().dump();
+    file.run.timeout = parse_duration(text);
+    if (!file.run.timeout)
+        value.report(Errc::config_value, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h");
+}
+
+void read_expect(const JsonValue& value, ConfigFile& file) {
+    read_text(value, file.run.expect);
+    if (const auto why = regex_problem(file.run.expect))
+        value.report(Errc::config_value, "not a regular expression: " + *why, "escape ( ) [ ] { } . * + ? | with \\");
+}
+
+void read_boot_timeline(const JsonValue& value, ConfigFile& file) {
+    read_path(value, file.run.boot_timeline);
+    const auto& path = file.run.boot_timeline;
+    if (!path.empty() && !path.ends_with(".json") && !path.ends_with(".svg"))
+        value.report(Errc::config_value, in_quotes(path) + " ends neither in .json nor in .svg",
+                     "the ending chooses the form");
+}
+
+constexpr Field inox_section[] = {
+    {"timeout", Need::optional, Null::refused, read_timeout},
+    {"expect", Need::optional, Null::refused, read_expect},
+    {"serial_log", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.serial_log); }},
+    {"boot_timeline", Need::optional, Null::refused, read_boot_timeline},
+    {"quiet", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
+};
+
+// ---- shares ------------------------------------------------------------------------------------------------------
+
+constexpr Field shares[] = {
+    {"tag", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.config.shares.back().tag); }},
+    {"socket", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.shares.back().socket); }},
+};
+
+constexpr std::string_view boot_from_initrd = "remove the key; boot from an initrd";
+constexpr std::string_view remove_key = "remove the key";
+
+constexpr Section sections[] = {
+    {"boot-source", Need::required_by_firecracker, boot_source},
+    {"machine-config", Need::optional, machine_config},
+    {"logger", Need::optional, logger},
+    {"inox", Need::optional, inox_section},
+    {"shares", Need::optional, shares, {}, {}, [](ConfigFile& file) { file.config.shares.emplace_back(); }},
+    {"drives", Need::optional, {}, "disks", boot_from_initrd},
+    {"network-interfaces", Need::optional, {}, "network interfaces", remove_key},
+    {"vsock", Need::optional, {}, "vsock", remove_key},
+    {"balloon", Need::optional, {}, "memory balloon", remove_key},
+    {"entropy", Need::optional, {}, "entropy device", remove_key},
+    {"pmem", Need::optional, {}, "persistent memory", boot_from_initrd},
+    {"memory-hotplug", Need::optional, {}, "memory hot-plug", remove_key},
+    {"cpu-config", Need::optional, {}, "CPU configuration", remove_key},
+    {"metrics", Need::optional, {}, "metrics", remove_key},
+    {"mmds-config", Need::optional, {}, "metadata service", remove_key},
+    {"device-passthrough", Need::optional, {}, "device assignment", remove_key},
+};
+
+} // namespace
+
+std::span<const Section> config_sections() { return sections; }
+
+std::optional<log::Level> parse_log_level(std::string_view text) {
+    static constexpr std::array<std::pair<std::string_view, log::Level>, 7> names{{{"off", log::Level::off},
+                                                                                   {"error", log::Level::error},
+                                                                                   {"warning", log::Level::warning},
+                                                                                   {"warn", log::Level::warning},
+                                                                                   {"info", log::Level::info},
+                                                                                   {"debug", log::Level::debug},
+                                                                                   {"trace", log::Level::trace}}};
+    const auto equal = [&](const auto& row) {
+        return std::ranges::equal(row.first, text,
+                                  [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); });
+    };
+    const auto found = std::ranges::find_if(names, equal);
+    return found == names.end() ? std::nullopt : std::optional{found->second};
+}
+
+} // namespace vmm

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration file's keys, as data. A new part adds a section, or fields to one.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "vmm/machine/config_file.hpp"
+#include "vmm/machine/config_json.hpp"
+
+namespace vmm {
+
+enum class Need : std::uint8_t { optional, required, required_by_firecracker };
+enum class Null : bool { refused, means_absent };
+
+/// One key of a section. `read` stores the value, or reports why not.
+struct Field {
+    std::string_view name;
+    Need need;
+    Null null;
+    void (*read)(const JsonValue& value, ConfigFile& file);
+    std::string_view option_key{}; ///< shorter name in the command line's key=value form
+};
+
+/// A top-level object; with `append` an array of them; or, with `missing_part`, one that this version cannot serve.
+struct Section {
+    std::string_view name;
+    Need need{Need::optional};
+    std::span<const Field> fields{};
+    std::string_view missing_part{};
+    std::string_view hint{};
+    void (*append)(ConfigFile& file){}; ///< makes the element that the fields then fill
+};
+std::span<const Section> config_sections();
+
+} // namespace vmm
