@@ -75,6 +75,7 @@ void ConfigSpace::write(unsigned offset, std::span<const std::byte> data) noexce
         byte &= ~(value & write_one_clears_[offset]);
         ++offset;
     }
+    publish_command();
     for (const auto& watch : watches_)
         if (start < std::uint64_t{watch.offset} + watch.size && watch.offset < start + data.size())
             watch.changed();

@@ -92,6 +92,7 @@ public:
     }
     template <std::unsigned_integral T> void set(unsigned offset, T value) {
         vmm::store_le(std::span{bytes_}.subspan(offset, sizeof(T)), value);
+        publish_command();
     }
     /// The bits of `mask` become writable by the guest.
     template <std::unsigned_integral T> void allow_writes(unsigned offset, T mask) { merge(writable_, offset, mask); }
@@ -126,7 +127,8 @@ public:
     void set_interrupt_pin(std::uint8_t pin) { set<std::uint8_t>(reg::interrupt_pin, pin); }
     [[nodiscard]] std::uint8_t interrupt_pin() const { return get<std::uint8_t>(reg::interrupt_pin); }
     void set_multi_function(bool multi);
-    [[nodiscard]] std::uint16_t command() const { return get<std::uint16_t>(reg::command); }
+    /// The command register. From any thread.
+    [[nodiscard]] std::uint16_t command() const noexcept { return command_.load(std::memory_order_acquire); }
     /// The interrupt status bit. From any thread.
     void set_interrupt_status(bool asserted) noexcept { interrupt_status_.store(asserted, std::memory_order_relaxed); }
 
@@ -138,6 +140,7 @@ private:
     };
 
     template <std::unsigned_integral T> static void merge(std::vector<std::byte>& masks, unsigned offset, T mask);
+    void publish_command() noexcept { command_.store(get<std::uint16_t>(reg::command), std::memory_order_release); }
     [[nodiscard]] std::optional<unsigned> find_room(unsigned from, unsigned limit, std::size_t size) const;
     void fill(unsigned offset, unsigned header, std::span<const std::byte> body, std::span<const std::byte> writable);
     [[nodiscard]] bool upper_half(unsigned index) const;
@@ -150,6 +153,7 @@ private:
     std::array<std::optional<Bar>, bar_count> bars_{};
     unsigned last_capability_{};
     unsigned last_extended_capability_{};
+    std::atomic<std::uint16_t> command_{}; // copy of the register
     std::atomic<bool> interrupt_status_{};
 };
 

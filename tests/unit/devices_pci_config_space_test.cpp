@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/pci/config_space.hpp"
 
+#include <thread>
+
 #include "tests/catch.hpp"
 
 using namespace devices::pci;
@@ -191,4 +193,18 @@ TEST_CASE("odd offsets and widths read and write byte by byte, and ones beyond t
     write<std::uint64_t>(config, 0xfc, 0xffffffffffffffff);
     write<std::uint16_t>(config, 0x03, 0x0400 | 0xff);
     CHECK(read<std::uint16_t>(config, reg::command) == 0x0004);
+}
+
+TEST_CASE("the command register may be read while processors write configuration space") {
+    ConfigSpace config{identity};
+    std::jthread processor{[&] {
+        for (unsigned i = 0; i < 10'000; ++i)
+            write<std::uint16_t>(config, reg::command, i % 2 ? command_bit::intx_disable : 0);
+    }};
+    for (unsigned i = 0; i < 10'000; ++i)
+        CHECK((config.command() & ~command_bit::intx_disable) == 0);
+    processor.join();
+    CHECK(config.command() == command_bit::intx_disable);
+    config.set<std::uint16_t>(reg::command, 0);
+    CHECK(config.command() == 0);
 }
