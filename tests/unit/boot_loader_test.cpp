@@ -272,12 +272,32 @@ TEST_CASE("what is not a kernel is named for what it is") {
     check_refused(load_bytes(memory, filled(1, 0)), Errc::kernel_invalid, "neither");
 }
 
+TEST_CASE("a kernel file's segments reach guest memory with any kind of pages") {
+    const TempFolder folder;
+    for (const HugePages pages : {HugePages::none, HugePages::transparent}) {
+        const auto memory = GuestMemory::create(64 * MiB, pages).value();
+        const std::string kernel =
+            folder.file("kernel", elf_at(0x100000).load(0x200800, filled(5000, 7), 9000).bytes());
+        REQUIRE(load({.kernel = kernel}, memory));
+        CHECK(guest_bytes(memory, Gpa{0x100000}, 16) == filled(16, 0xf4));
+        CHECK(guest_bytes(memory, Gpa{0x200800}, 5000) == filled(5000, 7));
+        CHECK(guest_bytes(memory, Gpa{0x200800 + 5000}, 4000) == filled(4000, 0));
+    }
+}
+
 TEST_CASE("kernel and initrd files that cannot be read are named with the reason") {
     const TempFolder folder;
     const auto memory = ram(64 * MiB);
     const std::string kernel = folder.file("kernel", fakes::BzImage{}.bytes());
     const std::string initrd = folder.file("initrd", filled(10, 1));
-    CHECK(load({.kernel = kernel, .initrd = initrd}, memory));
+    const auto loaded = load({.kernel = kernel, .initrd = initrd}, memory);
+    REQUIRE(loaded);
+    CHECK(guest_bytes(memory, loaded->initrd->start(), 11) == [] {
+        Bytes expected = filled(10, 1);
+        expected.push_back(std::byte{0});
+        return expected;
+    }());
+    CHECK(guest_bytes(memory, Gpa{0x400000}, 0x400) == filled(0x400, 0xc3));
 
     const std::string absent = folder.path / "absent";
     const auto missing = load({.kernel = absent}, memory);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -79,6 +80,21 @@ Result<void> Image::read(std::uint64_t offset, std::span<std::byte> out) const {
         offset += static_cast<std::uint64_t>(count);
     }
     return {};
+}
+
+bool Image::send(std::uint64_t offset, std::uint64_t size, int to, std::uint64_t to_offset) const {
+    if (!file_ || ::lseek(to, static_cast<off_t>(to_offset), SEEK_SET) < 0)
+        return false;
+    auto from = static_cast<off_t>(offset);
+    while (size > 0) {
+        const auto count = ::sendfile(to, file_.get(), &from, size);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0)
+            return false;
+        size -= static_cast<std::uint64_t>(count);
+    }
+    return true;
 }
 
 std::unexpected<Error> Image::invalid(const std::string& what, std::string hint) const {

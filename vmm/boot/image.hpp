@@ -40,6 +40,9 @@ public:
         TRY_VOID(read(offset, std::as_writable_bytes(std::span{&value, 1})));
         return value;
     }
+    /// Copies `size` bytes from `offset` to `to_offset` of another file, inside the host kernel. False when it cannot,
+    /// for whatever reason: then read() does it or says why not. Moves the other file's offset.
+    [[nodiscard]] bool send(std::uint64_t offset, std::uint64_t size, int to, std::uint64_t to_offset) const;
     /// kernel_invalid, with this image's name before `what`.
     [[nodiscard]] std::unexpected<Error> invalid(const std::string& what, std::string hint) const;
 

