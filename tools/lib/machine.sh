@@ -53,7 +53,7 @@ machine_args() {
         device_args "$device" "$number" "$dir"
     done
     args+=(-kernel "$kernel_image" -initrd "$kernel_initrd" -append
-        "console=ttyS0 panic=-1 quiet tsc_early_khz=$tsc_khz tsc=reliable lab=$dir $kernel_args")
+        "console=ttyS0 panic=-1 quiet tsc_early_khz=$tsc_khz tsc=reliable no_timer_check lab=$dir $kernel_args")
 }
 
 # First among the devices: QEMU puts what comes later behind it
