@@ -40,13 +40,16 @@ make_root() {
     fi
 }
 
-# show PATH: brings back a file or directory of the host that one of these tmpfs hides
+# show PATH: brings back a file or directory of the host that one of these tmpfs hides; a small file as a copy, which may be
+# written to
 show() {
     path=$(echo "$1" | sed 's/%20/ /g')
     if [ -d "/raw$path" ]; then
         mkdir -p "/host$path" && mount --bind "/raw$path" "/host$path"
-    else
+    elif [ "$(stat -c %s "/raw$path")" -lt 16777216 ]; then
         mkdir -p "/host${path%/*}" && cp -a "/raw$path" "/host$path"
+    else
+        mkdir -p "/host${path%/*}" && : > "/host$path" && mount --bind "/raw$path" "/host$path"
     fi
 }
 

@@ -34,6 +34,7 @@ build_initramfs() {
     initramfs_spec "$kind" "$tmp" "$@" | python3 "$root/tools/guest/mkcpio.py" "$tmp/cpio"
     mv "$tmp/cpio" "$file.new"
     mv "$file.new" "$file"
+    find "$cache/initramfs" -name '*.cpio' -mtime +7 -delete        # what earlier versions of their parts made
 }
 
 # initramfs_spec KIND TMP KERNEL-DIR...: what mkcpio.py reads. Nothing is compressed: unpacking costs every boot more than
