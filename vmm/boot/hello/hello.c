@@ -161,16 +161,16 @@ static void say_time(u64 first) {
     text("  time      ");
     if (khz) {
         tenths(taken * 10 / khz);
-        text(" ms from my first instruction to here");
+        text(" ms since my first instruction");
         // KVM starts a vCPU's TSC at 0 when it makes the vCPU, if it can offset the TSC. A large value: it could not.
         if (first / khz < 10000) {
-            text(", ");
+            text(", which ran ");
             tenths(first * 10 / khz);
-            text(" ms more since the vCPU was made");
+            text(" ms after my vCPU was made");
         }
     } else {
         number(taken);
-        text(" TSC ticks from my first instruction to here");
+        text(" TSC ticks since my first instruction");
     }
     end_line();
 }
