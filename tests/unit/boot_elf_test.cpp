@@ -84,6 +84,9 @@ TEST_CASE("an ELF that is not an x86-64 executable is refused by name") {
     elf = small_elf();
     elf.header.e_type = ET_REL;
     check_invalid(elf, "not an executable");
+    elf = small_elf().note(pvh, filled(4, 0));
+    elf.program_headers[1].p_type = PT_INTERP;
+    check_invalid(elf, "dynamic linker");
     check_invalid(fakes::Elf{}, "0 program headers");
     check_invalid(fakes::Elf{}.note(pvh, filled(4, 0)), "PT_LOAD");
 }

@@ -195,7 +195,9 @@ TEST_CASE("a kernel that lies where it cannot is refused before anything is read
 TEST_CASE("a bzImage needs memory for what it unpacks") {
     fakes::BzImage kernel;
     kernel.header.init_size = 61 * MiB;
-    check_refused(load_bytes(ram(64 * MiB), kernel.bytes()), Errc::kernel_does_not_fit, "not all guest RAM");
+    const auto refused = load_bytes(ram(64 * MiB), kernel.bytes());
+    check_refused(refused, Errc::kernel_does_not_fit, "not all guest RAM");
+    CHECK(refused.error().hint.find("at least 65M") != std::string::npos);
     kernel.header.pref_address = 0xffffffffffe00000;
     check_refused(load_bytes(ram(64 * MiB), kernel.bytes()), Errc::kernel_does_not_fit, "not a range");
     kernel.header.pref_address = ~0UL;

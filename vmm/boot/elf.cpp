@@ -112,6 +112,9 @@ Result<ElfImage> parse_elf(const Image& file) {
     ElfImage image{.entry = Gpa{header.e_entry}};
     for (std::size_t i = 0; i < program_headers.size(); ++i) {
         const Elf64_Phdr& program_header = program_headers[i];
+        if (program_header.p_type == PT_INTERP)
+            return file.invalid("a program that wants a dynamic linker (PT_INTERP), not a kernel",
+                                "give a vmlinux or a bzImage");
         if (program_header.p_type == PT_LOAD && program_header.p_memsz != 0) {
             image.segments.push_back(TRY(segment_of(file, i, program_header)));
         } else if (program_header.p_type == PT_NOTE && !image.pvh_entry) {

@@ -16,6 +16,14 @@ std::string hex(Range<Gpa> range) {
                   static_cast<unsigned long long>(range.last().raw()));
 }
 
+/// What to do so that `range` is RAM.
+std::string enough_memory(Range<Gpa> range) {
+    if (range.start() < layout::high_ram || range.last() >= layout::hole.start())
+        return "link the kernel above 1 MiB and below 3 GiB";
+    return format("give the guest at least %lluM of memory (--memory)",
+                  static_cast<unsigned long long>(range.last().raw() / MiB + 1));
+}
+
 } // namespace
 
 std::vector<MapEntry> memory_map(const GuestMemory& memory) {
@@ -55,7 +63,7 @@ Result<Range<Gpa>> Placement::claim(Gpa start, std::uint64_t size, const std::st
                            static_cast<unsigned long long>(size), static_cast<unsigned long long>(start.raw())),
                     "the file is damaged: fetch or build it again");
     if (std::ranges::none_of(ram_, [&](Range<Gpa> ram) { return ram.contains(*range); }))
-        return fail(code, what + " needs " + hex(*range) + ", which is not all guest RAM", more_memory);
+        return fail(code, what + " needs " + hex(*range) + ", which is not all guest RAM", enough_memory(*range));
     if (const auto* other = taken_.overlap(*range))
         return fail(code, what + " at " + hex(*range) + " overlaps " + other->value + " at " + hex(other->range),
                     "link the kernel at 1 MiB or above, with segments apart from each other");
