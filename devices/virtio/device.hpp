@@ -122,6 +122,8 @@ protected:
     [[nodiscard]] std::uint64_t negotiated_features() const { return negotiated_; }
     [[nodiscard]] bool negotiated(std::uint64_t bits) const { return (negotiated_ & bits) == bits; }
     [[nodiscard]] const vmm::DmaMemory& memory() const { return *memory_; }
+    /// The driver broke a ring: no work until it resets the device. Kicks look at this themselves.
+    [[nodiscard]] bool stopped() const { return stopped_broken_; }
     /// Interrupts the driver if it wants to know of what was pushed.
     void signal(unsigned index) noexcept;
     /// Interrupts the driver for a ring that somebody else serves.

@@ -83,6 +83,8 @@ public:
     Registration(const Registration&) = delete;
     Registration& operator=(const Registration&) = delete;
     ~Registration() { reset(); }
+    /// Whether there is something to undo.
+    [[nodiscard]] explicit operator bool() const { return undo_ != nullptr; }
     void reset() {
         if (auto undo = std::exchange(undo_, nullptr))
             undo();

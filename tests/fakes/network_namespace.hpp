@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// A network of the test's own, so that it can make and delete interfaces.
+#pragma once
+
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "vmm/base/os.hpp"
+
+namespace fakes {
+
+/// Runs `body` on a thread in a new network namespace. Where this machine has none for us, or no tun, runs nothing and
+/// returns why.
+inline std::string in_network_namespace(const std::function<void()>& body) {
+    std::string reason;
+    std::thread{[&] {
+        if (::unshare(CLONE_NEWNET) != 0)
+            reason = std::string{"no network namespace: "} + std::strerror(errno);
+        else if (::access("/dev/net/tun", R_OK | W_OK) != 0)
+            reason = std::string{"/dev/net/tun: "} + std::strerror(errno);
+        else
+            body();
+    }}.join();
+    return reason;
+}
+
+inline void ip(const std::string& arguments) {
+    if (std::system(("ip " + arguments).c_str()) != 0) // NOLINT: the test's own words
+        throw std::runtime_error{"ip " + arguments};
+}
+inline bool interface_exists(const char* name) { return ::if_nametoindex(name) != 0; }
+
+/// Sends and receives raw frames of one made-up protocol on an interface: the network's side of a tap.
+class Station {
+public:
+    static constexpr std::uint16_t protocol = 0x88b5; // for local experiments
+
+    explicit Station(const char* interface)
+        : socket_{::socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, htons_(protocol))} {
+        sockaddr_ll address{};
+        address.sll_family = AF_PACKET;
+        address.sll_protocol = htons_(protocol);
+        address.sll_ifindex = static_cast<int>(::if_nametoindex(interface));
+        if (::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) // NOLINT
+            throw std::runtime_error{"cannot bind a packet socket"};
+    }
+    /// A frame with `text` as its payload.
+    static std::string frame(const std::string& text) {
+        std::string bytes("\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x88\xb5", 14);
+        return bytes + text;
+    }
+    bool send(const std::string& text) {
+        const auto bytes = frame(text);
+        return ::send(socket_.get(), bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size());
+    }
+    std::optional<std::string> receive() {
+        std::string bytes(70'000, '\0');
+        const auto got = ::recv(socket_.get(), bytes.data(), bytes.size(), 0);
+        if (got < 14)
+            return std::nullopt;
+        return bytes.substr(14, static_cast<std::size_t>(got) - 14);
+    }
+
+private:
+    static std::uint16_t htons_(std::uint16_t value) { return __builtin_bswap16(value); }
+    vmm::UniqueFd socket_;
+};
+
+} // namespace fakes
