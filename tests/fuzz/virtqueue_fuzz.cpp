@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rings and descriptor tables full of anything, rewritten while the device works on them: buffers lie in guest RAM,
+// chains are finite, a break is final.
+//
+//   input   log2 of the size, flags, then what the first bytes of guest RAM hold: descriptors at 0, the available ring
+//           at 0x400, the used ring at 0x500, indirect tables anywhere; with flag 2 the second half comes later
+#include <algorithm>
+#include <cstdlib>
+
+#include "tests/fakes/virtqueue_driver.hpp"
+
+namespace {
+
+using devices::virtio::Chain;
+using devices::virtio::Queue;
+
+void require(bool condition) {
+    if (!condition)
+        std::abort();
+}
+
+constexpr std::size_t window = 0x1000;
+
+void check(const Chain& chain, const fakes::TestRam& ram) {
+    require(chain.readable.size() + chain.writable.size() <= Queue::max_chain);
+    const auto& host = ram.memory.regions()[0].host;
+    for (const auto* side : {&chain.readable, &chain.writable})
+        for (const iovec& piece : *side) {
+            const auto* start = static_cast<const std::byte*>(piece.iov_base);
+            require(piece.iov_len != 0 && start >= host.data() && start + piece.iov_len <= host.data() + host.size());
+        }
+}
+
+/// All there is, some of it given back, as devices do it.
+void work(Queue& queue, Chain& chain, const fakes::TestRam& ram, unsigned most) {
+    queue.ask_notifications(false);
+    for (unsigned n = 0; n < most && queue.pop(chain); ++n) {
+        check(chain, ram);
+        if (n % 5 == 4) {
+            queue.undo_pop();
+            require(queue.has_work());
+            break;
+        }
+        queue.push(chain.head, static_cast<std::uint32_t>(Chain::bytes(chain.writable)));
+        if (n % 3 == 0)
+            (void)queue.take_interrupt();
+    }
+    queue.ask_notifications(true);
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    static const fakes::TestRam ram;
+    const auto all = std::as_bytes(std::span{data, size});
+    const auto size_log = size > 0 ? data[0] % 7U : 0;
+    const auto flags = size > 1 ? data[1] : 0U;
+    const auto rings =
+        all.subspan(std::min<std::size_t>(size, 2)).first(std::min(size - std::min<std::size_t>(size, 2), window));
+    const std::size_t first = (flags & 2) != 0 ? rings.size() / 2 : rings.size();
+    const auto& host = ram.memory.regions()[0].host;
+    std::ranges::fill(host.first(window), std::byte{0});
+    std::ranges::copy(rings.first(first), host.begin());
+
+    Queue queue{ram.direct,
+                {static_cast<std::uint16_t>(1U << size_log), vmm::Iova{0}, vmm::Iova{0x400}, vmm::Iova{0x500}},
+                (flags & 1) != 0};
+    require(queue.refresh());
+    Chain chain;
+    work(queue, chain, ram, 200);
+    std::ranges::copy(rings.subspan(first), host.begin() + static_cast<std::ptrdiff_t>(first));
+    work(queue, chain, ram, 200);
+    if (queue.broken())
+        require(queue.broken_reason() && !queue.pop(chain) && !queue.has_work() && !queue.refresh());
+    return 0;
+}
