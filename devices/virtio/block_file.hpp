@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// A disk image: a regular file or a block device, locked against a second user.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "vmm/base/os.hpp"
+
+namespace devices::virtio {
+
+/// What the host says about good and possible access, in bytes.
+struct BlockTopology {
+    std::uint32_t logical{512};       ///< smallest addressable unit
+    std::uint32_t physical{4096};     ///< smallest unit written without reading first
+    std::uint32_t minimum_io{0};      ///< 0: unknown
+    std::uint32_t optimal_io{0};      ///< 0: unknown
+    std::uint32_t discard_unit{4096}; ///< alignment of useful discards
+};
+
+/// Reading and writing are left to the engines; everything else is here. Operations return 0 or an errno; they change
+/// nothing in this object, so any thread may call them.
+class BlockFile {
+public:
+    /// Refuses directories, sizes that are not whole sectors, and images another process or disk holds: a writer
+    /// excludes all others (open-file-description lock).
+    static vmm::Result<BlockFile> open(const std::string& path, bool read_only);
+
+    [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] const std::string& path() const { return path_; }
+    /// Size when it was opened or refreshed: what the guest was told.
+    [[nodiscard]] std::uint64_t size() const { return size_; }
+    [[nodiscard]] bool is_device() const { return is_device_; }
+    [[nodiscard]] const BlockTopology& topology() const { return topology_; }
+
+    /// Whether `path` now names this very file.
+    [[nodiscard]] bool is(const std::string& path) const;
+    /// Takes over a changed size.
+    vmm::Result<void> refresh_size();
+    /// The size right now, at most size(): less when somebody cut the image.
+    [[nodiscard]] std::uint64_t present_size() const noexcept;
+
+    /// Data written before is on stable storage.
+    [[nodiscard]] int sync() const noexcept;
+    /// Gives the space back where the host can; the contents are undefined then.
+    [[nodiscard]] int discard(std::uint64_t offset, std::uint64_t length) const noexcept;
+    /// By the cheapest way the host has, writing zeroes in the end.
+    [[nodiscard]] int write_zeroes(std::uint64_t offset, std::uint64_t length, bool unmap) const noexcept;
+
+private:
+    BlockFile(vmm::UniqueFd fd, std::string path) : fd_{std::move(fd)}, path_{std::move(path)} {}
+    vmm::Result<void> inspect();
+    vmm::Result<void> lock(bool read_only);
+    void read_device_topology();
+
+    vmm::UniqueFd fd_;
+    std::string path_;
+    std::uint64_t size_{0};
+    std::uint64_t device_id_{0};
+    std::uint64_t inode_{0};
+    bool is_device_{false};
+    BlockTopology topology_{};
+};
+
+/// fallocate(2) mode that does what discard() or write_zeroes() try first; -1 when it takes another call.
+[[nodiscard]] int discard_mode(const BlockFile& file);
+[[nodiscard]] int write_zeroes_mode(bool unmap);
+/// Whether such a result of fallocate(2) means that another way has to be tried.
+[[nodiscard]] bool is_unsupported(int error);
+
+} // namespace devices::virtio
