@@ -115,7 +115,15 @@ protected:
             work();
     }
 
+    /// For operators' changes: runs `work(active)` with the lock.
+    template <class F> void with_lock(F&& work) noexcept {
+        std::lock_guard lock{mutex_};
+        work(active_);
+    }
+
     // With the lock held, while active.
+    /// A ring broke: no new requests until the driver resets the device.
+    [[nodiscard]] bool stopped() const { return stopped_broken_; }
     [[nodiscard]] Queue* queue(unsigned index) {
         return index < queues_.size() && queues_[index] ? &*queues_[index] : nullptr;
     }

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// virtio-blk (virtio 1.2, 5.2): a disk from an image file or a block device.
+//
+//   block_request   a chain checked and taken apart      block_file     the image: lock, size, discard
+//   block_config    what the driver is told              block_engine   who does the I/O: sync or io_uring
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "devices/rate_limiter.hpp"
+#include "devices/virtio/block_config.hpp"
+#include "devices/virtio/block_engine.hpp"
+#include "devices/virtio/block_file.hpp"
+#include "devices/virtio/block_request.hpp"
+#include "devices/virtio/device.hpp"
+#include "vmm/base/event_loop.hpp"
+
+namespace devices::virtio {
+
+/// When a write that the guest was told is done reaches stable storage.
+enum class BlockCache : std::uint8_t {
+    unsafe,       ///< when the host likes; the guest is not offered to flush
+    writeback,    ///< when the guest flushes
+    writethrough, ///< at once
+};
+
+struct BlockOptions {
+    std::string id{};
+    std::string path{};
+    bool read_only{false};
+    BlockCache cache{BlockCache::writeback};
+    BlockEngineKind engine{BlockEngineKind::automatic};
+    RateLimits limits{};
+    unsigned queues{1};   ///< 1..Block::max_queues
+    std::string serial{}; ///< at most 20 bytes reach the guest; empty: the id
+};
+
+/// Besides the counters of every device. Requests that succeeded, unless they say otherwise.
+struct BlockCounters {
+    std::atomic<std::uint64_t> reads{0};
+    std::atomic<std::uint64_t> writes{0};
+    std::atomic<std::uint64_t> flushes{0};
+    std::atomic<std::uint64_t> discards{0}; ///< and write-zeroes
+    std::atomic<std::uint64_t> read_bytes{0};
+    std::atomic<std::uint64_t> write_bytes{0};
+    std::atomic<std::uint64_t> failures{0};  ///< the host could not
+    std::atomic<std::uint64_t> throttled{0}; ///< times a rate limit made the disk wait
+};
+
+/// Beyond the base class: create, change and destroy it on the loop's thread, or while the loop does not run.
+class Block final : public Device, public std::enable_shared_from_this<Block> {
+public:
+    static constexpr unsigned max_queues = 32;
+    static constexpr std::uint16_t queue_size = 256;
+
+    static vmm::Result<std::shared_ptr<Block>> create(BlockOptions options, vmm::EventLoop& loop);
+    /// With an engine of the caller's.
+    static vmm::Result<std::shared_ptr<Block>> create(BlockOptions options, vmm::EventLoop& loop,
+                                                      std::unique_ptr<BlockEngine> engine);
+    ~Block() override;
+
+    /// Another image from now on, or the same one with its new size. Requests in flight finish on the old one first;
+    /// the driver is told of the size. Nothing changes when it fails.
+    vmm::Result<void> replace(const std::string& path);
+    /// See RateLimiter::update.
+    void update_limits(const RateLimits& limits);
+
+    /// As asked for, with the path in use now.
+    [[nodiscard]] const BlockOptions& options() const { return options_; }
+    [[nodiscard]] std::uint64_t size() const { return file_.size(); }
+    [[nodiscard]] std::string_view engine_name() const { return engine_->name(); }
+    [[nodiscard]] const BlockCounters& block_counters() const { return block_counters_; }
+
+    [[nodiscard]] Type type() const override { return Type::block; }
+    [[nodiscard]] std::uint64_t features() const override;
+    [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return queue_sizes_; }
+    void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    void write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+
+private:
+    /// A request from the ring, and the job that is its present step.
+    struct Slot : BlockJob {
+        Chain chain{};
+        BlockRequest request{};
+        unsigned queue{0};
+        std::uint32_t steps_done{0};
+        bool ends_with_flush{false};
+    };
+    enum class Next : std::uint8_t { empty, engine_full, later };
+
+    Block(BlockOptions options, BlockFile file, std::unique_ptr<BlockEngine> engine, vmm::EventLoop& loop);
+    vmm::Result<void> watch_engine();
+
+    void on_activate() noexcept override;
+    void on_kick(unsigned index) noexcept override;
+    void on_reset() noexcept override;
+    void on_reset_queue(unsigned index) noexcept override;
+
+    // From here on: with the lock held, while active.
+
+    // Taking requests.
+    void serve(std::uint64_t queues) noexcept;
+    void serve_queue(unsigned index) noexcept;
+    Next take_requests(Queue& ring, unsigned index) noexcept;
+    bool take(Slot& slot, Queue& ring) noexcept;
+    bool throttle(std::uint64_t bytes) noexcept;
+    Slot& take_slot();
+    void release(Slot& slot) noexcept;
+    void serve_soon() noexcept;
+
+    // Carrying them out.
+    void begin(Slot& slot) noexcept;
+    void next_step(Slot& slot) noexcept;
+    void run_engine() noexcept;
+    void finish_step(Slot& slot) noexcept;
+    void finish_all(bool tell_driver) noexcept;
+    void fail(Slot& slot) noexcept;
+    void answer(Slot& slot, BlockStatus status) noexcept;
+    void signal_touched() noexcept;
+    void give_serial(const Slot& slot) const noexcept;
+    void count(const BlockRequest& request) noexcept;
+    void log_failure(const Slot& slot) noexcept;
+    [[nodiscard]] bool present(const BlockRequest& request) noexcept;
+    [[nodiscard]] bool writes_through() const noexcept;
+    /// Behind an IOMMU the driver may unmap as soon as it likes, and that waits for us.
+    [[nodiscard]] bool translated() const noexcept { return negotiated(feature::access_platform); }
+
+    BlockOptions options_;
+    BlockFile file_;
+    std::unique_ptr<BlockEngine> engine_;
+    vmm::EventLoop& loop_;
+    std::vector<std::uint16_t> queue_sizes_;
+    RateLimiter limiter_;
+    vmm::Registration engine_watch_{};
+    vmm::Registration timer_{};
+    BlockCounters block_counters_{};
+    vmm::log::RateLimiter failure_log_{1};
+
+    mutable std::mutex config_mutex_; // guards config_; taken last
+    BlockConfig config_;
+    std::atomic<bool> writeback_{true}; // the configuration field, when it counts
+
+    // Under the device's lock.
+    std::deque<Slot> slots_{};
+    std::vector<Slot*> free_slots_{};
+    unsigned in_flight_{0};
+    std::uint64_t starved_{0}; // queues with requests we have to come back for
+    unsigned next_queue_{0};   // served first, so that a rate limit starves none
+    std::uint64_t touched_{0}; // queues with new used buffers
+    std::uint64_t budget_{0};  // bytes this turn may still take on
+    bool throttled_{false};    // until timer_ fires
+    bool posted_{false};       // serve() is on its way
+    bool size_known_{false};   // present_size_ is of this turn
+    std::uint64_t present_size_{0};
+};
+
+} // namespace devices::virtio
