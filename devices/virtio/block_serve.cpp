@@ -13,13 +13,18 @@ using Kind = BlockRequest::Kind;
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
-/// What one turn may take on before the loop's other work gets its chance; each request counts as a page at least.
+/// What one turn may take on before the loop's other work gets its chance.
 constexpr std::uint64_t turn_bytes = 16 * vmm::MiB;
+
+constexpr bool transfers(Kind kind) { return kind == Kind::read || kind == Kind::write; }
+/// Against turn_bytes. A range to discard or zero may be large and take the host little time, or long.
+std::uint64_t cost(const BlockRequest& request) {
+    return std::max(transfers(request.kind) ? request.bytes() : request.range_count * vmm::MiB, vmm::page_size);
+}
 
 constexpr std::uint64_t bit(unsigned index) { return std::uint64_t{1} << index; }
 static_assert(Block::max_queues <= 64);
 
-constexpr bool transfers(Kind kind) { return kind == Kind::read || kind == Kind::write; }
 constexpr bool changes(Kind kind) { return kind == Kind::write || kind == Kind::discard || kind == Kind::write_zeroes; }
 
 BlockJob::Kind job_kind(Kind kind) {
@@ -113,7 +118,7 @@ bool Block::take(Slot& slot, Queue& ring) noexcept {
         ring.undo_pop();
         return false;
     }
-    budget_ -= std::min(budget_, std::max(bytes, vmm::page_size));
+    budget_ -= std::min(budget_, cost(slot.request));
     if (verdict.problem) {
         note_bad_request(verdict.problem);
         answer(slot, verdict.status);

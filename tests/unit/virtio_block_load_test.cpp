@@ -4,6 +4,7 @@
 #include "devices/virtio/block.hpp"
 
 #include <csignal>
+#include <fcntl.h>
 #include <sys/wait.h>
 
 #include "tests/catch.hpp"
@@ -142,6 +143,30 @@ TEST_CASE("resets from another thread, replacements and requests at the same tim
     disk.on_loop([&] { disk.ram.next = 0x200000; });
     disk.activate();
     CHECK(disk.read(0, 512).status == ok);
+}
+
+TEST_CASE("a reset from another thread waits for reads that wait for the disk") {
+    Disk disk{{.engine = BlockEngineKind::automatic}, 16 * vmm::MiB};
+    const std::string data(16 * vmm::MiB, 'd');
+    REQUIRE(::pwrite(disk.image.fd(), data.data(), data.size(), 0) == static_cast<ssize_t>(data.size()));
+    ::fsync(disk.image.fd());
+    for (unsigned round = 0; round < 20; ++round) {
+        ::posix_fadvise(disk.image.fd(), 0, 0, POSIX_FADV_DONTNEED);
+        Disk::Pieces last;
+        for (unsigned i = 0; i < 32; ++i)
+            last = disk.post(VIRTIO_BLK_T_IN, i * 1024, "", 65536);
+        disk.kick();
+        disk.block->reset();
+        // From now on the memory is the guest's alone.
+        disk.on_loop([&] {
+            for (std::uint64_t at = 0; at < 65536; at += 8)
+                disk.ram.put(last[1].address + at, ~std::uint64_t{0});
+        });
+        std::this_thread::sleep_for(1ms);
+        CHECK(disk.on_loop([&] { return disk.ram.text(last[1].address, 65536); }) == std::string(65536, '\xff'));
+        disk.on_loop([&] { disk.ram.next = 0x200000; });
+        disk.activate();
+    }
 }
 
 TEST_CASE("an IOMMU that unmaps waits for the disk and never for ever, on the loop's thread too") {
