@@ -122,8 +122,6 @@ protected:
     }
 
     // With the lock held, while active.
-    /// A ring broke: no new requests until the driver resets the device.
-    [[nodiscard]] bool stopped() const { return stopped_broken_; }
     [[nodiscard]] Queue* queue(unsigned index) {
         return index < queues_.size() && queues_[index] ? &*queues_[index] : nullptr;
     }
