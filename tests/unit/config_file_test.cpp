@@ -190,7 +190,8 @@ TEST_CASE("all problems come at once") {
     CHECK(problem_at(parsed, "/machine-config/bogus")->code == Errc::config_unknown_key);
     CHECK(problem_at(parsed, "/boot-source/initrd_path")->code == Errc::config_type);
     CHECK(problem_at(parsed, "/boot-source")->code == Errc::config_missing_key);
-    CHECK(problem_at(parsed, "/drives")->code == Errc::unsupported);
+    REQUIRE(problem_at(parsed, "/drives/0") != nullptr);
+    CHECK(problem_at(parsed, "/drives/0")->code == Errc::config_type);
     CHECK(problem_at(parsed, "/loger")->hint == "did you mean 'logger'?");
 }
 
@@ -218,4 +219,55 @@ TEST_CASE("log levels are words in any case") {
     CHECK(parse_log_level("Off") == log::Level::off);
     CHECK_FALSE(parse_log_level("verbose"));
     CHECK_FALSE(parse_log_level(""));
+}
+
+TEST_CASE("disks and interfaces reach their options, from JSON and from key=value alike") {
+    using namespace devices::virtio;
+    const auto parsed = parse(R"({"drives": [{"drive_id": "root", "path_on_host": "/d", "is_root_device": true,
+                                              "is_read_only": true, "cache_type": "Unsafe", "io_engine": "Sync",
+                                              "rate_limiter": {"bandwidth": {"size": 10, "refill_time": 100}}}],
+                                  "network-interfaces": [{"iface_id": "eth0", "host_dev_name": "tap9", "mtu": 1400,
+                                                          "guest_mac": "06:00:ac:10:00:02"}]})");
+    REQUIRE(parsed.problems.empty());
+    const DriveConfig& drive = parsed.file.config.drives.at(0);
+    CHECK(drive.root);
+    CHECK(drive.block.id == "root");
+    CHECK(drive.block.cache == BlockCache::unsafe);
+    CHECK(drive.block.engine == BlockEngineKind::sync);
+    CHECK(drive.block.limits.bandwidth->size == 10);
+    CHECK(root_cmdline(parsed.file.config) == " root=/dev/vda ro");
+    CHECK(parsed.file.config.nets.at(0).mac->text() == "06:00:ac:10:00:02");
+
+    ConfigFile file;
+    std::vector<Error> problems;
+    read_list_option("drives", "path=/d,readonly=on,root=on,id=root,cache=Unsafe,engine=Sync", file, problems);
+    read_list_option("network-interfaces", "tap=tap9,mac=06:00:ac:10:00:02,mtu=1400,id=eth0", file, problems);
+    CHECK(problems.empty());
+    CHECK(file.config.drives.at(0).block.path == "/d");
+    CHECK(file.config.drives.at(0).block.engine == BlockEngineKind::sync);
+    CHECK(root_cmdline(file.config) == " root=/dev/vda ro");
+    CHECK(file.config.nets.at(0).mtu == 1400);
+}
+
+TEST_CASE("devices that cannot be told apart, two roots and bad values are refused") {
+    auto with = [](const char* list, const char* one, const char* two) {
+        return only_problem(std::string{"{\""} + list + "\": [" + one + ", " + two + "]}");
+    };
+    CHECK(with("drives", R"({"drive_id": "a", "path_on_host": "/d"})", R"({"drive_id": "a", "path_on_host": "/e"})") ==
+          "config_value /drives");
+    CHECK(with("drives", R"({"is_root_device": true, "path_on_host": "/d"})",
+               R"({"is_root_device": true, "path_on_host": "/e"})") == "config_value /drives");
+    CHECK(with("network-interfaces", R"({"host_dev_name": "t0", "guest_mac": "06:00:00:00:00:01"})",
+               R"({"host_dev_name": "t1", "guest_mac": "06:00:00:00:00:01"})") == "config_value /network-interfaces");
+    CHECK(with("network-interfaces", R"({"host_dev_name": "t0"})", R"({"host_dev_name": "t0"})") ==
+          "config_value /network-interfaces");
+    CHECK(only_problem(R"({"drives": [{"drive_id": "../x", "path_on_host": "/d"}]})") ==
+          "config_value /drives/0/drive_id");
+    CHECK(only_problem(R"({"drives": [{"path_on_host": "/d", "socket": "/s"}]})") == "unsupported /drives/0/socket");
+    CHECK(only_problem(R"({"drives": [{"path_on_host": "/d", "rate_limiter": {"ops": {"size": 1}}}]})") ==
+          "config_missing_key /drives/0/rate_limiter/ops");
+    CHECK(only_problem(R"({"network-interfaces": [{"host_dev_name": "t", "mtu": 60}]})") ==
+          "config_value /network-interfaces/0/mtu");
+    CHECK(only_problem(R"({"network-interfaces": [{"host_dev_name": "t", "guest_mac": "zz"}]})") ==
+          "config_value /network-interfaces/0/guest_mac");
 }

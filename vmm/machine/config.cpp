@@ -17,7 +17,17 @@ bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x
 
 } // namespace
 
-std::size_t virtio_device_count(const Config& config) { return config.shares.size(); }
+std::size_t virtio_device_count(const Config& config) {
+    return config.drives.size() + config.nets.size() + config.shares.size();
+}
+
+std::string root_cmdline(const Config& config) {
+    const auto root = std::ranges::find(config.drives, true, &DriveConfig::root);
+    if (root == config.drives.end() || (" " + config.boot.cmdline).find(" root=") != std::string::npos)
+        return {};
+    return " root=" + (root->partuuid.empty() ? "/dev/vda" : "PARTUUID=" + root->partuuid) +
+           (root->block.read_only ? " ro" : " rw");
+}
 
 std::optional<Error> check_cpus(std::uint64_t cpus, bool smt) {
     static constexpr auto where = "/machine-config/vcpu_count";
@@ -62,6 +72,32 @@ std::optional<Error> check_cmdline(std::string_view cmdline) {
     return std::nullopt;
 }
 
+namespace {
+
+/// Ids must differ within a list; the second one is at fault.
+template <class List, class Id>
+void check_ids(const List& list, const char* where, Id id, std::vector<Error>& problems) {
+    for (auto one = list.begin(); one != list.end(); ++one)
+        if (std::any_of(list.begin(), one, [&](const auto& other) { return id(other) == id(*one); }))
+            problems.push_back({Errc::config_value, in_quotes(id(*one)) + " is used twice", "give each its own", where, 0});
+}
+
+void check_devices(const Config& config, std::vector<Error>& problems) {
+    check_ids(config.drives, "/drives", [](const auto& drive) { return drive.block.id; }, problems);
+    check_ids(config.nets, "/network-interfaces", [](const auto& net) { return net.id; }, problems);
+    check_ids(config.nets, "/network-interfaces", [](const auto& net) { return net.tap; }, problems);
+    check_ids(config.shares, "/shares", [](const auto& share) { return share.tag; }, problems);
+    for (auto one = config.nets.begin(); one != config.nets.end(); ++one)
+        if (one->mac && std::any_of(config.nets.begin(), one, [&](const auto& other) { return other.mac == one->mac; }))
+            problems.push_back({Errc::config_value, "The MAC address is already in use: " + one->mac->text(),
+                                "give each interface its own", "/network-interfaces", 0});
+    if (std::ranges::count(config.drives, true, &DriveConfig::root) > 1)
+        problems.push_back({Errc::config_value, "A root block device already exists!",
+                            "set is_root_device on one drive only", "/drives", 0});
+}
+
+} // namespace
+
 std::vector<Error> check(const Config& config) {
     static constexpr auto name_kernel = "name the kernel too: the built-in guest takes neither";
     std::vector<Error> problems;
@@ -76,6 +112,7 @@ std::vector<Error> check(const Config& config) {
         add(problem(Errc::config_missing_key, "/boot-source/initrd_path", "an initrd needs a kernel", name_kernel));
     if (config.boot.kernel.empty() && !config.boot.cmdline.empty())
         add(problem(Errc::config_missing_key, "/boot-source/boot_args", "a command line needs a kernel", name_kernel));
+    check_devices(config, problems);
     return problems;
 }
 

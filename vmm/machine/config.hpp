@@ -9,7 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#include "devices/virtio/block.hpp"
 #include "devices/virtio/fs.hpp"
+#include "devices/virtio/net.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/memory/guest_memory.hpp"
@@ -36,11 +38,22 @@ struct BootConfig {
     std::string cmdline{}; ///< what the kernel gets, complete
 };
 
+struct DriveConfig {
+    devices::virtio::BlockOptions block{};
+    bool root{false};       ///< the kernel is told to boot from it, unless its command line names a root already
+    std::string partuuid{}; ///< of the root partition; empty: the whole disk
+};
+
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
+    std::vector<DriveConfig> drives{}; ///< at most one of them root
+    std::vector<devices::virtio::NetOptions> nets{};
     std::vector<devices::virtio::FsOptions> shares{};
 };
+
+/// The words that tell a kernel of its root device, with a blank before them; empty without one.
+std::string root_cmdline(const Config& config);
 
 /// Virtio devices this machine starts with.
 std::size_t virtio_device_count(const Config& config);

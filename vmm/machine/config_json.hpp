@@ -34,6 +34,8 @@ public:
 
     [[nodiscard]] const nlohmann::json& json() const { return json_; }
     [[nodiscard]] const std::string& pointer() const { return pointer_; }
+    /// Where reports go, for values inside this one.
+    [[nodiscard]] std::vector<Error>& problems() const { return problems_; }
 
     // Each returns nullopt after reporting config_type, or config_value where the type is right.
     [[nodiscard]] std::optional<bool> boolean() const;

@@ -7,10 +7,6 @@
 #include "vmm/machine/config_text.hpp"
 
 namespace vmm {
-namespace {
-
-// ---- boot-source -------------------------------------------------------------------------------------------------
-
 void read_text(const JsonValue& value, std::string& out) {
     if (auto text = value.text())
         out = std::move(*text);
@@ -23,6 +19,10 @@ void read_path(const JsonValue& value, std::string& out) {
     else
         out = text.value_or("");
 }
+
+namespace {
+
+// ---- boot-source -------------------------------------------------------------------------------------------------
 
 constexpr Field boot_source[] = {
     {"kernel_image_path", Need::required, Null::refused,
@@ -140,40 +140,40 @@ constexpr Field inox_section[] = {
      [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
 };
 
-// ---- shares ------------------------------------------------------------------------------------------------------
-
-constexpr Field shares[] = {
-    {"tag", Need::required, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.config.shares.back().tag); }},
-    {"socket", Need::required, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.shares.back().socket); }},
-};
-
-constexpr std::string_view boot_from_initrd = "remove the key; boot from an initrd";
 constexpr std::string_view remove_key = "remove the key";
-
-constexpr Section sections[] = {
-    {"boot-source", Need::required_by_firecracker, boot_source},
-    {"machine-config", Need::optional, machine_config},
-    {"logger", Need::optional, logger},
-    {"inox", Need::optional, inox_section},
-    {"shares", Need::optional, shares, {}, {}, [](ConfigFile& file) { file.config.shares.emplace_back(); }},
-    {"drives", Need::optional, {}, "disks", boot_from_initrd},
-    {"network-interfaces", Need::optional, {}, "network interfaces", remove_key},
-    {"vsock", Need::optional, {}, "vsock", remove_key},
-    {"balloon", Need::optional, {}, "memory balloon", remove_key},
-    {"entropy", Need::optional, {}, "entropy device", remove_key},
-    {"pmem", Need::optional, {}, "persistent memory", boot_from_initrd},
-    {"memory-hotplug", Need::optional, {}, "memory hot-plug", remove_key},
-    {"cpu-config", Need::optional, {}, "CPU configuration", remove_key},
-    {"metrics", Need::optional, {}, "metrics", remove_key},
-    {"mmds-config", Need::optional, {}, "metadata service", remove_key},
-    {"device-passthrough", Need::optional, {}, "device assignment", remove_key},
-};
 
 } // namespace
 
-std::span<const Section> config_sections() { return sections; }
+std::span<const Section> config_sections() {
+    static const Section sections[] = {
+        {"boot-source", Need::required_by_firecracker, boot_source},
+        {"machine-config", Need::optional, machine_config},
+        {"logger", Need::optional, logger},
+        {"inox", Need::optional, inox_section},
+        {"drives", Need::optional, drive_fields(), {}, {},
+         [](ConfigFile& file) {
+             const auto number = file.config.drives.size();
+             file.config.drives.emplace_back().block.id = "drive" + std::to_string(number);
+         }},
+        {"network-interfaces", Need::optional, net_fields(), {}, {},
+         [](ConfigFile& file) {
+             const auto number = file.config.nets.size();
+             file.config.nets.emplace_back().id = "net" + std::to_string(number);
+         }},
+        {"shares", Need::optional, share_fields(), {}, {},
+         [](ConfigFile& file) { file.config.shares.emplace_back(); }},
+        {"vsock", Need::optional, {}, "vsock", remove_key},
+        {"balloon", Need::optional, {}, "memory balloon", remove_key},
+        {"entropy", Need::optional, {}, "entropy device", remove_key},
+        {"pmem", Need::optional, {}, "persistent memory", remove_key},
+        {"memory-hotplug", Need::optional, {}, "memory hot-plug", remove_key},
+        {"cpu-config", Need::optional, {}, "CPU configuration", remove_key},
+        {"metrics", Need::optional, {}, "metrics", remove_key},
+        {"mmds-config", Need::optional, {}, "metadata service", remove_key},
+        {"device-passthrough", Need::optional, {}, "device assignment", remove_key},
+    };
+    return sections;
+}
 
 std::optional<log::Level> parse_log_level(std::string_view text) {
     static constexpr std::array<std::pair<std::string_view, log::Level>, 7> names{{{"off", log::Level::off},

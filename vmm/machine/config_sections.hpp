@@ -33,4 +33,13 @@ struct Section {
 };
 std::span<const Section> config_sections();
 
+// The fields of the devices' sections, in config_devices.cpp.
+std::span<const Field> drive_fields();
+std::span<const Field> net_fields();
+std::span<const Field> share_fields();
+
+void read_text(const JsonValue& value, std::string& out);
+/// Reports an empty path.
+void read_path(const JsonValue& value, std::string& out);
+
 } // namespace vmm

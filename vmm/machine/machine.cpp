@@ -21,7 +21,7 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
     acpi.pci = config.machine.transport == Transport::pci;
     acpi.virtio_mmio = plan_virtio_mmio(config);
     auto loaded = boot::load(
-        {config.boot.kernel, config.boot.initrd, config.boot.cmdline + virtio_mmio_cmdline(acpi.virtio_mmio)}, memory);
+        {config.boot.kernel, config.boot.initrd, config.boot.cmdline + root_cmdline(config) + virtio_mmio_cmdline(acpi.virtio_mmio)}, memory);
     if (!loaded)
         return loaded;
     TRY(boot::write_acpi_tables(acpi, memory));

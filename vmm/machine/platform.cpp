@@ -81,6 +81,17 @@ Result<void> Platform::add_legacy() {
 }
 
 Result<void> Platform::add_virtio_devices(const Config& config) {
+    // The root device first: it is then the guest's vda.
+    for (const bool root : {true, false})
+        for (const auto& drive : config.drives)
+            if (drive.root == root) {
+                auto disk = TRY(devices::virtio::Block::create(drive.block, context_.loop));
+                TRY_VOID(attach(std::move(disk)));
+            }
+    for (const auto& net : config.nets) {
+        auto device = TRY(devices::virtio::Net::create(net, context_.loop));
+        TRY_VOID(attach(std::move(device)));
+    }
     for (const auto& share : config.shares) {
         auto device = TRY(devices::virtio::Fs::create(share, context_.loop, context_.memory));
         TRY_VOID(attach(std::move(device)));

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// The keys of the virtio devices.
+#include <algorithm>
+
+#include "vmm/machine/config_sections.hpp"
+#include "vmm/machine/config_text.hpp"
+
+namespace vmm {
+namespace {
+
+using devices::BucketLimits;
+using devices::RateLimits;
+using devices::virtio::BlockCache;
+using devices::virtio::BlockEngineKind;
+
+// ---- values --------------------------------------------------------------------------------------------------------
+
+/// Firecracker's alphabet for ids, which end up in paths of the API.
+std::string read_id(const JsonValue& value) {
+    auto text = value.text().value_or("");
+    const bool good = !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](unsigned char c) {
+        return c == '_' || c == '-' || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+    });
+    if (!good)
+        value.report(Errc::config_value, in_quotes(text) + " is no id", "use 1 to 64 letters, digits, '_' and '-'");
+    return text;
+}
+
+std::optional<BucketLimits> read_bucket(const JsonValue& limiter, const char* name) {
+    const auto& json = limiter.json();
+    if (!json.contains(name) || json.at(name).is_null())
+        return std::nullopt;
+    const JsonValue bucket{json.at(name), json_pointer(limiter.pointer(), name), limiter.problems()};
+    if (!bucket.json().is_object()) {
+        bucket.report_type("an object");
+        return std::nullopt;
+    }
+    BucketLimits limits;
+    auto number = [&](const char* key, bool required) -> std::uint64_t {
+        if (!bucket.json().contains(key) || bucket.json().at(key).is_null()) {
+            if (required)
+                bucket.report(Errc::config_missing_key, "the key " + in_quotes(key) + " is missing", "add it");
+            return 0;
+        }
+        const JsonValue value{bucket.json().at(key), json_pointer(bucket.pointer(), key), limiter.problems()};
+        return value.number(UINT64_MAX, Errc::config_value).value_or(0);
+    };
+    limits.size = number("size", true);
+    limits.one_time_burst = number("one_time_burst", false);
+    limits.refill_time = std::chrono::milliseconds{std::min<std::uint64_t>(number("refill_time", true), UINT32_MAX)};
+    for (const auto& [key, unused] : bucket.json().items())
+        if (key != "size" && key != "one_time_burst" && key != "refill_time")
+            bucket.report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
+                          "the keys here are size, one_time_burst and refill_time");
+    return limits;
+}
+
+void read_limits(const JsonValue& value, RateLimits& out) {
+    if (!value.json().is_object())
+        return value.report_type("an object");
+    for (const auto& [key, unused] : value.json().items())
+        if (key != "bandwidth" && key != "ops")
+            value.report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
+                         "the keys here are bandwidth and ops");
+    out.bandwidth = read_bucket(value, "bandwidth");
+    out.ops = read_bucket(value, "ops");
+}
+
+// ---- drives --------------------------------------------------------------------------------------------------------
+
+DriveConfig& drive(ConfigFile& file) { return file.config.drives.back(); }
+
+void read_cache(const JsonValue& value, ConfigFile& file) {
+    static constexpr std::string_view names[] = {"Unsafe", "Writeback", "Writethrough"};
+    static_assert(static_cast<int>(BlockCache::unsafe) == 0 && static_cast<int>(BlockCache::writethrough) == 2);
+    if (const auto index = value.one_of(names))
+        drive(file).block.cache = static_cast<BlockCache>(*index);
+}
+
+void read_engine(const JsonValue& value, ConfigFile& file) {
+    static constexpr std::string_view names[] = {"Auto", "Sync", "Async"};
+    static constexpr BlockEngineKind kinds[] = {BlockEngineKind::automatic, BlockEngineKind::sync,
+                                                BlockEngineKind::io_uring};
+    if (const auto index = value.one_of(names))
+        drive(file).block.engine = kinds[*index];
+}
+
+void read_vhost_user_socket(const JsonValue& value, ConfigFile& /*file*/) {
+    value.report(Errc::unsupported, "vhost-user disks are not in this version of inox", "use path_on_host");
+}
+
+constexpr Field drive_field_rows[] = {
+    {"drive_id", Need::required_by_firecracker, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { drive(file).block.id = read_id(value); }, "id"},
+    {"partuuid", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { drive(file).partuuid = value.text().value_or(""); }},
+    {"is_root_device", Need::required_by_firecracker, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { drive(file).root = value.boolean().value_or(false); }, "root"},
+    {"cache_type", Need::optional, Null::means_absent, read_cache, "cache"},
+    {"is_read_only", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { drive(file).block.read_only = value.boolean().value_or(false); },
+     "readonly"},
+    {"path_on_host", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, drive(file).block.path); }, "path"},
+    {"rate_limiter", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_limits(value, drive(file).block.limits); }},
+    {"io_engine", Need::optional, Null::means_absent, read_engine, "engine"},
+    {"socket", Need::optional, Null::means_absent, read_vhost_user_socket},
+    {"queues", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) {
+         drive(file).block.queues = static_cast<unsigned>(value.number(UINT32_MAX, Errc::config_value).value_or(1));
+     }},
+    {"serial", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { drive(file).block.serial = value.text().value_or(""); }},
+};
+
+// ---- network-interfaces --------------------------------------------------------------------------------------------
+
+devices::virtio::NetOptions& net(ConfigFile& file) { return file.config.nets.back(); }
+
+void read_mac(const JsonValue& value, ConfigFile& file) {
+    const auto text = value.text();
+    if (!text)
+        return;
+    if (auto mac = devices::virtio::MacAddress::parse(*text))
+        net(file).mac = *mac;
+    else
+        value.report(Errc::config_value, mac.error().what, mac.error().hint);
+}
+
+void read_mtu(const JsonValue& value, ConfigFile& file) {
+    const auto mtu = value.number(65535, Errc::config_value);
+    if (mtu && *mtu < 68)
+        value.report(Errc::config_value, "an MTU of " + std::to_string(*mtu) + " is below 68", "use 68 to 65535");
+    else if (mtu)
+        net(file).mtu = static_cast<unsigned>(*mtu);
+}
+
+constexpr Field net_field_rows[] = {
+    {"iface_id", Need::required_by_firecracker, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { net(file).id = read_id(value); }, "id"},
+    {"host_dev_name", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, net(file).tap); }, "tap"},
+    {"guest_mac", Need::optional, Null::means_absent, read_mac, "mac"},
+    {"mtu", Need::optional, Null::means_absent, read_mtu},
+    {"rx_rate_limiter", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_limits(value, net(file).receive_limits); }},
+    {"tx_rate_limiter", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_limits(value, net(file).send_limits); }},
+    {"queue_pairs", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) {
+         net(file).queue_pairs = static_cast<unsigned>(value.number(UINT32_MAX, Errc::config_value).value_or(1));
+     },
+     "queues"},
+};
+
+// ---- shares --------------------------------------------------------------------------------------------------------
+
+constexpr Field share_field_rows[] = {
+    {"tag", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.config.shares.back().tag); }},
+    {"socket", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.shares.back().socket); }},
+};
+
+} // namespace
+
+std::span<const Field> drive_fields() { return drive_field_rows; }
+std::span<const Field> net_fields() { return net_field_rows; }
+std::span<const Field> share_fields() { return share_field_rows; }
+
+} // namespace vmm
