@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # What a guest does after the greeting: modules that fit its kernel, then the shell line of the kernel command line
-# (inox.sh=BASE64), or an interactive shell when there is none. Its exit status ends the guest.
+# (inox.sh=BASE64), whose exit status ends the guest; or with root=DEVICE the system on that disk; or an interactive shell.
 
 mkdir -p /proc /sys /dev /tmp /run /mnt /root /var
 /bin/busybox mount -t proc proc /proc       # from here on the shell finds every applet in itself
@@ -14,15 +14,42 @@ mount -t tmpfs shm /dev/shm
 mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 
+# word NAME: the value of NAME= on the kernel command line
+word() { sed -n "s/^\(.* \)*$1=\([^ ]*\).*/\2/p" /proc/cmdline; }
+
+# start_system DEVICE: mounts it and leaves process 1 its next act; a status that is not 0 ends the guest
+start_system() {
+    device=$1 mode=ro
+    ! grep -qw rw /proc/cmdline || mode=rw
+    type=$(word rootfstype)
+    mkdir /newroot
+    load "${type:-ext4}"
+    for _ in $(seq 100); do
+        case $device in
+            LABEL=* | UUID=*) device=$(findfs "$1") ;;
+        esac
+        [ ! -b "$device" ] || break
+        sleep 0.1
+    done
+    mount -t "${type:-ext4}" -o "$mode" "$device" /newroot || { echo "inox: no root file system on ${device:-$1}"; return 1; }
+    echo "exec /bin/busybox switch_root /newroot $(word init | grep . || echo /sbin/init)" > /etc/inox/next
+    for d in dev sys proc; do mount --move "/$d" "/newroot/$d" || return 1; done      # proc last: the shell needs it
+}
+
 . /etc/inox/modules.sh
 load_for_devices
+line=$(word inox.sh)
+root=$(word root)
+if [ -z "$line" ] && [ -n "$root" ]; then
+    start_system "$root"
+    exit
+fi
 uevent /etc/inox/modules.sh > /dev/null 2>&1 < /dev/null &     # what is plugged in later
 busybox --install -s /bin
 hostname inox
 ip link set lo up 2>/dev/null
 
 cd /root || exit 1
-line=$(sed -n 's/^\(.* \)*inox\.sh=\([^ ]*\).*/\2/p' /proc/cmdline)
 if [ -n "$line" ]; then
     exec cttyhack sh -c "$(echo "$line" | base64 -d)"
 fi
