@@ -62,6 +62,7 @@ build_image() {
 
 # with_owners FUNCTION ARGS...: where chown works or seems to
 with_owners() {
+    # shellcheck disable=SC2016  # expanded by that bash
     if [ "$(id -u)" = 0 ]; then "$@"
     else fakeroot bash -c '. "$1"; . "$2"; "${@:3}"' bash "$root/tools/lib/common.sh" "$root/tools/lib/image.sh" "$@"; fi
 }
