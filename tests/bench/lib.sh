@@ -8,6 +8,6 @@ emit() {
 }
 
 # QEMU's microvm with everything off that a direct kernel boot does not need.
-# shellcheck disable=SC2034
+# shellcheck disable=SC2034,SC2054  # the commas are QEMU's
 qemu_microvm=(-M microvm,x-option-roms=off,pit=off,pic=off,rtc=off,isa-serial=on -accel kvm -nodefaults
     -no-user-config -display none -no-reboot -serial stdio)
