@@ -48,7 +48,7 @@ guest_line() {
     cat <<'END'
 echo "cpus $(nproc)"
 awk '/^MemTotal/ { print "mib", int($2 / 1024) }' /proc/meminfo
-dmesg -r | grep -E '^<[0-3]>|^<4>.*(ACPI|acpi|pnp|Firmware|WARNING: CPU|BUG:)' | sed 's/^/complaint /'
+dmesg -r | grep -E '^<[0-3]>|^<4>.*(ACPI|acpi|pnp:|pnp [0-9]|Firmware|WARNING: CPU|BUG:)' | sed 's/^/complaint /'
 END
     case $1 in
         exit) echo 'exit 42' ;;

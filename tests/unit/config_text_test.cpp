@@ -38,7 +38,7 @@ TEST_CASE("sizes are written exactly") {
 }
 
 TEST_CASE("the nearest name is found, and nonsense has none") {
-    static constexpr std::string_view names[] = {"--kernel", "--initrd", "--memory", "--expect", "--cpus"};
+    static constexpr std::string_view names[] = {"--kernel", "--initrd", "--memory", "--net", "--expect", "--cpus"};
     CHECK(nearest("--kernal", names) == "--kernel");
     CHECK(nearest("--KERNEL", names) == "--kernel");
     CHECK(nearest("--mem", names) == "--memory");

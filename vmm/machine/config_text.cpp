@@ -102,7 +102,8 @@ std::string_view nearest(std::string_view word, std::span<const std::string_view
             best_distance = distance;
         }
     }
-    if (!best.empty() || word.size() < 3)
+    // "--mem" means "--memory" rather than "--net"; "--cpu" is "--cpus" either way.
+    if (best_distance <= 1 || word.size() < 3)
         return best;
     const auto prefixed = std::ranges::find_if(candidates, [&](auto name) { return name.starts_with(word); });
     return prefixed == candidates.end() ? best : *prefixed;
