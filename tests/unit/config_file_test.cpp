@@ -271,3 +271,10 @@ TEST_CASE("devices that cannot be told apart, two roots and bad values are refus
     CHECK(only_problem(R"({"network-interfaces": [{"host_dev_name": "t", "guest_mac": "zz"}]})") ==
           "config_value /network-interfaces/0/guest_mac");
 }
+
+TEST_CASE("noapic, and only that word, is left out of a command line") {
+    CHECK(usable_cmdline("ro console=ttyS0 noapic reboot=k") == "ro console=ttyS0 reboot=k");
+    CHECK(usable_cmdline("noapic") == "");
+    CHECK(usable_cmdline("ro noapic") == "ro ");
+    CHECK(usable_cmdline("noapictimer x=noapic") == "noapictimer x=noapic");
+}

@@ -21,6 +21,18 @@ std::size_t virtio_device_count(const Config& config) {
     return config.drives.size() + config.nets.size() + config.shares.size();
 }
 
+std::string usable_cmdline(const std::string& cmdline) {
+    static constexpr std::string_view word = "noapic";
+    const auto at = cmdline.find(word);
+    const bool starts = at == 0 || (at != cmdline.npos && cmdline[at - 1] == ' ');
+    const bool ends = at != cmdline.npos && (at + word.size() == cmdline.size() || cmdline[at + word.size()] == ' ');
+    if (!starts || !ends)
+        return cmdline;
+    std::string out = cmdline;
+    out.erase(at, word.size() + (at + word.size() < cmdline.size() ? 1 : 0));
+    return out;
+}
+
 std::string root_cmdline(const Config& config) {
     const auto root = std::ranges::find(config.drives, true, &DriveConfig::root);
     if (root == config.drives.end() || (" " + config.boot.cmdline).find(" root=") != std::string::npos)
@@ -79,14 +91,19 @@ template <class List, class Id>
 void check_ids(const List& list, const char* where, Id id, std::vector<Error>& problems) {
     for (auto one = list.begin(); one != list.end(); ++one)
         if (std::any_of(list.begin(), one, [&](const auto& other) { return id(other) == id(*one); }))
-            problems.push_back({Errc::config_value, in_quotes(id(*one)) + " is used twice", "give each its own", where, 0});
+            problems.push_back(
+                {Errc::config_value, in_quotes(id(*one)) + " is used twice", "give each its own", where, 0});
 }
 
 void check_devices(const Config& config, std::vector<Error>& problems) {
-    check_ids(config.drives, "/drives", [](const auto& drive) { return drive.block.id; }, problems);
-    check_ids(config.nets, "/network-interfaces", [](const auto& net) { return net.id; }, problems);
-    check_ids(config.nets, "/network-interfaces", [](const auto& net) { return net.tap; }, problems);
-    check_ids(config.shares, "/shares", [](const auto& share) { return share.tag; }, problems);
+    check_ids(
+        config.drives, "/drives", [](const auto& drive) { return drive.block.id; }, problems);
+    check_ids(
+        config.nets, "/network-interfaces", [](const auto& net) { return net.id; }, problems);
+    check_ids(
+        config.nets, "/network-interfaces", [](const auto& net) { return net.tap; }, problems);
+    check_ids(
+        config.shares, "/shares", [](const auto& share) { return share.tag; }, problems);
     for (auto one = config.nets.begin(); one != config.nets.end(); ++one)
         if (one->mac && std::any_of(config.nets.begin(), one, [&](const auto& other) { return other.mac == one->mac; }))
             problems.push_back({Errc::config_value, "The MAC address is already in use: " + one->mac->text(),

@@ -54,6 +54,9 @@ struct Config {
 
 /// The words that tell a kernel of its root device, with a blank before them; empty without one.
 std::string root_cmdline(const Config& config);
+/// The command line without the word "noapic", which firectl passes by default: Linux knows only the IO-APIC on
+/// hardware-reduced ACPI, and would have no interrupts at all.
+std::string usable_cmdline(const std::string& cmdline);
 
 /// Virtio devices this machine starts with.
 std::size_t virtio_device_count(const Config& config);

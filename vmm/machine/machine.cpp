@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "vmm/base/log.hpp"
 #include "vmm/boot/acpi.hpp"
 #include "vmm/boot/cpu_state.hpp"
 #include "vmm/boot/cpuid.hpp"
@@ -20,8 +21,13 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
     acpi.cpus = config.machine.cpus;
     acpi.pci = config.machine.transport == Transport::pci;
     acpi.virtio_mmio = plan_virtio_mmio(config);
-    auto loaded = boot::load(
-        {config.boot.kernel, config.boot.initrd, config.boot.cmdline + root_cmdline(config) + virtio_mmio_cmdline(acpi.virtio_mmio)}, memory);
+    const std::string cmdline = usable_cmdline(config.boot.cmdline);
+    if (cmdline != config.boot.cmdline)
+        log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
+                                        "no other interrupt controller than the IO-APIC that Linux would use");
+    auto loaded = boot::load({config.boot.kernel, config.boot.initrd,
+                              cmdline + root_cmdline(config) + virtio_mmio_cmdline(acpi.virtio_mmio)},
+                             memory);
     if (!loaded)
         return loaded;
     TRY(boot::write_acpi_tables(acpi, memory));
