@@ -36,6 +36,13 @@ inline void run_for(vmm::EventLoop& loop, std::chrono::milliseconds time) {
     loop.run();
 }
 
+/// Runs what is posted and what is ready now.
+inline void turn(vmm::EventLoop& loop) {
+    loop.restart();
+    loop.post([&] { loop.post([&] { loop.stop(); }); });
+    loop.run();
+}
+
 /// Processor time this thread spends in the loop while it runs for `time`: a watch that spins shows.
 inline std::chrono::nanoseconds busy_for(vmm::EventLoop& loop, std::chrono::milliseconds time) {
     const auto now = [] {

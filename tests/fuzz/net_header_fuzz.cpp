@@ -53,11 +53,7 @@ struct Target {
     fakes::VirtioDriver driver{4 * vmm::MiB};
     std::shared_ptr<Net> net = *Net::create({.queue_pairs = 2}, loop, std::make_unique<fakes::FakePort>(port));
 
-    void turn() {
-        loop.restart();
-        loop.post([this] { loop.stop(); });
-        loop.run();
-    }
+    void turn() { fakes::turn(loop); }
     void receive(Input& input) {
         driver[0].chain().writable(1U + input.take<std::uint16_t>() % 2000).post();
         net->kick(0);
