@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/vsock_listener.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace devices::virtio {
+namespace {
+
+constexpr std::size_t longest_path = sizeof(sockaddr_un::sun_path) - 1;
+static_assert(longest_path == 107);
+
+vmm::UniqueFd stream_socket() {
+    return vmm::UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+}
+
+std::optional<sockaddr_un> address_of(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.empty() || path.size() > longest_path)
+        return std::nullopt;
+    std::memcpy(address.sun_path, path.data(), path.size());
+    return address;
+}
+
+template <class F> int with(const sockaddr_un& address, F call) {
+    return call(reinterpret_cast<const sockaddr*>(&address), socklen_t{sizeof address}); // NOLINT: the socket API
+}
+
+/// Makes way for a new socket: removes one that is left over.
+vmm::Result<void> clear_path(const std::string& path) {
+    struct stat there {};
+    if (::lstat(path.c_str(), &there) != 0)
+        return {};
+    if (!S_ISSOCK(there.st_mode))
+        return vmm::fail(vmm::Errc::already_exists, "'" + path + "' exists and is not a socket",
+                         "give the vsock device a path of its own");
+    if (connect_unix(path) || errno != ECONNREFUSED)
+        return vmm::fail(vmm::Errc::already_exists, "another process listens at '" + path + "'",
+                         "give each guest a vsock path of its own");
+    ::unlink(path.c_str());
+    return {};
+}
+
+} // namespace
+
+vmm::UniqueFd connect_unix(const std::string& path) {
+    const auto address = address_of(path);
+    vmm::UniqueFd socket = stream_socket();
+    if (!address || !socket)
+        return {};
+    if (with(*address, [&](auto... to) { return ::connect(socket.get(), to...); }) != 0)
+        return {};
+    return socket;
+}
+
+vmm::Result<VsockListener> VsockListener::create(const std::string& path) {
+    const auto address = address_of(path);
+    if (!address)
+        return vmm::fail(vmm::Errc::config_value,
+                         vmm::format("vsock path of %zu bytes: a socket path has 1 to %zu", path.size(), longest_path),
+                         "use a shorter path, such as one relative to the working directory");
+    TRY_VOID(clear_path(path));
+    VsockListener listener{stream_socket(), path};
+    // Before bind: the path then never exists with wider permissions.
+    if (listener.fd() < 0 || ::fchmod(listener.fd(), S_IRUSR | S_IWUSR) != 0 ||
+        with(*address, [&](auto... to) { return ::bind(listener.fd(), to...); }) != 0)
+        return vmm::fail_errno(vmm::Errc::host_error, "cannot make the vsock socket '" + path + "'",
+                               "does its folder exist, and may you write to it?");
+    ::lstat(path.c_str(), &listener.identity_);
+    if (::listen(listener.fd(), SOMAXCONN) != 0)
+        return vmm::fail_errno(vmm::Errc::host_error, "cannot listen at '" + path + "'");
+    return listener;
+}
+
+VsockListener::~VsockListener() {
+    struct stat now {};
+    if (socket_ && identity_.st_ino != 0 && ::lstat(path_.c_str(), &now) == 0 && now.st_ino == identity_.st_ino &&
+        now.st_dev == identity_.st_dev)
+        ::unlink(path_.c_str());
+}
+
+vmm::UniqueFd VsockListener::accept() const {
+    return vmm::UniqueFd{::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
+}
+
+} // namespace devices::virtio

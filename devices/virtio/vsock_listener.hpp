@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The unix sockets at which host programs and the guest's streams meet.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <string>
+
+#include "vmm/base/os.hpp"
+
+namespace devices::virtio {
+
+/// Listens at a path, readable and writable by the owner alone; the path goes with it.
+class VsockListener {
+public:
+    /// Replaces a socket nobody listens at. Refuses one in use, anything that is not a socket, and a path that does
+    /// not fit a socket address.
+    static vmm::Result<VsockListener> create(const std::string& path);
+    ~VsockListener();
+    VsockListener(VsockListener&&) noexcept = default;
+    VsockListener& operator=(VsockListener&&) = delete;
+    VsockListener(const VsockListener&) = delete;
+    VsockListener& operator=(const VsockListener&) = delete;
+
+    [[nodiscard]] int fd() const { return socket_.get(); }
+    [[nodiscard]] const std::string& path() const { return path_; }
+    /// The next host program, non-blocking; empty, with errno set, when there is none.
+    [[nodiscard]] vmm::UniqueFd accept() const;
+
+private:
+    VsockListener(vmm::UniqueFd socket, std::string path) : socket_{std::move(socket)}, path_{std::move(path)} {}
+
+    vmm::UniqueFd socket_;
+    std::string path_;
+    struct stat identity_ {};
+};
+
+/// Connects to a program that listens at `path`, without waiting; empty when there is none.
+vmm::UniqueFd connect_unix(const std::string& path);
+
+} // namespace devices::virtio

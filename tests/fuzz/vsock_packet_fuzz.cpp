@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// A guest's packets to a socket device with programs at both kinds of socket, in any order, with any header. Whatever
+// the input, the guest gets well-formed packets only.
+#include <cstdlib>
+
+#include "tests/fakes/vsock_guest.hpp"
+#include "vmm/base/log.hpp"
+
+namespace {
+
+using namespace devices::virtio;
+
+void require(bool condition) {
+    if (!condition)
+        std::abort();
+}
+
+class Input {
+public:
+    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
+    [[nodiscard]] bool empty() const { return bytes_.empty(); }
+    template <std::unsigned_integral T> T take() { return vmm::load_le<T>(take(sizeof(T))); }
+    std::span<const std::byte> take(std::size_t size) {
+        const auto part = bytes_.first(std::min(bytes_.size(), size));
+        bytes_ = bytes_.subspan(part.size());
+        return part;
+    }
+
+private:
+    std::span<const std::byte> bytes_;
+};
+
+struct Target {
+    fakes::VsockGuest guest{{}, 0};
+    fakes::HostListener listener{guest.path("_1")};
+    std::vector<fakes::HostStream> programs{};
+
+    void begin() {
+        guest.device->reset();
+        programs.clear();
+        guest.start(64);
+    }
+    void turn() {
+        fakes::turn(guest.loop);
+        while (auto program = listener.accept())
+            programs.push_back(std::move(*program));
+        while (const auto packet = guest.look())
+            check(*packet);
+    }
+    void check(const fakes::VsockGuest::Packet& packet) {
+        const VsockHeader& header = packet.header;
+        require(header.source_cid == vsock_host_cid && header.destination_cid == fakes::VsockGuest::cid);
+        require(header.type == vsock_stream && header.length == packet.payload.size());
+        require(header.operation >= 1 && header.operation <= 7);
+        require((packet.op() == VsockOp::data) == (header.length != 0));
+    }
+    void packet(Input& input, std::uint8_t how) {
+        VsockHeader header;
+        if ((how & 1) != 0) {
+            header = guest.head(static_cast<VsockOp>(how >> 1 & 7), {how / 64U, how / 16U % 2});
+            header.flags = input.take<std::uint8_t>();
+            header.length = input.take<std::uint8_t>();
+            header.buffer_size = input.take<std::uint16_t>();
+        } else {
+            const auto bytes = input.take(sizeof header);
+            std::memcpy(&header, bytes.data(), bytes.size());
+        }
+        const auto payload = input.take(input.take<std::uint8_t>());
+        guest.send(header, {reinterpret_cast<const char*>(payload.data()), payload.size()}); // NOLINT
+    }
+    void program(Input& input, std::uint8_t how) {
+        if (how < 64 && programs.size() < 8) {
+            programs.push_back(guest.connect());
+            const auto line = input.take(how % 16U + 1U);
+            programs.back().send({reinterpret_cast<const char*>(line.data()), line.size()}); // NOLINT
+            programs.back().send("\n");
+        } else if (!programs.empty()) {
+            auto& chosen = programs[how % programs.size()];
+            if (how < 128)
+                chosen.send(std::string(input.take<std::uint16_t>() % 9000U, 'p'));
+            else if (how < 160)
+                chosen.shut(how % 3);
+            else if (how < 192)
+                chosen.close();
+            else
+                (void)chosen.take();
+        }
+    }
+};
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    vmm::log::set_level(vmm::log::Level::off);
+    static Target target;
+    Input input{std::as_bytes(std::span{data, size})};
+    target.begin();
+    for (int step = 0; step < 40 && !input.empty(); ++step) {
+        const auto kind = input.take<std::uint8_t>();
+        const auto how = input.take<std::uint8_t>();
+        if (kind % 4 == 0)
+            target.program(input, how);
+        else
+            target.packet(input, how);
+        target.turn();
+    }
+    return 0;
+}
