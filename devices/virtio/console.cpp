@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/console.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <linux/virtio_console.h>
+
+namespace devices::virtio {
+namespace {
+
+constexpr unsigned batch = 64;
+constexpr std::uint64_t bytes_at_once = 64 * 1024; // of output, before the loop looks at other work
+
+struct ConsoleConfig {
+    vmm::Le16 columns;
+    vmm::Le16 rows;
+    vmm::Le32 ports;
+    vmm::Le32 emergency_write;
+};
+static_assert(sizeof(ConsoleConfig) == sizeof(virtio_console_config));
+
+} // namespace
+
+vmm::Result<std::shared_ptr<Console>> Console::create(const ConsoleOptions& options, vmm::EventLoop& loop,
+                                                      Output output) {
+    return std::shared_ptr<Console>{new Console{options, loop, std::move(output)}};
+}
+
+Console::Console(const ConsoleOptions& options, vmm::EventLoop& loop, Output output)
+    : Device{options.id + " (virtio-console)"}, loop_{loop}, output_{std::move(output)}, size_{options.size} {}
+
+std::uint64_t Console::features() const { return feature::bit(VIRTIO_CONSOLE_F_SIZE); }
+
+void Console::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
+    const TerminalSize size = size_;
+    const ConsoleConfig config{size.columns, size.rows, 1U, 0U};
+    const auto bytes = std::as_bytes(std::span{&config, 1});
+    std::ranges::fill(data, std::byte{0});
+    if (offset < bytes.size())
+        std::memcpy(data.data(), bytes.data() + offset, std::min<std::size_t>(data.size(), bytes.size() - offset));
+}
+
+void Console::resize(TerminalSize size) noexcept {
+    size_ = size;
+    locked([&] {
+        if (negotiated(features()))
+            config_changed();
+    });
+}
+
+/// On a vCPU thread.
+void Console::on_activate() noexcept {
+    offer_room();
+    loop_.post([weak = weak_from_this()] {
+        if (const auto self = weak.lock())
+            self->kick(transmit_queue); // the driver may have rung before we were ready
+    });
+}
+
+void Console::on_kick(unsigned index) noexcept {
+    if (index == receive_queue)
+        offer_room();
+    else
+        transmit();
+}
+
+void Console::offer_room() noexcept {
+    if (!wants_room_.exchange(false))
+        return;
+    loop_.post([weak = weak_from_this()] {
+        if (const auto self = weak.lock(); self && self->input_room_)
+            self->input_room_();
+    });
+}
+
+std::size_t Console::receive(std::span<const std::byte> bytes) noexcept {
+    std::size_t taken = 0;
+    wants_room_ = true; // until a driver comes
+    locked([&] {
+        Queue* ring = queue(receive_queue);
+        if (!ring || stopped())
+            return;
+        const auto hold = memory().hold();
+        const bool reachable = ring->refresh();
+        ring->ask_notifications(false);
+        while (reachable && taken < bytes.size() && ring->pop(chain_)) {
+            if (chain_.writable.empty())
+                return stop_broken("a buffer for input is not writable");
+            const auto written = chain_.copy_to(0, bytes.subspan(taken));
+            ring->push(chain_.head, static_cast<std::uint32_t>(written));
+            taken += written;
+        }
+        wants_room_ = taken < bytes.size();
+        ring->ask_notifications(wants_room_);
+        if (wants_room_ && ring->has_work())
+            offer_room();
+        signal(receive_queue);
+        if (ring->broken())
+            stop_broken(ring->broken_reason());
+    });
+    return taken;
+}
+
+void Console::transmit() noexcept {
+    Queue* ring = queue(transmit_queue);
+    if (!ring || stopped())
+        return;
+    const auto hold = memory().hold();
+    if (!ring->refresh())
+        return;
+    std::uint64_t budget = bytes_at_once;
+    const auto served = serve(*ring, chain_, batch, [&](Chain& chain) {
+        if (!chain.writable.empty())
+            note_bad_request("output is writable");
+        if (!write(chain, budget))
+            return false;
+        taken_ = 0;
+        ring->push(chain.head, 0);
+        return true;
+    });
+    signal(transmit_queue);
+    if (served == Served::more || budget == 0)
+        loop_.post([weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->kick(transmit_queue);
+        });
+}
+
+/// Goes on behind taken_. False: some is left for later.
+bool Console::write(const Chain& chain, std::uint64_t& budget) noexcept {
+    std::uint64_t skip = taken_;
+    for (const iovec& piece : chain.readable) {
+        const auto skipped = std::min<std::uint64_t>(skip, piece.iov_len);
+        skip -= skipped;
+        const std::size_t size = std::min<std::uint64_t>(piece.iov_len - skipped, budget);
+        const std::size_t done =
+            size == 0 ? 0 : output_({static_cast<const std::byte*>(piece.iov_base) + skipped, size});
+        taken_ += done;
+        budget -= done;
+        if (done < piece.iov_len - skipped)
+            return false;
+    }
+    return true;
+}
+
+} // namespace devices::virtio
