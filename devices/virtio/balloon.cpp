@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/balloon.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <linux/virtio_balloon.h>
+#include <sys/mman.h>
+
+namespace devices::virtio {
+namespace {
+
+constexpr std::uint64_t statistics_feature = feature::bit(VIRTIO_BALLOON_F_STATS_VQ);
+constexpr std::uint64_t oom_feature = feature::bit(VIRTIO_BALLOON_F_DEFLATE_ON_OOM);
+constexpr std::uint64_t hinting_feature = feature::bit(VIRTIO_BALLOON_F_FREE_PAGE_HINT);
+constexpr std::uint64_t poison_feature = feature::bit(VIRTIO_BALLOON_F_PAGE_POISON);
+constexpr std::uint64_t reporting_feature = feature::bit(VIRTIO_BALLOON_F_REPORTING);
+
+constexpr std::uint32_t hinting_stop = VIRTIO_BALLOON_CMD_ID_STOP;
+constexpr std::uint32_t hinting_done = VIRTIO_BALLOON_CMD_ID_DONE;
+
+constexpr std::uint16_t queue_size = 128;
+constexpr unsigned batch = 8;
+constexpr std::size_t max_pages = 1024;     // of one request: four times what drivers send
+constexpr std::size_t max_statistics = 512; // bytes of one report
+
+struct BalloonConfig {
+    vmm::Le32 target;
+    vmm::Le32 actual;
+    vmm::Le32 command;
+    vmm::Le32 poison;
+};
+static_assert(sizeof(BalloonConfig) == sizeof(virtio_balloon_config));
+
+vmm::Result<std::uint32_t> pages_for(std::uint64_t bytes, const vmm::GuestMemory& memory) {
+    if (!vmm::is_aligned(bytes, vmm::MiB) || bytes >= memory.size())
+        return vmm::fail(vmm::Errc::config_value,
+                         vmm::format("a balloon of %llu bytes does not suit a guest of %llu MiB",
+                                     static_cast<unsigned long long>(bytes),
+                                     static_cast<unsigned long long>(memory.size() / vmm::MiB)),
+                         "give whole MiB, less than the guest's memory");
+    return static_cast<std::uint32_t>(bytes / vmm::page_size);
+}
+
+} // namespace
+
+vmm::Result<std::shared_ptr<Balloon>> Balloon::create(const BalloonOptions& options, vmm::EventLoop& loop,
+                                                      const vmm::GuestMemory& memory) {
+    const auto pages = TRY(pages_for(options.target, memory));
+    if (options.statistics_interval.count() < 0)
+        return vmm::fail(vmm::Errc::config_value, "a balloon's statistics interval is negative");
+    std::shared_ptr<Balloon> balloon{new Balloon{options, loop, memory}};
+    balloon->target_pages_ = pages;
+    return balloon;
+}
+
+Balloon::Balloon(const BalloonOptions& options, vmm::EventLoop& loop, const vmm::GuestMemory& memory)
+    : Device{options.id + " (virtio-balloon)"}, loop_{loop}, memory_{memory}, pinned_{options.memory_pinned},
+      interval_{options.statistics_interval} {
+    features_ = (interval_.count() != 0 ? statistics_feature : 0) | (options.deflate_on_oom ? oom_feature : 0) |
+                (options.free_page_hinting ? hinting_feature | poison_feature : 0) |
+                (options.free_page_reporting ? reporting_feature | poison_feature : 0);
+    queue_sizes_.assign(2, queue_size);
+    for (const std::uint64_t optional : {statistics_feature, hinting_feature, reporting_feature})
+        if ((features_ & optional) != 0)
+            queue_sizes_.push_back(queue_size);
+}
+
+void Balloon::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
+    const BalloonConfig config{target_pages_.load(), actual_pages_.load(), host_command_.load(), poison_.load()};
+    const auto bytes = std::as_bytes(std::span{&config, 1});
+    std::ranges::fill(data, std::byte{0});
+    if (offset < bytes.size())
+        std::memcpy(data.data(), bytes.data() + offset, std::min<std::size_t>(data.size(), bytes.size() - offset));
+}
+
+void Balloon::write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept {
+    if (data.size() != sizeof(std::uint32_t))
+        return;
+    const auto value = vmm::load_le<std::uint32_t>(data);
+    if (offset == offsetof(BalloonConfig, actual))
+        actual_pages_ = value;
+    else if (offset == offsetof(BalloonConfig, poison))
+        poison_ = value;
+}
+
+vmm::Result<void> Balloon::set_target(std::uint64_t bytes) noexcept {
+    target_pages_ = TRY(pages_for(bytes, memory_));
+    locked([&] { config_changed(); });
+    return {};
+}
+
+vmm::Result<void> Balloon::need(std::uint64_t offered, const char* what) const {
+    if ((features_ & offered) == 0)
+        return vmm::fail(vmm::Errc::wrong_state, std::string{"the balloon was made without "} + what,
+                         "ask for it before the guest starts");
+    return {};
+}
+
+/// On a vCPU thread. Queues that were not negotiated do not exist (5.5.2): those after them move up.
+void Balloon::on_activate() noexcept {
+    roles_ = {Role::inflate, Role::deflate};
+    if (negotiated(statistics_feature))
+        roles_.push_back(Role::statistics);
+    if (negotiated(hinting_feature))
+        roles_.push_back(Role::hinting);
+    if (negotiated(reporting_feature))
+        roles_.push_back(Role::reporting);
+    loop_.post([weak = weak_from_this()] {
+        const auto self = weak.lock();
+        if (!self)
+            return;
+        for (unsigned i = 0; i < self->queue_sizes_.size(); ++i)
+            self->kick(i); // the driver may have rung before we were ready
+        self->schedule_statistics();
+    });
+}
+
+void Balloon::on_reset() noexcept {
+    roles_.clear();
+    report_.reset();
+    guest_command_ = -1;
+    actual_pages_ = 0;
+    poison_ = 0;
+    host_command_ = hinting_stop;
+}
+
+void Balloon::on_reset_queue(unsigned index) noexcept {
+    if (index == index_of(Role::statistics))
+        report_.reset();
+}
+
+std::optional<unsigned> Balloon::index_of(Role role) const {
+    const auto at = std::ranges::find(roles_, role);
+    return at == roles_.end() ? std::nullopt : std::optional{static_cast<unsigned>(at - roles_.begin())};
+}
+
+void Balloon::on_kick(unsigned index) noexcept {
+    if (index >= roles_.size())
+        return;
+    Queue* ring = queue(index);
+    const auto hold = memory().hold();
+    if (!ring->refresh())
+        return;
+    const auto served = serve(*ring, chain_, batch, [&](Chain& chain) {
+        serve_one(roles_[index], *ring, chain);
+        return true;
+    });
+    signal(index);
+    if (served == Served::more)
+        loop_.post([weak = weak_from_this(), index] {
+            if (const auto self = weak.lock())
+                self->kick(index);
+        });
+}
+
+void Balloon::serve_one(Role role, Queue& queue, Chain& chain) noexcept {
+    switch (role) {
+    case Role::statistics:
+        return take_statistics(queue, chain);
+    case Role::inflate:
+        inflate(chain);
+        break;
+    case Role::deflate:
+        break; // the pages come back when the guest touches them
+    case Role::hinting:
+        hint(chain);
+        break;
+    case Role::reporting:
+        release_free(chain);
+        break;
+    }
+    queue.push(chain.head, 0);
+}
+
+void Balloon::inflate(const Chain& chain) noexcept {
+    pages_.resize(max_pages);
+    const auto bytes = chain.copy_from(0, std::as_writable_bytes(std::span{pages_}));
+    if (!chain.writable.empty() || Chain::bytes(chain.readable) > bytes || bytes % sizeof pages_[0] != 0)
+        note_bad_request("a list of pages that is too long, cut off or writable");
+    pages_.resize(bytes / sizeof pages_[0]);
+    std::ranges::sort(pages_);
+    for (std::size_t first = 0; first < pages_.size();) {
+        std::size_t next = first + 1;
+        while (next < pages_.size() && pages_[next] <= pages_[next - 1] + 1)
+            ++next;
+        release_pages(pages_[first], pages_[next - 1]);
+        first = next;
+    }
+}
+
+void Balloon::release_pages(std::uint32_t first, std::uint32_t last) noexcept {
+    using vmm::Gpa;
+    const auto wanted = *vmm::Range<Gpa>::closed(Gpa{std::uint64_t{first} * vmm::page_size},
+                                                 Gpa{std::uint64_t{last} * vmm::page_size + (vmm::page_size - 1)});
+    std::uint64_t inside = 0;
+    for (const vmm::RamRegion& region : memory_.regions()) {
+        const auto part = vmm::Range<Gpa>::closed(std::max(wanted.start(), region.range.start()),
+                                                  std::min(wanted.last(), region.range.last()));
+        if (!part)
+            continue;
+        inside += part->size();
+        release(region.host.subspan(part->start().raw() - region.range.start().raw(), part->size()));
+    }
+    if (inside != wanted.size())
+        note_bad_request("a page outside memory");
+}
+
+/// Pages the guest has no use for, until it writes to them. With a poison value they must keep it (5.5.6.5).
+void Balloon::release_free(const Chain& chain) noexcept {
+    if (!chain.readable.empty())
+        note_bad_request("free pages that are not writable");
+    if (negotiated(poison_feature) && poison_ != 0)
+        return;
+    for (const iovec& piece : chain.writable)
+        release({static_cast<std::byte*>(piece.iov_base), piece.iov_len});
+}
+
+void Balloon::release(std::span<std::byte> bytes) noexcept {
+    const std::uint64_t unit = memory_.huge_pages() == vmm::HugePages::two_mib ? 2 * vmm::MiB : vmm::page_size;
+    const auto address = reinterpret_cast<std::uint64_t>(bytes.data()); // NOLINT: for its alignment
+    const std::uint64_t start = vmm::align_up(address, unit);
+    const std::uint64_t end = vmm::align_down(address + bytes.size(), unit);
+    if (pinned_ || start >= end)
+        return;
+    // Punches a hole into the file behind the memory: MADV_DONTNEED would only forget this process's view of it.
+    if (::madvise(bytes.data() + (start - address), end - start, MADV_REMOVE) == 0)
+        released_.fetch_add(end - start, std::memory_order_relaxed);
+}
+
+// Statistics.
+
+void Balloon::take_statistics(Queue& queue, const Chain& chain) noexcept {
+    std::array<std::byte, max_statistics> report{};
+    const auto bytes = chain.copy_from(0, report);
+    if (!chain.writable.empty())
+        note_bad_request("a report of statistics is writable");
+    statistics_ = BalloonStatistics::parse(std::span{report}.first(bytes));
+    if (report_)
+        queue.push(*report_, 0); // one is enough
+    report_ = chain.head;
+}
+
+void Balloon::schedule_statistics() noexcept {
+    if (interval_.count() != 0)
+        timer_ = loop_.after(interval_, [this] { ask_statistics(); });
+}
+
+void Balloon::ask_statistics() noexcept {
+    bool active = false;
+    locked([&] {
+        active = true;
+        const auto index = index_of(Role::statistics);
+        if (!index || !report_ || stopped())
+            return;
+        Queue* ring = queue(*index);
+        const auto hold = memory().hold();
+        if (!ring->refresh())
+            return;
+        ring->push(*std::exchange(report_, std::nullopt), 0);
+        signal(*index);
+    });
+    if (active)
+        schedule_statistics(); // else the next driver's start does
+}
+
+vmm::Result<BalloonStatistics> Balloon::statistics() const {
+    TRY_VOID(need(statistics_feature, "statistics"));
+    return statistics_;
+}
+
+vmm::Result<void> Balloon::set_statistics_interval(std::chrono::seconds interval) {
+    TRY_VOID(need(statistics_feature, "statistics"));
+    if (interval.count() <= 0)
+        return vmm::fail(vmm::Errc::wrong_state, "statistics cannot be turned off while the guest runs",
+                         "give an interval of at least a second");
+    interval_ = interval;
+    schedule_statistics();
+    return {};
+}
+
+// Free page hinting (5.5.6.4).
+
+void Balloon::hint(const Chain& chain) noexcept {
+    if (!chain.readable.empty()) {
+        vmm::Le32 command{};
+        if (chain.copy_from(0, std::as_writable_bytes(std::span{&command, 1})) != sizeof command)
+            return note_bad_request("a hinting command is cut off");
+        guest_command_ = std::uint32_t{command};
+        if (command == hinting_stop && acknowledge_ && host_command_ > hinting_done)
+            set_host_command(hinting_done);
+        return;
+    }
+    // Pages of a run that is over may be in use again.
+    if (guest_command_ > hinting_done && guest_command_ == host_command_)
+        release_free(chain);
+}
+
+void Balloon::set_host_command(std::uint32_t command) noexcept {
+    host_command_ = command;
+    config_changed();
+}
+
+vmm::Result<void> Balloon::start_hinting(bool acknowledge) {
+    TRY_VOID(need(hinting_feature, "free page hinting"));
+    locked([&] {
+        acknowledge_ = acknowledge;
+        last_run_ = last_run_ == ~0U ? hinting_done + 1 : last_run_ + 1;
+        set_host_command(last_run_);
+    });
+    return {};
+}
+
+vmm::Result<void> Balloon::stop_hinting() {
+    TRY_VOID(need(hinting_feature, "free page hinting"));
+    locked([&] { set_host_command(hinting_done); });
+    return {};
+}
+
+vmm::Result<Balloon::Hinting> Balloon::hinting() const {
+    TRY_VOID(need(hinting_feature, "free page hinting"));
+    const std::int64_t last = guest_command_;
+    return Hinting{host_command_, last < 0 ? std::nullopt : std::optional{static_cast<std::uint32_t>(last)}};
+}
+
+} // namespace devices::virtio

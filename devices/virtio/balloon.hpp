@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// virtio-balloon (virtio 1.2, 5.5): memory the guest does without goes back to the host, at once.
+//
+// Page frame numbers are guest-physical also behind an IOMMU, so the device never is: give it the guest's memory
+// directly. Memory that a host device may write to (VFIO) must not be given back: say so by `memory_pinned`.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "devices/virtio/balloon_statistics.hpp"
+#include "devices/virtio/device.hpp"
+#include "devices/virtio/serve.hpp"
+#include "vmm/base/event_loop.hpp"
+#include "vmm/memory/guest_memory.hpp"
+
+namespace devices::virtio {
+
+struct BalloonOptions {
+    std::string id{"balloon0"}; ///< for people
+    std::uint64_t target{0};    ///< bytes the guest is to give up; whole MiB, less than its memory
+    bool deflate_on_oom{false}; ///< the guest may take memory back rather than kill a process
+    bool free_page_reporting{false};
+    bool free_page_hinting{false};
+    std::chrono::seconds statistics_interval{0}; ///< 0: no statistics, for ever
+    bool memory_pinned{false};                   ///< accept pages but keep them
+};
+
+/// Drop the last reference on the loop's thread, or when the loop does not run.
+class Balloon final : public Device, public std::enable_shared_from_this<Balloon> {
+public:
+    /// `loop` and `memory` must outlive the device.
+    static vmm::Result<std::shared_ptr<Balloon>> create(const BalloonOptions& options, vmm::EventLoop& loop,
+                                                        const vmm::GuestMemory& memory);
+
+    [[nodiscard]] Type type() const override { return Type::balloon; }
+    [[nodiscard]] std::uint64_t features() const override { return features_; }
+    [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return queue_sizes_; }
+    void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    void write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+
+    // On the loop's thread.
+
+    /// Tells the guest a new target, in bytes as in the options.
+    vmm::Result<void> set_target(std::uint64_t bytes) noexcept;
+    [[nodiscard]] std::uint64_t target() const { return std::uint64_t{target_pages_} * vmm::page_size; }
+    /// What the guest says it has given up.
+    [[nodiscard]] std::uint64_t actual() const { return std::uint64_t{actual_pages_} * vmm::page_size; }
+    /// Bytes given back to the host so far, by any way.
+    [[nodiscard]] std::uint64_t released() const { return released_.load(std::memory_order_relaxed); }
+
+    /// The latest; empty before the first report. wrong_state without statistics.
+    [[nodiscard]] vmm::Result<BalloonStatistics> statistics() const;
+    /// wrong_state when that would turn statistics on or off.
+    vmm::Result<void> set_statistics_interval(std::chrono::seconds interval);
+
+    /// One run of free page hinting: the guest names pages that are free right now, and they go back to the host.
+    /// `acknowledge`: end the run when the guest has named all. wrong_state without hinting.
+    vmm::Result<void> start_hinting(bool acknowledge);
+    vmm::Result<void> stop_hinting();
+    struct Hinting {
+        std::uint32_t host_command;                 ///< 0 stop, 1 done, or the number of a run
+        std::optional<std::uint32_t> guest_command; ///< the last it sent
+    };
+    [[nodiscard]] vmm::Result<Hinting> hinting() const;
+
+private:
+    enum class Role : std::uint8_t { inflate, deflate, statistics, hinting, reporting };
+
+    Balloon(const BalloonOptions& options, vmm::EventLoop& loop, const vmm::GuestMemory& memory);
+    void on_activate() noexcept override;
+    void on_kick(unsigned queue) noexcept override;
+    void on_reset() noexcept override;
+    void on_reset_queue(unsigned queue) noexcept override;
+
+    [[nodiscard]] std::optional<unsigned> index_of(Role role) const;
+    void serve_one(Role role, Queue& queue, Chain& chain) noexcept;
+    void inflate(const Chain& chain) noexcept;
+    void release_pages(std::uint32_t first, std::uint32_t last) noexcept;
+    void release_free(const Chain& chain) noexcept;
+    void release(std::span<std::byte> bytes) noexcept;
+    void hint(const Chain& chain) noexcept;
+    void set_host_command(std::uint32_t command) noexcept;
+    void take_statistics(Queue& queue, const Chain& chain) noexcept;
+    void ask_statistics() noexcept;
+    void schedule_statistics() noexcept;
+    [[nodiscard]] vmm::Result<void> need(std::uint64_t offered, const char* what) const;
+
+    vmm::EventLoop& loop_;
+    const vmm::GuestMemory& memory_;
+    const bool pinned_;
+    std::uint64_t features_{0};
+    std::vector<std::uint16_t> queue_sizes_{};
+
+    // The configuration, read and written by any vCPU.
+    std::atomic<std::uint32_t> target_pages_{0};
+    std::atomic<std::uint32_t> actual_pages_{0};
+    std::atomic<std::uint32_t> host_command_{0};
+    std::atomic<std::uint32_t> poison_{0};
+
+    std::atomic<std::uint64_t> released_{0};
+    std::chrono::seconds interval_;
+    vmm::Registration timer_{}; // the loop's thread only
+    BalloonStatistics statistics_{};
+    std::uint32_t last_run_{1};
+    bool acknowledge_{false};
+    std::atomic<std::int64_t> guest_command_{-1}; ///< -1 before the first
+
+    // With the lock.
+    std::vector<Role> roles_{};             ///< of the queues this driver has
+    std::optional<std::uint16_t> report_{}; ///< the statistics buffer: giving it back asks for a new report
+    std::vector<std::uint32_t> pages_{};
+    Chain chain_{};
+};
+
+} // namespace devices::virtio
