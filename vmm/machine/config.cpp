@@ -18,7 +18,7 @@ bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x
 } // namespace
 
 std::size_t virtio_device_count(const Config& config) {
-    return config.drives.size() + config.nets.size() + config.shares.size();
+    return config.drives.size() + config.nets.size() + config.shares.size() + (config.vsock ? 1 : 0);
 }
 
 std::string usable_cmdline(const std::string& cmdline) {

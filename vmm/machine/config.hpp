@@ -12,6 +12,7 @@
 #include "devices/virtio/block.hpp"
 #include "devices/virtio/fs.hpp"
 #include "devices/virtio/net.hpp"
+#include "devices/virtio/vsock.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/memory/guest_memory.hpp"
@@ -50,6 +51,7 @@ struct Config {
     std::vector<DriveConfig> drives{}; ///< at most one of them root
     std::vector<devices::virtio::NetOptions> nets{};
     std::vector<devices::virtio::FsOptions> shares{};
+    std::optional<devices::virtio::VsockOptions> vsock{};
 };
 
 /// The words that tell a kernel of its root device, with a blank before them; empty without one.

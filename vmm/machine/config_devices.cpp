@@ -163,8 +163,28 @@ constexpr Field share_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.shares.back().socket); }},
 };
 
+// ---- vsock
+// -----------------------------------------------------------------------------------------------------------
+
+void read_cid(const JsonValue& value, ConfigFile& file) {
+    const auto cid = value.number(0xfffffffe, Errc::config_value);
+    if (cid && *cid < 3)
+        value.report(Errc::config_value, "CID " + std::to_string(*cid) + " is not a guest's", "use 3 to 4294967294");
+    else if (cid)
+        file.config.vsock->guest_cid = *cid;
+}
+
+constexpr Field vsock_field_rows[] = {
+    {"guest_cid", Need::required, Null::refused, read_cid, "cid"},
+    {"uds_path", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.vsock->uds_path); }, "uds"},
+    {"vsock_id", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { file.config.vsock->id = read_id(value); }, "id"},
+};
+
 } // namespace
 
+std::span<const Field> vsock_fields() { return vsock_field_rows; }
 std::span<const Field> drive_fields() { return drive_field_rows; }
 std::span<const Field> net_fields() { return net_field_rows; }
 std::span<const Field> share_fields() { return share_field_rows; }

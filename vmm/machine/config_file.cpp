@@ -66,9 +66,10 @@ private:
     }
 
 public:
-    /// One more element of a list section.
+    /// One more element of a list section, or the object itself.
     void read_element(const Section& section, const JsonValue& value) {
-        section.append(out_.file);
+        if (section.append != nullptr)
+            section.append(out_.file);
         read_object(section, value);
     }
 
@@ -76,6 +77,8 @@ private:
     void read_object(const Section& section, const JsonValue& value) {
         if (!value.json().is_object())
             return value.report_type("an object");
+        if (section.begin != nullptr)
+            section.begin(out_.file);
         for (const auto& [key, member] : value.json().items())
             read_field(section, key, {member, json_pointer(value.pointer(), key), out_.problems});
         for (const auto& field : section.fields)

@@ -42,7 +42,8 @@ ParsedConfig parse_config(std::string_view text, Dialect dialect);
 /// Reads a file of at most json_max_size bytes and parses it. "-" is standard input.
 ParsedConfig load_config(const std::string& path, Dialect dialect);
 
-/// Appends an element to a list section ("drives") from the key=value form of the command line.
+/// Fills a device's section ("vsock"), or appends to a list of them ("drives"), from the key=value form of the command
+/// line.
 void read_list_option(std::string_view section, std::string_view text, ConfigFile& file, std::vector<Error>& problems);
 
 /// A key the reader knows, for documentation and schema tests.

@@ -102,7 +102,7 @@ Result<void> set_quiet(const CommandOption& /*self*/, const std::string& /*text*
     return {};
 }
 
-/// An element of the list that the twin names, as key=value pairs.
+/// The device, or an element of the list, that the twin names: as key=value pairs.
 Result<void> add_element(const CommandOption& self, const std::string& text, ConfigFile& file) {
     std::vector<Error> problems;
     read_list_option(self.twin.substr(1), text, file, problems);
@@ -124,10 +124,12 @@ constexpr CommandOption options[] = {
      set_memory},
     {"--huge-pages", "KIND", "none, transparent or 2M; default none", "/machine-config/huge_pages", set_huge_pages},
     {"--smt", nullptr, "two threads per core", "/machine-config/smt", set_smt},
-    {"--disk", "path=F[,readonly=on]", "a disk: an image file or a block device; more keys in docs/config.md", "/drives",
-     add_element, true},
+    {"--disk", "path=F[,readonly=on]", "a disk: an image file or a block device; more keys in docs/config.md",
+     "/drives", add_element, true},
     {"--net", "tap=NAME[,mac=M]", "a network interface on this tap; more keys in docs/config.md", "/network-interfaces",
      add_element, true},
+    {"--vsock", "cid=N,uds=PATH", "stream sockets between host and guest, through this unix socket", "/vsock",
+     add_element},
     {"--share", "tag=T,socket=S", "a host folder in the guest, served by virtiofsd at this socket", "/shares",
      add_element, true},
     {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_timeout},

@@ -150,19 +150,32 @@ std::span<const Section> config_sections() {
         {"machine-config", Need::optional, machine_config},
         {"logger", Need::optional, logger},
         {"inox", Need::optional, inox_section},
-        {"drives", Need::optional, drive_fields(), {}, {},
+        {"drives",
+         Need::optional,
+         drive_fields(),
+         {},
+         {},
          [](ConfigFile& file) {
              const auto number = file.config.drives.size();
              file.config.drives.emplace_back().block.id = "drive" + std::to_string(number);
          }},
-        {"network-interfaces", Need::optional, net_fields(), {}, {},
+        {"network-interfaces",
+         Need::optional,
+         net_fields(),
+         {},
+         {},
          [](ConfigFile& file) {
              const auto number = file.config.nets.size();
              file.config.nets.emplace_back().id = "net" + std::to_string(number);
          }},
-        {"shares", Need::optional, share_fields(), {}, {},
-         [](ConfigFile& file) { file.config.shares.emplace_back(); }},
-        {"vsock", Need::optional, {}, "vsock", remove_key},
+        {"shares", Need::optional, share_fields(), {}, {}, [](ConfigFile& file) { file.config.shares.emplace_back(); }},
+        {"vsock",
+         Need::optional,
+         vsock_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.config.vsock.emplace(); }},
         {"balloon", Need::optional, {}, "memory balloon", remove_key},
         {"entropy", Need::optional, {}, "entropy device", remove_key},
         {"pmem", Need::optional, {}, "persistent memory", remove_key},

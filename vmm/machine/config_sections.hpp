@@ -30,6 +30,7 @@ struct Section {
     std::string_view missing_part{};
     std::string_view hint{};
     void (*append)(ConfigFile& file){}; ///< makes the element that the fields then fill
+    void (*begin)(ConfigFile& file){};  ///< for an object that is a device: makes it before the fields fill it
 };
 std::span<const Section> config_sections();
 
@@ -37,6 +38,7 @@ std::span<const Section> config_sections();
 std::span<const Field> drive_fields();
 std::span<const Field> net_fields();
 std::span<const Field> share_fields();
+std::span<const Field> vsock_fields();
 
 void read_text(const JsonValue& value, std::string& out);
 /// Reports an empty path.

@@ -92,6 +92,10 @@ Result<void> Platform::add_virtio_devices(const Config& config) {
         auto device = TRY(devices::virtio::Net::create(net, context_.loop));
         TRY_VOID(attach(std::move(device)));
     }
+    if (config.vsock) {
+        auto device = TRY(devices::virtio::Vsock::create(*config.vsock, context_.loop));
+        TRY_VOID(attach(std::move(device)));
+    }
     for (const auto& share : config.shares) {
         auto device = TRY(devices::virtio::Fs::create(share, context_.loop, context_.memory));
         TRY_VOID(attach(std::move(device)));
