@@ -82,7 +82,7 @@ private:
     std::atomic<std::uint32_t> address_{};
 };
 
-/// Enhanced configuration access (PCIe 4.0, 7.2.2): 4 KiB for each function of 256 buses, of which one exists.
+/// Enhanced configuration access (PCIe 4.0, 7.2.2): 4 KiB for each function of bus 0.
 class RootBus::Ecam final : public vmm::BusDevice {
 public:
     explicit Ecam(RootBus& bus) : bus_{bus} {}

@@ -130,7 +130,7 @@ TEST_CASE("the memory map has a hole below 1 MiB, the ECAM, and goes on at 4 GiB
     check(0, 0, 0x9fc00, 1);
     check(1, 0x9fc00, 0x100000, 2);
     check(2, 0x100000, 0xc0000000, 1);
-    check(3, 0xe0000000, 0xf0000000, 2);
+    check(3, 0xe0000000, 0xe0100000, 2);
     check(4, 4 * GiB, 5 * GiB, 1);
 }
 

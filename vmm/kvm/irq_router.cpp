@@ -53,9 +53,12 @@ public:
             TRY_VOID(router_.set(gsi_, message_));
             routed_ = true;
         }
-        // An eventfd that already counts fires as soon as KVM attaches: what was pending is delivered.
+        // KVM would deliver a count that is already there, but leave it standing: it is taken, and signalled afresh.
+        const bool was_pending = event_.drain() != 0;
         TRY_VOID(router_.attach(gsi_, event_, -1));
         enabled_ = true;
+        if (was_pending)
+            event_.signal();
         return {};
     }
     void trigger() noexcept override { event_.signal(); }

@@ -24,7 +24,7 @@ inline constexpr Gpa high_ram{1 * MiB};                                 ///< ker
 inline constexpr auto hole = fixed_range<Gpa>(0xc0000000, 0xffffffff);
 inline constexpr auto mmio_devices = fixed_range<Gpa>(0xc0000000, 0xc1ffffff); ///< virtio-mmio, boot timer at its base
 inline constexpr auto pci_bars_32 = fixed_range<Gpa>(0xc2000000, 0xdfffffff);
-inline constexpr auto ecam = fixed_range<Gpa>(0xe0000000, 0xefffffff); ///< 256 buses of 1 MiB
+inline constexpr auto ecam = fixed_range<Gpa>(0xe0000000, 0xe00fffff); ///< bus 0 only: each more is 1 MiB to scan
 inline constexpr auto io_apic = fixed_range<Gpa>(0xfec00000, 0xfec00fff);
 inline constexpr auto local_apic = fixed_range<Gpa>(0xfee00000, 0xfee00fff);
 inline constexpr auto msi_window = fixed_range<Gpa>(0xfee00000, 0xfeefffff); ///< x86 MSI writes never reach RAM
