@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vmm/base/os.hpp"
+#include "vmm/bus/guest_mappings.hpp"
 #include "vmm/bus/irq.hpp"
 #include "vmm/kvm/irq_router.hpp"
 #include "vmm/kvm/vcpu.hpp"
@@ -33,15 +34,14 @@ private:
     UniqueFd fd_;
 };
 
-class Vm final : public Irqs, public Doorbells {
+class Vm final : public Irqs, public Doorbells, public GuestMappings {
 public:
     /// VM with this RAM and with in-kernel PIC, IO-APIC and local APICs. `memory` must outlive it.
     static Result<std::unique_ptr<Vm>> create(const Kvm& kvm, const GuestMemory& memory);
 
     [[nodiscard]] int fd() const { return fd_.get(); }
-    /// Makes host bytes appear at a guest-physical range; both page aligned. Removed when the registration dies.
-    /// `log_name` names the mapping in errors.
-    Result<Registration> map(Range<Gpa> range, std::span<std::byte> host, bool read_only, const char* log_name);
+    Result<Registration> map(Range<Gpa> range, std::span<std::byte> host, bool read_only,
+                             const char* log_name) override;
     Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned id);
 
     Result<std::unique_ptr<IrqLine>> line(unsigned gsi, TriggerMode mode) override;
