@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory that devices may reach by DMA. It is registered once; every mapping of it counts as a use, and it cannot go
+// while used. One process owns the registrations: addresses mean nothing in another.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <span>
+#include <string>
+
+#include "vmm/base/address.hpp"
+#include "vmm/base/error.hpp"
+#include "vmm/base/range.hpp"
+
+namespace iommu {
+
+/// Thread-safe.
+class RegisteredMemory {
+public:
+    /// Keeps the bytes away from forked children: copy-on-write would part a device's pages from the guest's.
+    /// already_exists when any byte is registered. `name` is for messages.
+    vmm::Result<void> add(std::span<std::byte> host, std::string name);
+    /// not_found unless these very bytes were added; in_use, with the count, while mappings refer to them.
+    vmm::Result<void> remove(std::span<std::byte> host);
+
+    /// One mapping more refers to these bytes; they must lie in one registration (not_found). wrong_state in a child
+    /// process.
+    vmm::Result<void> use(std::span<std::byte> host);
+    /// Takes back a use of the same bytes.
+    void unuse(std::span<std::byte> host) noexcept;
+
+    /// Mappings that refer to any byte of the registration that holds `host`; 0 when there is none.
+    [[nodiscard]] std::uint64_t uses(std::span<std::byte> host) const;
+    /// Bytes registered.
+    [[nodiscard]] std::uint64_t size() const;
+
+private:
+    using HostAddress = vmm::Address<struct HostAddressTag>;
+    struct Region {
+        std::string name;
+        mutable std::uint64_t uses{};
+    };
+    using Map = vmm::RangeMap<HostAddress, Region>;
+    [[nodiscard]] static std::optional<vmm::Range<HostAddress>> range_of(std::span<std::byte> host);
+
+    int owner_{0}; ///< process id of the first add()
+    mutable std::mutex mutex_{};
+    Map regions_{}; // guarded by mutex_
+};
+
+} // namespace iommu
