@@ -65,7 +65,9 @@ inside() {
     local inox=$1 failed=0 kernel cpus mib end initrd
     initrd=$("$root/tools/dev" initramfs)
     while read -r kernel cpus mib end; do
-        check_boot || failed=1
+        # Two emulated CPUs: now and then one runs code that the other has just patched, and meets the breakpoint that
+        # was there meanwhile. Only a guest that died of that gets a second try.
+        check_boot || { emulator_fault && echo "NOTE $name: the emulated CPU ran a stale breakpoint: once more" && check_boot; } || failed=1
     done < <([ "${INOX_BOOT_MATRIX:-}" = full ] && echo "$full" || echo "$lean")
     return $failed
 }
@@ -89,6 +91,8 @@ check_boot() {
     [ $bad = 0 ] || { echo "--- status $status; the last lines of $name:"; tail -n 15 /tmp/serial /tmp/stderr; }
     return $bad
 }
+
+emulator_fault() { grep -q 'int3: 0000 \[#1\]' /tmp/serial; }
 
 # check TEXT COMMAND...
 check() {

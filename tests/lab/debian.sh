@@ -119,7 +119,7 @@ choose_machine() {
     with vsock && machine+=([cid]=3 [uds]=/tmp/vsock)
     with entropy && machine[entropy]=1
     with balloon && machine[balloon]=32
-    with console && machine[console]=1
+    with console && machine[console]=/tmp/hvc0
     with share && machine[share]=/tmp/share.socket
     true
 }
@@ -174,7 +174,7 @@ use() {
     ! has tap || use_network
     ! has cid || use_vsock
     ! has entropy || check "has entropy" says "virtio_rng.0 64" 'echo $(cat /sys/class/misc/hw_random/rng_current) $(head -c 64 /dev/hwrng | wc -c)'
-    ! has console || check "writes to its console" guest it 'timeout 20 sh -c "echo a line >/dev/hvc0"'
+    ! has console || use_console
     ! has share || use_share
     no_complaint
 }
@@ -193,6 +193,11 @@ use_network() {
 use_vsock() {
     check "sends and gets 8 MiB over vsock" guest it "talk to vsock:2:5002 check 8388608" 200
     check "serves the host over vsock" from_host "vsock:0:5004" "$(vsock_to_guest "$vmm_name" 5004)"
+}
+
+use_console() {
+    check "writes to its console" guest it 'timeout 20 sh -c "echo a line of $(nproc) >/dev/hvc0"'
+    [ "$vmm_name" = qemu ] || check "which the host finds" grep -q "a line of ${machine[cpus]}" "${machine[console]}"
 }
 
 # from_host GUEST-ADDRESS HOST-ADDRESS: a server in the guest, and this side as its client

@@ -16,7 +16,7 @@ vmm_offers() { "$inox" run --help | grep -q -- "^ *--$1 "; }
 
 vmm_command() { "$1_command"; }
 
-# kernel initrd cpus memory(MiB) disk queues; disk2 (read-only) disk3; tap mac; cid uds; entropy balloon(MiB) console; share(a socket)
+# kernel initrd cpus memory(MiB) disk queues; disk2 (read-only) disk3; tap mac; cid uds; entropy balloon(MiB) console(a file); share(a socket)
 inox_command() {
     vmm=("$inox" run --kernel "${machine[kernel]}" --initrd "${machine[initrd]}" --cpus "${machine[cpus]:-1}"
         --memory "${machine[memory]:-512}M" --cmdline "$(cmdline)" --disk "path=${machine[disk]}${machine[queues]:+,queues=${machine[queues]}}")
@@ -25,8 +25,8 @@ inox_command() {
     [ -z "${machine[tap]:-}" ] || vmm+=(--net "tap=${machine[tap]},mac=${machine[mac]}")
     [ -z "${machine[cid]:-}" ] || vmm+=(--vsock "cid=${machine[cid]},uds=${machine[uds]}")
     [ -z "${machine[entropy]:-}" ] || vmm+=(--entropy)
-    [ -z "${machine[balloon]:-}" ] || vmm+=(--balloon "size=${machine[balloon]}M")
-    [ -z "${machine[console]:-}" ] || vmm+=(--console)
+    [ -z "${machine[balloon]:-}" ] || vmm+=(--balloon "size=${machine[balloon]}")
+    [ -z "${machine[console]:-}" ] || vmm+=(--console "${machine[console]}")
     [ -z "${machine[share]:-}" ] || vmm+=(--share "tag=share,socket=${machine[share]}")
 }
 

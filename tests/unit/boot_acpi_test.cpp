@@ -143,7 +143,7 @@ TEST_CASE("MCFG and host bridge are there only with PCI") {
     const Bytes mcfg = Tables{everything()}.find("MCFG");
     REQUIRE(mcfg.size() == 60);
     CHECK(Tables::number<std::uint64_t>(mcfg, 44) == 0xe0000000);
-    CHECK(Tables::number<std::uint32_t>(mcfg, 52) == 0); // segment 0, buses 0 to 0 // segment 0, buses 0 to 255
+    CHECK(Tables::number<std::uint32_t>(mcfg, 52) == 0); // segment 0, buses 0 to 0
     const Tables without{{.pci = false}};
     CHECK(without.all().size() == 2);
     CHECK_FALSE(contains(without.dsdt(), aml::eisa_id("PNP0A08")));

@@ -95,7 +95,7 @@ Bytes pci_host_bridge() {
                               name("_BBN", integer(0)),
                               name("_UID", integer(0)),
                               name("_CRS", resources({
-                                               bus_numbers(0, 0),
+                                               bus_numbers(0, static_cast<std::uint8_t>(layout::ecam.size() / MiB - 1)),
                                                io_ports(layout::port_pci_config),
                                                io_window(layout::pci_io),
                                                memory32_window(layout::pci_bars_32),

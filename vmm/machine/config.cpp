@@ -18,7 +18,8 @@ bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x
 } // namespace
 
 std::size_t virtio_device_count(const Config& config) {
-    return config.drives.size() + config.nets.size() + config.shares.size() + (config.vsock ? 1 : 0);
+    return config.drives.size() + config.nets.size() + config.shares.size() + (config.vsock ? 1 : 0) +
+           (config.entropy ? 1 : 0) + (config.balloon ? 1 : 0) + (config.console ? 1 : 0);
 }
 
 std::string usable_cmdline(const std::string& cmdline) {
@@ -108,6 +109,11 @@ void check_devices(const Config& config, std::vector<Error>& problems) {
         if (one->mac && std::any_of(config.nets.begin(), one, [&](const auto& other) { return other.mac == one->mac; }))
             problems.push_back({Errc::config_value, "The MAC address is already in use: " + one->mac->text(),
                                 "give each interface its own", "/network-interfaces", 0});
+    if (config.balloon && config.balloon->target >= config.machine.memory)
+        problems.push_back({Errc::config_value,
+                            "a balloon of " + size_text(config.balloon->target) + " leaves nothing of " +
+                                size_text(config.machine.memory) + " of memory",
+                            "give the guest more memory, or take less of it", "/balloon/amount_mib", 0});
     if (std::ranges::count(config.drives, true, &DriveConfig::root) > 1)
         problems.push_back({Errc::config_value, "A root block device already exists!",
                             "set is_root_device on one drive only", "/drives", 0});

@@ -9,7 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#include "devices/virtio/balloon.hpp"
 #include "devices/virtio/block.hpp"
+#include "devices/virtio/entropy.hpp"
 #include "devices/virtio/fs.hpp"
 #include "devices/virtio/net.hpp"
 #include "devices/virtio/vsock.hpp"
@@ -45,6 +47,11 @@ struct DriveConfig {
     std::string partuuid{}; ///< of the root partition; empty: the whole disk
 };
 
+/// A virtio-console beside the serial port: hvc0 in Linux.
+struct ConsoleConfig {
+    std::string path{}; ///< gets the guest's output, appended; empty: the terminal is on it, instead of the serial port
+};
+
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
@@ -52,6 +59,9 @@ struct Config {
     std::vector<devices::virtio::NetOptions> nets{};
     std::vector<devices::virtio::FsOptions> shares{};
     std::optional<devices::virtio::VsockOptions> vsock{};
+    std::optional<devices::virtio::EntropyOptions> entropy{};
+    std::optional<devices::virtio::BalloonOptions> balloon{};
+    std::optional<ConsoleConfig> console{};
 };
 
 /// The words that tell a kernel of its root device, with a blank before them; empty without one.

@@ -163,8 +163,7 @@ constexpr Field share_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.shares.back().socket); }},
 };
 
-// ---- vsock
-// -----------------------------------------------------------------------------------------------------------
+// ---- vsock ---------------------------------------------------------------------------------------------------------
 
 void read_cid(const JsonValue& value, ConfigFile& file) {
     const auto cid = value.number(0xfffffffe, Errc::config_value);
@@ -182,8 +181,48 @@ constexpr Field vsock_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { file.config.vsock->id = read_id(value); }, "id"},
 };
 
+// ---- entropy, balloon, console -------------------------------------------------------------------------------------
+
+constexpr Field entropy_field_rows[] = {
+    {"rate_limiter", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_limits(value, file.config.entropy->limits); }},
+};
+
+devices::virtio::BalloonOptions& balloon(ConfigFile& file) { return *file.config.balloon; }
+
+constexpr Field balloon_field_rows[] = {
+    {"amount_mib", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         balloon(file).target = value.number(UINT32_MAX, Errc::config_value).value_or(0) * MiB;
+     },
+     "size"},
+    {"deflate_on_oom", Need::required_by_firecracker, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { balloon(file).deflate_on_oom = value.boolean().value_or(false); }},
+    {"stats_polling_interval_s", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         balloon(file).statistics_interval =
+             std::chrono::seconds{value.number(UINT16_MAX, Errc::config_value).value_or(0)};
+     }},
+    {"free_page_reporting", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         balloon(file).free_page_reporting = value.boolean().value_or(false);
+     }},
+    {"free_page_hinting", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         balloon(file).free_page_hinting = value.boolean().value_or(false);
+     }},
+};
+
+constexpr Field console_field_rows[] = {
+    {"path", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.console->path); }},
+};
+
 } // namespace
 
+std::span<const Field> entropy_fields() { return entropy_field_rows; }
+std::span<const Field> balloon_fields() { return balloon_field_rows; }
+std::span<const Field> console_fields() { return console_field_rows; }
 std::span<const Field> vsock_fields() { return vsock_field_rows; }
 std::span<const Field> drive_fields() { return drive_field_rows; }
 std::span<const Field> net_fields() { return net_field_rows; }

@@ -114,6 +114,18 @@ Result<void> add_element(const CommandOption& self, const std::string& text, Con
     return std::unexpected<Error>{std::move(first)};
 }
 
+Result<void> set_entropy(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
+    file.config.entropy.emplace();
+    return {};
+}
+
+Result<void> set_console(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text.empty())
+        return refuse(self, "no place is given", "write terminal, or name a file");
+    file.config.console = ConsoleConfig{text == "terminal" ? "" : text};
+    return {};
+}
+
 constexpr CommandOption options[] = {
     {"--kernel", "FILE", "bzImage or ELF vmlinux; without it a built-in guest says hello",
      "/boot-source/kernel_image_path", set_path<kernel>},
@@ -132,6 +144,11 @@ constexpr CommandOption options[] = {
      add_element},
     {"--share", "tag=T,socket=S", "a host folder in the guest, served by virtiofsd at this socket", "/shares",
      add_element, true},
+    {"--entropy", nullptr, "a source of random numbers", "/entropy", set_entropy},
+    {"--balloon", "size=MIB", "takes so much of the guest's memory back; more keys in docs/config.md", "/balloon",
+     add_element},
+    {"--console", "FILE", "a virtio console (hvc0) with its output in FILE; terminal: it has this terminal", "/console",
+     set_console},
     {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_timeout},
     {"--expect", "REGEX", "succeed as soon as the console shows this, fail if it never does", "/inox/expect",
      set_expect},

@@ -24,6 +24,28 @@ void ConsoleOutput::write(std::span<const std::byte> bytes) noexcept {
         backlog_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size()); // NOLINT: bytes are characters
     while (!backlog_.empty() && write_some()) {
     }
+    copy(bytes);
+}
+
+std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
+    const std::unique_lock lock{mutex_, std::try_to_lock};
+    if (!lock) // a vCPU waits for the reader
+        return 0;
+    std::size_t taken = reader_gone_ ? bytes.size() : 0;
+    while (taken < bytes.size()) {
+        pollfd poll{fd_, POLLOUT, 0};
+        if (!backlog_.empty() || ::poll(&poll, 1, 0) != 1)
+            break;
+        const auto written = ::write(fd_, bytes.data() + taken, std::min(bytes.size() - taken, never_blocks));
+        if (written < 0)
+            break;
+        taken += static_cast<std::size_t>(written);
+    }
+    copy(bytes.first(taken));
+    return taken;
+}
+
+void ConsoleOutput::copy(std::span<const std::byte> bytes) noexcept {
     if (log_)
         log(bytes);
     if (expect_ && expect_->feed(bytes)) {

@@ -28,11 +28,14 @@ public:
         on_seen_ = std::move(on_seen);
     }
     void write(std::span<const std::byte> bytes) noexcept;
+    /// The same without waiting: returns how many bytes were taken, from the start. Any thread.
+    std::size_t offer(std::span<const std::byte> bytes) noexcept;
     /// After the vCPUs stopped: gives a slow reader up to a quarter of a second for the rest.
     void flush() noexcept;
 
 private:
     bool write_some() noexcept; // under mutex_; false when the gate closed or the reader is gone
+    void copy(std::span<const std::byte> bytes) noexcept; // under mutex_; to the log and to expect
     void log(std::span<const std::byte> bytes) noexcept;
 
     int fd_;

@@ -89,8 +89,9 @@ Result<void> Machine::build(const Config& config) {
 Result<void> Machine::build_hardware(const Config& config) {
     vm_ = TRY(Vm::create(kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
-    platform_ = TRY(Platform::create(
-        config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, loop_, *this, hooks_.serial_output, hooks_.serial_room}));
+    platform_ =
+        TRY(Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, loop_, *this, hooks_.serial_output,
+                                      hooks_.serial_room, hooks_.console_output, hooks_.console_room}));
     return create_vcpus(config);
 }
 

@@ -42,6 +42,10 @@ public:
         std::function<void(std::span<const std::byte>)> serial_output;
         /// The guest took serial input; on the loop.
         std::function<void()> serial_room;
+        /// Output of the virtio console, on the loop: takes what it can and returns how much. See console().
+        devices::virtio::Console::Output console_output{};
+        /// The virtio console took input; on the loop.
+        std::function<void()> console_room{};
         /// Once, on the loop. The machine is still there; stop() is the caller's next step.
         std::function<void(GuestEnd)> on_end;
     };
@@ -63,6 +67,8 @@ public:
     std::size_t serial_input(std::span<const std::byte> bytes);
     /// The guest sees Ctrl-Alt-Del on its keyboard.
     void send_ctrl_alt_del();
+    /// Null without a virtio console.
+    [[nodiscard]] devices::virtio::Console* console() const { return platform_->console(); }
     [[nodiscard]] const boot::Loaded& loaded() const { return loaded_; }
     /// Exits to user space of all vCPUs so far. Any thread.
     [[nodiscard]] std::uint64_t exits() const;

@@ -11,6 +11,8 @@
 #include "devices/i8042.hpp"
 #include "devices/pci/root_bus.hpp"
 #include "devices/serial.hpp"
+#include "devices/virtio/balloon.hpp"
+#include "devices/virtio/entropy.hpp"
 #include "devices/virtio/mmio_transport.hpp"
 #include "devices/virtio/pci_transport.hpp"
 #include "vmm/memory/layout.hpp"
@@ -47,6 +49,7 @@ struct Platform::Devices {
     std::unique_ptr<devices::pci::RootBus> pci;
     std::vector<std::shared_ptr<devices::virtio::MmioTransport>> mmio;
     std::vector<boot::AcpiMmioDevice> mmio_plan;
+    std::shared_ptr<devices::virtio::Console> console;
 };
 
 Platform::Platform(std::unique_ptr<Devices> devices, const Context& context)
@@ -64,20 +67,24 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, const C
 }
 
 Result<void> Platform::add_legacy() {
-    auto& [ports, mmio, irqs, doorbells, memory, dma, loop, events, output, room] = context_;
+    auto& ports = context_.ports;
+    auto& irqs = context_.irqs;
+    auto& events = context_.events;
     auto& own = *devices_;
-    own.serial = std::make_shared<devices::Serial>(TRY(irqs.line(layout::gsi_serial, TriggerMode::edge)), output);
+    own.serial = std::make_shared<devices::Serial>(TRY(irqs.line(layout::gsi_serial, TriggerMode::edge)),
+                                                   context_.serial_output);
     own.serial->on_input_room([&loop = context_.loop, room = context_.serial_room] { loop.post(room); });
     TRY_VOID(ports.add(layout::port_serial, own.serial));
 
     own.keyboard = std::make_shared<devices::I8042>(TRY(irqs.line(layout::gsi_keyboard, TriggerMode::edge)), events);
     TRY_VOID(ports.add(devices::I8042::ports, own.keyboard));
 
-    const auto below_4g = memory.regions().front().range.size();
-    TRY_VOID(ports.add(layout::port_cmos, std::make_shared<devices::Cmos>(below_4g, memory.size() - below_4g)));
+    const auto below_4g = context_.memory.regions().front().range.size();
+    TRY_VOID(
+        ports.add(layout::port_cmos, std::make_shared<devices::Cmos>(below_4g, context_.memory.size() - below_4g)));
     TRY_VOID(ports.add(layout::port_acpi, std::make_shared<devices::AcpiPower>(events)));
     TRY_VOID(ports.add(devices::DebugPorts::ports, std::make_shared<devices::DebugPorts>(events)));
-    return mmio.add(devices::BootTimer::mmio, std::make_shared<devices::BootTimer>(events));
+    return context_.mmio.add(devices::BootTimer::mmio, std::make_shared<devices::BootTimer>(events));
 }
 
 Result<void> Platform::add_virtio_devices(const Config& config) {
@@ -95,6 +102,19 @@ Result<void> Platform::add_virtio_devices(const Config& config) {
     if (config.vsock) {
         auto device = TRY(devices::virtio::Vsock::create(*config.vsock, context_.loop));
         TRY_VOID(attach(std::move(device)));
+    }
+    if (config.entropy) {
+        auto device = TRY(devices::virtio::Entropy::create(*config.entropy, context_.loop));
+        TRY_VOID(attach(std::move(device)));
+    }
+    if (config.balloon) {
+        auto device = TRY(devices::virtio::Balloon::create(*config.balloon, context_.loop, context_.memory));
+        TRY_VOID(attach(std::move(device)));
+    }
+    if (config.console) {
+        devices_->console = TRY(devices::virtio::Console::create({}, context_.loop, context_.console_output));
+        devices_->console->on_input_room(context_.console_room);
+        TRY_VOID(attach(devices_->console));
     }
     for (const auto& share : config.shares) {
         auto device = TRY(devices::virtio::Fs::create(share, context_.loop, context_.memory));
@@ -125,6 +145,7 @@ Result<void> Platform::attach(std::shared_ptr<devices::virtio::Device> device) {
 }
 
 std::size_t Platform::serial_input(std::span<const std::byte> bytes) { return devices_->serial->receive(bytes); }
+devices::virtio::Console* Platform::console() const { return devices_->console.get(); }
 void Platform::send_ctrl_alt_del() { devices_->keyboard->send_ctrl_alt_del(); }
 
 } // namespace vmm

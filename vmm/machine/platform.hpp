@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "devices/guest_events.hpp"
+#include "devices/virtio/console.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/boot/acpi.hpp"
 #include "vmm/bus/bus.hpp"
@@ -39,6 +40,8 @@ public:
         devices::GuestEvents& events;
         std::function<void(std::span<const std::byte>)> serial_output; ///< on vCPU threads
         std::function<void()> serial_room;                             ///< on the loop
+        devices::virtio::Console::Output console_output;               ///< on the loop
+        std::function<void()> console_room;                            ///< on the loop
     };
     /// On the loop's thread, or before it runs.
     static Result<std::unique_ptr<Platform>> create(const Config& config, const Context& context);
@@ -46,6 +49,8 @@ public:
 
     std::size_t serial_input(std::span<const std::byte> bytes);
     void send_ctrl_alt_del();
+    /// Null without a virtio console.
+    [[nodiscard]] devices::virtio::Console* console() const;
 
 private:
     struct Devices;

@@ -10,18 +10,19 @@
 #include "vmm/base/log.hpp"
 #include "vmm/machine/console_input.hpp"
 #include "vmm/machine/console_output.hpp"
+#include "vmm/machine/console_port.hpp"
 #include "vmm/machine/machine.hpp"
 
 namespace vmm {
 namespace {
 
-/// SIGINT and SIGTERM as readable events; blocked for every thread made after this.
+/// Signals as readable events; blocked for every thread made after this.
 class Signals {
 public:
     static Result<Signals> create() {
         sigset_t set;
         ::sigemptyset(&set);
-        for (const int signal : {SIGINT, SIGTERM, SIGHUP})
+        for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGWINCH})
             ::sigaddset(&set, signal);
         ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
         ::signal(SIGPIPE, SIG_IGN); // NOLINT: a reader that leaves must not end the guest
@@ -31,11 +32,10 @@ public:
         return Signals{std::move(fd)};
     }
     [[nodiscard]] int fd() const { return fd_.get(); }
-    [[nodiscard]] Error take() const {
+    /// The number of the next one; 0 when there is none.
+    [[nodiscard]] unsigned take() const {
         signalfd_siginfo info{};
-        const bool interrupted = ::read(fd_.get(), &info, sizeof info) == sizeof info && info.ssi_signo == SIGINT;
-        return interrupted ? Error{Errc::interrupted, "interrupted (SIGINT)", {}, {}, 0}
-                           : Error{Errc::terminated, "terminated by a signal", {}, {}, 0};
+        return ::read(fd_.get(), &info, sizeof info) == sizeof info ? info.ssi_signo : 0;
     }
 
 private:
@@ -53,6 +53,7 @@ public:
 private:
     Result<void> prepare_output();
     void end(GuestEnd end);
+    void on_signal(unsigned signal);
     void end_with(Error error) { end({GuestEnd::How::failed, 0, std::move(error)}); }
     [[nodiscard]] int report();
 
@@ -61,6 +62,7 @@ private:
     EventLoop loop_;
     std::unique_ptr<RunGate> gate_;
     std::unique_ptr<ConsoleOutput> output_;
+    std::unique_ptr<ConsolePort> console_;
     std::unique_ptr<Machine> machine_;
     std::optional<GuestEnd> end_;
     bool expected_seen_{false};
@@ -85,6 +87,17 @@ void Session::end(GuestEnd end) {
         return;
     end_ = std::move(end);
     loop_.stop();
+}
+
+void Session::on_signal(unsigned signal) {
+    if (signal == SIGWINCH) {
+        if (console_ && console_->on_terminal())
+            machine_->console()->resize(terminal_size(STDIN_FILENO));
+    } else if (signal == SIGINT) {
+        end_with({Errc::interrupted, "interrupted (SIGINT)", {}, {}, 0});
+    } else if (signal != 0) {
+        end_with({Errc::terminated, "terminated by a signal", {}, {}, 0});
+    }
 }
 
 int Session::report() {
@@ -112,15 +125,23 @@ Result<int> Session::run(const Config& config) {
     const auto signals = TRY(Signals::create());
     gate_ = TRY(RunGate::create());
     TRY_VOID(prepare_output());
+    if (config.console)
+        console_ = TRY(ConsolePort::create(*config.console, loop_, *output_));
+    const bool on_hvc = console_ && console_->on_terminal();
     std::unique_ptr<ConsoleInput> input;
+    const auto room = [&] {
+        if (input)
+            input->on_room();
+    };
     machine_ = TRY(Machine::create(config, loop_, timeline_, *gate_,
-                                   {[this](std::span<const std::byte> bytes) { output_->write(bytes); },
-                                    [&] {
-                                        if (input)
-                                            input->on_room();
-                                    },
+                                   {[this](std::span<const std::byte> bytes) { output_->write(bytes); }, room,
+                                    [this](std::span<const std::byte> bytes) { return console_->take(bytes); }, room,
                                     [this](GuestEnd how) { end(std::move(how)); }}));
-    auto signal_watch = TRY(loop_.watch(signals.fd(), [&] { end_with(signals.take()); }));
+    if (console_)
+        console_->connect(*machine_->console());
+    if (on_hvc)
+        machine_->console()->resize(terminal_size(STDIN_FILENO));
+    auto signal_watch = TRY(loop_.watch(signals.fd(), [&] { on_signal(signals.take()); }));
     Registration deadline;
     if (options_.timeout)
         deadline = loop_.after(*options_.timeout, [this] {
@@ -132,9 +153,12 @@ Result<int> Session::run(const Config& config) {
         });
     RawTerminal terminal{STDIN_FILENO};
     TRY_VOID(machine_->start());
-    input = std::make_unique<ConsoleInput>(
-        loop_, STDIN_FILENO, terminal.active(),
-        ConsoleInput::Guest{[this](auto bytes) { return machine_->serial_input(bytes); }, [this] { end({}); }});
+    input = std::make_unique<ConsoleInput>(loop_, STDIN_FILENO, terminal.active(),
+                                           ConsoleInput::Guest{[this, on_hvc](auto bytes) {
+                                                                   return on_hvc ? machine_->console()->receive(bytes)
+                                                                                 : machine_->serial_input(bytes);
+                                                               },
+                                                               [this] { end({}); }});
     input->start();
     loop_.run();
     machine_->stop();

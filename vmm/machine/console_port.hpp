@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host's end of the virtio console: the terminal, or a file.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "devices/virtio/console.hpp"
+#include "vmm/base/event_loop.hpp"
+#include "vmm/machine/config.hpp"
+#include "vmm/machine/console_output.hpp"
+
+namespace vmm {
+
+/// Size of the terminal on this descriptor; zeros when it is none.
+devices::virtio::TerminalSize terminal_size(int fd);
+
+/// Lives on the loop's thread.
+class ConsolePort {
+public:
+    /// output_unwritable when the file cannot be opened. `terminal` must outlive the port.
+    static Result<std::unique_ptr<ConsolePort>> create(const ConsoleConfig& config, EventLoop& loop,
+                                                       ConsoleOutput& terminal);
+    /// What the device calls (Console::Output): never waits.
+    std::size_t take(std::span<const std::byte> bytes) noexcept;
+    /// Before the guest runs: who is told when there is room again.
+    void connect(devices::virtio::Console& device) { device_ = &device; }
+    [[nodiscard]] bool on_terminal() const { return !file_; }
+
+private:
+    ConsolePort(EventLoop& loop, ConsoleOutput& terminal, UniqueFd file)
+        : loop_{loop}, terminal_{terminal}, file_{std::move(file)} {}
+    std::size_t write_file(std::span<const std::byte> bytes) noexcept;
+
+    EventLoop& loop_;
+    ConsoleOutput& terminal_;
+    UniqueFd file_;
+    bool file_failed_{false};
+    devices::virtio::Console* device_{};
+    Registration retry_{};
+};
+
+} // namespace vmm
