@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The x86-64 page walk (SDM 3A, 4.5 to 4.7), in software: for an instruction's operand by the CPU's rules, for DMA as
+// (endpoint, PASID) by those of an IOMMU's first level, which are the same. Tables and pages are guest-physical. The
+// guest may change its tables at any moment: each entry is read once per attempt, and accessed and dirty bits are set
+// by compare-and-exchange only on the value that was judged.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <span>
+
+#include "vmm/base/address.hpp"
+#include "vmm/memory/guest_memory.hpp"
+
+namespace iommu {
+
+/// How addresses are translated.
+struct Paging {
+    std::uint64_t root{};              ///< CR3 or its like; bits 51:12 count
+    bool five_levels{};                ///< CR4.LA57
+    bool write_protect{true};          ///< CR0.WP: supervisor writes obey read-only pages
+    bool execute_disable{true};        ///< EFER.NXE: bit 63 forbids fetches; reserved otherwise
+    bool smep{};                       ///< CR4.SMEP
+    bool smap{};                       ///< CR4.SMAP; clear it for accesses that EFLAGS.AC allows
+    bool one_gib_pages{true};          ///< CPUID.80000001H:EDX[26]
+    std::uint8_t physical_bits{52};    ///< MAXPHYADDR; address bits above are reserved
+    std::optional<std::uint32_t> pkru; ///< set when CR4.PKE is: protection keys of user pages
+    bool operator==(const Paging&) const = default;
+};
+
+struct PageAccess {
+    bool write{};
+    bool user{}; ///< CPL 3, or a DMA request without privilege
+    bool fetch{};
+};
+
+/// Why an access is refused.
+struct PageFault {
+    enum class Cause : std::uint8_t {
+        not_present,
+        protection,
+        reserved,      ///< a reserved bit is set
+        outside_ram,   ///< a table lies outside RAM; the code is that of a page that is not present
+        unstable,      ///< entries changed at each of many attempts; the code is that of a page that is not present
+        non_canonical, ///< #GP or #SS on a CPU; no error code
+    };
+    /// Bits of the page-fault error code.
+    enum Code : std::uint32_t { present = 1, write = 2, user = 4, reserved_bit = 8, fetch = 0x10, key = 0x20 };
+    Cause cause{Cause::not_present};
+    std::uint32_t code{};
+    bool operator==(const PageFault&) const = default;
+};
+
+/// Where an address leads. The address may lie outside RAM.
+struct PageMapping {
+    vmm::Gpa address;
+    std::uint8_t page_bits{}; ///< 12, 21 or 30
+    bool writable{};          ///< in every level
+    bool user{};              ///< in every level
+    bool dirty{};             ///< the page's D bit is set, perhaps by this walk
+    bool operator==(const PageMapping&) const = default;
+};
+
+using WalkResult = std::expected<PageMapping, PageFault>;
+
+/// Walks for one operation: remembers the table of the last 4 KiB page, so neighbours cost one load each. What it
+/// remembers is as a TLB's: make a new walker after an invalidation. One thread.
+class PageWalker {
+public:
+    PageWalker(const vmm::GuestMemory& memory, const Paging& paging) : memory_{memory}, paging_{paging} {}
+
+    /// Sets accessed bits on the path, and the dirty bit for a write, when the access is allowed; changes nothing when
+    /// it is not.
+    [[nodiscard]] WalkResult walk(std::uint64_t linear, PageAccess access) noexcept;
+
+private:
+    struct Step {
+        std::uint64_t* entry;
+        std::uint64_t value;
+    };
+    struct Rights {
+        bool write{true};
+        bool user{true};
+        bool no_execute{};
+    };
+    [[nodiscard]] std::optional<WalkResult> attempt(std::uint64_t linear, PageAccess access) noexcept;
+    [[nodiscard]] std::optional<WalkResult> finish(std::span<const Step> path, unsigned level, Rights rights,
+                                                   std::uint64_t linear, PageAccess access) noexcept;
+    [[nodiscard]] std::uint64_t reserved_bits(unsigned level, bool large) const noexcept;
+    [[nodiscard]] bool allowed(PageAccess access, Rights rights, std::uint64_t leaf,
+                               std::uint32_t& code) const noexcept;
+
+    const vmm::GuestMemory& memory_;
+    Paging paging_;
+    std::uint64_t* table_{}; ///< of 4 KiB pages, for 2 MiB of addresses
+    std::uint64_t region_{}; ///< linear address / 2 MiB that `table_` maps
+    Rights rights_{};        ///< of the levels above `table_`
+};
+
+/// One walk.
+[[nodiscard]] inline WalkResult walk_pages(const vmm::GuestMemory& memory, const Paging& paging, std::uint64_t linear,
+                                           PageAccess access) noexcept {
+    return PageWalker{memory, paging}.walk(linear, access);
+}
+
+/// Why bytes at a linear address cannot be read.
+struct OperandFault {
+    std::uint64_t address{};        ///< first byte at fault: CR2
+    std::optional<PageFault> fault; ///< nullopt: the translation is fine, but leads outside RAM
+};
+
+/// Copies from linear addresses, across pages. Nothing is copied when any byte may not be read.
+[[nodiscard]] std::expected<void, OperandFault> read_linear(const vmm::GuestMemory& memory, const Paging& paging,
+                                                            std::uint64_t linear, bool user,
+                                                            std::span<std::byte> out) noexcept;
+
+} // namespace iommu
