@@ -299,7 +299,7 @@ void PciTransport::common_write(unsigned offset, unsigned size, std::uint64_t va
             config_vector_ = no_vector;
             for (auto& one : queue_vectors_)
                 one = no_vector;
-            isr_ = 0;
+            (void)take_isr();
         }
         return;
     case common::queue_select:
@@ -333,7 +333,10 @@ void PciTransport::common_write(unsigned offset, unsigned size, std::uint64_t va
     }
 }
 
-std::uint8_t PciTransport::take_isr() noexcept { return isr_.exchange(0); }
+std::uint8_t PciTransport::take_isr() noexcept {
+    config().set_interrupt_status(false);
+    return isr_.exchange(0);
+}
 
 void PciTransport::interrupt(std::uint16_t vector, std::uint8_t isr_bit) noexcept {
     if (msix_.enabled()) {
@@ -342,6 +345,7 @@ void PciTransport::interrupt(std::uint16_t vector, std::uint8_t isr_bit) noexcep
         return;
     }
     isr_ |= isr_bit;
+    config().set_interrupt_status(true);
     if (intx_ && (config().command() & pci::command_bit::intx_disable) == 0)
         intx_->trigger();
 }

@@ -76,14 +76,27 @@ two_lives() {
     use
     check "keeps files" guest it "$keep" 200
     leave reboot
+    several_queues
     boot 4 || return
+    check "has the disk's queues" says 4 'ls /sys/block/vda/mq | wc -l'
+    ! has tap || check "has the network's queues" says 2 'ls -d /sys/class/net/eth0/queues/rx-* | wc -l'
     check "finds its files after the reboot" guest it "cd /root/kept && sha256sum -c sums && rm -r /root/kept" 100
     use
     leave poweroff
 }
 
+# A queue for each of 4 CPUs on the disks, two pairs on the network
+several_queues() {
+    machine[queues]=4
+    has tap || return 0
+    machine[pairs]=2
+    ip link delete "${machine[tap]}"
+    make_tap "${machine[tap]}" $host_ip/24 multi_queue
+}
+
 # Disk, network and vsock are busy at once; each loop ends with status 1 at the first wrong byte. Its turns are counted.
 stressed_life() {
+    several_queues
     boot 4 || return
     ! has tap || check "brings its network up" guest it "$network"
     stress disk 'fio --minimal --name=disk --filename=/dev/vdc --ioengine=libaio --direct=1 --iodepth=16 --rw=randwrite --bsrange=4k-256k --verify=crc32c --verify_fatal=1'

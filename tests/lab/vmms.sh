@@ -16,13 +16,13 @@ vmm_offers() { "$inox" run --help | grep -q -- "^ *--$1 "; }
 
 vmm_command() { "$1_command"; }
 
-# kernel initrd cpus memory(MiB) disk queues; disk2 (read-only) disk3; tap mac; cid uds; entropy balloon(MiB) console(a file); share(a socket)
+# kernel initrd cpus memory(MiB) disk queues; disk2 (read-only) disk3; tap mac pairs; cid uds; entropy balloon(MiB) console(a file); share(a socket)
 inox_command() {
     vmm=("$inox" run --kernel "${machine[kernel]}" --initrd "${machine[initrd]}" --cpus "${machine[cpus]:-1}"
         --memory "${machine[memory]:-512}M" --cmdline "$(cmdline)" --disk "path=${machine[disk]}${machine[queues]:+,queues=${machine[queues]}}")
     [ -z "${machine[disk2]:-}" ] || vmm+=(--disk "path=${machine[disk2]},readonly=on")
     [ -z "${machine[disk3]:-}" ] || vmm+=(--disk "path=${machine[disk3]}${machine[queues]:+,queues=${machine[queues]}}")
-    [ -z "${machine[tap]:-}" ] || vmm+=(--net "tap=${machine[tap]},mac=${machine[mac]}")
+    [ -z "${machine[tap]:-}" ] || vmm+=(--net "tap=${machine[tap]},mac=${machine[mac]}${machine[pairs]:+,queues=${machine[pairs]}}")
     [ -z "${machine[cid]:-}" ] || vmm+=(--vsock "cid=${machine[cid]},uds=${machine[uds]}")
     [ -z "${machine[entropy]:-}" ] || vmm+=(--entropy)
     [ -z "${machine[balloon]:-}" ] || vmm+=(--balloon "size=${machine[balloon]}")
@@ -39,8 +39,8 @@ qemu_command() {
     [ -z "${machine[disk2]:-}" ] || vmm+=(-drive "if=none,id=disk2,format=raw,readonly=on,file=${machine[disk2]}"
         -device "virtio-blk-pci,drive=disk2,disable-legacy=on")
     [ -z "${machine[disk3]:-}" ] || qemu_disk disk3 "${machine[disk3]}"
-    [ -z "${machine[tap]:-}" ] || vmm+=(-netdev "tap,id=net,ifname=${machine[tap]},script=no,downscript=no,vhost=off"
-        -device "virtio-net-pci,netdev=net,disable-legacy=on,mac=${machine[mac]}")
+    [ -z "${machine[tap]:-}" ] || vmm+=(-netdev "tap,id=net,ifname=${machine[tap]},script=no,downscript=no,vhost=off${machine[pairs]:+,queues=${machine[pairs]}}"
+        -device "virtio-net-pci,netdev=net,disable-legacy=on,mac=${machine[mac]}${machine[pairs]:+,mq=on,vectors=$((2 * machine[pairs] + 2))}")
     [ -z "${machine[cid]:-}" ] || vmm+=(-device "vhost-vsock-pci,guest-cid=${machine[cid]},disable-legacy=on")
     [ -z "${machine[entropy]:-}" ] || vmm+=(-device virtio-rng-pci)
     [ -z "${machine[balloon]:-}" ] || vmm+=(-device virtio-balloon-pci)
@@ -58,9 +58,9 @@ qemu_disk() {
 vsock_to_guest() { if [ "$1" = qemu ]; then echo "vsock:${machine[cid]}:$2"; else echo "unix:${machine[uds]}:$2"; fi; }
 vsock_from_guest() { if [ "$1" = qemu ]; then echo "vsock:2:$2"; else echo "unix:${machine[uds]}_$2"; fi; }
 
-# make_tap NAME ADDRESS/BITS: in this network namespace
+# make_tap NAME ADDRESS/BITS [multi_queue]: in this network namespace
 make_tap() {
-    ip tuntap add dev "$1" mode tap
+    ip tuntap add dev "$1" mode tap ${3:+"$3"}
     ip address add "$2" dev "$1"
     ip link set "$1" up
 }
