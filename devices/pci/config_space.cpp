@@ -93,12 +93,16 @@ vmm::Result<unsigned> ConfigSpace::add_capability(std::uint8_t id, std::span<con
         return vmm::fail(vmm::Errc::no_resource,
                          vmm::format("no room for PCI capability 0x%02x in configuration space", id));
     fill(*offset, header, body, writable);
-    set(*offset, id);
-    const unsigned pointer = last_capability_ ? last_capability_ + 1 : reg::capabilities;
-    set(pointer, static_cast<std::uint8_t>(*offset));
-    set<std::uint16_t>(reg::status, get<std::uint16_t>(reg::status) | status_capabilities);
-    last_capability_ = *offset;
+    link_capability(*offset, id);
     return *offset;
+}
+
+void ConfigSpace::link_capability(unsigned offset, std::uint8_t id) {
+    set<std::uint16_t>(offset, id);
+    const unsigned pointer = last_capability_ ? last_capability_ + 1 : reg::capabilities;
+    set(pointer, static_cast<std::uint8_t>(offset));
+    set<std::uint16_t>(reg::status, get<std::uint16_t>(reg::status) | status_capabilities);
+    last_capability_ = offset;
 }
 
 vmm::Result<unsigned> ConfigSpace::add_extended_capability(std::uint16_t id, std::uint8_t version,
@@ -110,11 +114,20 @@ vmm::Result<unsigned> ConfigSpace::add_extended_capability(std::uint16_t id, std
         return vmm::fail(vmm::Errc::no_resource,
                          vmm::format("no room for PCI extended capability 0x%04x in configuration space", id));
     fill(*offset, header, body, writable);
-    set(*offset, static_cast<std::uint32_t>(id | (version & 0xfU) << 16));
-    if (last_extended_capability_)
-        set(last_extended_capability_, get<std::uint32_t>(last_extended_capability_) | *offset << 20);
-    last_extended_capability_ = *offset;
+    link_extended_capability(*offset, id, version);
     return *offset;
+}
+
+void ConfigSpace::link_extended_capability(unsigned offset, std::uint16_t id, std::uint8_t version) {
+    constexpr std::uint32_t null_capability = 0x10000; // id 0, version 1 (PCIe 4.0, 7.9.28)
+    if (!last_extended_capability_ && offset != extended_start) {
+        set(extended_start, null_capability);
+        last_extended_capability_ = extended_start;
+    }
+    set(offset, static_cast<std::uint32_t>(id | (version & 0xfU) << 16));
+    if (last_extended_capability_)
+        set(last_extended_capability_, get<std::uint32_t>(last_extended_capability_) | offset << 20);
+    last_extended_capability_ = offset;
 }
 
 void ConfigSpace::reserve(unsigned offset, unsigned size) {

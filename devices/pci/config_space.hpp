@@ -113,6 +113,10 @@ public:
                                                   std::span<const std::byte> writable = {});
     /// Keeps the allocator of capabilities away from bytes laid out by hand.
     void reserve(unsigned offset, unsigned size);
+    /// Appends a capability whose body is laid out by hand (and reserved) to the chain; writes its header.
+    void link_capability(unsigned offset, std::uint8_t id);
+    /// The same at 0x100 and above. If none sits at 0x100, where the chain starts, a null capability there leads on.
+    void link_extended_capability(unsigned offset, std::uint16_t id, std::uint8_t version);
 
     /// A 64-bit BAR takes `index` and `index + 1`; the ROM is `rom_bar`, of kind memory32.
     vmm::Result<void> add_bar(unsigned index, Bar bar);

@@ -5,6 +5,8 @@
 #include <array>
 #include <utility>
 
+#include "devices/pci/msi.hpp"
+
 namespace devices::pci {
 namespace {
 
@@ -22,9 +24,6 @@ Hit locate(std::uint64_t start, std::uint64_t size, std::uint64_t offset, std::s
         return Hit::outside;
     return offset >= start && offset + length <= start + size ? Hit::inside : Hit::astride;
 }
-
-/// Only writes to the interrupt window are interrupts; anything else would be a write to memory by the device.
-bool is_interrupt(const vmm::MsiMessage& message) { return (message.address & 0xfff00000) == 0xfee00000; }
 
 } // namespace
 
@@ -199,7 +198,7 @@ void Msix::go_live(unsigned index) noexcept {
     if (std::exchange(entry.pending, false))
         entry.vector->trigger();
     if (!was_live && on_vector_)
-        on_vector_(index, true);
+        on_vector_(index, true, entry.vector->trigger_fd());
 }
 
 vmm::Result<void> Msix::route(Entry& entry) {
@@ -223,7 +222,7 @@ void Msix::stop(unsigned index) noexcept {
         vmm::log::write(vmm::log::Level::warning, "MSI-X vector %u cannot be masked: %s", index,
                         done.error().message().c_str());
     if (on_vector_)
-        on_vector_(index, false);
+        on_vector_(index, false, entry.vector->trigger_fd());
 }
 
 vmm::Result<void> Msix::create_vector(Entry& entry) {

@@ -30,8 +30,9 @@ struct MsixLayout {
 /// interrupt resources are taken when a vector first becomes live.
 class Msix {
 public:
-    /// Called when a vector becomes live or stops being so, with the lock held: it must not call back.
-    using VectorCallback = std::function<void(unsigned vector, bool live)>;
+    /// Called when a vector becomes live or stops being so, with the lock held: it must not call back. `eventfd` does
+    /// what trigger() does as long as this object lives.
+    using VectorCallback = std::function<void(unsigned vector, bool live, int eventfd)>;
 
     Msix(vmm::Irqs& irqs, const MsixLayout& layout);
     /// Adds the capability and watches its control word. Returns its offset.

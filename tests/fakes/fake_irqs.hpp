@@ -7,6 +7,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <poll.h>
 #include <utility>
 #include <vector>
 
@@ -59,7 +60,8 @@ public:
     }
     vmm::Result<void> enable(bool enabled) override {
         state_->enabled = enabled;
-        if (enabled && std::exchange(state_->pending, false))
+        const bool signalled = enabled && state_->trigger.drain() != 0;
+        if (enabled && (std::exchange(state_->pending, false) || signalled))
             state_->delivered.push_back(state_->message);
         return {};
     }
@@ -70,7 +72,10 @@ public:
             state_->pending = true;
     }
     [[nodiscard]] int trigger_fd() const override { return state_->trigger.fd(); }
-    [[nodiscard]] bool pending() const override { return state_->pending; }
+    [[nodiscard]] bool pending() const override {
+        pollfd poll{state_->trigger.fd(), POLLIN, 0};
+        return state_->pending || (!state_->enabled && ::poll(&poll, 1, 0) == 1);
+    }
 
 private:
     std::shared_ptr<State> state_;

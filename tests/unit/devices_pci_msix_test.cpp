@@ -223,7 +223,7 @@ TEST_CASE("undefined accesses change nothing and never leave the table") {
 TEST_CASE("the owner hears when a vector becomes live and when it stops") {
     Driver driver;
     std::vector<std::pair<unsigned, bool>> heard;
-    driver.msix.on_vector([&](unsigned vector, bool live) { heard.emplace_back(vector, live); });
+    driver.msix.on_vector([&](unsigned vector, bool live, int) { heard.emplace_back(vector, live); });
     driver.program(2, 2);
     driver.mask(2, false);
     CHECK(heard.empty());

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/vfio/bar_mappings.hpp"
+
+#include <algorithm>
+
+#include "vmm/base/log.hpp"
+
+namespace devices::vfio {
+namespace {
+
+using vmm::page_size;
+
+/// Whole pages inside the area; of size 0 when there is none.
+Area shrink(Area area) {
+    const auto start = vmm::align_up(area.offset, page_size);
+    const auto end = vmm::align_down(area.offset + area.size, page_size);
+    return end > start ? Area{start, end - start} : Area{};
+}
+
+/// The whole pages that hold the area.
+Area widen(Area area) {
+    const auto start = vmm::align_down(area.offset, page_size);
+    return {start, vmm::align_up(area.offset + area.size, page_size) - start};
+}
+
+void cut(std::vector<Area>& areas, Area hole) {
+    std::vector<Area> left;
+    for (const auto& area : areas) {
+        const auto end = area.offset + area.size;
+        const auto hole_end = hole.offset + hole.size;
+        if (hole_end <= area.offset || end <= hole.offset) {
+            left.push_back(area);
+            continue;
+        }
+        if (area.offset < hole.offset)
+            left.push_back({area.offset, hole.offset - area.offset});
+        if (hole_end < end)
+            left.push_back({hole_end, end - hole_end});
+    }
+    areas = std::move(left);
+}
+
+} // namespace
+
+std::vector<Area> exitless_areas(const RegionInfo& region, std::span<const Area> trapped) {
+    std::vector<Area> areas;
+    for (const auto& area : region.mappable) {
+        if (area.offset > region.size || area.size > region.size - area.offset)
+            continue;
+        if (const auto pages = shrink(area); pages.size)
+            areas.push_back(pages);
+    }
+    for (const auto& hole : trapped)
+        if (hole.size)
+            cut(areas, widen(hole));
+    std::ranges::sort(areas, {}, &Area::offset);
+    return areas;
+}
+
+void BarMappings::prepare(HostDevice& device, unsigned bar, const RegionInfo& region, std::span<const Area> trapped) {
+    Pieces pieces;
+    for (const auto& area : exitless_areas(region, trapped)) {
+        auto host = device.map(bar, area, region.writable);
+        if (!host) {
+            vmm::log::write(vmm::log::Level::warning, "%s: BAR %u cannot be mapped at %#llx, so each access exits: %s",
+                            std::string{device.address()}.c_str(), bar, static_cast<unsigned long long>(area.offset),
+                            host.error().message().c_str());
+            continue;
+        }
+        pieces.push_back({area, *std::move(host), !region.writable, {}});
+    }
+    const std::lock_guard lock{mutex_};
+    pieces_[bar] = std::move(pieces);
+}
+
+void BarMappings::show(unsigned bar, vmm::Gpa address) noexcept {
+    const std::lock_guard lock{mutex_};
+    if (closed_ || !vmm::is_aligned(address.raw(), page_size))
+        return;
+    for (auto& piece : pieces_[bar]) {
+        const auto range = vmm::Range<vmm::Gpa>::sized(address + piece.area.offset, piece.area.size);
+        auto shown = guest_.map(*range, piece.host.bytes(), piece.read_only, "a BAR of an assigned device");
+        if (shown)
+            piece.guest = *std::move(shown);
+        else
+            vmm::log::write(vmm::log::Level::warning, "each access to this part of a BAR exits: %s",
+                            shown.error().message().c_str());
+    }
+}
+
+void BarMappings::hide(unsigned bar) noexcept {
+    const std::lock_guard lock{mutex_};
+    for (auto& piece : pieces_[bar])
+        piece.guest.reset();
+}
+
+void BarMappings::close() noexcept {
+    const std::lock_guard lock{mutex_};
+    closed_ = true;
+    for (auto& pieces : pieces_)
+        pieces.clear();
+}
+
+std::vector<Area> BarMappings::areas(unsigned bar) const {
+    const std::lock_guard lock{mutex_};
+    std::vector<Area> found;
+    for (const auto& piece : pieces_[bar])
+        found.push_back(piece.area);
+    return found;
+}
+
+} // namespace devices::vfio

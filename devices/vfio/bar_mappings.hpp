@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of an assigned device's BARs that the guest reaches without an exit.
+#pragma once
+
+#include <array>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "devices/pci/config_space.hpp"
+#include "devices/vfio/host_device.hpp"
+#include "vmm/bus/guest_mappings.hpp"
+
+namespace devices::vfio {
+
+/// What of a region may appear in the guest: what the host lets map, in whole pages, without the pages of `trapped`.
+/// Sorted. A region below a page has none: the rest of its page is not the guest's.
+std::vector<Area> exitless_areas(const RegionInfo& region, std::span<const Area> trapped);
+
+/// Thread-safe.
+class BarMappings {
+public:
+    explicit BarMappings(vmm::GuestMappings& guest) : guest_{guest} {}
+
+    /// Before the guest runs. An area that the host refuses stays trapped, with a log line.
+    void prepare(HostDevice& device, unsigned bar, const RegionInfo& region, std::span<const Area> trapped);
+    /// The BAR answers at this address.
+    void show(unsigned bar, vmm::Gpa address) noexcept;
+    /// It does so no more.
+    void hide(unsigned bar) noexcept;
+    /// Takes all away from the guest for good.
+    void close() noexcept;
+    /// What the guest reaches directly of this BAR while it is decoded.
+    [[nodiscard]] std::vector<Area> areas(unsigned bar) const;
+
+private:
+    struct Piece {
+        Area area{};
+        vmm::Mapping host{};
+        bool read_only{};
+        vmm::Registration guest{};
+    };
+    using Pieces = std::vector<Piece>;
+
+    vmm::GuestMappings& guest_;
+    mutable std::mutex mutex_; // guards all below
+    std::array<Pieces, pci::bar_count> pieces_{};
+    bool closed_{};
+};
+
+} // namespace devices::vfio

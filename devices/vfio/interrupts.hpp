@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which of INTx, MSI and MSI-X the host's device signals, and by which eventfds. The kernel injects: no code of inox
+// runs between the device and the guest.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "devices/vfio/host_device.hpp"
+#include "vmm/base/log.hpp"
+
+namespace devices::vfio {
+
+/// Thread-safe. A host that refuses leaves the guest without these interrupts, with a log line.
+class Interrupts {
+public:
+    /// Only one can be enabled at the host at a time.
+    enum class Mode : std::uint8_t { none, intx, msi, msix };
+
+    static vmm::Result<std::unique_ptr<Interrupts>> create(HostDevice& device);
+
+    [[nodiscard]] unsigned count(IrqIndex index) const { return info_[static_cast<std::size_t>(index)].count; }
+    [[nodiscard]] Mode mode() const;
+
+    void use_none() noexcept;
+    /// `resample` becomes readable at the guest's end of interrupt.
+    void use_intx(int trigger, int resample) noexcept;
+    /// One eventfd for each vector, -1 for a silent one.
+    void use_msi(std::span<const int> eventfds) noexcept;
+    /// With the vectors made known by set_msix_vector.
+    void use_msix() noexcept;
+    /// The vector is in use from now on. Also before use_msix().
+    void set_msix_vector(unsigned vector, int eventfd) noexcept;
+    /// Switches all off for good.
+    void close() noexcept;
+
+private:
+    explicit Interrupts(HostDevice& device) : device_{device} {}
+    void leave() noexcept;
+    void enter_msix() noexcept;
+    bool enable_msix(std::size_t count) noexcept;
+    bool succeeded(const vmm::Result<void>& done, const char* what) noexcept;
+
+    HostDevice& device_;
+    std::array<IrqInfo, 3> info_{};
+    vmm::log::RateLimiter limiter_{};
+
+    mutable std::mutex mutex_; // guards all below
+    Mode mode_{Mode::none};
+    std::vector<int> msi_{};
+    std::vector<int> msix_{};
+    std::size_t msix_enabled_{}; ///< vectors the host has set aside
+    bool closed_{};
+};
+
+} // namespace devices::vfio
