@@ -11,20 +11,20 @@ namespace {
 using vmm::page_size;
 
 /// Whole pages inside the area; of size 0 when there is none.
-Area shrink(Area area) {
+RegionArea shrink(RegionArea area) {
     const auto start = vmm::align_up(area.offset, page_size);
     const auto end = vmm::align_down(area.offset + area.size, page_size);
-    return end > start ? Area{start, end - start} : Area{};
+    return end > start ? RegionArea{start, end - start} : RegionArea{};
 }
 
 /// The whole pages that hold the area.
-Area widen(Area area) {
+RegionArea widen(RegionArea area) {
     const auto start = vmm::align_down(area.offset, page_size);
     return {start, vmm::align_up(area.offset + area.size, page_size) - start};
 }
 
-void cut(std::vector<Area>& areas, Area hole) {
-    std::vector<Area> left;
+void cut(std::vector<RegionArea>& areas, RegionArea hole) {
+    std::vector<RegionArea> left;
     for (const auto& area : areas) {
         const auto end = area.offset + area.size;
         const auto hole_end = hole.offset + hole.size;
@@ -42,9 +42,9 @@ void cut(std::vector<Area>& areas, Area hole) {
 
 } // namespace
 
-std::vector<Area> exitless_areas(const RegionInfo& region, std::span<const Area> trapped) {
-    std::vector<Area> areas;
-    for (const auto& area : region.mappable) {
+std::vector<RegionArea> exitless_areas(const RegionInfo& region, std::span<const RegionArea> trapped) {
+    std::vector<RegionArea> areas;
+    for (const auto& area : region.areas) {
         if (area.offset > region.size || area.size > region.size - area.offset)
             continue;
         if (const auto pages = shrink(area); pages.size)
@@ -53,17 +53,18 @@ std::vector<Area> exitless_areas(const RegionInfo& region, std::span<const Area>
     for (const auto& hole : trapped)
         if (hole.size)
             cut(areas, widen(hole));
-    std::ranges::sort(areas, {}, &Area::offset);
+    std::ranges::sort(areas, {}, &RegionArea::offset);
     return areas;
 }
 
-void BarMappings::prepare(HostDevice& device, unsigned bar, const RegionInfo& region, std::span<const Area> trapped) {
+void BarMappings::prepare(const HostDevice& device, unsigned bar, const RegionInfo& region,
+                          std::span<const RegionArea> trapped) {
     Pieces pieces;
     for (const auto& area : exitless_areas(region, trapped)) {
-        auto host = device.map(bar, area, region.writable);
+        auto host = device.map(bar, area);
         if (!host) {
             vmm::log::write(vmm::log::Level::warning, "%s: BAR %u cannot be mapped at %#llx, so each access exits: %s",
-                            std::string{device.address()}.c_str(), bar, static_cast<unsigned long long>(area.offset),
+                            device.name().c_str(), bar, static_cast<unsigned long long>(area.offset),
                             host.error().message().c_str());
             continue;
         }
@@ -101,9 +102,9 @@ void BarMappings::close() noexcept {
         pieces.clear();
 }
 
-std::vector<Area> BarMappings::areas(unsigned bar) const {
+std::vector<RegionArea> BarMappings::areas(unsigned bar) const {
     const std::lock_guard lock{mutex_};
-    std::vector<Area> found;
+    std::vector<RegionArea> found;
     for (const auto& piece : pieces_[bar])
         found.push_back(piece.area);
     return found;

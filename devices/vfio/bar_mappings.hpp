@@ -15,7 +15,7 @@ namespace devices::vfio {
 
 /// What of a region may appear in the guest: what the host lets map, in whole pages, without the pages of `trapped`.
 /// Sorted. A region below a page has none: the rest of its page is not the guest's.
-std::vector<Area> exitless_areas(const RegionInfo& region, std::span<const Area> trapped);
+std::vector<RegionArea> exitless_areas(const RegionInfo& region, std::span<const RegionArea> trapped);
 
 /// Thread-safe.
 class BarMappings {
@@ -23,7 +23,7 @@ public:
     explicit BarMappings(vmm::GuestMappings& guest) : guest_{guest} {}
 
     /// Before the guest runs. An area that the host refuses stays trapped, with a log line.
-    void prepare(HostDevice& device, unsigned bar, const RegionInfo& region, std::span<const Area> trapped);
+    void prepare(const HostDevice& device, unsigned bar, const RegionInfo& region, std::span<const RegionArea> trapped);
     /// The BAR answers at this address.
     void show(unsigned bar, vmm::Gpa address) noexcept;
     /// It does so no more.
@@ -31,11 +31,11 @@ public:
     /// Takes all away from the guest for good.
     void close() noexcept;
     /// What the guest reaches directly of this BAR while it is decoded.
-    [[nodiscard]] std::vector<Area> areas(unsigned bar) const;
+    [[nodiscard]] std::vector<RegionArea> areas(unsigned bar) const;
 
 private:
     struct Piece {
-        Area area{};
+        RegionArea area{};
         vmm::Mapping host{};
         bool read_only{};
         vmm::Registration guest{};

@@ -1,48 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an assigned device's PCI function needs of the host's VFIO device, without a system call in sight. The kernel's
-// implementation is vfio::Device; the tests provide a fake.
+// An opened VFIO device as its PCI function uses it, without a system call in sight: regions, interrupts, reset. Device
+// is the kernel's; the tests provide a fake.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
+#include <string>
 #include <vector>
 
+#include "devices/vfio/pci_address.hpp"
+#include "vmm/base/error.hpp"
 #include "vmm/base/os.hpp"
 
 namespace devices::vfio {
 
-/// Region numbers of a PCI device; BARs are 0 to 5.
+/// Indices of regions of a PCI device. BARs are 0 to 5.
 inline constexpr unsigned region_rom = 6;
 inline constexpr unsigned region_config = 7;
+inline constexpr unsigned region_count = 8; ///< VGA is not used
 
-/// Part of a region, in bytes from its start.
-struct Area {
-    std::uint64_t offset{};
+struct RegionArea {
+    std::uint64_t offset{}; ///< into the region
     std::uint64_t size{};
-    bool operator==(const Area&) const = default;
+    bool operator==(const RegionArea&) const = default;
 };
 
 struct RegionInfo {
-    std::uint64_t size{}; ///< 0: the device has no such region
+    std::uint64_t size{};        ///< 0: the device has no such region
+    std::uint64_t file_offset{}; ///< of its first byte, in the device's file
     bool readable{};
     bool writable{};
-    bool msix_mappable{};         ///< mapping the MSI-X table's page is allowed, too
-    std::vector<Area> mappable{}; ///< what map() accepts: the kernel's sparse areas, or the whole region, or nothing
+    bool msix_mappable{};            ///< areas may cover the MSI-X table
+    std::vector<RegionArea> areas{}; ///< what may be mapped; page aligned, ordered, empty for none
 };
 
-enum class IrqIndex : std::uint8_t { intx = 0, msi = 1, msix = 2, error = 3, request = 4 };
+enum class Interrupt : std::uint8_t { intx, msi, msix, error, request };
+inline constexpr unsigned interrupt_count = 5;
 
-struct IrqInfo {
-    unsigned count{}; ///< 0: the device has none
-    bool resizable{}; ///< vectors can be added while others are enabled (the kernel's NORESIZE is clear)
+struct InterruptInfo {
+    unsigned count{}; ///< 0: the device has none of this kind
+    bool maskable{};
+    bool automasked{}; ///< masked by the host at each interrupt
+    bool resizable{};  ///< single vectors can be added while others are live
 };
 
-enum class ResetKind : std::uint8_t {
-    none,     ///< the device has no reset that would not hit others
-    function, ///< of this function alone
-    bus,      ///< of a set of functions that all are this process's
+/// A function that a reset of the bus would reset too.
+struct ResetPeer {
+    PciAddress address;
+    bool owned{}; ///< held by this process, so that it may be reset
 };
 
 /// Region access may come from any thread; everything else is serialised by the owner.
@@ -53,32 +59,38 @@ public:
     HostDevice& operator=(const HostDevice&) = delete;
     virtual ~HostDevice() = default;
 
-    /// The host's name for it: "0000:01:00.0".
-    [[nodiscard]] virtual std::string_view address() const = 0;
-    /// A region or interrupt the device lacks is no error: its size or count is 0.
-    virtual vmm::Result<RegionInfo> region(unsigned index) = 0;
-    virtual vmm::Result<IrqInfo> irq(IrqIndex index) = 0;
+    /// "vfio0 (0000:01:00.0)".
+    [[nodiscard]] virtual std::string name() const = 0;
 
-    /// One access of the caller's width (1, 2, 4 or 8 bytes reach the device as such; more bytes in any split). False,
-    /// with errno, when the host refused or the device is gone; `data` is then unspecified.
-    [[nodiscard]] virtual bool read(unsigned region, std::uint64_t offset, std::span<std::byte> data) noexcept = 0;
-    [[nodiscard]] virtual bool write(unsigned region, std::uint64_t offset,
-                                     std::span<const std::byte> data) noexcept = 0;
-    /// Page aligned, inside one of the region's mappable areas.
-    virtual vmm::Result<vmm::Mapping> map(unsigned region, Area area, bool writable) = 0;
+    // ---- regions; `index` < region_count
+    [[nodiscard]] virtual const RegionInfo& region(unsigned index) const = 0;
+    /// One access of this width. False (and ones read) when the device is gone, the access leaves the region, or the
+    /// region cannot do it.
+    [[nodiscard]] virtual bool read(unsigned index, std::uint64_t offset, std::span<std::byte> out) const noexcept = 0;
+    [[nodiscard]] virtual bool write(unsigned index, std::uint64_t offset,
+                                     std::span<const std::byte> in) const noexcept = 0;
+    /// Host memory for a part of an area: page aligned. Readable and writable as the region is.
+    virtual vmm::Result<vmm::Mapping> map(unsigned index, RegionArea part) const = 0;
 
-    /// The device signals these eventfds, vectors `start` and up; -1 leaves a vector silent. The first call enables the
-    /// index with as many vectors as it reaches. Only one of INTx, MSI and MSI-X can be enabled.
-    virtual vmm::Result<void> set_triggers(IrqIndex index, unsigned start, std::span<const int> eventfds) = 0;
-    /// Frees all vectors of the index. Harmless when none is enabled.
-    virtual vmm::Result<void> disable(IrqIndex index) = 0;
-    /// INTx masks itself at each interrupt. Signalling this eventfd unmasks it; -1 ends that.
-    virtual vmm::Result<void> set_intx_unmask(int eventfd) = 0;
-    virtual vmm::Result<void> mask_intx(bool masked) = 0;
+    // ---- interrupts
+    [[nodiscard]] virtual const InterruptInfo& interrupt(Interrupt kind) const = 0;
+    /// Vector `start + i` signals fds[i]; -1: allocated, signals nothing. The first call enables the kind with that
+    /// many vectors; only one of intx, msi and msix may be on. Later calls change vectors inside the enabled set, and
+    /// beyond it where `resizable`.
+    virtual vmm::Result<void> enable(Interrupt kind, unsigned start, std::span<const int> fds) = 0;
+    /// Frees all vectors of the kind.
+    virtual vmm::Result<void> disable(Interrupt kind) = 0;
+    /// Each signal of `fd` unmasks INTx (pair it with the resample descriptor of an IrqLine); -1 ends that.
+    virtual vmm::Result<void> unmask_intx_on(int fd) = 0;
 
-    /// As after power-on: the function's own reset, else its bus's when every function that hits is held by this
-    /// process. Interrupts are disabled before.
-    virtual vmm::Result<ResetKind> reset() = 0;
+    // ---- reset
+    /// The function alone can be reset.
+    [[nodiscard]] virtual bool can_reset() const = 0;
+    virtual vmm::Result<void> reset() = 0;
+    /// All functions that a bus reset reaches, this one too. not_found where the kernel offers none.
+    virtual vmm::Result<std::vector<ResetPeer>> reset_peers() const = 0;
+    /// Resets the bus. in_use, naming the function, when one of the peers is not ours.
+    virtual vmm::Result<void> hot_reset() = 0;
 };
 
 } // namespace devices::vfio

@@ -1,66 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "devices/vfio/interrupts.hpp"
+#include "devices/vfio/interrupt_wiring.hpp"
 
 #include <algorithm>
 
 namespace devices::vfio {
 namespace {
 
-IrqIndex index_of(Interrupts::Mode mode) {
+Interrupt index_of(InterruptWiring::Mode mode) {
     switch (mode) {
-    case Interrupts::Mode::msi:
-        return IrqIndex::msi;
-    case Interrupts::Mode::msix:
-        return IrqIndex::msix;
+    case InterruptWiring::Mode::msi:
+        return Interrupt::msi;
+    case InterruptWiring::Mode::msix:
+        return Interrupt::msix;
     default:
-        return IrqIndex::intx;
+        return Interrupt::intx;
     }
 }
 
 } // namespace
 
-vmm::Result<std::unique_ptr<Interrupts>> Interrupts::create(HostDevice& device) {
-    std::unique_ptr<Interrupts> interrupts{new Interrupts{device}};
-    for (const auto index : {IrqIndex::intx, IrqIndex::msi, IrqIndex::msix})
-        interrupts->info_[static_cast<std::size_t>(index)] = TRY(device.irq(index));
-    interrupts->msix_.assign(interrupts->count(IrqIndex::msix), -1);
-    return interrupts;
-}
+InterruptWiring::InterruptWiring(HostDevice& device)
+    : device_{device}, msix_(device.interrupt(Interrupt::msix).count, -1) {}
 
-Interrupts::Mode Interrupts::mode() const {
+InterruptWiring::Mode InterruptWiring::mode() const {
     const std::lock_guard lock{mutex_};
     return mode_;
 }
 
-void Interrupts::use_none() noexcept {
+void InterruptWiring::use_none() noexcept {
     const std::lock_guard lock{mutex_};
     leave();
 }
 
-void Interrupts::use_intx(int trigger, int resample) noexcept {
+void InterruptWiring::use_intx(int trigger, int resample) noexcept {
     const std::lock_guard lock{mutex_};
     if (closed_ || mode_ == Mode::intx)
         return;
     leave();
     const int eventfds[] = {trigger};
-    if (!succeeded(device_.set_triggers(IrqIndex::intx, 0, eventfds), "INTx"))
+    if (!succeeded(device_.enable(Interrupt::intx, 0, eventfds), "INTx"))
         return;
     mode_ = Mode::intx;
-    succeeded(device_.set_intx_unmask(resample), "unmasking INTx");
+    succeeded(device_.unmask_intx_on(resample), "unmasking INTx");
 }
 
-void Interrupts::use_msi(std::span<const int> eventfds) noexcept {
+void InterruptWiring::use_msi(std::span<const int> eventfds) noexcept {
     const std::lock_guard lock{mutex_};
     if (closed_ || (mode_ == Mode::msi && std::ranges::equal(msi_, eventfds)))
         return;
     if (mode_ != Mode::msi || msi_.size() != eventfds.size())
         leave();
     msi_.assign(eventfds.begin(), eventfds.end());
-    if (succeeded(device_.set_triggers(IrqIndex::msi, 0, msi_), "MSI"))
+    if (succeeded(device_.enable(Interrupt::msi, 0, msi_), "MSI"))
         mode_ = Mode::msi;
 }
 
-void Interrupts::use_msix() noexcept {
+void InterruptWiring::use_msix() noexcept {
     const std::lock_guard lock{mutex_};
     if (closed_ || mode_ == Mode::msix)
         return;
@@ -70,45 +65,45 @@ void Interrupts::use_msix() noexcept {
 
 /// Of a host that can add vectors later only those in use are asked for; of another one all, since a later change would
 /// switch the running ones off for a moment.
-void Interrupts::enter_msix() noexcept {
+void InterruptWiring::enter_msix() noexcept {
     const auto last = std::find_if(msix_.rbegin(), msix_.rend(), [](int eventfd) { return eventfd >= 0; });
     const auto used = static_cast<std::size_t>(std::max<std::ptrdiff_t>(msix_.rend() - last, 1));
-    const bool resizable = info_[static_cast<std::size_t>(IrqIndex::msix)].resizable;
+    const bool resizable = device_.interrupt(Interrupt::msix).resizable;
     if (!resizable && used < msix_.size() && enable_msix(msix_.size()))
         return;
     enable_msix(used);
 }
 
-bool Interrupts::enable_msix(std::size_t count) noexcept {
+bool InterruptWiring::enable_msix(std::size_t count) noexcept {
     const auto vectors = std::span{msix_}.first(std::min(count, msix_.size()));
-    if (!succeeded(device_.set_triggers(IrqIndex::msix, 0, vectors), "MSI-X"))
+    if (!succeeded(device_.enable(Interrupt::msix, 0, vectors), "MSI-X"))
         return false;
     mode_ = Mode::msix;
     msix_enabled_ = vectors.size();
     return true;
 }
 
-void Interrupts::set_msix_vector(unsigned vector, int eventfd) noexcept {
+void InterruptWiring::set_msix_vector(unsigned vector, int eventfd) noexcept {
     const std::lock_guard lock{mutex_};
     if (closed_ || vector >= msix_.size() || msix_[vector] == eventfd)
         return;
     msix_[vector] = eventfd;
     if (mode_ != Mode::msix)
         return;
-    if (vector < msix_enabled_ || info_[static_cast<std::size_t>(IrqIndex::msix)].resizable) {
-        succeeded(device_.set_triggers(IrqIndex::msix, vector, std::span{msix_}.subspan(vector, 1)), "an MSI-X vector");
+    if (vector < msix_enabled_ || device_.interrupt(Interrupt::msix).resizable) {
+        succeeded(device_.enable(Interrupt::msix, vector, std::span{msix_}.subspan(vector, 1)), "an MSI-X vector");
         return;
     }
     // The host could not set all aside at first: what arrives during this change is lost.
-    succeeded(device_.disable(IrqIndex::msix), "switching MSI-X off");
+    succeeded(device_.disable(Interrupt::msix), "switching MSI-X off");
     enable_msix(vector + 1);
 }
 
-void Interrupts::leave() noexcept {
+void InterruptWiring::leave() noexcept {
     if (mode_ == Mode::none)
         return;
     if (mode_ == Mode::intx)
-        succeeded(device_.set_intx_unmask(-1), "leaving INTx");
+        succeeded(device_.unmask_intx_on(-1), "leaving INTx");
     succeeded(device_.disable(index_of(mode_)), "switching interrupts off");
     if (mode_ == Mode::msix)
         std::ranges::fill(msix_, -1); // each vector in use is told again when the guest enables MSI-X again
@@ -116,15 +111,15 @@ void Interrupts::leave() noexcept {
     mode_ = Mode::none;
 }
 
-void Interrupts::close() noexcept {
+void InterruptWiring::close() noexcept {
     const std::lock_guard lock{mutex_};
     leave();
     closed_ = true;
 }
 
-bool Interrupts::succeeded(const vmm::Result<void>& done, const char* what) noexcept {
+bool InterruptWiring::succeeded(const vmm::Result<void>& done, const char* what) noexcept {
     if (!done && limiter_.allow())
-        vmm::log::write(vmm::log::Level::warning, "%s: %s: %s", std::string{device_.address()}.c_str(), what,
+        vmm::log::write(vmm::log::Level::warning, "%s: %s: %s", device_.name().c_str(), what,
                         done.error().message().c_str());
     return done.has_value();
 }

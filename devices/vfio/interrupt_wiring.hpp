@@ -3,9 +3,7 @@
 // runs between the device and the guest.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
@@ -16,14 +14,16 @@
 namespace devices::vfio {
 
 /// Thread-safe. A host that refuses leaves the guest without these interrupts, with a log line.
-class Interrupts {
+class InterruptWiring {
 public:
     /// Only one can be enabled at the host at a time.
     enum class Mode : std::uint8_t { none, intx, msi, msix };
 
-    static vmm::Result<std::unique_ptr<Interrupts>> create(HostDevice& device);
+    explicit InterruptWiring(HostDevice& device);
+    InterruptWiring(const InterruptWiring&) = delete;
+    InterruptWiring& operator=(const InterruptWiring&) = delete;
+    ~InterruptWiring() { close(); }
 
-    [[nodiscard]] unsigned count(IrqIndex index) const { return info_[static_cast<std::size_t>(index)].count; }
     [[nodiscard]] Mode mode() const;
 
     void use_none() noexcept;
@@ -39,14 +39,12 @@ public:
     void close() noexcept;
 
 private:
-    explicit Interrupts(HostDevice& device) : device_{device} {}
     void leave() noexcept;
     void enter_msix() noexcept;
     bool enable_msix(std::size_t count) noexcept;
     bool succeeded(const vmm::Result<void>& done, const char* what) noexcept;
 
     HostDevice& device_;
-    std::array<IrqInfo, 3> info_{};
     vmm::log::RateLimiter limiter_{};
 
     mutable std::mutex mutex_; // guards all below
