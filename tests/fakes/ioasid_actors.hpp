@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Those who take part in the life of an id, for tests of the IOASID core.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "iommu/ioasid.hpp"
+
+namespace fakes {
+
+using Event = iommu::IoasidEvent;
+
+/// Does what it is told on each event, and writes down what it heard: "free 3".
+class Subscriber final : public iommu::IoasidNotifier {
+public:
+    using Handler = std::function<void(const Event&, iommu::IoasidContext&)>;
+    Subscriber() = default;
+    explicit Subscriber(Handler handler) : handler_{std::move(handler)} {}
+    void on_ioasid(const Event& event, iommu::IoasidContext& context) noexcept override {
+        constexpr const char* names[] = {"alloc", "free", "bind", "unbind"};
+        heard.push_back(names[static_cast<int>(event.kind)] + (" " + std::to_string(event.id.raw())));
+        if (handler_)
+            handler_(event, context);
+    }
+    std::vector<std::string> heard{};
+
+private:
+    Handler handler_{};
+};
+
+/// An allocator that hands out what it is given.
+class ListAllocator final : public iommu::IoasidAllocator {
+public:
+    std::optional<iommu::HostPasid> allocate(iommu::HostPasid, iommu::HostPasid) noexcept override {
+        if (next.empty())
+            return std::nullopt;
+        const auto id = next.front();
+        next.erase(next.begin());
+        return iommu::HostPasid{id};
+    }
+    void release(iommu::HostPasid id) noexcept override { released.push_back(id.raw()); }
+    std::vector<std::uint32_t> next{};
+    std::vector<std::uint32_t> released{};
+};
+
+/// A core with two sets, and short words for what tests do most.
+struct Ioasids {
+    explicit Ioasids(std::uint32_t last = iommu::max_ioasid, std::uint32_t quota = 16)
+        : core{last}, a{*core.set_alloc({iommu::IoasidToken::Kind::plain, 1}, quota)},
+          b{*core.set_alloc({iommu::IoasidToken::Kind::plain, 2}, quota)} {}
+    iommu::IoasidCore core;
+    iommu::IoasidSetRef a;
+    iommu::IoasidSetRef b;
+
+    iommu::IoasidResult<iommu::HostPasid> alloc(const iommu::IoasidSetRef& set, std::uint32_t min = 1,
+                                                std::uint32_t max = iommu::max_ioasid) {
+        return core.alloc(set, iommu::HostPasid{min}, iommu::HostPasid{max});
+    }
+    /// 0 when the id is free.
+    [[nodiscard]] unsigned references(iommu::HostPasid id) const {
+        const auto info = core.info(id);
+        return info ? info->total() : 0;
+    }
+    [[nodiscard]] bool pending(iommu::HostPasid id) const {
+        const auto info = core.info(id);
+        return info && info->free_pending;
+    }
+    [[nodiscard]] std::uint32_t used(const iommu::IoasidSetRef& set) const {
+        for (const auto& info : core.sets())
+            if (info.number == set->number())
+                return info.used;
+        return 0;
+    }
+};
+
+} // namespace fakes
