@@ -7,6 +7,7 @@
 
 #include "vmm/machine/config_options.hpp"
 #include "vmm/machine/config_text.hpp"
+#include "vmm/machine/run.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace vmm::cli {
@@ -206,7 +207,7 @@ Result<int> start(const Flags& given, Timeline& timeline) {
     auto parsed = load_config(path, Dialect::firecracker);
     if (!parsed.problems.empty())
         return report_problems(parsed.problems, path);
-    auto& [config, run_options, log] = parsed.file;
+    auto& log = parsed.file.log;
     if (log.path.empty())
         log.path = given.value("log-path");
     if (!log.level && given.has("level")) {
@@ -216,13 +217,13 @@ Result<int> start(const Flags& given, Timeline& timeline) {
                         "use Off, Error, Warning, Info, Debug or Trace");
     }
     if (!given.has("enable-pci"))
-        switch_pci_off(config);
+        switch_pci_off(parsed.file.config);
     TRY_VOID(start_log(log, log::Level::info));
     for (const auto& key : parsed.ignored)
         log::write(log::Level::warning, "%s: the unknown key '%s' is ignored", path.c_str(), key.c_str());
     log_start(given);
     timeline.mark(Timeline::Step::config_read);
-    const int code = run(config, run_options, timeline);
+    const int code = run(std::move(parsed.file), timeline);
     if (given.has("boot-timer"))
         print_boot_time(timeline);
     return code;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cerrno>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "vmm/base/os.hpp"
@@ -36,16 +35,8 @@ Result<void> start_log(const LogConfig& log, log::Level default_level) {
     log::set_level(log.level.value_or(default_level));
     if (log.path.empty())
         return {};
-    // A pipe without a reader opens for both directions only.
-    constexpr int flags = O_CREAT | O_APPEND | O_NONBLOCK;
-    auto file = open_file(log.path, flags | O_WRONLY, Errc::output_unwritable);
-    if (!file && file.error().sys_errno == ENXIO)
-        file = open_file(log.path, flags | O_RDWR, Errc::output_unwritable);
-    if (!file) {
-        file.error().hint = "name a file in a directory you may write to";
-        return std::unexpected<Error>{std::move(file).error()};
-    }
-    log::set_sink(file->release()); // open until the process ends
+    auto file = TRY(open_output(log.path));
+    log::set_sink(file.release()); // open until the process ends
     return {};
 }
 

@@ -7,6 +7,7 @@
 #include "vmm/machine/config_options.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/host_report.hpp"
+#include "vmm/machine/run.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace vmm::cli {
@@ -175,7 +176,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
     if (auto started = start_log(file.log, log::Level::warning); !started)
         return report_problem(std::move(started).error());
     timeline.mark(Timeline::Step::config_read);
-    return run(file.config, file.run, timeline);
+    return run(std::move(file), timeline);
 }
 
 int check_command(Arguments arguments) {

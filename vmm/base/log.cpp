@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/base/log.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdarg>
 #include <cstdio>
 #include <ctime>
+#include <mutex>
+#include <poll.h>
+#include <pthread.h>
 #include <unistd.h>
 
 namespace vmm::log {
@@ -16,27 +20,126 @@ std::atomic<std::uint64_t> dropped_lines{0};
 
 constexpr std::array<const char*, 6> names{"OFF", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"};
 
+struct Shared {
+    std::mutex mutex;
+    Style style; // guarded by mutex
+};
+/// Never destroyed: a thread may log while the process ends.
+Shared& shared() {
+    static auto* const only = new Shared;
+    return *only;
+}
+
+/// The path below the source's top folder.
+std::string_view below_top(std::string_view file) {
+    static constexpr std::string_view own{__FILE__};
+    static constexpr auto top = own.size() - std::string_view{"vmm/base/log.cpp"}.size();
+    return file.starts_with(own.substr(0, top)) ? file.substr(top) : file;
+}
+
+bool belongs(std::string_view file, const std::string& module) {
+    if (module.empty())
+        return true;
+    const auto own = module_of(file);
+    return own == module || own.starts_with(module + "::");
+}
+
+/// Room for the newline is kept.
+class Line {
+public:
+    [[gnu::format(printf, 2, 3)]] void add(const char* text, ...) {
+        va_list args;
+        va_start(args, text);
+        add_list(text, args);
+        va_end(args);
+    }
+    [[gnu::format(printf, 2, 0)]] void add_list(const char* text, va_list args) {
+        const int length = std::vsnprintf(bytes_.data() + used_, bytes_.size() - used_, text, args);
+        if (length > 0)
+            used_ = std::min(used_ + static_cast<std::size_t>(length), bytes_.size() - 1);
+    }
+    std::string_view finish() {
+        bytes_[used_] = '\n';
+        return {bytes_.data(), used_ + 1};
+    }
+
+private:
+    std::array<char, 2048> bytes_{};
+    std::size_t used_{0};
+};
+
+void add_firecracker_prefix(Line& line, const Style& style, const Site& site) {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    tm time{};
+    ::gmtime_r(&now.tv_sec, &time);
+    std::array<char, 16> thread{"main"};
+    if (::gettid() != ::getpid())
+        ::pthread_getname_np(::pthread_self(), thread.data(), thread.size());
+    line.add("%04d-%02d-%02dT%02d:%02d:%02d.%09ld [%s:%s", time.tm_year + 1900, time.tm_mon + 1, time.tm_mday,
+             time.tm_hour, time.tm_min, time.tm_sec, now.tv_nsec, style.id.c_str(), thread.data());
+    if (style.show_level)
+        line.add(":%s", names[static_cast<std::size_t>(site.level)]);
+    if (style.show_origin) {
+        const auto file = below_top(site.at.file_name());
+        line.add(":%.*s:%u", static_cast<int>(file.size()), file.data(), static_cast<unsigned>(site.at.line()));
+    }
+    line.add("] ");
+}
+
+/// A sink of ours does not block; standard error is shared with the shell and may, so it is asked first.
+bool has_room(int fd) {
+    pollfd poll{fd, POLLOUT, 0};
+    return fd != STDERR_FILENO || (::poll(&poll, 1, 0) == 1 && (poll.revents & POLLOUT) != 0);
+}
+
 } // namespace
+
+std::string module_of(std::string_view file) {
+    file = below_top(file);
+    file = file.substr(0, file.rfind('.'));
+    std::string out;
+    for (const char c : file)
+        out += c == '/' ? std::string{"::"} : std::string{c};
+    return out;
+}
 
 void set_level(Level level) { current = level; }
 bool enabled(Level level) { return level <= current.load(std::memory_order_relaxed); }
 void set_sink(int fd) { sink = fd; }
 std::uint64_t dropped() { return dropped_lines; }
 
-void write(Level level, const char* text, ...) {
-    if (!enabled(level))
+void set_style(Style style) {
+    std::lock_guard lock{shared().mutex};
+    shared().style = std::move(style);
+}
+
+Style style() {
+    std::lock_guard lock{shared().mutex};
+    return shared().style;
+}
+
+void write(Site site, const char* text, ...) {
+    if (!enabled(site.level))
         return;
-    std::array<char, 1024> line{};
-    const int prefix = std::snprintf(line.data(), line.size(), "inox: %s: ", names[static_cast<std::size_t>(level)]);
-    auto used = static_cast<std::size_t>(prefix);
+    Line line;
+    {
+        std::lock_guard lock{shared().mutex};
+        const Style& style = shared().style;
+        if (!belongs(site.at.file_name(), style.module))
+            return;
+        if (style.firecracker)
+            add_firecracker_prefix(line, style, site);
+        else
+            line.add("inox: %s: ", names[static_cast<std::size_t>(site.level)]);
+    }
     va_list args;
     va_start(args, text);
-    const int body = std::vsnprintf(line.data() + used, line.size() - used - 1, text, args);
+    line.add_list(text, args);
     va_end(args);
-    if (body > 0)
-        used = std::min(used + static_cast<std::size_t>(body), line.size() - 2);
-    line[used++] = '\n';
-    if (::write(sink.load(std::memory_order_relaxed), line.data(), used) < 0)
+    const auto whole = line.finish();
+    const int fd = sink.load(std::memory_order_relaxed);
+    if (!has_room(fd) || ::write(fd, whole.data(), whole.size()) != static_cast<ssize_t>(whole.size()))
         dropped_lines.fetch_add(1, std::memory_order_relaxed);
 }
 

@@ -5,19 +5,43 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <source_location>
+#include <string>
 #include <string_view>
 
 namespace vmm::log {
 
 enum class Level : std::uint8_t { off, error, warning, info, debug, trace };
 
+/// A level and where in the source it was asked for; made by write()'s caller without knowing.
+struct Site {
+    // NOLINTNEXTLINE(google-explicit-constructor): write(Level::error, ...) is how it is used
+    Site(Level of, std::source_location from = std::source_location::current()) : level{of}, at{from} {}
+    Level level;
+    std::source_location at;
+};
+
+/// How lines look and which are written.
+struct Style {
+    bool firecracker{false}; ///< "TIME [ID:THREAD:LEVEL:FILE:LINE] TEXT" instead of "inox: LEVEL: TEXT"
+    std::string id{};        ///< of the instance, for Firecracker's shape
+    bool show_level{false};  ///< Firecracker's shape only; the other always has it
+    bool show_origin{false}; ///< FILE:LINE; Firecracker's shape only
+    std::string module{};    ///< only lines from this part of the source, such as "devices::virtio"; empty: all
+};
+
 void set_level(Level level);
 [[nodiscard]] bool enabled(Level level);
+void set_style(Style style);
+[[nodiscard]] Style style();
 /// One line to the log's sink (standard error until a file is given).
-[[gnu::format(printf, 2, 3)]] void write(Level level, const char* text, ...);
+[[gnu::format(printf, 2, 3)]] void write(Site site, const char* text, ...);
 /// Lines go to this descriptor from now on; the caller keeps it open. Lines that would block are dropped and counted.
 void set_sink(int fd);
 [[nodiscard]] std::uint64_t dropped();
+
+/// "devices::virtio::net" of ".../devices/virtio/net.cpp".
+[[nodiscard]] std::string module_of(std::string_view file);
 
 /// For events a guest can cause at will: lets a burst of lines through each second and counts the rest.
 class RateLimiter {

@@ -64,6 +64,17 @@ Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsign
     return fd;
 }
 
+Result<UniqueFd> open_output(const std::string& path) {
+    // A pipe without a reader opens for both directions only.
+    static constexpr int flags = O_CREAT | O_APPEND | O_NONBLOCK;
+    auto file = open_file(path, flags | O_WRONLY, Errc::output_unwritable);
+    if (!file && file.error().sys_errno == ENXIO)
+        file = open_file(path, flags | O_RDWR, Errc::output_unwritable);
+    if (!file)
+        file.error().hint = "name a file in a directory you may write to";
+    return file;
+}
+
 Result<std::uint64_t> file_size(int fd) {
     struct stat status {};
     if (::fstat(fd, &status) != 0)

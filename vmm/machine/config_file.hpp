@@ -2,6 +2,7 @@
 // The configuration file: Firecracker's shape, plus an "inox" object for what only inox has. See docs/config.md.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,7 +10,6 @@
 
 #include "vmm/base/log.hpp"
 #include "vmm/machine/config.hpp"
-#include "vmm/machine/run.hpp"
 
 namespace vmm {
 
@@ -18,10 +18,25 @@ struct LogConfig {
     std::optional<log::Level> level{};
 };
 
+struct RunOptions {
+    std::optional<std::chrono::milliseconds> timeout{}; ///< wall time from the call; then Errc::timed_out
+    std::string expect{};        ///< POSIX extended regex searched in each serial line; seen: the run ends with success
+    std::string serial_log{};    ///< path that receives every serial byte
+    std::string boot_timeline{}; ///< path ending in .json or .svg, written at the end
+    bool quiet{false};           ///< no closing line on standard error
+};
+
+/// Where the serial port's output goes.
+struct SerialConfig {
+    std::string path{};                           ///< file or pipe; empty for standard output
+    std::optional<devices::BucketLimits> limit{}; ///< bytes; what is above it is dropped
+};
+
 struct ConfigFile {
     Config config{};
     RunOptions run{};
     LogConfig log{};
+    SerialConfig serial{};
 };
 
 /// How strict the reader is, and which defaults hold.

@@ -3,15 +3,10 @@
 
 #include <csignal>
 #include <cstdio>
-#include <fcntl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "vmm/base/log.hpp"
-#include "vmm/machine/console_input.hpp"
-#include "vmm/machine/console_output.hpp"
-#include "vmm/machine/console_port.hpp"
-#include "vmm/machine/machine.hpp"
+#include "vmm/base/os.hpp"
 
 namespace vmm {
 namespace {
@@ -46,41 +41,31 @@ private:
 /// Everything one run owns, on the thread that runs the loop.
 class Session {
 public:
-    Session(const RunOptions& options, Timeline& timeline) : options_{options}, timeline_{timeline} {}
+    Session(ConfigFile file, Timeline& timeline)
+        : options_{file.run}, instance_{loop_,
+                                        timeline,
+                                        std::move(file),
+                                        {[this](GuestEnd how) { end(std::move(how)); },
+                                         [this] {
+                                             expected_seen_ = true;
+                                             end({});
+                                         },
+                                         [this] { end({}); }}} {}
 
-    Result<int> run(const Config& config);
+    Result<int> run(const RunPlan& plan);
 
 private:
-    Result<void> prepare_output();
     void end(GuestEnd end);
     void on_signal(unsigned signal);
     void end_with(Error error) { end({GuestEnd::How::failed, 0, std::move(error)}); }
     [[nodiscard]] int report();
 
-    const RunOptions& options_;
-    Timeline& timeline_;
+    const RunOptions options_;
     EventLoop loop_;
-    std::unique_ptr<RunGate> gate_;
-    std::unique_ptr<ConsoleOutput> output_;
-    std::unique_ptr<ConsolePort> console_;
-    std::unique_ptr<Machine> machine_;
+    Instance instance_;
     std::optional<GuestEnd> end_;
     bool expected_seen_{false};
 };
-
-Result<void> Session::prepare_output() {
-    output_ = std::make_unique<ConsoleOutput>(STDOUT_FILENO, *gate_, timeline_);
-    if (!options_.serial_log.empty())
-        output_->log_to(TRY(open_file(options_.serial_log, O_WRONLY | O_CREAT | O_TRUNC, Errc::output_unwritable)));
-    if (!options_.expect.empty())
-        output_->expect(TRY(Expect::create(options_.expect)), [this] {
-            loop_.post([this] {
-                expected_seen_ = true;
-                end({});
-            });
-        });
-    return {};
-}
 
 void Session::end(GuestEnd end) {
     if (end_)
@@ -90,14 +75,12 @@ void Session::end(GuestEnd end) {
 }
 
 void Session::on_signal(unsigned signal) {
-    if (signal == SIGWINCH) {
-        if (console_ && console_->on_terminal())
-            machine_->console()->resize(terminal_size(STDIN_FILENO));
-    } else if (signal == SIGINT) {
+    if (signal == SIGWINCH)
+        instance_.resize_console();
+    else if (signal == SIGINT)
         end_with({Errc::interrupted, "interrupted (SIGINT)", {}, {}, 0});
-    } else if (signal != 0) {
+    else if (signal != 0)
         end_with({Errc::terminated, "terminated by a signal", {}, {}, 0});
-    }
 }
 
 int Session::report() {
@@ -121,26 +104,11 @@ int Session::report() {
     return end_->exit_code;
 }
 
-Result<int> Session::run(const Config& config) {
+Result<int> Session::run(const RunPlan& plan) {
     const auto signals = TRY(Signals::create());
-    gate_ = TRY(RunGate::create());
-    TRY_VOID(prepare_output());
-    if (config.console)
-        console_ = TRY(ConsolePort::create(*config.console, loop_, *output_));
-    const bool on_hvc = console_ && console_->on_terminal();
-    std::unique_ptr<ConsoleInput> input;
-    const auto room = [&] {
-        if (input)
-            input->on_room();
-    };
-    machine_ = TRY(Machine::create(config, loop_, timeline_, *gate_,
-                                   {[this](std::span<const std::byte> bytes) { output_->write(bytes); }, room,
-                                    [this](std::span<const std::byte> bytes) { return console_->take(bytes); }, room,
-                                    [this](GuestEnd how) { end(std::move(how)); }}));
-    if (console_)
-        console_->connect(*machine_->console());
-    if (on_hvc)
-        machine_->console()->resize(terminal_size(STDIN_FILENO));
+    Registration companion;
+    if (plan.companion)
+        companion = TRY(plan.companion(loop_, instance_));
     auto signal_watch = TRY(loop_.watch(signals.fd(), [&] { on_signal(signals.take()); }));
     Registration deadline;
     if (options_.timeout)
@@ -151,19 +119,11 @@ Result<int> Session::run(const Config& config) {
                       {},
                       0});
         });
-    RawTerminal terminal{STDIN_FILENO};
-    TRY_VOID(machine_->start());
-    input = std::make_unique<ConsoleInput>(loop_, STDIN_FILENO, terminal.active(),
-                                           ConsoleInput::Guest{[this, on_hvc](auto bytes) {
-                                                                   return on_hvc ? machine_->console()->receive(bytes)
-                                                                                 : machine_->serial_input(bytes);
-                                                               },
-                                                               [this] { end({}); }});
-    input->start();
+    if (plan.start_now)
+        TRY_VOID(instance_.start());
     loop_.run();
-    machine_->stop();
-    output_->flush();
-    terminal.restore();
+    instance_.stop();
+    companion.reset();
     return report();
 }
 
@@ -171,19 +131,22 @@ Result<int> Session::run(const Config& config) {
 
 void print_error(const Error& error) { (void)write_all(STDERR_FILENO, error.report()); }
 
-int run(const Config& config, const RunOptions& options, Timeline& timeline) {
-    Session session{options, timeline};
-    auto result = session.run(config);
-    timeline.mark(Timeline::Step::ended);
+int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
+    const std::string drawing = file.run.boot_timeline;
     int code = 0;
-    if (result) {
-        code = *result;
-    } else {
-        print_error(result.error());
-        code = exit_code(result.error().code);
+    {
+        Session session{std::move(file), timeline};
+        auto result = session.run(plan);
+        timeline.mark(Timeline::Step::ended);
+        if (result) {
+            code = *result;
+        } else {
+            print_error(result.error());
+            code = exit_code(result.error().code);
+        }
     }
-    if (!options.boot_timeline.empty())
-        if (auto saved = timeline.save(options.boot_timeline); !saved) {
+    if (!drawing.empty())
+        if (auto saved = timeline.save(drawing); !saved) {
             print_error(saved.error());
             code = code == 0 ? exit_code(saved.error().code) : code;
         }

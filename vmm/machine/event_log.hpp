@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// What happens to a guest, for whoever watches: the last events, and a call for each new one.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "vmm/base/os.hpp"
+
+namespace vmm {
+
+struct Event {
+    std::uint64_t sequence{}; ///< 1, 2, ...: a gap tells a reader what it missed
+    std::chrono::system_clock::time_point time{};
+    std::string kind{}; ///< a stable word: docs/api.md lists them
+    std::vector<std::pair<std::string, std::string>> details{};
+};
+
+/// On the loop's thread.
+class EventLog {
+public:
+    static constexpr std::size_t kept = 256;
+    using Details = std::vector<std::pair<std::string, std::string>>;
+
+    void publish(std::string kind, Details details = {});
+    /// `reader` must not publish, subscribe or unsubscribe. It is called until the registration dies, also on the
+    /// loop's thread.
+    Registration subscribe(std::function<void(const Event&)> reader);
+    /// Oldest first.
+    [[nodiscard]] const std::deque<Event>& recent() const { return recent_; }
+
+private:
+    std::deque<Event> recent_{};
+    std::map<std::uint64_t, std::function<void(const Event&)>> readers_{};
+    std::uint64_t next_sequence_{1};
+    std::uint64_t next_reader_{0};
+};
+
+} // namespace vmm

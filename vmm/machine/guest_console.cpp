@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/guest_console.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace vmm {
+
+Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
+                                                           Timeline& timeline, Hooks hooks) {
+    std::unique_ptr<GuestConsole> console{new GuestConsole{loop, std::move(hooks)}};
+    if (!file.serial.path.empty())
+        console->serial_file_ = TRY(open_output(file.serial.path));
+    const int out = console->serial_file_ ? console->serial_file_.get() : STDOUT_FILENO;
+    console->output_ = std::make_unique<ConsoleOutput>(out, gate, timeline);
+    if (!file.run.serial_log.empty())
+        console->output_->log_to(
+            TRY(open_file(file.run.serial_log, O_WRONLY | O_CREAT | O_TRUNC, Errc::output_unwritable)));
+    if (!file.run.expect.empty())
+        console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
+            self->loop_.post([seen = self->hooks_.on_expected] { seen(); });
+        });
+    if (file.config.console)
+        console->port_ = TRY(ConsolePort::create(*file.config.console, loop, *console->output_));
+    return console;
+}
+
+Machine::Hooks GuestConsole::machine_hooks() {
+    const auto room = [this] {
+        if (input_)
+            input_->on_room();
+    };
+    Machine::Hooks hooks;
+    hooks.serial_output = [this](std::span<const std::byte> bytes) { output_->write(bytes); };
+    hooks.serial_room = room;
+    hooks.console_output = [this](std::span<const std::byte> bytes) { return port_->take(bytes); };
+    hooks.console_room = room;
+    return hooks;
+}
+
+void GuestConsole::connect(Machine& machine) {
+    machine_ = &machine;
+    if (port_)
+        port_->connect(*machine.console());
+    resize();
+    terminal_ = std::make_unique<RawTerminal>(STDIN_FILENO);
+}
+
+void GuestConsole::start_input() {
+    ConsoleInput::Guest guest{[this](std::span<const std::byte> bytes) {
+                                  return on_virtio() ? machine_->console()->receive(bytes)
+                                                     : machine_->serial_input(bytes);
+                              },
+                              hooks_.on_leave};
+    input_ = std::make_unique<ConsoleInput>(loop_, STDIN_FILENO, terminal_->active(), std::move(guest));
+    input_->start();
+}
+
+void GuestConsole::resize() {
+    if (on_virtio())
+        machine_->console()->resize(terminal_size(STDIN_FILENO));
+}
+
+void GuestConsole::finish() {
+    input_.reset();
+    output_->flush();
+    terminal_.reset();
+}
+
+} // namespace vmm

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host's side of one machine's serial port and virtio console: the terminal, files, --expect.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "vmm/base/event_loop.hpp"
+#include "vmm/machine/config_file.hpp"
+#include "vmm/machine/console_input.hpp"
+#include "vmm/machine/console_output.hpp"
+#include "vmm/machine/console_port.hpp"
+#include "vmm/machine/machine.hpp"
+
+namespace vmm {
+
+/// Lives on the loop's thread, longer than the machine it serves.
+class GuestConsole {
+public:
+    struct Hooks {
+        std::function<void()> on_expected; ///< --expect has matched; on the loop
+        std::function<void()> on_leave;    ///< Ctrl-A X; on the loop
+    };
+    /// Opens the files that the configuration names. `gate` is the machine's.
+    static Result<std::unique_ptr<GuestConsole>> create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
+                                                        Timeline& timeline, Hooks hooks);
+    GuestConsole(const GuestConsole&) = delete;
+    GuestConsole& operator=(const GuestConsole&) = delete;
+    ~GuestConsole() = default;
+
+    /// All of them but on_end.
+    Machine::Hooks machine_hooks();
+    /// Takes the terminal. After the machine was made, before it starts.
+    void connect(Machine& machine);
+    /// Begins to read the terminal. After the machine started.
+    void start_input();
+    /// The terminal has another size.
+    void resize();
+    /// After the machine stopped: what is left goes out, the terminal is as it was.
+    void finish();
+
+private:
+    GuestConsole(EventLoop& loop, Hooks hooks) : loop_{loop}, hooks_{std::move(hooks)} {}
+    [[nodiscard]] bool on_virtio() const { return port_ && port_->on_terminal(); }
+
+    EventLoop& loop_;
+    Hooks hooks_;
+    UniqueFd serial_file_{}; ///< instead of standard output
+    std::unique_ptr<ConsoleOutput> output_;
+    std::unique_ptr<ConsolePort> port_;
+    std::unique_ptr<RawTerminal> terminal_;
+    std::unique_ptr<ConsoleInput> input_;
+    Machine* machine_{};
+};
+
+} // namespace vmm

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/instance.hpp"
+
+namespace vmm {
+namespace {
+
+EventLog::Details details_of(const GuestEnd& end) {
+    switch (end.how) {
+    case GuestEnd::How::powered_off:
+        return {{"how", "powered off"}};
+    case GuestEnd::How::reset:
+        return {{"how", "reset"}};
+    case GuestEnd::How::exited:
+        return {{"how", "exited"}, {"exit_code", std::to_string(end.exit_code)}};
+    case GuestEnd::How::failed:
+        break;
+    }
+    return {{"how", "failed"}, {"code", std::string{error_name(end.error->code)}}, {"what", end.error->message()}};
+}
+
+} // namespace
+
+Instance::Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Hooks hooks)
+    : loop_{loop}, timeline_{timeline}, file_{std::move(file)}, hooks_{std::move(hooks)} {}
+
+Instance::State Instance::state() const {
+    if (!machine_)
+        return State::not_started;
+    switch (machine_->state()) {
+    case Machine::State::ready:
+        return State::not_started;
+    case Machine::State::running:
+        return State::running;
+    case Machine::State::paused:
+        return State::paused;
+    case Machine::State::stopped:
+        break;
+    }
+    return State::ended;
+}
+
+std::string_view Instance::state_text() const {
+    static constexpr std::string_view texts[] = {"Not started", "Running", "Paused", "Ended"};
+    return texts[static_cast<std::size_t>(state())];
+}
+
+Result<void> Instance::start() {
+    if (machine_)
+        return fail(Errc::wrong_state, "the guest was started before", "start it once");
+    auto started = make_machine();
+    if (!started) {
+        if (machine_)
+            machine_->stop();
+        // Its vCPUs may have posted to the loop what needs these still.
+        loop_.post([gate = std::move(gate_), console = std::move(console_), machine = std::move(machine_)]() mutable {
+            machine.reset();
+            console.reset();
+        });
+        events_.publish("start-failed",
+                        {{"code", std::string{error_name(started.error().code)}}, {"what", started.error().message()}});
+        return started;
+    }
+    events_.publish("started");
+    console_->start_input();
+    return {};
+}
+
+Result<void> Instance::make_machine() {
+    gate_ = TRY(RunGate::create());
+    console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, {hooks_.on_expected, hooks_.on_leave}));
+    auto hooks = console_->machine_hooks();
+    hooks.on_end = [this](GuestEnd end) {
+        events_.publish("ended", details_of(end));
+        hooks_.on_end(std::move(end));
+    };
+    machine_ = TRY(Machine::create(file_.config, loop_, timeline_, *gate_, std::move(hooks)));
+    console_->connect(*machine_);
+    return machine_->start();
+}
+
+Result<Machine*> Instance::running_machine() const {
+    if (!machine_)
+        return fail(Errc::wrong_state, "the guest was not started", "start it first");
+    return machine_.get();
+}
+
+Result<void> Instance::pause() {
+    auto* machine = TRY(running_machine());
+    const bool news = machine->state() == Machine::State::running;
+    TRY_VOID(machine->pause());
+    if (news)
+        events_.publish("paused");
+    return {};
+}
+
+Result<void> Instance::resume() {
+    auto* machine = TRY(running_machine());
+    const bool news = machine->state() == Machine::State::paused;
+    TRY_VOID(machine->resume());
+    if (news)
+        events_.publish("resumed");
+    return {};
+}
+
+Result<void> Instance::send_ctrl_alt_del() {
+    TRY(running_machine())->send_ctrl_alt_del();
+    return {};
+}
+
+void Instance::stop() {
+    if (!machine_ || machine_->state() == Machine::State::stopped)
+        return;
+    machine_->stop();
+    console_->finish();
+}
+
+void Instance::resize_console() {
+    if (console_)
+        console_->resize();
+}
+
+} // namespace vmm
