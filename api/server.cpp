@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/server.hpp"
+
+#include <pthread.h>
+#include <set>
+#include <sys/socket.h>
+#include <thread>
+#include <utility>
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+
+#include "api/server_connection.hpp"
+#include "vmm/base/log.hpp"
+
+namespace api {
+namespace {
+
+constexpr std::chrono::milliseconds last_answers{250};
+constexpr std::chrono::milliseconds accept_later{100};
+constexpr std::size_t most_refusals = 64; ///< at once; more are closed without a word
+
+} // namespace
+
+class Server::Core {
+public:
+    Core(const ServerOptions& options, Handler handler, SocketFile file)
+        : options_{options}, handler_{std::move(handler)}, file_{std::move(file)} {}
+    ~Core() { stop(); }
+    Core(const Core&) = delete;
+    Core& operator=(const Core&) = delete;
+
+    vmm::Result<void> start();
+    [[nodiscard]] const ServerCounters& counters() const { return counters_; }
+
+private:
+    void stop();
+    void accept_soon();
+    void accept_some();
+    void admit(vmm::UniqueFd peer);
+    void end_when_empty();
+
+    const ServerOptions options_;
+    const Handler handler_;
+    SocketFile file_;
+    ServerCounters counters_;
+    asio::io_context context_{1};
+    asio::executor_work_guard<asio::io_context::executor_type> work_{context_.get_executor()};
+    asio::posix::stream_descriptor listener_{context_};
+    asio::steady_timer timer_{context_};
+    bool stopping_{false};
+    Connection::Shared shared_{context_, options_, handler_, counters_,
+                               [this](const std::shared_ptr<Connection>& connection) {
+                                   connections_.erase(connection);
+                                   refusals_ -= connection->is_refusal() ? 1 : 0;
+                                   counters_.open = connections_.size() - refusals_;
+                                   end_when_empty();
+                               }};
+    std::set<std::shared_ptr<Connection>> connections_;
+    std::size_t refusals_{0}; ///< of them, those that only get a refusal
+    std::thread thread_;
+};
+
+vmm::Result<void> Server::Core::start() {
+    const int own = ::fcntl(file_.fd(), F_DUPFD_CLOEXEC, 0);
+    if (own < 0)
+        return vmm::fail_errno(vmm::Errc::host_error, "cannot watch the API socket", "raise ulimit -n");
+    listener_.assign(own);
+    accept_soon();
+    try {
+        thread_ = std::thread{[this] {
+            ::pthread_setname_np(::pthread_self(), "api");
+            context_.run();
+        }};
+    } catch (const std::system_error& error) {
+        return vmm::fail(vmm::Errc::host_error, std::string{"cannot start the API's thread: "} + error.what(),
+                         "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
+    }
+    return {};
+}
+
+void Server::Core::stop() {
+    if (!thread_.joinable())
+        return;
+    asio::post(context_, [this] {
+        stopping_ = true;
+        boost::system::error_code ignored;
+        listener_.close(ignored); // NOLINT(bugprone-unused-return-value)
+        timer_.expires_after(last_answers);
+        timer_.async_wait([this](const boost::system::error_code& error) {
+            if (!error)
+                context_.stop();
+        });
+        for (const auto& connection : std::set{connections_})
+            connection->finish();
+        end_when_empty();
+    });
+    thread_.join();
+    connections_.clear();
+}
+
+void Server::Core::end_when_empty() {
+    if (stopping_ && connections_.empty())
+        context_.stop();
+}
+
+void Server::Core::accept_soon() {
+    listener_.async_wait(asio::posix::stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
+        if (!error)
+            accept_some();
+    });
+}
+
+void Server::Core::accept_some() {
+    for (;;) {
+        vmm::UniqueFd peer{::accept4(file_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+        if (peer) {
+            admit(std::move(peer));
+            continue;
+        }
+        if (errno == EINTR || errno == ECONNABORTED)
+            continue;
+        if (errno == EAGAIN)
+            return accept_soon();
+        // No descriptors left, for example: those who wait go on waiting.
+        timer_.expires_after(accept_later);
+        timer_.async_wait([this](const boost::system::error_code& error) {
+            if (!error && !stopping_)
+                accept_some();
+        });
+        return;
+    }
+}
+
+void Server::Core::admit(vmm::UniqueFd peer) {
+    ++counters_.connections;
+    const bool allowed = file_.peers().admits(peer.get());
+    const bool full = connections_.size() - refusals_ >= options_.max_connections;
+    if (refusals_ >= most_refusals) {
+        ++counters_.refused_full; // also those who are told that it is full have a limit
+        return;
+    }
+    Socket socket{context_};
+    boost::system::error_code error;
+    socket.assign(asio::local::stream_protocol{}, peer.get(), error); // NOLINT(bugprone-unused-return-value)
+    if (error)
+        return;
+    (void)peer.release();
+    auto connection = std::make_shared<Connection>(shared_, std::move(socket));
+    connections_.insert(connection);
+    if (!allowed || full) {
+        connection->be_refusal();
+        ++refusals_;
+    }
+    counters_.open = connections_.size() - refusals_;
+    if (!allowed) {
+        ++counters_.refused_peer;
+        connection->refuse({403, protocol_error("This user may not use the API socket."), "application/json", false});
+    } else if (full) {
+        ++counters_.refused_full;
+        connection->refuse({503, protocol_error("Too many open connections"), "application/json", false});
+    } else {
+        connection->start();
+    }
+}
+
+Server::Server(std::unique_ptr<Core> core) : core_{std::move(core)} {}
+Server::~Server() = default;
+const ServerCounters& Server::counters() const { return core_->counters(); }
+
+vmm::Result<std::unique_ptr<Server>> Server::create(const ServerOptions& options, Handler handler) {
+    auto file = TRY(SocketFile::create(options.path, options.group));
+    auto core = std::make_unique<Core>(options, std::move(handler), std::move(file));
+    TRY_VOID(core->start());
+    return std::unique_ptr<Server>{new Server{std::move(core)}};
+}
+
+} // namespace api

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// HTTP/1.1 on a unix socket, on a thread of its own.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "api/http.hpp"
+#include "api/socket_file.hpp"
+
+namespace api {
+
+struct ServerOptions {
+    std::string path{};
+    std::string group{};          ///< whose members may connect besides our own user and root; empty: nobody's
+    unsigned max_connections{64}; ///< one more is told so and closed
+    std::size_t max_body{51200};  ///< bytes
+    /// From a request's first byte to its last, and for the answer to be read. Also for a connection's first byte.
+    std::chrono::milliseconds request_deadline{10'000};
+    std::chrono::milliseconds idle_deadline{300'000}; ///< between two requests
+    std::size_t stream_backlog{256 * 1024};           ///< bytes a slow reader of a stream may be behind
+};
+
+struct ServerCounters {
+    std::atomic<std::uint64_t> connections{0};     ///< accepted so far
+    std::atomic<std::uint64_t> open{0};            ///< now
+    std::atomic<std::uint64_t> requests{0};        ///< complete ones
+    std::atomic<std::uint64_t> refused_full{0};    ///< max_connections were open
+    std::atomic<std::uint64_t> refused_peer{0};    ///< of a user who may not
+    std::atomic<std::uint64_t> malformed{0};       ///< requests that were none, or too large
+    std::atomic<std::uint64_t> timed_out{0};       ///< connections whose deadline passed
+    std::atomic<std::uint64_t> dropped_readers{0}; ///< streams whose reader was too slow
+};
+
+class Server {
+public:
+    /// Listens; from then on `handler` is called on the server's thread, one request of a connection at a time. It must
+    /// not wait.
+    static vmm::Result<std::unique_ptr<Server>> create(const ServerOptions& options, Handler handler);
+    /// Answers that are on their way get up to a quarter of a second, then all connections and the socket are gone.
+    ~Server();
+    Server(const Server&) = delete;
+    Server& operator=(const Server&) = delete;
+
+    [[nodiscard]] const ServerCounters& counters() const;
+
+private:
+    class Core;
+    explicit Server(std::unique_ptr<Core> core);
+    std::unique_ptr<Core> core_;
+};
+
+} // namespace api

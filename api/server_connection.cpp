@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/server_connection.hpp"
+
+#include <boost/asio/post.hpp>
+#include <boost/asio/write.hpp>
+
+namespace api {
+namespace {
+
+constexpr std::size_t most_drained = 1024 * 1024;
+constexpr std::chrono::milliseconds drain_time{1000};
+constexpr std::size_t most_pieces_at_once = 64;
+
+} // namespace
+
+/// The way back of one request. Holds the connection weakly: it may outlive connection and server.
+class Connection::Answer final : public Exchange {
+public:
+    Answer(const std::shared_ptr<Connection>& connection, std::uint64_t request)
+        : connection_{connection}, request_{request} {}
+    ~Answer() override {
+        if (!answered_.exchange(true))
+            send({503, protocol_error("The request was dropped."), "application/json", false}, false);
+    }
+    void answer(Response response) override {
+        if (!answered_.exchange(true))
+            send(std::move(response), true);
+    }
+    std::shared_ptr<Stream> stream(std::string content_type) override;
+
+private:
+    void send(Response response, bool keep) {
+        if (auto connection = connection_.lock()) {
+            auto& context = connection->shared_.context;
+            asio::post(context, [connection = std::move(connection), request = request_, response = std::move(response),
+                                 keep]() mutable { connection->on_answer(request, std::move(response), keep); });
+        }
+    }
+
+    std::weak_ptr<Connection> connection_;
+    std::uint64_t request_;
+    std::atomic<bool> answered_{false};
+};
+
+class Connection::Pieces final : public Stream {
+public:
+    explicit Pieces(std::weak_ptr<Connection> connection) : connection_{std::move(connection)} {}
+    ~Pieces() override {
+        if (auto connection = connection_.lock()) {
+            auto& context = connection->shared_.context;
+            asio::post(context, [connection = std::move(connection)] { connection->add_piece({}); });
+        }
+    }
+    bool write(std::string piece) override {
+        auto connection = connection_.lock();
+        if (!connection || !connection->open_)
+            return false;
+        if (piece.empty())
+            return true;
+        const auto& shared = connection->shared_;
+        const auto size = piece.size();
+        const bool fits = connection->backlog_.fetch_add(size) + size <= shared.options.stream_backlog;
+        if (!fits && connection->open_.exchange(false))
+            ++connection->shared_.counters.dropped_readers;
+        auto& context = shared.context;
+        asio::post(context, [connection = std::move(connection), piece = std::move(piece), fits]() mutable {
+            if (fits)
+                connection->add_piece(std::move(piece));
+            else
+                connection->close();
+        });
+        return fits;
+    }
+
+private:
+    std::weak_ptr<Connection> connection_;
+};
+
+std::shared_ptr<Stream> Connection::Answer::stream(std::string content_type) {
+    auto pieces = std::make_shared<Pieces>(answered_.exchange(true) ? std::weak_ptr<Connection>{} : connection_);
+    if (auto connection = connection_.lock()) {
+        auto& context = connection->shared_.context;
+        asio::post(context, [connection = std::move(connection), request = request_, type = std::move(content_type)] {
+            connection->begin_stream(request, type);
+        });
+    }
+    return pieces;
+}
+
+Connection::Connection(Shared& shared, Socket socket)
+    : shared_{shared}, socket_{std::move(socket)}, deadline_{shared.context}, parser_{shared.options.max_body} {}
+
+Connection::~Connection() = default;
+
+void Connection::start() { next_request(); }
+
+void Connection::refuse(Response response) {
+    keep_ = false;
+    output_.clear();
+    phase_ = Phase::waiting;
+    on_answer(request_, std::move(response), false);
+}
+
+void Connection::finish() {
+    finishing_ = true;
+    if (phase_ == Phase::writing || phase_ == Phase::draining)
+        return;
+    if (phase_ == Phase::streaming)
+        return add_piece({});
+    close();
+}
+
+void Connection::close() {
+    if (phase_ == Phase::closed)
+        return;
+    phase_ = Phase::closed;
+    open_ = false;
+    boost::system::error_code ignored;
+    socket_.close(ignored); // NOLINT(bugprone-unused-return-value)
+    deadline_.cancel();
+    shared_.on_closed(shared_from_this());
+}
+
+void Connection::set_deadline(std::chrono::milliseconds time) {
+    deadline_.expires_after(time);
+    deadline_.async_wait([self = shared_from_this()](const boost::system::error_code& error) {
+        if (error || self->deadline_.expiry() > std::chrono::steady_clock::now())
+            return;
+        if (self->phase_ != Phase::draining)
+            ++self->shared_.counters.timed_out;
+        self->close();
+    });
+}
+
+// ---- reading
+// ---------------------------------------------------------------------------------------------------------
+
+void Connection::next_request() {
+    phase_ = Phase::reading;
+    if (!parser_.idle())
+        return dispatch();
+    set_deadline(served_ == 0 ? shared_.options.request_deadline : shared_.options.idle_deadline);
+    read_more(false);
+}
+
+void Connection::read_more(bool in_request) {
+    socket_.async_read_some(asio::buffer(input_), [self = shared_from_this(), in_request](
+                                                      const boost::system::error_code& error, std::size_t count) {
+        if (self->phase_ == Phase::closed)
+            return;
+        if (error)
+            return self->close();
+        if (!in_request)
+            self->set_deadline(self->shared_.options.request_deadline);
+        self->on_bytes(count);
+    });
+}
+
+void Connection::on_bytes(std::size_t count) {
+    parser_.feed({input_.data(), count});
+    dispatch();
+}
+
+void Connection::dispatch() {
+    switch (parser_.step()) {
+    case RequestParser::Step::more:
+        return read_more(true);
+    case RequestParser::Step::proceed:
+        return write("HTTP/1.1 100 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n",
+                     &Connection::dispatch);
+    case RequestParser::Step::refused:
+        ++shared_.counters.malformed;
+        return refuse(parser_.refusal());
+    case RequestParser::Step::request:
+        break;
+    }
+    ++shared_.counters.requests;
+    ++served_;
+    phase_ = Phase::waiting;
+    deadline_.cancel();
+    auto request = parser_.take();
+    keep_ = parser_.keep_alive();
+    shared_.handler(std::move(request), std::make_shared<Answer>(shared_from_this(), ++request_));
+}
+
+// ---- answering
+// -------------------------------------------------------------------------------------------------------
+
+std::string Connection::head(unsigned status, bool keep) const {
+    return "HTTP/1." + std::to_string(parser_.minor_version()) + " " + std::to_string(status) +
+           " \r\nServer: Firecracker API\r\nConnection: " + (keep ? "keep-alive" : "close") + "\r\n";
+}
+
+void Connection::on_answer(std::uint64_t request, Response response, bool keep) {
+    if (phase_ != Phase::waiting || request != request_)
+        return;
+    keep_ = keep_ && keep && !finishing_;
+    std::string bytes = head(response.status, keep_);
+    if (response.deprecated)
+        bytes += "Deprecation: true\r\n";
+    if (!response.body.empty())
+        bytes += "Content-Type: " + response.content_type +
+                 "\r\nContent-Length: " + std::to_string(response.body.size()) + "\r\n";
+    bytes += "\r\n";
+    bytes += response.body;
+    set_deadline(shared_.options.request_deadline);
+    write(std::move(bytes), &Connection::after_answer);
+}
+
+void Connection::write(std::string bytes, Action then) {
+    phase_ = Phase::writing;
+    output_ = std::move(bytes);
+    asio::async_write(socket_, asio::buffer(output_),
+                      [self = shared_from_this(), then](const boost::system::error_code& error, std::size_t) {
+                          if (self->phase_ == Phase::closed)
+                              return;
+                          if (error)
+                              return self->close();
+                          self->phase_ = Phase::reading;
+                          ((*self).*then)();
+                      });
+}
+
+void Connection::after_answer() {
+    if (keep_ && !finishing_)
+        return next_request();
+    phase_ = Phase::draining;
+    boost::system::error_code ignored;
+    socket_.shutdown(Socket::shutdown_send, ignored); // NOLINT(bugprone-unused-return-value)
+    set_deadline(drain_time);
+    drain();
+}
+
+void Connection::drain() {
+    socket_.async_read_some(asio::buffer(input_),
+                            [self = shared_from_this()](const boost::system::error_code& error, std::size_t count) {
+                                if (self->phase_ == Phase::closed)
+                                    return;
+                                self->drained_ += count;
+                                if (error || self->drained_ > most_drained)
+                                    return self->close();
+                                self->drain();
+                            });
+}
+
+// ---- streams
+// ---------------------------------------------------------------------------------------------------------
+
+void Connection::begin_stream(std::uint64_t request, const std::string& content_type) {
+    if (phase_ != Phase::waiting || request != request_)
+        return;
+    phase_ = Phase::streaming;
+    keep_ = false;
+    pieces_.push_front(head(200, false) + "Content-Type: " + content_type + "\r\nTransfer-Encoding: chunked\r\n\r\n");
+    backlog_ += pieces_.front().size();
+    // A reader that leaves shows as the end of its input.
+    drain();
+    write_pieces();
+}
+
+/// Empty: the end.
+void Connection::add_piece(std::string piece) {
+    if (phase_ != Phase::streaming)
+        return;
+    const auto size = piece.size();
+    pieces_.push_back(vmm::format("%zx\r\n", size) + piece + "\r\n");
+    backlog_ += pieces_.back().size() - size;
+    if (size == 0) {
+        phase_ = Phase::writing;
+        open_ = false;
+    }
+    write_pieces();
+}
+
+void Connection::write_pieces() {
+    if (writing_pieces_)
+        return;
+    if (pieces_.empty()) {
+        deadline_.cancel();
+        if (phase_ == Phase::writing)
+            after_answer();
+        return;
+    }
+    output_.clear();
+    for (std::size_t i = 0; i < most_pieces_at_once && !pieces_.empty(); ++i) {
+        output_ += pieces_.front();
+        pieces_.pop_front();
+    }
+    writing_pieces_ = true;
+    set_deadline(shared_.options.request_deadline);
+    asio::async_write(socket_, asio::buffer(output_),
+                      [self = shared_from_this()](const boost::system::error_code& error, std::size_t) {
+                          if (self->phase_ == Phase::closed)
+                              return;
+                          if (error)
+                              return self->close();
+                          self->backlog_ -= self->output_.size();
+                          self->writing_pieces_ = false;
+                          self->write_pieces();
+                      });
+}
+
+} // namespace api

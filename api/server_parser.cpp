@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/server_parser.hpp"
+
+#include <utility>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+
+namespace api {
+
+namespace http = boost::beast::http;
+
+struct RequestParser::Message {
+    http::request_parser<http::string_body> parser{};
+};
+
+namespace {
+
+/// Firecracker's own word order; the text of the JSON string is ours to keep printable.
+std::string safe(std::string_view text) {
+    std::string out;
+    for (const char c : text.substr(0, 80))
+        out += c >= 0x20 && c < 0x7f && c != '"' && c != '\\' ? c : '?';
+    return out;
+}
+
+/// The path and query of "/x?y" or "http://host/x?y"; empty when it is neither.
+std::string_view origin_form(std::string_view target) {
+    if (target.starts_with('/'))
+        return target;
+    constexpr std::string_view scheme = "http://";
+    if (!target.starts_with(scheme))
+        return {};
+    const auto slash = target.find('/', scheme.size());
+    return slash == target.npos ? std::string_view{"/"} : target.substr(slash);
+}
+
+bool equal_ignoring_case(std::string_view a, std::string_view b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](char x, char y) { return std::tolower(static_cast<unsigned char>(x)) == y; });
+}
+
+std::optional<Method> method_of(http::verb verb) {
+    switch (verb) {
+    case http::verb::get:
+        return Method::get;
+    case http::verb::put:
+        return Method::put;
+    case http::verb::patch:
+        return Method::patch;
+    case http::verb::delete_:
+        return Method::del;
+    default:
+        return std::nullopt;
+    }
+}
+
+} // namespace
+
+std::string protocol_error(const std::string& text) { return "{ \"error\": \"" + text + "\" }"; }
+
+RequestParser::RequestParser(std::size_t max_body) : max_body_{max_body} { restart(); }
+RequestParser::~RequestParser() = default;
+RequestParser::RequestParser(RequestParser&&) noexcept = default;
+
+void RequestParser::restart() {
+    message_ = std::make_unique<Message>();
+    message_->parser.header_limit(largest_header);
+    message_->parser.body_limit(boost::none); // checked here, with the size in the answer
+    message_->parser.eager(false);
+    request_ = {};
+    header_done_ = told_to_proceed_ = false;
+}
+
+void RequestParser::feed(std::string_view bytes) { buffer_.append(bytes); }
+
+bool RequestParser::idle() const { return !header_done_ && buffer_.empty(); }
+
+RequestParser::Step RequestParser::refuse(const std::string& why) {
+    refusal_ = {400, protocol_error(why + "\nAll previous unanswered requests will be dropped."), "application/json",
+                false};
+    return Step::refused;
+}
+
+RequestParser::Step RequestParser::refuse_size(std::uint64_t size) {
+    return refuse("Request payload with size " + std::to_string(size) + " is larger than the limit of " +
+                  std::to_string(max_body_) + " allowed by server.");
+}
+
+RequestParser::Step RequestParser::step() {
+    if (refusal_.status == 400)
+        return Step::refused;
+    if (!header_done_) {
+        const auto step = parse_header();
+        if (step != Step::request)
+            return step;
+    }
+    return parse_body();
+}
+
+/// Step::request means here: the header is complete.
+RequestParser::Step RequestParser::parse_header() {
+    if (buffer_.empty())
+        return Step::more;
+    boost::system::error_code error;
+    auto& parser = message_->parser;
+    const auto used = parser.put(boost::asio::buffer(buffer_), error);
+    if (error == http::error::need_more) {
+        buffer_.erase(0, used);
+        // The parser looks for the end of a line as long as it likes; a line has a limit.
+        if (buffer_.size() > largest_header || (buffer_.find('\n') == buffer_.npos && buffer_.size() > longest_line))
+            return refuse("Invalid request: a line or the header is too long.");
+        return Step::more;
+    }
+    if (error)
+        return refuse("Invalid request: " + safe(error.message()) + ".");
+    buffer_.erase(0, used);
+    header_done_ = true;
+    if (const auto problem = header_problem())
+        return refuse(*problem);
+    const auto length = parser.content_length();
+    if (length && *length > max_body_)
+        return refuse_size(*length);
+    if (parser.chunked())
+        parser.body_limit(max_body_);
+    return Step::request;
+}
+
+std::optional<std::string> RequestParser::header_problem() {
+    const auto& message = message_->parser.get();
+    const std::string_view name{message.method_string().data(), message.method_string().size()};
+    const std::string_view target{message.target().data(), message.target().size()};
+    const auto method = method_of(message.method());
+    if (!method)
+        return "Invalid HTTP Method: " + safe(name) + ".";
+    minor_version_ = message.version() == 10 ? 0 : 1;
+    if (message.version() != 10 && message.version() != 11)
+        return "Invalid HTTP Version.";
+    if (name.size() + target.size() + std::string_view{"  HTTP/1.1"}.size() > longest_line)
+        return "Invalid request: the request line is too long.";
+    const auto path = origin_form(target);
+    if (path.empty())
+        return "Invalid URI: " + safe(target) + ".";
+    for (const auto& field : message)
+        if (field.name_string().size() + field.value().size() + 2 > longest_line)
+            return "Invalid request: the header " + safe({field.name_string().data(), field.name_string().size()}) +
+                   " is too long.";
+    const auto question = path.find('?');
+    request_.method = *method;
+    request_.path = path.substr(0, question);
+    if (question != path.npos)
+        request_.query = path.substr(question + 1);
+    return std::nullopt;
+}
+
+RequestParser::Step RequestParser::parse_body() {
+    auto& parser = message_->parser;
+    if (!told_to_proceed_) {
+        told_to_proceed_ = true;
+        const auto expect = parser.get()[http::field::expect];
+        if (buffer_.empty() && !parser.is_done() && equal_ignoring_case({expect.data(), expect.size()}, "100-continue"))
+            return Step::proceed;
+    }
+    while (!parser.is_done()) {
+        if (buffer_.empty())
+            return Step::more;
+        boost::system::error_code error;
+        const auto used = parser.put(boost::asio::buffer(buffer_), error);
+        buffer_.erase(0, used);
+        if (error == http::error::need_more)
+            return buffer_.size() > largest_header ? refuse("Invalid request: a chunk's header is too long.")
+                                                   : Step::more;
+        if (error == http::error::body_limit)
+            return refuse_size(max_body_ + 1);
+        if (error)
+            return refuse("Invalid request: " + safe(error.message()) + ".");
+    }
+    return Step::request;
+}
+
+Request RequestParser::take() {
+    auto& parser = message_->parser;
+    keep_alive_ = parser.get().keep_alive();
+    Request out = std::move(request_);
+    out.body = std::move(parser.get().body());
+    restart();
+    return out;
+}
+
+} // namespace api

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/socket_file.hpp"
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fcntl.h>
+#include <fstream>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+namespace api {
+namespace {
+
+using vmm::Errc;
+using vmm::Result;
+using vmm::UniqueFd;
+
+std::string at(const std::string& path) { return "Failed to open the API socket at: " + path + "."; }
+
+sockaddr_un address_of(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.data(), path.size());
+    return address;
+}
+
+const sockaddr* generic(const sockaddr_un& address) {
+    return reinterpret_cast<const sockaddr*>(&address); // NOLINT: what bind(2) and connect(2) take
+}
+
+/// From /etc/group, which a static program can read without plug-ins.
+Result<gid_t> find_group(const std::string& group) {
+    if (group.find_first_not_of("0123456789") == group.npos && group.size() < 10)
+        return static_cast<gid_t>(std::stoul(group));
+    std::ifstream file{"/etc/group"};
+    for (std::string line; std::getline(file, line);) {
+        if (!line.starts_with(group + ":"))
+            continue;
+        const auto number = line.find(':', group.size() + 1);
+        if (number != line.npos)
+            return static_cast<gid_t>(std::strtoul(line.c_str() + number + 1, nullptr, 10));
+    }
+    return vmm::fail(Errc::bad_option, "there is no group '" + group + "'", "see /etc/group, or give its number");
+}
+
+/// Two starts at once must not take each other's fresh socket for a stale one: they take turns by a lock on the folder.
+UniqueFd lock_folder(const std::string& path) {
+    const auto slash = path.rfind('/');
+    const std::string folder = slash == path.npos ? "." : path.substr(0, slash + 1);
+    UniqueFd fd{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    // Somebody else's lock on this folder must not stop us for good.
+    for (int i = 0; fd && i < 50 && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds{10});
+    return fd;
+}
+
+/// Makes room for a new socket where a file is in the way.
+Result<void> remove_stale(const std::string& path) {
+    struct stat status {};
+    if (::lstat(path.c_str(), &status) != 0)
+        return {};
+    if (!S_ISSOCK(status.st_mode))
+        return vmm::fail(Errc::in_use, at(path) + " There is a file of another kind", "choose another path");
+    const UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    const auto address = address_of(path);
+    if (!probe || ::connect(probe.get(), generic(address), sizeof address) == 0 || errno != ECONNREFUSED)
+        return vmm::fail(Errc::in_use, at(path) + " Check that it is not already used.",
+                         "another process answers there: end it, or choose another path");
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+        return vmm::fail_errno(Errc::in_use, at(path) + " The stale socket there cannot be removed",
+                               "remove it, or choose another path");
+    return {};
+}
+
+} // namespace
+
+bool PeerRule::admits(int socket) const {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+        return false;
+    if (peer.uid == ::geteuid() || peer.uid == 0)
+        return true;
+    if (!has_group_)
+        return false;
+    if (peer.gid == group_)
+        return true;
+    std::vector<gid_t> groups(256);
+    size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0)
+        return false;
+    groups.resize(size / sizeof(gid_t));
+    for (const auto group : groups)
+        if (group == group_)
+            return true;
+    return false;
+}
+
+SocketFile::SocketFile(UniqueFd socket, std::string path, PeerRule peers)
+    : socket_{std::move(socket)}, path_{std::move(path)}, peers_{peers} {
+    struct stat status {};
+    if (::lstat(path_.c_str(), &status) == 0) {
+        device_ = status.st_dev;
+        inode_ = status.st_ino;
+    }
+}
+
+SocketFile::~SocketFile() {
+    struct stat status {};
+    if (socket_ && ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == inode_)
+        ::unlink(path_.c_str());
+}
+
+Result<SocketFile> SocketFile::create(const std::string& path, const std::string& group) {
+    if (path.empty())
+        return vmm::fail(Errc::bad_option, "the API socket's path is empty", "name a file that does not exist yet");
+    if (path.size() > longest_path)
+        return vmm::fail(Errc::bad_option,
+                         vmm::format("the API socket's path has %zu bytes: a unix socket takes at most %zu",
+                                     path.size(), longest_path),
+                         "choose a shorter path, or a relative one");
+    PeerRule peers;
+    gid_t owner = static_cast<gid_t>(-1);
+    if (!group.empty()) {
+        owner = TRY(find_group(group));
+        peers = PeerRule{owner};
+    }
+    UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    if (!socket)
+        return vmm::fail_errno(Errc::host_error, "no socket for the API");
+    const auto lock = lock_folder(path);
+    TRY_VOID(remove_stale(path));
+    const auto address = address_of(path);
+    if (::bind(socket.get(), generic(address), sizeof address) != 0)
+        return vmm::fail_errno(Errc::output_unwritable, at(path) + " Cannot make it",
+                               "name a file in a folder you may write to");
+    SocketFile file{std::move(socket), path, peers};
+    // Nobody can connect before listen(): the mode is right from the first moment that counts.
+    const bool shared = !group.empty();
+    if (::chmod(path.c_str(), shared ? 0660 : 0600) != 0 || (shared && ::chown(path.c_str(), -1U, owner) != 0))
+        return vmm::fail_errno(Errc::host_error, at(path) + " Cannot set its owner and mode",
+                               shared ? "you must be a member of the group, or root" : "");
+    if (::listen(file.fd(), SOMAXCONN) != 0)
+        return vmm::fail_errno(Errc::host_error, at(path) + " Cannot listen");
+    return file;
+}
+
+} // namespace api
