@@ -158,6 +158,25 @@ TEST_CASE("the interrupt routing of the DSDT is that of the PCI bus") {
                                                aml::integer(0), aml::integer(devices::pci::intx_gsi(slot, pin))})));
 }
 
+TEST_CASE("every slot but the host bridge's can be filled and emptied while the guest runs") {
+    const Bytes dsdt = Tables{everything()}.dsdt();
+    for (unsigned slot = 1; slot < 32; ++slot) {
+        const std::string object = format("S%02X", slot);
+        const aml::Bytes mask = aml::integer(std::uint64_t{1} << slot);
+        CHECK(contains(dsdt,
+                       aml::concat({aml::name("_ADR", aml::integer(slot << 16)), aml::name("_SUN", aml::integer(slot)),
+                                    aml::method("_EJ0", 1, {aml::store(mask, aml::path("EJCT"))})})));
+        CHECK(contains(dsdt, aml::if_true(aml::bit_and(aml::local(0), mask, aml::nowhere()),
+                                          {aml::notify(object, 1)}))); // device check
+        CHECK(contains(dsdt, aml::if_true(aml::bit_and(aml::local(1), mask, aml::nowhere()),
+                                          {aml::notify(object, 3)}))); // eject request
+    }
+    CHECK_FALSE(contains(dsdt, aml::path("S00")));
+    CHECK(contains(dsdt, aml::port_region("PHPR", layout::port_pci_hotplug)));
+    CHECK(contains(dsdt, aml::string("ACPI0013")));
+    CHECK_FALSE(contains(Tables{{.pci = false}}.dsdt(), aml::string("ACPI0013")));
+}
+
 TEST_CASE("each virtio-mmio device has a DSDT entry with its registers and interrupt") {
     const AcpiConfig config = everything();
     const Bytes dsdt = Tables{config}.dsdt();
@@ -189,6 +208,11 @@ TEST_CASE("AML terms are encoded as the specification says") {
     CHECK(path("A.B.C").size() == 2 + 12);
     CHECK(string("hi") == Raw{0x0d, 'h', 'i', 0});
     CHECK(buffer({7}) == Raw{0x11, 3, 1, 7});
+    CHECK(notify("S01", 3) == Raw{0x86, 'S', '0', '1', '_', 0x0a, 3});
+    CHECK(port_region("R", fixed_range<IoPort>(0x610, 0x61f)) ==
+          Raw{0x5b, 0x80, 'R', '_', '_', '_', 1, 0x0b, 0x10, 0x06, 0x0a, 0x10});
+    CHECK(dword_registers("R", {"A", "B"}) ==
+          Raw{0x5b, 0x81, 16, 'R', '_', '_', '_', 0x43, 'A', '_', '_', '_', 0x20, 'B', '_', '_', '_', 0x20});
     CHECK(package({integer(1)}) == Raw{0x12, 3, 1, 1});
     // PkgLength: one byte up to 63, then four bits and whole bytes.
     CHECK(buffer(Raw(60, 0))[1] == 63);

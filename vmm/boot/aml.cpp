@@ -29,12 +29,15 @@ enum Op : std::uint8_t {
     store_op = 0x70,
     and_op = 0x7b,
     or_op = 0x7d,
+    notify_op = 0x86,
     create_dword_field_op = 0x8a,
     lnot_op = 0x92,
     lequal_op = 0x93,
     if_op = 0xa0,
     return_op = 0xa4,
 };
+constexpr std::uint8_t ext_region_op = 0x80;
+constexpr std::uint8_t ext_field_op = 0x81;
 constexpr std::uint8_t ext_device_op = 0x82;
 
 void append(Bytes& to, const Bytes& from) { to.insert(to.end(), from.begin(), from.end()); }
@@ -198,6 +201,21 @@ Bytes method(std::string_view name, unsigned arguments, const std::vector<Bytes>
     return named({method_op}, name, {{static_cast<std::uint8_t>(arguments | serialized)}, concat(terms)});
 }
 
+Bytes port_region(std::string_view name, Range<IoPort> ports) {
+    constexpr std::uint8_t system_io = 1;
+    return concat(
+        {{ext_prefix, ext_region_op}, path(name), {system_io}, integer(ports.start().raw()), integer(ports.size())});
+}
+Bytes dword_registers(std::string_view region, const std::vector<std::string_view>& names) {
+    constexpr std::uint8_t dword_access_zero_rest = 0x43; // 32 bits, no lock, other bits of a register write as zero
+    Bytes content = concat({path(region), {dword_access_zero_rest}});
+    for (const auto name : names) {
+        append(content, path(name));
+        append(content, {0x20}); // bits, encoded as a package length that does not count itself
+    }
+    return with_length({ext_prefix, ext_field_op}, content);
+}
+
 Bytes arg(unsigned index) { return {static_cast<std::uint8_t>(arg0_op + index)}; }
 Bytes local(unsigned index) { return {static_cast<std::uint8_t>(local0_op + index)}; }
 Bytes return_value(const Bytes& value) { return operation(return_op, {value}); }
@@ -207,11 +225,15 @@ Bytes if_true(const Bytes& condition, const std::vector<Bytes>& terms) {
 Bytes equal(const Bytes& left, const Bytes& right) { return operation(lequal_op, {left, right}); }
 Bytes not_equal(const Bytes& left, const Bytes& right) { return operation(lnot_op, {equal(left, right)}); }
 Bytes store(const Bytes& value, const Bytes& target) { return operation(store_op, {value, target}); }
+Bytes nowhere() { return {zero_op}; }
 Bytes bit_and(const Bytes& left, const Bytes& right, const Bytes& target) {
     return operation(and_op, {left, right, target});
 }
 Bytes bit_or(const Bytes& left, const Bytes& right, const Bytes& target) {
     return operation(or_op, {left, right, target});
+}
+Bytes notify(std::string_view object, std::uint8_t event) {
+    return operation(notify_op, {path(object), integer(event)});
 }
 Bytes dword_field(const Bytes& source, unsigned offset, std::string_view name) {
     return operation(create_dword_field_op, {source, integer(offset), path(name)});

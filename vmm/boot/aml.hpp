@@ -31,6 +31,11 @@ Bytes device(std::string_view name, const std::vector<Bytes>& terms);
 /// Serialised, as it may create named objects.
 Bytes method(std::string_view name, unsigned arguments, const std::vector<Bytes>& terms);
 
+/// OperationRegion in port space.
+Bytes port_region(std::string_view name, Range<IoPort> ports);
+/// Field over a region: 32-bit registers one after another from its start, accessed whole.
+Bytes dword_registers(std::string_view region, const std::vector<std::string_view>& names);
+
 // Inside methods.
 Bytes arg(unsigned index);
 Bytes local(unsigned index);
@@ -39,8 +44,10 @@ Bytes if_true(const Bytes& condition, const std::vector<Bytes>& terms);
 Bytes equal(const Bytes& left, const Bytes& right);
 Bytes not_equal(const Bytes& left, const Bytes& right);
 Bytes store(const Bytes& value, const Bytes& target);
+Bytes nowhere(); ///< as the target of an operation that is wanted for its value only
 Bytes bit_and(const Bytes& left, const Bytes& right, const Bytes& target);
 Bytes bit_or(const Bytes& left, const Bytes& right, const Bytes& target);
+Bytes notify(std::string_view object, std::uint8_t event);
 /// CreateDWordField: `name` is 32 bits of `source` from byte `offset`.
 Bytes dword_field(const Bytes& source, unsigned offset, std::string_view name);
 

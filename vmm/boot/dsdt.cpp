@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/boot/dsdt.hpp"
 
+#include <string>
+
 #include "vmm/memory/layout.hpp"
 
 namespace vmm::boot {
@@ -21,8 +23,10 @@ Bytes hardware_id(std::string_view eisa) { return name("_HID", eisa_id(eisa)); }
 Bytes motherboard(bool pci) {
     std::vector<Bytes> owned{io_ports(layout::port_acpi), io_ports(layout::port_exit),
                              io_ports(layout::port_boot_timer)};
-    if (pci)
+    if (pci) {
+        owned.push_back(io_ports(layout::port_pci_hotplug));
         owned.push_back(memory32_fixed(layout::ecam));
+    }
     return device("MBRD", {hardware_id("PNP0C02"), name("_UID", integer(0)), name("_CRS", resources(owned))});
 }
 
@@ -87,6 +91,48 @@ Bytes pci_dsm() {
                    return_value(buffer({0}))});
 }
 
+// Hot-plug: registers of devices/pci/hotplug.hpp, a device object for each slot that tells the guest how to give it
+// back, and a method that passes the registers' news on. Slot 0 is the host bridge's own.
+
+constexpr unsigned first_hotplug_slot = 1;
+
+std::string slot_name(unsigned slot) { return format("S%02X", slot); }
+
+Bytes hotplug_slot(unsigned slot) {
+    const std::string name_text = slot_name(slot);
+    return device(name_text, {name("_ADR", integer(slot << 16)), name("_SUN", integer(slot)),
+                              method("_EJ0", 1, {store(integer(std::uint64_t{1} << slot), path("EJCT"))})});
+}
+
+/// Device check for each new slot, eject request for each slot that is wanted back (ACPI 6.5, 5.6.6).
+Bytes hotplug_news() {
+    constexpr std::uint8_t device_check = 1;
+    constexpr std::uint8_t eject_request = 3;
+    std::vector<Bytes> terms{store(path("ADDS"), local(0)), store(path("WANT"), local(1))};
+    for (unsigned slot = first_hotplug_slot; slot < pci_slots; ++slot) {
+        const Bytes mask = integer(std::uint64_t{1} << slot);
+        terms.push_back(if_true(bit_and(local(0), mask, nowhere()), {notify(slot_name(slot), device_check)}));
+        terms.push_back(if_true(bit_and(local(1), mask, nowhere()), {notify(slot_name(slot), eject_request)}));
+    }
+    return method("NEWS", 0, terms);
+}
+
+Bytes hotplug() {
+    std::vector<Bytes> terms{port_region("PHPR", layout::port_pci_hotplug),
+                             dword_registers("PHPR", {"ADDS", "WANT", "EJCT"})};
+    for (unsigned slot = first_hotplug_slot; slot < pci_slots; ++slot)
+        terms.push_back(hotplug_slot(slot));
+    terms.push_back(hotplug_news());
+    return concat(terms);
+}
+
+/// ACPI 6.5, 5.6.9: turns an interrupt into a call of _EVT.
+Bytes generic_event_device() {
+    return device("GED", {name("_HID", string("ACPI0013")), name("_UID", integer(0)),
+                          name("_CRS", resources({interrupt(layout::gsi_ged, IrqMode::edge_high)})),
+                          method("_EVT", 1, {path("\\_SB.PCI0.NEWS")})});
+}
+
 Bytes pci_host_bridge() {
     return device("PCI0", {
                               hardware_id("PNP0A08"),
@@ -104,6 +150,7 @@ Bytes pci_host_bridge() {
                               pci_routing(),
                               pci_osc(),
                               pci_dsm(),
+                              hotplug(),
                           });
 }
 
@@ -113,8 +160,10 @@ Bytes dsdt_body(const AcpiConfig& config) {
     std::vector<Bytes> devices{motherboard(config.pci), serial_port(), keyboard_controller()};
     for (unsigned i = 0; i < config.virtio_mmio.size(); ++i)
         devices.push_back(virtio_mmio(i, config.virtio_mmio[i]));
-    if (config.pci)
+    if (config.pci) {
         devices.push_back(pci_host_bridge());
+        devices.push_back(generic_event_device());
+    }
     return concat({
         name("\\_S5", package({integer(sleep_type_s5), integer(0), integer(0), integer(0)})),
         scope("\\_SB", devices),
