@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/device_table.hpp"
+
+#include <algorithm>
+
+#include "vmm/base/log.hpp"
+#include "vmm/memory/layout.hpp"
+
+namespace vmm {
+namespace {
+
+using devices::pci::Address;
+using namespace std::chrono_literals;
+
+constexpr std::array<std::string_view, device_kind_count> kind_names{"disk",    "net",     "vsock", "entropy", "balloon",
+                                                                     "console", "share", "iommu",   "vfio"};
+constexpr auto first_reminder = 1000ms;
+constexpr auto last_reminder = 60000ms;
+constexpr auto release_delay = 1ms;
+
+constexpr std::uint32_t bit(unsigned slot) { return std::uint32_t{1} << slot; }
+
+std::unexpected<Error> no_hotplug() {
+    return fail(Errc::wrong_state, "a machine without PCI cannot gain or lose devices while it runs",
+                "start it with PCI (--enable-pci)");
+}
+
+} // namespace
+
+std::string_view kind_name(DeviceKind kind) { return kind_names[static_cast<std::size_t>(kind)]; }
+
+std::optional<DeviceKind> parse_kind(std::string_view name) {
+    const auto found = std::ranges::find(kind_names, name);
+    if (found == kind_names.end())
+        return std::nullopt;
+    return static_cast<DeviceKind>(found - kind_names.begin());
+}
+
+std::string DeviceName::text() const { return std::string{kind_name(kind)} + " '" + id + "'"; }
+
+DeviceTable::DeviceTable(Context context) : context_{std::move(context)} {}
+
+DeviceTable::~DeviceTable() {
+    if (registers_)
+        ports_->remove(layout::port_pci_hotplug);
+}
+
+Result<void> DeviceTable::use(devices::pci::RootBus& pci, PortBus& ports, Irqs& irqs) {
+    auto registers = std::make_shared<devices::pci::HotplugRegisters>(
+        TRY(irqs.line(layout::gsi_ged, TriggerMode::edge)), [this](unsigned slot) { on_eject(slot); });
+    TRY_VOID(ports.add(layout::port_pci_hotplug, registers));
+    pci_ = &pci;
+    ports_ = &ports;
+    registers_ = std::move(registers);
+    return {};
+}
+
+DeviceTable::Entries::const_iterator DeviceTable::at(const DeviceName& name) const {
+    return std::ranges::find(entries_, name, [](const Entry& entry) -> const DeviceName& { return entry.status.name; });
+}
+
+Result<void> DeviceTable::check_free(const DeviceName& name) const {
+    if (at(name) != entries_.end())
+        return fail(Errc::already_exists, "there is already a " + name.text(), "give the new one another id");
+    return {};
+}
+
+Result<DeviceName> DeviceTable::find(std::string_view id) const {
+    std::vector<DeviceName> found;
+    for (const Entry& entry : entries_)
+        if (entry.status.name.id == id)
+            found.push_back(entry.status.name);
+    if (found.empty())
+        return fail(Errc::not_found, "there is no device '" + std::string{id} + "'");
+    if (found.size() > 1)
+        return fail(Errc::in_use, found[0].text() + " and " + found[1].text() + " have the same id", "say which kind");
+    return found.front();
+}
+
+std::shared_ptr<devices::virtio::Device> DeviceTable::device(const DeviceName& name) const {
+    const auto entry = at(name);
+    return entry == entries_.end() ? nullptr : entry->device;
+}
+
+std::vector<DeviceStatus> DeviceTable::list() const {
+    std::vector<DeviceStatus> all;
+    for (const Entry& entry : entries_)
+        all.push_back(entry.status);
+    return all;
+}
+
+Result<void> DeviceTable::add_fixed(DeviceName name, std::shared_ptr<devices::virtio::Device> device) {
+    TRY_VOID(check_free(name));
+    entries_.push_back({{std::move(name), DeviceState::active, {}}, {}, std::move(device), true});
+    return {};
+}
+
+Result<DeviceStatus> DeviceTable::add(NewDevice device) {
+    if (!pci_)
+        return no_hotplug();
+    TRY_VOID(check_free(device.name));
+    const Address where = TRY(pci_->add(device.function, TRY(choose(device))));
+    haunted_ &= ~bit(where.slot);
+    if (device.permanent)
+        permanent_ |= bit(where.slot);
+    entries_.push_back({{std::move(device.name), DeviceState::active, where},
+                        std::move(device.function),
+                        std::move(device.device),
+                        device.permanent});
+    const DeviceStatus status = entries_.back().status;
+    if (running_) {
+        registers_->announce(where.slot);
+        remind_later(first_reminder);
+        tell(DeviceEvent::What::added, status);
+    }
+    return status;
+}
+
+/// The free slot that has been so for longest: what the guest still has to say about an old device does not hit a new
+/// one. Slots whose last device was torn out come last.
+Result<Address> DeviceTable::choose(const NewDevice& device) const {
+    std::uint32_t taken = 0;
+    for (const Entry& entry : entries_) {
+        taken |= bit(entry.status.address->slot);
+        // An ejected device stands in the table for a moment longer than on the bus.
+        if (device.where == entry.status.address)
+            return fail(Errc::already_exists, format("PCI address %s is taken by %s", device.where->text().c_str(),
+                                                     entry.status.name.text().c_str()));
+    }
+    if (device.where)
+        return *device.where;
+    pci_->for_each([&](Address address, const auto&) { taken |= bit(address.slot); });
+    std::optional<std::uint8_t> best;
+    const auto rank = [&](unsigned slot) { return std::pair{(haunted_ & bit(slot)) != 0, left_[slot]}; };
+    for (std::uint8_t slot = 0; slot < slots; ++slot)
+        if ((taken & bit(slot)) == 0 && (!best || rank(slot) < rank(*best)))
+            best = slot;
+    if (!best)
+        return fail(Errc::no_resource, format("all %u PCI slots are taken", slots), "remove a device first");
+    return Address{*best, 0};
+}
+
+Result<DeviceTable::Entries::iterator> DeviceTable::removable(const DeviceName& name) {
+    const auto entry = entries_.begin() + (at(name) - entries_.cbegin());
+    if (entry == entries_.end())
+        return fail(Errc::not_found, "there is no " + name.text());
+    if (!pci_)
+        return no_hotplug();
+    if (entry->permanent)
+        return fail(Errc::wrong_state, name.text() + " cannot be removed while the machine runs",
+                    "stop the machine and start it without this device");
+    return entry;
+}
+
+Result<void> DeviceTable::remove(const DeviceName& name, Removal how) {
+    const auto entry = TRY(removable(name));
+    const Address address = *entry->status.address;
+    if (how == Removal::forced) {
+        if (auto removed = pci_->remove(address); !removed && removed.error().code != Errc::not_found)
+            return removed; // not_found: the guest ejected it just now
+        if (running_) {
+            haunted_ |= bit(address.slot);
+            registers_->ask_back(address.slot); // so that its driver lets go of what is not there any more
+            remind_later(first_reminder);
+        }
+        drop(entry, DeviceEvent::What::removed);
+        return {};
+    }
+    entry->status.state = DeviceState::ejecting;
+    registers_->ask_back(address.slot);
+    remind_later(first_reminder);
+    tell(DeviceEvent::What::ejecting, DeviceStatus{entry->status});
+    return {};
+}
+
+void DeviceTable::on_eject(unsigned slot) noexcept {
+    // The guest looks whether the slot is empty as soon as this returns, so the function leaves the bus here.
+    if ((permanent_ & bit(slot)) != 0 || slot == 0)
+        return;
+    for (std::uint8_t function = 0; function < devices::pci::RootBus::functions_per_slot; ++function)
+        if (const Address address{static_cast<std::uint8_t>(slot), function}; pci_->find(address))
+            (void)pci_->remove(address);
+    if (ejected_.fetch_or(bit(slot)) == 0) // else the loop has not looked yet
+        context_.loop.post([this, alive = std::weak_ptr{alive_}] {
+            if (alive.lock())
+                take_ejected();
+        });
+}
+
+void DeviceTable::take_ejected() {
+    const std::uint32_t gone = ejected_.exchange(0);
+    haunted_ &= ~gone;
+    for (bool again = true; again;) {
+        const auto entry = std::ranges::find_if(entries_, [&](const Entry& one) {
+            return one.status.address && (gone & bit(one.status.address->slot)) && !pci_->find(*one.status.address);
+        });
+        again = entry != entries_.end();
+        if (again)
+            drop(entry, DeviceEvent::What::ejected);
+    }
+}
+
+void DeviceTable::drop(Entries::iterator entry, DeviceEvent::What what) {
+    left_[entry->status.address->slot] = ++departures_;
+    leaving_.push_back(std::move(*entry));
+    entries_.erase(entry);
+    const DeviceStatus status = leaving_.back().status;
+    release_unused();
+    tell(what, status);
+}
+
+/// A vCPU may be inside an access to the function; its destructor belongs to this thread.
+void DeviceTable::release_unused() {
+    std::erase_if(leaving_, [](const Entry& entry) { return entry.function.use_count() == 1; });
+    if (!leaving_.empty())
+        release_ = context_.loop.after(release_delay, [this] { release_unused(); });
+}
+
+void DeviceTable::remind_later(std::chrono::milliseconds delay) {
+    reminder_ = context_.loop.after(delay, [this, delay] {
+        if (registers_->remind())
+            remind_later(std::min<std::chrono::milliseconds>(delay * 2, last_reminder));
+    });
+}
+
+void DeviceTable::tell(DeviceEvent::What what, const DeviceStatus& device) const {
+    if (context_.on_event)
+        context_.on_event({what, device});
+}
+
+} // namespace vmm

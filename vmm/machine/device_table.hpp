@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// The devices of a machine by name: what is there, and how they come and go while the guest runs.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "devices/pci/function.hpp"
+#include "devices/pci/hotplug.hpp"
+#include "devices/pci/root_bus.hpp"
+#include "devices/virtio/device.hpp"
+#include "vmm/base/event_loop.hpp"
+#include "vmm/bus/bus.hpp"
+#include "vmm/bus/irq.hpp"
+
+namespace vmm {
+
+enum class DeviceKind : std::uint8_t { disk, net, vsock, entropy, balloon, console, share, iommu, vfio };
+inline constexpr std::size_t device_kind_count = static_cast<std::size_t>(DeviceKind::vfio) + 1;
+/// "disk", "net", ...: as the command line calls them.
+std::string_view kind_name(DeviceKind kind);
+std::optional<DeviceKind> parse_kind(std::string_view name);
+
+/// Ids are unique within a kind: clients of Firecracker call a disk and an interface "1" each.
+struct DeviceName {
+    DeviceKind kind{};
+    std::string id{};
+
+    bool operator==(const DeviceName&) const = default;
+    /// "disk 'root'"
+    [[nodiscard]] std::string text() const;
+};
+
+enum class DeviceState : std::uint8_t {
+    active,   ///< the guest has it, or may take it
+    ejecting, ///< the guest was asked to give it back
+};
+
+struct DeviceStatus {
+    DeviceName name{};
+    DeviceState state{DeviceState::active};
+    std::optional<devices::pci::Address> address{}; ///< none with virtio-mmio
+};
+
+struct DeviceEvent {
+    enum class What : std::uint8_t {
+        added,
+        ejecting, ///< the guest was asked
+        ejected,  ///< the guest gave it back; it is gone
+        removed,  ///< by force; it is gone
+    };
+    What what{};
+    DeviceStatus device{};
+};
+
+enum class Removal : std::uint8_t {
+    asked,  ///< the guest stops using the device first; nothing happens if it never does
+    forced, ///< gone at once; the guest sees a device that was torn out
+};
+
+/// A device on its way into the table.
+struct NewDevice {
+    DeviceName name{};
+    std::shared_ptr<devices::pci::Function> function{};
+    std::shared_ptr<devices::virtio::Device> device{}; ///< of a virtio device: for changes while it runs
+    bool permanent{false};                             ///< cannot leave: others depend on it
+    std::optional<devices::pci::Address> where{};      ///< empty: a free slot
+};
+
+/// On the loop's thread, but for the guest's ejects: those take the function from the bus on the guest's thread, and
+/// the table learns of it on the loop.
+class DeviceTable {
+public:
+    struct Context {
+        EventLoop& loop;
+        std::function<void(const DeviceEvent&)> on_event; ///< on the loop; may call back; may be empty
+    };
+    explicit DeviceTable(Context context);
+    /// No vCPU may run any more.
+    ~DeviceTable();
+    DeviceTable(const DeviceTable&) = delete;
+    DeviceTable& operator=(const DeviceTable&) = delete;
+
+    /// From now on devices live on this bus and can come and go. The bus and the ports must outlive the table.
+    Result<void> use(devices::pci::RootBus& pci, PortBus& ports, Irqs& irqs);
+    /// The guest runs: additions are announced to it, and to on_event.
+    void guest_starts() { running_ = true; }
+
+    /// already_exists, no_resource when no slot or address space is left, wrong_state without PCI.
+    Result<DeviceStatus> add(NewDevice device);
+    /// A device of a machine without PCI: it only stands in the table.
+    Result<void> add_fixed(DeviceName name, std::shared_ptr<devices::virtio::Device> device);
+    /// Asked twice: the guest is asked again. not_found; wrong_state for a device that cannot leave.
+    Result<void> remove(const DeviceName& name, Removal how);
+
+    [[nodiscard]] std::vector<DeviceStatus> list() const;
+    /// already_exists when a device has this name.
+    [[nodiscard]] Result<void> check_free(const DeviceName& name) const;
+    /// The device with this id, whatever its kind; in_use when several kinds have one.
+    [[nodiscard]] Result<DeviceName> find(std::string_view id) const;
+    /// The virtio device of this name; null when there is none.
+    [[nodiscard]] std::shared_ptr<devices::virtio::Device> device(const DeviceName& name) const;
+    /// Descriptors, memory and interrupts of removed devices are given back with a short delay: true when none is left.
+    [[nodiscard]] bool settled() const { return leaving_.empty(); }
+
+private:
+    static constexpr unsigned slots = devices::pci::RootBus::slots;
+    struct Entry {
+        DeviceStatus status{};
+        std::shared_ptr<devices::pci::Function> function{};
+        std::shared_ptr<devices::virtio::Device> device{};
+        bool permanent{false};
+    };
+    using Entries = std::vector<Entry>;
+
+    [[nodiscard]] Entries::const_iterator at(const DeviceName& name) const;
+    [[nodiscard]] Result<devices::pci::Address> choose(const NewDevice& device) const;
+    [[nodiscard]] Result<Entries::iterator> removable(const DeviceName& name);
+    void on_eject(unsigned slot) noexcept; // on a vCPU's thread
+    void take_ejected();
+    void drop(Entries::iterator entry, DeviceEvent::What what);
+    void release_unused();
+    void remind_later(std::chrono::milliseconds delay);
+    void tell(DeviceEvent::What what, const DeviceStatus& device) const;
+
+    Context context_;
+    devices::pci::RootBus* pci_{};
+    PortBus* ports_{};
+    std::shared_ptr<devices::pci::HotplugRegisters> registers_{};
+    bool running_{false};
+    Entries entries_{};
+    std::vector<Entry> leaving_{};               ///< removed, perhaps still in a vCPU's hands
+    std::array<std::uint64_t, slots> left_{};    ///< when a slot last lost its device; 0: never
+    std::uint64_t departures_{0};                ///< the clock of left_
+    std::uint32_t haunted_{0};                   ///< slots whose forced removal the guest has not acknowledged
+    std::atomic<std::uint32_t> permanent_{0};    ///< slots that are not given back
+    std::atomic<std::uint32_t> ejected_{0};      ///< slots the guest gave back, until the loop looks
+    std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
+    Registration reminder_{};
+    Registration release_{};
+};
+
+} // namespace vmm
