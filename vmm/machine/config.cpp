@@ -22,6 +22,29 @@ std::size_t virtio_device_count(const Config& config) {
            (config.entropy ? 1 : 0) + (config.balloon ? 1 : 0) + (config.console ? 1 : 0);
 }
 
+std::vector<DeviceConfig> device_configs(const Config& config) {
+    std::vector<DeviceConfig> all;
+    for (const bool root : {true, false})
+        for (const auto& drive : config.drives)
+            if (drive.root == root)
+                all.emplace_back(drive);
+    const auto add = [&](const auto& some) {
+        for (const auto& one : some)
+            all.emplace_back(one);
+    };
+    const auto add_one = [&](const auto& one) {
+        if (one)
+            all.emplace_back(*one);
+    };
+    add(config.nets);
+    add_one(config.vsock);
+    add_one(config.entropy);
+    add_one(config.balloon);
+    add_one(config.console);
+    add(config.shares);
+    return all;
+}
+
 std::string usable_cmdline(const std::string& cmdline) {
     static constexpr std::string_view word = "noapic";
     const auto at = cmdline.find(word);

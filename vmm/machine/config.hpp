@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "devices/virtio/balloon.hpp"
@@ -63,6 +64,13 @@ struct Config {
     std::optional<devices::virtio::BalloonOptions> balloon{};
     std::optional<ConsoleConfig> console{};
 };
+
+/// One device of a configuration; also what can be added to a running machine.
+using DeviceConfig = std::variant<DriveConfig, devices::virtio::NetOptions, devices::virtio::VsockOptions,
+                                  devices::virtio::EntropyOptions, devices::virtio::BalloonOptions, ConsoleConfig,
+                                  devices::virtio::FsOptions>;
+/// All of them, in the order the guest finds them: the root disk first, so that it is Linux's vda.
+std::vector<DeviceConfig> device_configs(const Config& config);
 
 /// The words that tell a kernel of its root device, with a blank before them; empty without one.
 std::string root_cmdline(const Config& config);

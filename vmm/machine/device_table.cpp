@@ -9,11 +9,11 @@
 namespace vmm {
 namespace {
 
-using devices::pci::Address;
+namespace pci = devices::pci;
 using namespace std::chrono_literals;
 
-constexpr std::array<std::string_view, device_kind_count> kind_names{"disk",    "net",     "vsock", "entropy", "balloon",
-                                                                     "console", "share", "iommu",   "vfio"};
+constexpr std::array<std::string_view, device_kind_count> kind_names{"disk",    "net",   "vsock", "entropy", "balloon",
+                                                                     "console", "share", "iommu", "vfio"};
 constexpr auto first_reminder = 1000ms;
 constexpr auto last_reminder = 60000ms;
 constexpr auto release_delay = 1ms;
@@ -37,6 +37,25 @@ std::optional<DeviceKind> parse_kind(std::string_view name) {
 }
 
 std::string DeviceName::text() const { return std::string{kind_name(kind)} + " '" + id + "'"; }
+
+DeviceName device_name(const DeviceConfig& config) {
+    struct Namer {
+        DeviceName operator()(const DriveConfig& drive) const { return {DeviceKind::disk, drive.block.id}; }
+        DeviceName operator()(const devices::virtio::NetOptions& net) const { return {DeviceKind::net, net.id}; }
+        DeviceName operator()(const devices::virtio::VsockOptions& vsock) const {
+            return {DeviceKind::vsock, vsock.id};
+        }
+        DeviceName operator()(const devices::virtio::EntropyOptions& entropy) const {
+            return {DeviceKind::entropy, entropy.id};
+        }
+        DeviceName operator()(const devices::virtio::BalloonOptions& balloon) const {
+            return {DeviceKind::balloon, balloon.id};
+        }
+        DeviceName operator()(const ConsoleConfig&) const { return {DeviceKind::console, "console0"}; }
+        DeviceName operator()(const devices::virtio::FsOptions& share) const { return {DeviceKind::share, share.tag}; }
+    };
+    return std::visit(Namer{}, config);
+}
 
 DeviceTable::DeviceTable(Context context) : context_{std::move(context)} {}
 
@@ -99,7 +118,8 @@ Result<DeviceStatus> DeviceTable::add(NewDevice device) {
     if (!pci_)
         return no_hotplug();
     TRY_VOID(check_free(device.name));
-    const Address where = TRY(pci_->add(device.function, TRY(choose(device))));
+    const pci::Address slot = TRY(choose(device));
+    const pci::Address where = TRY(pci_->add(device.function, slot));
     haunted_ &= ~bit(where.slot);
     if (device.permanent)
         permanent_ |= bit(where.slot);
@@ -118,7 +138,7 @@ Result<DeviceStatus> DeviceTable::add(NewDevice device) {
 
 /// The free slot that has been so for longest: what the guest still has to say about an old device does not hit a new
 /// one. Slots whose last device was torn out come last.
-Result<Address> DeviceTable::choose(const NewDevice& device) const {
+Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
     std::uint32_t taken = 0;
     for (const Entry& entry : entries_) {
         taken |= bit(entry.status.address->slot);
@@ -129,7 +149,7 @@ Result<Address> DeviceTable::choose(const NewDevice& device) const {
     }
     if (device.where)
         return *device.where;
-    pci_->for_each([&](Address address, const auto&) { taken |= bit(address.slot); });
+    pci_->for_each([&](pci::Address address, const auto&) { taken |= bit(address.slot); });
     std::optional<std::uint8_t> best;
     const auto rank = [&](unsigned slot) { return std::pair{(haunted_ & bit(slot)) != 0, left_[slot]}; };
     for (std::uint8_t slot = 0; slot < slots; ++slot)
@@ -137,7 +157,7 @@ Result<Address> DeviceTable::choose(const NewDevice& device) const {
             best = slot;
     if (!best)
         return fail(Errc::no_resource, format("all %u PCI slots are taken", slots), "remove a device first");
-    return Address{*best, 0};
+    return pci::Address{*best, 0};
 }
 
 Result<DeviceTable::Entries::iterator> DeviceTable::removable(const DeviceName& name) {
@@ -154,7 +174,7 @@ Result<DeviceTable::Entries::iterator> DeviceTable::removable(const DeviceName& 
 
 Result<void> DeviceTable::remove(const DeviceName& name, Removal how) {
     const auto entry = TRY(removable(name));
-    const Address address = *entry->status.address;
+    const pci::Address address = *entry->status.address;
     if (how == Removal::forced) {
         if (auto removed = pci_->remove(address); !removed && removed.error().code != Errc::not_found)
             return removed; // not_found: the guest ejected it just now
@@ -177,8 +197,8 @@ void DeviceTable::on_eject(unsigned slot) noexcept {
     // The guest looks whether the slot is empty as soon as this returns, so the function leaves the bus here.
     if ((permanent_ & bit(slot)) != 0 || slot == 0)
         return;
-    for (std::uint8_t function = 0; function < devices::pci::RootBus::functions_per_slot; ++function)
-        if (const Address address{static_cast<std::uint8_t>(slot), function}; pci_->find(address))
+    for (std::uint8_t function = 0; function < pci::RootBus::functions_per_slot; ++function)
+        if (const pci::Address address{static_cast<std::uint8_t>(slot), function}; pci_->find(address))
             (void)pci_->remove(address);
     if (ejected_.fetch_or(bit(slot)) == 0) // else the loop has not looked yet
         context_.loop.post([this, alive = std::weak_ptr{alive_}] {

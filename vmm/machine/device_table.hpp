@@ -20,6 +20,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/bus/bus.hpp"
 #include "vmm/bus/irq.hpp"
+#include "vmm/machine/config.hpp"
 
 namespace vmm {
 
@@ -43,6 +44,9 @@ enum class DeviceState : std::uint8_t {
     active,   ///< the guest has it, or may take it
     ejecting, ///< the guest was asked to give it back
 };
+
+/// The name a device of this configuration gets.
+DeviceName device_name(const DeviceConfig& config);
 
 struct DeviceStatus {
     DeviceName name{};
@@ -137,12 +141,12 @@ private:
     std::shared_ptr<devices::pci::HotplugRegisters> registers_{};
     bool running_{false};
     Entries entries_{};
-    std::vector<Entry> leaving_{};               ///< removed, perhaps still in a vCPU's hands
-    std::array<std::uint64_t, slots> left_{};    ///< when a slot last lost its device; 0: never
-    std::uint64_t departures_{0};                ///< the clock of left_
-    std::uint32_t haunted_{0};                   ///< slots whose forced removal the guest has not acknowledged
-    std::atomic<std::uint32_t> permanent_{0};    ///< slots that are not given back
-    std::atomic<std::uint32_t> ejected_{0};      ///< slots the guest gave back, until the loop looks
+    std::vector<Entry> leaving_{};            ///< removed, perhaps still in a vCPU's hands
+    std::array<std::uint64_t, slots> left_{}; ///< when a slot last lost its device; 0: never
+    std::uint64_t departures_{0};             ///< the clock of left_
+    std::uint32_t haunted_{0};                ///< slots whose forced removal the guest has not acknowledged
+    std::atomic<std::uint32_t> permanent_{0}; ///< slots that are not given back
+    std::atomic<std::uint32_t> ejected_{0};   ///< slots the guest gave back, until the loop looks
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
     Registration reminder_{};
     Registration release_{};

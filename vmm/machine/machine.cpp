@@ -89,9 +89,9 @@ Result<void> Machine::build(const Config& config) {
 Result<void> Machine::build_hardware(const Config& config) {
     vm_ = TRY(Vm::create(kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
-    platform_ =
-        TRY(Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, loop_, *this, hooks_.serial_output,
-                                      hooks_.serial_room, hooks_.console_output, hooks_.console_room}));
+    platform_ = TRY(
+        Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, loop_, *this, hooks_.serial_output,
+                                  hooks_.serial_room, hooks_.console_output, hooks_.console_room, hooks_.on_device}));
     return create_vcpus(config);
 }
 
@@ -128,6 +128,7 @@ Result<void> Machine::start() {
         return fail(Errc::wrong_state, "the guest was started before", "start it once");
     state_ = State::running;
     timeline_.mark(Step::first_instruction);
+    platform_->table().guest_starts();
     for (auto& vcpu : vcpus_)
         TRY_VOID(vcpu->start());
     schedule_stuck_check(std::chrono::seconds{1});

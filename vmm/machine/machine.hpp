@@ -48,6 +48,8 @@ public:
         std::function<void()> console_room{};
         /// Once, on the loop. The machine is still there; stop() is the caller's next step.
         std::function<void(GuestEnd)> on_end;
+        /// A device came or went, on the loop.
+        std::function<void(const DeviceEvent&)> on_device{};
     };
 
     /// Builds the machine with its kernel loaded; nothing runs yet. `gate` closes while vCPUs must not run.
@@ -69,6 +71,19 @@ public:
     void send_ctrl_alt_del();
     /// Null without a virtio console.
     [[nodiscard]] devices::virtio::Console* console() const { return platform_->console(); }
+
+    /// Adds a device; the guest is told when it runs. See DeviceTable for errors.
+    Result<DeviceStatus> add_device(const DeviceConfig& config) { return platform_->add(config); }
+    /// Hooks::on_device tells when it is gone.
+    Result<void> remove_device(const DeviceName& name, Removal how) { return platform_->table().remove(name, how); }
+    [[nodiscard]] const DeviceTable& devices() const { return platform_->table(); }
+    // For changes while they run; null when there is no such device.
+    [[nodiscard]] std::shared_ptr<devices::virtio::Block> disk(const std::string& id) const {
+        return platform_->disk(id);
+    }
+    [[nodiscard]] std::shared_ptr<devices::virtio::Net> net(const std::string& id) const { return platform_->net(id); }
+    [[nodiscard]] std::shared_ptr<devices::virtio::Balloon> balloon() const { return platform_->balloon(); }
+
     [[nodiscard]] const boot::Loaded& loaded() const { return loaded_; }
     /// Exits to user space of all vCPUs so far. Any thread.
     [[nodiscard]] std::uint64_t exits() const;

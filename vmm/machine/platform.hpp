@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fixed devices of the guest machine and where they sit.
+// The devices of the guest machine: the fixed ones and where they sit, and those of the configuration.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +16,7 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/bus/irq.hpp"
 #include "vmm/machine/config.hpp"
+#include "vmm/machine/device_table.hpp"
 #include "vmm/memory/dma_memory.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
@@ -42,6 +43,7 @@ public:
         std::function<void()> serial_room;                             ///< on the loop
         devices::virtio::Console::Output console_output;               ///< on the loop
         std::function<void()> console_room;                            ///< on the loop
+        std::function<void(const DeviceEvent&)> on_device;             ///< on the loop
     };
     /// On the loop's thread, or before it runs.
     static Result<std::unique_ptr<Platform>> create(const Config& config, const Context& context);
@@ -49,18 +51,27 @@ public:
 
     std::size_t serial_input(std::span<const std::byte> bytes);
     void send_ctrl_alt_del();
+    /// Opens what the device needs and shows it to the guest; a running one is told. On the loop's thread.
+    Result<DeviceStatus> add(const DeviceConfig& config);
+    [[nodiscard]] DeviceTable& table() { return table_; }
+    // Null when there is none.
+    [[nodiscard]] std::shared_ptr<devices::virtio::Block> disk(const std::string& id) const;
+    [[nodiscard]] std::shared_ptr<devices::virtio::Net> net(const std::string& id) const;
+    [[nodiscard]] std::shared_ptr<devices::virtio::Balloon> balloon() const;
     /// Null without a virtio console.
     [[nodiscard]] devices::virtio::Console* console() const;
 
 private:
     struct Devices;
+    struct Maker;
     Platform(std::unique_ptr<Devices> devices, const Context& context);
     Result<void> add_legacy();
-    Result<void> add_virtio_devices(const Config& config);
-    Result<void> attach(std::shared_ptr<devices::virtio::Device> device);
+    Result<DeviceStatus> add_to_pci(NewDevice device);
+    Result<DeviceStatus> add_to_mmio(const NewDevice& device);
 
     Context context_;
     std::unique_ptr<Devices> devices_;
+    DeviceTable table_; // leaves the buses first
 };
 
 } // namespace vmm

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a device's configuration to the device on its bus.
+#include "devices/virtio/balloon.hpp"
+#include "devices/virtio/entropy.hpp"
+#include "devices/virtio/mmio_transport.hpp"
+#include "devices/virtio/pci_transport.hpp"
+#include "vmm/machine/platform.hpp"
+#include "vmm/machine/platform_parts.hpp"
+
+namespace vmm {
+
+/// One overload for each kind of DeviceConfig.
+struct Platform::Maker {
+    const Context& context;
+    Devices& own;
+
+    Result<NewDevice> operator()(const DriveConfig& drive) const {
+        return virtio(TRY(devices::virtio::Block::create(drive.block, context.loop)), drive.root);
+    }
+    Result<NewDevice> operator()(const devices::virtio::NetOptions& net) const {
+        return virtio(TRY(devices::virtio::Net::create(net, context.loop)));
+    }
+    Result<NewDevice> operator()(const devices::virtio::VsockOptions& vsock) const {
+        return virtio(TRY(devices::virtio::Vsock::create(vsock, context.loop)));
+    }
+    Result<NewDevice> operator()(const devices::virtio::EntropyOptions& entropy) const {
+        return virtio(TRY(devices::virtio::Entropy::create(entropy, context.loop)));
+    }
+    Result<NewDevice> operator()(const devices::virtio::BalloonOptions& balloon) const {
+        return virtio(TRY(devices::virtio::Balloon::create(balloon, context.loop, context.memory)));
+    }
+    /// Permanent: its other end is this process's terminal or a file that was opened at the start.
+    Result<NewDevice> operator()(const ConsoleConfig&) const {
+        own.console = TRY(devices::virtio::Console::create({}, context.loop, context.console_output));
+        own.console->on_input_room(context.console_room);
+        return virtio(own.console, true);
+    }
+    Result<NewDevice> operator()(const devices::virtio::FsOptions& share) const {
+        return virtio(TRY(devices::virtio::Fs::create(share, context.loop, context.memory)));
+    }
+
+private:
+    static NewDevice virtio(std::shared_ptr<devices::virtio::Device> device, bool permanent = false) {
+        return {.device = std::move(device), .permanent = permanent};
+    }
+};
+
+Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
+    // Before anything is opened: a second one must not disturb the first.
+    DeviceName name = device_name(config);
+    TRY_VOID(table_.check_free(name));
+    NewDevice device = TRY(std::visit(Maker{context_, *devices_}, config));
+    device.name = std::move(name);
+    return devices_->pci ? add_to_pci(std::move(device)) : add_to_mmio(device);
+}
+
+Result<DeviceStatus> Platform::add_to_pci(NewDevice device) {
+    if (!device.function)
+        device.function = TRY(devices::virtio::PciTransport::create(
+            device.device, {context_.irqs, context_.doorbells, context_.dma, context_.loop}));
+    return table_.add(std::move(device));
+}
+
+Result<DeviceStatus> Platform::add_to_mmio(const NewDevice& device) {
+    const auto index = devices_->mmio.size();
+    if (index >= devices_->mmio_plan.size())
+        return fail(Errc::no_resource,
+                    format("a machine without PCI has room for the %zu virtio devices it starts with", index),
+                    "start it with PCI (--enable-pci)");
+    const auto& place = devices_->mmio_plan[index];
+    auto transport = TRY(devices::virtio::MmioTransport::create(
+        device.device, {context_.irqs, context_.doorbells, context_.dma, context_.loop}, place.registers, place.gsi));
+    TRY_VOID(context_.mmio.add(place.registers, transport));
+    devices_->mmio.push_back(std::move(transport));
+    TRY_VOID(table_.add_fixed(device.name, device.device));
+    return DeviceStatus{device.name};
+}
+
+std::shared_ptr<devices::virtio::Block> Platform::disk(const std::string& id) const {
+    return std::static_pointer_cast<devices::virtio::Block>(table_.device({DeviceKind::disk, id}));
+}
+std::shared_ptr<devices::virtio::Net> Platform::net(const std::string& id) const {
+    return std::static_pointer_cast<devices::virtio::Net>(table_.device({DeviceKind::net, id}));
+}
+std::shared_ptr<devices::virtio::Balloon> Platform::balloon() const {
+    for (const DeviceStatus& device : table_.list())
+        if (device.name.kind == DeviceKind::balloon)
+            return std::static_pointer_cast<devices::virtio::Balloon>(table_.device(device.name));
+    return nullptr;
+}
+
+} // namespace vmm

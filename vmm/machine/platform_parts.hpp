@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the platform owns; for its own files only.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "devices/i8042.hpp"
+#include "devices/pci/root_bus.hpp"
+#include "devices/serial.hpp"
+#include "devices/virtio/mmio_transport.hpp"
+#include "vmm/machine/platform.hpp"
+
+namespace vmm {
+
+struct Platform::Devices {
+    std::shared_ptr<devices::Serial> serial;
+    std::shared_ptr<devices::I8042> keyboard;
+    std::unique_ptr<devices::pci::RootBus> pci;
+    std::vector<std::shared_ptr<devices::virtio::MmioTransport>> mmio;
+    std::vector<boot::AcpiMmioDevice> mmio_plan;
+    std::shared_ptr<devices::virtio::Console> console;
+};
+
+} // namespace vmm
