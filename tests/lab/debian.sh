@@ -188,6 +188,7 @@ use() {
     ! has cid || use_vsock
     ! has entropy || check "has entropy" says "virtio_rng.0 64" 'echo $(cat /sys/class/misc/hw_random/rng_current) $(head -c 64 /dev/hwrng | wc -c)'
     ! has console || use_console
+    ! has balloon || [ "$vmm_name" = qemu ] || use_balloon
     ! has share || use_share
     no_complaint
 }
@@ -206,6 +207,20 @@ use_network() {
 use_vsock() {
     check "sends and gets 8 MiB over vsock" guest it "talk to vsock:2:5002 check 8388608" 200
     check "serves the host over vsock" from_host "vsock:0:5004" "$(vsock_to_guest "$vmm_name" 5004)"
+}
+
+# Pages on the host, in KiB, of what the VMM has: the guest's memory, most of it
+resident() { awk '/^Rss:/ { print $2 }' "/proc/${guest_pid[it]}/smaps_rollup"; }
+
+# What the guest frees goes back to the host by itself
+use_balloon() {
+    local full limit=$((SECONDS + 30))
+    check "gave ${machine[balloon]} MiB to the balloon" says "${machine[balloon]}" "awk '/^balloon_inflate/ { print \$2 / 256 }' /proc/vmstat"
+    check "fills 160 MiB" guest it 'head -c 160M /dev/zero >/dev/shm/fill' 100
+    full=$(resident)
+    check "frees them" guest it 'rm /dev/shm/fill'
+    while [ "$(resident)" -gt $((full - (120 << 10))) ] && [ $SECONDS -lt $limit ]; do sleep 0.5; done
+    check "gives at least 120 MiB of them back to the host ($full KiB, then $(resident))" [ "$(resident)" -le $((full - (120 << 10))) ]
 }
 
 use_console() {

@@ -25,7 +25,7 @@ inox_command() {
     [ -z "${machine[tap]:-}" ] || vmm+=(--net "tap=${machine[tap]},mac=${machine[mac]}${machine[pairs]:+,queues=${machine[pairs]}}")
     [ -z "${machine[cid]:-}" ] || vmm+=(--vsock "cid=${machine[cid]},uds=${machine[uds]}")
     [ -z "${machine[entropy]:-}" ] || vmm+=(--entropy)
-    [ -z "${machine[balloon]:-}" ] || vmm+=(--balloon "size=${machine[balloon]}")
+    [ -z "${machine[balloon]:-}" ] || vmm+=(--balloon "size=${machine[balloon]},free_page_reporting=on")
     [ -z "${machine[console]:-}" ] || vmm+=(--console "${machine[console]}")
     [ -z "${machine[share]:-}" ] || vmm+=(--share "tag=share,socket=${machine[share]}")
 }
