@@ -8,6 +8,10 @@
 namespace devices::virtio {
 namespace {
 
+// Linux reads the first size only when told of a change, and must have finished adding its port by then: it gives
+// receive buffers shortly before.
+constexpr std::chrono::milliseconds announce_delay{200};
+
 constexpr unsigned batch = 64;
 constexpr std::uint64_t bytes_at_once = 64 * 1024; // of output, before the loop looks at other work
 
@@ -42,6 +46,10 @@ void Console::read_config(std::uint64_t offset, std::span<std::byte> data) noexc
 
 void Console::resize(TerminalSize size) noexcept {
     size_ = size;
+    announce_size();
+}
+
+void Console::announce_size() noexcept {
     locked([&] {
         if (negotiated(features()))
             config_changed();
@@ -58,10 +66,16 @@ void Console::on_activate() noexcept {
 }
 
 void Console::on_kick(unsigned index) noexcept {
-    if (index == receive_queue)
-        offer_room();
-    else
-        transmit();
+    if (index != receive_queue)
+        return transmit();
+    offer_room();
+    if (announced_)
+        return;
+    announced_ = true;
+    announcement_ = loop_.after(announce_delay, [weak = weak_from_this()] {
+        if (const auto self = weak.lock())
+            self->announce_size();
+    });
 }
 
 void Console::offer_room() noexcept {

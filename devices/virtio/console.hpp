@@ -59,7 +59,11 @@ private:
     Console(const ConsoleOptions& options, vmm::EventLoop& loop, Output output);
     void on_activate() noexcept override;
     void on_kick(unsigned queue) noexcept override;
-    void on_reset() noexcept override { taken_ = 0; }
+    void on_reset() noexcept override {
+        taken_ = 0;
+        announced_ = false;
+    }
+    void announce_size() noexcept;
     void transmit() noexcept;
     [[nodiscard]] bool write(const Chain& chain, std::uint64_t& budget) noexcept;
     void offer_room() noexcept;
@@ -69,8 +73,10 @@ private:
     std::function<void()> input_room_{};
     std::atomic<TerminalSize> size_;
     std::atomic<bool> wants_room_{false};
+    vmm::Registration announcement_{}; // the loop's thread only
 
     // With the lock.
+    bool announced_{false};  ///< the driver was, or will be, told the first size
     std::uint64_t taken_{0}; ///< bytes of the next chain that output has already
     Chain chain_{};
 };

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Debian's kernels boot to user space under inox: the CPUs and the memory they see, the exit code, power-off and reboot,
-# and no word of complaint about our ACPI. All of it in one start of the lab machine.
+# no word of complaint about our ACPI, and a virtio console on a terminal. All of it in one start of the lab machine.
 #   boot.sh INOX            a lean set with every value in it; INOX_BOOT_MATRIX=full: all of them
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -69,6 +69,7 @@ inside() {
         # was there meanwhile. Only a guest that died of that gets a second try.
         check_boot || { emulator_fault && echo "NOTE $name: the emulated CPU ran a stale breakpoint: once more" && check_boot; } || failed=1
     done < <([ "${INOX_BOOT_MATRIX:-}" = full ] && echo "$full" || echo "$lean")
+    "$here/console.py" "$("$root/tools/dev" kernel 6.1-cloud)" "$initrd" "$inox" || failed=1
     return $failed
 }
 
