@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// The guest's requests. What they do to an endpoint's view of memory is in domains_endpoints.cpp.
+#include "iommu/domains.hpp"
+
+#include "iommu/domains_parts.hpp"
+#include "iommu/reserved.hpp"
+
+namespace iommu {
+namespace {
+
+using vmm::Gpa;
+using vmm::Iova;
+using IovaRange = vmm::Range<Iova>;
+
+Status status_of(const vmm::Error& error) {
+    return error.code == vmm::Errc::no_resource ? Status::no_memory : Status::device_error;
+}
+
+IovaRange range_of_bits(unsigned bits) {
+    const unsigned used = std::clamp(bits, 32U, 64U);
+    return *IovaRange::closed(Iova{0}, Iova{~std::uint64_t{0} >> (64 - used)});
+}
+
+} // namespace
+
+Domains::Domains(const vmm::GuestMemory& memory, const Limits& limits, bool bypass)
+    : memory_{memory}, limits_{limits}, input_{range_of_bits(limits.address_bits)}, bypass_{bypass} {}
+
+Domains::~Domains() = default;
+
+Domains::Endpoint* Domains::find(EndpointId id) const {
+    const auto found = endpoints_.find(id);
+    return found == endpoints_.end() ? nullptr : found->second.get();
+}
+
+Domains::Domain* Domains::find(DomainId id) const {
+    const auto found = domains_.find(id);
+    return found == domains_.end() ? nullptr : found->second.get();
+}
+
+Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass) {
+    const std::lock_guard lock{mutex_};
+    Endpoint* endpoint = find(endpoint_id);
+    if (!endpoint)
+        return Status::no_entry;
+    if (domain_id > limits_.last_domain)
+        return Status::range;
+    Domain* domain = find(domain_id);
+    if (domain) {
+        if (domain->bypass != bypass)
+            return Status::invalid;
+        if (endpoint->domain == domain)
+            return Status::ok;
+        // What is mapped already does not fit this endpoint.
+        if (std::ranges::any_of(endpoint->reserved,
+                                [&](const ReservedRegion& region) { return domain->table.overlaps(region.range); }))
+            return Status::unsupported;
+    } else {
+        const bool frees_one = endpoint->domain && endpoint->domain->endpoints.size() == 1;
+        if (domains_.size() - (frees_one ? 1 : 0) >= limits_.domains)
+            return Status::no_memory;
+    }
+    leave_domain(*endpoint);
+    if (!domain) {
+        auto& place = domains_[domain_id];
+        place = std::make_unique<Domain>();
+        domain = place.get();
+        domain->id = domain_id;
+        domain->bypass = bypass;
+    }
+    if (auto filled = fill(*endpoint, *domain); !filled) {
+        note_failure(*endpoint, "attach", filled.error());
+        block(*endpoint);
+        erase_if_empty(*domain);
+        return status_of(filled.error());
+    }
+    endpoint->domain = domain;
+    domain->endpoints.push_back(endpoint);
+    return Status::ok;
+}
+
+Status Domains::detach(DomainId domain_id, EndpointId endpoint_id) {
+    const std::lock_guard lock{mutex_};
+    Endpoint* endpoint = find(endpoint_id);
+    if (!endpoint)
+        return Status::no_entry;
+    if (!endpoint->domain || endpoint->domain->id != domain_id)
+        return Status::invalid;
+    leave_domain(*endpoint);
+    if (auto settled = settle(*endpoint); !settled) {
+        note_failure(*endpoint, "detach", settled.error());
+        return status_of(settled.error());
+    }
+    return Status::ok;
+}
+
+Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std::uint32_t flags, bool mmio_allowed) {
+    constexpr std::uint32_t permissions = wire::map_read | wire::map_write;
+    if ((flags & ~(permissions | (mmio_allowed ? wire::map_mmio : 0))) != 0)
+        return Status::invalid;
+    const std::lock_guard lock{mutex_};
+    Domain* domain = find(domain_id);
+    if (!domain)
+        return Status::no_entry;
+    if (domain->bypass || last <= start)
+        return Status::invalid;
+    // last + 1 wraps to 0 at the end of the space, which is aligned.
+    if (!vmm::is_aligned(start.raw() | (last.raw() + 1) | physical.raw(), granule))
+        return Status::range;
+    const auto range = *IovaRange::closed(start, last);
+    if (!input_.contains(range) || physical.raw() + range.size_minus_one() < physical.raw())
+        return Status::range;
+    if (domain->table.overlaps(range) || reserved_overlap(*domain, range))
+        return Status::invalid;
+    if (mapping_count_ >= limits_.mappings)
+        return Status::no_memory;
+    const Mapping mapping{range, physical, flags};
+    if (const Status status = map_hosts(*domain, mapping); status != Status::ok)
+        return status;
+    // Nobody holds a translation of this range, but the table may be read.
+    const ViewLocks views{*domain};
+    (void)domain->table.insert(mapping);
+    ++mapping_count_;
+    return Status::ok;
+}
+
+Status Domains::unmap(DomainId domain_id, Iova start, Iova last) {
+    const std::lock_guard lock{mutex_};
+    Domain* domain = find(domain_id);
+    if (!domain)
+        return Status::no_entry;
+    const auto range = IovaRange::closed(start, last);
+    if (domain->bypass || !range)
+        return Status::invalid;
+    if (domain->table.cuts(*range))
+        return Status::range;
+    const auto extent = domain->table.extent(*range);
+    if (!extent)
+        return Status::ok;
+    {
+        const ViewLocks views{*domain};
+        mapping_count_ -= domain->table.erase(*extent);
+        for (const Endpoint* endpoint : domain->endpoints)
+            if (endpoint->memory)
+                endpoint->memory->forget(*extent);
+    }
+    Status status = Status::ok;
+    const auto endpoints = domain->endpoints; // detaching changes the list
+    for (Endpoint* endpoint : endpoints) {
+        if (!endpoint->mapper)
+            continue;
+        auto unmapped = endpoint->mapper->unmap(*extent);
+        if (unmapped)
+            continue;
+        note_failure(*endpoint, "unmap", unmapped.error());
+        status = Status::device_error;
+        leave_domain(*endpoint);
+        block(*endpoint);
+    }
+    return status;
+}
+
+Status Domains::probe(EndpointId id, std::vector<ReservedRegion>& out) const {
+    const std::lock_guard lock{mutex_};
+    const Endpoint* endpoint = find(id);
+    if (!endpoint)
+        return Status::no_entry;
+    out = endpoint->reserved;
+    return Status::ok;
+}
+
+bool Domains::reserved_overlap(const Domain& domain, IovaRange range) const {
+    return std::ranges::any_of(domain.endpoints, [&](const Endpoint* endpoint) {
+        return std::ranges::any_of(endpoint->reserved,
+                                   [&](const ReservedRegion& region) { return region.range.overlaps(range); });
+    });
+}
+
+/// Maps for every assigned endpoint, or for none.
+Status Domains::map_hosts(Domain& domain, const Mapping& mapping) {
+    const auto physical =
+        vmm::Range<Gpa>::closed(mapping.physical, Gpa{mapping.physical.raw() + mapping.range.size_minus_one()});
+    const auto host = memory_.host(*physical);
+    // Another device's registers: the mapping is as the guest wants it, and nothing is reached through it.
+    if (!host)
+        return (mapping.flags & wire::map_mmio) != 0 ? Status::ok : Status::fault;
+    const auto access = mapping.flags & (wire::map_read | wire::map_write);
+    if (access == 0)
+        return Status::ok;
+    for (std::size_t i = 0; i < domain.endpoints.size(); ++i) {
+        Endpoint& endpoint = *domain.endpoints[i];
+        if (!endpoint.mapper)
+            continue;
+        endpoint.filled = true;
+        auto mapped = endpoint.mapper->map(mapping.range, *host, static_cast<vmm::Access>(access));
+        if (mapped)
+            continue;
+        note_failure(endpoint, "map", mapped.error());
+        const auto done =
+            std::vector<Endpoint*>(domain.endpoints.begin(), domain.endpoints.begin() + static_cast<std::ptrdiff_t>(i));
+        for (Endpoint* other : done) {
+            if (!other->mapper)
+                continue;
+            if (auto undone = other->mapper->unmap(mapping.range); !undone) {
+                note_failure(*other, "undo of a map", undone.error());
+                leave_domain(*other);
+                block(*other);
+            }
+        }
+        return status_of(mapped.error());
+    }
+    return Status::ok;
+}
+
+bool Domains::bypass() const {
+    const std::lock_guard lock{mutex_};
+    return bypass_;
+}
+
+void Domains::set_bypass(bool bypass) {
+    const std::lock_guard lock{mutex_};
+    if (std::exchange(bypass_, bypass) == bypass)
+        return;
+    for (const auto& [id, endpoint] : endpoints_)
+        if (!endpoint->domain)
+            if (auto settled = settle(*endpoint); !settled)
+                note_failure(*endpoint, "bypass", settled.error());
+}
+
+void Domains::reset() {
+    const std::lock_guard lock{mutex_};
+    for (const auto& [id, endpoint] : endpoints_) {
+        if (!endpoint->domain)
+            continue;
+        leave_domain(*endpoint);
+        if (auto settled = settle(*endpoint); !settled)
+            note_failure(*endpoint, "reset", settled.error());
+    }
+}
+
+} // namespace iommu

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// The guest's IOMMU as plain logic: endpoints, domains, and the mappings that the endpoints of a domain share
+// (virtio 1.3, 5.13). virtio-iommu's queue is a front end to it; tests drive it directly.
+//
+// An endpoint is an assigned device, whose host address space is filled through its DmaMapper, or an emulated one,
+// which asks its EndpointMemory. In no domain, it reaches all RAM 1:1 while bypass() holds, and nothing otherwise.
+//
+//   assigned device   auto stay = domains.add_endpoint(id, "nvme0", mapper);        // until `stay` dies
+//   emulated device   auto memory = domains.make_memory();                          // the DmaMemory it works with
+//                     auto stay = domains.add_endpoint(id, "disk0", *memory);       // once its address is known
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "iommu/dma_mapper.hpp"
+#include "iommu/endpoint_memory.hpp"
+#include "iommu/faults.hpp"
+#include "iommu/ids.hpp"
+#include "iommu/mapping_table.hpp"
+#include "iommu/wire.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/base/os.hpp"
+#include "vmm/memory/guest_memory.hpp"
+
+namespace iommu {
+
+/// What a guest may ask for; beyond it the answer is no_memory, or range for addresses and domain numbers.
+struct Limits {
+    unsigned address_bits{48}; ///< 32 to 64: addresses are 0 to 2^bits - 1
+    DomainId last_domain{0xffff};
+    std::size_t domains{4096};
+    std::size_t mappings{std::size_t{1} << 20}; ///< of all domains together
+    bool operator==(const Limits&) const = default;
+};
+
+/// What operators see of an endpoint.
+struct EndpointReport {
+    enum class State : std::uint8_t {
+        blocked,  ///< reaches nothing
+        bypassed, ///< in no domain: reaches all RAM
+        attached,
+        lost, ///< the host did not take its mappings away; each request that concerns it tries again
+    };
+    EndpointId id{};
+    std::string name{};
+    bool assigned{};
+    State state{State::blocked};
+    std::optional<DomainId> domain{};
+    std::vector<ReservedRegion> reserved{};
+    EndpointMemory::Counts counts{}; ///< emulated devices only
+};
+struct DomainReport {
+    DomainId id{};
+    bool bypass{};
+    std::size_t mappings{};
+    std::vector<EndpointId> endpoints{};
+};
+
+/// Thread-safe; one lock serialises all that changes anything. Locks below it: endpoints' memory, and what the mappers
+/// take. Calls may wait for holds of emulated endpoints' memory, never call it under one.
+class Domains {
+public:
+    /// Mappings are whole pages of this size.
+    static constexpr std::uint64_t granule = vmm::page_size;
+
+    /// `memory` must outlive it; `bypass`: see bypass().
+    Domains(const vmm::GuestMemory& memory, const Limits& limits, bool bypass);
+    Domains(const Domains&) = delete;
+    Domains& operator=(const Domains&) = delete;
+    ~Domains();
+
+    // Endpoints. They may come and go at any time; the registration must end before the domains do. Its end detaches
+    // the endpoint and empties its host address space.
+
+    /// The mapper is empty and must stay alive as long as the registration; the domains alone call map() and unmap(),
+    /// one at a time, from any thread. While bypass() holds it is filled with all RAM here. already_exists; unsupported
+    /// when the host's IOMMU cannot map pages of `granule`; or the mapper's error.
+    vmm::Result<vmm::Registration> add_endpoint(EndpointId id, std::string name, DmaMapper& mapper);
+    /// The memory must stay alive as long as the registration. already_exists.
+    vmm::Result<vmm::Registration> add_endpoint(EndpointId id, std::string name, EndpointMemory& memory);
+    [[nodiscard]] std::unique_ptr<EndpointMemory> make_memory() {
+        return std::make_unique<EndpointMemory>(memory_, faults_);
+    }
+
+    // The guest's requests, in the order of checks of 5.13.6. `flags` as on the wire.
+
+    Status attach(DomainId domain, EndpointId endpoint, bool bypass);
+    Status detach(DomainId domain, EndpointId endpoint);
+    /// `last` is the address of the last byte, as on the wire. When it returns, every assigned endpoint of the domain
+    /// has the mapping, or none has.
+    Status map(DomainId domain, vmm::Iova start, vmm::Iova last, vmm::Gpa physical, std::uint32_t flags,
+               bool mmio_allowed);
+    /// When it returns ok nothing accesses memory through the mappings any more. device_error: the same, but an
+    /// endpoint whose host did not obey was detached.
+    Status unmap(DomainId domain, vmm::Iova start, vmm::Iova last);
+    /// no_entry, or ok with the addresses the endpoint cannot have mapped.
+    Status probe(EndpointId endpoint, std::vector<ReservedRegion>& out) const;
+
+    /// Whether endpoints in no domain reach all RAM 1:1.
+    [[nodiscard]] bool bypass() const;
+    void set_bypass(bool bypass);
+    /// The driver let go of the device: every endpoint is detached, every domain gone; bypass() stays (5.13.4).
+    void reset();
+
+    // Sight.
+
+    [[nodiscard]] Faults& faults() { return faults_; }
+    [[nodiscard]] const Faults& faults() const { return faults_; }
+    [[nodiscard]] const Limits& limits() const { return limits_; }
+    [[nodiscard]] vmm::Range<vmm::Iova> input_range() const { return input_; }
+    [[nodiscard]] std::vector<EndpointReport> endpoints() const;
+    [[nodiscard]] std::vector<DomainReport> domains() const;
+    /// At most `count` mappings that start at or after `from`, in order; nullopt without such a domain.
+    [[nodiscard]] std::optional<std::vector<Mapping>> mappings(DomainId domain, vmm::Iova from,
+                                                               std::size_t count) const;
+    /// Of all domains.
+    [[nodiscard]] std::size_t mapping_count() const;
+
+private:
+    struct Endpoint;
+    struct Domain;
+    class ViewLocks;
+
+    vmm::Result<vmm::Registration> add(std::unique_ptr<Endpoint> endpoint);
+    void remove(EndpointId id);
+
+    // With mutex_ held from here on.
+    [[nodiscard]] Endpoint* find(EndpointId id) const;
+    [[nodiscard]] Domain* find(DomainId id) const;
+    void leave_domain(Endpoint& endpoint);
+    void erase_if_empty(Domain& domain);
+    vmm::Result<void> settle(Endpoint& endpoint);
+    vmm::Result<void> fill(Endpoint& endpoint, const Domain& domain);
+    vmm::Result<void> fill_direct(Endpoint& endpoint);
+    bool empty(Endpoint& endpoint);
+    void block(Endpoint& endpoint);
+    [[nodiscard]] bool reserved_overlap(const Domain& domain, vmm::Range<vmm::Iova> range) const;
+    [[nodiscard]] Status map_hosts(Domain& domain, const Mapping& mapping);
+    void note_failure(const Endpoint& endpoint, const char* what, const vmm::Error& error);
+
+    const vmm::GuestMemory& memory_;
+    const Limits limits_;
+    const vmm::Range<vmm::Iova> input_;
+    Faults faults_{};
+    vmm::log::RateLimiter limiter_{2};
+
+    mutable std::mutex mutex_; // guards all below
+    bool bypass_;
+    std::map<EndpointId, std::unique_ptr<Endpoint>> endpoints_;
+    std::map<DomainId, std::unique_ptr<Domain>> domains_;
+    std::size_t mapping_count_{0};
+};
+
+} // namespace iommu

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// Endpoints: how they come and go, and how what they reach is changed. An assigned endpoint is emptied before it is
+// filled with something else; when filling fails it is emptied again. So it is never half filled.
+#include "iommu/domains.hpp"
+
+#include "iommu/domains_parts.hpp"
+#include "iommu/reserved.hpp"
+
+namespace iommu {
+namespace {
+
+using vmm::Errc;
+using vmm::Iova;
+using IovaRange = vmm::Range<Iova>;
+
+} // namespace
+
+vmm::Result<vmm::Registration> Domains::add_endpoint(EndpointId id, std::string name, DmaMapper& mapper) {
+    if ((mapper.page_sizes() & (2 * granule - 1)) == 0)
+        return vmm::fail(Errc::unsupported, "the host's IOMMU cannot map single pages for " + name,
+                         "assign it without --iommu");
+    auto endpoint = std::make_unique<Endpoint>();
+    endpoint->id = id;
+    endpoint->name = std::move(name);
+    endpoint->mapper = &mapper;
+    endpoint->reserved = guest_reserved(mapper.reserved(), mapper.apertures(), input_);
+    return add(std::move(endpoint));
+}
+
+vmm::Result<vmm::Registration> Domains::add_endpoint(EndpointId id, std::string name, EndpointMemory& memory) {
+    auto endpoint = std::make_unique<Endpoint>();
+    endpoint->id = id;
+    endpoint->name = std::move(name);
+    endpoint->memory = &memory;
+    endpoint->reserved = guest_reserved({}, std::span{&input_, 1}, input_);
+    return add(std::move(endpoint));
+}
+
+vmm::Result<vmm::Registration> Domains::add(std::unique_ptr<Endpoint> endpoint) {
+    const std::lock_guard lock{mutex_};
+    const EndpointId id = endpoint->id;
+    if (find(id))
+        return vmm::fail(Errc::already_exists, vmm::format("the IOMMU has an endpoint %#x already", id.raw()));
+    if (endpoint->memory) {
+        const auto alone = endpoint->memory->lock();
+        endpoint->memory->set_id(id);
+    }
+    TRY_VOID(settle(*endpoint));
+    endpoints_.emplace(id, std::move(endpoint));
+    return vmm::Registration{[this, id] { remove(id); }};
+}
+
+void Domains::remove(EndpointId id) {
+    const std::lock_guard lock{mutex_};
+    Endpoint* endpoint = find(id);
+    leave_domain(*endpoint);
+    block(*endpoint);
+    endpoints_.erase(id);
+}
+
+/// Its view stays what it was: the caller changes it next.
+void Domains::leave_domain(Endpoint& endpoint) {
+    Domain* domain = std::exchange(endpoint.domain, nullptr);
+    if (!domain)
+        return;
+    if (endpoint.memory) { // the table may go
+        const auto alone = endpoint.memory->lock();
+        endpoint.memory->set_view(EndpointMemory::View::blocked, nullptr);
+    }
+    std::erase(domain->endpoints, &endpoint);
+    erase_if_empty(*domain);
+}
+
+void Domains::erase_if_empty(Domain& domain) {
+    if (!domain.endpoints.empty())
+        return;
+    mapping_count_ -= domain.table.size();
+    domains_.erase(domain.id);
+}
+
+/// In no domain: all RAM or nothing.
+vmm::Result<void> Domains::settle(Endpoint& endpoint) {
+    if (!bypass_) {
+        block(endpoint);
+        if (endpoint.lost)
+            return vmm::fail(Errc::host_error, "the host did not take the mappings away");
+        return {};
+    }
+    auto filled = fill_direct(endpoint);
+    if (!filled)
+        block(endpoint);
+    return filled;
+}
+
+/// What the domain's endpoints reach. After an error the caller blocks the endpoint.
+vmm::Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain) {
+    if (domain.bypass)
+        return fill_direct(endpoint);
+    if (endpoint.memory) {
+        const auto alone = endpoint.memory->lock();
+        endpoint.memory->set_view(EndpointMemory::View::mapped, &domain.table);
+        endpoint.direct = false;
+        return {};
+    }
+    if (!empty(endpoint))
+        return vmm::fail(Errc::host_error, "the host did not take the old mappings away");
+    vmm::Result<void> result{};
+    domain.table.visit(Iova{0}, [&](const Mapping& mapping) {
+        const auto host = memory_.host(mapping.physical, mapping.range.size());
+        const auto access = mapping.flags & (wire::map_read | wire::map_write);
+        if (!host || access == 0)
+            return true;
+        endpoint.filled = true;
+        result = endpoint.mapper->map(mapping.range, *host, static_cast<vmm::Access>(access));
+        return result.has_value();
+    });
+    return result;
+}
+
+vmm::Result<void> Domains::fill_direct(Endpoint& endpoint) {
+    if (endpoint.memory) {
+        const auto alone = endpoint.memory->lock();
+        endpoint.memory->set_view(EndpointMemory::View::direct, nullptr);
+        endpoint.direct = true;
+        return {};
+    }
+    if (endpoint.direct)
+        return {};
+    if (!empty(endpoint))
+        return vmm::fail(Errc::host_error, "the host did not take the old mappings away");
+    for (const auto& region : memory_.regions()) {
+        endpoint.filled = true;
+        const auto range = *IovaRange::closed(Iova{region.range.start().raw()}, Iova{region.range.last().raw()});
+        TRY_VOID(endpoint.mapper->map(range, region.host, vmm::Access::read_write));
+    }
+    endpoint.direct = true;
+    return {};
+}
+
+/// Of an assigned endpoint; false when the host did not obey.
+bool Domains::empty(Endpoint& endpoint) {
+    endpoint.direct = false;
+    if (!endpoint.filled)
+        return true;
+    auto unmapped = endpoint.mapper->unmap(IovaRange::full());
+    endpoint.lost = !unmapped;
+    endpoint.filled = endpoint.lost;
+    if (endpoint.lost)
+        note_failure(endpoint, "unmap everything", unmapped.error());
+    return !endpoint.lost;
+}
+
+void Domains::block(Endpoint& endpoint) {
+    if (endpoint.mapper) {
+        (void)empty(endpoint);
+        return;
+    }
+    const auto alone = endpoint.memory->lock();
+    endpoint.memory->set_view(EndpointMemory::View::blocked, nullptr);
+    endpoint.direct = false;
+}
+
+void Domains::note_failure(const Endpoint& endpoint, const char* what, const vmm::Error& error) {
+    if (limiter_.allow())
+        vmm::log::write(vmm::log::Level::error, "%s: the host refused (%s): %s", endpoint.name.c_str(), what,
+                        error.message().c_str());
+}
+
+std::vector<EndpointReport> Domains::endpoints() const {
+    using State = EndpointReport::State;
+    const std::lock_guard lock{mutex_};
+    std::vector<EndpointReport> out;
+    for (const auto& [id, endpoint] : endpoints_) {
+        EndpointReport& report = out.emplace_back();
+        report.id = id;
+        report.name = endpoint->name;
+        report.assigned = endpoint->mapper != nullptr;
+        report.state = endpoint->lost     ? State::lost
+                       : endpoint->domain ? State::attached
+                       : endpoint->direct ? State::bypassed
+                                          : State::blocked;
+        if (endpoint->domain)
+            report.domain = endpoint->domain->id;
+        report.reserved = endpoint->reserved;
+        if (endpoint->memory)
+            report.counts = endpoint->memory->counts();
+    }
+    return out;
+}
+
+std::vector<DomainReport> Domains::domains() const {
+    const std::lock_guard lock{mutex_};
+    std::vector<DomainReport> out;
+    for (const auto& [id, domain] : domains_) {
+        DomainReport& report = out.emplace_back();
+        report.id = id;
+        report.bypass = domain->bypass;
+        report.mappings = domain->table.size();
+        for (const Endpoint* endpoint : domain->endpoints)
+            report.endpoints.push_back(endpoint->id);
+    }
+    return out;
+}
+
+std::optional<std::vector<Mapping>> Domains::mappings(DomainId id, Iova from, std::size_t count) const {
+    const std::lock_guard lock{mutex_};
+    const Domain* domain = find(id);
+    if (!domain)
+        return std::nullopt;
+    std::vector<Mapping> out;
+    if (count != 0)
+        domain->table.visit(from, [&](const Mapping& mapping) {
+            out.push_back(mapping);
+            return out.size() < count;
+        });
+    return out;
+}
+
+std::size_t Domains::mapping_count() const {
+    const std::lock_guard lock{mutex_};
+    return mapping_count_;
+}
+
+} // namespace iommu

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Domains is made of; for its own sources only.
+#pragma once
+
+#include <algorithm>
+
+#include "iommu/domains.hpp"
+
+namespace iommu {
+
+struct Domains::Endpoint {
+    EndpointId id{};
+    std::string name{};
+    DmaMapper* mapper{};      // one of
+    EndpointMemory* memory{}; // these
+    std::vector<ReservedRegion> reserved{};
+    Domain* domain{};
+    bool direct{false}; ///< reaches all RAM 1:1: it may bypass, or is in a bypass domain
+    bool filled{false}; ///< the mapper may hold something
+    bool lost{false};   ///< the mapper holds something that it did not give back
+};
+
+struct Domains::Domain {
+    DomainId id{};
+    bool bypass{};
+    MappingTable table{};
+    std::vector<Endpoint*> endpoints{};
+};
+
+/// All memory of a domain's emulated endpoints, held alone: nobody translates, nobody uses a translation. Under
+/// mutex_ only, so that the order of the endpoints does not matter.
+class Domains::ViewLocks {
+public:
+    explicit ViewLocks(const Domain& domain) {
+        for (Endpoint* endpoint : domain.endpoints)
+            if (endpoint->memory)
+                locks_.push_back(endpoint->memory->lock());
+    }
+
+private:
+    std::vector<std::unique_lock<std::shared_mutex>> locks_{};
+};
+
+} // namespace iommu

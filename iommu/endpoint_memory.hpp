@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Guest memory as an emulated device behind the IOMMU reaches it: through its domain's mappings, with a cache.
+//
+// Who translates takes hold() first; Domains takes the same lock alone before it removes a mapping, and answers the
+// guest after that. So after the answer nothing is accessed through the old mapping.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <shared_mutex>
+#include <vector>
+
+#include "iommu/faults.hpp"
+#include "iommu/ids.hpp"
+#include "iommu/mapping_table.hpp"
+#include "vmm/memory/dma_memory.hpp"
+#include "vmm/memory/guest_memory.hpp"
+
+namespace iommu {
+
+/// Made by Domains::make_memory(). Thread-safe as DmaMemory is.
+class EndpointMemory final : public vmm::DmaMemory {
+public:
+    /// Both must outlive it. Reaches nothing until it is added to the domains.
+    EndpointMemory(const vmm::GuestMemory& memory, Faults& faults) : memory_{memory}, faults_{faults} {}
+
+    Hold hold() const override { return Hold{std::shared_lock{mutex_}}; }
+    [[nodiscard]] std::uint64_t generation() const noexcept override {
+        return generation_.load(std::memory_order_acquire);
+    }
+    bool translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out) const noexcept override;
+
+    struct Counts {
+        std::uint64_t hits{};
+        std::uint64_t misses{};
+        std::uint64_t faults{};
+    };
+    [[nodiscard]] Counts counts() const;
+
+    // For Domains.
+
+    /// What addresses mean.
+    enum class View : std::uint8_t { blocked, direct, mapped };
+    [[nodiscard]] std::unique_lock<std::shared_mutex> lock() { return std::unique_lock{mutex_}; }
+    // With that lock.
+    void set_id(EndpointId id) { id_ = id; }
+    /// `table` must live until the next call; only for View::mapped.
+    void set_view(View view, const MappingTable* table);
+    /// Mappings in the range have been removed.
+    void forget(vmm::Range<vmm::Iova> range);
+
+private:
+    /// A part of a mapping that is RAM: each address in it has its host byte.
+    struct Known {
+        std::uint64_t start{1};
+        std::uint64_t last{0};
+        std::byte* host{}; ///< of `start`
+        std::uint32_t flags{};
+    };
+    /// Several threads may hold at once; one of them at a time uses a line, the others go round it.
+    struct alignas(64) Line {
+        std::atomic<bool> busy{false};
+        Known known{};
+        std::atomic<std::uint64_t> hits{0}; ///< written while busy
+    };
+    static constexpr std::size_t line_count = 64;
+
+    [[nodiscard]] Line& line_of(std::uint64_t address) const { return lines_[address / vmm::page_size % line_count]; }
+    bool translate_direct(vmm::Range<vmm::Iova> range, std::vector<iovec>& out) const noexcept;
+    [[nodiscard]] bool find(std::uint64_t address, Known& known) const noexcept;
+    [[nodiscard]] bool look_up(std::uint64_t address, Known& known) const noexcept;
+    bool refuse(Fault::Reason reason, vmm::Access access, std::uint64_t address, std::vector<iovec>& out,
+                std::size_t before) const noexcept;
+
+    const vmm::GuestMemory& memory_;
+    Faults& faults_;
+    mutable std::shared_mutex mutex_; // shared: hold(); alone: Domains changes what is below
+    EndpointId id_{};
+    View view_{View::blocked};
+    const MappingTable* table_{};
+    std::atomic<std::uint64_t> generation_{0};
+    mutable std::array<Line, line_count> lines_{};
+    mutable std::atomic<std::uint64_t> misses_{0};
+    mutable std::atomic<std::uint64_t> fault_count_{0};
+};
+
+} // namespace iommu

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// An assigned endpoint's host address space that remembers: strict as a VFIO container is, and it fails when told to.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "iommu/dma_mapper.hpp"
+
+namespace fakes {
+
+class RecordingMapper final : public iommu::DmaMapper {
+public:
+    using IovaRange = vmm::Range<vmm::Iova>;
+    struct Held {
+        IovaRange range;
+        std::byte* host;
+        vmm::Access access;
+        bool operator==(const Held&) const = default;
+    };
+
+    // What it tells.
+    std::vector<iommu::ReservedRegion> reserved_regions{};
+    std::vector<IovaRange> usable{IovaRange::full()};
+    std::uint64_t sizes{~std::uint64_t{0xfff}};
+
+    // What it does.
+    std::function<bool()> fails{}; ///< asked at each call
+    vmm::Errc failure{vmm::Errc::host_error};
+    std::size_t most{65535}; ///< mappings, as dma_entry_limit
+
+    // What it did.
+    unsigned maps{0};
+    unsigned unmaps{0};
+    std::map<std::uint64_t, Held> held{}; ///< by first address
+    std::function<void()> on_call{};
+
+    vmm::Result<void> map(IovaRange range, std::span<std::byte> host, vmm::Access access) override {
+        ++maps;
+        if (on_call)
+            on_call();
+        if (fails && fails())
+            return vmm::fail(failure, "map failed as told");
+        if (host.size() != range.size())
+            throw std::logic_error{"host bytes and range differ in size"};
+        for (const auto& [start, one] : held)
+            if (one.range.overlaps(range))
+                return vmm::fail(vmm::Errc::already_exists, "overlap");
+        if (held.size() >= most)
+            return vmm::fail(vmm::Errc::no_resource, "too many mappings");
+        held.emplace(range.start().raw(), Held{range, host.data(), access});
+        return {};
+    }
+
+    vmm::Result<void> unmap(IovaRange range) override {
+        ++unmaps;
+        if (on_call)
+            on_call();
+        if (fails && fails())
+            return vmm::fail(failure, "unmap failed as told");
+        for (const auto& [start, one] : held)
+            if (one.range.overlaps(range) && !range.contains(one.range))
+                return vmm::fail(vmm::Errc::host_error, "the range cuts a mapping");
+        std::erase_if(held, [&](const auto& entry) { return range.contains(entry.second.range); });
+        return {};
+    }
+
+    [[nodiscard]] std::span<const iommu::ReservedRegion> reserved() const override { return reserved_regions; }
+    [[nodiscard]] std::span<const IovaRange> apertures() const override { return usable; }
+    [[nodiscard]] std::uint64_t page_sizes() const override { return sizes; }
+};
+
+} // namespace fakes
