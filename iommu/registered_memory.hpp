@@ -18,35 +18,42 @@ namespace iommu {
 /// Thread-safe.
 class RegisteredMemory {
 public:
-    /// Keeps the bytes away from forked children: copy-on-write would part a device's pages from the guest's.
+    enum class Kind : std::uint8_t {
+        ram, ///< pinned and counted as locked by the host while mapped
+        bar, ///< another device's registers: there is nothing to pin
+    };
+    /// Whole pages. RAM is kept away from forked children: copy-on-write would part a device's pages from the guest's.
     /// already_exists when any byte is registered. `name` is for messages.
-    vmm::Result<void> add(std::span<std::byte> host, std::string name);
+    vmm::Result<void> add(std::span<std::byte> host, std::string name, Kind kind = Kind::ram);
     /// not_found unless these very bytes were added; in_use, with the count, while mappings refer to them.
     vmm::Result<void> remove(std::span<std::byte> host);
 
     /// One mapping more refers to these bytes; they must lie in one registration (not_found). wrong_state in a child
     /// process.
-    vmm::Result<void> use(std::span<std::byte> host);
+    vmm::Result<void> use(std::span<const std::byte> host);
     /// Takes back a use of the same bytes.
-    void unuse(std::span<std::byte> host) noexcept;
+    void unuse(std::span<const std::byte> host) noexcept;
 
     /// Mappings that refer to any byte of the registration that holds `host`; 0 when there is none.
-    [[nodiscard]] std::uint64_t uses(std::span<std::byte> host) const;
+    [[nodiscard]] std::uint64_t uses(std::span<const std::byte> host) const;
     /// Bytes registered.
     [[nodiscard]] std::uint64_t size() const;
+    /// Bytes of RAM under all mappings, each mapping counted: what the host holds against the locked-memory limit.
+    [[nodiscard]] std::uint64_t pinned() const;
 
 private:
     using HostAddress = vmm::Address<struct HostAddressTag>;
     struct Region {
         std::string name;
+        Kind kind;
         mutable std::uint64_t uses{};
     };
-    using Map = vmm::RangeMap<HostAddress, Region>;
-    [[nodiscard]] static std::optional<vmm::Range<HostAddress>> range_of(std::span<std::byte> host);
+    [[nodiscard]] static std::optional<vmm::Range<HostAddress>> range_of(std::span<const std::byte> host);
 
-    int owner_{0}; ///< process id of the first add()
     mutable std::mutex mutex_{};
-    Map regions_{}; // guarded by mutex_
+    int owner_{0}; // guarded by mutex_: process of the first add()
+    std::uint64_t pinned_{0};
+    vmm::RangeMap<HostAddress, Region> regions_{};
 };
 
 } // namespace iommu

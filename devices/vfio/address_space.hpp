@@ -8,17 +8,18 @@
 #include <string>
 #include <vector>
 
+#include "devices/vfio/lock_limit.hpp"
+#include "devices/vfio/window.hpp"
 #include "iommu/dma_mapper.hpp"
 #include "iommu/registered_memory.hpp"
 #include "vmm/base/range.hpp"
 
 namespace devices::vfio {
 
-/// What may be mapped, as read once after the group was attached.
-struct Window {
-    std::vector<vmm::Range<vmm::Iova>> apertures{}; ///< sorted
-    std::vector<iommu::ReservedRegion> reserved{};  ///< sorted, not overlapping
-    std::uint64_t page_sizes{};                     ///< bit n: 2^n bytes
+/// What the address spaces of a machine draw from; outlives them.
+struct DmaResources {
+    iommu::RegisteredMemory memory{}; ///< every byte that may be mapped
+    LockLimit lock_limit{std::nullopt};
 };
 
 /// DmaMapper over the kernel. Keeps its own list of mappings: so an unmap that would cut a mapping is refused whole,
@@ -26,44 +27,47 @@ struct Window {
 /// space cannot be mapped: its end has no number in the kernel's terms.
 class AddressSpace : public iommu::DmaMapper {
 public:
-    vmm::Result<void> map(vmm::Range<vmm::Iova> range, std::span<std::byte> host, vmm::Access access) final;
-    vmm::Result<void> unmap(vmm::Range<vmm::Iova> range) final;
+    /// The kernel drops the mappings with its object; this forgets their uses of memory.
+    ~AddressSpace() override;
+
+    vmm::Result<void> map(IovaRange range, std::span<std::byte> host, vmm::Access access) final;
+    vmm::Result<void> unmap(IovaRange range) final;
 
     [[nodiscard]] std::span<const iommu::ReservedRegion> reserved() const final { return window_.reserved; }
-    [[nodiscard]] std::span<const vmm::Range<vmm::Iova>> apertures() const final { return window_.apertures; }
+    [[nodiscard]] std::span<const IovaRange> apertures() const final { return window_.apertures; }
     [[nodiscard]] std::uint64_t page_sizes() const final { return window_.page_sizes; }
 
     [[nodiscard]] std::size_t mapping_count() const { return mappings_.size(); }
-    /// "group 12".
+    /// The mapping that holds the address starts and ends here; nullopt when there is none.
+    [[nodiscard]] std::optional<IovaRange> mapping_at(vmm::Iova address) const;
+    /// "IOMMU group 12".
     [[nodiscard]] const std::string& name() const { return name_; }
 
 protected:
-    struct Mapped {
-        std::span<std::byte> host;
-    };
-    /// `memory` outlives the address space and knows every byte that will be mapped.
-    AddressSpace(std::string name, iommu::RegisteredMemory& memory) : name_{std::move(name)}, memory_{memory} {}
-    /// The kernel drops the mappings with its object; this forgets their uses of memory.
-    ~AddressSpace() override;
+    AddressSpace(std::string name, DmaResources& resources) : name_{std::move(name)}, resources_{resources} {}
     void set_window(Window window) { window_ = std::move(window); }
-    [[nodiscard]] const vmm::RangeMap<vmm::Iova, Mapped>& mappings() const { return mappings_; }
 
     // The kernel's part: base and size, 0 or a negative errno.
     virtual int kernel_map(std::uint64_t iova, std::uint64_t size, std::span<std::byte> host, vmm::Access access) = 0;
     virtual int kernel_unmap(std::uint64_t iova, std::uint64_t size) = 0;
     /// Everything at once; -ENOTTY when this kernel has no way to say that.
     virtual int kernel_unmap_all() = 0;
-    /// An error when one more mapping of `size` bytes cannot succeed, with the number that is needed.
-    [[nodiscard]] virtual vmm::Result<void> check_budget(std::uint64_t size) const = 0;
+    /// How many mappings the kernel takes in all; nullopt: as many as there is memory for.
+    [[nodiscard]] virtual std::optional<std::uint64_t> mapping_limit() const = 0;
 
 private:
-    [[nodiscard]] vmm::Result<void> check_map(vmm::Range<vmm::Iova> range, std::span<std::byte> host) const;
-    [[nodiscard]] vmm::Result<void> unmap_everything();
-    [[nodiscard]] int unmap_one_by_one(vmm::Range<vmm::Iova> range);
-    void forget(vmm::Range<vmm::Iova> range);
+    struct Mapped {
+        std::span<std::byte> host;
+    };
+    [[nodiscard]] vmm::Result<void> check_map(IovaRange range, std::span<std::byte> host) const;
+    [[nodiscard]] vmm::Result<void> check_budget(std::uint64_t size) const;
+    [[nodiscard]] std::vector<IovaRange> inside(IovaRange range) const;
+    [[nodiscard]] int unmap_everything();
+    [[nodiscard]] int unmap_one_by_one();
+    void forget(std::span<const IovaRange> ranges);
 
     std::string name_;
-    iommu::RegisteredMemory& memory_;
+    DmaResources& resources_;
     Window window_{};
     vmm::RangeMap<vmm::Iova, Mapped> mappings_{};
 };

@@ -48,6 +48,10 @@ struct OpenOptions {
     std::string vf_token{}; ///< UUID shared with the owner of the physical function; empty for none
 };
 
+/// The address, when the options make sense without looking at the host; config_value otherwise. `root` is put before a
+/// path in sysfs.
+vmm::Result<PciAddress> check_options(const std::string& root, const OpenOptions& options);
+
 /// Region access may come from any thread; everything else is called on the loop.
 class Device final : public HostDevice {
 public:
@@ -97,8 +101,14 @@ private:
     friend class DeviceOpener;
     Device(Session& session, OpenOptions options, PciAddress address);
     vmm::Result<void> read_info();
-    vmm::Result<void> read_regions();
+    vmm::Result<void> read_regions(unsigned count);
     vmm::Result<void> read_interrupts(unsigned count);
+    struct Dependent {
+        ResetPeer peer;
+        int group_file; ///< -1: not held, or not needed
+    };
+    vmm::Result<std::vector<std::byte>> ask_reset_peers() const;
+    vmm::Result<std::vector<Dependent>> reset_dependents() const;
     vmm::Result<void> set_irqs(Interrupt kind, std::uint32_t flags, unsigned start, unsigned count,
                                std::span<const int> fds, const char* what);
 
@@ -110,14 +120,15 @@ private:
     unsigned group_{};
     std::uint32_t iommufd_id_{};
     bool can_reset_{};
+    bool registered_{true}; ///< the session knows it by its address
     std::array<RegionInfo, region_count> regions_{};
     std::array<InterruptInfo, interrupt_count> interrupts_{};
     std::array<bool, interrupt_count> enabled_{};
 
     // In order of dependence.
-    std::shared_ptr<AddressSpace> dma_;
-    vmm::Registration kvm_; ///< KVM knows of the device file
-    vmm::UniqueFd fd_;
+    std::shared_ptr<AddressSpace> dma_{};
+    vmm::UniqueFd fd_{};
+    vmm::Registration kvm_{}; ///< KVM knows of the device's file; it is told before the file goes
 };
 
 } // namespace devices::vfio

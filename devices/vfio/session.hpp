@@ -5,44 +5,42 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "devices/vfio/address_space.hpp"
+#include "devices/vfio/device.hpp"
 #include "devices/vfio/kernel.hpp"
 #include "devices/vfio/pci_address.hpp"
-#include "iommu/registered_memory.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace devices::vfio {
 
-class Container;
-class Device;
-
 /// What the machine does for a session.
 struct SessionHooks {
     /// Tells KVM of a group's or device's file before the device opens; the registration takes it back.
     std::function<vmm::Result<vmm::Registration>(int fd)> add_to_kvm{};
-    /// Work on guest RAM that takes long: bytes of RAM ready for DMA, of how many.
+    /// While RAM is made ready for DMA, which takes long on large guests: bytes done, of how many. Any thread.
     std::function<void(std::uint64_t done, std::uint64_t total)> progress{};
 };
 
-/// Everything is called on the loop. One process owns the mappings: a child must not use them.
+/// Everything is called on the loop. One process owns the mappings: a child must not use them. Devices end before their
+/// session.
 class Session {
 public:
-    /// `root` is put before every path of /sys and /dev; tests give a made-up tree.
-    explicit Session(SessionHooks hooks = {}, Kernel& kernel = Kernel::host(), std::string root = {});
+    /// `root` is put before every path of /sys, /proc and /dev; tests give a made-up tree. `limit`: the process's own.
+    explicit Session(SessionHooks hooks = {}, Kernel& kernel = Kernel::host(), std::string root = {},
+                     std::optional<LockLimit> limit = {});
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
     ~Session();
 
     /// Memory that may be mapped for DMA. RAM and BARs get here by the calls below.
-    [[nodiscard]] iommu::RegisteredMemory& memory() { return memory_; }
-    [[nodiscard]] Kernel& kernel() const { return kernel_; }
-    [[nodiscard]] const std::string& root() const { return root_; }
+    [[nodiscard]] iommu::RegisteredMemory& memory() { return resources_.memory; }
 
     // ---- guest RAM
     /// Registers RAM and maps it in every address space that is 1:1. All or nothing.
@@ -52,12 +50,14 @@ public:
 
     // ---- 1:1 address spaces: a device's addresses are the guest's
     /// Maps all RAM, one call to the kernel per region, and the shared BARs. From then on both stay up to date. Nothing
-    /// happens when it is 1:1 already. reserved_region when RAM lies where the group may not map.
+    /// happens when it is 1:1 already. reserved_conflict when RAM lies where the group may not map; no_resource, with
+    /// the number needed, when the host lets us lock or map too little. Nothing is mapped after an error.
     vmm::Result<void> map_guest(AddressSpace& space);
     /// The address space is empty afterwards.
     vmm::Result<void> unmap_guest(AddressSpace& space);
 
-    /// Peer-to-peer: other assigned devices that are 1:1 reach these bytes of a BAR at `range`. Failure is a warning.
+    /// Peer-to-peer: all devices that are 1:1 reach these bytes of a BAR at `range`, until the registration dies.
+    /// Failure is a warning: not every host can.
     vmm::Registration share_bar(vmm::Range<vmm::Gpa> range, std::span<std::byte> host, const std::string& name);
 
 private:
@@ -65,24 +65,35 @@ private:
     friend class DeviceOpener;
     struct SharedBar {
         std::uint64_t number;
-        vmm::Range<vmm::Gpa> range;
+        IovaRange range;
         std::span<std::byte> host;
         std::string name;
+        std::set<AddressSpace*> mapped_in{};
     };
-    void map_bar(AddressSpace& space, const SharedBar& bar);
+    [[nodiscard]] vmm::Result<void> check_ram(const AddressSpace& space, const vmm::RamRegion& region) const;
+    [[nodiscard]] vmm::Result<void> map_all_ram(AddressSpace& space);
+    void map_bar(AddressSpace& space, SharedBar& bar);
     void unshare_bar(std::uint64_t number);
+    struct GroupSpace {
+        std::weak_ptr<AddressSpace> space;
+        Backend backend;
+    };
+    /// The open file of a group that is in a container of ours.
+    [[nodiscard]] std::optional<int> group_file(unsigned group) const;
+    /// The last device of the address space is going.
+    void forget(AddressSpace& space);
 
     SessionHooks hooks_;
     Kernel& kernel_;
     std::string root_;
-    iommu::RegisteredMemory memory_{};
+    DmaResources resources_;
     std::vector<vmm::RamRegion> ram_{};
     std::vector<SharedBar> bars_{};
     std::uint64_t next_bar_{};
     std::set<AddressSpace*> one_to_one_{};
-    vmm::UniqueFd iommufd_{};
-    std::map<unsigned, std::weak_ptr<AddressSpace>> spaces_{}; ///< by group
-    std::map<PciAddress, std::string> devices_{};              ///< opened ones and their ids
+    std::weak_ptr<vmm::UniqueFd> iommufd_{};      ///< open while any address space is
+    std::map<unsigned, GroupSpace> spaces_{};     ///< by group
+    std::map<PciAddress, std::string> devices_{}; ///< opened ones and their ids
 };
 
 } // namespace devices::vfio

@@ -9,7 +9,7 @@
 
 #include "tests/catch.hpp"
 #include "vmm/base/bytes.hpp"
-#include "vmm/machine/host_files.hpp"
+#include "vmm/base/host_files.hpp"
 
 using namespace vmm;
 namespace fs = std::filesystem;

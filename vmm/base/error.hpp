@@ -34,13 +34,20 @@ enum class Errc : std::uint8_t {
     kvm_missing,
     kvm_denied,        ///< no permission on /dev/kvm
     kvm_unusable,      ///< too old, or a capability is missing
+    vfio_missing,      ///< VFIO's files or modules are not there
+    vfio_denied,       ///< no permission on them
+    vfio_driver,       ///< a device to assign is bound to another driver than vfio-pci
+    vfio_group,        ///< another device of its IOMMU group is used by the host
+    iommu_missing,     ///< no IOMMU stands between a device and memory
+    iommu_unsafe,      ///< the IOMMU does not isolate interrupts
+    reserved_conflict, ///< guest RAM lies where a device may not do DMA
     host_error,        ///< a system call failed; sys_errno says how
     output_unwritable, ///< serial log, timeline or another output file
     bad_option,        ///< command line
     wrong_state,       ///< not now: before or after the start of the guest
     not_found,
     already_exists,
-    no_resource, ///< a documented limit of inox is reached
+    no_resource, ///< a limit of inox or of the host is reached
     in_use,      ///< another process, or another device of this machine, holds it
     guest_triple_fault,
     guest_halted, ///< no vCPU can ever run again

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "vmm/machine/host_files.hpp"
+#include "vmm/base/host_files.hpp"
 #include "vmm/machine/host_report.hpp"
 
 namespace vmm {

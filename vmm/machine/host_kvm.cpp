@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 
 #include "vmm/base/error.hpp"
+#include "vmm/base/host_files.hpp"
 #include "vmm/base/os.hpp"
-#include "vmm/machine/host_files.hpp"
 #include "vmm/machine/host_report.hpp"
 
 namespace vmm {

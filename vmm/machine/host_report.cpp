@@ -7,7 +7,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "vmm/machine/host_files.hpp"
+#include "vmm/base/host_files.hpp"
 
 namespace vmm {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vmm/machine/host_files.hpp"
+#include "vmm/base/host_files.hpp"
 
 #include <algorithm>
 #include <array>

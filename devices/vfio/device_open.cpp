@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening a device by one of the kernel's two interfaces.
+#include <cerrno>
+#include <fcntl.h>
+#include <unistd.h>
+#include <utility>
+
+#include "devices/vfio/container.hpp"
+#include "devices/vfio/device.hpp"
+#include "devices/vfio/ioas.hpp"
+#include "devices/vfio/session.hpp"
+#include "devices/vfio/sysfs.hpp"
+#include "vmm/base/log.hpp"
+
+namespace devices::vfio {
+namespace {
+
+using vmm::Errc;
+
+/// Numbers for groups that sysfs does not tell, above those of the kernel.
+constexpr unsigned first_unknown_group = 1U << 30;
+
+std::unexpected<vmm::Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
+    return std::unexpected{vmm::Error{code, std::move(what), std::move(hint), {}, -error}};
+}
+
+/// Another descriptor for a file that a launcher opened. The launcher's own is not inherited further.
+vmm::Result<vmm::UniqueFd> duplicate(int fd, const char* what) {
+    ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+    vmm::UniqueFd copy{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+    if (!copy)
+        return vmm::fail_errno(Errc::config_value, vmm::format("descriptor %d, given as the %s, is not open", fd, what),
+                               "let the launcher open it without close-on-exec");
+    return copy;
+}
+
+/// 16 bytes of a UUID, or nullopt.
+std::optional<std::array<std::uint8_t, 16>> parse_uuid(std::string_view text) {
+    static constexpr std::string_view shape = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    if (text.size() != shape.size())
+        return std::nullopt;
+    std::array<std::uint8_t, 16> out{};
+    std::size_t digits = 0;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        static constexpr std::string_view hex = "0123456789abcdef";
+        if (shape[i] == '-' && text[i] == '-')
+            continue;
+        const auto lower = text[i] >= 'A' && text[i] <= 'F' ? static_cast<char>(text[i] - 'A' + 'a') : text[i];
+        const auto value = hex.find(lower);
+        if (shape[i] == '-' || value == hex.npos)
+            return std::nullopt;
+        out.at(digits / 2) = static_cast<std::uint8_t>(out.at(digits / 2) << 4 | value);
+        ++digits;
+    }
+    return out;
+}
+
+std::optional<PciAddress> find_address(const std::string& root, const std::string& host) {
+    if (auto address = PciAddress::parse(host))
+        return address;
+    if (!host.starts_with('/'))
+        return std::nullopt;
+    const vmm::UniqueFd directory{::open((root + host).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
+    const auto name =
+        host.substr(host.find_last_not_of('/') == host.npos ? 0 : host.rfind('/', host.find_last_not_of('/')) + 1);
+    return directory ? PciAddress::parse(name.substr(0, name.find('/'))) : std::nullopt;
+}
+
+} // namespace
+
+vmm::Result<PciAddress> check_options(const std::string& root, const OpenOptions& options) {
+    const auto address = find_address(root, options.host);
+    if (!address)
+        return vmm::fail(Errc::config_value, '"' + options.host + "\" is no address of a PCI device",
+                         "write it as 0000:01:00.0; `inox host` lists the devices");
+    if (!options.vf_token.empty() && !parse_uuid(options.vf_token))
+        return vmm::fail(Errc::config_value, '"' + options.vf_token + "\" is no UUID",
+                         "write 32 hexadecimal digits as 8-4-4-4-12");
+    const auto& files = options.files;
+    const bool legacy = files.container >= 0 || files.group >= 0;
+    if ((legacy && (files.iommufd >= 0 || files.device >= 0 || options.backend == Backend::iommufd)) ||
+        (!legacy && (files.iommufd >= 0 || files.device >= 0) && options.backend == Backend::container))
+        return vmm::fail(Errc::config_value,
+                         "descriptors of both kernel interfaces are given, or not those of the backend",
+                         "give container and group, or iommufd and device");
+    return *address;
+}
+
+/// Friend of Device and Session.
+class DeviceOpener {
+public:
+    DeviceOpener(Session& session, const OpenOptions& options, PciAddress address)
+        : session_{session}, kernel_{session.kernel_}, options_{options},
+          host_{read_host_device(session.root_, address)}, device_{new Device{session, options, address}} {}
+
+    vmm::Result<std::unique_ptr<Device>> run() {
+        TRY_VOID(check_twice());
+        TRY_VOID(check_host());
+        if (device_->backend_ == Backend::iommufd)
+            TRY_VOID(open_by_file());
+        else
+            TRY_VOID(open_by_group());
+        TRY_VOID(device_->read_info());
+        vmm::log::write(vmm::log::Level::info, "%s opened by the %s interface, %s", device_->name().c_str(),
+                        backend_name(device_->backend_), device_->dma_->name().c_str());
+        return std::move(device_);
+    }
+
+private:
+    vmm::Result<void> check_twice() {
+        const auto [entry, fresh] = session_.devices_.try_emplace(device_->address_, options_.id);
+        if (fresh)
+            return {};
+        device_->registered_ = false;
+        return vmm::fail(Errc::in_use, device_->address_.text() + " is assigned already, as " + entry->second,
+                         "a device can be assigned once; take one of the two away");
+    }
+
+    vmm::Result<void> check_host() {
+        const auto& files = options_.files;
+        auto wanted = options_.backend;
+        if (files.container >= 0 || files.group >= 0)
+            wanted = Backend::container;
+        else if (files.iommufd >= 0 || files.device >= 0)
+            wanted = Backend::iommufd;
+        // A launcher that opened everything may have put us where there is no sysfs.
+        const bool all_given = files.group >= 0 ? files.container >= 0 : files.device >= 0 && files.iommufd >= 0;
+        if (host_.exists || !all_given)
+            if (auto problems = assignment_problems(session_.root_, host_, wanted, files); !problems.empty())
+                return std::unexpected{std::move(problems.front())};
+        device_->backend_ = choose_backend(session_.root_, host_, wanted);
+        if (host_.group)
+            device_->group_ = *host_.group;
+        else
+            device_->group_ = first_unknown_group + static_cast<unsigned>(std::max(files.group, files.device));
+        if (const auto space = session_.spaces_.find(device_->group_); space != session_.spaces_.end()) {
+            device_->dma_ = space->second.space.lock();
+            if (device_->dma_ && space->second.backend != device_->backend_)
+                return vmm::fail(Errc::config_value,
+                                 device_->name() + " is in " + device_->dma_->name() +
+                                     ", which is opened by the other "
+                                     "kernel interface",
+                                 "give all devices of a group the same backend");
+        }
+        return {};
+    }
+
+    [[nodiscard]] std::string space_name() const { return "IOMMU group " + std::to_string(device_->group_); }
+
+    vmm::Result<vmm::UniqueFd> open(const std::string& path) {
+        const int fd = kernel_.open(session_.root_ + path);
+        switch (-fd) {
+        case EACCES:
+        case EPERM:
+            return failed(Errc::vfio_denied, fd, "opening " + path, "sudo chown $USER " + path);
+        case EBUSY:
+            return failed(Errc::in_use, fd, path + " of " + device_->name() + " is in use by another process",
+                          "sudo fuser -v " + path + " tells which");
+        case ENOENT:
+        case ENODEV:
+        case ENXIO:
+            return failed(Errc::vfio_missing, fd, "opening " + path, "sudo modprobe vfio-pci");
+        default:
+            break;
+        }
+        if (fd < 0)
+            return failed(Errc::host_error, fd, "opening " + path);
+        return vmm::UniqueFd{fd};
+    }
+    vmm::Result<vmm::UniqueFd> given_or_open(int given, const char* what, const std::string& path) {
+        return given >= 0 ? duplicate(given, what) : open(path);
+    }
+    [[nodiscard]] vmm::Result<vmm::Registration> tell_kvm(int fd) const {
+        return session_.hooks_.add_to_kvm ? session_.hooks_.add_to_kvm(fd) : vmm::Result<vmm::Registration>{};
+    }
+
+    // ---- group and container
+    vmm::Result<void> open_by_group() {
+        if (!device_->dma_) {
+            Container::Files files;
+            files.container = TRY(given_or_open(options_.files.container, "container", "/dev/vfio/vfio"));
+            files.group =
+                TRY(given_or_open(options_.files.group, "group", "/dev/vfio/" + std::to_string(device_->group_)));
+            auto kvm = TRY(tell_kvm(files.group.get()));
+            device_->dma_ = TRY(Container::create(kernel_, session_.resources_, space_name(), std::move(files),
+                                                  host_.reserved, std::move(kvm)));
+            session_.spaces_[device_->group_] = {device_->dma_, Backend::container};
+        }
+        auto name = device_->address_.text();
+        if (!options_.vf_token.empty())
+            name += " vf_token=" + options_.vf_token;
+        const int fd = kernel_.device_fd(static_cast<Container&>(*device_->dma_).group(), name);
+        if (fd < 0)
+            return open_failed(fd);
+        device_->fd_.reset(fd);
+        return {};
+    }
+
+    // ---- device file and iommufd
+    vmm::Result<std::shared_ptr<vmm::UniqueFd>> iommufd() {
+        if (auto open_already = session_.iommufd_.lock(); open_already)
+            return open_already;
+        auto file =
+            std::make_shared<vmm::UniqueFd>(TRY(given_or_open(options_.files.iommufd, "iommufd", "/dev/iommu")));
+        session_.iommufd_ = file;
+        return file;
+    }
+
+    vmm::Result<void> open_by_file() {
+        if (options_.files.device >= 0) {
+            device_->fd_ = TRY(duplicate(options_.files.device, "device"));
+            ::close(options_.files.device); // this one is ours alone: as long as it is open, the device is in use
+        } else {
+            device_->fd_ = TRY(open(host_.device_file));
+        }
+        const auto iommu = TRY(iommufd());
+        device_->kvm_ = TRY(tell_kvm(device_->fd_.get()));
+        TRY_VOID(bind(iommu->get()));
+        if (!device_->dma_) {
+            device_->dma_ = TRY(Ioas::create(kernel_, session_.resources_, space_name(), iommu));
+            session_.spaces_[device_->group_] = {device_->dma_, Backend::iommufd};
+        }
+        return static_cast<Ioas&>(*device_->dma_).attach(device_->fd_.get(), host_.reserved);
+    }
+
+    vmm::Result<void> bind(int iommu) {
+        uapi::BindIommufd bind{uapi::bind_size_without_token, 0, iommu, 0, 0};
+        const auto token = parse_uuid(options_.vf_token);
+        if (token) {
+            bind.argsz = sizeof bind;
+            bind.flags = uapi::BindIommufd::flag_token;
+            bind.token_uuid_ptr = reinterpret_cast<std::uintptr_t>(token->data()); // NOLINT
+        }
+        const int error = kernel_.bind_iommufd(device_->fd_.get(), bind);
+        if (error == -EINVAL && token)
+            return failed(Errc::unsupported, error, "this host's kernel takes no VF token with iommufd",
+                          "use the container backend for " + device_->name());
+        if (error < 0)
+            return open_failed(error);
+        device_->iommufd_id_ = bind.out_devid;
+        return {};
+    }
+
+    vmm::Result<void> open_failed(int error) {
+        const auto what = "opening " + device_->name();
+        switch (-error) {
+        case EBUSY:
+            return failed(Errc::in_use, error, device_->name() + " is in use by another process",
+                          "sudo fuser -v /dev/vfio/* /dev/vfio/devices/* tells which");
+        case EACCES:
+            return failed(Errc::vfio_denied, error, what,
+                          options_.vf_token.empty()
+                              ? "a virtual function needs the vf_token of who holds its physical one"
+                              : "this is not the vf_token of who holds the physical function");
+        case EPERM:
+            return failed(Errc::iommu_unsafe, error,
+                          "the host does not isolate interrupts: " + device_->name() + " could inject any",
+                          "turn on interrupt remapping in the firmware; or, if you trust the guest: echo 1 | sudo tee "
+                          "/sys/module/iommufd/parameters/allow_unsafe_interrupts");
+        case ENODEV:
+            return failed(Errc::not_found, error, what, "the device is gone, or not bound to vfio-pci");
+        default:
+            return failed(Errc::host_error, error, what);
+        }
+    }
+
+    Session& session_;
+    Kernel& kernel_;
+    const OpenOptions& options_;
+    HostDevice host_;
+    std::unique_ptr<Device> device_;
+};
+
+vmm::Result<std::unique_ptr<Device>> Device::open(Session& session, const OpenOptions& options) {
+    const auto address = TRY(check_options(session.root_, options));
+    return DeviceOpener{session, options, address}.run();
+}
+
+} // namespace devices::vfio

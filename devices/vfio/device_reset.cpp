@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reset of a function alone, and of all functions behind its bus.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "devices/vfio/container.hpp"
+#include "devices/vfio/device.hpp"
+#include "devices/vfio/session.hpp"
+#include "vmm/base/bytes.hpp"
+
+namespace devices::vfio {
+namespace {
+
+using vmm::Errc;
+
+std::unexpected<vmm::Error> failed(int error, std::string what) {
+    return std::unexpected{vmm::Error{Errc::host_error, std::move(what), {}, {}, -error}};
+}
+
+constexpr std::size_t info_header = sizeof(vfio_pci_hot_reset_info);      // argsz, flags, count
+constexpr std::size_t dependent_size = sizeof(vfio_pci_dependent_device); // group or device id, segment, bus, devfn
+constexpr std::uint32_t most_dependents = 4096;
+static_assert(info_header == 12 && dependent_size == 8);
+
+} // namespace
+
+vmm::Result<void> Device::reset() {
+    if (!can_reset_)
+        return vmm::fail(Errc::unsupported, name() + " cannot be reset alone");
+    if (const int error = kernel_.reset(fd()); error < 0)
+        return failed(error, "resetting " + name());
+    return {};
+}
+
+vmm::Result<std::vector<std::byte>> Device::ask_reset_peers() const {
+    std::vector<std::byte> answer(info_header);
+    for (int attempt = 0; attempt < 4; ++attempt) {
+        vfio_pci_hot_reset_info info{};
+        info.argsz = static_cast<std::uint32_t>(answer.size());
+        std::memcpy(answer.data(), &info, info_header);
+        const int error = kernel_.hot_reset_info(fd(), answer);
+        std::memcpy(&info, answer.data(), info_header);
+        if (error == -ENODEV)
+            return vmm::fail(Errc::not_found, name() + " has no bus that can be reset");
+        if (error < 0 && error != -ENOSPC)
+            return failed(error, "asking what a bus reset of " + name() + " reaches");
+        if (info.count > most_dependents)
+            break;
+        const auto needed = info_header + info.count * dependent_size;
+        if (error == 0 && needed <= answer.size())
+            return answer;
+        answer.resize(needed);
+    }
+    return failed(-E2BIG, "asking what a bus reset of " + name() + " reaches");
+}
+
+vmm::Result<std::vector<Device::Dependent>> Device::reset_dependents() const {
+    const auto answer = TRY(ask_reset_peers());
+    vfio_pci_hot_reset_info info{};
+    std::memcpy(&info, answer.data(), info_header);
+    std::vector<Dependent> found;
+    for (std::uint32_t i = 0; i < info.count; ++i) {
+        vfio_pci_dependent_device one{};
+        std::memcpy(&one, answer.data() + info_header + i * dependent_size, dependent_size);
+        const PciAddress address{one.segment, one.bus, static_cast<std::uint8_t>(one.devfn >> 3),
+                                 static_cast<std::uint8_t>(one.devfn & 7)};
+        // By its device's file, the kernel tells whose a function is; by a group, we know which groups we hold.
+        const auto group_file = backend_ == Backend::iommufd ? std::nullopt : session_.group_file(one.group_id);
+        const bool owned = backend_ == Backend::iommufd ? (info.flags & uapi::hot_reset_flag_dev_id) != 0 &&
+                                                              one.group_id != uapi::devid_not_owned
+                                                        : group_file.has_value();
+        found.push_back({{address, owned}, group_file.value_or(-1)});
+    }
+    return found;
+}
+
+vmm::Result<std::vector<ResetPeer>> Device::reset_peers() const {
+    std::vector<ResetPeer> peers;
+    for (const auto& one : TRY(reset_dependents()))
+        peers.push_back(one.peer);
+    return peers;
+}
+
+vmm::Result<void> Device::hot_reset() {
+    std::vector<std::int32_t> groups;
+    for (const auto& [peer, group] : TRY(reset_dependents())) {
+        if (!peer.owned)
+            return vmm::fail(Errc::in_use,
+                             "a bus reset of " + name() + " would reset " + peer.address.text() + ", which is not ours",
+                             "assign " + peer.address.text() + " too, or do without the reset");
+        if (group >= 0 && std::ranges::find(groups, group) == groups.end())
+            groups.push_back(group);
+    }
+    constexpr std::size_t header = sizeof(vfio_pci_hot_reset);
+    std::vector<std::byte> buffer(header + groups.size() * sizeof(std::int32_t));
+    vfio_pci_hot_reset reset{};
+    reset.argsz = static_cast<std::uint32_t>(buffer.size());
+    reset.count = static_cast<std::uint32_t>(groups.size()); // 0 with iommufd: it knows what it owns
+    std::memcpy(buffer.data(), &reset, header);
+    std::ranges::copy(std::as_bytes(std::span{groups}), buffer.begin() + static_cast<std::ptrdiff_t>(header));
+    if (const int error = kernel_.hot_reset(fd(), buffer); error < 0)
+        return failed(error, "resetting the bus of " + name());
+    return {};
+}
+
+} // namespace devices::vfio

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/vfio/session.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "devices/vfio/container.hpp"
+#include "devices/vfio/pin_progress.hpp"
+#include "vmm/base/bytes.hpp"
+#include "vmm/base/log.hpp"
+
+namespace devices::vfio {
+namespace {
+
+using vmm::Errc;
+
+/// Where the device of a 1:1 address space sees it.
+IovaRange iova(vmm::Range<vmm::Gpa> range) {
+    return *IovaRange::closed(vmm::Iova{range.start().raw()}, vmm::Iova{range.last().raw()});
+}
+
+std::string ram_text(const vmm::RamRegion& region) {
+    return vmm::format("guest memory from 0x%llx to 0x%llx",
+                       static_cast<unsigned long long>(region.range.start().raw()),
+                       static_cast<unsigned long long>(region.range.last().raw()));
+}
+
+} // namespace
+
+Session::Session(SessionHooks hooks, Kernel& kernel, std::string root, std::optional<LockLimit> limit)
+    : hooks_{std::move(hooks)}, kernel_{kernel}, root_{std::move(root)},
+      resources_{{}, limit ? *limit : LockLimit::of_process(root_)} {}
+
+Session::~Session() = default;
+
+vmm::Result<void> Session::check_ram(const AddressSpace& space, const vmm::RamRegion& region) const {
+    const auto range = iova(region.range);
+    for (const auto& reserved : space.reserved())
+        if (reserved.range.overlaps(range))
+            return vmm::fail(Errc::reserved_conflict,
+                             ram_text(region) +
+                                 vmm::format(" overlaps 0x%llx to 0x%llx, where devices of %s may not do DMA",
+                                             static_cast<unsigned long long>(reserved.range.start().raw()),
+                                             static_cast<unsigned long long>(reserved.range.last().raw()),
+                                             space.name().c_str()),
+                             "give the guest less memory, or put the device behind the virtual IOMMU");
+    if (std::ranges::none_of(space.apertures(), [&](const auto& one) { return one.contains(range); }))
+        return vmm::fail(Errc::reserved_conflict,
+                         ram_text(region) + " is beyond what the IOMMU of " + space.name() + " can address",
+                         "give the guest less memory, or put the device behind the virtual IOMMU");
+    return {};
+}
+
+vmm::Result<void> Session::add_ram(const vmm::RamRegion& region) {
+    for (const auto* space : one_to_one_)
+        TRY_VOID(check_ram(*space, region));
+    TRY_VOID(resources_.memory.add(region.host, ram_text(region)));
+    std::vector<AddressSpace*> done;
+    vmm::Result<void> mapped;
+    for (auto* space : one_to_one_) {
+        mapped = space->map(iova(region.range), region.host, vmm::Access::read_write);
+        if (!mapped)
+            break;
+        done.push_back(space);
+    }
+    if (mapped) {
+        ram_.push_back(region);
+        return {};
+    }
+    for (auto* space : done)
+        TRY_VOID(space->unmap(iova(region.range)));
+    TRY_VOID(resources_.memory.remove(region.host));
+    return mapped;
+}
+
+vmm::Result<void> Session::remove_ram(vmm::Range<vmm::Gpa> range) {
+    const auto region = std::ranges::find(ram_, range, &vmm::RamRegion::range);
+    if (region == ram_.end())
+        return vmm::fail(Errc::not_found, "this is no region of guest memory");
+    for (auto* space : one_to_one_)
+        TRY_VOID(space->unmap(iova(range)));
+    if (auto removed = resources_.memory.remove(region->host); !removed) {
+        for (auto* space : one_to_one_) // pinned a moment ago, so this fails only if the host took the limit away
+            TRY_VOID(space->map(iova(range), region->host, vmm::Access::read_write));
+        return removed;
+    }
+    ram_.erase(region);
+    return {};
+}
+
+vmm::Result<void> Session::map_all_ram(AddressSpace& space) {
+    const auto total = std::accumulate(ram_.begin(), ram_.end(), std::uint64_t{0},
+                                       [](std::uint64_t sum, const auto& region) { return sum + region.host.size(); });
+    for (const auto& region : ram_)
+        TRY_VOID(check_ram(space, region));
+    TRY_VOID(resources_.lock_limit.check(resources_.memory.pinned(), total, "DMA to guest memory for " + space.name()));
+    const PinProgress progress{root_, total, hooks_.progress};
+    for (const auto& region : ram_)
+        TRY_VOID(space.map(iova(region.range), region.host, vmm::Access::read_write));
+    return {};
+}
+
+vmm::Result<void> Session::map_guest(AddressSpace& space) {
+    if (one_to_one_.contains(&space))
+        return {};
+    if (space.mapping_count() != 0)
+        return vmm::fail(Errc::wrong_state, space.name() + " has DMA mappings of the guest's own");
+    if (auto mapped = map_all_ram(space); !mapped) {
+        TRY_VOID(space.unmap(IovaRange::full()));
+        return mapped;
+    }
+    one_to_one_.insert(&space);
+    for (auto& bar : bars_)
+        map_bar(space, bar);
+    return {};
+}
+
+vmm::Result<void> Session::unmap_guest(AddressSpace& space) {
+    if (!one_to_one_.contains(&space))
+        return {};
+    TRY_VOID(space.unmap(IovaRange::full()));
+    forget(space);
+    return {};
+}
+
+std::optional<int> Session::group_file(unsigned group) const {
+    const auto found = spaces_.find(group);
+    if (found == spaces_.end() || found->second.backend != Backend::container)
+        return std::nullopt;
+    const auto space = found->second.space.lock();
+    return space ? std::optional{static_cast<const Container&>(*space).group()} : std::nullopt;
+}
+
+void Session::forget(AddressSpace& space) {
+    one_to_one_.erase(&space);
+    for (auto& bar : bars_)
+        bar.mapped_in.erase(&space);
+}
+
+void Session::map_bar(AddressSpace& space, SharedBar& bar) {
+    if (const auto mapped = space.map(bar.range, bar.host, vmm::Access::read_write); mapped)
+        bar.mapped_in.insert(&space);
+    else
+        vmm::log::write(vmm::log::Level::warning, "%s cannot be reached by devices of %s: %s", bar.name.c_str(),
+                        space.name().c_str(), mapped.error().message().c_str());
+}
+
+vmm::Registration Session::share_bar(vmm::Range<vmm::Gpa> range, std::span<std::byte> host, const std::string& name) {
+    if (const auto added = resources_.memory.add(host, name, iommu::RegisteredMemory::Kind::bar); !added) {
+        vmm::log::write(vmm::log::Level::warning, "%s is not shared with other devices: %s", name.c_str(),
+                        added.error().message().c_str());
+        return {};
+    }
+    const auto number = next_bar_++;
+    auto& bar = bars_.emplace_back(SharedBar{number, iova(range), host, name});
+    for (auto* space : one_to_one_)
+        map_bar(*space, bar);
+    return vmm::Registration{[this, number] { unshare_bar(number); }};
+}
+
+void Session::unshare_bar(std::uint64_t number) {
+    const auto bar = std::ranges::find(bars_, number, &SharedBar::number);
+    if (bar == bars_.end())
+        return;
+    for (auto* space : bar->mapped_in)
+        if (const auto unmapped = space->unmap(bar->range); !unmapped)
+            vmm::log::write(vmm::log::Level::error, "%s: %s", bar->name.c_str(), unmapped.error().message().c_str());
+    if (const auto removed = resources_.memory.remove(bar->host); !removed)
+        vmm::log::write(vmm::log::Level::error, "%s: %s", bar->name.c_str(), removed.error().message().c_str());
+    bars_.erase(bar);
+}
+
+} // namespace devices::vfio

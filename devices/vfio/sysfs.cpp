@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/vfio/sysfs.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <fcntl.h>
+
+#include "vmm/base/bytes.hpp"
+#include "vmm/base/host_files.hpp"
+#include "vmm/base/os.hpp"
+
+namespace devices::vfio {
+namespace {
+
+namespace host = vmm::host;
+
+constexpr std::uint64_t resource_io = 0x100; // flags of /sys/bus/pci/devices/*/resource
+constexpr std::uint64_t resource_prefetch = 0x2000;
+constexpr std::uint64_t resource_wide = 0x100000;
+
+std::vector<HostBar> read_bars(const std::string& directory) {
+    const auto words = host::words(host::read_text(directory + "/resource")); // first, last, flags a line
+    std::vector<HostBar> bars;
+    for (unsigned index = 0; index <= region_rom && (index + 1) * 3 <= words.size(); ++index) {
+        const auto number = [&](unsigned column) {
+            return std::strtoull(words[std::size_t{index} * 3 + column].c_str(), nullptr, 16);
+        };
+        const auto first = number(0);
+        const auto last = number(1);
+        const auto flags = number(2);
+        if (last > first)
+            bars.push_back({index, last - first + 1, (flags & resource_io) != 0, (flags & resource_wide) != 0,
+                            (flags & resource_prefetch) != 0});
+    }
+    return bars;
+}
+
+/// Configuration space as far as this user may read it: all of it, or 64 bytes.
+std::vector<std::byte> read_config(const std::string& directory) {
+    std::vector<std::byte> bytes(256);
+    const auto file = vmm::open_file(directory + "/config", O_RDONLY, vmm::Errc::not_found);
+    const auto got = file ? ::pread(file->get(), bytes.data(), bytes.size(), 0) : 0;
+    bytes.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+    return bytes;
+}
+
+void read_vectors(const std::string& directory, HostDevice& out) {
+    constexpr std::size_t status = 0x06;
+    constexpr std::size_t first_capability = 0x34;
+    constexpr unsigned id_msi = 0x05;
+    constexpr unsigned id_msix = 0x11;
+    const auto config = read_config(directory);
+    const auto word = [&](std::size_t at) {
+        return at + 2 <= config.size() ? vmm::load_le<std::uint16_t>(std::span{config}.subspan(at, 2)) : 0U;
+    };
+    if ((word(status) & 0x10) == 0)
+        return;
+    std::size_t at = word(first_capability) & 0xfc;
+    for (int steps = 0; at >= 0x40 && steps < 48; ++steps) { // no more fit
+        const unsigned header = word(at);
+        if ((header & 0xff) == id_msi)
+            out.msi_vectors = 1U << (word(at + 2) >> 1 & 7);
+        else if ((header & 0xff) == id_msix)
+            out.msix_vectors = (word(at + 2) & 0x7ff) + 1;
+        at = header >> 8 & 0xfc;
+    }
+}
+
+/// The width of VT-d's addresses: CAP.MGAW, bits 21:16, is one less. AMD's driver does not tell its own.
+unsigned read_address_bits(const std::string& unit_directory) {
+    const auto capability = host::read_number(unit_directory + "/intel-iommu/cap", 16);
+    return capability == 0 ? 0 : static_cast<unsigned>(capability >> 16 & 0x3f) + 1;
+}
+
+void read_group(const std::string& root, HostDevice& out) {
+    const auto directory = root + "/sys/kernel/iommu_groups/" + std::to_string(*out.group);
+    for (const auto& member : host::list(directory + "/devices"))
+        out.members.push_back(read_host_function(directory + "/devices/" + member, member));
+    out.reserved = parse_reserved(host::read_text(directory + "/reserved_regions", 64 * 1024));
+    out.no_iommu = host::read_text(directory + "/name") == "vfio-noiommu" ||
+                   host::exists(root + "/dev/vfio/noiommu-" + std::to_string(*out.group));
+}
+
+} // namespace
+
+bool blocks_group(const HostFunction& function) {
+    constexpr std::uint32_t bridge_class = 0x06;
+    return !function.driver.empty() && function.driver.find("vfio") == std::string::npos &&
+           function.driver != "pci-stub" && function.class_code >> 16 != bridge_class;
+}
+
+HostFunction read_host_function(const std::string& directory, std::string address) {
+    const auto hex = [&](const char* name) {
+        const auto text = host::read_text(directory + "/" + name);
+        return text.starts_with("0x") ? text.substr(2) : text;
+    };
+    HostFunction function;
+    function.address = std::move(address);
+    if (host::exists(directory + "/vendor"))
+        function.id = hex("vendor") + ":" + hex("device");
+    function.class_code = static_cast<std::uint32_t>(host::read_number(directory + "/class", 16));
+    function.driver = host::link_name(directory + "/driver");
+    return function;
+}
+
+HostDevice read_host_device(const std::string& root, const PciAddress& address) {
+    const auto directory = root + "/sys/bus/pci/devices/" + address.text();
+    HostDevice out;
+    out.exists = host::exists(directory);
+    out.function = read_host_function(directory, address.text());
+    if (const auto group = host::link_name(directory + "/iommu_group"); !group.empty())
+        out.group = static_cast<unsigned>(std::strtoul(group.c_str(), nullptr, 10));
+    if (out.group)
+        read_group(root, out);
+    out.resets = host::words(host::read_text(directory + "/reset_method"));
+    out.bars = read_bars(directory);
+    read_vectors(directory, out);
+    out.iommu = host::link_name(directory + "/iommu");
+    if (!out.iommu.empty())
+        out.address_bits = read_address_bits(root + "/sys/class/iommu/" + out.iommu);
+    if (const auto names = host::list(directory + "/vfio-dev"); !names.empty())
+        out.device_file = "/dev/vfio/devices/" + names.front();
+    return out;
+}
+
+std::string bind_commands(const HostFunction& function) {
+    const auto directory = "/sys/bus/pci/devices/" + function.address;
+    const std::string unbind = function.driver.empty() ? "" : directory + "/driver/unbind ";
+    return "echo vfio-pci | sudo tee " + directory + "/driver_override; echo " + function.address + " | sudo tee " +
+           unbind + "/sys/bus/pci/drivers_probe";
+}
+
+} // namespace devices::vfio
