@@ -17,7 +17,7 @@ namespace host = vmm::host;
 
 class Check {
 public:
-    Check(const std::string& root, const HostDevice& device, Backend wanted, const OpenFiles& given)
+    Check(const std::string& root, const SysfsDevice& device, Backend wanted, const OpenFiles& given)
         : root_{root}, device_{device}, given_{given}, backend_{choose_backend(root, device, wanted)} {}
 
     std::vector<Error> run() {
@@ -113,7 +113,7 @@ private:
     }
 
     const std::string& root_;
-    const HostDevice& device_;
+    const SysfsDevice& device_;
     const OpenFiles& given_;
     Backend backend_;
     std::vector<Error> problems_{};
@@ -133,7 +133,7 @@ const char* backend_name(Backend backend) {
     return "auto";
 }
 
-Backend choose_backend(const std::string& root, const HostDevice& device, Backend wanted) {
+Backend choose_backend(const std::string& root, const SysfsDevice& device, Backend wanted) {
     if (wanted != Backend::automatic)
         return wanted;
     const auto usable = [](const std::string& path) { return ::access(path.c_str(), R_OK | W_OK) == 0; };
@@ -142,7 +142,7 @@ Backend choose_backend(const std::string& root, const HostDevice& device, Backen
                : Backend::container;
 }
 
-std::vector<Error> assignment_problems(const std::string& root, const HostDevice& device, Backend wanted,
+std::vector<Error> assignment_problems(const std::string& root, const SysfsDevice& device, Backend wanted,
                                        const OpenFiles& given) {
     return Check{root, device, wanted, given}.run();
 }

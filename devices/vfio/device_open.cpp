@@ -91,7 +91,7 @@ class DeviceOpener {
 public:
     DeviceOpener(Session& session, const OpenOptions& options, PciAddress address)
         : session_{session}, kernel_{session.kernel_}, options_{options},
-          host_{read_host_device(session.root_, address)}, device_{new Device{session, options, address}} {}
+          host_{read_sysfs_device(session.root_, address)}, device_{new Device{session, options, address}} {}
 
     vmm::Result<std::unique_ptr<Device>> run() {
         TRY_VOID(check_twice());
@@ -267,7 +267,7 @@ private:
     Session& session_;
     Kernel& kernel_;
     const OpenOptions& options_;
-    HostDevice host_;
+    SysfsDevice host_;
     std::unique_ptr<Device> device_;
 };
 

@@ -19,9 +19,9 @@ constexpr std::uint64_t resource_io = 0x100; // flags of /sys/bus/pci/devices/*/
 constexpr std::uint64_t resource_prefetch = 0x2000;
 constexpr std::uint64_t resource_wide = 0x100000;
 
-std::vector<HostBar> read_bars(const std::string& directory) {
+std::vector<SysfsBar> read_bars(const std::string& directory) {
     const auto words = host::words(host::read_text(directory + "/resource")); // first, last, flags a line
-    std::vector<HostBar> bars;
+    std::vector<SysfsBar> bars;
     for (unsigned index = 0; index <= region_rom && (index + 1) * 3 <= words.size(); ++index) {
         const auto number = [&](unsigned column) {
             return std::strtoull(words[std::size_t{index} * 3 + column].c_str(), nullptr, 16);
@@ -45,7 +45,7 @@ std::vector<std::byte> read_config(const std::string& directory) {
     return bytes;
 }
 
-void read_vectors(const std::string& directory, HostDevice& out) {
+void read_vectors(const std::string& directory, SysfsDevice& out) {
     constexpr std::size_t status = 0x06;
     constexpr std::size_t first_capability = 0x34;
     constexpr unsigned id_msi = 0x05;
@@ -73,10 +73,10 @@ unsigned read_address_bits(const std::string& unit_directory) {
     return capability == 0 ? 0 : static_cast<unsigned>(capability >> 16 & 0x3f) + 1;
 }
 
-void read_group(const std::string& root, HostDevice& out) {
+void read_group(const std::string& root, SysfsDevice& out) {
     const auto directory = root + "/sys/kernel/iommu_groups/" + std::to_string(*out.group);
     for (const auto& member : host::list(directory + "/devices"))
-        out.members.push_back(read_host_function(directory + "/devices/" + member, member));
+        out.members.push_back(read_sysfs_function(directory + "/devices/" + member, member));
     out.reserved = parse_reserved(host::read_text(directory + "/reserved_regions", 64 * 1024));
     out.no_iommu = host::read_text(directory + "/name") == "vfio-noiommu" ||
                    host::exists(root + "/dev/vfio/noiommu-" + std::to_string(*out.group));
@@ -84,18 +84,18 @@ void read_group(const std::string& root, HostDevice& out) {
 
 } // namespace
 
-bool blocks_group(const HostFunction& function) {
+bool blocks_group(const SysfsFunction& function) {
     constexpr std::uint32_t bridge_class = 0x06;
     return !function.driver.empty() && function.driver.find("vfio") == std::string::npos &&
            function.driver != "pci-stub" && function.class_code >> 16 != bridge_class;
 }
 
-HostFunction read_host_function(const std::string& directory, std::string address) {
+SysfsFunction read_sysfs_function(const std::string& directory, std::string address) {
     const auto hex = [&](const char* name) {
         const auto text = host::read_text(directory + "/" + name);
         return text.starts_with("0x") ? text.substr(2) : text;
     };
-    HostFunction function;
+    SysfsFunction function;
     function.address = std::move(address);
     if (host::exists(directory + "/vendor"))
         function.id = hex("vendor") + ":" + hex("device");
@@ -104,11 +104,11 @@ HostFunction read_host_function(const std::string& directory, std::string addres
     return function;
 }
 
-HostDevice read_host_device(const std::string& root, const PciAddress& address) {
+SysfsDevice read_sysfs_device(const std::string& root, const PciAddress& address) {
     const auto directory = root + "/sys/bus/pci/devices/" + address.text();
-    HostDevice out;
+    SysfsDevice out;
     out.exists = host::exists(directory);
-    out.function = read_host_function(directory, address.text());
+    out.function = read_sysfs_function(directory, address.text());
     if (const auto group = host::link_name(directory + "/iommu_group"); !group.empty())
         out.group = static_cast<unsigned>(std::strtoul(group.c_str(), nullptr, 10));
     if (out.group)
@@ -124,7 +124,7 @@ HostDevice read_host_device(const std::string& root, const PciAddress& address) 
     return out;
 }
 
-std::string bind_commands(const HostFunction& function) {
+std::string bind_commands(const SysfsFunction& function) {
     const auto directory = "/sys/bus/pci/devices/" + function.address;
     const std::string unbind = function.driver.empty() ? "" : directory + "/driver/unbind ";
     return "echo vfio-pci | sudo tee " + directory + "/driver_override; echo " + function.address + " | sudo tee " +

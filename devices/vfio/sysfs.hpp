@@ -14,7 +14,7 @@
 
 namespace devices::vfio {
 
-struct HostFunction {
+struct SysfsFunction {
     std::string address{}; ///< as sysfs spells it
     std::string id{};      ///< "8086:10d3"
     std::uint32_t class_code{};
@@ -22,9 +22,9 @@ struct HostFunction {
 };
 /// Whether its driver keeps the whole group from being assigned. vfio-pci and its variants for one vendor, stubs, and
 /// the drivers of bridges do not.
-bool blocks_group(const HostFunction& function);
+bool blocks_group(const SysfsFunction& function);
 
-struct HostBar {
+struct SysfsBar {
     unsigned index{}; ///< 0 to 5; 6 is the ROM
     std::uint64_t size{};
     bool io{};
@@ -32,15 +32,15 @@ struct HostBar {
     bool prefetchable{};
 };
 
-struct HostDevice {
-    HostFunction function{};
+struct SysfsDevice {
+    SysfsFunction function{};
     bool exists{};
     std::optional<unsigned> group{};
     bool no_iommu{};                      ///< a group that VFIO made up: nothing isolates the device
-    std::vector<HostFunction> members{};  ///< of the group, with this one
+    std::vector<SysfsFunction> members{}; ///< of the group, with this one
     std::vector<ReservedLine> reserved{}; ///< of the group
     std::vector<std::string> resets{};    ///< the kernel's names, best first: "flr", "pm", "bus"
-    std::vector<HostBar> bars{};
+    std::vector<SysfsBar> bars{};
     unsigned msi_vectors{};
     unsigned msix_vectors{};
     std::string iommu{};       ///< name of its IOMMU unit
@@ -48,19 +48,19 @@ struct HostDevice {
     std::string device_file{}; ///< "/dev/vfio/devices/vfio0"; empty when the kernel has none
 };
 
-HostFunction read_host_function(const std::string& directory, std::string address);
+SysfsFunction read_sysfs_function(const std::string& directory, std::string address);
 /// `root` is put before every path.
-HostDevice read_host_device(const std::string& root, const PciAddress& address);
+SysfsDevice read_sysfs_device(const std::string& root, const PciAddress& address);
 
 /// The two commands that hand a function to vfio-pci.
-std::string bind_commands(const HostFunction& function);
+std::string bind_commands(const SysfsFunction& function);
 
 /// container or iommufd: what a device opens with when `wanted` is asked for.
-Backend choose_backend(const std::string& root, const HostDevice& device, Backend wanted);
+Backend choose_backend(const std::string& root, const SysfsDevice& device, Backend wanted);
 
 /// Everything that keeps the device from being assigned, gravest first, each with what helps. Empty: nothing that can
 /// be seen without opening it. `given`: files that inox need not open itself.
-std::vector<vmm::Error> assignment_problems(const std::string& root, const HostDevice& device, Backend wanted,
+std::vector<vmm::Error> assignment_problems(const std::string& root, const SysfsDevice& device, Backend wanted,
                                             const OpenFiles& given = {});
 
 } // namespace devices::vfio
