@@ -16,6 +16,25 @@ public:
 
 void fill_ones(std::span<std::byte> data) { std::ranges::fill(data, std::byte{0xff}); }
 
+/// What is left of a device that was torn out.
+class Remains final : public Function {
+public:
+    explicit Remains(const ConfigSpace& old) : Function{{}} {
+        for (unsigned index = 0; index < bar_count; ++index)
+            if (const auto& bar = old.bar(index)) {
+                (void)config().add_bar(index, *bar); // it fitted before
+                config().set_bar_address(index, old.bar_address(index));
+            }
+        config().set(reg::command, old.command());
+    }
+    [[nodiscard]] std::string_view name() const override { return "torn-out device"; }
+    void config_read(unsigned, std::span<std::byte> data) noexcept override { fill_ones(data); }
+    void config_write(unsigned, std::span<const std::byte>) noexcept override {}
+    void bar_read(unsigned, std::uint64_t, std::span<std::byte> data) noexcept override {
+        std::ranges::fill(data, std::byte{0});
+    }
+};
+
 template <class A>
 vmm::Result<vmm::Registration> add_to(vmm::Bus<A>& bus, vmm::Range<A> range, std::shared_ptr<vmm::BusDevice> device) {
     TRY_VOID(bus.add(range, std::move(device)));
@@ -153,8 +172,7 @@ vmm::Result<Address> RootBus::add(std::shared_ptr<Function> function, std::optio
 vmm::Result<void> RootBus::remove(Address address) {
     std::unique_ptr<Attached> gone; // destroyed after the lock is released
     const std::lock_guard lock{mutex_};
-    if (address == Address{} || address.slot >= slots || address.function >= functions_per_slot ||
-        !functions_[address.index()])
+    if (address == Address{} || !present(address))
         return vmm::fail(vmm::Errc::not_found, "no PCI device to remove at " + address.text());
     gone = std::move(functions_[address.index()]);
     mapper_.unmap_all(*gone);
@@ -164,16 +182,36 @@ vmm::Result<void> RootBus::remove(Address address) {
     return {};
 }
 
+vmm::Result<void> RootBus::tear_out(Address address) {
+    auto left = std::make_unique<Attached>();
+    left->address = address;
+    std::unique_ptr<Attached> gone; // destroyed after the lock is released
+    const std::lock_guard lock{mutex_};
+    if (address == Address{} || !present(address))
+        return vmm::fail(vmm::Errc::not_found, "no PCI device to remove at " + address.text());
+    auto& place = functions_[address.index()];
+    left->function = std::make_shared<Remains>(place->function->config());
+    mapper_.unmap_all(*place);
+    gone = std::exchange(place, std::move(left));
+    sync(*place);
+    gone->function->on_removed();
+    return {};
+}
+
+bool RootBus::present(Address address) const {
+    return address.slot < slots && address.function < functions_per_slot && functions_[address.index()];
+}
+
 std::shared_ptr<Function> RootBus::find(Address address) const {
     const std::lock_guard lock{mutex_};
-    if (address.slot >= slots || address.function >= functions_per_slot || !functions_[address.index()])
+    if (!present(address))
         return nullptr;
     return functions_[address.index()]->function;
 }
 
 void RootBus::refresh(Address address) {
     const std::lock_guard lock{mutex_};
-    if (address.slot < slots && address.function < functions_per_slot && functions_[address.index()])
+    if (present(address))
         sync(*functions_[address.index()]);
 }
 

@@ -41,6 +41,9 @@ public:
     vmm::Result<Address> add(std::shared_ptr<Function> function, std::optional<Address> where = {});
     /// Takes the function away from the guest. not_found when there is none.
     vmm::Result<void> remove(Address address);
+    /// The same for a device that is torn out of a running guest: configuration space is gone, but its BARs go on to
+    /// read as zero until the address is removed. Linux's virtio drivers wait for a reset device to say 0, for ever.
+    vmm::Result<void> tear_out(Address address);
     [[nodiscard]] std::shared_ptr<Function> find(Address address) const;
     /// Looks again at the function's command register and BARs, after a change that was not a configuration write.
     void refresh(Address address);
@@ -60,6 +63,7 @@ private:
     RootBus(vmm::MemoryBus& memory, vmm::PortBus& ports, const Windows& windows) : mapper_{memory, ports, windows} {}
     vmm::Result<void> register_on(vmm::MemoryBus& memory, vmm::PortBus& ports, GuestEvents& events);
     [[nodiscard]] vmm::Result<Address> choose(std::optional<Address> where) const;
+    [[nodiscard]] bool present(Address address) const;
     [[nodiscard]] bool slot_empty(unsigned slot) const;
     void mark_multi_function(unsigned slot);
     void sync(Attached& attached) noexcept;

@@ -347,3 +347,26 @@ TEST_CASE("several processors may configure, move and use BARs while devices com
     machine.decode(at, command_bit::memory);
     CHECK(function->mapped[0] == function->config().bar_address(0));
 }
+
+TEST_CASE("a torn-out function leaves no configuration space, and BARs that read as zero until it is removed") {
+    PciMachine machine;
+    const auto function = three_bars();
+    const Address at = *machine.root->add(function, Address{4, 0});
+    machine.decode(at, command_bit::memory | command_bit::io);
+    const auto memory_bar = function->config().bar_address(0);
+    const auto port_bar = function->config().bar_address(1);
+    CHECK(in<std::uint32_t>(machine.memory, memory_bar) != 0);
+    REQUIRE(machine.root->tear_out(at));
+    CHECK(function->removed == 1);
+    CHECK(function->mapped.empty());
+    CHECK(function.use_count() == 1);
+    CHECK(machine.get<std::uint32_t>(at, 0) == 0xffffffff);
+    machine.set<std::uint32_t>(at, reg::bar0, 0xffffffff);
+    CHECK(machine.get<std::uint32_t>(at, reg::bar0) == 0xffffffff);
+    CHECK(in<std::uint32_t>(machine.memory, memory_bar) == 0);
+    CHECK(in<std::uint32_t>(machine.ports, port_bar) == 0);
+    REQUIRE(machine.root->remove(at));
+    CHECK(in<std::uint32_t>(machine.memory, memory_bar) == 0xffffffff);
+    CHECK_FALSE(machine.root->tear_out(at));
+    CHECK_FALSE(machine.root->tear_out({0, 0}));
+}

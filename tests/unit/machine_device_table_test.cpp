@@ -7,6 +7,7 @@
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/pci_function.hpp"
 #include "tests/fakes/run_loop.hpp"
+#include "tests/fakes/virtio_device.hpp"
 
 using namespace vmm;
 using PciAddress = devices::pci::Address;
@@ -35,7 +36,9 @@ struct Bench {
     static NewDevice disk(const std::string& id, std::shared_ptr<PciFunction> function = {}) {
         if (!function)
             function = std::make_shared<PciFunction>(id);
-        return {.name = {DeviceKind::disk, id}, .function = std::move(function)};
+        return {.name = {DeviceKind::disk, id},
+                .function = std::move(function),
+                .device = std::make_shared<fakes::EchoDevice>()};
     }
     PciAddress add(const std::string& id) { return *table.add(disk(id)).value().address; }
     std::uint32_t read(std::uint16_t port) { return fakes::in<std::uint32_t>(pci.ports, port); }

@@ -119,6 +119,8 @@ Result<DeviceStatus> DeviceTable::add(NewDevice device) {
         return no_hotplug();
     TRY_VOID(check_free(device.name));
     const pci::Address slot = TRY(choose(device));
+    if ((haunted_ & bit(slot.slot)) != 0)
+        clear_slot(slot.slot);
     const pci::Address where = TRY(pci_->add(device.function, slot));
     haunted_ &= ~bit(where.slot);
     if (device.permanent)
@@ -149,7 +151,10 @@ Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
     }
     if (device.where)
         return *device.where;
-    pci_->for_each([&](pci::Address address, const auto&) { taken |= bit(address.slot); });
+    pci_->for_each([&](pci::Address address, const auto&) {
+        if ((haunted_ & bit(address.slot)) == 0)
+            taken |= bit(address.slot);
+    });
     std::optional<std::uint8_t> best;
     const auto rank = [&](unsigned slot) { return std::pair{(haunted_ & bit(slot)) != 0, left_[slot]}; };
     for (std::uint8_t slot = 0; slot < slots; ++slot)
@@ -176,8 +181,9 @@ Result<void> DeviceTable::remove(const DeviceName& name, Removal how) {
     const auto entry = TRY(removable(name));
     const pci::Address address = *entry->status.address;
     if (how == Removal::forced) {
-        if (auto removed = pci_->remove(address); !removed && removed.error().code != Errc::not_found)
-            return removed; // not_found: the guest ejected it just now
+        // Either fails only when the guest ejected it just now. An assigned device's driver knows what a torn-out
+        // device reads like; a virtio driver needs help.
+        (void)(running_ && entry->device ? pci_->tear_out(address) : pci_->remove(address));
         if (running_) {
             haunted_ |= bit(address.slot);
             registers_->ask_back(address.slot); // so that its driver lets go of what is not there any more
@@ -197,14 +203,18 @@ void DeviceTable::on_eject(unsigned slot) noexcept {
     // The guest looks whether the slot is empty as soon as this returns, so the function leaves the bus here.
     if ((permanent_ & bit(slot)) != 0 || slot == 0)
         return;
-    for (std::uint8_t function = 0; function < pci::RootBus::functions_per_slot; ++function)
-        if (const pci::Address address{static_cast<std::uint8_t>(slot), function}; pci_->find(address))
-            (void)pci_->remove(address);
+    clear_slot(slot);
     if (ejected_.fetch_or(bit(slot)) == 0) // else the loop has not looked yet
         context_.loop.post([this, alive = std::weak_ptr{alive_}] {
             if (alive.lock())
                 take_ejected();
         });
+}
+
+void DeviceTable::clear_slot(unsigned slot) const {
+    for (std::uint8_t function = 0; function < pci::RootBus::functions_per_slot; ++function)
+        if (const pci::Address address{static_cast<std::uint8_t>(slot), function}; pci_->find(address))
+            (void)pci_->remove(address);
 }
 
 void DeviceTable::take_ejected() {

@@ -129,6 +129,7 @@ private:
     [[nodiscard]] Result<devices::pci::Address> choose(const NewDevice& device) const;
     [[nodiscard]] Result<Entries::iterator> removable(const DeviceName& name);
     void on_eject(unsigned slot) noexcept; // on a vCPU's thread
+    void clear_slot(unsigned slot) const;  // any thread
     void take_ejected();
     void drop(Entries::iterator entry, DeviceEvent::What what);
     void release_unused();
@@ -144,7 +145,7 @@ private:
     std::vector<Entry> leaving_{};            ///< removed, perhaps still in a vCPU's hands
     std::array<std::uint64_t, slots> left_{}; ///< when a slot last lost its device; 0: never
     std::uint64_t departures_{0};             ///< the clock of left_
-    std::uint32_t haunted_{0};                ///< slots whose forced removal the guest has not acknowledged
+    std::uint32_t haunted_{0};                ///< slots of torn-out devices that the guest has not ejected
     std::atomic<std::uint32_t> permanent_{0}; ///< slots that are not given back
     std::atomic<std::uint32_t> ejected_{0};   ///< slots the guest gave back, until the loop looks
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
