@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// The PASIDs of one guest: what its virtual command interface asks for, what its submissions and devices look up, and
+// the order in which all of it is taken down. Ties the IOASID core, the translation table and the address spaces.
+//
+//   alloc   host id in this guest's set; the guest's number becomes its SPID
+//   bind    (endpoint, PASID) gets an address space; the first BIND puts guest -> host into the table
+//   submit  table look-up, under a pass that removal waits for
+//   free    entry cleared, submissions drained, CPU's reference dropped; devices told; address spaces revoked, drained,
+//           their reference dropped. The host id lives on while a device holds it.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "iommu/id_pool.hpp"
+#include "iommu/ioasid.hpp"
+#include "iommu/pasid_spaces.hpp"
+#include "iommu/pasid_table.hpp"
+#include "iommu/submission_gate.hpp"
+
+namespace iommu {
+
+/// What the guest is told about a command.
+enum class PasidStatus : std::uint8_t {
+    ok,
+    exhausted,     ///< quota or numbers are used up, or the number wanted is taken
+    unknown_pasid, ///< not allocated by this guest
+    unknown_endpoint,
+    invalid, ///< an operand makes no sense
+    bound,   ///< the pair is bound already
+    unbound, ///< the pair is not bound
+    failed,  ///< the host refused
+};
+
+/// A translation that stays good while this lives. Keep it until the command is queued (with a reference of the
+/// device's) or refused; never while calling a command of PasidService.
+class [[nodiscard]] Submission {
+public:
+    [[nodiscard]] HostPasid host() const { return host_; }
+
+private:
+    friend class PasidService;
+    Submission(SubmissionGate::Pass pass, HostPasid host) : pass_{std::move(pass)}, host_{host} {}
+    SubmissionGate::Pass pass_;
+    HostPasid host_;
+};
+
+/// One endpoint that can do DMA with PASIDs and whose translations another IOMMU does: an assigned device.
+class PasidAttacher {
+public:
+    PasidAttacher() = default;
+    PasidAttacher(const PasidAttacher&) = delete;
+    PasidAttacher& operator=(const PasidAttacher&) = delete;
+    virtual ~PasidAttacher() = default;
+    virtual vmm::Result<void> attach(HostPasid host, const PageTable& table) = 0;
+    virtual void detach(HostPasid host) noexcept = 0;
+    /// Nothing found before is used afterwards.
+    virtual void invalidate(HostPasid host, std::optional<vmm::Range<vmm::Iova>> range) noexcept = 0;
+};
+
+/// Thread-safe.
+class PasidService {
+public:
+    struct Options {
+        std::uint32_t quota{1024};
+        /// Host ids start here if they can, so that a guest's number used as a host's names nothing instead of
+        /// something.
+        HostPasid first{0x8000};
+        IoasidToken token{};
+    };
+    /// `core` and `memory` must outlive it. no_resource: the quota cannot be had.
+    static vmm::Result<std::unique_ptr<PasidService>> create(IoasidCore& core, const vmm::GuestMemory& memory,
+                                                             Options options);
+    /// Devices must have let go of their references.
+    ~PasidService();
+    PasidService(const PasidService&) = delete;
+    PasidService& operator=(const PasidService&) = delete;
+
+    /// Page tables may be bound for this endpoint while the registration lives. `attacher` is null for emulated
+    /// devices, which use memory(); else it must outlive the registration. already_exists.
+    vmm::Result<vmm::Registration> add_endpoint(EndpointId endpoint, PasidAttacher* attacher = nullptr);
+    /// Before the guest runs.
+    void set_fault_sink(PasidFaultSink sink);
+
+    // Commands of the guest.
+    /// The lowest free number from 1 up, or the one wanted.
+    PasidStatus alloc(GuestPasid& out, std::optional<GuestPasid> wanted = {});
+    /// The number may be allocated again at once; what is still in flight under it belongs to the old life.
+    PasidStatus free(GuestPasid guest);
+    PasidStatus bind(EndpointId endpoint, GuestPasid guest, const PageTable& table);
+    PasidStatus unbind(EndpointId endpoint, GuestPasid guest);
+    /// When it returns, the endpoint's accesses use what the tables hold now. No range: everything.
+    PasidStatus invalidate(EndpointId endpoint, GuestPasid guest, std::optional<vmm::Range<vmm::Iova>> range);
+    /// Frees all that the guest has.
+    void reset();
+    /// The guest has ended: from now on nothing is translated. Empties the table, drains submissions and drops the
+    /// CPU's references; ids stay until they are freed (R38).
+    void stop_submissions();
+
+    // The CPU's side.
+    [[nodiscard]] std::expected<Submission, PasidMiss> submit(GuestPasid guest) noexcept;
+    [[nodiscard]] const PasidTable& table() const { return *table_; }
+
+    // A device's side. Subscribe to set() at IoasidPriority::device: on FREE stop the work of that id, and release()
+    // when none is left.
+    /// The host id of a number the guest wrote to a register, with a reference of the device's (R41).
+    [[nodiscard]] IoasidResult<HostPasid> acquire(GuestPasid guest);
+    /// One more reference, for work put into a queue. not_found: the id is being freed.
+    [[nodiscard]] IoasidResult<void> acquire(HostPasid host);
+    void release(HostPasid host);
+    /// Null when nothing is bound (any more): report a translation fault.
+    [[nodiscard]] std::shared_ptr<const vmm::DmaMemory> memory(EndpointId endpoint, HostPasid host,
+                                                               bool privileged = false) const {
+        return spaces_.find(endpoint, host, privileged);
+    }
+    [[nodiscard]] IoasidCore& core() const { return core_; }
+    [[nodiscard]] const IoasidSetRef& set() const { return set_; }
+
+    // Sight.
+    struct Binding {
+        EndpointId endpoint{};
+        PageTable table{};
+        PasidSpace::Counts counts{};
+    };
+    struct Pasid {
+        IoasidInfo id{};
+        bool in_table{}; ///< guest -> host is in the translation table
+        std::vector<Binding> bindings{};
+    };
+    struct Counts {
+        std::uint64_t allocations{};
+        std::uint64_t frees{};
+        std::uint64_t binds{};
+        std::uint64_t unbinds{};
+        std::uint64_t invalidations{};
+        std::uint64_t refused{};     ///< commands that were not ok
+        std::uint64_t submissions{}; ///< translated
+        std::uint64_t misses{};      ///< submissions without a translation
+        std::uint64_t faults{};      ///< DMA as (endpoint, PASID) refused
+    };
+    struct Snapshot {
+        IoasidSetInfo set{};
+        std::vector<Pasid> pasids{};
+        std::uint64_t table_bytes{};
+        std::uint64_t in_flight{};
+        Counts counts{};
+    };
+    [[nodiscard]] Snapshot snapshot() const;
+    [[nodiscard]] Counts counts() const;
+
+private:
+    /// The participant that keeps the translation table (R20, R21, R36 to R40).
+    class Cpu final : public IoasidNotifier {
+    public:
+        explicit Cpu(PasidService& service) : service_{service} {}
+        void on_ioasid(const IoasidEvent& event, IoasidContext& context) noexcept override;
+
+    private:
+        PasidService& service_;
+    };
+    /// The one that keeps the address spaces.
+    class Spaces final : public IoasidNotifier {
+    public:
+        explicit Spaces(PasidService& service) : service_{service} {}
+        void on_ioasid(const IoasidEvent& event, IoasidContext& context) noexcept override;
+
+    private:
+        PasidService& service_;
+    };
+    struct Endpoint {
+        EndpointId id;
+        PasidAttacher* attacher;
+    };
+
+    PasidService(IoasidCore& core, const vmm::GuestMemory& memory, Options options);
+    // With commands_ held.
+    [[nodiscard]] const Endpoint* endpoint(EndpointId id) const;
+    [[nodiscard]] IoasidResult<HostPasid> alloc_host();
+    void free_locked(GuestPasid guest, HostPasid host);
+    void finish(HostPasid host, const std::vector<std::shared_ptr<PasidSpace>>& spaces);
+    void remove_endpoint(EndpointId id);
+    PasidStatus counted(PasidStatus status, std::atomic<std::uint64_t>& done);
+    PasidStatus unbind_locked(EndpointId endpoint, HostPasid host);
+    PasidStatus bind_locked(EndpointId endpoint, GuestPasid guest, const PageTable& table);
+    void install(GuestPasid guest, HostPasid host, IoasidContext& context);
+    void remove(HostPasid host, IoasidContext& context);
+
+    IoasidCore& core_;
+    const Options options_;
+    IoasidSetRef set_;
+    std::unique_ptr<PasidTable> table_;
+    SubmissionGate gate_;
+    PasidSpaces spaces_;
+    Cpu cpu_{*this};
+    Spaces iommu_{*this};
+    PasidFaultSink sink_{};
+
+    mutable std::mutex commands_;                      ///< one command at a time; taken before the core's locks
+    IdPool numbers_;                                   // guarded by commands_: the guest's
+    std::vector<Endpoint> endpoints_;                  // guarded by commands_
+    std::vector<std::shared_ptr<PasidSpace>> revoked_; // filled by the handler of FREE, which runs inside free_locked
+
+    std::mutex cpu_mutex_;
+    std::unordered_map<std::uint32_t, GuestPasid> in_table_; // guarded by cpu_mutex_: by host id
+    bool stopped_{false};                                    // guarded by cpu_mutex_
+
+    struct Counters {
+        std::atomic<std::uint64_t> allocations, frees, binds, unbinds, invalidations, refused, faults;
+        alignas(64) std::atomic<std::uint64_t> submissions;
+        alignas(64) std::atomic<std::uint64_t> misses;
+    };
+    Counters counters_{};
+    std::array<vmm::Registration, 2> registrations_{};
+};
+
+} // namespace iommu
