@@ -68,7 +68,7 @@ void BarMappings::prepare(const HostDevice& device, unsigned bar, const RegionIn
                             host.error().message().c_str());
             continue;
         }
-        pieces.push_back({area, *std::move(host), !region.writable, {}});
+        pieces.push_back({area, *std::move(host), !region.writable, {}, {}});
     }
     const std::lock_guard lock{mutex_};
     pieces_[bar] = std::move(pieces);
@@ -81,18 +81,22 @@ void BarMappings::show(unsigned bar, vmm::Gpa address) noexcept {
     for (auto& piece : pieces_[bar]) {
         const auto range = vmm::Range<vmm::Gpa>::sized(address + piece.area.offset, piece.area.size);
         auto shown = guest_.map(*range, piece.host.bytes(), piece.read_only, "a BAR of an assigned device");
-        if (shown)
+        if (shown) {
             piece.guest = *std::move(shown);
-        else
+            piece.at = range;
+        } else {
             vmm::log::write(vmm::log::Level::warning, "each access to this part of a BAR exits: %s",
                             shown.error().message().c_str());
+        }
     }
 }
 
 void BarMappings::hide(unsigned bar) noexcept {
     const std::lock_guard lock{mutex_};
-    for (auto& piece : pieces_[bar])
+    for (auto& piece : pieces_[bar]) {
         piece.guest.reset();
+        piece.at.reset();
+    }
 }
 
 void BarMappings::close() noexcept {
@@ -107,6 +111,16 @@ std::vector<RegionArea> BarMappings::areas(unsigned bar) const {
     std::vector<RegionArea> found;
     for (const auto& piece : pieces_[bar])
         found.push_back(piece.area);
+    return found;
+}
+
+std::vector<BarMappings::Shown> BarMappings::shown() const {
+    const std::lock_guard lock{mutex_};
+    std::vector<Shown> found;
+    for (const auto& pieces : pieces_)
+        for (const auto& piece : pieces)
+            if (piece.at)
+                found.push_back({*piece.at, piece.host.bytes()});
     return found;
 }
 

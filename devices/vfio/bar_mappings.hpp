@@ -4,6 +4,7 @@
 
 #include <array>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -32,13 +33,20 @@ public:
     void close() noexcept;
     /// What the guest reaches directly of this BAR while it is decoded.
     [[nodiscard]] std::vector<RegionArea> areas(unsigned bar) const;
+    struct Shown {
+        vmm::Range<vmm::Gpa> range;
+        std::span<std::byte> host; ///< valid until close()
+    };
+    /// What the guest reaches now.
+    [[nodiscard]] std::vector<Shown> shown() const;
 
 private:
     struct Piece {
         RegionArea area{};
         vmm::Mapping host{};
         bool read_only{};
-        vmm::Registration guest{};
+        std::optional<vmm::Range<vmm::Gpa>> at{};
+        vmm::Registration guest{}; ///< while `at` has a value
     };
     using Pieces = std::vector<Piece>;
 

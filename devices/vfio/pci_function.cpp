@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/vfio/pci_function.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "devices/pci/root_bus.hpp"
+
+namespace devices::vfio {
+namespace {
+
+using Mode = InterruptWiring::Mode;
+namespace reg = pci::reg;
+namespace command_bit = pci::command_bit;
+
+/// Bits of the command register that are the guest's to set on the device itself.
+constexpr std::uint16_t forwarded_command =
+    command_bit::bus_master | command_bit::parity | command_bit::serr | command_bit::intx_disable;
+
+void fill_ones(std::span<std::byte> data) { std::ranges::fill(data, std::byte{0xff}); }
+
+/// Runs of the same owner reach the device in pieces it can take: aligned, of 4, 2 or 1 bytes.
+unsigned piece_size(unsigned offset, std::size_t left, const ConfigMap& map) {
+    for (unsigned size = 4; size > 1; size /= 2) {
+        if (offset % size != 0 || size > left)
+            continue;
+        bool whole = true;
+        for (unsigned at = offset; at < offset + size; ++at)
+            whole = whole && map.passed(at) != std::byte{0};
+        if (whole)
+            return size;
+    }
+    return 1;
+}
+
+} // namespace
+
+PciFunction::~PciFunction() { stop(); }
+
+void PciFunction::config_read(unsigned offset, std::span<std::byte> data) noexcept {
+    if (failed() || data.size() > sizeof(std::uint64_t)) {
+        fill_ones(data);
+        return;
+    }
+    if (msi_)
+        msi_->update_pending();
+    config().read(offset, data);
+    if (plan_->map.all_owned(offset, data.size()))
+        return;
+    std::array<std::byte, sizeof(std::uint64_t)> bytes{};
+    const auto device = std::span{bytes}.first(data.size());
+    if (!device_->read(region_config, offset, device)) {
+        fill_ones(device);
+        note_refusal("a read of configuration space");
+    }
+    for (std::size_t i = 0; i < data.size(); ++i)
+        if (!plan_->map.owned(static_cast<unsigned>(offset + i)))
+            data[i] = device[i];
+}
+
+void PciFunction::config_write(unsigned offset, std::span<const std::byte> data) noexcept {
+    if (failed())
+        return;
+    config().write(offset, data);
+    forward_config(offset, data);
+    if (starts_reset(offset, data))
+        forget_guest_state();
+    sync_interrupts();
+}
+
+/// Memory and I/O decoding stay on: the guest's bits decide what the buses show, and the host would end the process's
+/// access to the BARs.
+void PciFunction::write_command(std::uint16_t bits) noexcept {
+    std::array<std::byte, 2> value{};
+    vmm::store_le(value, bits | decoding_);
+    if (!device_->write(region_config, reg::command, value))
+        note_refusal("a write of the command register");
+}
+
+void PciFunction::forward_command() noexcept {
+    if (!failed())
+        write_command(config().command() & forwarded_command);
+}
+
+void PciFunction::forward_config(unsigned offset, std::span<const std::byte> data) noexcept {
+    for (std::size_t at = 0; at < data.size();) {
+        const auto here = static_cast<unsigned>(offset + at);
+        if (plan_->map.passed(here) == std::byte{0}) {
+            ++at;
+            continue;
+        }
+        const unsigned size = piece_size(here, data.size() - at, plan_->map);
+        forward_piece(here, data.subspan(at, size));
+        at += size;
+    }
+}
+
+void PciFunction::forward_piece(unsigned offset, std::span<const std::byte> data) noexcept {
+    std::array<std::byte, 4> bytes{};
+    const auto value = std::span{bytes}.first(data.size());
+    std::ranges::copy(data, value.begin());
+    bool whole = true;
+    for (std::size_t i = 0; i < data.size(); ++i)
+        whole = whole && plan_->map.passed(static_cast<unsigned>(offset + i)) == std::byte{0xff};
+    if (!whole) {
+        if (!device_->read(region_config, offset, value))
+            return note_refusal("a read of configuration space");
+        for (std::size_t i = 0; i < data.size(); ++i) {
+            const auto mask = plan_->map.passed(static_cast<unsigned>(offset + i));
+            value[i] = (value[i] & ~mask) | (data[i] & mask);
+        }
+    }
+    if (!device_->write(region_config, offset, value))
+        note_refusal("a write of configuration space");
+}
+
+bool PciFunction::starts_reset(unsigned offset, std::span<const std::byte> data) const noexcept {
+    const auto sets = [&](std::optional<unsigned> control, unsigned byte, std::byte bit) {
+        return control && *control + byte >= offset && *control + byte < offset + data.size() &&
+               (data[*control + byte - offset] & bit) != std::byte{0};
+    };
+    return sets(plan_->express_control, 1, std::byte{0x80}) || sets(plan_->features_control, 0, std::byte{0x01});
+}
+
+/// The guest has reset the function: what inox holds of its state is what a reset leaves.
+void PciFunction::forget_guest_state() noexcept {
+    config().set<std::uint16_t>(reg::command, 0);
+    if (msi_)
+        msi_->reset();
+    if (msix_) {
+        config().set<std::uint16_t>(*plan_->msix + 2, static_cast<std::uint16_t>(msix_->layout().vectors - 1));
+        msix_->reset();
+    }
+    forward_command();
+}
+
+void PciFunction::sync_interrupts() noexcept {
+    const bool msi = msi_ && msi_->enabled();
+    const bool msix = msix_ && msix_->enabled();
+    if (msi && msix && wanted_ != Mode::msix && limiter_.allow())
+        vmm::log::write(vmm::log::Level::warning, "%s: the guest enabled MSI and MSI-X at once: it gets MSI-X only",
+                        name_.c_str());
+    const Mode wanted = msix ? Mode::msix : msi ? Mode::msi : line_ ? Mode::intx : Mode::none;
+    if (wanted == wanted_ && wanted != Mode::msi)
+        return;
+    wanted_ = wanted;
+    switch (wanted) {
+    case Mode::msix:
+        return wiring_.use_msix();
+    case Mode::msi:
+        return wiring_.use_msi(msi_->eventfds());
+    case Mode::intx:
+        return wiring_.use_intx(line_->trigger_fd(), line_->resample_fd());
+    case Mode::none:
+        return wiring_.use_none();
+    }
+}
+
+void PciFunction::bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept {
+    trapped_.fetch_add(1, std::memory_order_relaxed);
+    if (failed() || bar == msix_moved_to_) {
+        fill_ones(data);
+        if (!failed())
+            msix_->bar_read(bar, offset, data);
+        return;
+    }
+    if (msix_ && msix_->bar_read(bar, offset, data))
+        return;
+    if (!device_->read(bar, offset, data)) {
+        fill_ones(data);
+        note_refusal("a read of a BAR");
+    }
+}
+
+void PciFunction::bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept {
+    trapped_.fetch_add(1, std::memory_order_relaxed);
+    if (failed() || (msix_ && msix_->bar_write(bar, offset, data)) || bar == msix_moved_to_ || bar == pci::rom_bar)
+        return;
+    if (!device_->write(bar, offset, data))
+        note_refusal("a write to a BAR");
+}
+
+vmm::Result<void> PciFunction::on_added(pci::Address address) {
+    if (const auto pin = config().interrupt_pin())
+        line_ = TRY(context_.irqs.line(pci::intx_gsi(address.slot, pin), vmm::TriggerMode::level));
+    sync_interrupts();
+    return {};
+}
+
+void PciFunction::on_removed() noexcept { stop(); }
+
+void PciFunction::on_bar_mapped(unsigned bar, vmm::Gpa address) noexcept {
+    bars_.show(bar, address);
+    if (context_.share_bar)
+        context_.loop.post([weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->share_bars();
+        });
+}
+
+void PciFunction::on_bar_unmapped(unsigned bar) noexcept {
+    bars_.hide(bar);
+    if (context_.share_bar)
+        context_.loop.post([weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->share_bars();
+        });
+}
+
+/// A moment after the guest's own view, which is soon enough: a driver sets up transfers between devices after it has
+/// placed them.
+void PciFunction::share_bars() {
+    if (stopped_ || failed())
+        return;
+    const auto shown = bars_.shown();
+    std::erase_if(shared_, [&](const auto& entry) {
+        return std::ranges::none_of(shown, [&](const auto& one) { return one.range == entry.second.range; });
+    });
+    for (const auto& [range, host] : shown)
+        if (!shared_.contains(range.start().raw()))
+            shared_.emplace(range.start().raw(), Shared{range, context_.share_bar(range, host, name_)});
+}
+
+/// A host that refuses one access may have its reasons; one that no longer knows the device's vendor has lost it.
+void PciFunction::note_refusal(const char* what) noexcept {
+    if (failed() || !limiter_.allow())
+        return;
+    std::array<std::byte, 2> vendor{};
+    if (device_->read(region_config, reg::vendor, vendor) && vmm::load_le<std::uint16_t>(vendor) != 0xffff) {
+        vmm::log::write(vmm::log::Level::warning, "%s: the host refused %s", name_.c_str(), what);
+        return;
+    }
+    context_.loop.post([weak = weak_from_this()] {
+        if (const auto self = weak.lock())
+            self->fail("it does not answer any more");
+    });
+}
+
+void PciFunction::fail(const std::string& why) {
+    if (stopped_ || failed_.exchange(true, std::memory_order_acq_rel))
+        return;
+    wiring_.close();
+    shared_.clear();
+    bars_.close();
+    write_command(0);
+    const auto text = name_ + " failed: " + why + "; the guest goes on without it";
+    vmm::log::write(vmm::log::Level::error, "%s", text.c_str());
+    if (context_.on_event)
+        context_.on_event({DeviceEvent::Kind::failed, text});
+}
+
+void PciFunction::stop() noexcept {
+    if (std::exchange(stopped_, true))
+        return;
+    watches_.clear();
+    wiring_.close();
+    shared_.clear();
+    bars_.close();
+    if (failed())
+        return;
+    write_command(0); // no DMA from here on
+    for (const auto kind : {Interrupt::error, Interrupt::request})
+        if (device_->interrupt(kind).count > 0)
+            (void)device_->disable(kind);
+    if (device_->can_reset())
+        (void)device_->reset(); // the kernel tries again when the device is closed
+}
+
+} // namespace devices::vfio

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// An assigned device as the guest's PCI function: what of it is the device's own, what inox answers for, and how its
+// BARs and interrupts get to the guest.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "devices/pci/function.hpp"
+#include "devices/pci/msi.hpp"
+#include "devices/pci/msix.hpp"
+#include "devices/vfio/bar_mappings.hpp"
+#include "devices/vfio/config_map.hpp"
+#include "devices/vfio/host_device.hpp"
+#include "devices/vfio/interrupt_wiring.hpp"
+#include "vmm/base/event_loop.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/bus/guest_mappings.hpp"
+#include "vmm/bus/irq.hpp"
+
+namespace devices::vfio {
+
+struct FunctionOptions {
+    bool relocate_msix{};               ///< gives the MSI-X table a BAR of its own, so that its page stays mapped
+    std::optional<unsigned> msix_bar{}; ///< which one; nullopt: the first that is free
+    bool rom{true};                     ///< the guest sees the expansion ROM
+    std::vector<ExtendedCapability> synthesised{};
+};
+
+/// What happened to a device behind the guest's back.
+struct DeviceEvent {
+    enum class Kind : std::uint8_t {
+        failed,       ///< it reported an error or is gone; the guest sees it no more
+        asked_back,   ///< the host wants it: remove it, which closes it
+        cannot_reset, ///< what one user left in it, the next will find
+    };
+    Kind kind{};
+    std::string text{}; ///< names the device
+};
+
+struct FunctionContext {
+    vmm::Irqs& irqs;
+    vmm::GuestMappings& mappings;
+    vmm::EventLoop& loop;
+    std::function<void(const DeviceEvent&)> on_event{}; ///< on the loop
+    /// Lets other devices reach bytes of a BAR at a guest address; on the loop. May be empty.
+    std::function<vmm::Registration(vmm::Range<vmm::Gpa>, std::span<std::byte>, const std::string&)> share_bar{};
+    /// The guest is using this function of the host: a bus reset must not hit it. May be empty.
+    std::function<bool(const PciAddress&)> guest_uses{};
+};
+
+/// Created, added and removed on the loop. The buses call from any vCPU thread; see pci::Function for the order of
+/// locks. A device that fails reads as ones and does nothing from then on: the guest goes on without it.
+class PciFunction final : public pci::Function, public std::enable_shared_from_this<PciFunction> {
+public:
+    /// Resets the device. Errors: unsupported (a bridge), config_value (options), host_error.
+    static vmm::Result<std::shared_ptr<PciFunction>> create(std::unique_ptr<HostDevice> device, FunctionOptions options,
+                                                            FunctionContext context);
+    ~PciFunction() override;
+
+    [[nodiscard]] std::string_view name() const override { return name_; }
+    [[nodiscard]] const HostDevice& device() const { return *device_; }
+    [[nodiscard]] bool failed() const { return failed_.load(std::memory_order_acquire); }
+    [[nodiscard]] InterruptWiring::Mode interrupts() const { return wiring_.mode(); }
+    /// The parts of a BAR that cost no exit.
+    [[nodiscard]] std::vector<RegionArea> exitless(unsigned bar) const { return bars_.areas(bar); }
+    /// Accesses to BARs that inox served, since the start.
+    [[nodiscard]] std::uint64_t trapped() const { return trapped_.load(std::memory_order_relaxed); }
+
+    void config_read(unsigned offset, std::span<std::byte> data) noexcept override;
+    void config_write(unsigned offset, std::span<const std::byte> data) noexcept override;
+    void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    vmm::Result<void> on_added(pci::Address address) override;
+    void on_removed() noexcept override;
+    void on_bar_mapped(unsigned bar, vmm::Gpa address) noexcept override;
+    void on_bar_unmapped(unsigned bar) noexcept override;
+
+private:
+    struct Shared {
+        vmm::Range<vmm::Gpa> range;
+        vmm::Registration registration;
+    };
+
+    PciFunction(std::unique_ptr<HostDevice> device, FunctionOptions options, FunctionContext context,
+                const pci::Identity& identity, std::size_t config_size);
+
+    // Building.
+    vmm::Result<void> build(std::span<const std::byte> registers);
+    void add_bars(std::span<const std::byte> registers);
+    vmm::Result<void> add_bar(unsigned index, std::uint32_t flags);
+    void add_rom();
+    vmm::Result<void> add_msix();
+    [[nodiscard]] vmm::Result<void> relocate(pci::MsixLayout& layout);
+    [[nodiscard]] bool bar_free(unsigned index) const;
+    void prepare_bars();
+    vmm::Result<void> watch(Interrupt kind, std::function<void()> handler);
+
+    // The device's registers.
+    void reset_device();
+    [[nodiscard]] vmm::Result<void> reset_bus() const;
+    void write_command(std::uint16_t bits) noexcept;
+    void forward_command() noexcept;
+    void forward_config(unsigned offset, std::span<const std::byte> data) noexcept;
+    void forward_piece(unsigned offset, std::span<const std::byte> data) noexcept;
+    [[nodiscard]] bool starts_reset(unsigned offset, std::span<const std::byte> data) const noexcept;
+    void forget_guest_state() noexcept;
+    void sync_interrupts() noexcept;
+    void note_refusal(const char* what) noexcept;
+
+    // Life.
+    void fail(const std::string& why); // on the loop
+    void stop() noexcept;              // on the loop, or after it
+    void share_bars();                 // on the loop
+
+    const std::unique_ptr<HostDevice> device_;
+    const FunctionOptions options_;
+    const FunctionContext context_;
+    const std::string name_;
+    std::uint16_t decoding_{}; ///< bits of the device's command register that stay set while inox has it
+    std::optional<ConfigPlan> plan_{};
+    InterruptWiring wiring_;
+    BarMappings bars_;
+    std::unique_ptr<pci::Msi> msi_{};
+    std::unique_ptr<pci::Msix> msix_{};
+    std::optional<unsigned> msix_moved_to_{};
+    std::unique_ptr<vmm::IrqLine> line_{};
+    vmm::log::RateLimiter limiter_{};
+    std::atomic<std::uint64_t> trapped_{};
+    std::atomic<bool> failed_{};
+    bool stopped_{};                                            // the loop's
+    InterruptWiring::Mode wanted_{InterruptWiring::Mode::none}; // under the root bus's lock
+
+    // The loop's.
+    std::vector<vmm::EventFd> events_{}; ///< for errors, and for the host's request
+    std::vector<vmm::Registration> watches_{};
+    std::map<std::uint64_t, Shared> shared_{}; ///< by guest address
+};
+
+} // namespace devices::vfio
