@@ -187,7 +187,16 @@ vmm::Result<void> PciFunction::on_added(pci::Address address) {
     return {};
 }
 
-void PciFunction::on_removed() noexcept { stop(); }
+/// Perhaps on a vCPU's thread: the guest gave the device back.
+void PciFunction::on_removed() noexcept {
+    wiring_.close();
+    if (!failed())
+        write_command(0); // no DMA from here on
+    context_.loop.post([weak = weak_from_this()] {
+        if (const auto self = weak.lock())
+            self->stop();
+    });
+}
 
 void PciFunction::on_bar_mapped(unsigned bar, vmm::Gpa address) noexcept {
     bars_.show(bar, address);
@@ -258,7 +267,7 @@ void PciFunction::stop() noexcept {
     bars_.close();
     if (failed())
         return;
-    write_command(0); // no DMA from here on
+    write_command(0);
     for (const auto kind : {Interrupt::error, Interrupt::request})
         if (device_->interrupt(kind).count > 0)
             (void)device_->disable(kind);

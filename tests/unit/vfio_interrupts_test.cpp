@@ -234,10 +234,11 @@ TEST_CASE("a device is reset before the guest gets it, and after") {
         guest.set<std::uint16_t>(4, 6);
         guest.set<std::uint16_t>(0x42, 0x8000);
         CHECK(guest.machine.root->remove(guest.address).has_value());
-        CHECK(builder.state->resets == 2);
         CHECK(builder.state->get<std::uint16_t>(region_config, 4) == 2); // no DMA any more
-        CHECK(builder.state->wired.empty());
+        CHECK(!builder.state->enabled(Interrupt::msix));
         CHECK(guest.mappings.slots->empty());
+        CHECK(guest.settle([&] { return builder.state->resets == 2; }));
+        CHECK(builder.state->wired.empty());
         guest.function.reset();
         CHECK(!builder.state->alive);
     }
@@ -364,5 +365,5 @@ TEST_CASE("other devices may reach a BAR where the guest placed it, until it mov
     guest.machine.set<std::uint32_t>(where, 0x10, 0xd0000000);
     CHECK(guest.settle([&] { return shared == std::vector<std::uint64_t>{0xd0000000}; }));
     CHECK(guest.machine.root->remove(where).has_value());
-    CHECK(shared.empty());
+    CHECK(guest.settle([&] { return shared.empty(); }));
 }
