@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "vmm/machine/config_text.hpp"
+#include "vmm/machine/config_vfio.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace vmm {
@@ -128,6 +129,9 @@ void check_devices(const Config& config, std::vector<Error>& problems) {
         config.nets, "/network-interfaces", [](const auto& net) { return net.tap; }, problems);
     check_ids(
         config.shares, "/shares", [](const auto& share) { return share.tag; }, problems);
+    check_ids(
+        config.vfio, "/vfio", [](const auto& device) { return device.open.id; }, problems);
+    check_vfio(config, problems);
     for (auto one = config.nets.begin(); one != config.nets.end(); ++one)
         if (one->mac && std::any_of(config.nets.begin(), one, [&](const auto& other) { return other.mac == one->mac; }))
             problems.push_back({Errc::config_value, "The MAC address is already in use: " + one->mac->text(),

@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "devices/vfio/device.hpp"
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/block.hpp"
 #include "devices/virtio/entropy.hpp"
@@ -53,6 +54,14 @@ struct ConsoleConfig {
     std::string path{}; ///< gets the guest's output, appended; empty: the terminal is on it, instead of the serial port
 };
 
+/// A PCI device of the host that the guest gets.
+struct VfioConfig {
+    devices::vfio::OpenOptions open{};
+    bool rom{true};                     ///< the guest sees its expansion ROM
+    bool relocate_msix{false};          ///< the MSI-X table gets a BAR of its own
+    std::optional<unsigned> msix_bar{}; ///< which; nullopt: the first that is free
+};
+
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
@@ -63,6 +72,7 @@ struct Config {
     std::optional<devices::virtio::EntropyOptions> entropy{};
     std::optional<devices::virtio::BalloonOptions> balloon{};
     std::optional<ConsoleConfig> console{};
+    std::vector<VfioConfig> vfio{};
 };
 
 /// One device of a configuration; also what can be added to a running machine.

@@ -6,16 +6,8 @@
 #include "vmm/machine/config_text.hpp"
 
 namespace vmm {
-namespace {
 
-using devices::BucketLimits;
-using devices::RateLimits;
-using devices::virtio::BlockCache;
-using devices::virtio::BlockEngineKind;
-
-// ---- values --------------------------------------------------------------------------------------------------------
-
-/// Firecracker's alphabet for ids, which end up in paths of the API.
+// Firecracker's alphabet.
 std::string read_id(const JsonValue& value) {
     auto text = value.text().value_or("");
     const bool good = !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](unsigned char c) {
@@ -25,6 +17,15 @@ std::string read_id(const JsonValue& value) {
         value.report(Errc::config_value, in_quotes(text) + " is no id", "use 1 to 64 letters, digits, '_' and '-'");
     return text;
 }
+
+namespace {
+
+using devices::BucketLimits;
+using devices::RateLimits;
+using devices::virtio::BlockCache;
+using devices::virtio::BlockEngineKind;
+
+// ---- values --------------------------------------------------------------------------------------------------------
 
 std::optional<BucketLimits> read_bucket(const JsonValue& limiter, const char* name) {
     const auto& json = limiter.json();

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "vmm/machine/config_text.hpp"
+#include "vmm/machine/config_vfio.hpp"
 
 namespace vmm {
 namespace {
@@ -114,6 +115,10 @@ Result<void> add_element(const CommandOption& self, const std::string& text, Con
     return std::unexpected<Error>{std::move(first)};
 }
 
+Result<void> add_vfio(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    return add_element(self, vfio_option(text), file);
+}
+
 Result<void> set_entropy(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
     file.config.entropy.emplace();
     return {};
@@ -144,6 +149,9 @@ constexpr CommandOption options[] = {
      add_element},
     {"--share", "tag=T,socket=S", "a host folder in the guest, served by virtiofsd at this socket", "/shares",
      add_element, true},
+    {"--vfio", "ADDRESS[,id=I]",
+     "the guest gets this PCI device of the host, such as 0000:01:00.0; more keys in docs/config.md", "/vfio", add_vfio,
+     true},
     {"--entropy", nullptr, "a source of random numbers", "/entropy", set_entropy},
     {"--balloon", "size=MIB", "takes so much of the guest's memory back; more keys in docs/config.md", "/balloon",
      add_element},

@@ -197,6 +197,15 @@ std::span<const Section> config_sections() {
          {},
          nullptr,
          [](ConfigFile& file) { file.config.console.emplace(); }},
+        {"vfio",
+         Need::optional,
+         vfio_fields(),
+         {},
+         {},
+         [](ConfigFile& file) {
+             const auto number = file.config.vfio.size();
+             file.config.vfio.emplace_back().open.id = "vfio" + std::to_string(number);
+         }},
         {"pmem", Need::optional, {}, "persistent memory", remove_key},
         {"memory-hotplug", Need::optional, {}, "memory hot-plug", remove_key},
         {"cpu-config", Need::optional, {}, "CPU configuration", remove_key},

@@ -42,7 +42,10 @@ std::span<const Field> vsock_fields();
 std::span<const Field> entropy_fields();
 std::span<const Field> balloon_fields();
 std::span<const Field> console_fields();
+std::span<const Field> vfio_fields(); ///< in config_vfio.cpp
 
+/// Reports what is no id, which end up in paths of the API.
+std::string read_id(const JsonValue& value);
 void read_text(const JsonValue& value, std::string& out);
 /// Reports an empty path.
 void read_path(const JsonValue& value, std::string& out);
