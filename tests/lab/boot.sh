@@ -7,11 +7,11 @@ set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
 
-# KERNEL CPUS MIB END
+# KERNEL CPUS MIB END; KERNEL/elf is the uncompressed ELF file, entered by its PVH note
 lean="6.1-cloud 1 256 exit
 6.1-cloud 4 6144 poweroff
 6.1 4 256 reboot
-6.12 1 6144 exit
+6.12/elf 1 6144 exit
 6.12 4 256 reboot"
 full="6.1-cloud 1 256 exit
 6.1-cloud 1 6144 reboot
@@ -24,19 +24,29 @@ full="6.1-cloud 1 256 exit
 6.12 1 256 exit
 6.12 1 6144 poweroff
 6.12 4 256 reboot
-6.12 4 6144 exit"
+6.12 4 6144 exit
+6.1-cloud/elf 1 256 exit
+6.12/elf 4 6144 exit"
 
 outside() {
     local inox status=0
     inox=$(readlink -f "$1")
-    for kernel in 6.1-cloud 6.1 6.12; do
-        "$root/tools/dev" kernel "$kernel" >/dev/null || skip "Debian's $kernel kernel cannot be had here"
+    for kernel in 6.1-cloud 6.1 6.12 6.12/elf; do
+        image "$kernel" >/dev/null || skip "Debian's $kernel kernel cannot be had here"
     done
     "$root/tools/dev" initramfs >/dev/null || skip "the initramfs cannot be built here"
     # One emulated CPU: with two, QEMU now and then runs code that the other has just patched, and a kernel dies of it
     "$root/tools/lab" --smp 1 --memory 3072 --timeout 2400 -- "$here/boot.sh" --inside "$inox" || status=$?
     [ $status != 126 ] || skip "the lab machine cannot start here"
     exit $status
+}
+
+# image KERNEL: the path
+image() {
+    case $1 in
+        */elf) "$root/tools/dev" vmlinux "${1%/elf}" ;;
+        *) "$root/tools/dev" kernel "$1" ;;
+    esac
 }
 
 skip() {
@@ -71,7 +81,7 @@ inside() {
 check_boot() {
     local name="$kernel ${cpus}cpu ${mib}MiB" log=/tmp/serial.log status=0 wanted=0 seconds=$SECONDS bad=0
     [ "$end" != exit ] || wanted=42
-    "$inox" run --kernel "$("$root/tools/dev" kernel "$kernel")" --initrd "$initrd" --cpus "$cpus" --memory "${mib}M" \
+    "$inox" run --kernel "$(image "$kernel")" --initrd "$initrd" --cpus "$cpus" --memory "${mib}M" \
         --cmdline "console=ttyS0 quiet panic=-1 inox.sh=$(guest_line "$end" | base64 -w0)" \
         --timeout 300s --serial-log "$log" </dev/null >/tmp/stdout 2>/tmp/stderr || status=$?
     seconds=$((SECONDS - seconds))

@@ -211,7 +211,7 @@ void Machine::check_stuck(std::chrono::milliseconds waited) {
     exits_at_last_check_ = exits(); // the question itself made each vCPU exit once
     const bool stuck = std::all_of(vcpus_.begin(), vcpus_.end(), [](const auto& vcpu) { return vcpu->stuck() == 1; });
     if (!stuck)
-        return schedule_stuck_check(waited * 2);
+        return schedule_stuck_check(waited * 4);
     report_end({GuestEnd::How::failed, 0,
                 Error{Errc::guest_halted,
                       "the guest halted for good: every vCPU is halted with interrupts off",
