@@ -49,8 +49,9 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
 
     const std::uint64_t low = std::min(size, layout::hole.start().raw());
     auto add = [&](Gpa start, std::uint64_t bytes, std::uint64_t offset) -> Result<void> {
-        auto mapping = Mapping::create(bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory.file_.get(),
-                                       static_cast<std::int64_t>(offset));
+        // Huge pages are reserved now, or their lack would kill the process at the first touch.
+        auto mapping = Mapping::create(bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (hugetlb ? 0 : MAP_NORESERVE),
+                                       memory.file_.get(), static_cast<std::int64_t>(offset));
         if (!mapping) {
             Error error = mapping.error();
             error.code = Errc::memory_unavailable;
