@@ -267,11 +267,16 @@ PasidService::Counts PasidService::counts() const {
             value(counters_.submissions), value(counters_.misses),        value(counters_.faults)};
 }
 
-PasidService::Snapshot PasidService::snapshot() const {
-    Snapshot snapshot;
+IoasidSetInfo PasidService::set_info() const {
     for (const auto& set : core_.sets())
         if (set.number == set_->number())
-            snapshot.set = set;
+            return set;
+    return {};
+}
+
+PasidService::Snapshot PasidService::snapshot() const {
+    Snapshot snapshot;
+    snapshot.set = set_info();
     for (const auto& id : core_.ids(set_)) {
         const auto entry = id.spid ? table_->translate(*id.spid) : PasidLookup{std::unexpected{PasidMiss{}}};
         snapshot.pasids.push_back({id, entry && *entry == id.id, {}});

@@ -99,6 +99,8 @@ public:
     PasidStatus invalidate(EndpointId endpoint, GuestPasid guest, std::optional<vmm::Range<vmm::Iova>> range);
     /// Frees all that the guest has.
     void reset();
+    /// Whether the guest has allocated this number.
+    [[nodiscard]] bool knows(GuestPasid guest) const { return core_.find_by_spid(set_, guest).has_value(); }
     /// The guest has ended: from now on nothing is translated. Empties the table, drains submissions and drops the
     /// CPU's references; ids stay until they are freed (R38).
     void stop_submissions();
@@ -152,6 +154,7 @@ public:
         Counts counts{};
     };
     [[nodiscard]] Snapshot snapshot() const;
+    [[nodiscard]] IoasidSetInfo set_info() const;
     [[nodiscard]] Counts counts() const;
 
 private:
