@@ -90,10 +90,3 @@ TEST_CASE("the event loop runs posted work, watches and timers until stopped") {
     CHECK(timer_fired);
     CHECK(seen == 2);
 }
-
-TEST_CASE("a lack of huge pages is found when memory is made, not at the first touch") {
-    auto memory = GuestMemory::create(std::uint64_t{128} << 30, HugePages::two_mib); // more than any test machine keeps
-    REQUIRE(!memory);
-    CHECK(memory.error().code == Errc::memory_unavailable);
-    CHECK(memory.error().hint.find("nr_hugepages") != std::string::npos);
-}
