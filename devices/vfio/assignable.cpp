@@ -26,6 +26,10 @@ public:
                 "`inox host` lists those there are");
             return std::move(problems_);
         }
+        if (constexpr std::uint32_t pci_bridge = 0x0604; device_.function.class_code >> 8 == pci_bridge) {
+            add(Errc::unsupported, name() + " is a bridge", "assign the devices behind it");
+            return std::move(problems_);
+        }
         check_driver();
         check_iommu();
         check_members();

@@ -37,10 +37,12 @@ public:
     }
     void device(const std::string& group, const std::string& address, const std::string& class_code,
                 const std::string& driver) const {
-        const std::string directory = "sys/kernel/iommu_groups/" + group + "/devices/" + address;
+        const std::string directory = "sys/bus/pci/devices/" + address;
         file(directory + "/vendor", "0x8086\n");
         file(directory + "/device", "0x10d3\n");
         file(directory + "/class", class_code + "\n");
+        link(directory + "/iommu_group", "../../../../kernel/iommu_groups/" + group);
+        link("sys/kernel/iommu_groups/" + group + "/devices/" + address, "../../../../bus/pci/devices/" + address);
         if (!driver.empty())
             link(directory + "/driver", "../../../../bus/pci/drivers/" + driver);
     }
@@ -118,15 +120,43 @@ TEST_CASE("IOMMU groups have devices with drivers, and reserved regions") {
     CHECK(nine.in_the_way().empty());
     REQUIRE(ten.in_the_way().size() == 1);
     CHECK(ten.in_the_way()[0]->driver == "e1000e");
-    CHECK(ten.devices[0].id == "8086:10d3");
-    CHECK(ten.devices[0].class_code == 0x020000);
+    CHECK(ten.devices[0].sysfs.function.id == "8086:10d3");
+    CHECK(ten.devices[0].sysfs.function.class_code == 0x020000);
     REQUIRE(ten.reserved.size() == 2);
     CHECK(ten.reserved[0].type == "msi");
     CHECK(ten.reserved[1].last == "0x0000000000000fff");
     HostReport host;
     host.iommu = report;
     CHECK(host_text(host).find("group 10: held by host drivers") != std::string::npos);
-    CHECK(nlohmann::json::parse(host_json(host))["iommu"]["groups"][0]["viable"] == true);
+    const auto json = nlohmann::json::parse(host_json(host));
+    CHECK(json["iommu"]["groups"][0]["viable"] == true);
+    const auto& nic = json["iommu"]["groups"][1]["devices"][0];
+    CHECK(nic["assignable"] == false);
+    CHECK(nic["problems"][0]["code"] == "vfio_missing"); // the module; then the driver
+    CHECK(nic["bind_commands"].get<std::string>().starts_with("echo vfio-pci | sudo tee "));
+    CHECK(nic["reset_methods"].empty());
+    CHECK(nic["address_bits"].is_null());
+}
+
+TEST_CASE("a device that can be assigned is told with what it has, one that cannot with what helps") {
+    const Tree tree;
+    tree.device("10", "0000:01:00.0", "0x020000", "vfio-pci");
+    tree.device("11", "0000:02:00.0", "0x010802", "nvme");
+    tree.file("sys/bus/pci/drivers/vfio-pci/bind");
+    tree.file("dev/vfio/vfio");
+    tree.file("dev/vfio/10");
+    tree.file("sys/bus/pci/devices/0000:01:00.0/reset_method", "flr bus\n");
+    tree.file("sys/bus/pci/devices/0000:01:00.0/resource", "0xfe000000 0xfe01ffff 0x40200\n0xc000 0xc01f 0x40101\n");
+    HostReport host;
+    host.iommu = inspect_iommu(tree.root());
+    const auto text = host_text(host);
+    CHECK(text.find("BARs 128 KiB, 32 bytes of I/O; reset flr, bus\n") != std::string::npos);
+    CHECK(text.find("can be assigned: --vfio 0000:01:00.0\n") != std::string::npos);
+    CHECK(text.find("not assignable now: 0000:02:00.0 is bound to the driver nvme") != std::string::npos);
+    CHECK(text.find("echo vfio-pci | sudo tee /sys/bus/pci/devices/0000:02:00.0/driver_override") != std::string::npos);
+    const auto json = nlohmann::json::parse(host_json(host));
+    CHECK(json["iommu"]["groups"][0]["devices"][0]["assignable"] == true);
+    CHECK(json["iommu"]["groups"][0]["devices"][0]["bars"][0]["size"] == 128 * 1024);
 }
 
 TEST_CASE("PASID width comes from the IOMMU's own register") {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/config_check.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <linux/kvm.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
@@ -10,6 +12,7 @@
 #include "vmm/kvm/vm.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/host_report.hpp"
+#include "vmm/machine/vfio_preflight.hpp"
 
 namespace vmm {
 namespace {
@@ -27,6 +30,7 @@ public:
         check_kernel();
         check_memory();
         check_kvm();
+        std::ranges::move(vfio_preflight(file_.config, {}), std::back_inserter(problems_));
         check_output(file_.run.serial_log, "/inox/serial_log");
         check_output(file_.run.boot_timeline, "/inox/boot_timeline");
         check_output(file_.log.path, "/logger/log_path");

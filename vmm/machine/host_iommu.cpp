@@ -8,32 +8,26 @@
 namespace vmm {
 namespace {
 
-/// vfio-pci, its variants for one vendor, stubs, and the drivers of bridges do not hold a group back.
-bool harmless(const PciFunction& function) {
-    constexpr std::uint32_t bridge_class = 0x06;
-    return function.driver.empty() || function.driver.find("vfio") != std::string::npos ||
-           function.driver == "pci-stub" || function.class_code >> 16 == bridge_class;
+HostPciDevice read_device(const std::string& root, const std::string& directory, const std::string& name) {
+    using namespace devices::vfio;
+    HostPciDevice device;
+    if (const auto address = PciAddress::parse(name)) {
+        device.sysfs = read_sysfs_device(root, *address);
+        device.problems = assignment_problems(root, device.sysfs, Backend::automatic);
+    } else { // of another bus: it is in the group, but cannot be assigned
+        device.sysfs.function = read_sysfs_function(directory, name);
+        device.problems.push_back(
+            {Errc::unsupported, name + " is no PCI device", "only PCI devices can be assigned", {}, 0});
+    }
+    return device;
 }
 
-PciFunction read_function(const std::string& directory, const std::string& address) {
-    PciFunction function;
-    const auto hex = [&](const char* name) {
-        const auto text = host::read_text(directory + "/" + name);
-        return text.starts_with("0x") ? text.substr(2) : text;
-    };
-    function.address = address;
-    if (host::exists(directory + "/vendor"))
-        function.id = hex("vendor") + ":" + hex("device");
-    function.class_code = static_cast<std::uint32_t>(host::read_number(directory + "/class", 16));
-    function.driver = host::link_name(directory + "/driver");
-    return function;
-}
-
-IommuGroup read_group(const std::string& directory, const std::string& number) {
+IommuGroup read_group(const std::string& root, const std::string& number) {
+    const auto directory = root + "/sys/kernel/iommu_groups/" + number;
     IommuGroup group;
     group.number = static_cast<unsigned>(std::strtoul(number.c_str(), nullptr, 10));
-    for (const auto& address : host::list(directory + "/devices"))
-        group.devices.push_back(read_function(directory + "/devices/" + address, address));
+    for (const auto& name : host::list(directory + "/devices"))
+        group.devices.push_back(read_device(root, directory + "/devices/" + name, name));
     const auto words = host::words(host::read_text(directory + "/reserved_regions")); // three a line
     for (std::size_t i = 0; i + 2 < words.size(); i += 3)
         group.reserved.push_back({words[i], words[i + 1], words[i + 2]});
@@ -64,11 +58,11 @@ IommuUnit read_unit(const std::string& directory, const std::string& name) {
 
 } // namespace
 
-std::vector<const PciFunction*> IommuGroup::in_the_way() const {
-    std::vector<const PciFunction*> found;
+std::vector<const devices::vfio::SysfsFunction*> IommuGroup::in_the_way() const {
+    std::vector<const devices::vfio::SysfsFunction*> found;
     for (const auto& device : devices)
-        if (!harmless(device))
-            found.push_back(&device);
+        if (blocks_group(device.sysfs.function))
+            found.push_back(&device.sysfs.function);
     return found;
 }
 
@@ -81,9 +75,8 @@ IommuReport inspect_iommu(const std::string& root) {
     report.device_files = static_cast<unsigned>(host::list(root + "/dev/vfio/devices").size());
     for (const auto& name : host::list(root + "/sys/class/iommu"))
         report.units.push_back(read_unit(root + "/sys/class/iommu/" + name, name));
-    const std::string groups = root + "/sys/kernel/iommu_groups";
-    for (const auto& number : host::list(groups))
-        report.groups.push_back(read_group(groups + "/" + number, number));
+    for (const auto& number : host::list(root + "/sys/kernel/iommu_groups"))
+        report.groups.push_back(read_group(root, number));
     return report;
 }
 

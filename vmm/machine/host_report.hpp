@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "devices/vfio/sysfs.hpp"
+
 namespace vmm {
 
 struct KvmCapability {
@@ -29,11 +31,10 @@ struct KvmReport {
     std::string todo{};
 };
 
-struct PciFunction {
-    std::string address{}; ///< "0000:01:00.0"
-    std::string id{};      ///< "8086:10d3"
-    std::uint32_t class_code{};
-    std::string driver{}; ///< empty for none
+/// A device of an IOMMU group, and what keeps it from being assigned now.
+struct HostPciDevice {
+    devices::vfio::SysfsDevice sysfs{};
+    std::vector<Error> problems{};
 };
 
 struct ReservedRegion {
@@ -44,10 +45,10 @@ struct ReservedRegion {
 
 struct IommuGroup {
     unsigned number{};
-    std::vector<PciFunction> devices{};
+    std::vector<HostPciDevice> devices{};
     std::vector<ReservedRegion> reserved{};
     /// Devices whose driver must go before any of the group can be assigned.
-    [[nodiscard]] std::vector<const PciFunction*> in_the_way() const;
+    [[nodiscard]] std::vector<const devices::vfio::SysfsFunction*> in_the_way() const;
 };
 
 struct IommuUnit {

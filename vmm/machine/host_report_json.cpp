@@ -29,16 +29,52 @@ Json kvm_json(const KvmReport& kvm) {
     return out;
 }
 
+Json problem_json(const Error& problem) {
+    return {{"code", error_name(problem.code)}, {"what", problem.message()}, {"hint", problem.hint}};
+}
+
+Json bar_json(const devices::vfio::SysfsBar& bar) {
+    return {{"index", bar.index},
+            {"size", bar.size},
+            {"io", bar.io},
+            {"wide", bar.wide},
+            {"prefetchable", bar.prefetchable}};
+}
+
+Json device_json(const HostPciDevice& device) {
+    const auto& [sysfs, problems] = device;
+    const auto& function = sysfs.function;
+    const auto text_or_null = [](const std::string& text) { return text.empty() ? Json{} : Json(text); };
+    Json out{{"address", function.address},
+             {"id", function.id},
+             {"class", format("%06x", function.class_code)},
+             {"driver", text_or_null(function.driver)},
+             {"assignable", problems.empty()},
+             {"problems", Json::array()},
+             {"bind_commands", bind_commands(function)},
+             {"reset_methods", sysfs.resets},
+             {"bars", Json::array()},
+             {"msi_vectors", sysfs.msi_vectors},
+             {"msix_vectors", sysfs.msix_vectors},
+             {"iommu", text_or_null(sysfs.iommu)},
+             {"address_bits", nullptr},
+             {"device_file", text_or_null(sysfs.device_file)}};
+    if (sysfs.address_bits != 0)
+        out["address_bits"] = sysfs.address_bits;
+    for (const auto& problem : problems)
+        out["problems"].push_back(problem_json(problem));
+    for (const auto& bar : sysfs.bars)
+        out["bars"].push_back(bar_json(bar));
+    return out;
+}
+
 Json group_json(const IommuGroup& group) {
     Json out{{"number", group.number},
              {"viable", group.in_the_way().empty()},
              {"devices", Json::array()},
              {"reserved_regions", Json::array()}};
     for (const auto& device : group.devices)
-        out["devices"].push_back({{"address", device.address},
-                                  {"id", device.id},
-                                  {"class", format("%06x", device.class_code)},
-                                  {"driver", device.driver.empty() ? Json{} : Json{device.driver}}});
+        out["devices"].push_back(device_json(device));
     for (const auto& region : group.reserved)
         out["reserved_regions"].push_back({{"first", region.first}, {"last", region.last}, {"type", region.type}});
     return out;

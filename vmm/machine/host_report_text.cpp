@@ -47,12 +47,50 @@ const char* class_name(std::uint32_t code) {
     return "other";
 }
 
+/// "BARs 16 KiB, 32 bytes of I/O, 1 MiB; 8 MSI, 65 MSI-X; reset flr, bus; 39 bits of DMA (dmar0)"
+std::string details(const devices::vfio::SysfsDevice& device) {
+    std::string out;
+    const auto item = [&](const char* separator, const std::string& text) {
+        out += (out.empty() ? "" : separator) + text;
+    };
+    for (const auto& bar : device.bars)
+        item(", ", (out.empty() ? "BARs " : "") +
+                       (bar.size < KiB ? std::to_string(bar.size) + " bytes" : size_text(bar.size)) +
+                       (bar.io                                   ? " of I/O"
+                        : bar.index == devices::vfio::region_rom ? " of ROM"
+                                                                 : ""));
+    if (device.msi_vectors + device.msix_vectors != 0)
+        item("; ", format("%u MSI, %u MSI-X", device.msi_vectors, device.msix_vectors));
+    for (std::size_t i = 0; i < device.resets.size(); ++i)
+        item(i == 0 ? "; " : ", ", (i == 0 ? "reset " : "") + device.resets[i]);
+    if (device.resets.empty())
+        item("; ", "no reset");
+    if (device.address_bits != 0)
+        item("; ", format("%u bits of DMA (%s)", device.address_bits, device.iommu.c_str()));
+    return out;
+}
+
+std::string device_text(const HostPciDevice& device) {
+    constexpr std::size_t indent = 8;
+    constexpr std::uint32_t bridge = 0x06;
+    const auto& function = device.sysfs.function;
+    auto out = format("    %-14s %-10s %-12s driver %s\n", function.address.c_str(), function.id.c_str(),
+                      class_name(function.class_code), function.driver.empty() ? "none" : function.driver.c_str());
+    if (function.class_code >> 16 == bridge) // nobody assigns one
+        return out;
+    out += std::string(indent, ' ') + wrapped(details(device.sysfs), indent);
+    if (device.problems.empty())
+        return out + std::string(indent, ' ') + "can be assigned: --vfio " + function.address + "\n";
+    const auto& problem = device.problems.front();
+    out += std::string(indent, ' ') + "not assignable now: " + wrapped(problem.message(), indent);
+    return out + std::string(indent, ' ') + "-> " + wrapped(problem.hint, indent + 3);
+}
+
 std::string group_text(const IommuGroup& group) {
     const auto blockers = group.in_the_way();
     auto out = format("  group %u%s\n", group.number, blockers.empty() ? "" : ": held by host drivers");
     for (const auto& device : group.devices)
-        out += format("    %-14s %-10s %-12s driver %s\n", device.address.c_str(), device.id.c_str(),
-                      class_name(device.class_code), device.driver.empty() ? "none" : device.driver.c_str());
+        out += device_text(device);
     for (const auto& region : group.reserved)
         out += "    reserved " + region.first + " to " + region.last + " (" + region.type + ")\n";
     return out;

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// What sysfs tells of a device, and what of it keeps the device from being assigned.
+#include <algorithm>
+
+#include "devices/vfio/lock_limit.hpp"
+#include "devices/vfio/sysfs.hpp"
+#include "tests/catch.hpp"
+#include "tests/fakes/vfio_tree.hpp"
+
+using namespace devices::vfio;
+using vmm::Errc;
+
+namespace {
+
+const PciAddress address = *PciAddress::parse("0000:01:00.0");
+constexpr const char* name = "0000:01:00.0";
+
+struct Tree : fakes::VfioTree {
+    [[nodiscard]] SysfsDevice read() const { return read_sysfs_device(root(), address); }
+    [[nodiscard]] std::vector<vmm::Error> problems(Backend backend = Backend::automatic,
+                                                   const OpenFiles& given = {}) const {
+        return assignment_problems(root(), read(), backend, given);
+    }
+    [[nodiscard]] vmm::Error only_problem(Backend backend = Backend::automatic) const {
+        const auto found = problems(backend);
+        for (const auto& one : found)
+            UNSCOPED_INFO(one.report());
+        REQUIRE(found.size() == 1);
+        CHECK_FALSE(found[0].hint.empty());
+        return found[0];
+    }
+};
+
+} // namespace
+
+TEST_CASE("a device's group, driver, BARs, vectors, resets, regions and IOMMU are read from sysfs") {
+    Tree tree;
+    tree.device(name, 12, "vfio-pci");
+    tree.device("0000:01:00.1", 12, "nvme");
+    tree.device_file(name, "vfio3");
+    const std::string home = "sys/bus/pci/devices/0000:01:00.0";
+    tree.file(home + "/reset_method", "flr bus\n");
+    tree.file(home + "/resource", "0x00000000fe000000 0x00000000fe003fff 0x0000000000140204\n"
+                                  "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+                                  "0x000000000000c000 0x000000000000c01f 0x0000000000040101\n"
+                                  "0x0000004000000000 0x000000400fffffff 0x000000000014220c\n"
+                                  "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+                                  "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+                                  "0x00000000fe100000 0x00000000fe17ffff 0x0000000000046200\n");
+    std::string config(256, '\0');
+    config[0x06] = 0x10;
+    config[0x34] = 0x40;
+    config[0x40] = 0x05; // MSI, 8 vectors
+    config[0x41] = 0x60;
+    config[0x42] = 3 << 1;
+    config[0x60] = 0x11; // MSI-X, 65 vectors
+    config[0x62] = 64;
+    tree.file(home + "/config", config);
+    tree.link(home + "/iommu", "../../../devices/virtual/iommu/dmar0");
+    tree.file("sys/class/iommu/dmar0/intel-iommu/cap", "d2008c222f0606\n");
+    const auto device = tree.read();
+    CHECK(device.exists);
+    CHECK(device.function.id == "1b36:0010");
+    CHECK(device.function.driver == "vfio-pci");
+    CHECK(device.group == 12U);
+    REQUIRE(device.members.size() == 2);
+    CHECK(device.members[1].driver == "nvme");
+    CHECK(device.resets == std::vector<std::string>{"flr", "bus"});
+    REQUIRE(device.bars.size() == 4);
+    CHECK(device.bars[0].size == 0x4000);
+    CHECK(device.bars[0].wide);
+    CHECK_FALSE(device.bars[0].prefetchable);
+    CHECK(device.bars[1].io);
+    CHECK(device.bars[1].index == 2);
+    CHECK(device.bars[2].prefetchable);
+    CHECK(device.bars[3].index == 6);
+    CHECK(device.msi_vectors == 8);
+    CHECK(device.msix_vectors == 65);
+    CHECK(device.iommu == "dmar0");
+    CHECK(device.address_bits == 48);
+    CHECK(device.device_file == "/dev/vfio/devices/vfio3");
+    REQUIRE(device.reserved.size() == 1);
+}
+
+TEST_CASE("a capability list that loops or leaves configuration space ends") {
+    Tree tree;
+    tree.device(name, 12, "vfio-pci");
+    std::string config(256, '\0');
+    config[0x06] = 0x10;
+    config[0x34] = 0x40;
+    config[0x40] = 0x01;
+    config[0x41] = 0x40;
+    tree.file("sys/bus/pci/devices/0000:01:00.0/config", config);
+    CHECK(tree.read().msix_vectors == 0);
+    config[0x41] = static_cast<char>(0xfc);
+    config[0xfc] = 0x11;
+    tree.file("sys/bus/pci/devices/0000:01:00.0/config", config.substr(0, 0xfe));
+    CHECK(tree.read().msix_vectors == 1);                                       // the count itself is not there
+    tree.file("sys/bus/pci/devices/0000:01:00.0/config", config.substr(0, 64)); // what a user may read
+    CHECK(tree.read().msix_vectors == 0);
+}
+
+TEST_CASE("a device that is ready has no problem, by either interface") {
+    Tree tree;
+    tree.device(name, 12, "vfio-pci");
+    CHECK(tree.problems().empty());
+    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic) == Backend::container);
+    tree.device_file(name, "vfio3");
+    CHECK(tree.problems(Backend::iommufd).empty());
+    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic) == Backend::iommufd);
+}
+
+TEST_CASE("no such device is told, and nothing else") { CHECK(Tree{}.only_problem().code == Errc::not_found); }
+
+TEST_CASE("another driver is named, with the two commands that bind vfio-pci") {
+    Tree tree;
+    tree.device(name, 12, "nvme");
+    const auto problem = tree.only_problem();
+    CHECK(problem.code == Errc::vfio_driver);
+    CHECK(problem.what == "0000:01:00.0 is bound to the driver nvme, not to vfio-pci");
+    CHECK(problem.hint == "echo vfio-pci | sudo tee /sys/bus/pci/devices/0000:01:00.0/driver_override; "
+                          "echo 0000:01:00.0 | sudo tee /sys/bus/pci/devices/0000:01:00.0/driver/unbind "
+                          "/sys/bus/pci/drivers_probe");
+    tree.set_driver(name, "");
+    CHECK(tree.only_problem().hint == "echo vfio-pci | sudo tee /sys/bus/pci/devices/0000:01:00.0/driver_override; "
+                                      "echo 0000:01:00.0 | sudo tee /sys/bus/pci/drivers_probe");
+}
+
+TEST_CASE("a vendor's variant of vfio-pci will do") {
+    Tree tree;
+    tree.device(name, 12, "mlx5_vfio_pci");
+    CHECK(tree.problems().empty());
+}
+
+TEST_CASE("an absent module is told before the driver") {
+    Tree tree;
+    tree.device(name, 12, "nvme");
+    tree.remove("sys/bus/pci/drivers/vfio-pci");
+    const auto problem = tree.only_problem();
+    CHECK(problem.code == Errc::vfio_missing);
+    CHECK(problem.hint == "sudo modprobe vfio-pci");
+}
+
+TEST_CASE("a group that is not viable names the offender; bridges and stubs do not offend") {
+    Tree tree;
+    tree.device(name, 12, "vfio-pci");
+    tree.device("0000:01:00.1", 12, "pci-stub");
+    tree.device("0000:00:1c.0", 12, "pcieport", "0x060400");
+    tree.device("0000:01:00.2", 12, "");
+    CHECK(tree.problems().empty());
+    tree.device("0000:01:00.3", 12, "snd_hda_intel");
+    const auto problem = tree.only_problem();
+    CHECK(problem.code == Errc::vfio_group);
+    CHECK(problem.what ==
+          "IOMMU group 12 of 0000:01:00.0 cannot be assigned: 0000:01:00.3 of the same group is used by the driver "
+          "snd_hda_intel");
+    CHECK(problem.hint.find("0000:01:00.3") != std::string::npos);
+}
+
+TEST_CASE("no IOMMU, and VFIO's mode without one, are refused") {
+    Tree tree;
+    tree.device(name, 12, "vfio-pci");
+    SECTION("no group") {
+        tree.remove("sys/bus/pci/devices/0000:01:00.0/iommu_group");
+        CHECK(tree.only_problem().code == Errc::iommu_missing);
+    }
+    SECTION("VFIO made the group up") {
+        tree.file("sys/kernel/iommu_groups/12/name", "vfio-noiommu\n");
+        CHECK(tree.only_problem().code == Errc::iommu_missing);
+    }
+    SECTION("its file says so") {
+        tree.remove("dev/vfio/12");
+        tree.file("dev/vfio/noiommu-12");
+        const auto found = tree.problems();
+        REQUIRE_FALSE(found.empty());
+        CHECK(found.front().code == Errc::iommu_missing);
+    }
+}
+
+TEST_CASE("a device that firmware keeps mapped is refused, a relaxable one is not") {
+    Tree tree;
+    tree.device(name, 12, "vfio-pci");
+    tree.file("sys/kernel/iommu_groups/12/reserved_regions", "0x7b800000 0x7f7fffff direct-relaxable\n");
+    CHECK(tree.problems().empty());
+    tree.file("sys/kernel/iommu_groups/12/reserved_regions", "0x7b800000 0x7f7fffff direct\n");
+    CHECK(tree.only_problem().code == Errc::reserved_conflict);
+}
+
+TEST_CASE("missing and forbidden files of VFIO are told apart") {
+    Tree tree;
+    tree.device(name, 12, "vfio-pci");
+    tree.device_file(name, "vfio3");
+    SECTION("no container") {
+        tree.remove("dev/vfio/vfio");
+        CHECK(tree.only_problem(Backend::container).what == "/dev/vfio/vfio does not exist");
+        CHECK(tree.only_problem(Backend::container).code == Errc::vfio_missing);
+        CHECK(tree.problems(Backend::container, {5, 6, -1, -1}).empty()); // a launcher opened it
+    }
+    SECTION("no group") {
+        tree.remove("dev/vfio/12");
+        CHECK(tree.only_problem(Backend::container).what == "/dev/vfio/12 does not exist");
+    }
+    SECTION("no iommufd") {
+        tree.remove("dev/iommu");
+        CHECK(tree.only_problem(Backend::iommufd).what == "/dev/iommu does not exist");
+        CHECK(tree.problems().empty()); // auto takes the container
+    }
+    SECTION("no device file") {
+        tree.remove("sys/bus/pci/devices/0000:01:00.0/vfio-dev");
+        CHECK(tree.only_problem(Backend::iommufd).code == Errc::vfio_missing);
+    }
+    SECTION("forbidden") {
+        if (::geteuid() == 0)
+            return; // root may open anything
+        std::filesystem::permissions(tree.root() + "/dev/vfio/12", std::filesystem::perms::none);
+        CHECK(tree.only_problem(Backend::container).code == Errc::vfio_denied);
+        CHECK(tree.only_problem(Backend::container).hint == "sudo chown $USER /dev/vfio/12");
+    }
+}
+
+TEST_CASE("the limit on locked memory is none for who may lock, and counts what is locked already") {
+    Tree tree;
+    tree.file("proc/self/status", "CapEff:\t0000000000004000\nVmLck:\t  64 kB\n");
+    CHECK_FALSE(LockLimit::of_process(tree.root()).bytes());
+    CHECK(locked_now(tree.root()) == 64 * 1024);
+    CHECK(LockLimit{std::nullopt}.check(1, ~std::uint64_t{0} >> 1, "all"));
+    const LockLimit limit{100 * 1024, 40 * 1024};
+    CHECK(limit.check(20 * 1024, 40 * 1024, "this"));
+    CHECK_FALSE(limit.check(20 * 1024, 40 * 1024 + 1, "this"));
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/vfio_preflight.hpp"
+
+#include "tests/catch.hpp"
+#include "tests/fakes/vfio_tree.hpp"
+#include "vmm/base/bytes.hpp"
+
+using namespace vmm;
+using devices::vfio::LockLimit;
+
+namespace {
+
+const LockLimit no_limit{std::nullopt};
+
+struct Host : fakes::VfioTree {
+    Config config{};
+    Host() {
+        device("0000:01:00.0", 1, "vfio-pci");
+        config.machine.memory = 256 * MiB;
+        want("0000:01:00.0");
+    }
+    void want(const std::string& address) { config.vfio.emplace_back().open.host = address; }
+    [[nodiscard]] std::vector<Error> problems(LockLimit limit = no_limit) const {
+        return vfio_preflight(config, root(), limit);
+    }
+    [[nodiscard]] Error only_problem(LockLimit limit = no_limit) const {
+        auto found = problems(limit);
+        for (const auto& one : found)
+            UNSCOPED_INFO(one.report());
+        REQUIRE(found.size() == 1);
+        CHECK_FALSE(found[0].hint.empty());
+        return found[0];
+    }
+};
+
+} // namespace
+
+TEST_CASE("a configuration without host devices, or with one that is ready, has no problem") {
+    const Host host;
+    CHECK(host.problems().empty());
+    CHECK(vfio_preflight(Config{}, host.root()).empty());
+}
+
+TEST_CASE("problems of every device are told at its place") {
+    Host host;
+    host.device("0000:02:00.0", 2, "nvme");
+    host.want("0000:02:00.0");
+    host.want("0000:03:00.0");
+    const auto problems = host.problems();
+    REQUIRE(problems.size() == 2);
+    CHECK(problems[0].where == "/vfio/1");
+    CHECK(problems[0].code == Errc::vfio_driver);
+    CHECK(problems[1].where == "/vfio/2");
+    CHECK(problems[1].code == Errc::not_found);
+}
+
+TEST_CASE("memory to lock is counted once for each group") {
+    Host host;
+    host.device("0000:01:00.1", 1, "vfio-pci");
+    host.want("0000:01:00.1");
+    CHECK(host.problems(LockLimit{256 * MiB}).empty());
+    host.device("0000:02:00.0", 2, "vfio-pci");
+    host.want("0000:02:00.0");
+    const auto problem = host.only_problem(LockLimit{256 * MiB});
+    CHECK(problem.code == Errc::no_resource);
+    CHECK(problem.what.find("524288 KiB") != std::string::npos);
+    CHECK(problem.hint.find("ulimit -l 524288") != std::string::npos);
+}
+
+TEST_CASE("guest memory on a reserved region, or beyond the IOMMU's width, is a conflict") {
+    Host host;
+    SECTION("reserved") {
+        host.file("sys/kernel/iommu_groups/1/reserved_regions", "0x0fff0000 0x0fffffff reserved\n");
+        CHECK(host.only_problem().code == Errc::reserved_conflict);
+        host.config.machine.memory = 255 * MiB;
+        CHECK(host.problems().empty());
+    }
+    SECTION("above the hole") {
+        host.config.machine.memory = 8 * GiB;
+        host.file("sys/kernel/iommu_groups/1/reserved_regions",
+                  "0xfee00000 0xfeefffff msi\n0x200000000 0x2000fffff reserved\n");
+        CHECK(host.only_problem().what.find("0x200000000") != std::string::npos);
+    }
+    SECTION("too wide") {
+        host.link("sys/bus/pci/devices/0000:01:00.0/iommu", "../../../devices/virtual/iommu/dmar0");
+        host.file("sys/class/iommu/dmar0/intel-iommu/cap", "260000\n"); // 39 bits
+        CHECK(host.problems().empty());
+        host.file("sys/class/iommu/dmar0/intel-iommu/cap", "1f0000\n"); // 32 bits
+        CHECK(host.problems().empty());
+        host.config.machine.memory = 4 * GiB; // 1 GiB of it above the hole
+        CHECK(host.only_problem().code == Errc::reserved_conflict);
+    }
+}
+
+TEST_CASE("too few mappings, too large BARs and too many vectors are told") {
+    Host host;
+    SECTION("mappings") {
+        host.file("sys/module/vfio_iommu_type1/parameters/dma_entry_limit", "1\n");
+        CHECK(host.problems().empty());
+        host.config.machine.memory = 4 * GiB;
+        CHECK(host.only_problem().what.find("2 DMA mappings") != std::string::npos);
+        host.config.vfio[0].open.backend = devices::vfio::Backend::iommufd;
+        host.device_file("0000:01:00.0", "vfio0");
+        CHECK(host.problems().empty());
+    }
+    SECTION("BARs") {
+        host.file("sys/bus/pci/devices/0000:01:00.0/resource", "0x80000000 0x9fffffff 0x40200\n"
+                                                               "0x4000000000 0x43ffffffff 0x14220c\n");
+        const auto problem = host.only_problem(); // 512 MiB of 480; 16 GiB prefetchable are no problem
+        CHECK(problem.code == Errc::no_resource);
+        CHECK(problem.what.find("32-bit") != std::string::npos);
+    }
+    SECTION("vectors") {
+        std::string config(256, '\0');
+        config[0x06] = 0x10;
+        config[0x34] = 0x40;
+        config[0x40] = 0x11;
+        config[0x42] = static_cast<char>(0xff);
+        config[0x43] = 0x07; // 2048
+        host.file("sys/bus/pci/devices/0000:01:00.0/config", config);
+        CHECK(host.problems().empty());
+        host.device("0000:02:00.0", 2, "vfio-pci");
+        host.file("sys/bus/pci/devices/0000:02:00.0/config", config);
+        host.want("0000:02:00.0");
+        CHECK(host.only_problem().what.find("4096 interrupt vectors") != std::string::npos);
+    }
+}
