@@ -24,6 +24,12 @@ public:
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override {
         function_->bar_write(bar_, offset, data);
     }
+    void write_wide(std::uint64_t offset, vmm::WideBytes data) noexcept override {
+        function_->bar_write_wide(bar_, offset, data);
+    }
+    bool enqueue(std::uint64_t offset, vmm::WideBytes command) noexcept override {
+        return function_->bar_enqueue(bar_, offset, command);
+    }
 
 private:
     std::shared_ptr<Function> function_;

@@ -11,6 +11,7 @@
 #include "devices/pci/config_space.hpp"
 #include "vmm/base/address.hpp"
 #include "vmm/base/error.hpp"
+#include "vmm/bus/bus.hpp"
 
 namespace devices::pci {
 
@@ -53,6 +54,16 @@ public:
     }
     virtual void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept {
         (void)bar, (void)offset, (void)data;
+    }
+
+    /// 64-byte stores, aligned: see vmm::BusDevice.
+    virtual void bar_write_wide(unsigned bar, std::uint64_t offset, vmm::WideBytes data) noexcept {
+        for (std::size_t at = 0; at < data.size(); at += 8)
+            bar_write(bar, offset + at, data.subspan(at, 8));
+    }
+    virtual bool bar_enqueue(unsigned bar, std::uint64_t offset, vmm::WideBytes command) noexcept {
+        (void)bar, (void)offset, (void)command;
+        return false;
     }
 
     /// The address is decided and BARs are placed; the guest does not see the function yet. An error undoes the add.

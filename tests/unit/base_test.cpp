@@ -59,6 +59,7 @@ TEST_CASE("wire integers are little-endian at any alignment") {
         Le32 value;
     };
     static_assert(sizeof(Wire) == 5 && GuestPod<Wire>);
+    static_assert(!GuestPod<std::span<std::byte>> && !GuestPod<std::span<const std::byte>>);
     const Wire wire{1, Le32{0x11223344}};
     const auto bytes = std::as_bytes(std::span{&wire, 1});
     CHECK(bytes[1] == std::byte{0x44});

@@ -15,9 +15,13 @@ namespace vmm {
 
 static_assert(std::endian::native == std::endian::little);
 
-/// Types that may be copied to and from guest memory: no padding that would leak, no pointers' owners.
+template <class T> inline constexpr bool is_span = false;
+template <class T, std::size_t n> inline constexpr bool is_span<std::span<T, n>> = true;
+
+/// Types that may be copied to and from guest memory: no padding that would leak, no pointers' owners. A span is none:
+/// what it points to is meant, never the pointer.
 template <class T>
-concept GuestPod = std::is_trivially_copyable_v<T> && std::has_unique_object_representations_v<T>;
+concept GuestPod = std::is_trivially_copyable_v<T> && std::has_unique_object_representations_v<T> && !is_span<T>;
 
 /// An integer at any alignment inside a packed wire structure.
 template <std::unsigned_integral T> class Le {

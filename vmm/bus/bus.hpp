@@ -17,6 +17,9 @@
 
 namespace vmm {
 
+/// What 64-byte stores carry.
+using WideBytes = std::span<const std::byte, 64>;
+
 /// A device with trapped registers. Calls come from any vCPU thread, several at once: the device locks for itself.
 class BusDevice {
 public:
@@ -25,10 +28,20 @@ public:
     BusDevice& operator=(const BusDevice&) = delete;
     virtual ~BusDevice() = default;
     [[nodiscard]] virtual std::string_view name() const = 0;
-    /// `offset` is relative to the range's start; `data` is 1 to 8 bytes (64 for decoded wide stores) and must be
-    /// filled whole.
+    /// `offset` is relative to the range's start; `data` is 1 to 8 bytes and must be filled whole.
     virtual void read(std::uint64_t offset, std::span<std::byte> data) noexcept = 0;
     virtual void write(std::uint64_t offset, std::span<const std::byte> data) noexcept = 0;
+    /// An aligned 64-byte store (MOVDIR64B). Unless the device knows better, eight of 8 bytes.
+    virtual void write_wide(std::uint64_t offset, WideBytes data) noexcept {
+        for (std::size_t at = 0; at < data.size(); at += 8)
+            write(offset + at, data.subspan(at, 8));
+    }
+    /// An aligned 64-byte store that is answered (ENQCMD, ENQCMDS): false for "retry", which is also what anything but
+    /// an enqueue register says.
+    virtual bool enqueue(std::uint64_t offset, WideBytes command) noexcept {
+        (void)offset, (void)command;
+        return false;
+    }
 };
 
 /// Thread-safe. The lock covers the look-up only: a device may add, move or remove ranges from inside its handler.
@@ -70,6 +83,21 @@ public:
             return;
         }
         unclaimed_.fetch_add(1, std::memory_order_relaxed);
+    }
+    /// Dropped when nobody answers.
+    void write_wide(A address, WideBytes data) noexcept {
+        if (auto [device, offset] = find(address, data.size()); device) {
+            device->write_wide(offset, data);
+            return;
+        }
+        unclaimed_.fetch_add(1, std::memory_order_relaxed);
+    }
+    /// "Retry" when nobody answers.
+    bool enqueue(A address, WideBytes command) noexcept {
+        if (auto [device, offset] = find(address, command.size()); device)
+            return device->enqueue(offset, command);
+        unclaimed_.fetch_add(1, std::memory_order_relaxed);
+        return false;
     }
     /// Accesses nobody answered, since the start.
     [[nodiscard]] std::uint64_t unclaimed() const { return unclaimed_.load(std::memory_order_relaxed); }

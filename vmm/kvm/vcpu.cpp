@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cpuid.h>
 #include <cstring>
 #include <sys/ioctl.h>
 
+#include "vmm/base/bytes.hpp"
 #include "vmm/kvm/lists.hpp"
 
 namespace vmm {
@@ -105,6 +107,37 @@ Result<void> Vcpu::set_fpu(const kvm_fpu& fpu) {
     kvm_fpu copy = fpu;
     TRY(checked_ioctl(fd_.get(), KVM_SET_FPU, &copy, "KVM_SET_FPU"));
     return {};
+}
+
+Result<void> Vcpu::inject(const GuestException& exception) {
+    kvm_vcpu_events events{};
+    TRY(checked_ioctl(fd_.get(), KVM_GET_VCPU_EVENTS, &events, "KVM_GET_VCPU_EVENTS"));
+    events.exception.injected = 1;
+    events.exception.nr = exception.vector;
+    events.exception.has_error_code = exception.error_code.has_value();
+    events.exception.error_code = exception.error_code.value_or(0);
+    events.flags = 0;
+    if (exception.cr2) {
+        auto special = TRY(sregs());
+        special.cr2 = *exception.cr2;
+        TRY_VOID(set_sregs(special));
+    }
+    TRY(checked_ioctl(fd_.get(), KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS"));
+    return {};
+}
+
+Result<std::uint32_t> Vcpu::pkru() const {
+    constexpr unsigned component = 9;
+    constexpr std::size_t header_offset = 512; // of XSTATE_BV (SDM volume 1, 13.4)
+    unsigned size = 0, offset = 0, ecx = 0, edx = 0;
+    kvm_xsave area{};
+    std::span<const std::byte> bytes{reinterpret_cast<const std::byte*>(area.region),
+                                     4096}; // NOLINT: the kernel's view
+    if (__get_cpuid_count(0xd, component, &size, &offset, &ecx, &edx) == 0 || size == 0 || offset + 4 > bytes.size())
+        return 0;
+    TRY(checked_ioctl(fd_.get(), KVM_GET_XSAVE, &area, "KVM_GET_XSAVE"));
+    const bool in_use = (load_le(bytes.subspan(header_offset, 8)) >> component & 1) != 0;
+    return in_use ? load_le<std::uint32_t>(bytes.subspan(offset, 4)) : 0;
 }
 
 Result<std::uint32_t> Vcpu::mp_state() const {

@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -59,6 +60,13 @@ struct Unknown {
 };
 } // namespace vm_exit
 
+/// An exception to be raised at the instruction the vCPU stands at.
+struct GuestException {
+    std::uint8_t vector{};
+    std::optional<std::uint32_t> error_code{};
+    std::optional<std::uint64_t> cr2{};
+};
+
 using VmExit = std::variant<vm_exit::Port, vm_exit::Mmio, vm_exit::Halt, vm_exit::Interrupted, vm_exit::Shutdown,
                             vm_exit::SystemEvent, vm_exit::MsrAccess, vm_exit::EmulationFailure, vm_exit::EntryFailure,
                             vm_exit::Failed, vm_exit::Unknown>;
@@ -83,6 +91,10 @@ public:
     [[nodiscard]] Result<kvm_sregs> sregs() const;
     Result<void> set_sregs(const kvm_sregs& sregs);
     Result<void> set_fpu(const kvm_fpu& fpu);
+    /// At the next run().
+    Result<void> inject(const GuestException& exception);
+    /// The guest's PKRU; 0 where KVM does not keep one.
+    [[nodiscard]] Result<std::uint32_t> pkru() const;
     /// KVM_MP_STATE_*
     [[nodiscard]] Result<std::uint32_t> mp_state() const;
     /// Frequency of the guest's TSC; 0 when KVM does not say.

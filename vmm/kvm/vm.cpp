@@ -148,6 +148,27 @@ Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
     return std::make_unique<Vcpu>(id, std::move(fd), std::move(run));
 }
 
+Result<void> Vm::report_emulation_failures() {
+    kvm_enable_cap cap{};
+    cap.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE;
+    cap.args[0] = 1;
+    TRY(checked_ioctl(fd(), KVM_ENABLE_CAP, &cap, "KVM_CAP_EXIT_ON_EMULATION_FAILURE"));
+    return {};
+}
+
+Result<void> Vm::trap_msr(std::uint32_t index) {
+    kvm_enable_cap cap{};
+    cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
+    cap.args[0] = KVM_MSR_EXIT_REASON_FILTER;
+    TRY(checked_ioctl(fd(), KVM_ENABLE_CAP, &cap, "KVM_CAP_X86_USER_SPACE_MSR"));
+    std::uint8_t denied = 0; // a bit set allows
+    kvm_msr_filter filter{};
+    filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
+    filter.ranges[0] = {KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, 1, index, &denied};
+    TRY(checked_ioctl(fd(), KVM_X86_SET_MSR_FILTER, &filter, "KVM_X86_SET_MSR_FILTER"));
+    return {};
+}
+
 Result<std::unique_ptr<IrqLine>> Vm::line(unsigned gsi, TriggerMode mode) { return router_->line(gsi, mode); }
 Result<std::unique_ptr<MsiVector>> Vm::msi() { return router_->msi(); }
 

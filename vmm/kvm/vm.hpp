@@ -43,6 +43,10 @@ public:
     Result<Registration> map(Range<Gpa> range, std::span<std::byte> host, bool read_only,
                              const char* log_name) override;
     Result<std::unique_ptr<Vcpu>> create_vcpu(unsigned id);
+    /// From now on instructions KVM cannot emulate are EmulationFailure at any privilege, without a pending exception.
+    Result<void> report_emulation_failures();
+    /// Reads and writes of this MSR are MsrAccess exits. Before vCPUs exist; a second call replaces the first.
+    Result<void> trap_msr(std::uint32_t index);
 
     Result<std::unique_ptr<IrqLine>> line(unsigned gsi, TriggerMode mode) override;
     Result<std::unique_ptr<MsiVector>> msi() override;

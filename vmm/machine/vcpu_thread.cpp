@@ -112,9 +112,10 @@ bool VcpuThread::handle(const VmExit& exit) noexcept {
                           [](const vm_exit::Interrupted&) { return true; },
                           [](const vm_exit::Halt&) { return true; },
                           [&](const vm_exit::MsrAccess& msr) {
-                              *msr.failed = 1;
+                              access_msr(msr);
                               return true;
                           },
+                          [&](const vm_exit::EmulationFailure& failure) { return emulate(failure); },
                           [&](const vm_exit::SystemEvent& event) {
                               context_.on_system_event(event.type);
                               return true;
@@ -125,6 +126,24 @@ bool VcpuThread::handle(const VmExit& exit) noexcept {
                           },
                       },
                       exit);
+}
+
+void VcpuThread::access_msr(const vm_exit::MsrAccess& msr) noexcept {
+    if (!context_.enqueue || msr.index != iommu::msr_ia32_pasid ||
+        (msr.write && !iommu::ia32_pasid_writable(*msr.data)))
+        *msr.failed = 1;
+    else if (msr.write)
+        ia32_pasid_ = *msr.data;
+    else
+        *msr.data = ia32_pasid_;
+}
+
+bool VcpuThread::emulate(const vm_exit::EmulationFailure& failure) noexcept {
+    if (context_.enqueue &&
+        context_.enqueue->emulate(*vcpu_, failure, ia32_pasid_) == EnqueueEmulator::Verdict::resumed)
+        return true;
+    context_.on_fatal(describe(failure));
+    return false;
 }
 
 Error VcpuThread::describe(const VmExit& exit) const {

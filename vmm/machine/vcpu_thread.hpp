@@ -12,6 +12,7 @@
 #include "vmm/base/timeline.hpp"
 #include "vmm/bus/bus.hpp"
 #include "vmm/kvm/vcpu.hpp"
+#include "vmm/machine/enqueue_emulator.hpp"
 #include "vmm/machine/run_gate.hpp"
 
 namespace vmm {
@@ -27,6 +28,8 @@ public:
         std::function<void(Error)> on_fatal;
         /// KVM_EXIT_SYSTEM_EVENT, on the vCPU's thread.
         std::function<void(std::uint32_t type)> on_system_event;
+        /// Instructions that KVM leaves to us, and IA32_PASID; null for a machine without them.
+        EnqueueEmulator* enqueue{nullptr};
     };
 
     VcpuThread(std::unique_ptr<Vcpu> vcpu, Context context);
@@ -52,6 +55,8 @@ private:
     void loop() noexcept;
     /// False: leave the loop.
     bool handle(const VmExit& exit) noexcept;
+    void access_msr(const vm_exit::MsrAccess& msr) noexcept;
+    bool emulate(const vm_exit::EmulationFailure& failure) noexcept;
     [[nodiscard]] Error describe(const VmExit& exit) const;
 
     std::unique_ptr<Vcpu> vcpu_;
@@ -59,6 +64,7 @@ private:
     std::atomic<std::uint64_t> exits_{0};
     std::atomic<bool> asked_{false};
     std::atomic<int> stuck_{-1};
+    std::uint64_t ia32_pasid_{0}; // of the thread
     std::thread thread_;
 };
 

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engines: which descriptor is next, and how it ends.
+#include <atomic>
+#include <chrono>
+#include <immintrin.h>
+#include <pthread.h>
+
+#include "devices/dsa/accelerator.hpp"
+
+namespace devices::dsa {
+namespace {
+
+/// How long an engine that just had work looks for more before it sleeps: waking it costs the submitter a system call.
+constexpr std::chrono::microseconds linger{15};
+
+const vmm::DmaMemory* memory_of(const Submission& submission, const vmm::DmaMemory& plain) {
+    if (submission.space)
+        return &submission.space->memory(submission.descriptor.privileged());
+    return submission.by_pasid ? nullptr : &plain;
+}
+
+/// All but the status first; the status tells the guest that the rest is there.
+bool write_record(const vmm::DmaMemory& memory, std::uint64_t address, const CompletionRecord& record) {
+    const auto hold = memory.hold();
+    const auto range = vmm::Range<vmm::Iova>::sized(vmm::Iova{address}, completion_size);
+    thread_local std::vector<iovec> pieces;
+    pieces.clear();
+    // Aligned, so on one page and in one piece.
+    if (!range || !memory.translate(*range, vmm::Access::write, pieces) || pieces.front().iov_len < completion_size)
+        return false;
+    auto* const to = static_cast<std::byte*>(pieces.front().iov_base);
+    const auto bytes = std::as_bytes(std::span{&record, 1});
+    std::memcpy(to + 1, bytes.data() + 1, completion_size - 1);
+    std::atomic_ref{*reinterpret_cast<std::uint8_t*>(to)}.store(record.status, std::memory_order_release); // NOLINT
+    return true;
+}
+
+} // namespace
+
+struct Accelerator::Execution {
+    Engine& engine;
+    const Submission& submission;
+    const vmm::DmaMemory& memory;
+    const Limits& limits;
+};
+
+Limits Accelerator::limits_of(const WorkQueue& queue) const {
+    return {queue.max_transfer(),
+            queue.max_batch(),
+            static_cast<std::uint16_t>(vectors()),
+            (gencfg_ & gencfg_user_interrupts) != 0 || !queue.pasid_enabled(),
+            bus_.privileged_mode,
+            false};
+}
+
+/// Round by round, as many descriptors of a queue as its priority says.
+std::optional<Submission> Accelerator::take(Engine& engine) {
+    for (const bool refill : {false, true}) {
+        if (refill)
+            for (const unsigned index : engine.queues)
+                queues_[index].credit = queues_[index].priority();
+        for (std::size_t i = 0; i < engine.queues.size(); ++i) {
+            const std::size_t at = (engine.next + i) % engine.queues.size();
+            auto& queue = queues_[engine.queues[at]];
+            if (queue.credit == 0 || !queue.ready())
+                continue;
+            --queue.credit;
+            engine.next = at;
+            auto submission = queue.pop();
+            engine.running = true;
+            engine.queue = engine.queues[at];
+            engine.number = submission.number;
+            engine.pasid =
+                submission.by_pasid && submission.space ? std::optional{submission.space->pasid()} : std::nullopt;
+            engine.cancel.store(false, std::memory_order_relaxed);
+            return submission;
+        }
+    }
+    return std::nullopt;
+}
+
+void Accelerator::work(Engine& engine) noexcept {
+    using Clock = std::chrono::steady_clock;
+    ::pthread_setname_np(::pthread_self(), "dsa-engine");
+    std::unique_lock lock{mutex_};
+    auto idle_since = Clock::time_point{};
+    while (!stopping_) {
+        auto submission = take(engine);
+        if (!submission) {
+            const auto seen = submissions_.load(std::memory_order_relaxed);
+            lock.unlock();
+            while (submissions_.load(std::memory_order_relaxed) == seen && Clock::now() - idle_since < linger)
+                _mm_pause();
+            lock.lock();
+            submission = take(engine);
+            if (!submission) {
+                if (!stopping_)
+                    work_.wait(lock);
+                continue;
+            }
+        }
+        const Limits limits = limits_of(queues_[engine.queue]);
+        const bool bus_master = bus_.bus_master;
+        lock.unlock();
+        execute(engine, *submission, limits, bus_master);
+        submission.reset(); // gives the PASID back
+        Raise raise;
+        lock.lock();
+        engine.running = false;
+        queues_[engine.queue].finished();
+        try_finish(raise);
+        if (raise.vectors != 0) {
+            lock.unlock();
+            deliver(raise);
+            lock.lock();
+        }
+        if (engines_.size() > 1)
+            work_.notify_all(); // a drain of another engine may have waited for this
+        idle_since = Clock::now();
+    }
+}
+
+void Accelerator::execute(Engine& engine, const Submission& submission, const Limits& limits,
+                          bool bus_master) noexcept {
+    const auto& descriptor = submission.descriptor;
+    const vmm::DmaMemory* memory = memory_of(submission, context_.memory);
+    if (!memory || !bus_master) {
+        const auto code = memory ? Status::hardware_error : Status::completion_not_translated;
+        report_error({.code = static_cast<std::uint8_t>(code),
+                      .queue = engine.queue,
+                      .descriptor = &descriptor,
+                      .address = descriptor.completion});
+        const std::lock_guard lock{mutex_};
+        ++queues_[engine.queue].counts.failed;
+        ++queues_[engine.queue].counts.completed;
+        return;
+    }
+    const Execution execution{engine, submission, *memory, limits};
+    Operation operation{*memory, engine.cancel, *engine.copier};
+    const Status status = judge(execution, descriptor, limits);
+    const Outcome outcome = status != Status::none                 ? failed(status)
+                            : descriptor.opcode() == Opcode::batch ? run_batch(operation, execution)
+                                                                   : operation.run(descriptor);
+    conclude(execution, descriptor, outcome, {});
+}
+
+Status Accelerator::judge(const Execution& execution, const Descriptor& descriptor, const Limits& limits) {
+    if (descriptor.has(flag::completion_address_valid) && !vmm::is_aligned(descriptor.completion, completion_size))
+        return Status::completion_alignment;
+    if (const Status status = check(descriptor, limits); status != Status::none)
+        return status;
+    return !descriptor.has(flag::request_interrupt) || may_interrupt(execution, descriptor) ? Status::none
+                                                                                            : Status::interrupt_handle;
+}
+
+/// The handle is a vector's number, and the vector is open to this PASID.
+bool Accelerator::may_interrupt(const Execution& execution, const Descriptor& descriptor) const {
+    const unsigned vector = descriptor.interrupt_handle;
+    if (vector == 0 || vector >= vectors() || (!descriptor.privileged() && !execution.limits.user_interrupts))
+        return false;
+    const std::lock_guard lock{mutex_};
+    const auto& permission = permissions_[vector];
+    const auto& space = execution.submission.space;
+    return space ? permission.space && permission.space->pasid() == space->pasid()
+                 : (permission.word & permission_pasid_enable) == 0;
+}
+
+Outcome Accelerator::run_batch(Operation& operation, const Execution& execution) {
+    const auto& batch = execution.submission.descriptor;
+    Limits limits = execution.limits;
+    limits.inside_batch = true;
+    bool failures = false;
+    const auto end = [](Status status, std::uint32_t done) {
+        Outcome out = failed(status);
+        out.record.bytes_completed = done;
+        return out;
+    };
+    for (std::uint32_t index = 0; index < batch.size; ++index) {
+        if (execution.engine.cancel.load(std::memory_order_relaxed)) {
+            Outcome out;
+            out.cancelled = true;
+            return out;
+        }
+        const std::uint64_t from = batch.source + std::uint64_t{index} * descriptor_size;
+        std::optional<Descriptor> descriptor;
+        {
+            const auto hold = execution.memory.hold();
+            descriptor = execution.memory.read<Descriptor>(vmm::Iova{from});
+        }
+        if (!descriptor) {
+            Outcome out = end(Status::batch_page_fault, index);
+            out.record.fault_address = from;
+            return out;
+        }
+        if (failures && descriptor->has(flag::fence))
+            return end(Status::batch_failures, index);
+        descriptor->pasid_word = batch.pasid_word; // whatever the list says
+        const Status status = judge(execution, *descriptor, limits);
+        const Outcome outcome = status == Status::none ? operation.run(*descriptor) : failed(status);
+        if (outcome.cancelled)
+            return outcome;
+        failures = failures || !outcome.succeeded();
+        conclude(execution, *descriptor, outcome, static_cast<std::uint16_t>(index));
+    }
+    return end(failures ? Status::batch_failures : Status::success, batch.size);
+}
+
+void Accelerator::conclude(const Execution& execution, const Descriptor& descriptor, const Outcome& outcome,
+                           std::optional<std::uint16_t> batch_index) {
+    const unsigned queue = execution.engine.queue;
+    const auto status = static_cast<Status>(outcome.record.status & ~status_write_fault);
+    {
+        const std::lock_guard lock{mutex_};
+        auto& counts = queues_[queue].counts;
+        if (outcome.cancelled) {
+            ++counts.aborted;
+            return;
+        }
+        ++counts.completed;
+        if (status == Status::page_fault || status == Status::batch_page_fault)
+            ++counts.faulted;
+        else if (status != Status::success && status != Status::success_false_predicate)
+            ++counts.failed;
+    }
+    const bool writable = descriptor.has(flag::completion_address_valid) && status != Status::completion_alignment;
+    SoftwareError error{.queue = queue, .descriptor = &descriptor, .batch_index = batch_index};
+    if (writable && (descriptor.has(flag::request_completion) || !outcome.succeeded())) {
+        if (!write_record(execution.memory, descriptor.completion, outcome.record)) {
+            error.code = static_cast<std::uint8_t>(Status::completion_not_translated);
+            error.address = descriptor.completion;
+            error.write = true;
+        }
+    } else if (!outcome.succeeded()) {
+        error.code = outcome.record.status;
+        error.address = outcome.record.fault_address;
+    }
+    if (error.code != 0)
+        report_error(error);
+    if (descriptor.has(flag::request_interrupt) && status != Status::interrupt_handle &&
+        status != Status::invalid_flags)
+        deliver({1U << descriptor.interrupt_handle});
+}
+
+} // namespace devices::dsa

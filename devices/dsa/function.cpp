@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/dsa/function.hpp"
+
+#include <array>
+
+namespace devices::dsa {
+namespace {
+
+constexpr pci::Identity identity{
+    .vendor = 0x8086, .device = 0x0b25, .class_code = 0x088000, .subsystem_vendor = 0x8086, .subsystem = 0};
+
+// Capabilities (PCI Express base specification, 7.5.3, 7.8.9, 10.5.1, 10.5.2).
+constexpr std::uint8_t express_id = 0x10;
+constexpr std::uint16_t ats_id = 0x0f;
+constexpr std::uint16_t page_request_id = 0x13;
+constexpr std::uint16_t pasid_id = 0x1b;
+constexpr std::uint16_t integrated_endpoint = 9U << 4 | 2; ///< version 2
+constexpr std::uint16_t pasid_privileged = 1U << 2;
+constexpr std::uint16_t pasid_width = 20U << 8;
+constexpr unsigned control_after_capability = 6; ///< ATS and PASID; page requests have it at 4
+constexpr std::uint16_t ats_enable = 1U << 15;
+constexpr std::uint16_t enable = 1U << 0;
+
+pci::MsixLayout msix_layout(const Shape& shape) {
+    return {static_cast<std::uint16_t>(shape.queues + 1), DsaFunction::register_bar, reg::msix_table,
+            DsaFunction::register_bar, reg::msix_pba};
+}
+
+} // namespace
+
+DsaFunction::DsaFunction(const Shape& shape, const Context& context)
+    : Function{identity}, msix_{context.irqs, msix_layout(shape)},
+      accelerator_{
+          shape,
+          {context.memory, context.spaces, [this](unsigned vector) { msix_.trigger(vector); }, context.make_copier}},
+      portals_{accelerator_} {}
+
+vmm::Result<std::shared_ptr<DsaFunction>> DsaFunction::create(const Shape& shape, const Context& context) {
+    std::shared_ptr<DsaFunction> function{new DsaFunction{shape, context}};
+    TRY_VOID(function->build());
+    TRY_VOID(function->accelerator_.start());
+    return function;
+}
+
+vmm::Result<void> DsaFunction::build() {
+    auto& space = config();
+    TRY_VOID(space.add_bar(register_bar, {pci::BarKind::memory64, reg::bar_size, true}));
+    TRY_VOID(space.add_bar(portal_bar, {pci::BarKind::memory64, portals_.size(), true}));
+    TRY_VOID(msix_.add_capability(space));
+
+    std::array<std::byte, 58> express{};
+    vmm::store_le(std::span{express}.first(2), integrated_endpoint);
+    TRY_VOID(space.add_capability(express_id, express));
+
+    std::array<std::byte, 4> body{};
+    std::array<std::byte, 4> writable{};
+    vmm::store_le(std::span{body}, 0x20); // page aligned requests
+    vmm::store_le(std::span{writable}, std::uint32_t{ats_enable | 0x1fU} << 16);
+    ats_ = TRY(space.add_extended_capability(ats_id, 1, body, writable));
+
+    std::array<std::byte, 12> requests{};
+    std::array<std::byte, 12> requests_writable{};
+    vmm::store_le(std::span{requests}, std::uint64_t{0x100} << 16 | std::uint64_t{64} << 32); // stopped; capacity
+    vmm::store_le(std::span{requests_writable}.first(2), enable);
+    vmm::store_le(std::span{requests_writable}.subspan(8), 0xffffffff);
+    page_requests_ = TRY(space.add_extended_capability(page_request_id, 1, requests, requests_writable));
+
+    vmm::store_le(std::span{body}, pasid_privileged | pasid_width);
+    vmm::store_le(std::span{writable}, std::uint32_t{enable | pasid_privileged} << 16);
+    pasid_ = TRY(space.add_extended_capability(pasid_id, 1, body, writable));
+
+    const auto publish = [this] { publish_bus_state(); };
+    space.watch(pci::reg::command, 2, publish);
+    space.watch(ats_ + control_after_capability, 2, publish);
+    space.watch(page_requests_ + 4, 2, publish);
+    space.watch(pasid_ + control_after_capability, 2, publish);
+    return {};
+}
+
+void DsaFunction::publish_bus_state() noexcept {
+    const auto control = [this](unsigned offset) { return config().get<std::uint16_t>(offset); };
+    const std::uint16_t pasid = control(pasid_ + control_after_capability);
+    accelerator_.set_bus_state({.bus_master = (config().command() & pci::command_bit::bus_master) != 0,
+                                .pasid = (pasid & enable) != 0,
+                                .privileged_mode = (pasid & pasid_privileged) != 0,
+                                .ats = (control(ats_ + control_after_capability) & ats_enable) != 0,
+                                .page_requests = (control(page_requests_ + 4) & enable) != 0});
+}
+
+void DsaFunction::bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept {
+    if (bar == portal_bar)
+        portals_.read(offset, data);
+    else if (!msix_.bar_read(bar, offset, data))
+        accelerator_.read(offset, data);
+}
+
+void DsaFunction::bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept {
+    if (bar == portal_bar)
+        portals_.write(offset, data);
+    else if (!msix_.bar_write(bar, offset, data))
+        accelerator_.write(offset, data);
+}
+
+void DsaFunction::bar_write_wide(unsigned bar, std::uint64_t offset, vmm::WideBytes data) noexcept {
+    if (bar == portal_bar)
+        portals_.write_wide(offset, data);
+    else
+        Function::bar_write_wide(bar, offset, data);
+}
+
+bool DsaFunction::bar_enqueue(unsigned bar, std::uint64_t offset, vmm::WideBytes command) noexcept {
+    return bar == portal_bar && portals_.enqueue(offset, command);
+}
+
+} // namespace devices::dsa

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The accelerator as a PCI function, 8086:0b25.
+#pragma once
+
+#include <memory>
+
+#include "devices/dsa/accelerator.hpp"
+#include "devices/dsa/portals.hpp"
+#include "devices/pci/function.hpp"
+#include "devices/pci/msix.hpp"
+#include "vmm/bus/irq.hpp"
+
+namespace devices::dsa {
+
+class DsaFunction final : public pci::Function {
+public:
+    static constexpr unsigned register_bar = 0;
+    static constexpr unsigned portal_bar = 2;
+
+    struct Context {
+        vmm::Irqs& irqs;
+        const vmm::DmaMemory& memory; ///< what the function reaches without PASID
+        Spaces* spaces{};             ///< null: no PASIDs in this machine
+        std::function<std::unique_ptr<Copier>()> make_copier{};
+    };
+    /// Engines run from now on.
+    static vmm::Result<std::shared_ptr<DsaFunction>> create(const Shape& shape, const Context& context);
+
+    [[nodiscard]] std::string_view name() const override { return "dsa"; }
+    void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void bar_write_wide(unsigned bar, std::uint64_t offset, vmm::WideBytes data) noexcept override;
+    bool bar_enqueue(unsigned bar, std::uint64_t offset, vmm::WideBytes command) noexcept override;
+    void on_removed() noexcept override { accelerator_.stop(); }
+
+    [[nodiscard]] Accelerator& accelerator() { return accelerator_; }
+
+private:
+    DsaFunction(const Shape& shape, const Context& context);
+    vmm::Result<void> build();
+    void publish_bus_state() noexcept;
+
+    pci::Msix msix_;
+    Accelerator accelerator_; // after what it interrupts through
+    Portals portals_;
+    unsigned ats_{};
+    unsigned page_requests_{};
+    unsigned pasid_{};
+};
+
+} // namespace devices::dsa
