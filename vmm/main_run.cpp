@@ -35,6 +35,11 @@ public:
         if (wanted(name))
             app_.add_option(name, value, help)->type_name(value_name)->take_last(); // scripts append overrides
     }
+    /// The value may be absent, and is empty then.
+    void add_bare(const char* name, std::string& value, const char* value_name, const char* help) {
+        if (wanted(name))
+            app_.add_option(name, value, help)->type_name(value_name)->expected(0, 1)->take_last();
+    }
     void add_list(const char* name, std::vector<std::string>& values, const char* value_name, const char* help) {
         if (wanted(name))
             app_.add_option(name, values, help)->type_name(value_name)->allow_extra_args(false)->take_all();
@@ -148,6 +153,8 @@ int run_command(Arguments arguments, Timeline& timeline) {
     for (std::size_t i = 0; i < options.size(); ++i) {
         if (options[i].value == nullptr)
             command.add_switch(options[i].name, options[i].help);
+        else if (options[i].bare)
+            command.add_bare(options[i].name, values[i].front(), options[i].value, options[i].help);
         else if (options[i].repeated)
             command.add_list(options[i].name, values[i], options[i].value, options[i].help);
         else

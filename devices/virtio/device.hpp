@@ -70,6 +70,8 @@ public:
     /// For people: "disk0 (virtio-blk)".
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] virtual Type type() const = 0;
+    /// False: guest memory is reached other than by memory(), so that no IOMMU can stand in between.
+    [[nodiscard]] virtual bool translatable() const { return true; }
     /// Device-specific bits only; the transport adds those of rings and transport.
     [[nodiscard]] virtual std::uint64_t features() const = 0;
     /// One entry a queue: the largest size, a power of two.

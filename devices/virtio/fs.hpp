@@ -28,6 +28,7 @@ public:
                                                    const vmm::GuestMemory& memory);
 
     [[nodiscard]] Type type() const override { return Type::fs; }
+    [[nodiscard]] bool translatable() const override { return false; }
     [[nodiscard]] std::uint64_t features() const override { return features_; }
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;

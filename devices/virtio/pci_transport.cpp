@@ -96,8 +96,12 @@ constexpr std::uint64_t high_half(std::uint64_t whole, std::uint64_t value) {
 } // namespace
 
 PciTransport::PciTransport(std::shared_ptr<Device> device, const Context& context)
-    : Function{identity_of(device->type())}, context_{context},
-      transport_{device, context.memory, *this, context.translated}, msix_{context.irqs, msix_layout(*device)},
+    : Function{identity_of(device->type())}, context_{context}, endpoint_{context.iommu && device->translatable()
+                                                                              ? context.iommu->make_memory()
+                                                                              : nullptr},
+      transport_{device, endpoint_ ? *endpoint_ : context.memory, *this, endpoint_ != nullptr}, msix_{context.irqs,
+                                                                                                      msix_layout(
+                                                                                                          *device)},
       queue_vectors_(device->queue_sizes().size()) {
     for (auto& vector : queue_vectors_)
         vector = no_vector;
@@ -149,6 +153,9 @@ vmm::Result<void> PciTransport::add_structure(std::uint8_t kind, std::uint32_t o
 }
 
 vmm::Result<void> PciTransport::on_added(pci::Address address) {
+    if (endpoint_)
+        endpoint_stay_ = TRY(context_.iommu->add_endpoint(iommu::pci_endpoint(address.slot, address.function),
+                                                          device().name(), *endpoint_));
     intx_ = TRY(context_.irqs.line(pci::intx_gsi(address.slot, config().interrupt_pin()), vmm::TriggerMode::level));
     if (intx_->resample_fd() >= 0)
         resample_watch_ = TRY(context_.loop.watch(intx_->resample_fd(), [this] {
@@ -159,6 +166,8 @@ vmm::Result<void> PciTransport::on_added(pci::Address address) {
         }));
     return {};
 }
+
+void PciTransport::on_removed() noexcept { endpoint_stay_.reset(); }
 
 void PciTransport::on_bar_mapped(unsigned, vmm::Gpa address) noexcept {
     for (unsigned queue = 0; queue < transport_.queue_count(); ++queue) {

@@ -8,6 +8,7 @@
 #include "devices/pci/function.hpp"
 #include "devices/pci/msix.hpp"
 #include "devices/virtio/transport.hpp"
+#include "iommu/domains.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/bus/irq.hpp"
 
@@ -20,7 +21,7 @@ public:
         vmm::Doorbells& doorbells;
         const vmm::DmaMemory& memory;
         vmm::EventLoop& loop;
-        bool translated{false}; ///< behind an IOMMU
+        iommu::Domains* iommu{}; ///< the device is behind it, if it can be; must outlive the transport
     };
     /// On the loop's thread, or before it runs.
     static vmm::Result<std::shared_ptr<PciTransport>> create(std::shared_ptr<Device> device, const Context& context);
@@ -35,6 +36,7 @@ public:
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
     vmm::Result<void> on_added(pci::Address address) override;
+    void on_removed() noexcept override;
     void on_bar_mapped(unsigned bar, vmm::Gpa address) noexcept override;
     void on_bar_unmapped(unsigned bar) noexcept override;
 
@@ -54,6 +56,8 @@ private:
     std::uint8_t take_isr() noexcept;
 
     Context context_;
+    std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< when it is behind an IOMMU
+    vmm::Registration endpoint_stay_;
     Transport transport_;
     pci::Msix msix_;
     unsigned pci_cfg_{}; ///< offset of the configuration access capability

@@ -70,7 +70,7 @@ unsigned sum(const Bytes& bytes) {
 }
 
 AcpiConfig everything() {
-    AcpiConfig config{.cpus = 4};
+    AcpiConfig config{.cpus = 4, .iommu = 8};
     for (unsigned i = 0; i < 20; ++i)
         config.virtio_mmio.push_back({*Range<Gpa>::sized(layout::mmio_devices.start() + i * 0x1000, 0x1000), 5 + i});
     return config;
@@ -95,7 +95,7 @@ TEST_CASE("the RSDP leads to every table, and every checksum is right") {
         CHECK(sum(table) == 0);
         names.push_back(Tables::signature(table));
     }
-    CHECK(names == std::vector<std::string>{"FACP", "APIC", "MCFG"});
+    CHECK(names == std::vector<std::string>{"FACP", "APIC", "MCFG", "VIOT"});
     CHECK(Tables::signature(tables.dsdt()) == "DSDT");
     CHECK(sum(tables.dsdt()) == 0);
 }
@@ -148,6 +148,32 @@ TEST_CASE("MCFG and host bridge are there only with PCI") {
     CHECK(without.all().size() == 2);
     CHECK_FALSE(contains(without.dsdt(), aml::eisa_id("PNP0A08")));
     CHECK(contains(Tables{everything()}.dsdt(), aml::eisa_id("PNP0A08")));
+}
+
+TEST_CASE("VIOT puts every function but the host bridge's slot and the IOMMU behind the IOMMU") {
+    struct Part {
+        unsigned first, last;
+    };
+    const auto [iommu, parts] = GENERATE(table<std::uint16_t, std::vector<Part>>(
+        {{8, {{9, 0xffff}}}, {0x50, {{8, 0x4f}, {0x51, 0xffff}}}, {0xffff, {{8, 0xfffe}}}}));
+    const Bytes viot = Tables{AcpiConfig{.iommu = iommu}}.find("VIOT");
+    REQUIRE(viot.size() == 48 + 16 + 24 * parts.size());
+    CHECK(Tables::number<std::uint16_t>(viot, 36) == parts.size() + 1);
+    CHECK(Tables::number<std::uint16_t>(viot, 38) == 48);
+    CHECK(Tables::number<std::uint8_t>(viot, 48) == 3);
+    CHECK(Tables::number<std::uint16_t>(viot, 50) == 16);
+    CHECK(Tables::number<std::uint16_t>(viot, 54) == iommu);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        const std::size_t at = 64 + 24 * i;
+        CHECK(Tables::number<std::uint8_t>(viot, at) == 1);
+        CHECK(Tables::number<std::uint16_t>(viot, at + 2) == 24);
+        CHECK(Tables::number<std::uint32_t>(viot, at + 4) == parts[i].first); // endpoint number = bus address
+        CHECK(Tables::number<std::uint32_t>(viot, at + 8) == 0);
+        CHECK(Tables::number<std::uint16_t>(viot, at + 12) == parts[i].first);
+        CHECK(Tables::number<std::uint16_t>(viot, at + 14) == parts[i].last);
+        CHECK(Tables::number<std::uint16_t>(viot, at + 16) == 48);
+    }
+    CHECK(Tables{AcpiConfig{}}.all().size() == 3);
 }
 
 TEST_CASE("the interrupt routing of the DSDT is that of the PCI bus") {

@@ -2,6 +2,7 @@
 // Layouts: ACPI 6.5, 5.2.
 #include "vmm/boot/acpi.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <numeric>
@@ -142,6 +143,36 @@ struct Mcfg {
 };
 static_assert(sizeof(Mcfg) == 60);
 
+/// Virtual I/O translation table (ACPI 6.5, 5.2.34).
+struct Viot {
+    TableHeader header{.signature = {'V', 'I', 'O', 'T'}, .revision = 0};
+    Le16 node_count{};
+    Le16 node_offset{48};
+    std::array<std::uint8_t, 8> reserved{};
+};
+static_assert(sizeof(Viot) == 48);
+struct ViotPciRange {
+    std::uint8_t type{1};
+    std::uint8_t reserved{};
+    Le16 length{24};
+    Le32 first_endpoint{}; ///< endpoint of `first`
+    Le16 first_segment{0};
+    Le16 last_segment{0};
+    Le16 first{};
+    Le16 last{};
+    Le16 iommu_offset{48}; ///< of its node, from the start of the table
+    std::array<std::uint8_t, 6> reserved2{};
+};
+struct ViotPciIommu {
+    std::uint8_t type{3};
+    std::uint8_t reserved{};
+    Le16 length{16};
+    Le16 segment{0};
+    Le16 address{};
+    std::array<std::uint8_t, 8> reserved2{};
+};
+static_assert(sizeof(ViotPciRange) == 24 && sizeof(ViotPciIommu) == 16);
+
 template <GuestPod T> void append(Bytes& to, const T& value) {
     const auto from = std::as_bytes(std::span{&value, 1});
     for (const std::byte byte : from)
@@ -196,6 +227,27 @@ Bytes make_mcfg() {
     return finished(std::move(table));
 }
 
+/// An endpoint's number is its bus address. All of them are behind the IOMMU, also those that come later, but for the
+/// host bridge's slot, which does no DMA, and the IOMMU.
+Bytes make_viot(std::uint16_t iommu) {
+    constexpr std::uint16_t first_endpoint = 8;
+    std::vector<ViotPciRange> ranges;
+    const auto add_range = [&](unsigned first, unsigned last) {
+        if (first <= last)
+            ranges.push_back({.first_endpoint = first,
+                              .first = static_cast<std::uint16_t>(first),
+                              .last = static_cast<std::uint16_t>(last)});
+    };
+    add_range(first_endpoint, iommu - 1U);
+    add_range(std::max<unsigned>(first_endpoint, iommu + 1U), 0xffff);
+    Bytes table;
+    append(table, Viot{.node_count = static_cast<std::uint16_t>(ranges.size() + 1)});
+    append(table, ViotPciIommu{.address = iommu});
+    for (const auto& range : ranges)
+        append(table, range);
+    return finished(std::move(table));
+}
+
 Bytes make_xsdt(std::span<const Gpa> tables) {
     Bytes table;
     append(table, TableHeader{.signature = {'X', 'S', 'D', 'T'}, .revision = 1});
@@ -246,6 +298,8 @@ Result<Gpa> write_acpi_tables(const AcpiConfig& config, const GuestMemory& memor
     tables.push_back(TRY(writer.add(make_madt(config.cpus))));
     if (config.pci)
         tables.push_back(TRY(writer.add(make_mcfg())));
+    if (config.iommu)
+        tables.push_back(TRY(writer.add(make_viot(*config.iommu))));
     const Gpa xsdt = TRY(writer.add(make_xsdt(tables)));
     if (!memory.write(layout::acpi_tables.start(), make_rsdp(xsdt)))
         return fail(Errc::internal, "the ACPI root pointer does not fit guest memory");

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Hardware-reduced ACPI 6 tables: RSDP, XSDT, FADT, MADT, MCFG, DSDT.
+// Hardware-reduced ACPI 6 tables: RSDP, XSDT, FADT, MADT, MCFG, VIOT, DSDT.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "vmm/base/error.hpp"
@@ -19,6 +21,9 @@ struct AcpiConfig {
     unsigned cpus{1};
     bool pci{true}; ///< host bridge and MCFG
     std::vector<AcpiMmioDevice> virtio_mmio{};
+    /// Bus, slot and function of a virtio-iommu with all other functions of the segment behind it: bus << 8 | slot << 3
+    /// | function.
+    std::optional<std::uint16_t> iommu{};
 };
 
 /// Writes all tables into layout::acpi_tables and returns the address of the RSDP, which is that range's start.

@@ -23,6 +23,8 @@ std::size_t virtio_device_count(const Config& config) {
            (config.entropy ? 1 : 0) + (config.balloon ? 1 : 0) + (config.console ? 1 : 0);
 }
 
+bool boot_bypass(const Config& config) { return config.iommu && config.iommu->bypass.value_or(config.vfio.empty()); }
+
 std::vector<DeviceConfig> device_configs(const Config& config) {
     std::vector<DeviceConfig> all;
     for (const bool root : {true, false})
@@ -141,6 +143,9 @@ void check_devices(const Config& config, std::vector<Error>& problems) {
                             "a balloon of " + size_text(config.balloon->target) + " leaves nothing of " +
                                 size_text(config.machine.memory) + " of memory",
                             "give the guest more memory, or take less of it", "/balloon/amount_mib", 0});
+    if (config.iommu && config.machine.transport != Transport::pci)
+        problems.push_back({Errc::config_value, "an IOMMU needs PCI, which this machine does not have",
+                            "start it with PCI (--enable-pci), or leave the IOMMU away", "/iommu", 0});
     if (std::ranges::count(config.drives, true, &DriveConfig::root) > 1)
         problems.push_back({Errc::config_value, "A root block device already exists!",
                             "set is_root_device on one drive only", "/drives", 0});

@@ -17,6 +17,7 @@
 #include "devices/virtio/fs.hpp"
 #include "devices/virtio/net.hpp"
 #include "devices/virtio/vsock.hpp"
+#include "iommu/domains.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/memory/guest_memory.hpp"
@@ -62,6 +63,13 @@ struct VfioConfig {
     std::optional<unsigned> msix_bar{}; ///< which; nullopt: the first that is free
 };
 
+/// A virtio-iommu with every other PCI device behind it.
+struct IommuConfig {
+    /// Devices that the guest has put into no domain reach its memory. Unset: they do, unless devices are assigned.
+    std::optional<bool> bypass{};
+    iommu::Limits limits{};
+};
+
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
@@ -73,6 +81,7 @@ struct Config {
     std::optional<devices::virtio::BalloonOptions> balloon{};
     std::optional<ConsoleConfig> console{};
     std::vector<VfioConfig> vfio{};
+    std::optional<IommuConfig> iommu{};
 };
 
 /// One device of a configuration; also what can be added to a running machine.
@@ -88,7 +97,10 @@ std::string root_cmdline(const Config& config);
 /// hardware-reduced ACPI, and would have no interrupts at all.
 std::string usable_cmdline(const std::string& cmdline);
 
-/// Virtio devices this machine starts with.
+/// Whether devices in no domain reach guest memory when the guest starts; with an IOMMU.
+bool boot_bypass(const Config& config);
+
+/// Virtio devices this machine starts with, without the IOMMU.
 std::size_t virtio_device_count(const Config& config);
 
 /// Command line of a kernel started without one. No reboot= on purpose: Linux then tries the ACPI reset register and

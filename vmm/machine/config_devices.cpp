@@ -219,8 +219,35 @@ constexpr Field console_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.console->path); }},
 };
 
+// ---- iommu ---------------------------------------------------------------------------------------------------------
+
+/// A number that must not be less than `least`.
+std::uint64_t read_limit(const JsonValue& value, std::uint64_t least, std::uint64_t most) {
+    const auto number = value.number(most, Errc::config_value);
+    if (number && *number < least)
+        value.report(Errc::config_value, std::to_string(*number) + " is too little",
+                     "use " + std::to_string(least) + " to " + std::to_string(most));
+    return std::max(number.value_or(least), least);
+}
+
+IommuConfig& iommu_of(ConfigFile& file) { return *file.config.iommu; }
+
+constexpr Field iommu_field_rows[] = {
+    {"bypass", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { iommu_of(file).bypass = value.boolean(); }},
+    {"address_bits", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         iommu_of(file).limits.address_bits = static_cast<unsigned>(read_limit(value, 32, 64));
+     }},
+    {"max_domains", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { iommu_of(file).limits.domains = read_limit(value, 1, 65536); }},
+    {"max_mappings", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { iommu_of(file).limits.mappings = read_limit(value, 1, 16777216); }},
+};
+
 } // namespace
 
+std::span<const Field> iommu_fields() { return iommu_field_rows; }
 std::span<const Field> entropy_fields() { return entropy_field_rows; }
 std::span<const Field> balloon_fields() { return balloon_field_rows; }
 std::span<const Field> console_fields() { return console_field_rows; }

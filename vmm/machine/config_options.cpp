@@ -147,6 +147,8 @@ constexpr CommandOption options[] = {
      add_element, true},
     {"--vsock", "cid=N,uds=PATH", "stream sockets between host and guest, through this unix socket", "/vsock",
      add_element},
+    {"--iommu", "[bypass=on]", "a virtio-iommu with all PCI devices behind it; more keys in docs/config.md", "/iommu",
+     add_element, false, true},
     {"--share", "tag=T,socket=S", "a host folder in the guest, served by virtiofsd at this socket", "/shares",
      add_element, true},
     {"--vfio", "ADDRESS[,id=I]",

@@ -18,6 +18,7 @@ struct CommandOption {
     /// Stores the value; the error names the option in `where`.
     Result<void> (*apply)(const CommandOption& self, const std::string& text, ConfigFile& file);
     bool repeated{false}; ///< may be given several times, each adds one; else the last wins
+    bool bare{false};     ///< the name alone is good, too: the text is then empty
 };
 std::span<const CommandOption> run_options();
 

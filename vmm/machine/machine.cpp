@@ -21,6 +21,8 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
     acpi.cpus = config.machine.cpus;
     acpi.pci = config.machine.transport == Transport::pci;
     acpi.virtio_mmio = plan_virtio_mmio(config);
+    if (config.iommu)
+        acpi.iommu = static_cast<std::uint16_t>(iommu_address.index());
     const std::string cmdline = usable_cmdline(config.boot.cmdline);
     if (cmdline != config.boot.cmdline)
         log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
@@ -89,9 +91,11 @@ Result<void> Machine::build(const Config& config) {
 Result<void> Machine::build_hardware(const Config& config) {
     vm_ = TRY(Vm::create(kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
-    platform_ = TRY(
-        Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, loop_, *this, hooks_.serial_output,
-                                  hooks_.serial_room, hooks_.console_output, hooks_.console_room, hooks_.on_device}));
+    if (config.iommu)
+        iommu_ = std::make_unique<iommu::Domains>(memory_, config.iommu->limits, boot_bypass(config));
+    platform_ = TRY(Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
+                                              hooks_.serial_output, hooks_.serial_room, hooks_.console_output,
+                                              hooks_.console_room, hooks_.on_device}));
     return create_vcpus(config);
 }
 

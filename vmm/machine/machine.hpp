@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "devices/guest_events.hpp"
+#include "iommu/domains.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/timeline.hpp"
 #include "vmm/boot/loader.hpp"
@@ -84,6 +85,9 @@ public:
     [[nodiscard]] std::shared_ptr<devices::virtio::Net> net(const std::string& id) const { return platform_->net(id); }
     [[nodiscard]] std::shared_ptr<devices::virtio::Balloon> balloon() const { return platform_->balloon(); }
 
+    /// Null without an IOMMU. Its own calls are from any thread.
+    [[nodiscard]] const iommu::Domains* iommu() const { return iommu_.get(); }
+
     [[nodiscard]] const boot::Loaded& loaded() const { return loaded_; }
     /// Exits to user space of all vCPUs so far. Any thread.
     [[nodiscard]] std::uint64_t exits() const;
@@ -115,6 +119,7 @@ private:
     Kvm kvm_;
     GuestMemory memory_;
     DirectMemory dma_{memory_};
+    std::unique_ptr<iommu::Domains> iommu_;
     std::unique_ptr<Vm> vm_;
     PortBus ports_;
     MemoryBus mmio_;

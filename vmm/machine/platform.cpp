@@ -48,6 +48,8 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, const C
     if (config.machine.transport == Transport::pci) {
         own.pci = TRY(devices::pci::RootBus::create(context.mmio, context.ports, context.events));
         TRY_VOID(platform->table_.use(*own.pci, context.ports, context.irqs));
+        if (context.iommu)
+            TRY_VOID(platform->add_iommu());
     }
     own.mmio_plan = plan_virtio_mmio(config);
     if (const auto room = own.mmio_plan.size(); !own.pci && virtio_device_count(config) > room)

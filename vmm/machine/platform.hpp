@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "devices/guest_events.hpp"
+#include "devices/pci/function.hpp"
 #include "devices/virtio/console.hpp"
+#include "iommu/domains.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/boot/acpi.hpp"
 #include "vmm/bus/bus.hpp"
@@ -28,6 +30,9 @@ std::vector<boot::AcpiMmioDevice> plan_virtio_mmio(const Config& config);
 /// What virtio_mmio.device= parameters the plan needs, each with a blank before it.
 std::string virtio_mmio_cmdline(const std::vector<boot::AcpiMmioDevice>& plan);
 
+/// Where the IOMMU sits; ACPI names it before it exists.
+inline constexpr devices::pci::Address iommu_address{1, 0};
+
 class Platform {
 public:
     struct Context {
@@ -36,7 +41,8 @@ public:
         Irqs& irqs;
         Doorbells& doorbells;
         const GuestMemory& memory;
-        const DmaMemory& dma; ///< guest memory as devices see it
+        const DmaMemory& dma;    ///< guest memory as devices see it that are behind no IOMMU
+        iommu::Domains* iommu{}; ///< null: there is none
         EventLoop& loop;
         devices::GuestEvents& events;
         std::function<void(std::span<const std::byte>)> serial_output; ///< on vCPU threads
@@ -66,6 +72,7 @@ private:
     struct Maker;
     Platform(std::unique_ptr<Devices> devices, const Context& context);
     Result<void> add_legacy();
+    Result<void> add_iommu();
     Result<DeviceStatus> add_to_pci(NewDevice device);
     Result<DeviceStatus> add_to_mmio(const NewDevice& device);
 

@@ -2,6 +2,7 @@
 // From a device's configuration to the device on its bus.
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/entropy.hpp"
+#include "devices/virtio/iommu.hpp"
 #include "devices/virtio/mmio_transport.hpp"
 #include "devices/virtio/pci_transport.hpp"
 #include "vmm/machine/platform.hpp"
@@ -54,10 +55,23 @@ Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
     return devices_->pci ? add_to_pci(std::move(device)) : add_to_mmio(device);
 }
 
+/// Permanent: ACPI says that it is there. Not behind itself.
+Result<void> Platform::add_iommu() {
+    auto device = devices::virtio::Iommu::create(*context_.iommu, context_.loop);
+    auto function = TRY(devices::virtio::PciTransport::create(
+        device, {context_.irqs, context_.doorbells, context_.dma, context_.loop}));
+    TRY(table_.add({.name = {DeviceKind::iommu, "iommu"},
+                    .function = std::move(function),
+                    .device = std::move(device),
+                    .permanent = true,
+                    .where = iommu_address}));
+    return {};
+}
+
 Result<DeviceStatus> Platform::add_to_pci(NewDevice device) {
     if (!device.function)
         device.function = TRY(devices::virtio::PciTransport::create(
-            device.device, {context_.irqs, context_.doorbells, context_.dma, context_.loop}));
+            device.device, {context_.irqs, context_.doorbells, context_.dma, context_.loop, context_.iommu}));
     return table_.add(std::move(device));
 }
 

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/iommu.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "devices/virtio/serve.hpp"
+
+namespace devices::virtio {
+namespace {
+
+namespace wire = iommu::wire;
+
+/// Requests of one turn; then the loop's other work gets its chance.
+constexpr unsigned turn = 256;
+
+// 4 KiB, 2 MiB, 1 GiB. The driver maps a range as one request for each of these sizes it is made of: with every power
+// of two it would send several for a few pages.
+constexpr std::uint64_t page_sizes = 0x40201000;
+static_assert((page_sizes & (2 * iommu::Domains::granule - 1)) == iommu::Domains::granule);
+
+} // namespace
+
+std::shared_ptr<Iommu> Iommu::create(iommu::Domains& domains, vmm::EventLoop& loop,
+                                     iommu::RequestExtension* extension) {
+    return std::shared_ptr<Iommu>{new Iommu{domains, loop, extension}};
+}
+
+Iommu::Iommu(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension)
+    : Device{"iommu (virtio-iommu)"}, domains_{domains}, requests_{domains, extension}, loop_{loop} {
+    listener_ = domains.faults().listen([this](const iommu::Faults::Entry& entry) { on_fault(entry.fault); });
+}
+
+Iommu::~Iommu() { reset(); }
+
+std::uint64_t Iommu::features() const {
+    namespace f = wire::feature;
+    return f::input_range | f::domain_range | f::map_unmap | f::probe | f::mmio | f::bypass_config |
+           (requests_.extended() ? f::private_requests : 0);
+}
+
+void Iommu::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
+    wire::Config config;
+    config.page_size_mask = page_sizes;
+    config.input_start = domains_.input_range().start().raw();
+    config.input_last = domains_.input_range().last().raw();
+    config.domain_first = 0;
+    config.domain_last = domains_.limits().last_domain.raw();
+    config.probe_size = wire::probe_size;
+    config.bypass = domains_.bypass() ? 1 : 0;
+    const auto bytes = std::as_bytes(std::span{&config, 1});
+    std::ranges::fill(data, std::byte{0});
+    if (offset < bytes.size())
+        std::ranges::copy(bytes.subspan(offset).first(std::min(data.size(), bytes.size() - offset)), data.begin());
+}
+
+void Iommu::write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept {
+    constexpr std::uint64_t field = offsetof(wire::Config, bypass);
+    if (offset > field || field - offset >= data.size())
+        return;
+    const auto value = std::to_integer<unsigned>(data[field - offset]);
+    if (value <= 1) // others are ignored
+        domains_.set_bypass(value == 1);
+}
+
+void Iommu::on_reset() noexcept { requests_.reset(); }
+
+void Iommu::on_kick(unsigned index) noexcept {
+    if (index == request_queue)
+        serve_requests();
+    // Buffers on the event queue wait there for faults.
+}
+
+void Iommu::serve_requests() noexcept {
+    Queue* ring = queue(request_queue);
+    const auto hold = memory().hold();
+    if (!ring || !ring->refresh())
+        return;
+    const auto served = serve(*ring, chain_, turn, [&](const Chain& chain) {
+        answer(*ring, chain);
+        return true;
+    });
+    signal(request_queue);
+    if (served == Served::more)
+        serve_soon();
+}
+
+void Iommu::answer(Queue& ring, const Chain& chain) noexcept {
+    // Copied once, however it is cut into pieces: what the guest changes afterwards does not count.
+    std::array<std::byte, iommu::Requests::max_request + 1> bytes;
+    const auto size = chain.copy_from(0, bytes);
+    const auto out =
+        requests_.handle(std::span{bytes}.first(size), Chain::bytes(chain.writable), negotiated_features(), answer_);
+    if (out.empty())
+        note_bad_request("a request without room for an answer, or of a type nobody knows");
+    ring.push(chain.head, static_cast<std::uint32_t>(chain.copy_to(0, out)));
+}
+
+void Iommu::serve_soon() noexcept {
+    if (std::exchange(posted_, true))
+        return;
+    loop_.post([weak = weak_from_this()] {
+        if (const auto self = weak.lock())
+            self->with_lock([&](bool active) {
+                self->posted_ = false;
+                if (!active || self->stopped())
+                    return;
+                self->serve_requests();
+                if (const Queue* ring = self->queue(request_queue); ring && ring->broken())
+                    self->stop_broken(ring->broken_reason());
+            });
+    });
+}
+
+/// The faulting device's lock and its hold are taken: the device's own lock must wait.
+void Iommu::on_fault(const iommu::Fault& fault) noexcept {
+    if (fault_log_.allow())
+        vmm::log::write(vmm::log::Level::warning, "IOMMU: endpoint 0000:%02x:%02x.%x may not %s %#llx: %s",
+                        fault.endpoint.raw() >> 8 & 0xff, fault.endpoint.raw() >> 3 & 0x1f, fault.endpoint.raw() & 7,
+                        fault.access == vmm::Access::read ? "read" : "write",
+                        static_cast<unsigned long long>(fault.address.raw()), iommu::reason_text(fault.reason));
+    const std::lock_guard lock{pending_mutex_};
+    if (pending_.size() == most_pending) {
+        dropped_.fetch_add(1, std::memory_order_relaxed);
+        return;
+    }
+    pending_.push_back(fault);
+    if (!std::exchange(telling_, true))
+        loop_.post([weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->tell_driver();
+        });
+}
+
+void Iommu::tell_driver() noexcept {
+    std::vector<iommu::Fault> faults;
+    {
+        const std::lock_guard lock{pending_mutex_};
+        faults.swap(pending_);
+        telling_ = false;
+    }
+    with_lock([&](bool active) {
+        Queue* ring = active && !stopped() ? queue(event_queue) : nullptr;
+        vmm::DmaMemory::Hold hold;
+        if (ring) {
+            hold = memory().hold();
+            if (!ring->refresh())
+                ring = nullptr;
+        }
+        for (const iommu::Fault& fault : faults)
+            (ring && tell(*ring, fault) ? told_ : dropped_).fetch_add(1, std::memory_order_relaxed);
+        if (const Queue* used = active ? queue(event_queue) : nullptr) {
+            signal(event_queue);
+            if (used->broken())
+                stop_broken(used->broken_reason());
+        }
+    });
+}
+
+bool Iommu::tell(Queue& ring, const iommu::Fault& fault) noexcept {
+    if (!ring.pop(chain_))
+        return false;
+    wire::FaultRecord record;
+    record.reason = static_cast<std::uint8_t>(fault.reason);
+    record.flags = wire::FaultRecord::flag_address |
+                   ((static_cast<unsigned>(fault.access) & static_cast<unsigned>(vmm::Access::read)) != 0
+                        ? wire::FaultRecord::flag_read
+                        : 0U) |
+                   ((static_cast<unsigned>(fault.access) & static_cast<unsigned>(vmm::Access::write)) != 0
+                        ? wire::FaultRecord::flag_write
+                        : 0U);
+    record.endpoint = fault.endpoint.raw();
+    record.address = fault.address.raw();
+    const bool fits = Chain::bytes(chain_.writable) >= sizeof record;
+    if (!fits)
+        note_bad_request("an event buffer is too small");
+    else
+        chain_.copy_to(0, std::as_bytes(std::span{&record, 1}));
+    ring.push(chain_.head, fits ? sizeof record : 0);
+    return fits;
+}
+
+} // namespace devices::virtio

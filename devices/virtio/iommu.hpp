@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// virtio-iommu (virtio 1.3, 5.13): the queues in front of iommu/. It is never behind an IOMMU itself.
+//
+//   request queue   one answer a request, before the used element is written; drivers wait for it with interrupts off,
+//                   so nothing here waits for a vCPU
+//   event queue     faults, as long as the driver has given buffers
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "devices/virtio/device.hpp"
+#include "iommu/domains.hpp"
+#include "iommu/request.hpp"
+#include "vmm/base/event_loop.hpp"
+
+namespace devices::virtio {
+
+/// Create and destroy it on the loop's thread, or while the loop does not run.
+class Iommu final : public Device, public std::enable_shared_from_this<Iommu> {
+public:
+    /// `extension` may be null. All must outlive the device.
+    static std::shared_ptr<Iommu> create(iommu::Domains& domains, vmm::EventLoop& loop,
+                                         iommu::RequestExtension* extension = nullptr);
+    ~Iommu() override;
+
+    [[nodiscard]] Type type() const override { return Type::iommu; }
+    [[nodiscard]] std::uint64_t features() const override;
+    [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return queue_sizes_; }
+    void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    /// `bypass` counts whether or not the driver accepted the feature (5.13.4).
+    void write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+
+    [[nodiscard]] iommu::Requests::Counts requests() const { return requests_.counts(); }
+    /// Faults the driver was told of, and those it gave no buffer for.
+    [[nodiscard]] std::uint64_t faults_told() const { return told_.load(std::memory_order_relaxed); }
+    [[nodiscard]] std::uint64_t faults_dropped() const { return dropped_.load(std::memory_order_relaxed); }
+
+private:
+    static constexpr std::array<std::uint16_t, 2> queue_sizes_{256, 64};
+    static constexpr unsigned request_queue = 0;
+    static constexpr unsigned event_queue = 1;
+    static constexpr std::size_t most_pending = 64;
+
+    Iommu(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension);
+    void on_kick(unsigned queue) noexcept override;
+    void on_reset() noexcept override;
+    void serve_requests() noexcept;
+    void answer(Queue& ring, const Chain& chain) noexcept;
+    void serve_soon() noexcept;
+
+    void on_fault(const iommu::Fault& fault) noexcept; // any thread
+    void tell_driver() noexcept;
+    [[nodiscard]] bool tell(Queue& ring, const iommu::Fault& fault) noexcept;
+
+    iommu::Domains& domains_;
+    iommu::Requests requests_;
+    vmm::EventLoop& loop_;
+    Chain chain_{};
+    iommu::Requests::Answer answer_{};
+    bool posted_{false};
+    std::atomic<std::uint64_t> told_{0};
+    std::atomic<std::uint64_t> dropped_{0};
+    vmm::log::RateLimiter fault_log_{5};
+
+    std::mutex pending_mutex_; // guards what follows; taken last
+    std::vector<iommu::Fault> pending_{};
+    bool telling_{false};
+
+    vmm::Registration listener_{}; // first to go
+};
+
+} // namespace devices::virtio
