@@ -34,6 +34,20 @@ void append(std::vector<iovec>& out, std::size_t before, std::byte* host, std::u
 
 } // namespace
 
+vmm::DmaMemory::Hold EndpointMemory::hold() const {
+    if (waiting_.load(std::memory_order_relaxed) != 0)
+        const std::lock_guard wait{gate_};
+    return Hold{std::shared_lock{mutex_}};
+}
+
+std::unique_lock<std::shared_mutex> EndpointMemory::lock() {
+    waiting_.fetch_add(1, std::memory_order_relaxed);
+    const std::lock_guard closed{gate_};
+    std::unique_lock alone{mutex_};
+    waiting_.fetch_sub(1, std::memory_order_relaxed);
+    return alone;
+}
+
 bool EndpointMemory::translate(vmm::Range<Iova> range, Access access, std::vector<iovec>& out) const noexcept {
     const std::size_t before = out.size();
     if (view_ == View::direct)

@@ -26,7 +26,7 @@ public:
     /// Both must outlive it. Reaches nothing until it is added to the domains.
     EndpointMemory(const vmm::GuestMemory& memory, Faults& faults) : memory_{memory}, faults_{faults} {}
 
-    Hold hold() const override { return Hold{std::shared_lock{mutex_}}; }
+    Hold hold() const override;
     [[nodiscard]] std::uint64_t generation() const noexcept override {
         return generation_.load(std::memory_order_acquire);
     }
@@ -43,7 +43,8 @@ public:
 
     /// What addresses mean.
     enum class View : std::uint8_t { blocked, direct, mapped };
-    [[nodiscard]] std::unique_lock<std::shared_mutex> lock() { return std::unique_lock{mutex_}; }
+    /// Waits for the holds there are; new ones wait for it.
+    [[nodiscard]] std::unique_lock<std::shared_mutex> lock();
     // With that lock.
     void set_id(EndpointId id) { id_ = id; }
     /// `table` must live until the next call; only for View::mapped.
@@ -76,7 +77,11 @@ private:
 
     const vmm::GuestMemory& memory_;
     Faults& faults_;
-    mutable std::shared_mutex mutex_; // shared: hold(); alone: Domains changes what is below
+    // Shared: hold(); alone: Domains changes what is below. The mutex alone would let devices that hold again and again
+    // keep Domains waiting for ever: so they stop at the gate while it waits.
+    mutable std::shared_mutex mutex_;
+    mutable std::mutex gate_;
+    std::atomic<unsigned> waiting_{0};
     EndpointId id_{};
     View view_{View::blocked};
     const MappingTable* table_{};
