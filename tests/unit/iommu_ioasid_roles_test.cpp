@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rules of the IOASID core that concern its participants: the CPU's table, address spaces, devices; and the two
+// reference traces.
+#include <atomic>
+#include <random>
+#include <thread>
+
+#include "tests/catch.hpp"
+#include "tests/fakes/ioasid_actors.hpp"
+#include "tests/fakes/pasid_guest.hpp"
+
+using fakes::Event;
+using fakes::Ioasids;
+using fakes::PasidGuest;
+using fakes::Subscriber;
+using iommu::GuestPasid;
+using iommu::HostPasid;
+using iommu::IoasidErrc;
+using iommu::IoasidHolder;
+using iommu::IoasidPriority;
+using iommu::PasidStatus;
+using Heard = std::vector<std::string>;
+
+namespace {
+
+constexpr auto endpoint = PasidGuest::endpoint;
+constexpr iommu::PageTable some_table{.root = 0x100000};
+
+unsigned held(PasidGuest& guest, HostPasid host, IoasidHolder holder) {
+    const auto info = guest.core.info(host);
+    return info ? info->references[static_cast<unsigned>(holder)] : 0;
+}
+
+/// A device with one context register for a PASID, cleaned by its worker.
+class Device final : public iommu::IoasidNotifier {
+public:
+    explicit Device(PasidGuest& guest) : service_{*guest.service} {
+        registration_ = *service_.core().add_notifier(service_.set(), IoasidPriority::device, *this);
+    }
+    /// The guest writes the register.
+    bool program(GuestPasid pasid) {
+        const auto host = service_.acquire(pasid);
+        if (host)
+            context = *host;
+        return host.has_value();
+    }
+    void work() {
+        if (!std::exchange(dirty, false))
+            return;
+        const HostPasid old = std::exchange(context, HostPasid{});
+        service_.release(old);
+    }
+    void on_ioasid(const Event& event, iommu::IoasidContext&) noexcept override {
+        dirty = dirty || (event.kind == Event::Kind::free && event.id == context);
+    }
+    HostPasid context{};
+    bool dirty{false};
+
+private:
+    iommu::PasidService& service_;
+    vmm::Registration registration_{};
+};
+
+/// Runs `command` on a thread and waits until `seen`; `held` is let go after that.
+template <class Command, class Seen>
+void while_in_flight(PasidGuest& guest, GuestPasid pasid, Command command, Seen seen) {
+    auto submission = std::optional{guest.service->submit(pasid)};
+    REQUIRE(submission->has_value());
+    std::thread thread{command};
+    while (guest.service->table().translate(pasid))
+        std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds{5});
+    seen();
+    submission.reset();
+    thread.join();
+}
+
+} // namespace
+
+TEST_CASE("R20 the CPU has its reference and its entry before anyone else hears of the bind") {
+    PasidGuest guest;
+    bool installed = false;
+    unsigned references = 0;
+    Subscriber device{[&](const Event& event, iommu::IoasidContext&) {
+        if (event.kind != Event::Kind::bind)
+            return;
+        installed = guest.service->table().translate(*event.spid) == event.id;
+        references = held(guest, event.id, IoasidHolder::cpu);
+    }};
+    const auto registration = guest.core.add_notifier(guest.service->set(), IoasidPriority::device, device);
+    REQUIRE(guest.service->bind(endpoint, guest.alloc(), some_table) == PasidStatus::ok);
+    CHECK(installed);
+    CHECK(references == 1);
+}
+
+TEST_CASE("R21 on UNBIND the CPU clears its entry, then drops its reference") {
+    PasidGuest guest;
+    const auto pasid = guest.alloc();
+    const auto host = guest.host(pasid);
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    while_in_flight(
+        guest, pasid, [&] { (void)guest.service->unbind(endpoint, pasid); },
+        [&] { CHECK(held(guest, host, IoasidHolder::cpu) == 1); });
+    CHECK(held(guest, host, IoasidHolder::cpu) == 0);
+}
+
+TEST_CASE("R22 after FREE there is no UNBIND, and a late unbind is harmless") {
+    PasidGuest guest;
+    Subscriber all;
+    const auto registration = guest.core.add_notifier(IoasidPriority::last, all);
+    const auto pasid = guest.alloc();
+    const auto host = guest.host(pasid);
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    REQUIRE(guest.service->acquire(pasid));
+    REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
+    CHECK(guest.service->unbind(endpoint, pasid) == PasidStatus::unknown_pasid);
+    CHECK(guest.core.unbind(guest.service->set(), host).error() == IoasidErrc::not_found);
+    CHECK(all.heard == Heard{"alloc 32768", "bind 32768", "free 32768"});
+    CHECK(guest.references(host) == 1);
+}
+
+TEST_CASE("R23 an unbind meant for an earlier life hits the guest's own new one at most") {
+    PasidGuest guest;
+    const auto neighbour = *iommu::PasidService::create(guest.core, guest.memory, {.quota = 4});
+    const auto registration = neighbour->add_endpoint(endpoint);
+    GuestPasid other;
+    REQUIRE(neighbour->alloc(other) == PasidStatus::ok);
+    REQUIRE(neighbour->bind(endpoint, other, some_table) == PasidStatus::ok);
+    const auto pasid = guest.alloc();
+    REQUIRE(other == pasid);
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
+    REQUIRE(guest.alloc() == pasid);
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    CHECK(guest.service->unbind(endpoint, pasid) == PasidStatus::ok);
+    CHECK_FALSE(guest.service->submit(pasid));
+    CHECK(neighbour->submit(other));
+}
+
+TEST_CASE("R24 between free and the last use no faults are reported") {
+    PasidGuest guest;
+    const auto pasid = guest.alloc();
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    const auto memory = guest.service->memory(endpoint, guest.host(pasid));
+    CHECK_FALSE(memory->read<std::uint32_t>(vmm::Iova{0x1000}));
+    CHECK(guest.faults.size() == 1);
+    REQUIRE(guest.service->acquire(pasid));
+    REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
+    CHECK_FALSE(memory->read<std::uint32_t>(vmm::Iova{0x1000}));
+    CHECK(guest.faults.size() == 1);
+    CHECK(guest.service->counts().faults == 1);
+}
+
+TEST_CASE("R25 a participant takes one reference, however many devices are bound") {
+    PasidGuest guest;
+    const auto pasid = guest.alloc();
+    const auto host = guest.host(pasid);
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    REQUIRE(guest.service->bind(PasidGuest::other_endpoint, pasid, some_table) == PasidStatus::ok);
+    CHECK(guest.core.info(host)->references == std::array<std::uint16_t, 5>{1, 1, 1, 0, 0});
+    CHECK(guest.core.info(host)->binds == 2);
+}
+
+TEST_CASE("R30 who defers work keeps his reference until it is done") {
+    PasidGuest guest;
+    Device device{guest};
+    const auto pasid = guest.alloc();
+    const auto host = guest.host(pasid);
+    REQUIRE(device.program(pasid));
+    REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
+    CHECK(device.dirty);
+    CHECK(held(guest, host, IoasidHolder::device) == 1);
+    device.work();
+    CHECK(guest.references(host) == 0);
+}
+
+TEST_CASE("R31 deferred work may finish in any order") {
+    for (const bool device_first : {true, false}) {
+        Ioasids ids;
+        const auto id = *ids.alloc(ids.a);
+        REQUIRE(ids.core.get(ids.a, id, IoasidHolder::device));
+        REQUIRE(ids.core.get(ids.a, id, IoasidHolder::iommu));
+        ids.core.free(ids.a, id);
+        ids.core.put(ids.a, id, device_first ? IoasidHolder::device : IoasidHolder::iommu);
+        CHECK(ids.pending(id));
+        ids.core.put(ids.a, id, device_first ? IoasidHolder::iommu : IoasidHolder::device);
+        CHECK(ids.used(ids.a) == 0);
+        CHECK(*ids.alloc(ids.a) == id);
+    }
+}
+
+TEST_CASE("R36 the table holds the bound pairs of its guest, no more and no less") {
+    PasidGuest guest{64};
+    const auto neighbour = *iommu::PasidService::create(guest.core, guest.memory, {.quota = 64});
+    const auto registration = neighbour->add_endpoint(endpoint);
+    std::mt19937 random{7};
+    for (int i = 0; i < 2000; ++i) {
+        auto& service = random() % 2 == 0 ? *guest.service : *neighbour;
+        const GuestPasid pasid{static_cast<std::uint32_t>(1 + random() % 40)};
+        GuestPasid out;
+        switch (random() % 4) {
+        case 0:
+            (void)service.alloc(out, pasid);
+            break;
+        case 1:
+            (void)service.bind(endpoint, pasid, some_table);
+            break;
+        case 2:
+            (void)service.unbind(endpoint, pasid);
+            break;
+        default:
+            (void)service.free(pasid);
+        }
+        std::vector<std::pair<GuestPasid, HostPasid>> bound;
+        for (const auto& each : service.snapshot().pasids)
+            if (each.id.binds != 0)
+                bound.emplace_back(*each.id.spid, each.id.id);
+        std::ranges::sort(bound);
+        REQUIRE(service.table().pairs() == bound);
+    }
+}
+
+TEST_CASE("R37 the CPU side installs the pair the event names") {
+    PasidGuest guest;
+    const auto& set = guest.service->set();
+    const auto id = *guest.core.alloc(set, HostPasid{0x100}, HostPasid{0x100});
+    REQUIRE(guest.core.attach_spid(set, id, GuestPasid{0xbeef}));
+    REQUIRE(guest.core.bind(set, id));
+    CHECK(guest.service->table().translate(GuestPasid{0xbeef}) == id);
+    REQUIRE(guest.core.unbind(set, id));
+    guest.core.free(set, id);
+}
+
+TEST_CASE("R38 when the guest ends, the CPU's references and entries go, and ids stay until freed") {
+    PasidGuest guest;
+    std::vector<GuestPasid> pasids{guest.alloc(), guest.alloc(), guest.alloc()};
+    for (const auto pasid : pasids)
+        REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    guest.service->stop_submissions();
+    CHECK(guest.service->table().size() == 0);
+    for (const auto pasid : pasids) {
+        CHECK_FALSE(guest.service->submit(pasid));
+        CHECK(held(guest, guest.host(pasid), IoasidHolder::cpu) == 0);
+        CHECK(guest.references(guest.host(pasid)) == 2);
+    }
+    REQUIRE(guest.service->bind(endpoint, guest.alloc(), some_table) == PasidStatus::ok);
+    CHECK(guest.service->table().size() == 0);
+    guest.service->reset();
+    CHECK(guest.clean());
+}
+
+TEST_CASE("R39 a submission whose PASID is not in the table goes nowhere") {
+    PasidGuest guest;
+    const auto pasid = guest.alloc();
+    CHECK(guest.service->submit(pasid).error().cause == iommu::PasidMiss::Cause::not_present);
+    CHECK(guest.service->submit(GuestPasid{0x100000}).error().cause == iommu::PasidMiss::Cause::out_of_range);
+    // A host's number is no guest's number.
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    CHECK_FALSE(guest.service->submit(GuestPasid{guest.host(pasid).raw()}));
+    CHECK(guest.service->counts().submissions == 0);
+    CHECK(guest.service->counts().misses == 3);
+}
+
+TEST_CASE("R40 on FREE the CPU clears its entry, then drops its reference") {
+    PasidGuest guest;
+    const auto pasid = guest.alloc();
+    const auto host = guest.host(pasid);
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    while_in_flight(
+        guest, pasid, [&] { (void)guest.service->free(pasid); },
+        [&] {
+            CHECK(held(guest, host, IoasidHolder::cpu) == 1);
+            CHECK(guest.core.info(host)->free_pending);
+        });
+    CHECK(guest.references(host) == 0);
+}
+
+TEST_CASE("R41 a device is programmed with a host id that the guest's number names, never with what was written") {
+    PasidGuest guest;
+    Device device{guest};
+    const auto pasid = guest.alloc();
+    CHECK(device.program(pasid));
+    CHECK(device.context == guest.host(pasid));
+    CHECK(held(guest, device.context, IoasidHolder::device) == 1);
+    const auto before = device.context;
+    for (const auto wrong : {GuestPasid{2}, GuestPasid{before.raw()}, GuestPasid{~0U}})
+        CHECK_FALSE(device.program(wrong));
+    CHECK(device.context == before);
+    guest.service->release(before);
+}
+
+TEST_CASE("R42 a device's reference outlives everything but the device's own use") {
+    PasidGuest guest;
+    Device device{guest};
+    const auto pasid = guest.alloc();
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    REQUIRE(device.program(pasid));
+    const auto host = device.context;
+    REQUIRE(guest.service->unbind(endpoint, pasid) == PasidStatus::ok);
+    REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
+    CHECK(guest.references(host) == 1);
+    CHECK(device.context == host);
+    device.work();
+    CHECK(device.context == HostPasid{});
+    CHECK(guest.references(host) == 0);
+}
+
+TEST_CASE("R43 a context is clean before its number can be anybody's") {
+    PasidGuest guest;
+    Device device{guest};
+    const auto pasid = guest.alloc();
+    REQUIRE(device.program(pasid));
+    const auto host = device.context;
+    REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
+    const auto next = guest.alloc();
+    CHECK(guest.host(next) != host); // still in the device
+    device.work();
+    CHECK(device.context == HostPasid{});
+    CHECK(guest.host(guest.alloc()) == host);
+}
+
+TEST_CASE("R44 two lives of a number never overlap in a device") {
+    iommu::IoasidCore core{1};
+    const auto memory = *vmm::GuestMemory::create(PasidGuest::ram_size, vmm::HugePages::none);
+    const auto service = *iommu::PasidService::create(core, memory, {.quota = 1});
+    GuestPasid pasid;
+    for (int life = 0; life < 3; ++life) {
+        REQUIRE(service->alloc(pasid) == PasidStatus::ok);
+        const auto host = *service->acquire(pasid);
+        REQUIRE(service->free(pasid) == PasidStatus::ok);
+        CHECK(service->alloc(pasid) == PasidStatus::exhausted);
+        service->release(host);
+    }
+}
+
+TEST_CASE("R45 whatever order a guest chooses, its neighbour notices nothing") {
+    PasidGuest guest{4};
+    const auto neighbour = *iommu::PasidService::create(guest.core, guest.memory, {.quota = 4});
+    const auto registration = neighbour->add_endpoint(endpoint);
+    auto tables = guest.tables(0);
+    tables.map(0x1000, 0x400000);
+    GuestPasid theirs;
+    REQUIRE(neighbour->alloc(theirs) == PasidStatus::ok);
+    REQUIRE(neighbour->bind(endpoint, theirs, PasidGuest::bound(tables)) == PasidStatus::ok);
+    const auto host = neighbour->submit(theirs)->host();
+    const auto before = guest.core.info(host)->references;
+    Device device{guest};
+    std::mt19937 random{3};
+    for (int i = 0; i < 5000; ++i) {
+        const GuestPasid any{random() % 2 == 0 ? static_cast<std::uint32_t>(random() % 6) : host.raw()};
+        GuestPasid out;
+        switch (random() % 7) {
+        case 0:
+            (void)guest.service->alloc(out);
+            break;
+        case 1:
+            (void)guest.service->free(any);
+            break;
+        case 2:
+            (void)guest.service->bind(endpoint, any, some_table);
+            break;
+        case 3:
+            (void)guest.service->unbind(endpoint, any);
+            break;
+        case 4:
+            if (const auto submission = guest.service->submit(any))
+                CHECK(submission->host() != host);
+            break;
+        case 5:
+            if (device.context == HostPasid{})
+                (void)device.program(any);
+            CHECK(device.context != host);
+            break;
+        default:
+            device.work();
+        }
+    }
+    CHECK(guest.core.info(host)->references == before);
+    CHECK(neighbour->submit(theirs)->host() == host);
+    CHECK(neighbour->memory(endpoint, host)->write(vmm::Iova{0x1000}, std::uint32_t{1}));
+    device.dirty = device.context != HostPasid{};
+    guest.service->reset();
+    device.work();
+    CHECK(guest.clean());
+}
+
+TEST_CASE("R46 the control interface cleans up whatever state the guest left") {
+    iommu::IoasidCore core;
+    const auto memory = *vmm::GuestMemory::create(PasidGuest::ram_size, vmm::HugePages::none);
+    {
+        const auto service = *iommu::PasidService::create(core, memory, {.quota = 8});
+        const auto registration = service->add_endpoint(endpoint);
+        for (int i = 0; i < 8; ++i) {
+            GuestPasid pasid;
+            REQUIRE(service->alloc(pasid) == PasidStatus::ok);
+            if (i % 2 == 0)
+                REQUIRE(service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+        }
+    }
+    CHECK(core.sets().empty());
+    CHECK(core.available() == iommu::max_ioasid);
+    CHECK(core.refused_puts() == 0);
+}
+
+TEST_CASE("R47 control and IOMMU publish; CPU, device and IOMMU hear") {
+    PasidGuest guest;
+    Subscriber device, late;
+    const auto r1 = guest.core.add_notifier(guest.service->set(), IoasidPriority::device, device);
+    const auto r2 = guest.core.add_notifier(guest.service->set(), IoasidPriority::iommu, late);
+    const auto pasid = guest.alloc();
+    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
+    REQUIRE(guest.service->unbind(endpoint, pasid) == PasidStatus::ok);
+    REQUIRE(guest.service->acquire(pasid));
+    REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
+    CHECK(device.heard == Heard{"alloc 32768", "bind 32768", "unbind 32768", "free 32768"});
+    CHECK(late.heard == device.heard);
+}
+
+TEST_CASE("R48 stopping DMA, unbinding and freeing leaves nothing; unbinding first loses the DMA in between") {
+    PasidGuest guest;
+    auto tables = guest.tables(0);
+    tables.map(0x1000, 0x400000);
+    for (const bool early_death : {false, true}) {
+        const auto pasid = guest.alloc();
+        REQUIRE(guest.service->bind(endpoint, pasid, PasidGuest::bound(tables)) == PasidStatus::ok);
+        auto memory = guest.service->memory(endpoint, guest.host(pasid));
+        CHECK(memory->write(vmm::Iova{0x1000}, std::uint32_t{1}));
+        if (!early_death)
+            memory.reset();
+        REQUIRE(guest.service->unbind(endpoint, pasid) == PasidStatus::ok);
+        if (early_death)
+            CHECK_FALSE(memory->write(vmm::Iova{0x1000}, std::uint32_t{2}));
+        REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
+        CHECK(guest.clean());
+    }
+    CHECK(guest.memory.read<std::uint32_t>(vmm::Gpa{0x400000}) == 1);
+    CHECK(guest.faults.empty());
+}
+
+namespace {
+
+/// KVM's part of the traces.
+struct TraceCpu {
+    HostPasid entry{};
+    Subscriber subscriber{[this](const Event& event, iommu::IoasidContext& context) {
+        if (event.kind == Event::Kind::bind) {
+            CHECK(context.get(IoasidHolder::cpu));
+            entry = event.id;
+        } else if ((event.kind == Event::Kind::unbind || event.kind == Event::Kind::free) && entry == event.id) {
+            entry = HostPasid{};
+            context.put(IoasidHolder::cpu);
+        }
+    }};
+};
+
+} // namespace
+
+TEST_CASE("the normal trace: 1 2 3 4 3 2 1 0") {
+    Ioasids ids;
+    TraceCpu cpu;
+    const auto registration = ids.core.add_notifier(ids.a, IoasidPriority::cpu, cpu.subscriber);
+    const GuestPasid guest{101};
+    const auto id = *ids.alloc(ids.a); // VFIO
+    CHECK(ids.references(id) == 1);
+    REQUIRE(ids.core.attach_spid(ids.a, id, guest));
+    REQUIRE(ids.core.get(ids.a, id, IoasidHolder::iommu));
+    CHECK(ids.references(id) == 2);
+    REQUIRE(ids.core.bind(ids.a, id));
+    CHECK(ids.references(id) == 3);
+    CHECK(cpu.entry == id);
+    const auto programmed = ids.core.find_by_spid(ids.a, guest, IoasidHolder::device); // VDCM
+    CHECK(programmed == id);
+    CHECK(ids.references(id) == 4);
+    ids.core.put(ids.a, id, IoasidHolder::device); // hardware cleared
+    CHECK(ids.references(id) == 3);
+    REQUIRE(ids.core.unbind(ids.a, id));
+    CHECK(ids.references(id) == 2);
+    CHECK(cpu.entry == HostPasid{});
+    ids.core.free(ids.a, id);
+    CHECK(ids.references(id) == 1);
+    CHECK(ids.pending(id));
+    ids.core.put(ids.a, id, IoasidHolder::iommu);
+    CHECK(ids.references(id) == 0);
+    CHECK(*ids.alloc(ids.a) == id);
+    CHECK(ids.references(id) == 1);
+}
+
+TEST_CASE("the trace of free first: 4 to 2, then the workers in either order") {
+    for (const bool device_first : {true, false}) {
+        Ioasids ids;
+        TraceCpu cpu;
+        bool device_scheduled = false, iommu_scheduled = false;
+        unsigned seen_by_device = 0;
+        Subscriber device{[&](const Event& event, iommu::IoasidContext&) {
+            device_scheduled = event.kind == Event::Kind::free;
+            seen_by_device = ids.references(event.id);
+        }};
+        Subscriber iommu{
+            [&](const Event& event, iommu::IoasidContext&) { iommu_scheduled = event.kind == Event::Kind::free; }};
+        const auto r1 = ids.core.add_notifier(ids.a, IoasidPriority::iommu, iommu);
+        const auto r2 = ids.core.add_notifier(ids.a, IoasidPriority::device, device);
+        const auto r3 = ids.core.add_notifier(ids.a, IoasidPriority::cpu, cpu.subscriber);
+        const auto id = *ids.alloc(ids.a);
+        REQUIRE(ids.core.attach_spid(ids.a, id, GuestPasid{101}));
+        REQUIRE(ids.core.get(ids.a, id, IoasidHolder::iommu));
+        REQUIRE(ids.core.bind(ids.a, id));
+        REQUIRE(ids.core.find_by_spid(ids.a, GuestPasid{101}, IoasidHolder::device));
+        CHECK(ids.references(id) == 4);
+        ids.core.free(ids.a, id);
+        CHECK(seen_by_device == 3); // KVM's was gone by then
+        CHECK(device_scheduled);
+        CHECK(iommu_scheduled);
+        CHECK(ids.references(id) == 2);
+        CHECK(ids.pending(id));
+        const auto first = device_first ? IoasidHolder::device : IoasidHolder::iommu;
+        ids.core.put(ids.a, id, first);
+        CHECK(ids.references(id) == 1);
+        CHECK(ids.core.find_by_spid(ids.a, GuestPasid{101}).error() == IoasidErrc::not_found);
+        CHECK(ids.core.unbind(ids.a, id).error() == IoasidErrc::not_found); // late
+        ids.core.put(ids.a, id, device_first ? IoasidHolder::iommu : IoasidHolder::device);
+        CHECK(ids.references(id) == 0);
+        CHECK(ids.used(ids.a) == 0);
+    }
+}
