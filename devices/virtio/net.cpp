@@ -63,7 +63,13 @@ vmm::Result<void> Net::open(const NetOptions& options) {
                 (pairs > 1 ? net_feature::queue_pairs : 0);
     queue_sizes_.assign(2 * pairs, queue_size);
     queue_sizes_.push_back(control_queue_size);
-    frame_.resize(filter_ ? max_frame : 0);
+    if (filter_) {
+        frame_.resize(max_frame);
+        filter_->connect([weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->filter_ready();
+        });
+    }
     return {};
 }
 

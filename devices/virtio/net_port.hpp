@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 
 #include "vmm/base/os.hpp"
@@ -44,6 +46,8 @@ public:
     virtual ~NetFilter() = default;
 
     static constexpr std::size_t head_size = 64;
+    /// Called when a device takes the filter: `ready` makes that device ask next(), at any time later.
+    virtual void connect(std::function<void()> ready) { (void)ready; }
     /// Whether a frame that the guest sent is for it and not for the network. `head`: the first head_size bytes, fewer
     /// for a short frame. Checksums may be left for the device to fill in.
     virtual bool wants(std::span<const std::byte> head) noexcept = 0;

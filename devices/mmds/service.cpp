@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/mmds/service.hpp"
+
+#include <sys/random.h>
+
+namespace devices::mmds {
+namespace {
+
+/// Not to be guessed from outside (RFC 9293, 3.4.1); nobody but this guest can send here anyway.
+std::uint32_t random_number() {
+    std::uint32_t number = 0;
+    (void)!::getrandom(&number, sizeof number, GRND_NONBLOCK);
+    return number;
+}
+
+} // namespace
+
+vmm::Result<std::shared_ptr<Service>> Service::create(const MetadataSource& source, vmm::EventLoop& loop,
+                                                      const ServiceOptions& options) {
+    Responder responder{source, TRY(SessionTokens::create()), options.http};
+    return std::shared_ptr<Service>{new Service{loop, Stack{options.address, std::move(responder), random_number}}};
+}
+
+void Service::take(std::span<const std::byte> frame) noexcept {
+    stack_.take(frame, Stack::Time::clock::now());
+    arm();
+}
+
+std::size_t Service::next(std::span<std::byte> frame) noexcept {
+    const auto size = stack_.next(frame, Stack::Time::clock::now());
+    arm();
+    return size;
+}
+
+/// A timer that fires too early does no harm: it finds the next deadline.
+void Service::arm() {
+    const auto deadline = stack_.deadline();
+    if (!deadline || (armed_ && *armed_ <= *deadline))
+        return;
+    armed_ = deadline;
+    timer_ = loop_.after(*deadline - Stack::Time::clock::now(), [this] {
+        armed_.reset();
+        if (ready_)
+            ready_();
+    });
+}
+
+} // namespace devices::mmds
