@@ -100,7 +100,7 @@ TEST_CASE("mmds: a request may come in pieces, several in one, and a FIN with it
     guest.received.clear();
     guest.send(tcp_flag::ack | tcp_flag::fin, two);
     guest.run();
-    CHECK(guest.received.size() == 2 * (guest.received.find("text") + 4));
+    CHECK(guest.received.size() == 2 * (guest.received.find("\r\n\r\ntext") + 8));
     CHECK(guest.closed);
     CHECK(guest.stack.connections() == 0);
 }
