@@ -65,7 +65,9 @@ private:
             return add(Errc::iommu_missing,
                        name() + " is in VFIO's mode without an IOMMU: it could reach all of the host's memory",
                        "turn VT-d or AMD-Vi on in the firmware, and enable_unsafe_noiommu_mode off");
-        if (!device_.group)
+        // A kernel may put a device into its group only when the first driver is bound.
+        const bool bound = !device_.function.driver.empty();
+        if (!device_.group && (bound || host::list(root_ + "/sys/class/iommu").empty()))
             add(Errc::iommu_missing, "no IOMMU stands between " + name() + " and memory",
                 "turn VT-d or AMD-Vi on in the firmware; on Intel boot the host with intel_iommu=on");
     }

@@ -96,17 +96,19 @@ void try_mappings(AddressSpace& dma, std::span<std::byte> host) {
     must("to the last", dma.unmap(pages(0, 32)));
 }
 
-/// QEMU's edu: a buffer of 4096 bytes at 0x40000 of its own, moved to and from the bus by DMA of 28 bits.
+/// QEMU's edu: a buffer of 4096 bytes at 0x40000 of its own, moved to and from the bus by DMA of 28 bits. QEMU 7.2
+/// aborts when a transfer ends with the buffer.
 class Edu {
 public:
     static constexpr std::uint64_t buffer = 0x40000;
+    static constexpr std::size_t length = 2048;
     explicit Edu(Device& device) : device_{device}, registers_{must("BAR 0 maps", device.map(0, {0, 0x1000}))} {}
 
     [[nodiscard]] bool alive() const { return (load(0) & 0xfffff) == 0x000ed; }
     void dma(std::uint64_t from, std::uint64_t to, bool to_memory) const {
         store(0x80, from);
         store(0x88, to);
-        store(0x90, page);
+        store(0x90, length);
         store(0x98, 1U | (to_memory ? 2U : 0U));
         for (int i = 0; i < 5000 && (load64(0x98) & 1) != 0; ++i)
             ::poll(nullptr, 0, 1);
@@ -143,9 +145,9 @@ void try_edu(Device& device, std::span<std::byte> host) {
     std::array<std::byte, 4> id{};
     check("a register reads by the file as by the mapping",
           device.read(0, 0, id) && vmm::load_le<std::uint32_t>(id) == edu.load(0));
-    const auto source = host.first(page);
-    const auto target = host.subspan(page, page);
-    for (std::size_t i = 0; i < page; ++i)
+    const auto source = host.first(Edu::length);
+    const auto target = host.subspan(page, Edu::length);
+    for (std::size_t i = 0; i < source.size(); ++i)
         source[i] = static_cast<std::byte>(i * 7 + 3);
     edu.dma(0x0, Edu::buffer, false);
     edu.dma(Edu::buffer, page, true);

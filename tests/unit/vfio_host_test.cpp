@@ -164,6 +164,13 @@ TEST_CASE("no IOMMU, and VFIO's mode without one, are refused") {
         tree.remove("sys/bus/pci/devices/0000:01:00.0/iommu_group");
         CHECK(tree.only_problem().code == Errc::iommu_missing);
     }
+    SECTION("no group before a driver is bound") {
+        tree.remove("sys/bus/pci/devices/0000:01:00.0/iommu_group");
+        tree.set_driver(name, "");
+        CHECK(tree.problems().size() == 2); // the driver, and no IOMMU at all
+        tree.file("sys/class/iommu/virtio0/uevent");
+        CHECK(tree.only_problem().code == Errc::vfio_driver);
+    }
     SECTION("VFIO made the group up") {
         tree.file("sys/kernel/iommu_groups/12/name", "vfio-noiommu\n");
         CHECK(tree.only_problem().code == Errc::iommu_missing);
