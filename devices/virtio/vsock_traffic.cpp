@@ -10,7 +10,8 @@
 namespace devices::virtio {
 namespace {
 
-constexpr unsigned packets_at_once = 64; // of the guest, between two looks at the rest of the loop's work
+constexpr unsigned packets_at_once = 4; // of the guest, before it hears of new credit: it sends on while we do
+constexpr unsigned rounds_at_once = 16; // of those, between two looks at the rest of the loop's work
 constexpr unsigned turns_at_once = 32;   // for the guest
 constexpr std::size_t buffers_at_once = 32;
 constexpr std::uint32_t bytes_at_once = 128 * 1024; // of one connection, before others have their turn
@@ -27,23 +28,25 @@ void Vsock::transmit() noexcept {
     Queue* ring = queue(1);
     if (!ring || stopped())
         return;
-    auto served = Served::all;
-    {
-        const auto hold = memory().hold();
-        if (!ring->refresh())
-            return;
-        served = serve(*ring, sent_, packets_at_once, [&](Chain& chain) {
-            if (!on_packet(chain))
-                return false;
-            ring->push(chain.head, 0);
-            return true;
-        });
-        signal(1);
+    auto served = Served::more;
+    for (unsigned round = 0; served == Served::more && round < rounds_at_once && !stopped(); ++round) {
+        {
+            const auto hold = memory().hold();
+            if (!ring->refresh())
+                return;
+            served = serve(*ring, sent_, packets_at_once, [&](Chain& chain) {
+                if (!on_packet(chain))
+                    return false;
+                ring->push(chain.head, 0);
+                return true;
+            });
+            signal(1);
+        }
+        blocked_ = served == Served::blocked;
+        feed();
     }
-    blocked_ = served == Served::blocked;
     if (served == Served::more)
         again(1);
-    feed();
 }
 
 /// False: not now. A guest that takes no answers cannot pile them up here.

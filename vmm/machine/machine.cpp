@@ -204,7 +204,7 @@ void Machine::schedule_stuck_check(std::chrono::milliseconds delay) {
         const bool silent = exits_now == exits_at_last_check_;
         exits_at_last_check_ = exits_now;
         if (!silent)
-            return schedule_stuck_check(std::chrono::seconds{1});
+            return schedule_stuck_check(delay);
         for (auto& vcpu : vcpus_)
             vcpu->ask_stuck();
         stuck_timer_ = loop_.after(std::chrono::milliseconds{50}, [this, delay] { check_stuck(delay); });
@@ -215,7 +215,7 @@ void Machine::check_stuck(std::chrono::milliseconds waited) {
     exits_at_last_check_ = exits(); // the question itself made each vCPU exit once
     const bool stuck = std::all_of(vcpus_.begin(), vcpus_.end(), [](const auto& vcpu) { return vcpu->stuck() == 1; });
     if (!stuck)
-        return schedule_stuck_check(waited * 4);
+        return schedule_stuck_check(std::min<std::chrono::milliseconds>(waited * 4, std::chrono::minutes{1}));
     report_end({GuestEnd::How::failed, 0,
                 Error{Errc::guest_halted,
                       "the guest halted for good: every vCPU is halted with interrupts off",
