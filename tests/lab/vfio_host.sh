@@ -114,6 +114,13 @@ part_devices() {
         done
     done
 
+    echo 260 >/proc/sys/vm/nr_hugepages
+    device=$(find_device 1234:11e8)
+    "$probe" "$device" container 2M >/tmp/probe 2>&1
+    ok "huge pages stay huge in the IOMMU" grep -q ^PASS /tmp/probe || tail -n 5 /tmp/probe
+    ok "by its own page tables" grep -q "each of 2 MiB" /tmp/probe
+    echo 0 >/proc/sys/vm/nr_hugepages
+
     # Two devices behind one bridge: one group.
     local other
     other=$(find_device 8086:100e)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exercises inox's VFIO layer, without a guest, on a real kernel: vfio_probe ADDRESS container|iommufd
-// Prints what it did; the first thing that is not as it must be ends it with status 1. With QEMU's edu device it also
-// does DMA and takes interrupts.
+// Exercises inox's VFIO layer, without a guest, on a real kernel: vfio_probe ADDRESS container|iommufd [2M]
+// 2M: guest memory in huge pages, which VT-d must then map as such. Prints what it did; the first thing that is not as
+// it must be ends it with status 1. With QEMU's edu device it also does DMA and takes interrupts.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -181,6 +181,16 @@ void try_edu(Device& device, std::span<std::byte> host) {
     must("INTx turns off", device.disable(Interrupt::intx));
 }
 
+/// Leaves of the device's page table, as VT-d's driver lists them, one a line; 0 where it does not.
+std::size_t translations(const Device& device) {
+    const auto text = vmm::host::read_text(
+        "/sys/kernel/debug/iommu/intel/" + device.address().text() + "/domain_translation_struct", 32 * MiB);
+    std::size_t lines = 0;
+    for (auto at = text.find("\n0x"); at != text.npos; at = text.find("\n0x", at + 1))
+        ++lines;
+    return lines;
+}
+
 bool is_edu(const Device& device) {
     std::array<std::byte, 4> id{};
     return device.read(region_config, 0, id) && vmm::load_le<std::uint32_t>(id) == 0x11e81234;
@@ -189,13 +199,16 @@ bool is_edu(const Device& device) {
 } // namespace
 
 int main(int argc, char** argv) {
-    if (argc != 3)
-        give_up("usage: vfio_probe ADDRESS container|iommufd");
+    if (argc != 3 && argc != 4)
+        give_up("usage: vfio_probe ADDRESS container|iommufd [2M]");
+    const bool huge = argc == 4;
     const OpenOptions options{
         "probe", argv[1], std::string_view{argv[2]} == "iommufd" ? Backend::iommufd : Backend::container, {}, {}};
     const auto files_before = open_files();
     {
-        const auto memory = must("512 MiB of guest memory", vmm::GuestMemory::create(512 * MiB, vmm::HugePages::none));
+        const auto memory =
+            must("512 MiB of guest memory",
+                 vmm::GuestMemory::create(512 * MiB, huge ? vmm::HugePages::two_mib : vmm::HugePages::none));
         Session session;
         for (const auto& region : memory.regions())
             must("RAM registers", session.add_ram(region));
@@ -207,6 +220,10 @@ int main(int argc, char** argv) {
         must("all RAM maps", session.map_guest(device->dma()));
         const auto took = std::chrono::duration<double, std::milli>{std::chrono::steady_clock::now() - start};
         std::printf("     512 MiB in %.0f ms, %zu mappings\n", took.count(), device->dma().mapping_count());
+        if (const auto entries = translations(*device); entries != 0) {
+            std::printf("     %zu translations\n", entries);
+            check("each of 2 MiB where the memory is", !huge || entries <= 512 / 2 + 8);
+        }
         if (device->can_reset())
             must("it resets", device->reset());
         if (is_edu(*device))
