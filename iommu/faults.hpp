@@ -8,6 +8,7 @@
 #include <functional>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "iommu/ids.hpp"
@@ -28,6 +29,7 @@ struct Fault {
     Reason reason{Reason::unknown};
     vmm::Access access{vmm::Access::read};
     vmm::Iova address{}; ///< the first byte that could not be reached
+    std::optional<GuestPasid> pasid{}; ///< of an access with PASID, which no domain takes part in
     bool operator==(const Fault&) const = default;
 };
 /// "no domain", "no mapping", "no memory there".

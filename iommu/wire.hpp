@@ -124,12 +124,14 @@ struct FaultRecord {
     static constexpr std::uint32_t flag_read = 1;
     static constexpr std::uint32_t flag_write = 2;
     static constexpr std::uint32_t flag_address = 1 << 8;
+    /// Not of the standard, and only for drivers that accepted feature::private_requests: as a later draft has it.
+    static constexpr std::uint32_t flag_pasid = 1 << 9;
 
     std::uint8_t reason{};
     std::array<std::uint8_t, 3> zero{};
     Le32 flags{};
     Le32 endpoint{};
-    Le32 reserved{};
+    Le32 pasid{}; ///< with flag_pasid; 0 otherwise
     Le64 address{};
 };
 

@@ -170,6 +170,10 @@ bool Iommu::tell(Queue& ring, const iommu::Fault& fault) noexcept {
                         ? wire::FaultRecord::flag_write
                         : 0U);
     record.endpoint = fault.endpoint.raw();
+    if (fault.pasid && (negotiated_features() & wire::feature::private_requests) != 0) {
+        record.flags = record.flags | wire::FaultRecord::flag_pasid;
+        record.pasid = fault.pasid->raw();
+    }
     record.address = fault.address.raw();
     const bool fits = Chain::bytes(chain_.writable) >= sizeof record;
     if (!fits)

@@ -211,7 +211,7 @@ TEST_CASE("faults reach the driver with reason, access, endpoint and address") {
     CHECK(record.flags == (wire::FaultRecord::flag_write | wire::FaultRecord::flag_address));
     CHECK(record.endpoint == W::disk.raw());
     CHECK(record.address == 0x123000);
-    CHECK((record.zero == std::array<std::uint8_t, 3>{} && record.reserved == 0));
+    CHECK((record.zero == std::array<std::uint8_t, 3>{} && record.pasid == 0));
     const auto second = guest.driver.ram.get<wire::FaultRecord>(pieces[0].address + 32);
     CHECK((second.reason == 1 && second.flags == (wire::FaultRecord::flag_read | wire::FaultRecord::flag_address)));
 }
