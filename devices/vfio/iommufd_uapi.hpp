@@ -135,6 +135,39 @@ struct HwptAlloc {
 static_assert(offsetof(HwptAlloc, out_hwpt_id) == 16 && offsetof(HwptAlloc, data_uptr) == 32 &&
               offsetof(HwptAlloc, fault_id) == 40 && sizeof(HwptAlloc) == 48);
 
+/// Data of a first-stage page table in VT-d's format, which is x86-64's (HwptAlloc::data_vtd_s1).
+struct VtdFirstStage {
+    static constexpr __u64 supervisor_requests = 1;
+    static constexpr __u64 write_protect = 4;
+    __u64 flags;
+    __u64 pgtbl_addr; ///< guest-physical: what the parent maps
+    __u32 addr_width; ///< 48 or 57
+    __u32 reserved;
+};
+static_assert(offsetof(VtdFirstStage, addr_width) == 16 && sizeof(VtdFirstStage) == 24);
+
+struct HwptInvalidate {
+    static constexpr unsigned long request = _IO(';', 0x8d);
+    static constexpr __u32 data_vtd_s1 = 0;
+    __u32 size;
+    __u32 hwpt_id;
+    __u64 data_uptr; ///< entries
+    __u32 data_type;
+    __u32 entry_len;
+    __u32 entry_num; ///< in: how many; out: how many were done
+    __u32 reserved;
+};
+static_assert(offsetof(HwptInvalidate, data_type) == 16 && sizeof(HwptInvalidate) == 32);
+
+struct VtdInvalidateEntry {
+    static constexpr __u64 everything = ~__u64{0};
+    __u64 addr;
+    __u64 npages;
+    __u32 flags;
+    __u32 reserved;
+};
+static_assert(offsetof(VtdInvalidateEntry, flags) == 16 && sizeof(VtdInvalidateEntry) == 24);
+
 struct GetHwInfo {
     static constexpr unsigned long request = _IO(';', 0x8a);
     static constexpr __u32 type_none = 0;

@@ -106,6 +106,9 @@ public:
     int hwpt_alloc(int iommufd, uapi::HwptAlloc& alloc) override {
         return request(iommufd, uapi::HwptAlloc::request, &alloc);
     }
+    int hwpt_invalidate(int iommufd, uapi::HwptInvalidate& invalidate) override {
+        return request(iommufd, uapi::HwptInvalidate::request, &invalidate);
+    }
     int hw_info(int iommufd, uapi::GetHwInfo& info) override {
         return request(iommufd, uapi::GetHwInfo::request, &info);
     }

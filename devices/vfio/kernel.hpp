@@ -67,6 +67,7 @@ public:
     virtual int ioas_map(int iommufd, uapi::IoasMap& map) = 0;
     virtual int ioas_unmap(int iommufd, uapi::IoasUnmap& unmap) = 0;
     virtual int hwpt_alloc(int iommufd, uapi::HwptAlloc& alloc) = 0;
+    virtual int hwpt_invalidate(int iommufd, uapi::HwptInvalidate& invalidate) = 0;
     virtual int hw_info(int iommufd, uapi::GetHwInfo& info) = 0;
     virtual int destroy(int iommufd, std::uint32_t id) = 0;
 };

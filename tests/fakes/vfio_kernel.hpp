@@ -22,7 +22,7 @@
 
 namespace fakes {
 
-class VfioKernel final : public devices::vfio::Kernel {
+class VfioKernel : public devices::vfio::Kernel {
 public:
     VfioTree tree{};
     VfioDmaRules rules{};
@@ -233,6 +233,9 @@ public:
         return dma ? dma->unmap_ioas(unmap) : -ENOENT;
     }
     int hwpt_alloc(int /*iommufd*/, devices::vfio::uapi::HwptAlloc& /*alloc*/) override { return -EOPNOTSUPP; }
+    int hwpt_invalidate(int /*iommufd*/, devices::vfio::uapi::HwptInvalidate& /*invalidate*/) override {
+        return -EOPNOTSUPP;
+    }
     int hw_info(int /*iommufd*/, devices::vfio::uapi::GetHwInfo& /*info*/) override { return -EOPNOTSUPP; }
     int destroy(int iommufd, std::uint32_t id) override;
 

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// PASIDs of an assigned device: the guest's page tables become first-stage tables of the host's IOMMU, nested on what
+// maps the guest's RAM. Needs iommufd (Linux 6.15 for PASIDs of VFIO devices), VT-d in scalable mode, and a device with
+// PASIDs; where one is missing, the error says which.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "devices/vfio/kernel.hpp"
+#include "iommu/pasid_service.hpp"
+
+namespace devices::vfio {
+
+class Device;
+
+/// Thread-safe.
+class PasidAttach final : public iommu::PasidAttacher {
+public:
+    /// Moves the device's own DMA to the parent table, which maps the same. The device must stay open longer.
+    /// unsupported, with the reason.
+    static vmm::Result<std::unique_ptr<PasidAttach>> create(Kernel& kernel, Device& device);
+    /// Detaches all, and gives the device its address space back.
+    ~PasidAttach() override;
+
+    vmm::Result<void> attach(iommu::HostPasid host, const iommu::PageTable& table) override;
+    void detach(iommu::HostPasid host) noexcept override;
+    void invalidate(iommu::HostPasid host, std::optional<vmm::Range<vmm::Iova>> range) noexcept override;
+
+    /// Width the device and its IOMMU agree on; larger numbers cannot be attached.
+    [[nodiscard]] unsigned pasid_bits() const { return pasid_bits_; }
+
+private:
+    PasidAttach(Kernel& kernel, Device& device, unsigned pasid_bits);
+    vmm::Result<void> make_parent();
+    int attach_table(std::uint32_t table, std::optional<std::uint32_t> pasid);
+
+    Kernel& kernel_;
+    Device& device_;
+    int iommufd_;
+    std::uint32_t ioas_;
+    unsigned pasid_bits_;
+    std::uint32_t parent_{0};
+    std::mutex mutex_;
+    std::map<std::uint32_t, std::uint32_t> tables_{}; // guarded by mutex_: first-stage table by PASID
+};
+
+} // namespace devices::vfio
