@@ -110,7 +110,8 @@ Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std
     const auto range = *IovaRange::closed(start, last);
     if (!input_.contains(range) || physical.raw() + range.size_minus_one() < physical.raw())
         return Status::range;
-    if (domain->table.overlaps(range) || reserved_overlap(*domain, range))
+    const auto place = domain->table.free_place(range);
+    if (!place || reserved_overlap(*domain, range))
         return Status::invalid;
     if (mapping_count_ >= limits_.mappings)
         return Status::no_memory;
@@ -119,7 +120,7 @@ Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std
         return status;
     // Nobody holds a translation of this range, but the table may be read.
     const ViewLocks views{*domain};
-    (void)domain->table.insert(mapping);
+    domain->table.insert(*place, mapping);
     ++mapping_count_;
     return Status::ok;
 }
@@ -132,32 +133,33 @@ Status Domains::unmap(DomainId domain_id, Iova start, Iova last) {
     const auto range = IovaRange::closed(start, last);
     if (domain->bypass || !range)
         return Status::invalid;
-    if (domain->table.cuts(*range))
+    const auto inside = domain->table.inside(*range);
+    if (inside.cut)
         return Status::range;
-    const auto extent = domain->table.extent(*range);
-    if (!extent)
+    if (!inside.extent)
         return Status::ok;
+    const IovaRange extent = *inside.extent;
     {
         const ViewLocks views{*domain};
-        mapping_count_ -= domain->table.erase(*extent);
+        mapping_count_ -= domain->table.erase(inside);
         for (const Endpoint* endpoint : domain->endpoints)
             if (endpoint->memory)
-                endpoint->memory->forget(*extent);
+                endpoint->memory->forget(extent);
     }
-    Status status = Status::ok;
-    const auto endpoints = domain->endpoints; // detaching changes the list
-    for (Endpoint* endpoint : endpoints) {
+    std::vector<Endpoint*> disobeyed;
+    for (Endpoint* endpoint : domain->endpoints) {
         if (!endpoint->mapper)
             continue;
-        auto unmapped = endpoint->mapper->unmap(*extent);
-        if (unmapped)
-            continue;
-        note_failure(*endpoint, "unmap", unmapped.error());
-        status = Status::device_error;
+        if (auto unmapped = endpoint->mapper->unmap(extent); !unmapped) {
+            note_failure(*endpoint, "unmap", unmapped.error());
+            disobeyed.push_back(endpoint);
+        }
+    }
+    for (Endpoint* endpoint : disobeyed) { // the domain goes with its last endpoint
         leave_domain(*endpoint);
         block(*endpoint);
     }
-    return status;
+    return disobeyed.empty() ? Status::ok : Status::device_error;
 }
 
 Status Domains::probe(EndpointId id, std::vector<ReservedRegion>& out) const {

@@ -80,7 +80,7 @@ public:
 
     /// The mapper is empty and must stay alive as long as the registration; the domains alone call map() and unmap(),
     /// one at a time, from any thread. While bypass() holds it is filled with all RAM here. already_exists; unsupported
-    /// when the host's IOMMU cannot map pages of `granule`; or the mapper's error.
+    /// when the host's IOMMU cannot map pages of `granule`, or another endpoint has this mapper; or the mapper's error.
     vmm::Result<vmm::Registration> add_endpoint(EndpointId id, std::string name, DmaMapper& mapper);
     /// The memory must stay alive as long as the registration. already_exists.
     vmm::Result<vmm::Registration> add_endpoint(EndpointId id, std::string name, EndpointMemory& memory);

@@ -41,6 +41,13 @@ vmm::Result<vmm::Registration> Domains::add(std::unique_ptr<Endpoint> endpoint) 
     const EndpointId id = endpoint->id;
     if (find(id))
         return vmm::fail(Errc::already_exists, vmm::format("the IOMMU has an endpoint %#x already", id.raw()));
+    const bool shared = endpoint->mapper && std::ranges::any_of(endpoints_, [&](const auto& other) {
+                            return other.second->mapper == endpoint->mapper;
+                        });
+    if (shared)
+        return vmm::fail(Errc::unsupported,
+                         endpoint->name + " shares its IOMMU group with another device of this guest",
+                         "with --iommu each assigned device needs a group of its own");
     if (endpoint->memory) {
         const auto alone = endpoint->memory->lock();
         endpoint->memory->set_id(id);

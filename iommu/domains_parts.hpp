@@ -33,12 +33,17 @@ class Domains::ViewLocks {
 public:
     explicit ViewLocks(const Domain& domain) {
         for (Endpoint* endpoint : domain.endpoints)
-            if (endpoint->memory)
-                locks_.push_back(endpoint->memory->lock());
+            if (!endpoint->memory)
+                continue;
+            else if (!first_)
+                first_ = endpoint->memory->lock();
+            else
+                others_.push_back(endpoint->memory->lock());
     }
 
 private:
-    std::vector<std::unique_lock<std::shared_mutex>> locks_{};
+    std::unique_lock<std::shared_mutex> first_{}; ///< mostly the only one
+    std::vector<std::unique_lock<std::shared_mutex>> others_{};
 };
 
 } // namespace iommu

@@ -2,7 +2,6 @@
 #include "iommu/mapping_table.hpp"
 
 #include <algorithm>
-#include <iterator>
 
 #include "vmm/base/bytes.hpp"
 
@@ -16,52 +15,55 @@ constexpr std::uint64_t flag_bits = vmm::page_size - 1;
 
 } // namespace
 
-std::size_t MappingTable::Chunk::first_from(std::uint64_t address) const {
-    const auto found = std::lower_bound(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(count), address,
-                                        [](const Entry& entry, std::uint64_t value) { return entry.start < value; });
-    return static_cast<std::size_t>(found - entries.begin());
-}
-
-std::size_t MappingTable::Chunk::first_after(std::uint64_t address) const {
-    const auto found = std::upper_bound(entries.begin(), entries.begin() + static_cast<std::ptrdiff_t>(count), address,
-                                        [](std::uint64_t value, const Entry& entry) { return value < entry.start; });
-    return static_cast<std::size_t>(found - entries.begin());
-}
-
 Mapping MappingTable::unpack(const Entry& entry) {
     return {*IovaRange::closed(Iova{entry.start}, Iova{entry.last}), vmm::Gpa{entry.physical_and_flags & ~flag_bits},
             static_cast<std::uint32_t>(entry.physical_and_flags & flag_bits)};
 }
 
-MappingTable::Chunks::const_iterator MappingTable::chunk_of(std::uint64_t address) const {
-    return std::prev(chunks_.upper_bound(address));
-}
-
-MappingTable::Chunks::iterator MappingTable::chunk_of(std::uint64_t address) {
-    return std::prev(chunks_.upper_bound(address));
+std::uint32_t MappingTable::first_from(const Chunk& chunk, std::uint64_t address) {
+    const auto begin = chunk.entries->begin();
+    return static_cast<std::uint32_t>(
+        std::lower_bound(begin, begin + chunk.count, address,
+                         [](const Entry& entry, std::uint64_t value) { return entry.start < value; }) -
+        begin);
 }
 
 const MappingTable::Entry* MappingTable::at_or_before(std::uint64_t address) const {
     if (chunks_.empty())
         return nullptr;
-    auto chunk = chunk_of(address);
-    const std::size_t next = chunk->second.first_after(address);
-    if (next != 0)
-        return &chunk->second.entries[next - 1];
+    const auto chunk = std::prev(chunks_.upper_bound(address));
+    const auto begin = chunk->second.entries->begin();
+    const auto next = std::upper_bound(begin, begin + chunk->second.count, address,
+                                       [](std::uint64_t value, const Entry& entry) { return value < entry.start; });
+    if (next != begin)
+        return std::prev(next);
     if (chunk == chunks_.begin())
         return nullptr;
-    const Chunk& before = std::prev(chunk)->second;
-    return &before.entries[before.count - 1];
+    const Chunk& other = std::prev(chunk)->second;
+    return &(*other.entries)[other.count - 1];
 }
 
-const MappingTable::Entry* MappingTable::after(std::uint64_t address) const {
-    if (chunks_.empty())
+/// The first entry that starts at or after the address, or the place behind the last of the chunk before it. With
+/// chunks only.
+MappingTable::Place MappingTable::place_from(std::uint64_t address) {
+    const auto chunk = std::prev(chunks_.upper_bound(address));
+    return {chunk, first_from(chunk->second, address)};
+}
+
+const MappingTable::Entry* MappingTable::before(const Place& place) const {
+    if (place.at != 0)
+        return &(*place.chunk->second.entries)[place.at - 1];
+    if (place.chunk == chunks_.begin())
         return nullptr;
-    auto chunk = chunk_of(address);
-    const std::size_t next = chunk->second.first_after(address);
-    if (next != chunk->second.count)
-        return &chunk->second.entries[next];
-    return ++chunk == chunks_.end() ? nullptr : &chunk->second.entries.front();
+    const Chunk& other = std::prev(place.chunk)->second;
+    return &(*other.entries)[other.count - 1];
+}
+
+const MappingTable::Entry* MappingTable::entry_at(const Place& place) const {
+    if (place.at != place.chunk->second.count)
+        return &(*place.chunk->second.entries)[place.at];
+    const Chunks::const_iterator next = std::next(place.chunk);
+    return next == chunks_.end() ? nullptr : &next->second.entries->front();
 }
 
 bool MappingTable::overlaps(IovaRange range) const {
@@ -75,106 +77,125 @@ std::optional<Mapping> MappingTable::find(Iova address) const {
     return entry && entry->last >= address.raw() ? std::optional{unpack(*entry)} : std::nullopt;
 }
 
-bool MappingTable::cuts(IovaRange range) const {
-    const Entry* first = at_or_before(range.start().raw());
-    if (first && first->start < range.start().raw() && first->last >= range.start().raw())
-        return true;
-    const Entry* last = at_or_before(range.last().raw());
-    return last && last->last > range.last().raw();
+std::optional<MappingTable::Place> MappingTable::free_place(IovaRange range) {
+    if (chunks_.empty())
+        chunks_.emplace(0, Chunk{std::make_unique<Entries>(), 0});
+    const Place place = place_from(range.start().raw());
+    const Entry* previous = before(place);
+    const Entry* next = entry_at(place);
+    if ((previous && previous->last >= range.start().raw()) || (next && next->start <= range.last().raw()))
+        return std::nullopt;
+    return place;
 }
 
-std::optional<IovaRange> MappingTable::extent(IovaRange range) const {
-    const Entry* last = at_or_before(range.last().raw());
-    if (!last || last->start < range.start().raw())
-        return std::nullopt;
-    const Entry* first = at_or_before(range.start().raw());
-    if (!first || first->start != range.start().raw())
-        first = after(range.start().raw());
-    return IovaRange::closed(Iova{first->start}, Iova{last->last});
+void MappingTable::insert(Place place, const Mapping& mapping) {
+    if (place.chunk->second.count == capacity)
+        place = split(place);
+    auto& [entries, count] = place.chunk->second;
+    const auto at = entries->begin() + place.at;
+    std::copy_backward(at, entries->begin() + count, entries->begin() + count + 1);
+    *at = {mapping.range.start().raw(), mapping.range.last().raw(),
+           mapping.physical.raw() | (mapping.flags & flag_bits)};
+    ++count;
+    ++size_;
 }
 
 bool MappingTable::insert(const Mapping& mapping) {
-    if (overlaps(mapping.range))
-        return false;
-    const std::uint64_t start = mapping.range.start().raw();
-    if (chunks_.empty())
-        chunks_.emplace(0, Chunk{});
-    auto chunk = chunk_of(start);
-    if (chunk->second.count == capacity)
-        chunk = split(chunk, start);
-    auto& [count, entries] = chunk->second;
-    const auto at = entries.begin() + static_cast<std::ptrdiff_t>(chunk->second.first_from(start));
-    const auto end = entries.begin() + static_cast<std::ptrdiff_t>(count);
-    std::copy_backward(at, end, end + 1);
-    *at = {start, mapping.range.last().raw(), mapping.physical.raw() | (mapping.flags & flag_bits)};
-    ++count;
-    ++size_;
-    return true;
+    const auto place = free_place(mapping.range);
+    if (place)
+        insert(*place, mapping);
+    return place.has_value();
 }
 
-/// Returns the half that `address` belongs to.
-MappingTable::Chunks::iterator MappingTable::split(Chunks::iterator chunk, std::uint64_t address) {
-    Chunk& low = chunk->second;
+/// Returns where the place is in the half that has it.
+MappingTable::Place MappingTable::split(Place place) {
+    Entries& low = *place.chunk->second.entries;
     // A chunk that grows at its end, as with addresses given out in order, stays full.
-    const bool at_end = std::next(chunk) == chunks_.end() && address > low.entries[capacity - 1].start;
-    const std::size_t keep = at_end ? capacity - 1 : capacity / 2;
-    const auto high = chunks_.emplace_hint(std::next(chunk), low.entries[keep].start, Chunk{});
-    std::copy(low.entries.begin() + static_cast<std::ptrdiff_t>(keep), low.entries.end(), high->second.entries.begin());
-    high->second.count = capacity - keep;
-    low.count = keep;
-    return address >= high->first ? high : chunk;
+    const bool at_end = place.at == capacity && std::next(place.chunk) == chunks_.end();
+    const std::uint32_t keep = at_end ? capacity - 1 : capacity / 2;
+    const auto high = chunks_.emplace_hint(std::next(place.chunk), low[keep].start,
+                                           Chunk{std::make_unique<Entries>(), capacity - keep});
+    std::copy(low.begin() + keep, low.end(), high->second.entries->begin());
+    place.chunk->second.count = keep;
+    return place.at > keep ? Place{high, place.at - keep} : place;
 }
 
-std::size_t MappingTable::erase(IovaRange range) {
+MappingTable::Inside MappingTable::inside(IovaRange range) {
     if (chunks_.empty())
-        return 0;
+        return {};
+    Inside found{false, {}, place_from(range.start().raw())};
+    const Entry* previous = before(found.first);
+    if (previous && previous->last >= range.start().raw())
+        return {true, {}, {}};
+    const Entry* first = entry_at(found.first);
+    if (!first || first->start > range.last().raw())
+        return {};
+    // Most ranges are one mapping: then the next one is behind the range.
+    const bool more = found.first.at + 1 >= found.first.chunk->second.count || first[1].start <= range.last().raw();
+    const Entry* last = more ? at_or_before(range.last().raw()) : first;
+    if (last->last > range.last().raw())
+        return {true, {}, {}};
+    found.extent = IovaRange::closed(Iova{first->start}, Iova{last->last});
+    return found;
+}
+
+std::size_t MappingTable::erase(const Inside& inside) {
+    const std::uint64_t last = inside.extent->last().raw();
+    auto chunk = inside.first.chunk;
+    const auto first_chunk = chunk;
     std::size_t erased = 0;
-    for (auto chunk = chunk_of(range.start().raw()); chunk != chunks_.end();) {
-        auto& [count, entries] = chunk->second;
-        const std::size_t from = chunk->second.first_from(range.start().raw());
-        const std::size_t to = chunk->second.first_after(range.last().raw());
+    for (std::uint32_t from = inside.first.at; chunk != chunks_.end(); from = 0) {
+        auto& [entries, count] = chunk->second;
+        std::uint32_t to = from;
+        while (to < count && (*entries)[to].start <= last)
+            ++to;
         const bool further = to == count;
-        std::copy(entries.begin() + static_cast<std::ptrdiff_t>(to),
-                  entries.begin() + static_cast<std::ptrdiff_t>(count),
-                  entries.begin() + static_cast<std::ptrdiff_t>(from));
+        std::copy(entries->begin() + to, entries->begin() + count, entries->begin() + from);
         count -= to - from;
         erased += to - from;
-        chunk = count == 0 ? chunks_.erase(chunk) : std::next(chunk);
         if (!further)
             break;
+        const auto next = std::next(chunk);
+        if (count == 0 && chunk != first_chunk)
+            chunks_.erase(chunk);
+        chunk = next;
     }
     size_ -= erased;
-    if (!chunks_.empty() && chunks_.begin()->first != 0) {
-        auto first = chunks_.extract(chunks_.begin());
-        first.key() = 0;
-        chunks_.insert(std::move(first));
-    }
-    if (erased != 0)
-        merge_around(range.start().raw());
+    if (chunk != chunks_.end() && chunk != first_chunk)
+        merge(chunk);
+    merge(first_chunk);
     return erased;
 }
 
-/// At most the chunk before an erased range, the one behind it and their neighbours have become small.
-void MappingTable::merge_around(std::uint64_t address) {
-    if (chunks_.empty())
+/// A chunk that has become small goes into a neighbour, or takes one in.
+void MappingTable::merge(Chunks::iterator chunk) {
+    if (chunk->second.count >= small)
         return;
-    auto left = chunk_of(address);
-    if (left != chunks_.begin())
-        --left;
-    for (int pairs = 0; pairs < 3; ++pairs) {
-        const auto right = std::next(left);
-        if (right == chunks_.end())
-            return;
-        Chunk& low = left->second;
-        const Chunk& high = right->second;
-        if (low.count + high.count > merged) {
-            left = right;
-            continue;
+    const auto next = std::next(chunk);
+    if (chunk->second.count == 0) {
+        if (chunk != chunks_.begin()) {
+            chunks_.erase(chunk);
+        } else if (next != chunks_.end()) { // the first keeps its key
+            chunk->second = std::move(next->second);
+            chunks_.erase(next);
+        } else {
+            chunks_.clear();
         }
-        std::copy_n(high.entries.begin(), high.count, low.entries.begin() + static_cast<std::ptrdiff_t>(low.count));
-        low.count += high.count;
-        chunks_.erase(right);
+        return;
     }
+    const auto join = [this](Chunks::iterator left, Chunks::iterator right) {
+        auto& [entries, count] = left->second;
+        if (count + right->second.count > merged)
+            return false;
+        std::copy_n(right->second.entries->begin(), right->second.count, entries->begin() + count);
+        count += right->second.count;
+        chunks_.erase(right);
+        return true;
+    };
+    if (chunk != chunks_.begin() && join(std::prev(chunk), chunk))
+        return;
+    if (next != chunks_.end())
+        join(chunk, next);
 }
 
 } // namespace iommu

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The mappings of one domain, made for a million of them: sorted, in chunks of up to 64 whose first addresses a tree
-// keeps. 24 bytes a mapping in a full chunk, at most about 70.
+// The mappings of one domain, made for a million of them: sorted, in chunks of up to 128 whose first addresses a
+// tree keeps. 24 bytes a mapping in a full chunk, at most about 70.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <iterator>
 #include <map>
+#include <memory>
+#include <memory_resource>
 #include <optional>
 
 #include "vmm/base/address.hpp"
@@ -23,67 +26,85 @@ struct Mapping {
 
 /// Not synchronised. Ranges are inclusive and may end at the last byte of the 64-bit space.
 class MappingTable {
-public:
-    /// False, and nothing changes, when the range overlaps a mapping.
-    [[nodiscard]] bool insert(const Mapping& mapping);
-    /// The mapping that holds the address.
-    [[nodiscard]] std::optional<Mapping> find(vmm::Iova address) const;
-    [[nodiscard]] bool overlaps(vmm::Range<vmm::Iova> range) const;
-    /// An edge of the range lies inside a mapping, so that erasing it would split that.
-    [[nodiscard]] bool cuts(vmm::Range<vmm::Iova> range) const;
-    /// From the first to the last mapped byte in a range that cuts nothing; nullopt when there is none.
-    [[nodiscard]] std::optional<vmm::Range<vmm::Iova>> extent(vmm::Range<vmm::Iova> range) const;
-    /// Removes the mappings inside a range that cuts nothing; returns how many.
-    std::size_t erase(vmm::Range<vmm::Iova> range);
-
-    [[nodiscard]] std::size_t size() const { return size_; }
-    [[nodiscard]] bool empty() const { return size_ == 0; }
-    /// Bytes of host memory for all of it.
-    [[nodiscard]] std::size_t memory() const { return chunks_.size() * (sizeof(Chunks::value_type) + node_overhead); }
-    /// Calls `visit(mapping)` in order of address for those that start at or after `from`, until it returns false.
-    template <class F> void visit(vmm::Iova from, F&& visit) const {
-        if (chunks_.empty())
-            return;
-        auto chunk = chunk_of(from.raw());
-        for (std::size_t at = chunk->second.first_from(from.raw());; ++at) {
-            for (; at == chunk->second.count; at = 0)
-                if (++chunk == chunks_.end())
-                    return;
-            if (!visit(unpack(chunk->second.entries[at])))
-                return;
-        }
-    }
-
-private:
-    static constexpr std::size_t capacity = 64;
-    static constexpr std::size_t merged = 48; ///< neighbours that together hold no more become one
-    static constexpr std::size_t node_overhead = 40;
-
     struct Entry {
         std::uint64_t start;
         std::uint64_t last;
         std::uint64_t physical_and_flags; ///< pages leave the low bits free
     };
+    static constexpr std::uint32_t capacity = 128;
+    static constexpr std::uint32_t small = capacity * 3 / 8;  ///< with less a chunk joins a neighbour
+    static constexpr std::uint32_t merged = capacity * 3 / 4; ///< if together they hold no more than this
+    using Entries = std::array<Entry, capacity>;
     struct Chunk {
-        std::size_t count{0};
-        std::array<Entry, capacity> entries; // NOLINT: only the first `count` are anything
-        /// Index of the first entry that starts at or after, or after, the address.
-        [[nodiscard]] std::size_t first_from(std::uint64_t address) const;
-        [[nodiscard]] std::size_t first_after(std::uint64_t address) const;
+        std::unique_ptr<Entries> entries{};
+        std::uint32_t count{0};
     };
-    /// The key is at most the start of the chunk's first entry, and above all of the chunk before; the first is 0.
-    using Chunks = std::map<std::uint64_t, Chunk>;
+    /// The key is at most the start of the chunk's first entry, and above all of the chunk before; the first is 0. The
+    /// tree's nodes hold no entries, so that a search stays within few pages of memory.
+    using Chunks = std::pmr::map<std::uint64_t, Chunk>;
+
+public:
+    /// Where something is, or would be: good until the table changes.
+    struct Place {
+        Chunks::iterator chunk;
+        std::uint32_t at;
+    };
+    /// Where a mapping of the range would stand; nullopt when it would overlap another.
+    [[nodiscard]] std::optional<Place> free_place(vmm::Range<vmm::Iova> range);
+    /// `place` is free_place() of its range.
+    void insert(Place place, const Mapping& mapping);
+    /// False, and nothing changes, when the range overlaps a mapping.
+    [[nodiscard]] bool insert(const Mapping& mapping);
+
+    /// The mapping that holds the address.
+    [[nodiscard]] std::optional<Mapping> find(vmm::Iova address) const;
+    [[nodiscard]] bool overlaps(vmm::Range<vmm::Iova> range) const;
+
+    /// What lies in a range.
+    struct Inside {
+        bool cut{};                                    ///< an edge of the range splits a mapping: nothing else counts
+        std::optional<vmm::Range<vmm::Iova>> extent{}; ///< from the first to the last mapped byte
+        Place first{};
+    };
+    [[nodiscard]] Inside inside(vmm::Range<vmm::Iova> range);
+    /// Removes the mappings in the extent, which exists, uncut; returns how many.
+    std::size_t erase(const Inside& inside);
+
+    [[nodiscard]] std::size_t size() const { return size_; }
+    [[nodiscard]] bool empty() const { return size_ == 0; }
+    /// Bytes of host memory for all of it.
+    [[nodiscard]] std::size_t memory() const {
+        return chunks_.size() * (sizeof(Entries) + sizeof(Chunks::value_type) + node_overhead);
+    }
+    /// Calls `visit(mapping)` in order of address for those that start at or after `from`, until it returns false.
+    template <class F> void visit(vmm::Iova from, F&& visit) const {
+        if (chunks_.empty())
+            return;
+        auto chunk = std::prev(chunks_.upper_bound(from.raw()));
+        for (std::uint32_t at = first_from(chunk->second, from.raw());; ++at) {
+            for (; at == chunk->second.count; at = 0)
+                if (++chunk == chunks_.end())
+                    return;
+            if (!visit(unpack((*chunk->second.entries)[at])))
+                return;
+        }
+    }
+
+private:
+    static constexpr std::size_t node_overhead = 56; ///< of the tree's node, and of an allocation
 
     static Mapping unpack(const Entry& entry);
-    // When there is one.
-    [[nodiscard]] Chunks::const_iterator chunk_of(std::uint64_t address) const;
-    [[nodiscard]] Chunks::iterator chunk_of(std::uint64_t address);
+    /// Index of the first entry that starts at or after the address.
+    static std::uint32_t first_from(const Chunk& chunk, std::uint64_t address);
     [[nodiscard]] const Entry* at_or_before(std::uint64_t address) const;
-    [[nodiscard]] const Entry* after(std::uint64_t address) const;
-    Chunks::iterator split(Chunks::iterator chunk, std::uint64_t address);
-    void merge_around(std::uint64_t address);
+    [[nodiscard]] Place place_from(std::uint64_t address);
+    [[nodiscard]] const Entry* before(const Place& place) const;
+    [[nodiscard]] const Entry* entry_at(const Place& place) const;
+    Place split(Place place);
+    void merge(Chunks::iterator chunk);
 
-    Chunks chunks_{};
+    std::pmr::unsynchronized_pool_resource nodes_{}; ///< side by side: what searches run through
+    Chunks chunks_{&nodes_};
     std::size_t size_{0};
 };
 

@@ -470,6 +470,7 @@ TEST_CASE("an endpoint comes once, and goes with all it has") {
     IommuWorld world;
     fakes::RecordingMapper host;
     CHECK(world.domains.add_endpoint(W::nvme, "twin", host).error().code == vmm::Errc::already_exists);
+    CHECK(world.domains.add_endpoint(EndpointId{0x48}, "twin", world.nvme_host).error().code == vmm::Errc::unsupported);
     auto stay = *world.domains.add_endpoint(EndpointId{0x40}, "guest", host);
     REQUIRE(world.attach(1, EndpointId{0x40}) == Status::ok);
     REQUIRE(world.map(1, 0, 0) == Status::ok);

@@ -83,15 +83,16 @@ TEST_CASE("the last byte of the space can be mapped, and everything erased at on
     CHECK(table.find(Iova{top}));
     CHECK_FALSE(table.find(Iova{top - 0x1000}));
     CHECK_FALSE(table.insert({closed(0, top), Gpa{0}, 3}));
-    CHECK_FALSE(table.cuts(IovaRange::full()));
-    CHECK(table.extent(IovaRange::full()) == IovaRange::full());
-    CHECK(table.erase(IovaRange::full()) == 2);
+    const auto inside = table.inside(IovaRange::full());
+    CHECK_FALSE(inside.cut);
+    REQUIRE(inside.extent == IovaRange::full());
+    CHECK(table.erase(inside) == 2);
     CHECK(table.empty());
     CHECK(table.memory() == 0);
     REQUIRE(table.insert({closed(0, top), Gpa{0}, 3}));
-    CHECK(table.cuts(closed(1, top)));
-    CHECK(table.cuts(closed(0, top - 1)));
-    CHECK(table.erase(closed(0, top)) == 1);
+    CHECK(table.inside(closed(1, top)).cut);
+    CHECK(table.inside(closed(0, top - 1)).cut);
+    CHECK(table.erase(table.inside(closed(0, top))) == 1);
 }
 
 TEST_CASE("random inserts and erases agree with a plain model") {
@@ -112,15 +113,16 @@ TEST_CASE("random inserts and erases agree with a plain model") {
                 model.entries.emplace(mapping.range.start().raw(), mapping);
         } else {
             const auto range = page_range(first, first + random() % (step % 50 == 0 ? space : 8));
-            REQUIRE(table.cuts(range) == model.cuts(range));
+            const auto found = table.inside(range);
+            REQUIRE(found.cut == model.cuts(range));
             if (model.cuts(range))
                 continue;
             const auto inside = model.overlapping(range);
-            const auto extent = table.extent(range);
-            REQUIRE(extent.has_value() == !inside.empty());
-            if (extent)
-                REQUIRE(*extent == closed(inside.front().range.start().raw(), inside.back().range.last().raw()));
-            REQUIRE(table.erase(range) == inside.size());
+            REQUIRE(found.extent.has_value() == !inside.empty());
+            if (!found.extent)
+                continue;
+            REQUIRE(*found.extent == closed(inside.front().range.start().raw(), inside.back().range.last().raw()));
+            REQUIRE(table.erase(found) == inside.size());
             for (const auto& mapping : inside)
                 model.entries.erase(mapping.range.start().raw());
         }
@@ -161,9 +163,11 @@ TEST_CASE("a mapping takes at most 96 bytes, however they came and went") {
             (void)table.insert(pages(at, at));
         }
     CHECK(table.memory() <= 96 * table.size());
-    for (std::uint64_t i = 0; i < count * 4; ++i) // leave one in ten
-        if (i % 10 != 0 && !table.cuts(page_range(i, i)))
-            (void)table.erase(page_range(i, i));
+    for (std::uint64_t i = 0; i < count * 4; ++i) { // leave one in ten
+        const auto found = table.inside(page_range(i, i));
+        if (i % 10 != 0 && found.extent)
+            (void)table.erase(found);
+    }
     CHECK(table.size() > 1000);
     CHECK(table.memory() <= 96 * table.size());
 }
