@@ -3,6 +3,7 @@
 // tree keeps. 24 bytes a mapping in a full chunk, at most about 70.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <iterator>
@@ -87,6 +88,16 @@ public:
                     return;
             if (!visit(unpack((*chunk->second.entries)[at])))
                 return;
+        }
+    }
+
+    /// The same from the one with this number, counted from 0.
+    template <class F> void visit_number(std::size_t number, F&& visit) const {
+        for (const auto& [key, chunk] : chunks_) {
+            for (std::size_t at = number; at < chunk.count; ++at)
+                if (!visit(unpack((*chunk.entries)[at])))
+                    return;
+            number -= std::min<std::size_t>(number, chunk.count);
         }
     }
 
