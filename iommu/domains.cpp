@@ -75,7 +75,8 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass) 
         return status_of(filled.error());
     }
     endpoint->domain = domain;
-    domain->endpoints.push_back(endpoint);
+    auto& members = domain->endpoints;
+    members.insert(std::ranges::upper_bound(members, endpoint->id, {}, &Endpoint::id), endpoint);
     return Status::ok;
 }
 

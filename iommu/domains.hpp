@@ -119,12 +119,6 @@ public:
     /// At most `count` mappings that start at or after `from`, in order; nullopt without such a domain.
     [[nodiscard]] std::optional<std::vector<Mapping>> mappings(DomainId domain, vmm::Iova from,
                                                                std::size_t count) const;
-    struct MappingPage {
-        std::vector<Mapping> mappings{};
-        std::size_t total{}; ///< of the domain
-    };
-    /// The same by number: those from the `offset`th, counted from 0.
-    [[nodiscard]] std::optional<MappingPage> mapping_page(DomainId domain, std::size_t offset, std::size_t count) const;
     /// Of all domains.
     [[nodiscard]] std::size_t mapping_count() const;
 

@@ -223,20 +223,6 @@ std::optional<std::vector<Mapping>> Domains::mappings(DomainId id, Iova from, st
     return out;
 }
 
-std::optional<Domains::MappingPage> Domains::mapping_page(DomainId id, std::size_t offset, std::size_t count) const {
-    const std::lock_guard lock{mutex_};
-    const Domain* domain = find(id);
-    if (!domain)
-        return std::nullopt;
-    MappingPage page{{}, domain->table.size()};
-    if (count != 0)
-        domain->table.visit_number(offset, [&](const Mapping& mapping) {
-            page.mappings.push_back(mapping);
-            return page.mappings.size() < count;
-        });
-    return page;
-}
-
 std::size_t Domains::mapping_count() const {
     const std::lock_guard lock{mutex_};
     return mapping_count_;

@@ -24,11 +24,11 @@ struct Domains::Domain {
     DomainId id{};
     bool bypass{};
     MappingTable table{};
-    std::vector<Endpoint*> endpoints{};
+    std::vector<Endpoint*> endpoints{}; ///< by id, which is the order of their locks
 };
 
 /// All memory of a domain's emulated endpoints, held alone: nobody translates, nobody uses a translation. Under
-/// mutex_ only, so that the order of the endpoints does not matter.
+/// mutex_ only.
 class Domains::ViewLocks {
 public:
     explicit ViewLocks(const Domain& domain) {

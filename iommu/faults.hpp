@@ -28,7 +28,7 @@ struct Fault {
     EndpointId endpoint{};
     Reason reason{Reason::unknown};
     vmm::Access access{vmm::Access::read};
-    vmm::Iova address{}; ///< the first byte that could not be reached
+    vmm::Iova address{};               ///< the first byte that could not be reached
     std::optional<GuestPasid> pasid{}; ///< of an access with PASID, which no domain takes part in
     bool operator==(const Fault&) const = default;
 };

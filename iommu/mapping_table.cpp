@@ -79,7 +79,7 @@ std::optional<Mapping> MappingTable::find(Iova address) const {
 
 std::optional<MappingTable::Place> MappingTable::free_place(IovaRange range) {
     if (chunks_.empty())
-        chunks_.emplace(0, Chunk{std::make_unique<Entries>(), 0});
+        return Place{chunks_.end(), 0};
     const Place place = place_from(range.start().raw());
     const Entry* previous = before(place);
     const Entry* next = entry_at(place);
@@ -89,6 +89,8 @@ std::optional<MappingTable::Place> MappingTable::free_place(IovaRange range) {
 }
 
 void MappingTable::insert(Place place, const Mapping& mapping) {
+    if (place.chunk == chunks_.end())
+        place.chunk = chunks_.emplace(0, Chunk{std::make_unique<Entries>(), 0}).first;
     if (place.chunk->second.count == capacity)
         place = split(place);
     auto& [entries, count] = place.chunk->second;

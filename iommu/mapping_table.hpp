@@ -3,7 +3,6 @@
 // tree keeps. 24 bytes a mapping in a full chunk, at most about 70.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <iterator>
@@ -50,7 +49,8 @@ public:
         Chunks::iterator chunk;
         std::uint32_t at;
     };
-    /// Where a mapping of the range would stand; nullopt when it would overlap another.
+    /// Where a mapping of the range would stand; nullopt when it would overlap another. Changes nothing: others may
+    /// read meanwhile.
     [[nodiscard]] std::optional<Place> free_place(vmm::Range<vmm::Iova> range);
     /// `place` is free_place() of its range.
     void insert(Place place, const Mapping& mapping);
@@ -88,16 +88,6 @@ public:
                     return;
             if (!visit(unpack((*chunk->second.entries)[at])))
                 return;
-        }
-    }
-
-    /// The same from the one with this number, counted from 0.
-    template <class F> void visit_number(std::size_t number, F&& visit) const {
-        for (const auto& [key, chunk] : chunks_) {
-            for (std::size_t at = number; at < chunk.count; ++at)
-                if (!visit(unpack((*chunk.entries)[at])))
-                    return;
-            number -= std::min<std::size_t>(number, chunk.count);
         }
     }
 

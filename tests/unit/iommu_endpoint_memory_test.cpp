@@ -206,7 +206,7 @@ TEST_CASE("after the guest has its answer no device accesses memory through the 
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{2};
     std::uint64_t rounds = 0;
     std::uint64_t wrong = 0;
-    for (; rounds < 3000 && std::chrono::steady_clock::now() < deadline; ++rounds) {
+    for (; rounds < 40 || (rounds < 3000 && std::chrono::steady_clock::now() < deadline); ++rounds) {
         const std::uint64_t at = rounds % pages;
         REQUIRE(world.map(1, at, at, 100 + at) == Status::ok);
         const auto before = writes.load();
@@ -236,7 +236,6 @@ TEST_CASE("after the guest has its answer no device accesses memory through the 
     }
     stop = true;
     threads.clear();
-    CHECK(rounds > 20);
     CHECK(writes > 20);
     CHECK(wrong == 0);
 }
