@@ -14,8 +14,9 @@ constexpr const char* help = R"(inox: a small virtual machine monitor
   inox run [OPTIONS]     boot a guest now, with its console on this terminal
   inox check FILE        check a configuration without starting: every problem at once
   inox host              what this host can do for guests, and what is missing
-  inox --no-api --config-file FILE ...
-                         Firecracker's flags: inox --no-api --help lists them
+  inox ctl -s SOCKET ... ask a running one, through its control API
+  inox --api-sock SOCKET ...
+                         Firecracker's flags: inox --api-sock --help lists them
 
   inox COMMAND --help    the options of a command
   inox --version
@@ -26,7 +27,7 @@ Examples:
 )";
 
 int dispatch(cli::Arguments arguments, Timeline& timeline) {
-    static constexpr std::string_view commands[] = {"run", "check", "host"};
+    static constexpr std::string_view commands[] = {"run", "check", "host", "ctl"};
     if (arguments.empty()) {
         static_cast<void>(cli::print(help));
         return cli::report_problem({Errc::bad_option, "no command given", "try: inox run", {}, 0});
@@ -39,13 +40,15 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::check_command(rest);
     if (first == "host")
         return cli::host_command(rest);
+    if (first == "ctl")
+        return cli::ctl_command(rest);
     if ((first == "--help" || first == "-h" || first == "help") && rest.empty())
         return cli::print_and_finish(help);
     if (first.starts_with('-'))
         return cli::firecracker_command(arguments, timeline);
     return cli::report_problem({Errc::bad_option,
                                 "unknown command " + in_quotes(first),
-                                suggestion(first, commands, "the commands are run, check and host"),
+                                suggestion(first, commands, "the commands are run, check, host and ctl"),
                                 {},
                                 0});
 }

@@ -9,6 +9,7 @@
 
 #include "vmm/base/timeline.hpp"
 #include "vmm/machine/config_file.hpp"
+#include "vmm/machine/run.hpp"
 
 namespace vmm::cli {
 
@@ -17,6 +18,7 @@ using Arguments = std::span<const char* const>;
 int run_command(Arguments arguments, Timeline& timeline);
 int check_command(Arguments arguments);
 int host_command(Arguments arguments);
+int ctl_command(Arguments arguments);
 /// Firecracker's own flags: no command word.
 int firecracker_command(Arguments arguments, Timeline& timeline);
 
@@ -26,7 +28,8 @@ int print_and_finish(std::string_view text);
 /// Prints every problem, those with a JSON pointer behind the file's name; returns the first one's exit code.
 int report_problems(std::span<const Error> problems, const std::string& file = {});
 int report_problem(Error problem);
-/// From now on log lines go where the configuration says.
-Result<void> start_log(const LogConfig& log, log::Level default_level);
+
+/// The API beside a guest; empty without a socket. `max_body`: bytes of a request.
+decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t max_body = 51200);
 
 } // namespace vmm::cli

@@ -7,6 +7,7 @@
 
 #include "vmm/machine/config_options.hpp"
 #include "vmm/machine/config_text.hpp"
+#include "vmm/machine/logging.hpp"
 #include "vmm/machine/run.hpp"
 #include "vmm/main_commands.hpp"
 
@@ -20,13 +21,13 @@ struct Flag {
     const char* hint{};
 };
 
-constexpr const char* no_api = "the control API is not in this version of inox";
-constexpr const char* use_no_api = "start from a file: --no-api --config-file FILE";
 constexpr const char* no_snapshots = "snapshots are not in this version of inox";
-constexpr const char* no_metadata = "the metadata service is not in this version of inox";
 constexpr const char* leave_away = "leave the option away";
 
 constexpr auto flags = std::to_array<Flag>({
+    {"api-sock", true},
+    {"api-group", true},
+    {"api-connections", true},
     {"config-file", true},
     {"no-api", false},
     {"id", true},
@@ -34,21 +35,20 @@ constexpr auto flags = std::to_array<Flag>({
     {"enable-pci", false},
     {"log-path", true},
     {"level", true},
+    {"module", true},
     {"show-level", false},
+    {"show-log-origin", false},
+    {"metrics-path", true},
+    {"metadata", true},
+    {"mmds-size-limit", true},
+    {"http-api-max-payload-size", true},
     {"no-seccomp", false},
+    {"seccomp-filter", true},
     {"start-time-us", true},
     {"start-time-cpu-us", true},
     {"parent-cpu-time-us", true},
     {"version", false},
     {"help", false},
-    {"api-sock", true, no_api, use_no_api},
-    {"http-api-max-payload-size", true, no_api, use_no_api},
-    {"seccomp-filter", true, "system call filters are not in this version of inox", "use --no-seccomp"},
-    {"show-log-origin", false, "source positions in log lines are not in this version of inox", leave_away},
-    {"module", true, "log filters by module are not in this version of inox", leave_away},
-    {"metrics-path", true, "metrics are not in this version of inox", leave_away},
-    {"metadata", true, no_metadata, leave_away},
-    {"mmds-size-limit", true, no_metadata, leave_away},
     {"snapshot-version", false, no_snapshots, leave_away},
     {"describe-snapshot", true, no_snapshots, leave_away},
 });
@@ -124,11 +124,12 @@ Result<void> Flags::check_rules() const {
         if (given_[i] && flags[i].missing_part != nullptr)
             return std::unexpected<Error>{
                 Error{Errc::unsupported, flags[i].missing_part, flags[i].hint, "--" + std::string{flags[i].name}, 0}};
-    for (const std::string_view name : {"start-time-us", "start-time-cpu-us", "parent-cpu-time-us"})
+    for (const std::string_view name : {"start-time-us", "start-time-cpu-us", "parent-cpu-time-us", "mmds-size-limit",
+                                        "http-api-max-payload-size", "api-connections"})
         if (has(name) && !number(name))
             return wrong("'--" + std::string{name} + "' is not a number: " + in_quotes(value(name)));
-    if (!has("no-api"))
-        return std::unexpected<Error>{Error{Errc::unsupported, no_api, use_no_api, {}, 0}};
+    if (has("no-api") && has("api-sock"))
+        return wrong("Argument 'no-api' cannot be used together with argument 'api-sock'.");
     return {};
 }
 
@@ -146,14 +147,6 @@ Result<void> check_id(const std::string& id) {
                         "use 1 to 64 letters, digits and '-'");
     }
     return {};
-}
-
-/// As Firecracker's users expect: virtio-mmio and no PCI, and the kernel is told so.
-void switch_pci_off(Config& config) {
-    config.machine.transport = Transport::mmio;
-    std::string& cmdline = config.boot.cmdline;
-    if ((" " + cmdline + " ").find(" pci=off ") == std::string::npos)
-        cmdline += cmdline.empty() ? "pci=off" : " pci=off";
 }
 
 std::uint64_t microseconds(clockid_t clock) {
@@ -186,28 +179,31 @@ void print_boot_time(const Timeline& timeline) {
 
 constexpr const char* help = R"(inox with Firecracker's flags:
 
-  --no-api --config-file FILE   start the guest this file describes
+  --api-sock PATH               the control API's socket; default /run/firecracker.socket
+  --config-file FILE            start the guest this file describes; without it the API does
+  --no-api                      no API; needs --config-file
   --id ID                       name of the instance: 1 to 64 letters, digits and '-'
-  --boot-timer                  print how long the guest took until it wrote 123 to port 0xf5
   --enable-pci                  virtio devices on PCI; without it virtio-mmio and pci=off
-  --log-path FILE, --level LEVEL, --show-level
-  --no-seccomp                  as it is
+  --boot-timer                  print how long the guest took until it wrote 123 to port 0xf5
+  --log-path FILE, --level LEVEL, --module MODULE, --show-level, --show-log-origin
+  --metrics-path FILE           a line of metrics at the start, once a minute and at the end
+  --metadata FILE, --mmds-size-limit BYTES
+  --http-api-max-payload-size BYTES
+  --no-seccomp, --seccomp-filter FILE   accepted: inox installs no system call filter
   --start-time-us N, --start-time-cpu-us N, --parent-cpu-time-us N
   --version, --help
+and of inox:
+  --api-group GROUP             members of this group may use the socket too
+  --api-connections N           clients at once; default 64
 
-The control API (--api-sock) is not in this version. inox has commands of its own: inox --help
+inox has commands of its own: inox --help
 )";
 
-Result<int> start(const Flags& given, Timeline& timeline) {
-    if (given.has("id"))
-        TRY_VOID(check_id(given.value("id")));
-    if (const auto us = given.number("start-time-us"))
-        timeline.set_start(*us);
-    const auto& path = given.value("config-file");
-    auto parsed = load_config(path, Dialect::firecracker);
-    if (!parsed.problems.empty())
-        return report_problems(parsed.problems, path);
-    auto& log = parsed.file.log;
+constexpr const char* default_socket = "/run/firecracker.socket";
+
+/// Flags over the file, as Firecracker does it.
+Result<void> apply(const Flags& given, ConfigFile& file) {
+    auto& log = file.log;
     if (log.path.empty())
         log.path = given.value("log-path");
     if (!log.level && given.has("level")) {
@@ -216,16 +212,74 @@ Result<int> start(const Flags& given, Timeline& timeline) {
             return fail(Errc::bad_option, in_quotes(given.value("level")) + " is no log level",
                         "use Off, Error, Warning, Info, Debug or Trace");
     }
+    if (!log.show_level)
+        log.show_level = given.has("show-level");
+    if (!log.show_origin)
+        log.show_origin = given.has("show-log-origin");
+    if (log.module.empty())
+        log.module = given.value("module");
+    if (given.has("metrics-path"))
+        file.metrics = MetricsConfig{given.value("metrics-path")};
     if (!given.has("enable-pci"))
-        switch_pci_off(parsed.file.config);
-    TRY_VOID(start_log(log, log::Level::info));
+        file.config.machine.transport = Transport::mmio;
+    if (given.has("no-api"))
+        return {};
+    file.api.socket = given.has("api-sock") ? given.value("api-sock") : default_socket;
+    file.api.group = given.value("api-group");
+    if (const auto count = given.number("api-connections")) {
+        if (*count == 0 || *count > 4096)
+            return wrong("'--api-connections' is outside 1 to 4096: " + in_quotes(given.value("api-connections")));
+        file.api.connections = static_cast<unsigned>(*count);
+    }
+    return {};
+}
+
+/// The API, and the metadata of --metadata, before the guest starts.
+RunPlan plan_for(const Flags& given, const ApiConfig& api) {
+    RunPlan plan;
+    plan.start_now = given.has("config-file");
+    plan.identity = {given.has("id") ? given.value("id") : "anonymous-instance", true};
+    const auto body = static_cast<std::size_t>(given.number("http-api-max-payload-size").value_or(51200));
+    plan.companion = [serve = control_api(api, body), limit = given.number("mmds-size-limit"),
+                      metadata = given.value("metadata"),
+                      body](EventLoop& loop, Instance& instance) -> Result<Registration> {
+        instance.mmds().set_limit(static_cast<std::size_t>(limit.value_or(body)));
+        if (!metadata.empty()) {
+            const auto text = TRY(load_text(metadata));
+            TRY_VOID(instance.mmds().put(text));
+        }
+        if (serve)
+            return serve(loop, instance);
+        return Registration{};
+    };
+    return plan;
+}
+
+Result<int> start(const Flags& given, Timeline& timeline) {
+    if (given.has("id"))
+        TRY_VOID(check_id(given.value("id")));
+    if (const auto us = given.number("start-time-us"))
+        timeline.set_start(*us);
+    const auto& path = given.value("config-file");
+    ParsedConfig parsed;
+    if (given.has("config-file"))
+        parsed = load_config(path, Dialect::firecracker);
+    if (!parsed.problems.empty())
+        return report_problems(parsed.problems, path);
+    TRY_VOID(apply(given, parsed.file));
+    const RunPlan plan = plan_for(given, parsed.file.api);
+    TRY_VOID(use_log(parsed.file.log, LogShape::firecracker, plan.identity.id));
     for (const auto& key : parsed.ignored)
         log::write(log::Level::warning, "%s: the unknown key '%s' is ignored", path.c_str(), key.c_str());
+    if (given.has("seccomp-filter"))
+        log::write(log::Level::warning, "--seccomp-filter is ignored: inox installs no system call filter");
     log_start(given);
     timeline.mark(Timeline::Step::config_read);
-    const int code = run(std::move(parsed.file), timeline);
+    const int code = run(std::move(parsed.file), timeline, plan);
     if (given.has("boot-timer"))
         print_boot_time(timeline);
+    log::write(log::Level::info, "Firecracker exiting %s. exit_code=%d", code == 0 ? "successfully" : "with error",
+               code);
     return code;
 }
 

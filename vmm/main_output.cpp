@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <unistd.h>
 
+#include "api/service.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/main_commands.hpp"
@@ -31,13 +32,15 @@ int report_problems(std::span<const Error> problems, const std::string& file) {
 
 int report_problem(Error problem) { return report_problems({&problem, 1}); }
 
-Result<void> start_log(const LogConfig& log, log::Level default_level) {
-    log::set_level(log.level.value_or(default_level));
-    if (log.path.empty())
+decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t max_body) {
+    if (config.socket.empty())
         return {};
-    auto file = TRY(open_output(log.path));
-    log::set_sink(file.release()); // open until the process ends
-    return {};
+    api::ServerOptions options;
+    options.path = config.socket;
+    options.group = config.group;
+    options.max_connections = config.connections;
+    options.max_body = max_body;
+    return [options](EventLoop& loop, Instance& instance) { return api::serve(options, loop, instance); };
 }
 
 } // namespace vmm::cli

@@ -7,6 +7,7 @@
 #include "vmm/machine/config_options.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/host_report.hpp"
+#include "vmm/machine/logging.hpp"
 #include "vmm/machine/run.hpp"
 #include "vmm/main_commands.hpp"
 
@@ -180,10 +181,12 @@ int run_command(Arguments arguments, Timeline& timeline) {
         }
     if (const auto problems = apply_options(given, given_values, file); !problems.empty())
         return report_problems(problems, config_path);
-    if (auto started = start_log(file.log, log::Level::warning); !started)
+    if (auto started = use_log(file.log, LogShape::inox); !started)
         return report_problem(std::move(started).error());
     timeline.mark(Timeline::Step::config_read);
-    return run(std::move(file), timeline);
+    RunPlan plan;
+    plan.companion = control_api(file.api);
+    return run(std::move(file), timeline, plan);
 }
 
 int check_command(Arguments arguments) {

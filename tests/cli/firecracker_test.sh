@@ -28,13 +28,18 @@ refused 153 bad_option 'Invalid instance ID: Invalid len (65)' 'letters' \
     "$inox" --no-api --config-file "$vm" --id "$(printf '%065d' 0)"
 refused 153 bad_option "'loud' is no log level" 'Warning' "$inox" --no-api --config-file "$vm" --level loud
 
-refused 125 unsupported '--api-sock: the control API' '--no-api --config-file' "$inox" --api-sock s --id a --no-seccomp
-refused 125 unsupported 'the control API' '--no-api' "$inox" --config-file "$vm"
-for flag in '--metrics-path m' '--metadata m' '--seccomp-filter f' '--module m' '--show-log-origin' \
-    '--snapshot-version' '--describe-snapshot s' '--mmds-size-limit 1' '--http-api-max-payload-size 1'; do
+for flag in '--snapshot-version' '--describe-snapshot s'; do
     # shellcheck disable=SC2086 # a flag and its value
     refused 125 unsupported "${flag%% *}: " '' "$inox" --no-api --config-file "$vm" $flag
 done
+wrong "Argument 'no-api' cannot be used together with argument 'api-sock'." 'try --help' --no-api --config-file "$vm" --api-sock s
+wrong "'--http-api-max-payload-size' is not a number: 'x'" '' --api-sock "$scratch/s" --http-api-max-payload-size x
+wrong "'--api-connections' is outside 1 to 4096: '0'" '' --api-sock "$scratch/s" --api-connections 0
+long=$scratch/$(printf '%0120d' 0)
+refused 153 bad_option "path has ${#long} bytes: a unix socket takes at most 107" 'shorter' "$inox" --api-sock "$long"
+: >"$scratch/file"
+refused 99 in_use 'Failed to open the API socket at:' 'another path' "$inox" --api-sock "$scratch/file"
+refused 153 bad_option "there is no group 'no-such-group'" '/etc/group' "$inox" --api-sock "$scratch/s" --api-group no-such-group
 
 accepted 'inox 0.' "$inox" --version
 accepted '--no-api --config-file FILE' "$inox" --no-api --help
@@ -46,6 +51,7 @@ refused 100 kernel_missing '/nonexistent/k' '' \
     --start-time-us 1 --start-time-cpu-us 1 --parent-cpu-time-us 1
 shows "Running inox v"
 shows "instance 'a-1'"
+shows ' [a-1:main:INFO] Running inox v'
 printf '{"boot-source": {"kernel_image_path": "/nonexistent/k"}, "extra": 1}' >"$vm"
 refused 100 kernel_missing '/nonexistent/k' '' "$inox" --no-api --config-file "$vm"
 shows "the unknown key 'extra' is ignored"

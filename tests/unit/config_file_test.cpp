@@ -48,7 +48,9 @@ TEST_CASE("every key reaches its field") {
         "logger": {"log_path": "/log", "level": "Debug", "show_level": true, "show_log_origin": false},
         "inox": {"timeout": "500ms", "expect": "up$", "serial_log": "/s", "boot_timeline": "t.svg", "quiet": true}})");
     CHECK(parsed.problems.empty());
-    const auto& [config, run, log, serial] = parsed.file;
+    const auto& config = parsed.file.config;
+    const auto& run = parsed.file.run;
+    const auto& log = parsed.file.log;
     CHECK(config.boot.kernel == "/k");
     CHECK(config.boot.initrd == "/i");
     CHECK(config.boot.cmdline == "console=ttyS0 root=/dev/vda");

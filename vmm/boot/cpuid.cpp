@@ -213,4 +213,19 @@ Entries guest_cpuid(Entries supported, const CpuidRequest& request) {
     return supported;
 }
 
+Result<void> modify_cpuid(Entries& entries, const std::vector<CpuidModifier>& modifiers) {
+    for (const auto& modifier : modifiers) {
+        Entry* entry = find(entries, modifier.leaf, modifier.subleaf);
+        if (!entry)
+            return fail(
+                Errc::config_value,
+                format("Leaf %#x, subleaf %#x was not found in the guest's CPUID", modifier.leaf, modifier.subleaf),
+                "modify leaves that this host's KVM offers");
+        std::uint32_t* const registers[] = {&entry->eax, &entry->ebx, &entry->ecx, &entry->edx};
+        auto& target = *registers[static_cast<std::size_t>(modifier.reg)];
+        target = (target & ~modifier.mask) | (modifier.value & modifier.mask);
+    }
+    return {};
+}
+
 } // namespace vmm::boot

@@ -6,6 +6,8 @@
 #include <linux/kvm.h>
 #include <vector>
 
+#include "vmm/base/error.hpp"
+
 namespace vmm::boot {
 
 struct CpuidRequest {
@@ -18,5 +20,18 @@ struct CpuidRequest {
 
 /// `supported` is KVM_GET_SUPPORTED_CPUID's answer; returns the table for KVM_SET_CPUID2 of one vCPU.
 std::vector<kvm_cpuid_entry2> guest_cpuid(std::vector<kvm_cpuid_entry2> supported, const CpuidRequest& request);
+
+/// A change of one register of one leaf, as Firecracker's CPU templates have them.
+struct CpuidModifier {
+    enum class Register : std::uint8_t { eax, ebx, ecx, edx };
+    std::uint32_t leaf{};
+    std::uint32_t subleaf{};
+    Register reg{};
+    std::uint32_t mask{};  ///< bits to change
+    std::uint32_t value{}; ///< what they become
+    bool operator==(const CpuidModifier&) const = default;
+};
+/// config_value for a leaf that the guest does not have.
+Result<void> modify_cpuid(std::vector<kvm_cpuid_entry2>& entries, const std::vector<CpuidModifier>& modifiers);
 
 } // namespace vmm::boot

@@ -60,6 +60,16 @@ std::string usable_cmdline(const std::string& cmdline) {
     return out;
 }
 
+void use_default_cmdline(BootConfig& boot, std::string_view cmdline) {
+    boot.cmdline = cmdline;
+    boot.own_cmdline = false;
+}
+
+std::string pci_cmdline(const Config& config) {
+    const bool told = (" " + config.boot.cmdline + " ").find(" pci=off ") != std::string::npos;
+    return config.machine.transport == Transport::pci || told ? "" : " pci=off";
+}
+
 std::string root_cmdline(const Config& config) {
     const auto root = std::ranges::find(config.drives, true, &DriveConfig::root);
     if (root == config.drives.end() || (" " + config.boot.cmdline).find(" root=") != std::string::npos)

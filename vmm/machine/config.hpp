@@ -20,6 +20,7 @@
 #include "iommu/domains.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
+#include "vmm/boot/cpuid.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace vmm {
@@ -36,12 +37,14 @@ struct MachineConfig {
     HugePages huge_pages{HugePages::none};
     bool smt{false}; ///< two threads per core
     Transport transport{Transport::pci};
+    std::vector<boot::CpuidModifier> cpuid{}; ///< over what a guest sees otherwise, in this order
 };
 
 struct BootConfig {
-    std::string kernel{};  ///< path; empty boots the built-in hello guest
-    std::string initrd{};  ///< path; empty for none
-    std::string cmdline{}; ///< what the kernel gets, complete
+    std::string kernel{};   ///< path; empty boots the built-in hello guest
+    std::string initrd{};   ///< path; empty for none
+    std::string cmdline{};  ///< what the kernel gets, complete
+    bool own_cmdline{true}; ///< the operator's; false: a default
 };
 
 struct DriveConfig {
@@ -91,6 +94,11 @@ using DeviceConfig = std::variant<DriveConfig, devices::virtio::NetOptions, devi
 /// All of them, in the order the guest finds them: the root disk first, so that it is Linux's vda.
 std::vector<DeviceConfig> device_configs(const Config& config);
 
+/// The command line of a kernel for which the operator named none.
+void use_default_cmdline(BootConfig& boot, std::string_view cmdline);
+
+/// " pci=off" for a machine without PCI whose kernel is not told so yet; else empty.
+std::string pci_cmdline(const Config& config);
 /// The words that tell a kernel of its root device, with a blank before them; empty without one.
 std::string root_cmdline(const Config& config);
 /// The command line without the word "noapic", which firectl passes by default: Linux knows only the IO-APIC on

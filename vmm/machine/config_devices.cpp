@@ -7,7 +7,6 @@
 
 namespace vmm {
 
-// Firecracker's alphabet.
 std::string read_id(const JsonValue& value) {
     auto text = value.text().value_or("");
     const bool good = !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](unsigned char c) {
@@ -18,32 +17,21 @@ std::string read_id(const JsonValue& value) {
     return text;
 }
 
-namespace {
-
-using devices::BucketLimits;
-using devices::RateLimits;
-using devices::virtio::BlockCache;
-using devices::virtio::BlockEngineKind;
-
-// ---- values --------------------------------------------------------------------------------------------------------
-
-std::optional<BucketLimits> read_bucket(const JsonValue& limiter, const char* name) {
-    const auto& json = limiter.json();
-    if (!json.contains(name) || json.at(name).is_null())
+std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket) {
+    if (bucket.json().is_null())
         return std::nullopt;
-    const JsonValue bucket{json.at(name), json_pointer(limiter.pointer(), name), limiter.problems()};
     if (!bucket.json().is_object()) {
         bucket.report_type("an object");
         return std::nullopt;
     }
-    BucketLimits limits;
+    devices::BucketLimits limits;
     auto number = [&](const char* key, bool required) -> std::uint64_t {
         if (!bucket.json().contains(key) || bucket.json().at(key).is_null()) {
             if (required)
                 bucket.report(Errc::config_missing_key, "the key " + in_quotes(key) + " is missing", "add it");
             return 0;
         }
-        const JsonValue value{bucket.json().at(key), json_pointer(bucket.pointer(), key), limiter.problems()};
+        const JsonValue value{bucket.json().at(key), json_pointer(bucket.pointer(), key), bucket.problems()};
         return value.number(UINT64_MAX, Errc::config_value).value_or(0);
     };
     limits.size = number("size", true);
@@ -56,6 +44,15 @@ std::optional<BucketLimits> read_bucket(const JsonValue& limiter, const char* na
     return limits;
 }
 
+namespace {
+
+using devices::BucketLimits;
+using devices::RateLimits;
+using devices::virtio::BlockCache;
+using devices::virtio::BlockEngineKind;
+
+// ---- values --------------------------------------------------------------------------------------------------------
+
 void read_limits(const JsonValue& value, RateLimits& out) {
     if (!value.json().is_object())
         return value.report_type("an object");
@@ -63,8 +60,13 @@ void read_limits(const JsonValue& value, RateLimits& out) {
         if (key != "bandwidth" && key != "ops")
             value.report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
                          "the keys here are bandwidth and ops");
-    out.bandwidth = read_bucket(value, "bandwidth");
-    out.ops = read_bucket(value, "ops");
+    const auto bucket = [&](const char* name) -> std::optional<BucketLimits> {
+        if (!value.json().contains(name))
+            return std::nullopt;
+        return read_bucket({value.json().at(name), json_pointer(value.pointer(), name), value.problems()});
+    };
+    out.bandwidth = bucket("bandwidth");
+    out.ops = bucket("ops");
 }
 
 // ---- drives --------------------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ bool is_needed(Need need, Dialect dialect) {
 
 class Reader {
 public:
-    Reader(ParsedConfig& out, Dialect dialect) : out_{out}, dialect_{dialect} {}
+    Reader(ParsedConfig& out, Dialect dialect, bool partial = false)
+        : out_{out}, dialect_{dialect}, partial_{partial} {}
 
     void read(const nlohmann::json& root) {
         const JsonValue whole{root, "", out_.problems};
@@ -87,7 +88,7 @@ private:
 
     void read_field(const Section& section, const std::string& key, const JsonValue& value) {
         const auto field = std::ranges::find_if(section.fields, [&](const Field& one) {
-            return one.name == key || (!one.option_key.empty() && one.option_key == key);
+            return one.name == key || (dialect_ == Dialect::inox && !one.option_key.empty() && one.option_key == key);
         });
         if (field == section.fields.end())
             return report_unknown(key, section.fields, value);
@@ -96,7 +97,7 @@ private:
     }
 
     template <class Row> void report_missing(const Row& row, const JsonValue& object) {
-        if (!is_needed(row.need, dialect_) || object.json().contains(row.name))
+        if (partial_ || !is_needed(row.need, dialect_) || object.json().contains(row.name))
             return;
         if constexpr (requires { row.option_key; })
             if (!row.option_key.empty() && object.json().contains(row.option_key))
@@ -106,13 +107,14 @@ private:
 
     ParsedConfig& out_;
     Dialect dialect_;
+    bool partial_;
     std::span<const Section> sections_{config_sections()};
 };
 
 void set_default_cmdline(const nlohmann::json& root, ConfigFile& file, Dialect dialect) {
     static const nlohmann::json::json_pointer boot_args{"/boot-source/boot_args"};
     if (!file.config.boot.kernel.empty() && (!root.contains(boot_args) || root.at(boot_args).is_null()))
-        file.config.boot.cmdline = dialect == Dialect::inox ? default_cmdline : firecracker_cmdline;
+        use_default_cmdline(file.config.boot, dialect == Dialect::inox ? default_cmdline : firecracker_cmdline);
 }
 
 /// A problem of reading that makes one of check() say nothing new.
@@ -135,6 +137,26 @@ ParsedConfig parse_config(std::string_view text, Dialect dialect) {
     for (auto& problem : check(out.file.config))
         if (std::ranges::none_of(known, [&](const Error& one) { return explains(one, problem); }))
             out.problems.push_back(std::move(problem));
+    return out;
+}
+
+ParsedSection parse_section(std::string_view name, std::string_view text, ConfigFile seed, bool partial) {
+    ParsedSection out;
+    auto json = read_json(text);
+    if (!json.problems.empty()) {
+        out.problems = std::move(json.problems);
+        return out;
+    }
+    const auto all = config_sections();
+    const auto section = std::ranges::find(all, name, &Section::name);
+    ParsedConfig parsed;
+    parsed.file = std::move(seed);
+    Reader{parsed, Dialect::firecracker, partial}.read_element(*section, {json.root, "", parsed.problems});
+    if (json.root.is_object())
+        for (const auto& [key, unused] : json.root.items())
+            out.keys.push_back(key);
+    out.file = std::move(parsed.file);
+    out.problems = std::move(parsed.problems);
     return out;
 }
 

@@ -16,6 +16,21 @@ namespace vmm {
 struct LogConfig {
     std::string path{}; ///< file or pipe; empty for standard error
     std::optional<log::Level> level{};
+    std::optional<bool> show_level{};  ///< in Firecracker's shape of a line; the other always has it
+    std::optional<bool> show_origin{}; ///< the same for FILE:LINE
+    std::string module{};              ///< see log::Style
+};
+
+struct MetricsConfig {
+    std::string path{}; ///< file or pipe that gets a JSON object a line
+};
+
+/// The metadata service: the guest reads it over the network at a fixed address.
+struct MmdsConfig {
+    std::vector<std::string> interfaces{}; ///< ids of those it answers on
+    bool version_2{false};                 ///< a session token is needed
+    std::string address{"169.254.169.254"};
+    bool imds_compatible{false}; ///< text instead of JSON unless asked for
 };
 
 struct RunOptions {
@@ -32,11 +47,21 @@ struct SerialConfig {
     std::optional<devices::BucketLimits> limit{}; ///< bytes; what is above it is dropped
 };
 
+/// The control API beside the guest.
+struct ApiConfig {
+    std::string socket{}; ///< path; empty for none
+    std::string group{};  ///< whose members may use it too
+    unsigned connections{64};
+};
+
 struct ConfigFile {
     Config config{};
     RunOptions run{};
     LogConfig log{};
     SerialConfig serial{};
+    std::optional<MetricsConfig> metrics{};
+    std::optional<MmdsConfig> mmds{};
+    ApiConfig api{};
 };
 
 /// How strict the reader is, and which defaults hold.
@@ -54,8 +79,19 @@ struct ParsedConfig {
 /// Pure; never throws. The result also passed check().
 ParsedConfig parse_config(std::string_view text, Dialect dialect);
 
+/// A file's first json_max_size bytes, and a few more when it is larger. "-" is standard input.
+Result<std::string> load_text(const std::string& path);
 /// Reads a file of at most json_max_size bytes and parses it. "-" is standard input.
 ParsedConfig load_config(const std::string& path, Dialect dialect);
+
+/// Reads one object as a section, or an element of a list section, over what `seed` has; by Firecracker's rules.
+/// `partial`: no key is required. Pointers in `problems` are relative to the object. Without check().
+struct ParsedSection {
+    ConfigFile file{};
+    std::vector<Error> problems{};
+    std::vector<std::string> keys{}; ///< those the object has
+};
+ParsedSection parse_section(std::string_view section, std::string_view text, ConfigFile seed, bool partial);
 
 /// Fills a device's section ("vsock"), or appends to a list of them ("drives"), from the key=value form of the command
 /// line.

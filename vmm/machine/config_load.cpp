@@ -37,13 +37,19 @@ Result<std::string> read_file(const std::string& path) {
 
 } // namespace
 
-ParsedConfig load_config(const std::string& path, Dialect dialect) {
+Result<std::string> load_text(const std::string& path) {
     auto text = read_file(path);
+    if (!text)
+        text.error().hint = "check the path and its permissions";
+    return text;
+}
+
+ParsedConfig load_config(const std::string& path, Dialect dialect) {
+    auto text = load_text(path);
     if (text)
         return parse_config(*text, dialect);
     ParsedConfig out;
     out.problems.push_back(std::move(text).error());
-    out.problems.back().hint = "check the path and its permissions";
     return out;
 }
 

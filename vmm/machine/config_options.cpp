@@ -131,6 +131,18 @@ Result<void> set_console(const CommandOption& self, const std::string& text, Con
     return {};
 }
 
+std::string& metrics_path(ConfigFile& file) { return file.metrics ? file.metrics->path : file.metrics.emplace().path; }
+std::string& api_socket(ConfigFile& file) { return file.api.socket; }
+std::string& api_group(ConfigFile& file) { return file.api.group; }
+
+Result<void> set_api_connections(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto count = parse_number(text);
+    if (!count || *count == 0 || *count > 4096)
+        return refuse(self, in_quotes(text) + " is no number of connections", "use 1 to 4096");
+    file.api.connections = static_cast<unsigned>(*count);
+    return {};
+}
+
 constexpr CommandOption options[] = {
     {"--kernel", "FILE", "bzImage or ELF vmlinux; without it a built-in guest says hello",
      "/boot-source/kernel_image_path", set_path<kernel>},
@@ -166,6 +178,11 @@ constexpr CommandOption options[] = {
     {"--boot-timeline", "FILE", "draw (.svg) or list (.json) when each step of the boot happened",
      "/inox/boot_timeline", set_boot_timeline},
     {"--quiet", nullptr, "no closing line", "/inox/quiet", set_quiet},
+    {"--api-sock", "PATH", "serve the control API on this unix socket", "/inox/api_sock", set_path<api_socket>},
+    {"--api-group", "GROUP", "members of this group may use it too", "/inox/api_group", set_path<api_group>},
+    {"--api-connections", "N", "clients at once; default 64", "/inox/api_connections", set_api_connections},
+    {"--metrics", "FILE", "a line of metrics at the start, once a minute and at the end", "/metrics/metrics_path",
+     set_path<metrics_path>},
     {"--log-path", "FILE", "log to a file instead of standard error", "/logger/log_path", set_path<log_path>},
     {"--log-level", "LEVEL", "Off, Error, Warning, Info, Debug or Trace; default Warning", "/logger/level",
      set_log_level},

@@ -79,32 +79,6 @@ constexpr Field machine_config[] = {
     {"huge_pages", Need::optional, Null::refused, read_huge_pages},
 };
 
-// ---- logger ------------------------------------------------------------------------------------------------------
-
-void read_level(const JsonValue& value, ConfigFile& file) {
-    const auto text = value.text();
-    if (!text)
-        return;
-    file.log.level = parse_log_level(*text);
-    if (!file.log.level)
-        value.report(Errc::config_value, in_quotes(*text) + " is no log level",
-                     "use Off, Error, Warning, Info, Debug or Trace");
-}
-
-constexpr Field logger[] = {
-    {"log_path", Need::optional, Null::means_absent,
-     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.log.path); }},
-    {"level", Need::optional, Null::means_absent, read_level},
-    {"show_level", Need::optional, Null::means_absent,
-     [](const JsonValue& value, ConfigFile& /*file*/) { static_cast<void>(value.boolean()); }}, // lines always have it
-    {"show_log_origin", Need::optional, Null::means_absent,
-     [](const JsonValue& value, ConfigFile& /*file*/) {
-         if (value.boolean().value_or(false))
-             value.report(Errc::unsupported, "source positions in log lines are not in this version of inox",
-                          "set show_log_origin to false");
-     }},
-};
-
 // ---- inox --------------------------------------------------------------------------------------------------------
 
 void read_timeout(const JsonValue& value, ConfigFile& file) {
@@ -136,6 +110,17 @@ constexpr Field inox_section[] = {
     {"serial_log", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.serial_log); }},
     {"boot_timeline", Need::optional, Null::refused, read_boot_timeline},
+    {"api_sock", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.api.socket); }},
+    {"api_group", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.api.group); }},
+    {"api_connections", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         const auto count = value.number(4096, Errc::config_value).value_or(1);
+         if (count == 0)
+             value.report(Errc::config_value, "0 connections: nobody could use the API", "use 1 to 4096");
+         file.api.connections = static_cast<unsigned>(count);
+     }},
     {"quiet", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
 };
@@ -148,7 +133,23 @@ std::span<const Section> config_sections() {
     static const Section sections[] = {
         {"boot-source", Need::required_by_firecracker, boot_source},
         {"machine-config", Need::optional, machine_config},
-        {"logger", Need::optional, logger},
+        {"logger", Need::optional, logger_fields()},
+        {"metrics",
+         Need::optional,
+         metrics_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.metrics.emplace(); }},
+        {"serial", Need::optional, serial_fields()},
+        {"mmds-config", Need::optional, mmds_fields(), {}, {}, nullptr, [](ConfigFile& file) { file.mmds.emplace(); }},
+        {"cpu-config",
+         Need::optional,
+         cpu_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.config.machine.cpuid.clear(); }},
         {"inox", Need::optional, inox_section},
         {"drives",
          Need::optional,
@@ -215,9 +216,6 @@ std::span<const Section> config_sections() {
          }},
         {"pmem", Need::optional, {}, "persistent memory", remove_key},
         {"memory-hotplug", Need::optional, {}, "memory hot-plug", remove_key},
-        {"cpu-config", Need::optional, {}, "CPU configuration", remove_key},
-        {"metrics", Need::optional, {}, "metrics", remove_key},
-        {"mmds-config", Need::optional, {}, "metadata service", remove_key},
         {"device-passthrough", Need::optional, {}, "device assignment", remove_key},
     };
     return sections;

@@ -45,8 +45,18 @@ std::span<const Field> balloon_fields();
 std::span<const Field> console_fields();
 std::span<const Field> vfio_fields(); ///< in config_vfio.cpp
 
-/// Reports what is no id, which end up in paths of the API.
+// The fields of services around the guest, in config_services.cpp.
+std::span<const Field> logger_fields();
+std::span<const Field> metrics_fields();
+std::span<const Field> serial_fields();
+std::span<const Field> mmds_fields();
+std::span<const Field> cpu_fields();
+
+/// One bucket of a rate limiter: {"size", "one_time_burst", "refill_time"}.
+std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket);
+/// Firecracker's alphabet for ids, which end up in paths of the API.
 std::string read_id(const JsonValue& value);
+
 void read_text(const JsonValue& value, std::string& out);
 /// Reports an empty path.
 void read_path(const JsonValue& value, std::string& out);

@@ -7,14 +7,16 @@ void EventLog::publish(std::string kind, Details details) {
     if (recent_.size() == kept)
         recent_.pop_front();
     recent_.push_back({next_sequence_++, std::chrono::system_clock::now(), std::move(kind), std::move(details)});
-    for (const auto& [unused, reader] : readers_)
-        reader(recent_.back());
+    tell(&recent_.back());
 }
 
-Registration EventLog::subscribe(std::function<void(const Event&)> reader) {
-    const auto key = next_reader_++;
-    readers_.emplace(key, std::move(reader));
-    return Registration{[this, key] { readers_.erase(key); }};
+void EventLog::watch(Reader reader) {
+    tell(nullptr); // readers that left make room, also when nothing happens for a long time
+    readers_.push_back(std::move(reader));
+}
+
+void EventLog::tell(const Event* event) {
+    std::erase_if(readers_, [&](const Reader& reader) { return !reader(event); });
 }
 
 } // namespace vmm

@@ -6,12 +6,9 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "vmm/base/os.hpp"
 
 namespace vmm {
 
@@ -29,17 +26,19 @@ public:
     using Details = std::vector<std::pair<std::string, std::string>>;
 
     void publish(std::string kind, Details details = {});
-    /// `reader` must not publish, subscribe or unsubscribe. It is called until the registration dies, also on the
-    /// loop's thread.
-    Registration subscribe(std::function<void(const Event&)> reader);
+    /// `reader` is called with each event from now on until it returns false. With null it only tells whether it is
+    /// still there. It must not publish or watch.
+    using Reader = std::function<bool(const Event*)>;
+    void watch(Reader reader);
     /// Oldest first.
     [[nodiscard]] const std::deque<Event>& recent() const { return recent_; }
 
 private:
     std::deque<Event> recent_{};
-    std::map<std::uint64_t, std::function<void(const Event&)>> readers_{};
+    void tell(const Event* event);
+
+    std::vector<Reader> readers_{};
     std::uint64_t next_sequence_{1};
-    std::uint64_t next_reader_{0};
 };
 
 } // namespace vmm

@@ -13,6 +13,8 @@ Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& fil
         console->serial_file_ = TRY(open_output(file.serial.path));
     const int out = console->serial_file_ ? console->serial_file_.get() : STDOUT_FILENO;
     console->output_ = std::make_unique<ConsoleOutput>(out, gate, timeline);
+    if (file.serial.limit)
+        console->limiter_ = {{file.serial.limit, std::nullopt}, std::chrono::steady_clock::now()};
     if (!file.run.serial_log.empty())
         console->output_->log_to(
             TRY(open_file(file.run.serial_log, O_WRONLY | O_CREAT | O_TRUNC, Errc::output_unwritable)));
@@ -31,11 +33,19 @@ Machine::Hooks GuestConsole::machine_hooks() {
             input_->on_room();
     };
     Machine::Hooks hooks;
-    hooks.serial_output = [this](std::span<const std::byte> bytes) { output_->write(bytes); };
+    hooks.serial_output = [this](std::span<const std::byte> bytes) {
+        if (within_limit(bytes.size()))
+            output_->write(bytes);
+    };
     hooks.serial_room = room;
     hooks.console_output = [this](std::span<const std::byte> bytes) { return port_->take(bytes); };
     hooks.console_room = room;
     return hooks;
+}
+
+bool GuestConsole::within_limit(std::size_t bytes) noexcept {
+    std::lock_guard lock{limit_mutex_};
+    return limiter_.unlimited() || limiter_.spend(bytes, std::chrono::steady_clock::now()).count() == 0;
 }
 
 void GuestConsole::connect(Machine& machine) {

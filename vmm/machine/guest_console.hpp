@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 
 #include "vmm/base/event_loop.hpp"
 #include "vmm/machine/config_file.hpp"
@@ -41,11 +42,15 @@ public:
 
 private:
     GuestConsole(EventLoop& loop, Hooks hooks) : loop_{loop}, hooks_{std::move(hooks)} {}
+    /// What is above the serial port's limit is dropped. On vCPU threads.
+    [[nodiscard]] bool within_limit(std::size_t bytes) noexcept;
     [[nodiscard]] bool on_virtio() const { return port_ && port_->on_terminal(); }
 
     EventLoop& loop_;
     Hooks hooks_;
     UniqueFd serial_file_{}; ///< instead of standard output
+    std::mutex limit_mutex_;
+    devices::RateLimiter limiter_{}; // guarded by limit_mutex_
     std::unique_ptr<ConsoleOutput> output_;
     std::unique_ptr<ConsolePort> port_;
     std::unique_ptr<RawTerminal> terminal_;

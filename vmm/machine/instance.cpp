@@ -20,8 +20,9 @@ EventLog::Details details_of(const GuestEnd& end) {
 
 } // namespace
 
-Instance::Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Hooks hooks)
-    : loop_{loop}, timeline_{timeline}, file_{std::move(file)}, hooks_{std::move(hooks)} {}
+Instance::Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks)
+    : loop_{loop}, timeline_{timeline}, file_{std::move(file)}, identity_{std::move(identity)}, hooks_{
+                                                                                                    std::move(hooks)} {}
 
 Instance::State Instance::state() const {
     if (!machine_)
@@ -47,6 +48,9 @@ std::string_view Instance::state_text() const {
 Result<void> Instance::start() {
     if (machine_)
         return fail(Errc::wrong_state, "the guest was started before", "start it once");
+    TRY_VOID(check_complete());
+    if (file_.metrics && !metrics_)
+        TRY_VOID(use_metrics(*file_.metrics));
     auto started = make_machine();
     if (!started) {
         if (machine_)
@@ -61,6 +65,8 @@ Result<void> Instance::start() {
         return started;
     }
     events_.publish("started");
+    TRY_VOID(flush_metrics());
+    flush_metrics_later();
     console_->start_input();
     return {};
 }
@@ -73,6 +79,7 @@ Result<void> Instance::make_machine() {
         events_.publish("ended", details_of(end));
         hooks_.on_end(std::move(end));
     };
+    hooks.on_device = [this](const DeviceEvent& event) { on_device(event); };
     machine_ = TRY(Machine::create(file_.config, loop_, timeline_, *gate_, std::move(hooks)));
     console_->connect(*machine_);
     return machine_->start();
@@ -110,8 +117,53 @@ Result<void> Instance::send_ctrl_alt_del() {
 void Instance::stop() {
     if (!machine_ || machine_->state() == Machine::State::stopped)
         return;
+    metrics_timer_.reset();
+    static_cast<void>(flush_metrics());
     machine_->stop();
     console_->finish();
+}
+
+// ---- metrics -------------------------------------------------------------------------------------------------------
+
+Result<void> Instance::use_metrics(const MetricsConfig& config) {
+    if (metrics_)
+        return fail(Errc::wrong_state,
+                    "Cannot initialize the metrics system due to bad user input: Reinitialization of metrics not "
+                    "allowed.",
+                    "metrics go to " + file_.metrics->path);
+    metrics_ = TRY(MetricsFile::open(config.path));
+    file_.metrics = config;
+    return {};
+}
+
+Samples Instance::samples() const {
+    Samples samples;
+    samples.push_back({"logger", {}, "missed_log_count", log::dropped(), {}});
+    samples.push_back({"logger", {}, "missed_metrics_count", metrics_ ? metrics_->dropped() : 0, {}});
+    if (more_samples_)
+        more_samples_(samples);
+    if (machine_)
+        collect(*machine_, samples);
+    return samples;
+}
+
+Registration Instance::add_samples(std::function<void(Samples&)> source) {
+    more_samples_ = std::move(source);
+    return Registration{[this] { more_samples_ = nullptr; }};
+}
+
+Result<void> Instance::flush_metrics() {
+    if (metrics_)
+        metrics_->write(metrics_line(samples()));
+    return {};
+}
+
+void Instance::flush_metrics_later() {
+    if (metrics_)
+        metrics_timer_ = loop_.after(std::chrono::seconds{60}, [this] {
+            static_cast<void>(flush_metrics());
+            flush_metrics_later();
+        });
 }
 
 void Instance::resize_console() {

@@ -12,6 +12,8 @@
 #include "vmm/machine/event_log.hpp"
 #include "vmm/machine/guest_console.hpp"
 #include "vmm/machine/machine.hpp"
+#include "vmm/machine/metrics.hpp"
+#include "vmm/machine/mmds_store.hpp"
 #include "vmm/machine/run_gate.hpp"
 
 namespace vmm {
@@ -28,7 +30,13 @@ public:
         std::function<void()> on_leave;    ///< Ctrl-A X
     };
 
-    Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Hooks hooks);
+    /// Who it is.
+    struct Identity {
+        std::string id{"anonymous-instance"};
+        bool needs_kernel{false}; ///< as in Firecracker; else the built-in guest boots without one
+    };
+
+    Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks);
     Instance(const Instance&) = delete;
     Instance& operator=(const Instance&) = delete;
     ~Instance() { stop(); }
@@ -37,6 +45,12 @@ public:
     /// "Not started", "Running", "Paused" or "Ended".
     [[nodiscard]] std::string_view state_text() const;
     [[nodiscard]] const ConfigFile& file() const { return file_; }
+    [[nodiscard]] const Identity& identity() const { return identity_; }
+    [[nodiscard]] const Timeline& timeline() const { return timeline_; }
+
+    /// Before the start: applies the change unless the configuration would then break a rule it does not break now. The
+    /// order of changes does not matter: what is still missing is told by start().
+    Result<void> configure(const std::function<void(ConfigFile&)>& change);
 
     /// Makes the machine and runs it. After a failure nothing is left of the machine, and the next start may succeed.
     Result<void> start();
@@ -49,18 +63,45 @@ public:
     /// Null before the start.
     [[nodiscard]] Machine* machine() const { return machine_.get(); }
     [[nodiscard]] EventLog& events() { return events_; }
+    [[nodiscard]] MmdsStore& mmds() { return mmds_; }
+
+    /// A line now, at the start and once a minute. Once: wrong_state when it goes somewhere already.
+    Result<void> use_metrics(const MetricsConfig& config);
+    Result<void> flush_metrics();
+    [[nodiscard]] Samples samples() const;
+    /// Adds to samples() until the registration dies. One at a time.
+    Registration add_samples(std::function<void(Samples&)> source);
+
+    // While the guest runs. not_found for a device that is not there.
+    /// Opens the device and shows it to the guest.
+    Result<DeviceStatus> add_device(const DeviceConfig& config);
+    Result<void> remove_device(const DeviceName& name, Removal how);
+    /// Another image, other limits, or both; empty: as it is.
+    Result<void> change_drive(const std::string& id, const std::string& path, const devices::RateLimits& limits);
+    Result<void> change_net(const std::string& id, const devices::RateLimits& receive, const devices::RateLimits& send);
+    Result<void> change_balloon(std::uint64_t target);
+    Result<void> change_balloon_statistics(std::chrono::seconds interval);
+    Result<std::shared_ptr<devices::virtio::Balloon>> balloon() const;
     /// The terminal has another size.
     void resize_console();
 
 private:
     [[nodiscard]] Result<Machine*> running_machine() const;
     Result<void> make_machine();
+    Result<void> check_complete() const;
+    void on_device(const DeviceEvent& event);
+    void flush_metrics_later();
 
     EventLoop& loop_;
     Timeline& timeline_;
     ConfigFile file_;
+    Identity identity_;
     Hooks hooks_;
     EventLog events_;
+    MmdsStore mmds_;
+    std::optional<MetricsFile> metrics_{};
+    std::function<void(Samples&)> more_samples_{};
+    Registration metrics_timer_{};
 
     // In order of dependence.
     std::unique_ptr<RunGate> gate_;

@@ -27,9 +27,10 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
     if (cmdline != config.boot.cmdline)
         log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
                                         "no other interrupt controller than the IO-APIC that Linux would use");
-    auto loaded = boot::load({config.boot.kernel, config.boot.initrd,
-                              cmdline + root_cmdline(config) + virtio_mmio_cmdline(acpi.virtio_mmio)},
-                             memory);
+    auto loaded =
+        boot::load({config.boot.kernel, config.boot.initrd,
+                    cmdline + pci_cmdline(config) + root_cmdline(config) + virtio_mmio_cmdline(acpi.virtio_mmio)},
+                   memory);
     if (!loaded)
         return loaded;
     TRY(boot::write_acpi_tables(acpi, memory));
@@ -109,7 +110,9 @@ Result<void> Machine::create_vcpus(const Config& config) {
         auto vcpu = TRY(vm_->create_vcpu(id));
         request.cpu = id;
         request.tsc_khz = vcpu->tsc_khz();
-        TRY_VOID(vcpu->set_cpuid(boot::guest_cpuid(supported, request)));
+        auto cpuid = boot::guest_cpuid(supported, request);
+        TRY_VOID(boot::modify_cpuid(cpuid, config.machine.cpuid));
+        TRY_VOID(vcpu->set_cpuid(cpuid));
         TRY_VOID(vcpu->set_msrs(boot::initial_msrs()));
         TRY_VOID(vcpu->set_fpu(boot::initial_fpu()));
         vcpus_.push_back(std::make_unique<VcpuThread>(
@@ -191,7 +194,7 @@ void Machine::report_end(GuestEnd end) noexcept {
         return;
     // The guest must not run on behind a power-off: the vCPU that reports parks at the gate, the others are kicked.
     gate_.set(RunGate::State::stopping);
-    loop_.post([this, end = std::move(end)] { hooks_.on_end(end); });
+    loop_.post([tell = hooks_.on_end, end = std::move(end)] { tell(end); });
 }
 
 // A guest whose every vCPU is halted with interrupts off can never go on, and KVM does not tell. It is asked at growing

@@ -19,6 +19,7 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/kvm/vm.hpp"
 #include "vmm/machine/config.hpp"
+#include "vmm/machine/machine_views.hpp"
 #include "vmm/machine/platform.hpp"
 #include "vmm/machine/run_gate.hpp"
 #include "vmm/machine/vcpu_thread.hpp"
@@ -88,6 +89,10 @@ public:
     /// Null without an IOMMU. Its own calls are from any thread.
     [[nodiscard]] const iommu::Domains* iommu() const { return iommu_.get(); }
 
+    /// What operators see; filled by the parts of the machine.
+    [[nodiscard]] const MachineViews& views() const { return views_; }
+    /// MSI routes in force.
+    [[nodiscard]] std::vector<IrqRouter::Route> interrupt_routes() const { return vm_->router().routes(); }
     [[nodiscard]] const boot::Loaded& loaded() const { return loaded_; }
     /// Exits to user space of all vCPUs so far. Any thread.
     [[nodiscard]] std::uint64_t exits() const;
@@ -114,6 +119,7 @@ private:
     Hooks hooks_;
     State state_{State::ready};
     std::atomic<bool> ended_{false};
+    MachineViews views_;
 
     // In order of dependence: destruction runs from the bottom up.
     Kvm kvm_;

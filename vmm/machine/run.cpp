@@ -41,10 +41,11 @@ private:
 /// Everything one run owns, on the thread that runs the loop.
 class Session {
 public:
-    Session(ConfigFile file, Timeline& timeline)
+    Session(ConfigFile file, Timeline& timeline, const RunPlan& plan)
         : options_{file.run}, instance_{loop_,
                                         timeline,
                                         std::move(file),
+                                        plan.identity,
                                         {[this](GuestEnd how) { end(std::move(how)); },
                                          [this] {
                                              expected_seen_ = true;
@@ -135,7 +136,7 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     const std::string drawing = file.run.boot_timeline;
     int code = 0;
     {
-        Session session{std::move(file), timeline};
+        Session session{std::move(file), timeline, plan};
         auto result = session.run(plan);
         timeline.mark(Timeline::Step::ended);
         if (result) {

@@ -11,6 +11,7 @@ namespace vmm {
 
 struct RunPlan {
     bool start_now{true}; ///< else somebody else calls Instance::start()
+    Instance::Identity identity{};
     /// What works beside the guest, such as the control API. Called before the guest starts; the registration dies
     /// after the guest ended, while the loop does not run.
     std::function<Result<Registration>(EventLoop& loop, Instance& instance)> companion{};

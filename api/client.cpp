@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/client.hpp"
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <optional>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace api {
+namespace {
+
+using vmm::Errc;
+using vmm::Result;
+using vmm::UniqueFd;
+
+/// Reads an answer: its head, then its body by length, by chunks or to the end.
+class Reader {
+public:
+    explicit Reader(const UniqueFd& socket) : fd_{socket.get()} {}
+
+    /// One line without its end; nullopt at the end of the connection.
+    std::optional<std::string> line() {
+        for (;;) {
+            const auto end = buffer_.find("\r\n");
+            if (end != buffer_.npos) {
+                std::string out = buffer_.substr(0, end);
+                buffer_.erase(0, end + 2);
+                return out;
+            }
+            if (!fill())
+                return std::nullopt;
+        }
+    }
+
+    std::optional<std::string> bytes(std::size_t count) {
+        while (buffer_.size() < count)
+            if (!fill())
+                return std::nullopt;
+        std::string out = buffer_.substr(0, count);
+        buffer_.erase(0, count);
+        return out;
+    }
+
+    /// Status, and the headers that matter here.
+    bool head() {
+        do {
+            const auto first = line();
+            if (!first || !first->starts_with("HTTP/1.") || first->size() < 12)
+                return false;
+            std::from_chars(first->data() + 9, first->data() + 12, status_);
+            for (auto header = line(); header && !header->empty(); header = line()) {
+                if (header->starts_with("Content-Length: "))
+                    std::from_chars(header->data() + 16, header->data() + header->size(), length_);
+                chunked_ |= *header == "Transfer-Encoding: chunked";
+            }
+        } while (status_ == 100);
+        return true;
+    }
+
+    [[nodiscard]] unsigned status() const { return status_; }
+    [[nodiscard]] bool chunked() const { return chunked_; }
+    [[nodiscard]] std::size_t length() const { return length_; }
+
+    /// Empty at the end.
+    std::string chunk() {
+        const auto size_line = line();
+        std::size_t size = 0;
+        if (size_line)
+            std::from_chars(size_line->data(), size_line->data() + size_line->size(), size, 16);
+        auto out = size == 0 ? std::nullopt : bytes(size + 2);
+        if (!out)
+            return {};
+        out->resize(size);
+        return *out;
+    }
+
+private:
+    bool fill() {
+        std::array<char, 16384> piece{};
+        const auto got = ::read(fd_, piece.data(), piece.size());
+        if (got <= 0)
+            return got < 0 && errno == EINTR;
+        buffer_.append(piece.data(), static_cast<std::size_t>(got));
+        return true;
+    }
+
+    int fd_;
+    std::string buffer_{};
+    unsigned status_{0};
+    std::size_t length_{0};
+    bool chunked_{false};
+};
+
+std::unexpected<vmm::Error> no_answer() {
+    return vmm::fail(Errc::host_error, "the other side ended the connection without an answer",
+                     "has the guest ended meanwhile?");
+}
+
+Result<Client::Answer> rest(Reader& reader) {
+    Client::Answer answer{reader.status(), {}};
+    if (reader.chunked()) {
+        for (auto piece = reader.chunk(); !piece.empty(); piece = reader.chunk())
+            answer.body += piece;
+        return answer;
+    }
+    auto body = reader.bytes(reader.length());
+    if (!body)
+        return no_answer();
+    answer.body = std::move(*body);
+    return answer;
+}
+
+} // namespace
+
+Result<UniqueFd> Client::connect() const {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path_.empty() || path_.size() >= sizeof address.sun_path)
+        return vmm::fail(Errc::bad_option, vmm::format("the socket's path has %zu bytes", path_.size()),
+                         "name the socket that --api-sock named: 1 to 107 bytes");
+    std::memcpy(address.sun_path, path_.data(), path_.size());
+    UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (!socket)
+        return vmm::fail_errno(Errc::host_error, "no socket");
+    const auto* generic = reinterpret_cast<const sockaddr*>(&address); // NOLINT: what connect(2) takes
+    if (::connect(socket.get(), generic, sizeof address) != 0)
+        return vmm::fail_errno(Errc::not_found, "cannot reach '" + path_ + "'",
+                               errno == EACCES ? "it belongs to another user: see --api-group"
+                                               : "is inox running with --api-sock " + path_ + "?");
+    return socket;
+}
+
+Result<UniqueFd> Client::send(std::string_view method, std::string_view target, std::string_view body) const {
+    auto socket = TRY(connect());
+    std::string request = std::string{method} + " " + std::string{target} +
+                          " HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n";
+    if (!body.empty())
+        request += "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
+    request += "\r\n";
+    request += body;
+    std::string_view left{request};
+    while (!left.empty()) {
+        const auto sent = ::send(socket.get(), left.data(), left.size(), MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0)
+            break; // the answer tells why
+        left.remove_prefix(static_cast<std::size_t>(sent));
+    }
+    return socket;
+}
+
+Result<Client::Answer> Client::call(std::string_view method, std::string_view target, std::string_view body) const {
+    const auto socket = TRY(send(method, target, body));
+    Reader reader{socket};
+    if (!reader.head())
+        return no_answer();
+    return rest(reader);
+}
+
+Result<Client::Answer> Client::follow(std::string_view target,
+                                      const std::function<bool(std::string_view line)>& on_line) const {
+    const auto socket = TRY(send("GET", target, {}));
+    Reader reader{socket};
+    if (!reader.head())
+        return no_answer();
+    if (!reader.chunked())
+        return rest(reader);
+    std::string text;
+    for (auto piece = reader.chunk(); !piece.empty(); piece = reader.chunk()) {
+        text += piece;
+        for (auto end = text.find('\n'); end != text.npos; end = text.find('\n')) {
+            if (!on_line(std::string_view{text}.substr(0, end)))
+                return Answer{reader.status(), {}};
+            text.erase(0, end + 1);
+        }
+    }
+    return Answer{reader.status(), {}};
+}
+
+} // namespace api

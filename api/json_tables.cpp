@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/json_tables.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+namespace api {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json parse(std::string_view text) { return Json::parse(text, nullptr, false); }
+
+std::string cell(const Json& value) {
+    if (value.is_null())
+        return "-";
+    if (value.is_string())
+        return value.get<std::string>().empty() ? "-" : value.get<std::string>();
+    if (value.is_boolean())
+        return value.get<bool>() ? "yes" : "no";
+    if (value.is_array()) {
+        std::string out;
+        for (const auto& one : value)
+            out += (out.empty() ? "" : ",") + cell(one);
+        return out.empty() ? "-" : out;
+    }
+    return value.dump();
+}
+
+struct Column {
+    const char* title;
+    const char* key;
+};
+using Columns = std::vector<Column>;
+
+std::string table(const Json& list, const Columns& columns) {
+    if (!list.is_array() || list.empty())
+        return "none\n";
+    std::vector<std::vector<std::string>> rows(1);
+    for (const auto& column : columns)
+        rows[0].emplace_back(column.title);
+    for (const auto& one : list) {
+        auto& row = rows.emplace_back();
+        for (const auto& column : columns)
+            row.push_back(one.contains(column.key) ? cell(one.at(column.key)) : "-");
+    }
+    std::string out;
+    for (const auto& row : rows) {
+        std::string line;
+        for (std::size_t i = 0; i < row.size(); ++i) {
+            std::size_t width = 0;
+            for (const auto& other : rows)
+                width = std::max(width, other[i].size());
+            line += row[i] + std::string(i + 1 == row.size() ? 0 : width - row[i].size() + 2, ' ');
+        }
+        out += line + "\n";
+    }
+    return out;
+}
+
+/// A line a value; objects and arrays inside are left to --json.
+std::string lines(const Json& object) {
+    std::size_t width = 0;
+    for (const auto& [key, unused] : object.items())
+        width = std::max(width, key.size());
+    std::string out;
+    for (const auto& [key, value] : object.items())
+        out += key + std::string(width - key.size() + 2, ' ') + cell(value) + "\n";
+    return out;
+}
+
+std::string page_text(const Json& page, const Columns& columns) {
+    const auto& items = page.at("items");
+    std::string out = table(items, columns);
+    const auto total = page.at("total").get<std::size_t>();
+    if (items.size() < total)
+        out += "(" + std::to_string(items.size()) + " of " + std::to_string(total) + ")\n";
+    return out;
+}
+
+const Columns drive_columns{{"ID", "drive_id"},      {"ROOT", "is_root_device"}, {"READONLY", "is_read_only"},
+                            {"CACHE", "cache_type"}, {"ENGINE", "io_engine"},    {"PATH", "path_on_host"}};
+const Columns net_columns{{"ID", "iface_id"}, {"TAP", "host_dev_name"}, {"MAC", "guest_mac"}, {"MTU", "mtu"}};
+
+std::string iommu_text(const Json& iommu) {
+    if (!iommu.value("present", false))
+        return "no IOMMU\n";
+    std::string out = "bypass: " + cell(iommu.at("bypass")) + "\n\nendpoints\n";
+    out += table(iommu.at("endpoints"), {{"ID", "id"}, {"DEVICE", "device"}, {"DOMAIN", "domain"}});
+    for (const auto& endpoint : iommu.at("endpoints"))
+        if (!endpoint.at("reserved").empty())
+            out += "\nreserved of " + cell(endpoint.at("id")) + "\n" +
+                   table(endpoint.at("reserved"), {{"START", "start"}, {"LAST", "last"}, {"KIND", "kind"}});
+    out += "\ndomains\n" +
+           table(iommu.at("domains"),
+                 {{"ID", "id"}, {"BYPASS", "bypass"}, {"MAPPINGS", "mappings"}, {"ENDPOINTS", "endpoints"}});
+    out += "\nfaults: " + cell(iommu.at("fault_count")) + "\n";
+    if (!iommu.at("last_faults").empty())
+        out += table(iommu.at("last_faults"),
+                     {{"ENDPOINT", "endpoint"}, {"ADDRESS", "address"}, {"ACCESS", "access"}, {"REASON", "reason"}});
+    return out;
+}
+
+std::string pasids_text(const Json& pasids) {
+    if (!pasids.value("present", false))
+        return "no PASIDs\n";
+    return "sets\n" +
+           table(pasids.at("sets"), {{"ID", "id"}, {"OWNER", "owner"}, {"USED", "used"}, {"QUOTA", "quota"}}) +
+           "\nids\n" +
+           table(pasids.at("ids"), {{"HOST", "host"},
+                                    {"GUEST", "guest"},
+                                    {"SET", "set"},
+                                    {"STATE", "state"},
+                                    {"REFERENCES", "references"}}) +
+           "\ntranslation table\n" + table(pasids.at("table"), {{"GUEST", "guest"}, {"HOST", "host"}});
+}
+
+std::string config_text(const Json& config) {
+    std::string out;
+    for (const auto& [section, value] : config.items()) {
+        if (value.is_null() || (value.is_array() && value.empty()))
+            continue;
+        out += (out.empty() ? "" : "\n") + section + "\n";
+        if (section == "drives")
+            out += table(value, drive_columns);
+        else if (section == "network-interfaces")
+            out += table(value, net_columns);
+        else
+            out += value.is_object() ? lines(value) : cell(value) + "\n";
+    }
+    return out;
+}
+
+std::string view_text(View view, const Json& json) {
+    switch (view) {
+    case View::status:
+    case View::machine:
+    case View::balloon:
+        return lines(json);
+    case View::config:
+        return config_text(json);
+    case View::drives:
+        return table(json.at("drives"), drive_columns);
+    case View::nets:
+        return table(json.at("network-interfaces"), net_columns);
+    case View::devices:
+        return page_text(json, {{"ID", "id"},
+                                {"KIND", "kind"},
+                                {"ADDRESS", "address"},
+                                {"STATE", "state"},
+                                {"DRIVER", "driver_active"},
+                                {"KICKS", "kicks"},
+                                {"INTERRUPTS", "interrupts"}});
+    case View::irqs:
+        return page_text(
+            json,
+            {{"GSI", "gsi"}, {"VECTOR", "vector"}, {"CPU", "destination"}, {"ADDRESS", "address"}, {"DATA", "data"}});
+    case View::iommu:
+        return iommu_text(json);
+    case View::mappings:
+        return page_text(json, {{"START", "start"}, {"LAST", "last"}, {"PHYSICAL", "physical"}, {"ACCESS", "access"}});
+    case View::pasids:
+        return pasids_text(json);
+    }
+    return {};
+}
+
+} // namespace
+
+std::string table_text(View view, std::string_view body) {
+    const auto json = parse(body);
+    if (!json.is_object())
+        return std::string{body} + "\n";
+    try {
+        return view_text(view, json);
+    } catch (const Json::exception&) {
+        return pretty(body); // another version's shape
+    }
+}
+
+std::string event_text(std::string_view line) {
+    const auto json = parse(line);
+    if (!json.is_object() || !json.contains("time") || !json.contains("event"))
+        return std::string{line} + "\n";
+    std::string out = cell(json.at("time")) + "  " + cell(json.at("event"));
+    for (const auto& [key, value] : json.items())
+        if (key != "time" && key != "event" && key != "sequence")
+            out += "  " + key + "=" + cell(value);
+    return out + "\n";
+}
+
+vmm::Error refusal_error(unsigned status, std::string_view body) {
+    vmm::Error error{vmm::Errc::host_error, "status " + std::to_string(status), {}, {}, 0};
+    const auto json = parse(body);
+    if (!json.is_object())
+        return error;
+    error.what = json.value("fault_message", json.value("error", error.what));
+    error.hint = json.value("hint", "");
+    const auto code = json.value("code", "");
+    for (std::size_t i = 0; i < vmm::errc_count; ++i)
+        if (vmm::error_name(static_cast<vmm::Errc>(i)) == code)
+            error.code = static_cast<vmm::Errc>(i);
+    return error;
+}
+
+std::string pretty(std::string_view body) {
+    const auto json = parse(body);
+    return (json.is_discarded() ? std::string{body} : json.dump(2, ' ', false, Json::error_handler_t::replace)) + "\n";
+}
+
+std::string object_text(std::initializer_list<std::pair<std::string_view, std::string>> members) {
+    std::string out = "{";
+    for (const auto& [name, value] : members)
+        out += (out.size() == 1 ? "" : ",") + quoted_json(name) + ":" + value;
+    return out + "}";
+}
+
+std::string quoted_json(std::string_view text) {
+    return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+} // namespace api

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/json_views.hpp"
+
+#include "vmm/base/error.hpp"
+
+namespace api {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// As text: JSON readers lose 64-bit numbers.
+std::string hex(std::uint64_t value) { return vmm::format("%#llx", static_cast<unsigned long long>(value)); }
+
+template <class T> Json or_null(const std::optional<T>& value) { return value ? Json(*value) : Json(nullptr); }
+
+template <class List, class F> Json list_json(const List& list, F&& convert) {
+    Json out = Json::array();
+    for (const auto& one : list)
+        out.push_back(convert(one));
+    return out;
+}
+
+} // namespace
+
+Json iommu_json(const vmm::IommuView& report) {
+    const auto reserved = [](const auto& one) {
+        return Json{{"start", hex(one.start)}, {"last", hex(one.last)}, {"kind", one.kind}};
+    };
+    return {{"present", true},
+            {"bypass", report.bypass},
+            {"endpoints", list_json(report.endpoints,
+                                    [&](const auto& one) {
+                                        return Json{{"id", one.id},
+                                                    {"device", one.device},
+                                                    {"domain", or_null(one.domain)},
+                                                    {"reserved", list_json(one.reserved, reserved)}};
+                                    })},
+            {"domains", list_json(report.domains,
+                                  [](const auto& one) {
+                                      return Json{{"id", one.id},
+                                                  {"bypass", one.bypass},
+                                                  {"endpoints", one.endpoints},
+                                                  {"mappings", one.mappings}};
+                                  })},
+            {"fault_count", report.fault_count},
+            {"last_faults", list_json(report.last_faults, [](const auto& one) {
+                 return Json{{"endpoint", one.endpoint},
+                             {"address", hex(one.address)},
+                             {"reason", one.reason},
+                             {"access", one.access}};
+             })}};
+}
+
+Json mapping_json(const vmm::IommuMapping& mapping) {
+    return {{"start", hex(mapping.iova_start)},
+            {"last", hex(mapping.iova_last)},
+            {"physical", hex(mapping.physical)},
+            {"access", mapping.access}};
+}
+
+Json pasids_json(const vmm::PasidView& report) {
+    return {{"present", true},
+            {"sets",
+             list_json(report.sets,
+                       [](const auto& one) {
+                           return Json{{"id", one.id}, {"owner", one.owner}, {"quota", one.quota}, {"used", one.used}};
+                       })},
+            {"ids", list_json(report.ids,
+                              [](const auto& one) {
+                                  return Json{{"host", one.host},
+                                              {"guest", or_null(one.guest)},
+                                              {"set", one.set},
+                                              {"state", one.state},
+                                              {"references", one.references}};
+                              })},
+            {"table", list_json(report.table, [](const auto& one) {
+                 return Json{{"guest", one.guest}, {"host", one.host}};
+             })}};
+}
+
+} // namespace api

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/routes.hpp"
+
+#include <algorithm>
+#include <array>
+#include <exception>
+
+#include "api/routes_paths.hpp"
+#include "api/routes_reply.hpp"
+
+namespace api {
+
+using vmm::Errc;
+
+namespace {
+
+constexpr auto any = Phase::any;
+constexpr auto before = Phase::before_start;
+constexpr auto after = Phase::after_start;
+
+constexpr auto table = std::to_array<Route>({
+    {Method::get, "/", any, get_instance},
+    {Method::get, "/version", any, get_version},
+    {Method::get, "/vm/config", any, get_vm_config},
+    {Method::patch, "/vm", after, patch_vm},
+    {Method::put, "/actions", any, put_actions},
+    {Method::get, "/machine-config", any, get_machine_config},
+    {Method::put, "/machine-config", before, put_machine_config},
+    {Method::patch, "/machine-config", before, patch_machine_config},
+    {Method::put, "/cpu-config", before, put_cpu_config},
+    {Method::put, "/boot-source", before, put_boot_source},
+    {Method::put, "/logger", before, put_logger},
+    {Method::put, "/metrics", before, put_metrics},
+    {Method::put, "/serial", before, put_serial},
+    {Method::put, "/drives/{id}", any, put_drive},
+    {Method::patch, "/drives/{id}", after, patch_drive},
+    {Method::del, "/drives/{id}", after, delete_drive},
+    {Method::put, "/network-interfaces/{id}", any, put_net},
+    {Method::patch, "/network-interfaces/{id}", after, patch_net},
+    {Method::del, "/network-interfaces/{id}", after, delete_net},
+    {Method::put, "/vsock", before, put_vsock},
+    {Method::put, "/entropy", before, put_entropy},
+    {Method::get, "/balloon", any, get_balloon},
+    {Method::put, "/balloon", before, put_balloon},
+    {Method::patch, "/balloon", after, patch_balloon},
+    {Method::get, "/balloon/statistics", after, get_balloon_statistics},
+    {Method::patch, "/balloon/statistics", after, patch_balloon_statistics},
+    {Method::get, "/balloon/hinting/status", after, get_balloon_hinting},
+    {Method::patch, "/balloon/hinting/start", after, start_balloon_hinting},
+    {Method::patch, "/balloon/hinting/stop", after, stop_balloon_hinting},
+    {Method::get, "/mmds", any, get_mmds},
+    {Method::put, "/mmds", any, put_mmds},
+    {Method::patch, "/mmds", any, patch_mmds},
+    {Method::put, "/mmds/config", before, put_mmds_config},
+    {Method::put, "/device-passthrough/{id}", before, put_passthrough},
+    {Method::put, "/pmem/{id}", any, put_pmem},
+    {Method::patch, "/pmem/{id}", any, put_pmem},
+    {Method::del, "/pmem/{id}", any, put_pmem},
+    {Method::get, "/hotplug/memory", any, put_memory_hotplug},
+    {Method::put, "/hotplug/memory", any, put_memory_hotplug},
+    {Method::patch, "/hotplug/memory", any, put_memory_hotplug},
+    {Method::put, "/snapshot/create", any, put_snapshot},
+    {Method::put, "/snapshot/load", any, put_snapshot},
+    {Method::get, "/inox/openapi.json", any, get_openapi},
+    {Method::get, "/inox/status", any, get_status},
+    {Method::get, "/inox/devices", any, get_devices},
+    {Method::get, "/inox/devices/{id}", any, get_device},
+    {Method::put, "/inox/devices/{id}", after, put_device},
+    {Method::del, "/inox/devices/{id}", after, delete_device},
+    {Method::get, "/inox/irqs", any, get_irqs},
+    {Method::get, "/inox/events", any, get_events},
+    {Method::get, "/inox/metrics", any, get_prometheus},
+    {Method::get, "/inox/iommu", any, get_iommu},
+    {Method::get, "/inox/pasids", any, get_pasids},
+});
+
+/// "drives/x/y" as "drives", "x/y".
+std::pair<std::string_view, std::string_view> split(std::string_view path) {
+    const auto slash = path.find('/');
+    return slash == path.npos ? std::pair{path, std::string_view{}}
+                              : std::pair{path.substr(0, slash), path.substr(slash + 1)};
+}
+
+std::string_view first_token(std::string_view path) { return split(path.substr(path.starts_with('/') ? 1 : 0)).first; }
+
+/// Whether the path fits the pattern; `id` is what stands for {id}, perhaps empty.
+bool fits(std::string_view pattern, std::string_view path, std::string& id) {
+    const auto brace = pattern.find("{id}");
+    if (brace == pattern.npos) {
+        if (path.size() > 1 && path.ends_with('/'))
+            path.remove_suffix(1);
+        return path == pattern;
+    }
+    const auto folder = pattern.substr(0, brace - 1);
+    if (!path.starts_with(folder) || (path.size() > folder.size() && path[folder.size()] != '/'))
+        return false;
+    id = path.substr(std::min(folder.size() + 1, path.size()));
+    if (id.ends_with('/'))
+        id.pop_back();
+    return id.find('/') == id.npos;
+}
+
+/// Firecracker's alphabet; ids of a configuration file may have '-' too, and inox's own paths reach them.
+bool good_id(std::string_view id, bool dash) {
+    return std::ranges::all_of(id, [dash](unsigned char c) {
+        return c == '_' || (dash && c == '-') || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+    });
+}
+
+Response empty_or_full(const Request& request) {
+    switch (request.method) {
+    case Method::get:
+        return refusal(Errc::bad_option, "GET request cannot have a body.", "send it without one");
+    case Method::put:
+        return refusal(Errc::bad_option, "Empty PUT request.", "send a JSON object");
+    case Method::patch:
+        return refusal(Errc::bad_option, "Empty PATCH request.", "send a JSON object");
+    case Method::del:
+        break;
+    }
+    return refusal(Errc::bad_option, "DELETE request cannot have a body.", "send it without one");
+}
+
+const Route* find_route(const Request& request, std::string& id) {
+    const Route* known = nullptr;
+    for (const auto& route : table) {
+        std::string candidate;
+        if (route.method != request.method || !fits(route.path, request.path, candidate))
+            continue;
+        if (known == nullptr || known->path.find('{') != known->path.npos) {
+            known = &route; // a fixed path comes before one with an id
+            id = candidate;
+        }
+    }
+    return known;
+}
+
+Prepared prepare_call(Request request) {
+    const bool writes = request.method == Method::put || request.method == Method::patch;
+    const bool optional = request.path.starts_with("/balloon/hinting/");
+    if (writes == request.body.empty() && !optional)
+        return empty_or_full(request);
+    Call call;
+    const Route* route = find_route(request, call.id);
+    if (route == nullptr)
+        return refusal(Errc::bad_option,
+                       "Invalid request method and/or path: " + std::string{method_name(request.method)} + " " +
+                           std::string{first_token(request.path)} + ".",
+                       "see /inox/openapi.json");
+    const bool has_id = route->path.find('{') != route->path.npos;
+    if (has_id && call.id.empty())
+        return refusal(Errc::bad_option, "The ID cannot be empty.", "put it behind the path");
+    if (!good_id(call.id, request.path.starts_with("/inox/")))
+        return refusal(Errc::bad_option, "API Resource IDs can only contain alphanumeric characters and underscores.",
+                       "choose another id");
+    call.request = std::move(request);
+    auto prepared = route->prepare(call);
+    if (auto* action = std::get_if<Action>(&prepared))
+        return during(route->phase, std::move(*action));
+    return prepared;
+}
+
+} // namespace
+
+std::span<const Route> routes() { return table; }
+
+Action during(Phase phase, Action action) {
+    if (phase == Phase::any)
+        return action;
+    return [phase, action = std::move(action)](Services& services, const std::shared_ptr<Exchange>& exchange) mutable {
+        const bool started = services.instance.state() != vmm::Instance::State::not_started;
+        if (started == (phase == Phase::after_start))
+            return action(services, exchange);
+        exchange->answer(refusal(Errc::wrong_state,
+                                 std::string{"The requested operation is not supported "} +
+                                     (started ? "after" : "before") + " starting the microVM.",
+                                 started ? "do it before InstanceStart" : "do it after InstanceStart"));
+    };
+}
+
+Prepared prepare(Request request) noexcept {
+    try {
+        return prepare_call(std::move(request));
+    } catch (const std::exception& error) {
+        return refusal(Errc::internal, error.what(), "this is a bug in inox: please report it");
+    }
+}
+
+} // namespace api

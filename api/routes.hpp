@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the API can do: a table of operations. A request is checked on the server's thread (prepare) and carried out on
+// the loop's (Action).
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "api/http.hpp"
+#include "api/server.hpp"
+#include "vmm/machine/instance.hpp"
+
+namespace api {
+
+/// What actions act on, on the loop's thread.
+struct Services {
+    vmm::Instance& instance;
+    const ServerCounters& server;
+};
+
+using Action = std::move_only_function<void(Services& services, const std::shared_ptr<Exchange>& exchange)>;
+using Prepared = std::variant<Response, Action>;
+
+/// One request on its way through its route.
+struct Call {
+    Request request{};
+    std::string id{}; ///< of the path, checked
+};
+
+enum class Phase : std::uint8_t { any, before_start, after_start };
+
+struct Route {
+    Method method;
+    std::string_view path; ///< "/drives/{id}"
+    Phase phase;
+    Prepared (*prepare)(Call& call);
+};
+/// Every operation.
+std::span<const Route> routes();
+
+/// Never throws, whatever the request holds.
+Prepared prepare(Request request) noexcept;
+
+} // namespace api

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// Disks, network interfaces, vsock, entropy, assigned devices.
+#include <algorithm>
+#include <cstring>
+#include <fcntl.h>
+
+#include "api/routes_paths.hpp"
+#include "api/routes_reply.hpp"
+#include "vmm/base/os.hpp"
+#include "vmm/machine/tap_check.hpp"
+
+namespace api {
+
+using vmm::Errc;
+using vmm::Error;
+
+namespace {
+
+constexpr const char* drive_error = "Drive config error: ";
+constexpr const char* net_error = "Network config error: ";
+
+std::string os_error(const Error& error) {
+    return std::string{std::strerror(error.sys_errno)} + " (os error " + std::to_string(error.sys_errno) + ")";
+}
+
+Response different_ids() {
+    return refusal(Errc::bad_option, "The id from the path does not match the id from the body!",
+                   "send the same id twice");
+}
+
+Response different_net_ids(const std::string& path, const std::string& body) {
+    return refusal(Errc::bad_option,
+                   "The id from the path [" + path + "] does not match the id from the body [" + body + "]!",
+                   "send the same id twice");
+}
+
+/// Puts an element into a list: in place of the one with its id, or at the end.
+template <class List, class Element, class Id> void put_element(List& list, Element element, Id id) {
+    const auto found = std::ranges::find_if(list, [&](const auto& one) { return id(one) == id(element); });
+    if (found != list.end())
+        *found = std::move(element);
+    else
+        list.push_back(std::move(element));
+}
+
+bool running(const Services& services) { return services.instance.state() != vmm::Instance::State::not_started; }
+
+Response added(const vmm::Result<vmm::DeviceStatus>& status, const char* prefix) {
+    if (status)
+        return done();
+    const bool bare = status.error().code == Errc::already_exists || status.error().what == "PCI is not enabled";
+    Error error = status.error();
+    if (error.code == Errc::already_exists)
+        error.what = "Device ID in use";
+    return refusal(error, bare ? "" : prefix);
+}
+
+Response removed(const vmm::Result<void>& result) {
+    if (result)
+        return done();
+    Error error = result.error();
+    if (error.code == Errc::not_found)
+        error.what = "Device not found";
+    return refusal(error);
+}
+
+vmm::Result<void> check_image(const std::string& path, bool read_only) {
+    const auto file = vmm::open_file(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, Errc::disk_missing);
+    if (file)
+        return {};
+    return vmm::fail(Errc::disk_missing,
+                     "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing "
+                     "file: " +
+                         os_error(file.error()) + " " + path,
+                     "check the path and its permissions");
+}
+
+} // namespace
+
+// ---- drives
+// ----------------------------------------------------------------------------------------------------------
+
+Prepared put_drive(Call& call) {
+    auto body = read_section("drives", call.request.body);
+    if (body.refusal && !body.has("path_on_host") && body.has("drive_id") && body.has("is_root_device"))
+        return refusal(Errc::config_missing_key,
+                       std::string{drive_error} + "Unable to create the virtio block device: Invalid block config.",
+                       "name the image: path_on_host");
+    if (body.refusal)
+        return *body.refusal;
+    const auto& drive = body.file.config.drives.back();
+    if (drive.block.id != call.id)
+        return different_ids();
+    return answering([drive](Services& services) {
+        if (auto good = check_image(drive.block.path, drive.block.read_only); !good)
+            return refusal(good.error(), drive_error);
+        if (running(services))
+            return added(services.instance.add_device(drive), drive_error);
+        return outcome(services.instance.configure([&](vmm::ConfigFile& file) {
+            put_element(file.config.drives, drive, [](const auto& one) { return one.block.id; });
+        }),
+                       drive_error);
+    });
+}
+
+Prepared patch_drive(Call& call) {
+    auto body = read_change("drives", call.request.body, {"drive_id", "path_on_host", "rate_limiter"});
+    if (body.refusal)
+        return *body.refusal;
+    const auto& drive = body.file.config.drives.back();
+    if (drive.block.id != call.id)
+        return different_ids();
+    return answering([drive](Services& services) {
+        const auto changed = services.instance.change_drive(drive.block.id, drive.block.path, drive.block.limits);
+        if (changed)
+            return done();
+        Error error = changed.error();
+        error.what = "Unable to patch the block device: " + error.message() + " Please verify the request arguments.";
+        error.sys_errno = 0;
+        return refusal(error, drive_error);
+    });
+}
+
+Prepared delete_drive(Call& call) {
+    return answering([id = call.id](Services& services) {
+        const auto& drives = services.instance.file().config.drives;
+        const auto drive = std::ranges::find(drives, id, [](const auto& one) { return one.block.id; });
+        if (drive != drives.end() && drive->root)
+            return refusal(Errc::wrong_state, "Cannot unplug root device", "the guest runs from it");
+        return removed(services.instance.remove_device({vmm::DeviceKind::disk, id}, vmm::Removal::asked));
+    });
+}
+
+// ---- network interfaces
+// ----------------------------------------------------------------------------------------------
+
+Prepared put_net(Call& call) {
+    auto body = read_section("network-interfaces", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    const auto& net = body.file.config.nets.back();
+    if (net.id != call.id)
+        return different_net_ids(call.id, net.id);
+    return answering([net](Services& services) {
+        if (running(services))
+            return added(services.instance.add_device(net), net_error);
+        if (auto good = vmm::check_tap(net.tap); !good) {
+            Error error = good.error();
+            error.what = "Could not create the network device: Open tap device failed: " + error.message() +
+                         ". Invalid TUN/TAP Backend provided by " + net.tap +
+                         ". Check our documentation on setting up the network devices.";
+            error.sys_errno = 0;
+            return refusal(error, net_error);
+        }
+        return outcome(services.instance.configure([&](vmm::ConfigFile& file) {
+            put_element(file.config.nets, net, [](const auto& one) { return one.id; });
+        }),
+                       net_error);
+    });
+}
+
+Prepared patch_net(Call& call) {
+    auto body =
+        read_change("network-interfaces", call.request.body, {"iface_id", "rx_rate_limiter", "tx_rate_limiter"});
+    if (body.refusal)
+        return *body.refusal;
+    const auto& net = body.file.config.nets.back();
+    if (net.id != call.id)
+        return different_net_ids(call.id, net.id);
+    return answering([net](Services& services) {
+        return outcome(services.instance.change_net(net.id, net.receive_limits, net.send_limits), net_error);
+    });
+}
+
+Prepared delete_net(Call& call) {
+    return answering([id = call.id](Services& services) {
+        return removed(services.instance.remove_device({vmm::DeviceKind::net, id}, vmm::Removal::asked));
+    });
+}
+
+// ---- the rest
+// --------------------------------------------------------------------------------------------------------
+
+Prepared put_vsock(Call& call) {
+    auto body = read_section("vsock", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    return answering([vsock = *body.file.config.vsock, deprecated = body.has("vsock_id")](Services& services) {
+        auto response = outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.vsock = vsock; }),
+                                "Vsock config error: ");
+        response.deprecated = deprecated;
+        return response;
+    });
+}
+
+Prepared put_entropy(Call& call) {
+    auto body = read_section("entropy", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    return answering([entropy = *body.file.config.entropy](Services& services) {
+        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.entropy = entropy; }),
+                       "Entropy config error: ");
+    });
+}
+
+Prepared put_passthrough(Call& call) {
+    const auto body = read_object(call.request.body, {{"id", FieldSpec::Type::text}, {"sbdf", FieldSpec::Type::text}});
+    if (body.refusal)
+        return *body.refusal;
+    if (body.root.at("id").get<std::string>() != call.id)
+        return different_ids();
+    return refusal(Errc::unsupported, "Device passthrough config error: not available in this build",
+                   "use a version of inox with device assignment");
+}
+
+Prepared put_pmem(Call& /*call*/) {
+    return refusal(Errc::unsupported,
+                   "The requested operation is not supported: persistent memory is not in this version of inox",
+                   "use a drive");
+}
+
+Prepared put_memory_hotplug(Call& /*call*/) {
+    return refusal(Errc::unsupported,
+                   "The requested operation is not supported: memory hot-plug is not in this version of inox",
+                   "use a balloon");
+}
+
+} // namespace api

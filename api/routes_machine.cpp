@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// The instance, the machine, its kernel and its start.
+#include <cstring>
+#include <fcntl.h>
+
+#include "api/json_config.hpp"
+#include "api/routes_paths.hpp"
+#include "api/routes_reply.hpp"
+#include "vmm/base/os.hpp"
+#include "vmm/machine/logging.hpp"
+
+namespace api {
+
+using vmm::Errc;
+using vmm::Error;
+
+namespace {
+
+/// The version of Firecracker's API that this one follows. Some clients ask which requests they may send.
+constexpr const char* api_version = "1.17.0";
+
+/// Firecracker's text for a failed open(2).
+std::string os_error(const Error& error) {
+    return std::string{std::strerror(error.sys_errno)} + " (os error " + std::to_string(error.sys_errno) + ")";
+}
+
+std::optional<Response> cannot_open(const std::string& path, const std::string& text) {
+    const auto file = vmm::open_file(path, O_RDONLY | O_NONBLOCK, Errc::kernel_missing);
+    if (file)
+        return std::nullopt;
+    return refusal(Errc::kernel_missing, text + os_error(file.error()), "check the path '" + path + "'");
+}
+
+/// Firecracker's words for what check() finds.
+Error machine_problem(const Error& error) {
+    Error out = error;
+    if (error.code == Errc::cpus_invalid)
+        out.what = "The number of vCPUs must be greater than 0, less than 32 and must be 1 or an even number if SMT is "
+                   "enabled.";
+    else if (error.code == Errc::memory_invalid)
+        out.what = "The memory size (MiB) is either 0, or not a multiple of the configured page size.";
+    return out;
+}
+
+Response store_machine(Services& services, const vmm::MachineConfig& machine) {
+    const auto stored = services.instance.configure([&](vmm::ConfigFile& file) {
+        const auto transport = file.config.machine.transport;
+        auto cpuid = std::move(file.config.machine.cpuid);
+        file.config.machine = machine;
+        file.config.machine.transport = transport;
+        file.config.machine.cpuid = std::move(cpuid);
+    });
+    return stored ? done() : refusal(machine_problem(stored.error()), "Machine config error: ");
+}
+
+Response start_guest(Services& services) {
+    const auto started = services.instance.start();
+    if (started)
+        return done();
+    Error error = started.error();
+    switch (error.code) {
+    case Errc::cpus_invalid:
+    case Errc::memory_invalid:
+        error = machine_problem(error);
+        break;
+    case Errc::memory_unavailable:
+        error.what = "Invalid Memory Configuration: " + error.what;
+        break;
+    case Errc::kernel_invalid:
+    case Errc::kernel_does_not_fit:
+        error.what = "Cannot load kernel due to invalid memory configuration or invalid kernel image: " + error.what;
+        break;
+    default:
+        break;
+    }
+    return refusal(error, "Start microvm error: ");
+}
+
+} // namespace
+
+// ---- the instance
+// ----------------------------------------------------------------------------------------------------
+
+Prepared get_instance(Call& /*call*/) {
+    return answering([](Services& services) {
+        return ok({{"id", services.instance.identity().id},
+                   {"state", services.instance.state_text()},
+                   {"vmm_version", api_version},
+                   {"app_name", "Firecracker"}});
+    });
+}
+
+Prepared get_version(Call& /*call*/) {
+    return ok({{"firecracker_version", api_version}, {"inox_version", INOX_VERSION}});
+}
+
+Prepared get_vm_config(Call& /*call*/) {
+    return answering([](Services& services) { return ok(vm_config_json(services.instance.file())); });
+}
+
+Prepared patch_vm(Call& call) {
+    const auto body = read_object(call.request.body, {{"state", FieldSpec::Type::text}});
+    if (body.refusal)
+        return *body.refusal;
+    const auto state = body.root.at("state").get<std::string>();
+    if (state != "Paused" && state != "Resumed")
+        return body_refusal({Errc::config_value, "unknown variant `" + state + "`, expected `Paused` or `Resumed`",
+                             "send Paused or Resumed", "/state", 0},
+                            call.request.body, {});
+    return answering([pause = state == "Paused"](Services& services) {
+        return outcome(pause ? services.instance.pause() : services.instance.resume(), "Internal VMM error: ");
+    });
+}
+
+Prepared put_actions(Call& call) {
+    const auto body = read_object(call.request.body, {{"action_type", FieldSpec::Type::text}});
+    if (body.refusal)
+        return *body.refusal;
+    const auto action = body.root.at("action_type").get<std::string>();
+    if (action == "InstanceStart")
+        return during(Phase::before_start, answering(start_guest));
+    if (action == "SendCtrlAltDel")
+        return during(Phase::after_start, answering([](Services& services) {
+                          return outcome(services.instance.send_ctrl_alt_del(), "Internal VMM error: ");
+                      }));
+    if (action == "FlushMetrics")
+        return during(Phase::after_start, answering([](Services& services) {
+                          return outcome(services.instance.flush_metrics(), "Internal VMM error: ");
+                      }));
+    return body_refusal(
+        {Errc::config_value,
+         "unknown variant `" + action + "`, expected one of `InstanceStart`, `FlushMetrics`, `SendCtrlAltDel`",
+         "send one of them", "/action_type", 0},
+        call.request.body, {});
+}
+
+// ---- the machine
+// -----------------------------------------------------------------------------------------------------
+
+Prepared get_machine_config(Call& /*call*/) {
+    return answering(
+        [](Services& services) { return ok(machine_config_json(services.instance.file().config.machine)); });
+}
+
+Prepared put_machine_config(Call& call) {
+    auto body = read_section("machine-config", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    return answering([machine = body.file.config.machine, deprecated = body.has("cpu_template")](Services& services) {
+        auto response = store_machine(services, machine);
+        response.deprecated = deprecated;
+        return response;
+    });
+}
+
+Prepared patch_machine_config(Call& call) {
+    auto body = read_section("machine-config", call.request.body, {}, true);
+    if (body.refusal)
+        return *body.refusal;
+    if (body.keys.empty())
+        return refusal(Errc::config_missing_key, "Empty PATCH request.", "send at least one field");
+    // Read again over what is configured when its turn comes.
+    return answering([text = std::move(call.request.body), deprecated = body.has("cpu_template")](Services& services) {
+        auto changed = read_section("machine-config", text, services.instance.file(), true);
+        auto response = store_machine(services, changed.file.config.machine);
+        response.deprecated = deprecated;
+        return response;
+    });
+}
+
+Prepared put_cpu_config(Call& call) {
+    auto body = read_section("cpu-config", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    return answering([cpuid = std::move(body.file.config.machine.cpuid)](Services& services) {
+        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.machine.cpuid = cpuid; }),
+                       "Configure CPU error: ");
+    });
+}
+
+Prepared put_boot_source(Call& call) {
+    auto body = read_section("boot-source", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    if (!body.has("boot_args") || body.file.config.boot.cmdline.empty())
+        vmm::use_default_cmdline(body.file.config.boot, vmm::firecracker_cmdline);
+    return answering([boot = std::move(body.file.config.boot)](Services& services) {
+        if (auto refused = cannot_open(boot.kernel, "Boot source error: The kernel file cannot be opened: "))
+            return *refused;
+        if (!boot.initrd.empty())
+            if (auto refused = cannot_open(boot.initrd, "Boot source error: The initrd file cannot be opened due to "
+                                                        "invalid path or invalid permissions. "))
+                return *refused;
+        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.boot = boot; }),
+                       "Boot source error: ");
+    });
+}
+
+// ---- around the guest
+// ------------------------------------------------------------------------------------------------
+
+Prepared put_logger(Call& call) {
+    auto body = read_section("logger", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    return answering([text = std::move(call.request.body)](Services& services) {
+        auto changed = read_section("logger", text, services.instance.file());
+        const auto id = services.instance.identity().id;
+        if (auto opened = vmm::use_log(changed.file.log, vmm::LogShape::firecracker, id); !opened)
+            return refusal(opened.error(), "Logger error: ");
+        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.log = changed.file.log; }),
+                       "Logger error: ");
+    });
+}
+
+Prepared put_metrics(Call& call) {
+    auto body = read_section("metrics", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    return answering([metrics = *body.file.metrics](Services& services) {
+        return outcome(services.instance.use_metrics(metrics), "Metrics error: ");
+    });
+}
+
+Prepared put_serial(Call& call) {
+    auto body = read_section("serial", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    return answering([serial = body.file.serial](Services& services) {
+        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.serial = serial; }));
+    });
+}
+
+Prepared put_snapshot(Call& /*call*/) {
+    return refusal(Errc::unsupported,
+                   "The requested operation is not supported: snapshots are not in this version of "
+                   "inox",
+                   "boot the guest anew");
+}
+
+} // namespace api

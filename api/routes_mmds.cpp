@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/routes_paths.hpp"
+#include "api/routes_reply.hpp"
+
+namespace api {
+
+using vmm::Errc;
+
+namespace {
+
+Response stored(const vmm::Result<void>& result, const std::string& text) {
+    if (result)
+        return done();
+    const auto& error = result.error();
+    if (error.code == Errc::no_resource)
+        return refusal(error, "MMDS limit exceeded error: ", 413);
+    if (error.code == Errc::config_syntax || error.code == Errc::config_type)
+        return body_refusal(error, text, {});
+    return refusal(error, "MMDS error: ");
+}
+
+} // namespace
+
+Prepared get_mmds(Call& /*call*/) {
+    return answering([](Services& services) {
+        return Response{200, services.instance.mmds().text(), "application/json", false};
+    });
+}
+
+Prepared put_mmds(Call& call) {
+    return answering([text = std::move(call.request.body)](Services& services) {
+        return stored(services.instance.mmds().put(text), text);
+    });
+}
+
+Prepared patch_mmds(Call& call) {
+    return answering([text = std::move(call.request.body)](Services& services) {
+        return stored(services.instance.mmds().patch(text), text);
+    });
+}
+
+Prepared put_mmds_config(Call& call) {
+    auto body = read_section("mmds-config", call.request.body);
+    if (body.refusal)
+        return *body.refusal;
+    const auto& config = *body.file.mmds;
+    if (config.interfaces.empty())
+        return refusal({Errc::config_value,
+                        "The list of network interface IDs that allow forwarding MMDS requests is empty.",
+                        "name the interface that answers",
+                        {},
+                        0},
+                       "MMMDS config error: ");
+    return answering([config](Services& services) {
+        auto response = outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.mmds = config; }),
+                                "MMMDS config error: ");
+        response.deprecated = !config.version_2;
+        return response;
+    });
+}
+
+} // namespace api

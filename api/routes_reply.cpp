@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/routes_reply.hpp"
+
+#include <algorithm>
+
+#include "api/json_place.hpp"
+#include "vmm/machine/config_json.hpp"
+#include "vmm/machine/config_sections.hpp"
+#include "vmm/machine/config_text.hpp"
+
+namespace api {
+
+using vmm::Errc;
+using vmm::Error;
+
+namespace {
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+} // namespace
+
+Response ok(const Json& body) { return {200, dump(body), "application/json", false}; }
+
+Response refusal(const Error& error, std::string_view prefix, unsigned status) {
+    Json body{{"fault_message", std::string{prefix} + error.message()}, {"code", vmm::error_name(error.code)}};
+    if (!error.hint.empty())
+        body["hint"] = error.hint;
+    return {status, dump(body), "application/json", false};
+}
+
+Response refusal(Errc code, std::string text, std::string hint) {
+    return refusal(Error{code, std::move(text), std::move(hint), {}, 0});
+}
+
+Response outcome(const vmm::Result<void>& result, std::string_view prefix) {
+    return result ? done() : refusal(result.error(), prefix);
+}
+
+// ---- serde's words
+// ---------------------------------------------------------------------------------------------------
+
+namespace {
+
+std::string expected_names(std::span<const std::string_view> known) {
+    if (known.empty())
+        return "there are no fields";
+    if (known.size() == 1)
+        return "expected `" + std::string{known[0]} + "`";
+    std::string out = known.size() == 2 ? "expected " : "expected one of ";
+    for (std::size_t i = 0; i < known.size(); ++i)
+        out += (i == 0 ? "`" : known.size() == 2 ? " or `" : ", `") + std::string{known[i]} + "`";
+    return out;
+}
+
+/// The last token of a JSON pointer.
+std::string last_token(std::string_view pointer) {
+    const auto slash = pointer.rfind('/');
+    return std::string{slash == pointer.npos ? pointer : pointer.substr(slash + 1)};
+}
+
+/// What stands between the first pair of quotes.
+std::string quoted(const std::string& text) {
+    const auto first = text.find('\'');
+    const auto last = text.find('\'', first + 1);
+    return first == text.npos || last == text.npos ? text : text.substr(first + 1, last - first - 1);
+}
+
+std::string serde_text(const Error& problem, std::string_view text, std::span<const std::string_view> known) {
+    const auto place = [&](Part part, std::string_view pointer) {
+        const auto offset = last_byte(text, pointer, part);
+        return offset == std::string_view::npos ? std::string{} : " at " + line_and_column(text, offset);
+    };
+    switch (problem.code) {
+    case Errc::config_unknown_key: {
+        const bool nested = std::ranges::count(problem.where, '/') > 1;
+        return "unknown field `" + last_token(problem.where) + "`" + (nested ? "" : ", " + expected_names(known)) +
+               place(Part::key, problem.where);
+    }
+    case Errc::config_missing_key:
+        return "missing field `" + quoted(problem.what) + "`" + place(Part::value, problem.where);
+    case Errc::config_type: {
+        const auto got = problem.what.rfind(", got ");
+        if (got == problem.what.npos)
+            return problem.what + place(Part::value, problem.where);
+        return "invalid type: " + problem.what.substr(got + 6) + ", " + problem.what.substr(0, got) +
+               place(Part::value, problem.where);
+    }
+    case Errc::config_syntax:
+        if (!problem.where.empty())
+            return "duplicate field `" + last_token(problem.where) + "`";
+        return problem.what;
+    default:
+        return "invalid value: " + problem.what + place(Part::value, problem.where);
+    }
+}
+
+} // namespace
+
+Response body_refusal(const Error& problem, std::string_view text, std::span<const std::string_view> known) {
+    Error out = problem;
+    if (problem.code == Errc::unsupported)
+        out.what = "The requested operation is not supported: " + problem.what;
+    else
+        out.what =
+            "An error occurred when deserializing the json body of a request: " + serde_text(problem, text, known) +
+            ".";
+    return refusal(out);
+}
+
+// ---- bodies
+// ----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+std::vector<std::string_view> field_names(std::string_view section) {
+    std::vector<std::string_view> names;
+    for (const auto& one : vmm::config_sections())
+        if (one.name == section)
+            for (const auto& field : one.fields)
+                names.push_back(field.name);
+    return names;
+}
+
+} // namespace
+
+bool SectionBody::has(std::string_view key) const { return std::ranges::find(keys, key) != keys.end(); }
+
+SectionBody read_section(std::string_view section, std::string_view text, vmm::ConfigFile seed, bool partial) {
+    auto parsed = vmm::parse_section(section, text, std::move(seed), partial);
+    SectionBody body{std::move(parsed.file), std::move(parsed.keys), std::nullopt};
+    if (!parsed.problems.empty())
+        body.refusal = body_refusal(parsed.problems.front(), text, field_names(section));
+    return body;
+}
+
+SectionBody read_change(std::string_view section, std::string_view text, std::initializer_list<std::string_view> keys) {
+    auto body = read_section(section, text, {}, true);
+    const std::vector<std::string_view> known{keys};
+    const auto refuse = [&](Errc code, std::string what, std::string where) {
+        body.refusal = body_refusal({code, std::move(what), {}, std::move(where), 0}, text, known);
+    };
+    if (body.refusal)
+        return body;
+    for (const auto& key : body.keys)
+        if (std::ranges::find(known, key) == known.end())
+            return refuse(Errc::config_unknown_key, "unknown key", "/" + key), body;
+    if (!body.has(known.front()))
+        refuse(Errc::config_missing_key, "the key '" + std::string{known.front()} + "' is missing", "");
+    return body;
+}
+
+ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> fields) {
+    std::vector<std::string_view> known;
+    for (const auto& field : fields)
+        known.push_back(field.name);
+    auto json = vmm::read_json(text);
+    ObjectBody body;
+    const auto refuse = [&](const Error& error) { body.refusal = body_refusal(error, text, known); };
+    auto problems = std::move(json.problems);
+    if (problems.empty() && !json.root.is_object())
+        vmm::JsonValue{json.root, "", problems}.report_type("an object");
+    if (problems.empty())
+        for (const auto& [key, value] : json.root.items()) {
+            const auto field = std::ranges::find(fields, key, &FieldSpec::name);
+            const vmm::JsonValue one{value, vmm::json_pointer("", key), problems};
+            if (field == fields.end())
+                one.report(Errc::config_unknown_key, "unknown key");
+            else if (value.is_null() && !field->required)
+                continue;
+            else if (field->type == FieldSpec::Type::text)
+                static_cast<void>(one.text());
+            else if (field->type == FieldSpec::Type::number)
+                static_cast<void>(one.number(UINT32_MAX, Errc::config_value));
+            else
+                static_cast<void>(one.boolean());
+        }
+    if (problems.empty())
+        for (const auto& field : fields)
+            if (field.required && !json.root.contains(std::string{field.name}))
+                problems.push_back({Errc::config_missing_key, "the key '" + std::string{field.name} + "' is missing",
+                                    "add it", "", 0});
+    if (!problems.empty())
+        refuse(problems.front());
+    body.root = std::move(json.root);
+    return body;
+}
+
+// ---- queries
+// ---------------------------------------------------------------------------------------------------------
+
+std::optional<std::string> query_value(std::string_view query, std::string_view name) {
+    while (!query.empty()) {
+        const auto end = std::min(query.find('&'), query.size());
+        const auto word = query.substr(0, end);
+        query.remove_prefix(std::min(end + 1, query.size()));
+        if (word.substr(0, word.find('=')) == name)
+            return std::string{word.substr(std::min(name.size() + 1, word.size()))};
+    }
+    return std::nullopt;
+}
+
+PageWindow page_window(std::string_view query) {
+    static constexpr std::size_t most = 1000;
+    PageWindow window;
+    for (const auto& [name, value] : {std::pair{"offset", &window.offset}, std::pair{"limit", &window.limit}})
+        if (const auto text = query_value(query, name)) {
+            const auto number = vmm::parse_number(*text);
+            if (!number)
+                window.refusal =
+                    refusal(Errc::bad_option, vmm::in_quotes(*text) + " is no " + name, "write ?offset=0&limit=100");
+            *value = static_cast<std::size_t>(number.value_or(0));
+        }
+    window.limit = std::min(window.limit, most);
+    return window;
+}
+
+Response page(const Json& items, std::string_view query) {
+    const auto window = page_window(query);
+    if (window.refusal)
+        return *window.refusal;
+    const auto first = std::min(window.offset, items.size());
+    const auto count = std::min(window.limit, items.size() - first);
+    Json part = Json::array();
+    for (std::size_t i = first; i < first + count; ++i)
+        part.push_back(items[i]);
+    return ok({{"items", std::move(part)}, {"offset", first}, {"total", items.size()}});
+}
+
+} // namespace api

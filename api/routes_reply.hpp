@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Answers and bodies, for the routes' own files.
+#pragma once
+
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
+
+#include "api/routes.hpp"
+
+namespace api {
+
+using Json = nlohmann::ordered_json;
+
+// ---- answers
+// ---------------------------------------------------------------------------------------------------------
+
+Response ok(const Json& body);
+inline Response done() { return {}; }
+/// {"fault_message", "code"} and a hint if there is one; `prefix` goes before the error's text.
+Response refusal(const vmm::Error& error, std::string_view prefix = {}, unsigned status = 400);
+Response refusal(vmm::Errc code, std::string text, std::string hint = {});
+/// 204, or the refusal.
+Response outcome(const vmm::Result<void>& result, std::string_view prefix = {});
+
+/// An action that answers at once with what `work(Services&)` returns.
+template <class F> Action answering(F work) {
+    return [work = std::move(work)](Services& services, const std::shared_ptr<Exchange>& exchange) mutable {
+        exchange->answer(work(services));
+    };
+}
+
+// ---- bodies
+// ----------------------------------------------------------------------------------------------------------
+
+/// A body read as a section of the configuration.
+struct SectionBody {
+    vmm::ConfigFile file{};
+    std::vector<std::string> keys{};
+    std::optional<Response> refusal{};
+
+    [[nodiscard]] bool has(std::string_view key) const;
+};
+SectionBody read_section(std::string_view section, std::string_view text, vmm::ConfigFile seed = {},
+                         bool partial = false);
+/// The same for a change: only these keys are known, the first is required.
+SectionBody read_change(std::string_view section, std::string_view text, std::initializer_list<std::string_view> keys);
+
+/// A small body of its own.
+struct FieldSpec {
+    std::string_view name;
+    enum class Type : std::uint8_t { text, number, boolean } type;
+    bool required{true};
+};
+struct ObjectBody {
+    nlohmann::json root{};
+    std::optional<Response> refusal{};
+};
+ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> fields);
+
+/// Firecracker's text for a body that does not fit, with serde's words and places.
+Response body_refusal(const vmm::Error& problem, std::string_view text, std::span<const std::string_view> known);
+
+/// ?name=value of a query; nullopt when absent.
+std::optional<std::string> query_value(std::string_view query, std::string_view name);
+/// ?offset=&limit= of a query: limit 100 unless given, at most 1000.
+struct PageWindow {
+    std::size_t offset{0};
+    std::size_t limit{100};
+    std::optional<Response> refusal{};
+};
+PageWindow page_window(std::string_view query);
+/// Items `offset` to `offset`+`limit` of a list, as {"items","offset","total"}.
+Response page(const Json& items, std::string_view query);
+
+} // namespace api

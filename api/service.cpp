@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/service.hpp"
+
+#include <array>
+
+#include "api/routes.hpp"
+#include "vmm/base/log.hpp"
+
+namespace api {
+namespace {
+
+namespace log = vmm::log;
+using Clock = std::chrono::steady_clock;
+
+/// Requests by method, and how many of them were refused. Any thread.
+struct RequestCounters {
+    std::array<std::atomic<std::uint64_t>, 4> count{};
+    std::array<std::atomic<std::uint64_t>, 4> fails{};
+};
+
+/// What lives as long as the API.
+struct Service {
+    Service(vmm::EventLoop& of, vmm::Instance& acted_on) : loop{of}, instance{acted_on} {}
+    vmm::EventLoop& loop;
+    vmm::Instance& instance;
+    RequestCounters requests{};
+    vmm::Registration samples{};
+    std::unique_ptr<Server> server{}; // first to go
+};
+
+/// Logs the answer as Firecracker does, and counts it.
+class Observed final : public Exchange {
+public:
+    Observed(std::shared_ptr<Exchange> inner, RequestCounters& counters, Method method)
+        : inner_{std::move(inner)}, counters_{counters}, method_{static_cast<std::size_t>(method)} {}
+
+    void answer(Response response) override {
+        ++counters_.count[method_];
+        if (response.status < 300) {
+            log::write(log::Level::info, "The request was executed successfully. Status code: %s.",
+                       status_text(response.status).c_str());
+        } else {
+            ++counters_.fails[method_];
+            log::write(log::Level::error, "Received Error. Status code: %s. Message: %s",
+                       status_text(response.status).c_str(), response.body.c_str());
+        }
+        log_duration();
+        inner_->answer(std::move(response));
+    }
+    std::shared_ptr<Stream> stream(std::string content_type) override {
+        ++counters_.count[method_];
+        log_duration();
+        return inner_->stream(std::move(content_type));
+    }
+
+private:
+    void log_duration() const {
+        const auto took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began_);
+        log::write(log::Level::info, "Total previous API call duration: %lld us.",
+                   static_cast<long long>(took.count()));
+    }
+
+    std::shared_ptr<Exchange> inner_;
+    RequestCounters& counters_; // of the Service, which outlives all that the loop holds or drops it unread
+    std::size_t method_;
+    Clock::time_point began_{Clock::now()};
+};
+
+void log_request(const Request& request) {
+    static constexpr const char* names[] = {"Get", "Put", "Patch", "Delete"};
+    const char* name = names[static_cast<std::size_t>(request.method)];
+    // Metadata may be secret.
+    if (request.body.empty() || request.path == "/mmds")
+        log::write(log::Level::info, "The API server received a %s request on \"%s\".", name, request.path.c_str());
+    else
+        log::write(log::Level::info, "The API server received a %s request on \"%s\" with body \"%s\".", name,
+                   request.path.c_str(), request.body.c_str());
+}
+
+void handle(Service& service, Request request, std::shared_ptr<Exchange> exchange) {
+    log_request(request);
+    auto observed = std::make_shared<Observed>(std::move(exchange), service.requests, request.method);
+    auto prepared = prepare(std::move(request));
+    if (auto* response = std::get_if<Response>(&prepared))
+        return observed->answer(std::move(*response));
+    service.loop.post([&service, action = std::move(std::get<Action>(prepared)), observed]() mutable {
+        Services services{service.instance, service.server->counters()};
+        action(services, observed);
+    });
+}
+
+void add_samples(const Service& service, vmm::Samples& samples) {
+    static constexpr const char* groups[] = {"get_api_requests", "put_api_requests", "patch_api_requests",
+                                             "delete_api_requests"};
+    for (std::size_t i = 0; i < std::size(groups); ++i) {
+        samples.push_back({groups[i], {}, "count", service.requests.count[i], {}});
+        samples.push_back({groups[i], {}, "fails", service.requests.fails[i], {}});
+    }
+    const auto& server = service.server->counters();
+    const auto add = [&](const char* name, std::uint64_t value, vmm::Sample::Kind kind = {}) {
+        samples.push_back({"api_server", {}, name, value, kind});
+    };
+    add("connections", server.connections);
+    add("open_connections", server.open, vmm::Sample::Kind::gauge);
+    add("requests", server.requests);
+    add("refused_full", server.refused_full);
+    add("refused_peer", server.refused_peer);
+    add("malformed", server.malformed);
+    add("timed_out", server.timed_out);
+    add("dropped_readers", server.dropped_readers);
+}
+
+} // namespace
+
+vmm::Result<vmm::Registration> serve(const ServerOptions& options, vmm::EventLoop& loop, vmm::Instance& instance) {
+    auto service = std::make_shared<Service>(loop, instance);
+    // The handler runs on the server's thread, which ends before the service does.
+    service->server = TRY(Server::create(options, [raw = service.get()](Request request, auto exchange) {
+        handle(*raw, std::move(request), std::move(exchange));
+    }));
+    log::write(log::Level::info, "Listening on API socket (\"%s\").", options.path.c_str());
+    service->samples = instance.add_samples([raw = service.get()](vmm::Samples& out) { add_samples(*raw, out); });
+    log::write(log::Level::info, "API server started.");
+    return vmm::Registration{[service]() mutable {
+        service->samples.reset();
+        service->server.reset();
+    }};
+}
+
+} // namespace api

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+# The control API with curl, against a real guest: configure, start, pause, resume, change, stop.
+. "$(dirname "$0")/lib.sh"
+
+command -v curl >/dev/null || { echo 'curl is missing'; exit 77; }
+guests=$(dirname "$inox")/tests/kvm/guests
+[ -w /dev/kvm ] && [ -e "$guests/echo" ] || { echo 'no /dev/kvm or no guests'; exit 77; }
+sock=$scratch/api.sock
+answers=$scratch/answers
+: >"$answers"
+
+# api METHOD PATH [BODY]: leaves $status and $body, and a line in $answers
+api() {
+    local type data=()
+    [ $# -lt 3 ] || data=(-d "$3")
+    body=$(curl -s --max-time 10 --unix-socket "$sock" -X "$1" "${data[@]}" -o - -w '\n%{http_code} %{content_type}' "http://localhost$2")
+    read -r status type <<<"${body##*$'\n'}"
+    body=${body%$'\n'*}
+    printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$status" "${type:-}" "${body//[$'\n\t']/ }" >>"$answers"
+}
+
+# expect STATUS TEXT METHOD PATH [BODY]: TEXT is in the body
+expect() {
+    local want=$1 text=$2
+    shift 2
+    api "$@"
+    checks=$((checks + 1))
+    if [ "$status" != "$want" ] || { [ -n "$text" ] && ! grep -q -F -- "$text" <<<"$body"; }; then
+        code=$status out=$body err=$(tail -n 5 "$scratch/log" 2>/dev/null) fail "$* should answer $want with '$text'"
+    fi
+}
+
+# ends CODE: the VMM ends with it, and its socket is gone
+ends() {
+    wait "$vmm"
+    code=$?
+    checks=$((checks + 1))
+    [ "$code" = "$1" ] && [ ! -e "$sock" ] || fail "the VMM should end with $1 and remove its socket"
+}
+
+start_vmm() {
+    "$inox" "$@" >"$scratch/serial" 2>"$scratch/log" <"$scratch/input" &
+    vmm=$!
+    trap 'kill "$vmm" 2>/dev/null; rm -rf "$scratch"' EXIT
+    for _ in $(seq 300); do
+        [ ! -S "$sock" ] || return 0
+        sleep 0.01
+    done
+    code='' out='' err=$(cat "$scratch/log") fail "the socket does not appear"
+    finish
+}
+
+eventually() {
+    for _ in $(seq 300); do
+        ! "$@" >/dev/null 2>&1 || return 0
+        sleep 0.01
+    done
+    return 1
+}
+
+check() {
+    local text=$1
+    shift
+    checks=$((checks + 1))
+    code='' out='' err=$(tail -n 3 "$scratch/log")
+    "$@" >/dev/null 2>&1 || fail "$text"
+}
+
+mkfifo "$scratch/input"
+exec 8<>"$scratch/input" # never ends
+truncate -s 1M "$scratch/disk" "$scratch/disk2"
+
+# ---- a guest from configuration to its end ---------------------------------------------------------------------------
+start_vmm --api-sock "$sock" --id api-test --enable-pci --level Info --show-level
+check 'the socket is for us alone' test "$(stat -c %a "$sock")" = 600
+expect 200 '"state":"Not started"' GET /
+expect 200 '"vcpu_count":1' GET /machine-config
+expect 400 'before starting the microVM' PATCH /vm '{"state": "Paused"}'
+expect 204 '' PUT /metrics "{\"metrics_path\": \"$scratch/metrics\"}"
+expect 204 '' PUT /machine-config '{"vcpu_count": 2, "mem_size_mib": 64}'
+expect 400 'Cannot start microvm without kernel' PUT /actions '{"action_type": "InstanceStart"}'
+expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$scratch/disk\"}"
+expect 400 'Start microvm error: Cannot load kernel' PUT /actions '{"action_type": "InstanceStart"}'
+expect 200 '"state":"Not started"' GET /
+expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/echo\"}"
+expect 204 '' PUT /drives/rootfs "{\"drive_id\": \"rootfs\", \"is_root_device\": true, \"path_on_host\": \"$scratch/disk\"}"
+expect 204 '' PUT /balloon '{"amount_mib": 4, "deflate_on_oom": true, "stats_polling_interval_s": 1}'
+expect 204 '' PUT /entropy '{}'
+expect 204 '' PUT /vsock "{\"guest_cid\": 3, \"uds_path\": \"$scratch/v\"}"
+expect 204 '' PUT /mmds '{"latest": {"meta-data": {"id": "i"}}}'
+expect 200 '"drive_id":"rootfs"' GET /vm/config
+curl -sN --unix-socket "$sock" http://localhost/inox/events >"$scratch/events" &
+reader=$!
+eventually grep -q start-failed "$scratch/events"
+expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
+expect 400 'after starting the microVM' PUT /actions '{"action_type": "InstanceStart"}'
+expect 400 'after starting the microVM' PUT /machine-config '{"vcpu_count": 1, "mem_size_mib": 64}'
+expect 200 '"state":"Running"' GET /
+echo -n 'abc' >&8
+check 'the guest runs' eventually grep -q ABC "$scratch/serial"
+expect 204 '' PATCH /vm '{"state": "Paused"}'
+expect 204 '' PATCH /vm '{"state": "Paused"}'
+expect 200 '"state":"Paused"' GET /
+echo -n 'def' >&8
+sleep 0.1
+check 'a paused guest does nothing' eval "! grep -q DEF $scratch/serial"
+expect 204 '' PATCH /vm '{"state": "Resumed"}'
+check 'a resumed one goes on' eventually grep -q ABCDEF "$scratch/serial"
+expect 204 '' PATCH /drives/rootfs "{\"drive_id\": \"rootfs\", \"path_on_host\": \"$scratch/disk2\"}"
+expect 200 'disk2' GET /vm/config
+expect 400 'Unable to patch the block device: ' PATCH /drives/rootfs '{"drive_id": "rootfs", "path_on_host": "/nonexistent"}'
+expect 400 'Unable to patch the block device: Device not found' PATCH /drives/other '{"drive_id": "other"}'
+expect 204 '' PATCH /drives/rootfs '{"drive_id": "rootfs", "rate_limiter": {"ops": {"size": 10, "refill_time": 100}}}'
+expect 200 '"ops":{"size":10' GET /vm/config
+expect 204 '' PATCH /balloon '{"amount_mib": 8}'
+expect 200 '"amount_mib":8' GET /balloon
+expect 200 '"target_mib":8' GET /balloon/statistics
+expect 204 '' PATCH /balloon/statistics '{"stats_polling_interval_s": 2}'
+expect 400 '' PATCH /balloon/statistics '{"stats_polling_interval_s": 0}'
+expect 400 '' PATCH /balloon/hinting/start '{}'
+expect 200 '"kind":"disk"' GET /inox/devices
+expect 200 '"total":4' GET '/inox/devices?limit=1'
+expect 200 '"state":"active"' GET /inox/devices/rootfs
+expect 204 '' PUT /drives/data "{\"drive_id\": \"data\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"
+expect 200 '"total":5' GET /inox/devices
+expect 400 'Device ID in use' PUT /drives/data "{\"drive_id\": \"data\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"
+expect 204 '' DELETE '/inox/devices/data?force=true'
+expect 200 '"total":4' GET /inox/devices
+expect 404 '' DELETE /inox/devices/data
+expect 204 '' PUT /inox/devices/data "{\"disk\": {\"path_on_host\": \"$scratch/disk\"}}"
+expect 204 '' DELETE /drives/data
+expect 400 'Device not found' DELETE /drives/none
+expect 400 'Cannot unplug root device' DELETE /drives/rootfs
+expect 400 'not in this version' PUT /snapshot/create '{"snapshot_path": "a", "mem_file_path": "b"}'
+expect 204 '' PUT /actions '{"action_type": "FlushMetrics"}'
+expect 204 '' PUT /actions '{"action_type": "SendCtrlAltDel"}'
+check 'metrics are a JSON object a line' eval "tail -n 1 $scratch/metrics | python3 -c 'import json, sys; m = json.load(sys.stdin); assert m[\"vcpu\"][\"exits\"] > 0 and m[\"block_rootfs\"] is not None and m[\"put_api_requests\"][\"count\"] > 5'"
+expect 200 'inox_vcpu_exits_total ' GET /inox/metrics
+expect 200 '"present":false' GET /inox/iommu
+expect 200 '"items":' GET /inox/irqs
+expect 200 '"pid":'"$vmm" GET /inox/status
+expect 200 openapi GET /inox/openapi.json
+curl -s --unix-socket "$sock" http://localhost/inox/openapi.json >"$scratch/openapi.json"
+body100=$(printf '{"x": "%060000d"}' 0)
+check 'a large body waits for 100-continue and is refused by its size' eval \
+    "curl -s --max-time 10 -H 'Expect: 100-continue' --unix-socket $sock -X PUT -d '$body100' http://localhost/mmds | grep -q 'larger than the limit of 51200'"
+for text in 'INFO] The API server received a Put request on "/machine-config" with body "{"vcpu_count": 2' \
+    'The request was executed successfully. Status code: 204 No Content.' 'Total previous API call duration: ' \
+    'Received Error. Status code: 400 Bad Request. Message: ' 'API server started.' '[api-test:api:INFO]'; do
+    check "the log has '$text'" grep -q -F -- "$text" "$scratch/log"
+done
+check 'metadata is not in the log' eval "! grep -q meta-data $scratch/log"
+echo -n '.' >&8 # ends it with 7
+ends 7
+wait "$reader"
+for event in started paused resumed device-added device-removed device-ejecting ended; do
+    check "there was the event $event" grep -q "\"event\":\"$event\"" "$scratch/events"
+done
+
+# ---- other ends ------------------------------------------------------------------------------------------------------
+start_vmm --api-sock "$sock"
+kill -TERM "$vmm"
+ends 143
+start_vmm --api-sock "$sock"
+kill -KILL "$vmm"
+wait "$vmm" 2>/dev/null
+check 'a killed VMM leaves its socket' test -S "$sock"
+printf '{"boot-source": {"kernel_image_path": "%s"}}' "$guests/idle" >"$scratch/vm.json"
+"$inox" --api-sock "$sock" --config-file "$scratch/vm.json" >"$scratch/serial" 2>"$scratch/log" <&8 &
+vmm=$!
+check 'the next takes its place and starts from the file' eventually curl -sf --unix-socket "$sock" http://localhost/inox/status
+expect 200 '"state":"Running"' GET /
+refused 99 in_use 'Check that it is not already used' 'another' "$inox" --api-sock "$sock"
+expect 400 'PCI is not enabled' PUT /drives/x "{\"drive_id\": \"x\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"
+kill -INT "$vmm"
+ends 130
+
+# The guest ends as soon as it starts: the answer to InstanceStart comes nevertheless.
+for _ in 1 2 3 4 5; do
+    start_vmm --api-sock "$sock"
+    expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/power_off\"}"
+    expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
+    ends 0
+done
+
+# Two starts at once: one succeeds.
+start_vmm --api-sock "$sock"
+expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/idle\"}"
+for i in 1 2 3 4; do
+    curl -s -o /dev/null -w '%{http_code}\n' --unix-socket "$sock" -X PUT -d '{"action_type": "InstanceStart"}' \
+        http://localhost/actions >"$scratch/start$i" &
+    starts[i]=$!
+done
+wait "${starts[@]}"
+check 'one of four starts succeeds' test "$(cat "$scratch"/start? | grep -c 204)" = 1
+
+# An API beside `inox run`.
+kill -TERM "$vmm"
+ends 143
+start_vmm run --kernel "$guests/idle" --api-sock "$sock"
+expect 200 '"state":"Running"' GET /
+kill -TERM "$vmm"
+ends 143
+
+run python3 "$(dirname "$0")/openapi_check.py" "$scratch/openapi.json" "$answers"
+checks=$((checks + 1))
+[ "$code" = 0 ] || fail 'every answer fits the contract'
+finish

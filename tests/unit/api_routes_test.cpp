@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+// Firecracker's rules and words, request by request, before the start of the guest.
+#include <fstream>
+#include <unistd.h>
+
+#include "tests/catch.hpp"
+#include "tests/fakes/api_client.hpp"
+
+using fakes::ApiClient;
+
+namespace {
+
+/// A file that goes away at the end.
+class File {
+public:
+    explicit File(const std::string& name, std::size_t size = 4096)
+        : path_{"/tmp/inox-api-" + std::to_string(::getpid()) + "-" + name} {
+        std::ofstream{path_} << std::string(size, '\0');
+    }
+    ~File() { ::unlink(path_.c_str()); }
+    File(const File&) = delete;
+    File& operator=(const File&) = delete;
+    [[nodiscard]] const std::string& path() const { return path_; }
+
+private:
+    std::string path_;
+};
+
+std::string json_error(const std::string& text) {
+    return "An error occurred when deserializing the json body of a request: " + text + ".";
+}
+
+} // namespace
+
+TEST_CASE("the contract and the routes name the same operations") {
+    std::set<std::string> routes;
+    for (const auto& route : api::routes())
+        CHECK(routes.insert(std::string{api::method_name(route.method)} + " " + std::string{route.path}).second);
+    CHECK(fakes::Contract{}.operations() == routes);
+}
+
+TEST_CASE("a new instance says who it is") {
+    ApiClient client;
+    CHECK(client.get("/").body ==
+          R"({"id":"test-vm","state":"Not started","vmm_version":"1.17.0","app_name":"Firecracker"})");
+    CHECK(client.get("/version").status == 200);
+    CHECK(client.get("/machine-config").body ==
+          R"({"vcpu_count":1,"mem_size_mib":128,"smt":false,"track_dirty_pages":false,"huge_pages":"None"})");
+    CHECK(client.get("/vm/config").status == 200);
+    CHECK(client.get("/inox/status").status == 200);
+    CHECK(client.get("/inox/openapi.json").body.starts_with("{\"openapi\":"));
+}
+
+TEST_CASE("paths and methods that do not exist are refused with the method and the first part of the path") {
+    ApiClient client;
+    CHECK(ApiClient::fault(client.patch("/boot-source", "{}")) ==
+          "Invalid request method and/or path: PATCH boot-source.");
+    CHECK(ApiClient::fault(client.put("/nothing/here", "{}")) == "Invalid request method and/or path: PUT nothing.");
+    CHECK(ApiClient::fault(client.get("/drives/../etc")) == "Invalid request method and/or path: GET drives.");
+    CHECK(ApiClient::fault(client.call(api::Method::get, "/", "{}")) == "GET request cannot have a body.");
+    CHECK(ApiClient::fault(client.put("/vsock", "")) == "Empty PUT request.");
+    CHECK(ApiClient::fault(client.patch("/vm", "")) == "Empty PATCH request.");
+}
+
+TEST_CASE("ids of the path are letters, digits and underscores, and match the body's") {
+    ApiClient client;
+    const auto body = R"({"drive_id": "a", "is_root_device": false, "path_on_host": "/nonexistent"})";
+    CHECK(ApiClient::fault(client.put("/drives/", body)) == "The ID cannot be empty.");
+    CHECK(ApiClient::fault(client.put("/drives", body)) == "The ID cannot be empty.");
+    const std::string alphabet = "API Resource IDs can only contain alphanumeric characters and underscores.";
+    for (const char* id : {"a-b", "..", "a%2fb", "%2e%2e", "a b", "\xc3\xa4"})
+        CHECK(ApiClient::fault(client.put(std::string{"/drives/"} + id, body)) == alphabet);
+    CHECK(ApiClient::fault(client.put("/drives/b", body)) ==
+          "The id from the path does not match the id from the body!");
+    CHECK(ApiClient::fault(client.put("/network-interfaces/b", R"({"iface_id": "a", "host_dev_name": "t"})")) ==
+          "The id from the path [b] does not match the id from the body [a]!");
+    CHECK(ApiClient::fault(client.put("/device-passthrough/b", R"({"id": "a", "sbdf": "01:00.0"})")) ==
+          "The id from the path does not match the id from the body!");
+}
+
+TEST_CASE("bodies that do not fit are refused in serde's words, with the place") {
+    ApiClient client;
+    CHECK(ApiClient::fault(client.put("/machine-config", R"({"mem_size_mib": 128})")) ==
+          json_error("missing field `vcpu_count` at line 1 column 21"));
+    CHECK(ApiClient::fault(client.put("/drives/a", R"({"drive_id": "a", "x": 1, "is_root_device": true})")) ==
+          json_error("unknown field `x`, expected one of `drive_id`, `partuuid`, `is_root_device`, `cache_type`, "
+                     "`is_read_only`, `path_on_host`, `rate_limiter`, `io_engine`, `socket`, `queues`, `serial` at "
+                     "line 1 column 21"));
+    CHECK(ApiClient::fault(client.put("/actions", R"({"action": "x"})")) ==
+          json_error("unknown field `action`, expected `action_type` at line 1 column 9"));
+    CHECK(ApiClient::fault(client.put("/boot-source", "{\"kernel_image_path\":\n 5}")) ==
+          json_error("invalid type: number, expected a string at line 2 column 2"));
+    CHECK(ApiClient::fault(client.put("/vsock", "{")).starts_with(json_error("").substr(0, 60)));
+    CHECK(ApiClient::fault(client.put("/vsock", R"({"guest_cid": 3, "guest_cid": 4, "uds_path": "a"})")) ==
+          json_error("duplicate field `guest_cid`"));
+    CHECK(client.put("/vsock", std::string(2000, '[')).status == 400);
+    CHECK(client.put("/vsock", "{\"uds_path\": \"\xff\xfe\", \"guest_cid\": 3}").status == 400);
+    CHECK(client.put("/vsock", R"({"uds_path": "a", "guest_cid": 99999999999999999999999})").status == 400);
+    CHECK(client.put("/machine-config", R"({"vcpu_count": -1, "mem_size_mib": 128})").status == 400);
+    CHECK(client.put("/machine-config", R"({"vcpu_count": 1.5, "mem_size_mib": 128})").status == 400);
+}
+
+TEST_CASE("machine-config keeps what it is told and refuses what Firecracker refuses") {
+    ApiClient client;
+    CHECK(client.put("/machine-config", R"({"vcpu_count": 2, "mem_size_mib": 256, "smt": true})").status == 204);
+    CHECK(client.patch("/machine-config", R"({"mem_size_mib": 512})").status == 204);
+    CHECK(client.get("/machine-config").body ==
+          R"({"vcpu_count":2,"mem_size_mib":512,"smt":true,"track_dirty_pages":false,"huge_pages":"None"})");
+    const std::string cpus = "Machine config error: The number of vCPUs must be greater than 0, less than 32 and must "
+                             "be 1 or an even number if SMT is enabled.";
+    CHECK(ApiClient::fault(client.patch("/machine-config", R"({"vcpu_count": 0})")) == cpus);
+    CHECK(ApiClient::fault(client.patch("/machine-config", R"({"vcpu_count": 33})")) == cpus);
+    CHECK(ApiClient::fault(client.patch("/machine-config", R"({"vcpu_count": 3})")) == cpus);
+    CHECK(ApiClient::fault(client.patch("/machine-config", R"({"mem_size_mib": 0})")) ==
+          "Machine config error: The memory size (MiB) is either 0, or not a multiple of the configured page size.");
+    CHECK(ApiClient::fault(client.patch("/machine-config", "{}")) == "Empty PATCH request.");
+    CHECK(client.patch("/machine-config", R"({"vcpu_count": 4})").status == 204);
+    CHECK(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 64, "cpu_template": "None"})").deprecated);
+    CHECK(ApiClient::fault(client.patch("/machine-config", R"({"cpu_template": "T2"})"))
+              .starts_with("The requested operation is not supported: "));
+}
+
+TEST_CASE("files are looked at when they are named") {
+    ApiClient client;
+    CHECK(ApiClient::fault(client.put("/boot-source", R"({"kernel_image_path": "/nonexistent"})")) ==
+          "Boot source error: The kernel file cannot be opened: No such file or directory (os error 2)");
+    File kernel{"kernel"};
+    CHECK(
+        ApiClient::fault(client.put("/boot-source", R"({"kernel_image_path": ")" + kernel.path() +
+                                                        R"(", "initrd_path": "/nonexistent"})")) ==
+        "Boot source error: The initrd file cannot be opened due to invalid path or invalid permissions. No such file "
+        "or directory (os error 2)");
+    CHECK(client.put("/boot-source", R"({"kernel_image_path": ")" + kernel.path() + R"("})").status == 204);
+    CHECK(client.get("/vm/config").body.find(R"("boot_args":null)") != std::string::npos);
+    CHECK(client.instance().file().config.boot.cmdline == vmm::firecracker_cmdline);
+    CHECK(ApiClient::fault(
+              client.put("/drives/a", R"({"drive_id": "a", "is_root_device": true, "path_on_host": "foo.bar"})")) ==
+          "Drive config error: Unable to create the virtio block device: Virtio backend error: Error manipulating the "
+          "backing file: No such file or directory (os error 2) foo.bar");
+    CHECK(ApiClient::fault(client.put("/drives/a", R"({"drive_id": "a", "is_root_device": true})")) ==
+          "Drive config error: Unable to create the virtio block device: Invalid block config.");
+}
+
+TEST_CASE("drives are replaced by id, and one of them is the root") {
+    ApiClient client;
+    File image{"image"};
+    const auto drive = [&](const std::string& id, bool root) {
+        return client.put("/drives/" + id, R"({"drive_id": ")" + id + R"(", "path_on_host": ")" + image.path() +
+                                               R"(", "is_root_device": )" + (root ? "true}" : "false}"));
+    };
+    CHECK(drive("a", true).status == 204);
+    CHECK(drive("a", true).status == 204);
+    CHECK(ApiClient::fault(drive("b", true)) == "Drive config error: A root block device already exists!");
+    CHECK(drive("a", false).status == 204);
+    CHECK(drive("b", true).status == 204);
+    CHECK(client.instance().file().config.drives.size() == 2);
+    CHECK(client.get("/vm/config").status == 200);
+}
+
+TEST_CASE("vsock, entropy, balloon, serial and cpu-config are stored") {
+    ApiClient client;
+    CHECK(client.put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v"})").deprecated == false);
+    CHECK(client.put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v", "vsock_id": "v"})").deprecated);
+    CHECK(client.put("/vsock", R"({"guest_cid": 2, "uds_path": "/tmp/v"})").status == 400);
+    CHECK(client.put("/entropy", R"({"rate_limiter": {"bandwidth": {"size": 100, "refill_time": 10}}})").status == 204);
+    CHECK(client.put("/entropy", "{}").status == 204);
+    CHECK(client.get("/balloon").status == 400);
+    CHECK(client.put("/balloon", R"({"amount_mib": 10, "deflate_on_oom": true})").status == 204);
+    CHECK(client.get("/balloon").body == R"({"amount_mib":10,"deflate_on_oom":true,"stats_polling_interval_s":0,)"
+                                         R"("free_page_hinting":false,"free_page_reporting":false})");
+    CHECK(client.put("/serial", R"({"serial_out_path": "/tmp/x", "rate_limiter": {"size": 9, "refill_time": 1}})")
+              .status == 204);
+    CHECK(client
+              .put("/cpu-config", R"({"cpuid_modifiers": [{"leaf": "0x1", "subleaf": "0x0", "flags": 0, "modifiers":
+                    [{"register": "ecx", "bitmap": "0b0000000000000000000000000000010x"}]}]})")
+              .status == 204);
+    const auto& cpuid = client.instance().file().config.machine.cpuid;
+    REQUIRE(cpuid.size() == 1);
+    CHECK((cpuid[0] == vmm::boot::CpuidModifier{1, 0, vmm::boot::CpuidModifier::Register::ecx, 0xfffffffe, 2}));
+    CHECK(client.put("/cpu-config", R"({"msr_modifiers": [{"addr": "0x10"}]})").status == 400);
+    CHECK(client.put("/cpu-config", R"({"cpuid_modifiers": [{"leaf": "zero"}]})").status == 400);
+    CHECK(client.get("/vm/config").status == 200);
+    CHECK(client.get("/vm/config").body.find(R"("bitmap":"0b0000000000000000000000000000010x")") != std::string::npos);
+}
+
+TEST_CASE("what needs a running guest is refused before the start") {
+    ApiClient client;
+    const std::string early = "The requested operation is not supported before starting the microVM.";
+    for (const auto& [path, body] : std::initializer_list<std::pair<const char*, const char*>>{
+             {"/vm", R"({"state": "Paused"})"},
+             {"/drives/a", R"({"drive_id": "a", "path_on_host": "x"})"},
+             {"/network-interfaces/a", R"({"iface_id": "a"})"},
+             {"/balloon", R"({"amount_mib": 1})"},
+             {"/balloon/statistics", R"({"stats_polling_interval_s": 1})"},
+             {"/balloon/hinting/start", "{}"},
+             {"/balloon/hinting/stop", ""}})
+        CHECK(ApiClient::fault(client.patch(path, body)) == early);
+    for (const char* action : {"FlushMetrics", "SendCtrlAltDel"})
+        CHECK(ApiClient::fault(client.put("/actions", std::string{R"({"action_type": ")"} + action + "\"}")) == early);
+    CHECK(ApiClient::fault(client.get("/balloon/statistics")) == early);
+    CHECK(ApiClient::fault(client.del("/drives/a")) == early);
+    CHECK(ApiClient::fault(client.del("/network-interfaces/a")) == early);
+    CHECK(ApiClient::fault(client.del("/inox/devices/a")) == early);
+    CHECK(ApiClient::fault(client.put("/actions", R"({"action_type": "InstanceStart"})")) ==
+          "Start microvm error: Cannot start microvm without kernel configuration.");
+    CHECK(client.put("/actions", R"({"action_type": "Explode"})").status == 400);
+    CHECK(client.patch("/vm", R"({"state": "Asleep"})").status == 400);
+}
+
+TEST_CASE("what inox does not have says so") {
+    ApiClient client;
+    for (const char* path : {"/snapshot/create", "/snapshot/load", "/pmem/a", "/hotplug/memory"}) {
+        const auto response = client.put(path, "{}");
+        CHECK(ApiClient::fault(response).find("not in this version of inox") != std::string::npos);
+        CHECK(nlohmann::json::parse(response.body).at("code") == "unsupported");
+    }
+    CHECK(client.del("/pmem/a").status == 400);
+    CHECK(client.get("/hotplug/memory").status == 400);
+}
+
+TEST_CASE("metadata is put, patched, read and limited") {
+    ApiClient client;
+    CHECK(client.get("/mmds").body == "null");
+    CHECK(ApiClient::fault(client.patch("/mmds", R"({"a": 1})")) ==
+          "MMDS error: The MMDS data store is not initialized.");
+    CHECK(client.put("/mmds", R"({"a": {"b": 1, "c": "x"}})").status == 204);
+    CHECK(client.patch("/mmds", R"({"a": {"b": null}, "d": [1]})").status == 204);
+    CHECK(client.get("/mmds").body == R"({"a":{"c":"x"},"d":[1]})");
+    CHECK(client.put("/mmds", "[1]").status == 400);
+    const auto large = client.put("/mmds", R"({"a": ")" + std::string(51200, 'x') + "\"}");
+    CHECK(large.status == 413);
+    CHECK(ApiClient::fault(large) == "MMDS limit exceeded error: The MMDS patch request doesn't fit.");
+    CHECK(client.get("/mmds").body == R"({"a":{"c":"x"},"d":[1]})");
+    CHECK(ApiClient::fault(client.put("/mmds/config", R"({"network_interfaces": []})")) ==
+          "MMMDS config error: The list of network interface IDs that allow forwarding MMDS requests is empty.");
+    CHECK(client.put("/mmds/config", R"({"network_interfaces": ["1"]})").deprecated);
+    CHECK_FALSE(client.put("/mmds/config", R"({"network_interfaces": ["1"], "version": "V2"})").deprecated);
+    CHECK(client.put("/mmds/config", R"({"network_interfaces": ["1"], "ipv4_address": "8.8.8.8"})").status == 400);
+}
+
+TEST_CASE("collections are paged, and what is not there has its own status") {
+    ApiClient client;
+    CHECK(client.get("/inox/devices?offset=5&limit=2").body == R"({"items":[],"offset":5,"total":0})");
+    CHECK(client.get("/inox/devices?limit=x").status == 400);
+    CHECK(client.get("/inox/devices/none").status == 404);
+    CHECK(client.get("/inox/irqs").status == 200);
+    CHECK(client.get("/inox/iommu").body == R"({"present":false})");
+    CHECK(client.get("/inox/iommu?domain=1").status == 404);
+    CHECK(client.get("/inox/iommu?domain=x").status == 400);
+    CHECK(client.get("/inox/pasids").body == R"({"present":false})");
+    CHECK(client.get("/inox/pasids?limit=3").body == R"({"items":[],"offset":0,"total":0})");
+    const auto metrics = client.get("/inox/metrics");
+    CHECK(metrics.body.find("# TYPE inox_logger_missed_log_count_total counter") != std::string::npos);
+}
+
+TEST_CASE("events are streamed from the number asked for, and a reader that left is forgotten") {
+    ApiClient client;
+    client.instance().events().publish("one");
+    client.instance().events().publish("two", {{"id", "a\"b"}});
+    client.get("/inox/events?since=1");
+    const auto stream = client.exchange->pieces;
+    REQUIRE(stream);
+    CHECK(stream->text.find("\"one\"") == std::string::npos);
+    CHECK(stream->text.find(R"("sequence":2,)") != std::string::npos);
+    client.instance().events().publish("three");
+    const auto line = stream->text.substr(stream->text.find('\n') + 1);
+    CHECK(nlohmann::json::parse(line).at("event") == "three");
+    const auto& schema = client.contract().root().at("components").at("schemas").at("Event");
+    CHECK(client.contract().check(nlohmann::json::parse(line), schema, "") == "");
+    stream->open = false;
+    client.instance().events().publish("four");
+    client.instance().events().publish("five");
+    CHECK(stream->text.find("five") == std::string::npos);
+    CHECK(client.get("/inox/events?since=x").status == 400);
+}
+
+// ---- what each known client sends before the start
+// -------------------------------------------------------------------
+
+TEST_CASE("the requests of known clients are taken in their order") {
+    File kernel{"kernel"};
+    File image{"image"};
+    const auto boot =
+        R"({"kernel_image_path": ")" + kernel.path() + R"(", "boot_args": "console=ttyS0 reboot=k panic=1"})";
+    const auto drive = R"({"drive_id": "rootfs", "path_on_host": ")" + image.path() +
+                       R"(", "is_root_device": true, "is_read_only": false, "cache_type": "Unsafe", "io_engine": "Sync",
+                          "partuuid": "", "rate_limiter": null})";
+    const auto log = "/tmp/inox-api-" + std::to_string(::getpid());
+    SECTION("firecracker-go-sdk, and so firectl and containerd") {
+        ApiClient client;
+        CHECK(client.get("/machine-config").status == 200);
+        CHECK(client.put("/metrics", R"({"metrics_path": ")" + log + R"(.metrics"})").status == 204);
+        CHECK(client.put("/metrics", R"({"metrics_path": "x"})").status == 400);
+        CHECK(client
+                  .put("/machine-config",
+                       R"({"vcpu_count": 1, "mem_size_mib": 512, "smt": false, "track_dirty_pages": false})")
+                  .status == 204);
+        CHECK(client.get("/machine-config").status == 200);
+        CHECK(client.put("/boot-source", boot).status == 204);
+        CHECK(client.put("/drives/rootfs", drive).status == 204);
+        CHECK(client.put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v.sock", "vsock_id": "1"})").status == 204);
+        CHECK(client.put("/mmds/config", R"({"network_interfaces": ["1"], "version": "V2"})").status == 204);
+        ::unlink((log + ".metrics").c_str());
+    }
+    SECTION("firecracker-python") {
+        ApiClient client;
+        CHECK(client.get("/").status == 200);
+        CHECK(client.put("/boot-source", boot).status == 204);
+        CHECK(client.put("/drives/rootfs", drive).status == 204);
+        CHECK(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 512})").status == 204);
+        CHECK(client.put("/mmds/config", R"({"version": "V2", "network_interfaces": ["eth0"]})").status == 204);
+        CHECK(client.put("/mmds", R"({"latest": {"meta-data": {"instance-id": "i"}}})").status == 204);
+        CHECK(client.put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v.sock"})").status == 204);
+    }
+    SECTION("Firecracker's own test framework") {
+        ApiClient client;
+        CHECK(client.put("/serial", R"({"serial_out_path": "/tmp/serial.log"})").status == 204);
+        CHECK(client.get("/").status == 200);
+        CHECK(client
+                  .put("/machine-config", R"({"vcpu_count": 2, "mem_size_mib": 256, "smt": false,
+              "track_dirty_pages": false, "huge_pages": "None"})")
+                  .status == 204);
+        CHECK(client.put("/boot-source", boot).status == 204);
+        CHECK(client.put("/drives/rootfs", drive).status == 204);
+    }
+    SECTION("firecrackerode") {
+        ApiClient client;
+        CHECK(client.put("/boot-source", boot).status == 204);
+        CHECK(client.put("/drives/rootfs", drive).status == 204);
+    }
+    SECTION("fctools") {
+        ApiClient client;
+        CHECK(client.put("/boot-source", boot).status == 204);
+        CHECK(client.put("/drives/rootfs", drive).status == 204);
+        CHECK(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 128})").status == 204);
+        CHECK(client.put("/cpu-config", R"({"kvm_capabilities": [], "cpuid_modifiers": [], "msr_modifiers": []})")
+                  .status == 204);
+        CHECK(client.put("/balloon", R"({"amount_mib": 64, "deflate_on_oom": false, "stats_polling_interval_s": 1})")
+                  .status == 204);
+        CHECK(client.put("/vsock", R"({"guest_cid": 5, "uds_path": "/tmp/v.sock"})").status == 204);
+        CHECK(client.put("/entropy", R"({"rate_limiter": null})").status == 204);
+    }
+}

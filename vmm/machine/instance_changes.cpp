@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// What operators change: the configuration before the start, devices after it.
+#include <algorithm>
+
+#include "vmm/machine/instance.hpp"
+
+namespace vmm {
+namespace {
+
+std::unexpected<Error> no_device(const char* kind, const std::string& id) {
+    return fail(Errc::not_found, "Device not found", format("there is no %s with the id '%s'", kind, id.c_str()));
+}
+
+bool same(const Error& a, const Error& b) { return a.code == b.code && a.what == b.what && a.where == b.where; }
+
+} // namespace
+
+Result<void> Instance::configure(const std::function<void(ConfigFile&)>& change) {
+    if (machine_)
+        return fail(Errc::wrong_state, "the guest was started before", "configure it before the start");
+    ConfigFile changed = file_;
+    change(changed);
+    const auto before = check(file_.config);
+    for (auto& problem : check(changed.config))
+        if (std::ranges::none_of(before, [&](const Error& old) { return same(old, problem); }) &&
+            problem.code != Errc::config_missing_key)
+            return std::unexpected<Error>{std::move(problem)};
+    file_ = std::move(changed);
+    return {};
+}
+
+Result<void> Instance::check_complete() const {
+    if (identity_.needs_kernel && file_.config.boot.kernel.empty())
+        return fail(Errc::config_missing_key, "Cannot start microvm without kernel configuration.",
+                    "PUT /boot-source first");
+    if (auto problems = check(file_.config); !problems.empty())
+        return std::unexpected<Error>{std::move(problems.front())};
+    if (!file_.mmds)
+        return {};
+    for (const auto& id : file_.mmds->interfaces)
+        if (std::ranges::none_of(file_.config.nets, [&](const auto& net) { return net.id == id; }))
+            return fail(Errc::config_value,
+                        "The list of network interface IDs provided contains at least one ID that does not correspond "
+                        "to any existing network interface.",
+                        "configure the interface '" + id + "'");
+    return {};
+}
+
+Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
+    auto* machine = TRY(running_machine());
+    if (file_.config.machine.transport == Transport::mmio)
+        return fail(Errc::wrong_state, "PCI is not enabled", "start with --enable-pci");
+    auto status = TRY(machine->add_device(config));
+    if (const auto* drive = std::get_if<DriveConfig>(&config))
+        file_.config.drives.push_back(*drive);
+    else if (const auto* net = std::get_if<devices::virtio::NetOptions>(&config))
+        file_.config.nets.push_back(*net);
+    return status;
+}
+
+Result<void> Instance::remove_device(const DeviceName& name, Removal how) {
+    return TRY(running_machine())->remove_device(name, how);
+}
+
+void Instance::on_device(const DeviceEvent& event) {
+    static constexpr const char* kinds[] = {"device-added", "device-ejecting", "device-ejected", "device-removed"};
+    const auto& [name, state, address] = event.device;
+    EventLog::Details details{{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}};
+    if (address)
+        details.emplace_back("address", address->text());
+    events_.publish(kinds[static_cast<std::size_t>(event.what)], std::move(details));
+    if (event.what == DeviceEvent::What::added || event.what == DeviceEvent::What::ejecting)
+        return;
+    auto& config = file_.config;
+    if (name.kind == DeviceKind::disk)
+        std::erase_if(config.drives, [&](const auto& drive) { return drive.block.id == name.id; });
+    else if (name.kind == DeviceKind::net)
+        std::erase_if(config.nets, [&](const auto& net) { return net.id == name.id; });
+}
+
+namespace {
+
+void merge(devices::RateLimits& into, const devices::RateLimits& from) {
+    if (from.bandwidth)
+        into.bandwidth = from.bandwidth;
+    if (from.ops)
+        into.ops = from.ops;
+}
+
+} // namespace
+
+Result<void> Instance::change_drive(const std::string& id, const std::string& path, const devices::RateLimits& limits) {
+    const auto disk = TRY(running_machine())->disk(id);
+    if (!disk)
+        return no_device("drive", id);
+    if (!path.empty())
+        TRY_VOID(disk->replace(path));
+    disk->update_limits(limits);
+    for (auto& drive : file_.config.drives)
+        if (drive.block.id == id) {
+            drive.block.path = disk->options().path;
+            merge(drive.block.limits, limits);
+        }
+    return {};
+}
+
+Result<void> Instance::change_net(const std::string& id, const devices::RateLimits& receive,
+                                  const devices::RateLimits& send) {
+    const auto device = TRY(running_machine())->net(id);
+    if (!device)
+        return no_device("network interface", id);
+    device->update_limits(receive, send);
+    for (auto& net : file_.config.nets)
+        if (net.id == id) {
+            merge(net.receive_limits, receive);
+            merge(net.send_limits, send);
+        }
+    return {};
+}
+
+Result<std::shared_ptr<devices::virtio::Balloon>> Instance::balloon() const {
+    auto balloon = TRY(running_machine())->balloon();
+    if (!balloon)
+        return fail(Errc::not_found, "Device not found", "PUT /balloon before the start");
+    return balloon;
+}
+
+Result<void> Instance::change_balloon(std::uint64_t target) {
+    const auto device = TRY(balloon());
+    TRY_VOID(device->set_target(target));
+    file_.config.balloon->target = target;
+    return {};
+}
+
+Result<void> Instance::change_balloon_statistics(std::chrono::seconds interval) {
+    const auto device = TRY(balloon());
+    TRY_VOID(device->set_statistics_interval(interval));
+    file_.config.balloon->statistics_interval = interval;
+    return {};
+}
+
+} // namespace vmm

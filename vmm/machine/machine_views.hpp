@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// What operators see of a machine's IOMMU and PASIDs. The parts of the machine that know fill in the functions.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace vmm {
+
+struct IommuView {
+    struct Reserved {
+        std::uint64_t start;
+        std::uint64_t last; ///< inclusive
+        std::string kind;   ///< "reserved" or "msi"
+    };
+    struct Endpoint {
+        std::uint32_t id;
+        std::string device;                  ///< for people
+        std::optional<std::uint32_t> domain; ///< empty: attached to none
+        std::vector<Reserved> reserved;
+    };
+    struct Domain {
+        std::uint32_t id;
+        bool bypass;
+        std::vector<std::uint32_t> endpoints;
+        std::uint64_t mappings;
+    };
+    struct Fault {
+        std::uint32_t endpoint;
+        std::uint64_t address;
+        std::string reason; ///< "domain", "mapping" or "unknown"
+        std::string access; ///< "read", "write" or "execute"
+    };
+    bool bypass{false}; ///< what endpoints without a domain do
+    std::vector<Endpoint> endpoints{};
+    std::vector<Domain> domains{};
+    std::uint64_t fault_count{0};
+    std::vector<Fault> last_faults{}; ///< oldest first
+};
+
+struct IommuMapping {
+    std::uint64_t iova_start;
+    std::uint64_t iova_last; ///< inclusive
+    std::uint64_t physical;
+    std::string access; ///< "r", "rw", ...
+};
+
+struct IommuMappings {
+    std::vector<IommuMapping> items{};
+    std::uint64_t total{0};
+};
+
+struct PasidView {
+    struct Set {
+        std::uint32_t id;
+        std::string owner;
+        std::uint32_t quota;
+        std::uint32_t used;
+    };
+    struct Id {
+        std::uint32_t host;
+        std::optional<std::uint32_t> guest; ///< the SPID
+        std::uint32_t set;
+        std::string state; ///< "idle", "active" or "free pending"
+        std::uint32_t references;
+    };
+    struct Translation {
+        std::uint32_t guest;
+        std::uint32_t host;
+    };
+    std::vector<Set> sets{};
+    std::vector<Id> ids{};
+    std::vector<Translation> table{};
+};
+
+/// Called on the loop's thread; empty, or returning nothing, when the machine has no such part.
+struct MachineViews {
+    std::function<std::optional<IommuView>()> iommu{};
+    std::function<IommuMappings(std::uint32_t domain, std::size_t offset, std::size_t limit)> mappings{};
+    std::function<std::optional<PasidView>()> pasids{};
+};
+
+} // namespace vmm

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Numbers of a running guest: collected as samples, written as Firecracker's JSON lines or as Prometheus text.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/os.hpp"
+#include "vmm/machine/machine.hpp"
+
+namespace vmm {
+
+struct Sample {
+    enum class Kind : std::uint8_t { counter, gauge };
+    std::string group{}; ///< "block"
+    std::string id{};    ///< of the device; empty for what there is one of
+    std::string name{};  ///< "read_bytes"
+    std::uint64_t value{};
+    Kind kind{Kind::counter};
+};
+using Samples = std::vector<Sample>;
+
+/// Of the machine's vCPUs and devices, grouped. On the loop's thread.
+void collect(const Machine& machine, Samples& samples);
+
+/// {"utc_timestamp_ms":N,"block":{...},"block_root":{...}}: a device's group carries its id, the plain one is the sum.
+std::string metrics_line(const Samples& samples);
+/// Prometheus' text format 0.0.4: inox_block_read_bytes_total{id="root"} 1.
+std::string prometheus_text(const Samples& samples);
+
+/// A file or pipe that gets a line now and then. Never waits: a line that does not fit is dropped and counted.
+class MetricsFile {
+public:
+    static Result<MetricsFile> open(const std::string& path);
+    void write(std::string line);
+    [[nodiscard]] std::uint64_t dropped() const { return dropped_; }
+
+private:
+    explicit MetricsFile(UniqueFd file) : file_{std::move(file)} {}
+    bool write_pending();
+
+    UniqueFd file_;
+    std::string pending_{}; ///< the rest of a line of which a pipe took a part
+    std::uint64_t dropped_{0};
+};
+
+} // namespace vmm

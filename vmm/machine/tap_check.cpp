@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/tap_check.hpp"
+
+#include "devices/virtio/tap.hpp"
+
+namespace vmm {
+
+Result<void> check_tap(const std::string& name) {
+    const auto tap = TRY(devices::virtio::Tap::create(name));
+    return tap->open(1);
+}
+
+} // namespace vmm

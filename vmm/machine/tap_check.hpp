@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether a tap can be had: said when it is configured, not only when the guest starts.
+#pragma once
+
+#include <string>
+
+#include "vmm/base/error.hpp"
+
+namespace vmm {
+
+/// Opens it and lets it go. The error tells what is wrong.
+Result<void> check_tap(const std::string& name);
+
+} // namespace vmm
