@@ -19,7 +19,11 @@ using vmm::Error;
 namespace {
 
 /// Under /inox/ what is not there has a status of its own.
-Response refuse(const Error& error) { return refusal(error, {}, error.code == Errc::not_found ? 404 : 400); }
+Response refuse(Error error) {
+    if (error.code == Errc::not_found && error.hint.empty())
+        error.hint = "see /inox/devices";
+    return refusal(error, {}, error.code == Errc::not_found ? 404 : 400);
+}
 
 Json device_json(const vmm::Machine& machine, const vmm::DeviceStatus& status) {
     Json out{{"id", status.name.id},

@@ -42,8 +42,8 @@ refused 99 in_use 'Failed to open the API socket at:' 'another path' "$inox" --a
 refused 153 bad_option "there is no group 'no-such-group'" '/etc/group' "$inox" --api-sock "$scratch/s" --api-group no-such-group
 
 accepted 'inox 0.' "$inox" --version
-accepted '--no-api --config-file FILE' "$inox" --no-api --help
-accepted '--no-api --config-file FILE' "$inox" --id a --help
+accepted '--api-sock PATH' "$inox" --no-api --help
+accepted '--api-sock PATH' "$inox" --id a --help
 
 # The file is read as Firecracker reads it.
 refused 100 kernel_missing '/nonexistent/k' '' \

@@ -15,7 +15,7 @@ class Contract {
 public:
     using Json = nlohmann::json;
 
-    Contract() : root_{Json::parse(api::openapi_json())} {}
+    Contract() : root_(Json::parse(api::openapi_json())) {}
 
     [[nodiscard]] const Json& root() const { return root_; }
 

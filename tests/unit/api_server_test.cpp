@@ -165,7 +165,7 @@ TEST_CASE("a client beyond the limit is told so, and a place that becomes free i
     }
     Client third{path};
     CHECK(third.receive_all() == "HTTP/1.1 503 \r\nServer: Firecracker API\r\nConnection: close\r\n"
-                                 "Content-Type: application/json\r\nContent-Length: 41\r\n\r\n"
+                                 "Content-Type: application/json\r\nContent-Length: 40\r\n\r\n"
                                  "{ \"error\": \"Too many open connections\" }");
     first.reset();
     REQUIRE(eventually([&] { return server->counters().open == 1; }));

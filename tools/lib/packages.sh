@@ -7,3 +7,20 @@ build_packages=(g++ cmake ninja-build libboost1.81-dev nlohmann-json3-dev libcli
 test_packages=(python3 qemu-system-x86 iproute2 busybox-static gcc libc6-dev kmod xz-utils zstd lz4 acpica-tools)
 lint_packages=(clang-format clang-tidy shellcheck python3)
 fuzz_packages=(clang-19 libclang-rt-19-dev)
+
+# node_package NAME VERSION: prints the folder that holds node_modules/NAME, from the cache or from npm; status 1 and the
+# reason on standard error when it cannot be had. Needs common.sh.
+node_package() {
+    local dir log
+    # shellcheck disable=SC2154  # common.sh has it
+    dir=$cache/node/$1-$2
+    if [ ! -d "$dir/node_modules/$1" ]; then
+        command -v npm >/dev/null || { echo "npm is missing" >&2; return 1; }
+        mkdir -p "$dir"
+        log=$(cd "$dir" && npm install --prefix "$dir" --no-audit --no-fund --ignore-scripts "$1@$2" 2>&1) || {
+            echo "npm could not install $1@$2: $(grep -m1 -E 'E?404|error' <<<"$log")" >&2
+            return 1
+        }
+    fi
+    echo "$dir"
+}
