@@ -32,6 +32,7 @@ Json iommu_json(const vmm::IommuView& report) {
                                     [&](const auto& one) {
                                         return Json{{"id", one.id},
                                                     {"device", one.device},
+                                                    {"state", one.state},
                                                     {"domain", or_null(one.domain)},
                                                     {"reserved", list_json(one.reserved, reserved)}};
                                     })},

@@ -2,6 +2,8 @@
 // What Firecracker does not have: /inox/.
 #include <algorithm>
 #include <chrono>
+#include <cinttypes>
+#include <cstdio>
 #include <unistd.h>
 
 #include "api/json_views.hpp"
@@ -92,11 +94,19 @@ Response mappings_page(const vmm::Machine* machine, const std::string& domain, c
     const auto window = page_window(query);
     if (window.refusal)
         return *window.refusal;
-    const auto found = machine->views().mappings(static_cast<std::uint32_t>(*number), window.offset, window.limit);
+    std::uint64_t from = 0;
+    if (const auto text = query_value(query, "from"))
+        if (std::sscanf(text->c_str(), "%" SCNx64, &from) != 1)
+            return refusal(Errc::bad_option, vmm::in_quotes(*text) + " is no address", "write ?from=0x1000");
+    const auto found = machine->views().mappings(static_cast<std::uint32_t>(*number), from, window.limit);
+    if (!found)
+        return refuse({Errc::not_found, "there is no domain " + domain, "see /inox/iommu", {}, 0});
     Json items = Json::array();
-    for (const auto& mapping : found.items)
+    for (const auto& mapping : found->items)
         items.push_back(mapping_json(mapping));
-    return ok({{"items", std::move(items)}, {"offset", window.offset}, {"total", found.total}});
+    return ok({{"items", std::move(items)},
+               {"next", found->next ? Json(hex(*found->next)) : Json(nullptr)},
+               {"total", found->total}});
 }
 
 } // namespace

@@ -68,10 +68,13 @@ void Device::stop_broken(const char* reason) noexcept {
         return;
     stopped_broken_ = true;
     counters_.broken_rings.fetch_add(1, std::memory_order_relaxed);
-    if (limiter_.allow())
+    if (limiter_.allow()) {
         vmm::log::write(vmm::log::Level::warning,
                         "%s: the driver broke its ring (%s); stopped until it resets the device", name_.c_str(),
                         reason);
+        if (on_broken_)
+            on_broken_(reason);
+    }
     notifier_->needs_reset();
 }
 

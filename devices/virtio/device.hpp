@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -82,6 +83,10 @@ public:
         (void)offset, (void)data;
     }
 
+    /// Who hears of a driver that breaks a ring, with the reason: on any thread, with the lock held, within the log's
+    /// limits. Before the device is used.
+    void on_broken(std::function<void(const char* reason)> tell) { on_broken_ = std::move(tell); }
+
     // For the transport.
 
     /// DRIVER_OK. `queues` has one entry a queue; those the driver left disabled are empty.
@@ -144,6 +149,7 @@ protected:
     Counters counters_{};
 
 private:
+    std::function<void(const char*)> on_broken_{};
     std::string name_;
     mutable std::mutex mutex_; // guards all below
     bool active_{false};

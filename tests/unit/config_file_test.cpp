@@ -84,8 +84,9 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
     CHECK(only_problem(inner) == "config_unknown_key /machine-config/vcpu_cuont");
     CHECK(inner.problems[0].hint == "did you mean 'vcpu_count'?");
     const auto far = parse(R"({"inox": {"colour": 1}})");
-    CHECK(far.problems.at(0).hint == "the keys here are timeout, expect, serial_log, boot_timeline, api_sock, api_group, "
-                                      "api_connections or quiet");
+    CHECK(far.problems.at(0).hint ==
+          "the keys here are timeout, expect, serial_log, boot_timeline, api_sock, api_group, "
+          "api_connections or quiet");
 }
 
 TEST_CASE("only Firecracker's dialect ignores unknown top-level keys, and it lists them") {

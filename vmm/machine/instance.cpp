@@ -80,6 +80,16 @@ Result<void> Instance::make_machine() {
         hooks_.on_end(std::move(end));
     };
     hooks.on_device = [this](const DeviceEvent& event) { on_device(event); };
+    hooks.on_device_error = [this](const DeviceName& name, const std::string& what) {
+        events_.publish("device-error", {{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}, {"what", what}});
+    };
+    hooks.on_iommu_fault = [this](const iommu::Fault& fault) {
+        events_.publish("iommu-fault",
+                        {{"endpoint", format("%#x", fault.endpoint.raw())},
+                         {"address", format("%#llx", static_cast<unsigned long long>(fault.address.raw()))},
+                         {"access", access_text(fault.access)},
+                         {"reason", iommu::reason_text(fault.reason)}});
+    };
     machine_ = TRY(Machine::create(file_.config, loop_, timeline_, *gate_, std::move(hooks)));
     console_->connect(*machine_);
     return machine_->start();

@@ -92,12 +92,23 @@ Result<void> Machine::build(const Config& config) {
 Result<void> Machine::build_hardware(const Config& config) {
     vm_ = TRY(Vm::create(kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
-    if (config.iommu)
+    if (config.iommu) {
         iommu_ = std::make_unique<iommu::Domains>(memory_, config.iommu->limits, boot_bypass(config));
+        watch_iommu();
+    }
     platform_ = TRY(Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
                                               hooks_.serial_output, hooks_.serial_room, hooks_.console_output,
-                                              hooks_.console_room, hooks_.on_device}));
+                                              hooks_.console_room, hooks_.on_device, hooks_.on_device_error}));
     return create_vcpus(config);
+}
+
+void Machine::watch_iommu() {
+    show_iommu(views_, iommu_.get());
+    if (hooks_.on_iommu_fault)
+        fault_watch_ = iommu_->faults().listen([this](const iommu::Faults::Entry& entry) {
+            if (fault_limiter_.allow())
+                loop_.post([tell = hooks_.on_iommu_fault, fault = entry.fault] { tell(fault); });
+        });
 }
 
 Result<void> Machine::create_vcpus(const Config& config) {

@@ -52,6 +52,10 @@ public:
         std::function<void(GuestEnd)> on_end;
         /// A device came or went, on the loop.
         std::function<void(const DeviceEvent&)> on_device{};
+        /// A driver broke a device, which waits for its reset; on the loop, and rate limited.
+        std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
+        /// The guest's IOMMU refused an access; on the loop, and rate limited.
+        std::function<void(const iommu::Fault&)> on_iommu_fault{};
     };
 
     /// Builds the machine with its kernel loaded; nothing runs yet. `gate` closes while vCPUs must not run.
@@ -101,6 +105,7 @@ private:
     Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, Kvm kvm, GuestMemory memory);
     Result<void> build(const Config& config);
     Result<void> build_hardware(const Config& config);
+    void watch_iommu();
     Result<void> create_vcpus(const Config& config);
 
     // devices::GuestEvents, on vCPU threads.
@@ -126,6 +131,8 @@ private:
     GuestMemory memory_;
     DirectMemory dma_{memory_};
     std::unique_ptr<iommu::Domains> iommu_;
+    log::RateLimiter fault_limiter_{5};
+    Registration fault_watch_;
     std::unique_ptr<Vm> vm_;
     PortBus ports_;
     MemoryBus mmio_;

@@ -8,17 +8,24 @@
 #include <string>
 #include <vector>
 
+#include "vmm/memory/dma_memory.hpp"
+
+namespace iommu {
+class Domains;
+}
+
 namespace vmm {
 
 struct IommuView {
     struct Reserved {
         std::uint64_t start;
         std::uint64_t last; ///< inclusive
-        std::string kind;   ///< "reserved" or "msi"
+        std::string kind;   ///< "reserved", "msi" or "direct"
     };
     struct Endpoint {
         std::uint32_t id;
         std::string device;                  ///< for people
+        std::string state;                   ///< "blocked", "bypassed", "attached" or "lost"
         std::optional<std::uint32_t> domain; ///< empty: attached to none
         std::vector<Reserved> reserved;
     };
@@ -31,8 +38,8 @@ struct IommuView {
     struct Fault {
         std::uint32_t endpoint;
         std::uint64_t address;
-        std::string reason; ///< "domain", "mapping" or "unknown"
-        std::string access; ///< "read", "write" or "execute"
+        std::string reason;
+        std::string access; ///< "r", "w" or "rw"
     };
     bool bypass{false}; ///< what endpoints without a domain do
     std::vector<Endpoint> endpoints{};
@@ -50,7 +57,8 @@ struct IommuMapping {
 
 struct IommuMappings {
     std::vector<IommuMapping> items{};
-    std::uint64_t total{0};
+    std::uint64_t total{0};              ///< of the domain
+    std::optional<std::uint64_t> next{}; ///< where to go on
 };
 
 struct PasidView {
@@ -79,8 +87,15 @@ struct PasidView {
 /// Called on the loop's thread; empty, or returning nothing, when the machine has no such part.
 struct MachineViews {
     std::function<std::optional<IommuView>()> iommu{};
-    std::function<IommuMappings(std::uint32_t domain, std::size_t offset, std::size_t limit)> mappings{};
+    /// At most `limit` that start at or after `from`, in order; nothing without such a domain.
+    std::function<std::optional<IommuMappings>(std::uint32_t domain, std::uint64_t from, std::size_t limit)> mappings{};
     std::function<std::optional<PasidView>()> pasids{};
 };
+
+/// "r", "w" or "rw"
+std::string access_text(Access access);
+
+/// Of the guest's IOMMU; it must outlive the functions. Null: there is none.
+void show_iommu(MachineViews& views, const iommu::Domains* domains);
 
 } // namespace vmm

@@ -50,6 +50,8 @@ public:
         devices::virtio::Console::Output console_output;               ///< on the loop
         std::function<void()> console_room;                            ///< on the loop
         std::function<void(const DeviceEvent&)> on_device;             ///< on the loop
+        /// A driver broke a device; on the loop, and rate limited. May be empty.
+        std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
     };
     /// On the loop's thread, or before it runs.
     static Result<std::unique_ptr<Platform>> create(const Config& config, const Context& context);

@@ -52,6 +52,11 @@ Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
     TRY_VOID(table_.check_free(name));
     NewDevice device = TRY(std::visit(Maker{context_, *devices_}, config));
     device.name = std::move(name);
+    if (device.device && context_.on_device_error)
+        device.device->on_broken(
+            [&loop = context_.loop, tell = context_.on_device_error, who = device.name](const char* reason) {
+                loop.post([tell, who, what = std::string{reason}] { tell(who, what); });
+            });
     return devices_->pci ? add_to_pci(std::move(device)) : add_to_mmio(device);
 }
 
