@@ -30,7 +30,7 @@ struct MmdsConfig {
     std::vector<std::string> interfaces{}; ///< ids of those it answers on
     bool version_2{false};                 ///< a session token is needed
     std::string address{"169.254.169.254"};
-    bool imds_compatible{false}; ///< text instead of JSON unless asked for
+    bool imds_compatible{false}; ///< text even where JSON is asked for
 };
 
 struct RunOptions {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/instance.hpp"
 
+#include <algorithm>
+
+#include "devices/mmds/service.hpp"
+
 namespace vmm {
 namespace {
 
@@ -90,9 +94,23 @@ Result<void> Instance::make_machine() {
                          {"access", access_text(fault.access)},
                          {"reason", iommu::reason_text(fault.reason)}});
     };
-    machine_ = TRY(Machine::create(file_.config, loop_, timeline_, *gate_, std::move(hooks)));
+    Config config = file_.config;
+    for (auto& net : config.nets)
+        TRY_VOID(add_metadata_service(net));
+    machine_ = TRY(Machine::create(config, loop_, timeline_, *gate_, std::move(hooks)));
     console_->connect(*machine_);
     return machine_->start();
+}
+
+Result<void> Instance::add_metadata_service(devices::virtio::NetOptions& net) const {
+    if (!file_.mmds || std::ranges::find(file_.mmds->interfaces, net.id) == file_.mmds->interfaces.end())
+        return {};
+    const auto address = devices::mmds::parse_ipv4(file_.mmds->address);
+    if (!address)
+        return fail(Errc::config_value, "'" + file_.mmds->address + "' is no IPv4 address");
+    const auto version = file_.mmds->version_2 ? devices::mmds::Version::v2 : devices::mmds::Version::v1;
+    net.filter = TRY(devices::mmds::Service::create(mmds_, loop_, {*address, {version, file_.mmds->imds_compatible}}));
+    return {};
 }
 
 Result<Machine*> Instance::running_machine() const {

@@ -88,6 +88,8 @@ public:
 private:
     [[nodiscard]] Result<Machine*> running_machine() const;
     Result<void> make_machine();
+    /// An interface of the metadata service gets it; others stay as they are.
+    Result<void> add_metadata_service(devices::virtio::NetOptions& net) const;
     Result<void> check_complete() const;
     void on_device(const DeviceEvent& event);
     void flush_metrics_later();

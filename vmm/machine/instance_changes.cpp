@@ -50,7 +50,10 @@ Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
     auto* machine = TRY(running_machine());
     if (file_.config.machine.transport == Transport::mmio)
         return fail(Errc::wrong_state, "PCI is not enabled", "start with --enable-pci");
-    auto status = TRY(machine->add_device(config));
+    DeviceConfig complete = config;
+    if (auto* net = std::get_if<devices::virtio::NetOptions>(&complete))
+        TRY_VOID(add_metadata_service(*net));
+    auto status = TRY(machine->add_device(complete));
     if (const auto* drive = std::get_if<DriveConfig>(&config))
         file_.config.drives.push_back(*drive);
     else if (const auto* net = std::get_if<devices::virtio::NetOptions>(&config))
