@@ -1,0 +1,233 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A disk and a network interface come and go in running Debian kernels, by the control API; the guest uses them without being
+# told, gives them back, and inox keeps nothing of them. On the way the guest reads its metadata over the network. All of it
+# in one start of the lab machine.
+#   hotplug.sh INOX
+# INOX_TEST_KERNELS: which kernels (default: 6.12 and 6.1-cloud). INOX_HOTPLUG_TURNS: how often (default 10).
+set -uo pipefail
+here=$(dirname "$(readlink -f "$0")")
+root=$(readlink -f "$here/../..")
+. "$here/expect.sh"
+
+kernels=${INOX_TEST_KERNELS:-6.12 6.1-cloud}
+turns=${INOX_HOTPLUG_TURNS:-10}
+socket=/tmp/hotplug.api
+host_ip=192.0.2.1
+guest_ip=192.0.2.2
+
+skip() {
+    echo "SKIP $1"
+    exit 77
+}
+
+outside() {
+    local inox status=0 kernel
+    inox=$(readlink -f "$1")
+    command -v curl >/dev/null || skip "curl is missing"
+    for kernel in $kernels; do
+        "$root/tools/dev" kernel "$kernel" >/dev/null || skip "Debian's $kernel kernel cannot be had here"
+    done
+    "$root/tools/dev" initramfs >/dev/null || skip "the initramfs cannot be built here"
+    for _ in 1 2 3; do
+        status=0
+        "$root/tools/lab" --memory 1536 --timeout 600 -- "$here/hotplug.sh" --inside "$inox" || status=$?
+        [ $status = 125 ] || break
+        echo "NOTE the lab machine itself died: once more"
+    done
+    [ $status != 126 ] || skip "the lab machine cannot start here"
+    exit $status
+}
+
+inside() {
+    [ "$(id -u)" = 0 ] || skip "root is needed, for a TAP in a network of its own"
+    exec unshare --net "$here/hotplug.sh" --in-network "$@"
+}
+
+in_network() {
+    local kernel
+    inox=$1 failed=0
+    trap 'stop_all; rm -rf "$expect_dir"' EXIT
+    head -c 3000000 /dev/urandom >/tmp/data.img
+    truncate -s 3M /tmp/data.img
+    sum=$(sha256sum </tmp/data.img | cut -d' ' -f1)
+    ip link set lo up
+    for name in inox0 inox1; do ip tuntap add "$name" mode tap && ip link set "$name" up; done
+    ip address add $host_ip/24 dev inox1
+    for kernel in $kernels; do one_life "$kernel"; done
+    exit $failed
+}
+
+one_life() {
+    name=$1
+    boot || return
+    local turn before after begin=$SECONDS
+    for turn in $(seq "$turns"); do
+        once "$turn" || return
+        [ "$turn" != 2 ] || before=$(holdings)
+    done
+    after=$(holdings)
+    echo "NOTE $name: $turns turns took $((SECONDS - begin)) s; descriptors, mappings and KiB after the second: $before, at the end: $after"
+    check "holds nothing of what is gone" leaks_nothing "$before" "$after"
+    torn_out
+    by_the_guest
+    like_firecracker
+    metadata
+    check "has no complaint in its log" no_complaint
+    type_line it "exit 5"
+    check "ends" finish it 60
+    check "with the shell's status" [ "$ended" = 5 ]
+}
+
+boot() {
+    rm -f $socket
+    cat >/tmp/hotplug.json <<END
+{
+  "boot-source": {
+    "kernel_image_path": "$("$root/tools/dev" kernel "$name")",
+    "initrd_path": "$("$root/tools/dev" initramfs)",
+    "boot_args": "console=ttyS0 quiet panic=-1 net.ifnames=0"
+  },
+  "machine-config": { "vcpu_count": 1, "mem_size_mib": 256 },
+  "network-interfaces": [{ "iface_id": "first", "host_dev_name": "inox0", "guest_mac": "02:00:00:00:00:01" }],
+  "mmds-config": { "network_interfaces": ["first"], "version": "V2" }
+}
+END
+    start it "$inox" run --config /tmp/hotplug.json --api-sock $socket --timeout 500s
+    await it "a shell in the guest" 120 || { fail "does not boot"; return 1; }
+    type_line it "stty -echo; dmesg -n 1; exec env PS1= PS2= sh"
+    check "boots to a shell" says "quiet" "echo quiet"
+}
+
+# once TURN: both come, are used, and go
+once() {
+    check "turn $1: a disk and an interface are added" add_both &&
+        check "turn $1: the guest has drivers for both" guest it "until [ -b /dev/vda ] && [ -e /sys/class/net/eth1 ]; do usleep 20000; done" 30 &&
+        check "turn $1: reads the disk right" says "$sum" "sha256sum </dev/vda | cut -d' ' -f1" &&
+        { [ "$1" != 1 ] || check "turn $1: pings through the interface" guest it "ip link set eth1 up && ip address add $guest_ip/24 dev eth1 && ping -c 2 -W 10 $host_ip" 60; } &&
+        check "turn $1: both are asked back" remove_both "" &&
+        check "turn $1: the guest gives both back" gone data extra &&
+        check "turn $1: and has neither any more" guest it "[ ! -e /dev/vda ] && [ ! -e /sys/class/net/eth1 ]"
+}
+
+add_both() {
+    api PUT /inox/devices/data '{"disk": {"path_on_host": "/tmp/data.img", "is_read_only": true}}' 204 &&
+        api PUT /inox/devices/extra '{"net": {"host_dev_name": "inox1"}}' 204 && listed data && listed extra
+}
+remove_both() { api DELETE "/inox/devices/data$1" "" 204 && api DELETE "/inox/devices/extra$1" "" 204; }
+
+# Force does not wait for the guest; its drivers let go all the same
+torn_out() {
+    local turn
+    for turn in 1 2; do
+        check "force $turn: both are added" add_both
+        check "force $turn: the guest has drivers for both" guest it "until [ -b /dev/vda ] && [ -e /sys/class/net/eth1 ]; do usleep 20000; done" 30
+        check "force $turn: both are torn out" remove_both "?force=true"
+        check "force $turn: nothing is listed" gone data extra
+        check "force $turn: the guest notices" guest it "while [ -e /dev/vda ] || [ -e /sys/class/net/eth1 ]; do usleep 20000; done" 30
+    done
+}
+
+# The guest may give a device back without being asked
+by_the_guest() {
+    check "eject: a disk is added" api PUT /inox/devices/data '{"disk": {"path_on_host": "/tmp/data.img"}}' 204
+    check "eject: the guest has it" guest it "until [ -b /dev/vda ]; do usleep 20000; done" 30
+    check "eject: the guest switches its slot off" guest it 'd=$(readlink -f /sys/block/vda/device); s=${d%/virtio*}; s=${s##*/}; for p in /sys/bus/pci/slots/*; do ! grep -q "^${s%.*}$" $p/address || echo 0 >$p/power; done'
+    check "eject: it is gone" gone data
+}
+
+like_firecracker() {
+    check "Firecracker's paths: a disk is added" api PUT /drives/data '{"drive_id": "data", "path_on_host": "/tmp/data.img", "is_root_device": false}' 204
+    check "Firecracker's paths: the guest has it" guest it "until [ -b /dev/vda ]; do usleep 20000; done" 30
+    check "Firecracker's paths: not twice" api PUT /drives/data '{"drive_id": "data", "path_on_host": "/tmp/data.img", "is_root_device": false}' 400
+    check "Firecracker's paths: it is removed" api DELETE /drives/data "" 204
+    check "Firecracker's paths: it is gone" gone data
+}
+
+metadata() {
+    local get='wget -q -T 20 -O -' service=http://169.254.169.254
+    check "metadata: is stored" api PUT /mmds '{"latest": {"meta-data": {"ami-id": "ami-1", "n": 7}}}' 204
+    check "metadata: a route" guest it "ip link set eth0 up && ip route add 169.254.169.254 dev eth0"
+    check "metadata: nothing without a token" says "no" "$get $service/latest 2>/dev/null || echo no"
+    check "metadata: a token" guest it "printf 'PUT /latest/api/token HTTP/1.1\r\nX-metadata-token-ttl-seconds: 300\r\nConnection: close\r\n\r\n' | nc -w 20 169.254.169.254 80 | tail -n 1 >/tmp/token; [ \$(wc -c </tmp/token) = 48 ]" 60
+    get="$get --header \"X-metadata-token: \$(cat /tmp/token)\""
+    check "metadata: keys as text" says "meta-data/" "$get $service/latest" 60
+    check "metadata: a value as text" says "ami-1" "$get $service/latest/meta-data/ami-id" 60
+    check "metadata: JSON" says '{"ami-id":"ami-1","n":7}' "$get --header 'Accept: application/json' $service/latest/meta-data" 60
+    check "metadata: is changed" api PATCH /mmds "{\"latest\": {\"meta-data\": {\"ami-id\": \"$(seq -s, 8000)\"}}}" 204
+    check "metadata: 38 KB in order" says "$(printf %s "$(seq -s, 8000)" | sha256sum)" "$get $service/latest/meta-data/ami-id | sha256sum" 60
+}
+
+# api METHOD PATH BODY STATUS
+api() {
+    local status
+    status=$(curl -s -o /tmp/answer -w '%{http_code}' --max-time 20 --unix-socket $socket -X "$1" ${3:+-d "$3"} "http://localhost$2")
+    [ "$status" = "$4" ] || { echo "$1 $2 answered $status: $(cat /tmp/answer)"; return 1; }
+}
+
+listed() { api GET "/inox/devices/$1" "" 200; }
+
+# gone ID...: within 30 seconds
+gone() {
+    local id
+    for id in "$@"; do
+        for _ in $(seq 300); do
+            ! listed "$id" >/dev/null || { sleep 0.1; continue; }
+            continue 2
+        done
+        echo "$id is still there: $(cat /tmp/answer)"
+        return 1
+    done
+}
+
+# Open descriptors, mappings, and KiB of memory that is not the guest's, of the VMM
+holdings() {
+    local pid=${guest_pid[it]}
+    echo "$(find "/proc/$pid/fd" -type l | wc -l) $(wc -l <"/proc/$pid/maps") $(awk '/^RssAnon/ { print $2 }' "/proc/$pid/status")"
+}
+
+# leaks_nothing BEFORE AFTER: memory may still grow by what allocators do
+leaks_nothing() {
+    local -a before after
+    read -ra before <<<"$1"
+    read -ra after <<<"$2"
+    [ "${after[0]}" = "${before[0]}" ] && [ "${after[1]}" -le "${before[1]}" ] && [ "${after[2]}" -le $((before[2] + 256)) ]
+}
+
+no_complaint() {
+    local said
+    said=$(guest it "dmesg -r | grep -E '^<[0-3]>|^<4>.*(ACPI|acpi|pci|pnp|WARNING: CPU|BUG:|hung)'" 60)
+    [ -z "$said" ] || { echo "$said"; return 1; }
+}
+
+# says TEXT LINE [SECONDS]: the guest's shell line prints exactly this
+says() {
+    local said
+    said=$(guest it "$2" "${3:-60}")
+    [ "$said" = "$1" ] || { echo "said '$said', not '$1'"; return 1; }
+}
+
+# check TEXT COMMAND...: what the command prints is shown when it fails
+check() {
+    local text=$1
+    shift
+    if "$@" >"$expect_dir/output" 2>&1; then
+        echo "PASS $name: $text"
+    else
+        fail "$text"
+        return 1
+    fi
+}
+
+fail() {
+    echo "FAIL $name: $1"
+    sed 's/^/  /' "$expect_dir/output"
+    tail -n 5 "$expect_dir"/it.{log,err} 2>/dev/null | sed 's/^/  | /' || true
+    failed=1
+}
+
+case ${1:?which inox} in
+    --inside) inside "${@:2}" ;;
+    --in-network) in_network "${@:2}" ;;
+    *) outside "$1" ;;
+esac
