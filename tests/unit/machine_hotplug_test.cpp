@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// Real devices come and go on a whole platform, and what the process holds is counted.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "tests/catch.hpp"
+#include "tests/fakes/disk.hpp"
+#include "tests/fakes/fake_guest_events.hpp"
+#include "tests/fakes/fake_irqs.hpp"
+#include "tests/fakes/registers.hpp"
+#include "tests/fakes/run_loop.hpp"
+#include "vmm/machine/platform.hpp"
+
+using namespace vmm;
+
+namespace {
+
+constexpr std::uint64_t added_port = 0x610;
+constexpr std::uint64_t eject_port = 0x618;
+
+struct Holdings {
+    std::ptrdiff_t descriptors{};
+    std::ptrdiff_t mappings{};
+    bool operator==(const Holdings&) const = default;
+
+    static Holdings now() {
+        std::ifstream maps{"/proc/self/maps"};
+        return {std::distance(std::filesystem::directory_iterator{"/proc/self/fd"}, {}),
+                std::count(std::istreambuf_iterator<char>{maps}, {}, '\n')};
+    }
+};
+
+struct Bench {
+    PortBus ports{};
+    MemoryBus mmio{};
+    fakes::FakeIrqs irqs{};
+    fakes::FakeDoorbells doorbells{};
+    GuestMemory memory{GuestMemory::create(2 * MiB, HugePages::none).value()};
+    DirectMemory dma{memory};
+    EventLoop loop{};
+    fakes::FakeGuestEvents events{};
+    std::vector<DeviceEvent> told{};
+    std::unique_ptr<Platform> platform{};
+
+    explicit Bench(const Config& config = {}) {
+        platform = Platform::create(config, {.ports = ports,
+                                             .mmio = mmio,
+                                             .irqs = irqs,
+                                             .doorbells = doorbells,
+                                             .memory = memory,
+                                             .dma = dma,
+                                             .loop = loop,
+                                             .events = events,
+                                             .serial_output = [](auto) {},
+                                             .serial_room = [] {},
+                                             .console_output = {},
+                                             .console_room = {},
+                                             .on_device = [this](const DeviceEvent& event) { told.push_back(event); }})
+                       .value();
+        platform->table().guest_starts();
+    }
+
+    /// The guest's part: it sees what is new, and gives back what it is asked for.
+    void eject(std::uint32_t slots) {
+        (void)fakes::in<std::uint32_t>(ports, added_port);
+        fakes::out<std::uint32_t>(ports, eject_port, slots);
+        fakes::turn(loop);
+    }
+};
+
+DriveConfig drive(const std::string& id, const std::string& path) {
+    DriveConfig config;
+    config.block.id = id;
+    config.block.path = path;
+    return config;
+}
+
+} // namespace
+
+TEST_CASE("hot-plug: ten times each kind of device, asked back or by force, leave nothing behind") {
+    fakes::TempImage image{1 * MiB};
+    const std::string uds = image.path() + ".vsock";
+    const std::vector<DeviceConfig> devices{drive("data", image.path()),
+                                            devices::virtio::VsockOptions{.guest_cid = 3, .uds_path = uds},
+                                            devices::virtio::EntropyOptions{}, devices::virtio::BalloonOptions{}};
+    const bool forced = GENERATE(false, true);
+    Bench bench;
+    const auto own_lines = bench.irqs.lines.size();
+    Holdings before;
+    for (unsigned turn = 0; turn < 11; ++turn) {
+        if (turn == 1) // the first turn may fill the allocator's pools
+            before = Holdings::now();
+        std::uint32_t slots = 0;
+        for (const DeviceConfig& device : devices) {
+            const auto added = bench.platform->add(device);
+            REQUIRE(added);
+            slots |= 1U << added->address->slot;
+        }
+        CHECK(bench.platform->table().list().size() == devices.size());
+        CHECK(Holdings::now().descriptors > before.descriptors);
+        for (const DeviceConfig& device : devices)
+            REQUIRE(bench.platform->table().remove(device_name(device), forced ? Removal::forced : Removal::asked));
+        bench.eject(slots);
+        REQUIRE(bench.platform->table().list().empty());
+        REQUIRE(fakes::run_until(bench.loop, [&] { return bench.platform->table().settled(); }));
+        CHECK_FALSE(std::filesystem::exists(uds));
+        CHECK(bench.doorbells.bells->empty());
+        CHECK(std::ranges::none_of(bench.irqs.vectors, [](const auto& vector) { return vector->alive; }));
+        bench.irqs.lines.resize(own_lines); // what the fakes remember holds descriptors, too
+        bench.irqs.vectors.clear();
+    }
+    fakes::turn(bench.loop);
+    const Holdings after = Holdings::now();
+    CHECK(after.descriptors == before.descriptors);
+    CHECK(after.mappings <= before.mappings);
+    CHECK(bench.told.size() == 11 * devices.size() * (forced ? 2 : 3));
+}
+
+TEST_CASE("hot-plug: a second device of the same name is refused and opens nothing") {
+    fakes::TempImage image{1 * MiB};
+    fakes::TempImage other{1 * MiB};
+    Config config;
+    config.drives.push_back(drive("data", image.path()));
+    Bench bench{config};
+    const auto before = Holdings::now();
+    const auto added = bench.platform->add(drive("data", other.path()));
+    REQUIRE_FALSE(added);
+    CHECK(added.error().code == Errc::already_exists);
+    CHECK(Holdings::now() == before);
+    CHECK(bench.told.empty());
+}
+
+TEST_CASE("hot-plug: a device that cannot be opened is refused, and the machine is as before") {
+    Bench bench;
+    const auto before = Holdings::now();
+    CHECK(bench.platform->add(drive("data", "/nowhere/at/all")).error().code == Errc::disk_missing);
+    CHECK(bench.platform->table().list().empty());
+    CHECK(Holdings::now() == before);
+}
+
+TEST_CASE("hot-plug: the root disk and the console stay") {
+    fakes::TempImage image{1 * MiB};
+    Config config;
+    config.drives.push_back(drive("root", image.path()));
+    config.drives.front().root = true;
+    config.console.emplace();
+    Bench bench{config};
+    REQUIRE(bench.platform->table().list().size() == 2);
+    for (const auto& device : bench.platform->table().list())
+        CHECK(bench.platform->table().remove(device.name, Removal::forced).error().code == Errc::wrong_state);
+}
+
+TEST_CASE("hot-plug: devices are found by name for changes, until they leave") {
+    fakes::TempImage image{1 * MiB};
+    Bench bench;
+    REQUIRE(bench.platform->add(drive("data", image.path())));
+    REQUIRE(bench.platform->disk("data"));
+    CHECK(bench.platform->disk("data")->size() == 1 * MiB);
+    CHECK(bench.platform->net("data") == nullptr);
+    CHECK(bench.platform->balloon() == nullptr);
+    REQUIRE(bench.platform->table().remove({DeviceKind::disk, "data"}, Removal::forced));
+    CHECK(bench.platform->disk("data") == nullptr);
+}
+
+TEST_CASE("hot-plug: with virtio-mmio a machine is full with what it starts with") {
+    fakes::TempImage image{1 * MiB};
+    fakes::TempImage other{1 * MiB};
+    Config config;
+    config.machine.transport = Transport::mmio;
+    config.drives.push_back(drive("data", image.path()));
+    Bench bench{config};
+    CHECK(bench.platform->table().list().size() == 1);
+    CHECK(bench.platform->disk("data") != nullptr);
+    CHECK(bench.platform->add(drive("more", other.path())).error().code == Errc::no_resource);
+    CHECK(bench.platform->table().remove({DeviceKind::disk, "data"}, Removal::asked).error().code == Errc::wrong_state);
+}
