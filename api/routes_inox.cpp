@@ -163,25 +163,57 @@ Prepared get_device(Call& call) {
     });
 }
 
+namespace {
+
+/// What can be plugged in, and how its section of the configuration is called.
+struct Pluggable {
+    std::string_view kind;
+    std::string_view section;
+    std::string_view id_key; ///< of what a section cannot be read without
+};
+constexpr Pluggable pluggable[] = {
+    {"disk", "drives", "drive_id"}, {"net", "network-interfaces", "iface_id"},
+    {"vsock", "vsock", {}},         {"entropy", "entropy", {}},
+    {"balloon", "balloon", {}},     {"share", "shares", "tag"},
+};
+
+struct IdSetter {
+    const std::string& id;
+    void operator()(vmm::DriveConfig& drive) const { drive.block.id = id; }
+    void operator()(devices::virtio::FsOptions& share) const { share.tag = id; }
+    void operator()(vmm::ConsoleConfig& /*console*/) const {}
+    void operator()(auto& other) const { other.id = id; }
+};
+
+} // namespace
+
 Prepared put_device(Call& call) {
-    // {"disk": {...}} or {"net": {...}}: the body of PUT /drives or /network-interfaces without its id.
+    // {"disk": {...}}: a section of the configuration, without the id.
     auto json = vmm::read_json(call.request.body);
     if (!json.problems.empty())
         return body_refusal(json.problems.front(), call.request.body, {});
-    static constexpr std::string_view kinds[] = {"disk", "net"};
-    if (!json.root.is_object() || json.root.size() != 1 ||
-        std::ranges::find(kinds, json.root.begin().key()) == std::end(kinds))
+    const auto* row = std::end(pluggable);
+    if (json.root.is_object() && json.root.size() == 1)
+        row = std::ranges::find(pluggable, json.root.begin().key(), &Pluggable::kind);
+    if (row == std::end(pluggable))
         return refusal(Errc::config_value, "the body names no kind of device",
-                       "send {\"disk\": {...}} or {\"net\": {...}}");
-    const bool disk = json.root.begin().key() == "disk";
+                       "send {\"disk\": {...}}, or net, vsock, entropy, balloon or share in its place");
     auto value = json.root.begin().value();
     if (value.is_object()) {
-        value[disk ? "drive_id" : "iface_id"] = call.id;
-        if (disk && !value.contains("is_root_device"))
+        if (!row->id_key.empty())
+            value[std::string{row->id_key}] = call.id;
+        if (row->kind == "disk" && !value.contains("is_root_device"))
             value["is_root_device"] = false;
     }
-    call.request.body = value.dump();
-    return disk ? put_drive(call) : put_net(call);
+    auto body = read_section(row->section, value.dump());
+    if (body.refusal)
+        return *body.refusal;
+    auto device = vmm::device_configs(body.file.config).front();
+    std::visit(IdSetter{call.id}, device);
+    return answering([device = std::move(device)](Services& services) {
+        const auto added = services.instance.add_device(device);
+        return added ? done() : refuse(added.error());
+    });
 }
 
 Prepared delete_device(Call& call) {

@@ -13,6 +13,52 @@ std::unexpected<Error> no_device(const char* kind, const std::string& id) {
 
 bool same(const Error& a, const Error& b) { return a.code == b.code && a.what == b.what && a.where == b.where; }
 
+/// The first rule that the change breaks and that was not broken before. What is missing may still come.
+Result<void> check_change(const Config& before, const Config& after) {
+    const auto old_problems = check(before);
+    for (auto& problem : check(after))
+        if (std::ranges::none_of(old_problems, [&](const Error& old) { return same(old, problem); }) &&
+            problem.code != Errc::config_missing_key)
+            return std::unexpected<Error>{std::move(problem)};
+    return {};
+}
+
+void add_to(Config& config, const DeviceConfig& device) {
+    struct Adder {
+        Config& to;
+        void operator()(const DriveConfig& drive) const { to.drives.push_back(drive); }
+        void operator()(const devices::virtio::NetOptions& net) const { to.nets.push_back(net); }
+        void operator()(const devices::virtio::VsockOptions& vsock) const { to.vsock = vsock; }
+        void operator()(const devices::virtio::EntropyOptions& entropy) const { to.entropy = entropy; }
+        void operator()(const devices::virtio::BalloonOptions& balloon) const { to.balloon = balloon; }
+        void operator()(const ConsoleConfig& console) const { to.console = console; }
+        void operator()(const devices::virtio::FsOptions& share) const { to.shares.push_back(share); }
+    };
+    std::visit(Adder{config}, device);
+}
+
+void remove_from(Config& config, const DeviceName& name) {
+    const auto erase = [&](auto& list, auto id) {
+        std::erase_if(list, [&](const auto& one) { return id(one) == name.id; });
+    };
+    switch (name.kind) {
+    case DeviceKind::disk:
+        return erase(config.drives, [](const auto& drive) { return drive.block.id; });
+    case DeviceKind::net:
+        return erase(config.nets, [](const auto& net) { return net.id; });
+    case DeviceKind::share:
+        return erase(config.shares, [](const auto& share) { return share.tag; });
+    case DeviceKind::vsock:
+        return config.vsock.reset();
+    case DeviceKind::entropy:
+        return config.entropy.reset();
+    case DeviceKind::balloon:
+        return config.balloon.reset();
+    default:
+        return; // these stay
+    }
+}
+
 } // namespace
 
 Result<void> Instance::configure(const std::function<void(ConfigFile&)>& change) {
@@ -20,11 +66,7 @@ Result<void> Instance::configure(const std::function<void(ConfigFile&)>& change)
         return fail(Errc::wrong_state, "the guest was started before", "configure it before the start");
     ConfigFile changed = file_;
     change(changed);
-    const auto before = check(file_.config);
-    for (auto& problem : check(changed.config))
-        if (std::ranges::none_of(before, [&](const Error& old) { return same(old, problem); }) &&
-            problem.code != Errc::config_missing_key)
-            return std::unexpected<Error>{std::move(problem)};
+    TRY_VOID(check_change(file_.config, changed.config));
     file_ = std::move(changed);
     return {};
 }
@@ -50,14 +92,15 @@ Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
     auto* machine = TRY(running_machine());
     if (file_.config.machine.transport == Transport::mmio)
         return fail(Errc::wrong_state, "PCI is not enabled", "start with --enable-pci");
+    TRY_VOID(machine->devices().check_free(device_name(config)));
+    Config changed = file_.config;
+    add_to(changed, config);
+    TRY_VOID(check_change(file_.config, changed));
     DeviceConfig complete = config;
     if (auto* net = std::get_if<devices::virtio::NetOptions>(&complete))
         TRY_VOID(add_metadata_service(*net));
     auto status = TRY(machine->add_device(complete));
-    if (const auto* drive = std::get_if<DriveConfig>(&config))
-        file_.config.drives.push_back(*drive);
-    else if (const auto* net = std::get_if<devices::virtio::NetOptions>(&config))
-        file_.config.nets.push_back(*net);
+    file_.config = std::move(changed);
     return status;
 }
 
@@ -74,11 +117,7 @@ void Instance::on_device(const DeviceEvent& event) {
     events_.publish(kinds[static_cast<std::size_t>(event.what)], std::move(details));
     if (event.what == DeviceEvent::What::added || event.what == DeviceEvent::What::ejecting)
         return;
-    auto& config = file_.config;
-    if (name.kind == DeviceKind::disk)
-        std::erase_if(config.drives, [&](const auto& drive) { return drive.block.id == name.id; });
-    else if (name.kind == DeviceKind::net)
-        std::erase_if(config.nets, [&](const auto& net) { return net.id == name.id; });
+    remove_from(file_.config, name);
 }
 
 namespace {

@@ -50,6 +50,11 @@ Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
     // Before anything is opened: a second one must not disturb the first.
     DeviceName name = device_name(config);
     TRY_VOID(table_.check_free(name));
+    // Drivers know one of these.
+    if (name.kind == DeviceKind::vsock || name.kind == DeviceKind::entropy || name.kind == DeviceKind::balloon)
+        for (const DeviceStatus& other : table_.list())
+            if (other.name.kind == name.kind)
+                return fail(Errc::already_exists, "there is already a " + other.name.text(), "a machine has one");
     NewDevice device = TRY(std::visit(Maker{context_, *devices_}, config));
     device.name = std::move(name);
     if (device.device && context_.on_device_error)
