@@ -127,6 +127,9 @@ Json vm_config_json(const vmm::ConfigFile& file) {
     Json nets = Json::array();
     for (const auto& net : config.nets)
         nets.push_back(net_json(net));
+    Json assigned = Json::array();
+    for (const auto& device : config.vfio)
+        assigned.push_back({{"id", device.open.id}, {"sbdf", device.open.host}});
     return {{"balloon", or_null(config.balloon, balloon_json)},
             {"drives", std::move(drives)},
             {"boot-source", boot_json(config.boot)},
@@ -146,7 +149,8 @@ Json vm_config_json(const vmm::ConfigFile& file) {
                                 })},
             {"serial", serial_json(file.serial)},
             {"pmem", Json::array()},
-            {"memory-hotplug", nullptr}};
+            {"memory-hotplug", nullptr},
+            {"device-passthrough", std::move(assigned)}};
 }
 
 } // namespace api

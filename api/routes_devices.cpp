@@ -209,8 +209,33 @@ Prepared put_passthrough(Call& call) {
         return *body.refusal;
     if (body.root.at("id").get<std::string>() != call.id)
         return different_ids();
-    return refusal(Errc::unsupported, "Device passthrough config error: not available in this build",
-                   "use a version of inox with device assignment");
+    vmm::VfioConfig device;
+    device.open.id = call.id;
+    device.open.host = body.root.at("sbdf").get<std::string>();
+    vmm::Config alone;
+    alone.vfio.push_back(device);
+    if (vmm::device_configs(alone).empty())
+        return refusal(Errc::unsupported, "Device passthrough config error: not available in this build",
+                       "use a version of inox with device assignment");
+    if (const auto problems = vmm::check(alone); !problems.empty())
+        return refusal(Error{problems.front().code,
+                             "An error occurred when deserializing the json body of a request: Invalid device "
+                             "passthrough SBDF: " +
+                                 device.open.host + ".",
+                             problems.front().hint,
+                             {},
+                             0});
+    return answering([device](Services& services) {
+        const auto stored = services.instance.configure([&](vmm::ConfigFile& file) {
+            put_element(file.config.vfio, device, [](const auto& one) { return one.open.id; });
+        });
+        if (stored)
+            return done();
+        Error error = stored.error();
+        if (error.where.ends_with("/host"))
+            error.what = "Duplicate device passthrough SBDF: " + device.open.host;
+        return refusal(error, "Device passthrough config error: ");
+    });
 }
 
 Prepared put_pmem(Call& /*call*/) {

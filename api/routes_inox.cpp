@@ -175,6 +175,7 @@ constexpr Pluggable pluggable[] = {
     {"disk", "drives", "drive_id"}, {"net", "network-interfaces", "iface_id"},
     {"vsock", "vsock", {}},         {"entropy", "entropy", {}},
     {"balloon", "balloon", {}},     {"share", "shares", "tag"},
+    {"vfio", "vfio", {}},
 };
 
 struct IdSetter {
@@ -182,6 +183,7 @@ struct IdSetter {
     void operator()(vmm::DriveConfig& drive) const { drive.block.id = id; }
     void operator()(devices::virtio::FsOptions& share) const { share.tag = id; }
     void operator()(vmm::ConsoleConfig& /*console*/) const {}
+    void operator()(vmm::VfioConfig& device) const { device.open.id = id; }
     void operator()(auto& other) const { other.id = id; }
 };
 
@@ -197,7 +199,7 @@ Prepared put_device(Call& call) {
         row = std::ranges::find(pluggable, json.root.begin().key(), &Pluggable::kind);
     if (row == std::end(pluggable))
         return refusal(Errc::config_value, "the body names no kind of device",
-                       "send {\"disk\": {...}}, or net, vsock, entropy, balloon or share in its place");
+                       "send {\"disk\": {...}}, or net, vsock, entropy, balloon, share or vfio in its place");
     auto value = json.root.begin().value();
     if (value.is_object()) {
         if (!row->id_key.empty())
@@ -208,7 +210,10 @@ Prepared put_device(Call& call) {
     auto body = read_section(row->section, value.dump());
     if (body.refusal)
         return *body.refusal;
-    auto device = vmm::device_configs(body.file.config).front();
+    auto devices = vmm::device_configs(body.file.config);
+    if (devices.empty())
+        return refusal(Errc::unsupported, "not available in this build", "plug in a device of another kind");
+    auto& device = devices.front();
     std::visit(IdSetter{call.id}, device);
     return answering([device = std::move(device)](Services& services) {
         const auto added = services.instance.add_device(device);
