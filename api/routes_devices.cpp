@@ -82,7 +82,7 @@ vmm::Result<void> check_image(const std::string& path, bool read_only) {
 
 Prepared put_drive(Call& call) {
     auto body = read_section("drives", call.request.body);
-    if (body.refusal && !body.has("path_on_host") && body.has("drive_id") && body.has("is_root_device"))
+    if (body.refusal && body.refusal->body.find("missing field `path_on_host`") != std::string::npos)
         return refusal(Errc::config_missing_key,
                        std::string{drive_error} + "Unable to create the virtio block device: Invalid block config.",
                        "name the image: path_on_host");

@@ -223,7 +223,7 @@ Response page(const Json& items, std::string_view query) {
     Json part = Json::array();
     for (std::size_t i = first; i < first + count; ++i)
         part.push_back(items[i]);
-    return ok({{"items", std::move(part)}, {"offset", first}, {"total", items.size()}});
+    return ok({{"items", std::move(part)}, {"offset", window.offset}, {"total", items.size()}});
 }
 
 } // namespace api

@@ -200,7 +200,7 @@ TEST_CASE("a thousand connections leave the server as it was") {
 
 TEST_CASE("slow senders end at their deadline and delay nobody") {
     const auto path = socket_path();
-    const auto server = serve({.path = path, .request_deadline = 300ms, .idle_deadline = 300ms});
+    const auto server = serve({.path = path, .request_deadline = 1s, .idle_deadline = 1s});
     Client silent{path};
     Client slow{path};
     REQUIRE(slow.send("GET / HT"));
@@ -211,7 +211,7 @@ TEST_CASE("slow senders end at their deadline and delay nobody") {
     Client quick{path};
     REQUIRE(quick.send(get_root));
     CHECK(quick.receive_answer().starts_with("HTTP/1.1 200"));
-    CHECK(std::chrono::steady_clock::now() - began < 250ms);
+    CHECK(std::chrono::steady_clock::now() - began < 800ms);
     for (auto* client : {&silent, &slow, &idle}) {
         CHECK(client->receive_all().empty());
         CHECK(client->ended());
