@@ -39,7 +39,7 @@ refused 120 wrong_state 'Balloon config error: ' '' ctl balloon-statistics
 accepted 'first     disk     0000:00:' ctl devices
 accepted '' ctl add-disk second "$scratch/disk2"
 accepted 'second    disk' ctl devices
-refused 97 disk_missing 'Drive config error: ' 'path' ctl add-disk third /nonexistent
+refused 97 disk_missing '/nonexistent' 'path' ctl add-disk third /nonexistent
 accepted '' ctl remove second --force
 refused 121 not_found '' '' ctl remove second --kind disk
 accepted 'none' ctl irqs

@@ -176,7 +176,7 @@ TEST_CASE("vsock, entropy, balloon, serial and cpu-config are stored") {
               .status == 204);
     const auto& cpuid = client.instance().file().config.machine.cpuid;
     REQUIRE(cpuid.size() == 1);
-    CHECK((cpuid[0] == vmm::boot::CpuidModifier{1, 0, vmm::boot::CpuidModifier::Register::ecx, 0xfffffffe, 2}));
+    CHECK((cpuid[0] == vmm::boot::CpuidModifier{1, 0, vmm::boot::CpuidModifier::Register::ecx, 0xfffffffe, 4}));
     CHECK(client.put("/cpu-config", R"({"msr_modifiers": [{"addr": "0x10"}]})").status == 400);
     CHECK(client.put("/cpu-config", R"({"cpuid_modifiers": [{"leaf": "zero"}]})").status == 400);
     CHECK(client.get("/vm/config").status == 200);
