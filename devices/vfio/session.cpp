@@ -78,15 +78,23 @@ vmm::Result<void> Session::remove_ram(vmm::Range<vmm::Gpa> range) {
     const auto region = std::ranges::find(ram_, range, &vmm::RamRegion::range);
     if (region == ram_.end())
         return vmm::fail(Errc::not_found, "this is no region of guest memory");
-    for (auto* space : one_to_one_)
-        TRY_VOID(space->unmap(iova(range)));
-    if (auto removed = resources_.memory.remove(region->host); !removed) {
-        for (auto* space : one_to_one_) // pinned a moment ago, so this fails only if the host took the limit away
-            TRY_VOID(space->map(iova(range), region->host, vmm::Access::read_write));
-        return removed;
+    std::vector<AddressSpace*> done;
+    vmm::Result<void> removed;
+    for (auto* space : one_to_one_) {
+        removed = space->unmap(iova(range));
+        if (!removed)
+            break;
+        done.push_back(space);
     }
-    ram_.erase(region);
-    return {};
+    if (removed)
+        removed = resources_.memory.remove(region->host);
+    if (removed) {
+        ram_.erase(region);
+        return {};
+    }
+    for (auto* space : done) // pinned a moment ago, so this fails only if the host took the limit away
+        TRY_VOID(space->map(iova(range), region->host, vmm::Access::read_write));
+    return removed;
 }
 
 vmm::Result<void> Session::map_all_ram(AddressSpace& space) {
