@@ -146,7 +146,8 @@ public:
         if (data == VFIO_IRQ_SET_DATA_EVENTFD && buffer.size() < header + set.count * sizeof(int))
             return -EINVAL;
         std::vector<int> fds(data == VFIO_IRQ_SET_DATA_EVENTFD ? set.count : 0);
-        std::memcpy(fds.data(), buffer.data() + header, fds.size() * sizeof(int));
+        if (!fds.empty())
+            std::memcpy(fds.data(), buffer.data() + header, fds.size() * sizeof(int));
         if (action != VFIO_IRQ_SET_ACTION_TRIGGER)
             return set.index == 0 ? mask(action == VFIO_IRQ_SET_ACTION_MASK, fds) : -ENOTTY;
         if (data == VFIO_IRQ_SET_DATA_NONE && set.count == 0) {

@@ -49,7 +49,8 @@ inline int VfioKernel::hot_reset(int device, std::span<const std::byte> buffer) 
     if ((reset.count == 0) != (file->iommufd != 0) || buffer.size() != sizeof reset + reset.count * sizeof(__s32))
         return -EINVAL;
     std::vector<__s32> groups(reset.count);
-    std::memcpy(groups.data(), buffer.data() + sizeof reset, groups.size() * sizeof(__s32));
+    if (!groups.empty())
+        std::memcpy(groups.data(), buffer.data() + sizeof reset, groups.size() * sizeof(__s32));
     std::set<unsigned> held;
     for (const auto fd : groups) {
         const auto* const group = find(fd, Kind::group);

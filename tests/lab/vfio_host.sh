@@ -121,6 +121,20 @@ part_devices() {
     ok "by its own page tables" grep -q "each of 2 MiB" /tmp/probe
     echo 0 >/proc/sys/vm/nr_hugepages
 
+    # Held by a process, in use; the process killed, free at once.
+    for backend in container iommufd; do
+        [ $backend = container ] || [ -e /dev/iommu ] || continue
+        "$probe" "$device" $backend hold >/tmp/hold 2>&1 &
+        local holder=$!
+        until grep -q ^holding /tmp/hold || ! kill -0 $holder 2>/dev/null; do sleep 0.1; done
+        "$probe" "$device" $backend >/tmp/probe 2>&1
+        ok "a device that another process has, by $backend" grep -q "\[in_use\]" /tmp/probe || tail -n 5 /tmp/probe
+        kill -9 $holder
+        wait $holder 2>/dev/null
+        "$probe" "$device" $backend >/tmp/probe 2>&1
+        ok "free as soon as that one was killed" grep -q ^PASS /tmp/probe || tail -n 5 /tmp/probe
+    done
+
     # Two devices behind one bridge: one group.
     local other
     other=$(find_device 8086:100e)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exercises inox's VFIO layer, without a guest, on a real kernel: vfio_probe ADDRESS container|iommufd [2M]
-// 2M: guest memory in huge pages, which VT-d must then map as such. Prints what it did; the first thing that is not as
-// it must be ends it with status 1. With QEMU's edu device it also does DMA and takes interrupts.
+// Exercises inox's VFIO layer, without a guest, on a real kernel: vfio_probe ADDRESS container|iommufd [2M|hold]
+// 2M: guest memory in huge pages, which VT-d must then map as such. hold: keeps the device until it is killed. Prints
+// what it did; the first thing that is not as it must be ends it with status 1. With QEMU's edu device it also does DMA
+// and takes interrupts.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <cstring>
 #include <poll.h>
 #include <string_view>
+#include <unistd.h>
 
 #include "devices/vfio/address_space.hpp"
 #include "devices/vfio/device.hpp"
@@ -200,8 +202,9 @@ bool is_edu(const Device& device) {
 
 int main(int argc, char** argv) {
     if (argc != 3 && argc != 4)
-        give_up("usage: vfio_probe ADDRESS container|iommufd [2M]");
-    const bool huge = argc == 4;
+        give_up("usage: vfio_probe ADDRESS container|iommufd [2M|hold]");
+    const std::string_view mode = argc == 4 ? argv[3] : "";
+    const bool huge = mode == "2M";
     const OpenOptions options{
         "probe", argv[1], std::string_view{argv[2]} == "iommufd" ? Backend::iommufd : Backend::container, {}, {}};
     const auto files_before = open_files();
@@ -223,6 +226,11 @@ int main(int argc, char** argv) {
         if (const auto entries = translations(*device); entries != 0) {
             std::printf("     %zu translations\n", entries);
             check("each of 2 MiB where the memory is", !huge || entries <= 512 / 2 + 8);
+        }
+        if (mode == "hold") {
+            std::printf("holding\n");
+            std::fflush(stdout);
+            ::pause();
         }
         if (device->can_reset())
             must("it resets", device->reset());
