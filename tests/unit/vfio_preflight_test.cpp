@@ -92,6 +92,16 @@ TEST_CASE("guest memory on a reserved region, or beyond the IOMMU's width, is a 
     }
 }
 
+TEST_CASE("behind a virtual IOMMU the guest says what is mapped, so that nothing is needed in advance") {
+    Host host;
+    host.config.iommu.emplace();
+    host.file("sys/kernel/iommu_groups/1/reserved_regions", "0x0fff0000 0x0fffffff reserved\n");
+    host.file("sys/module/vfio_iommu_type1/parameters/dma_entry_limit", "0\n");
+    CHECK(host.problems(LockLimit{1 * MiB}).empty());
+    host.config.iommu->bypass = true; // all of it is, until the guest attaches the device
+    CHECK(host.problems(LockLimit{1 * MiB}).size() == 3);
+}
+
 TEST_CASE("too few mappings, too large BARs and too many vectors are told") {
     Host host;
     SECTION("mappings") {

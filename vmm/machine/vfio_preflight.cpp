@@ -21,7 +21,7 @@ constexpr unsigned msi_routes = 4096 - layout::io_apic_pins;
 class VfioPreflight {
 public:
     VfioPreflight(const Config& config, const std::string& root, devices::vfio::LockLimit limit)
-        : config_{config}, root_{root}, limit_{limit} {}
+        : config_{config}, root_{root}, limit_{limit}, one_to_one_{!config.iommu || boot_bypass(config)} {}
 
     std::vector<Error> run() {
         ram_.push_back({0, std::min(config_.machine.memory, layout::hole.start().raw()) - 1});
@@ -30,7 +30,8 @@ public:
                             layout::ram_above_hole.raw() + config_.machine.memory - layout::hole.start().raw() - 1});
         for (std::size_t i = 0; i < config_.vfio.size(); ++i)
             check_device("/vfio/" + std::to_string(i), config_.vfio[i]);
-        check_locked_memory();
+        if (one_to_one_)
+            check_locked_memory();
         check_room();
         return std::move(problems_);
     }
@@ -56,9 +57,11 @@ private:
         }
         if (!device.exists)
             return;
-        check_reserved(where, device);
-        check_width(where, device);
-        check_entries(where, device, devices::vfio::choose_backend(root_, device, wanted.open.backend));
+        if (one_to_one_) {
+            check_reserved(where, device);
+            check_width(where, device);
+            check_entries(where, device, devices::vfio::choose_backend(root_, device, wanted.open.backend));
+        }
         groups_.insert(device.group.value_or(0));
         vectors_ += std::max({device.msi_vectors, device.msix_vectors, 1U});
         for (const auto& bar : device.bars)
@@ -133,6 +136,7 @@ private:
     const Config& config_;
     const std::string& root_;
     devices::vfio::LockLimit limit_;
+    bool one_to_one_; ///< all guest memory is mapped; behind a virtual IOMMU the guest says what is
     std::vector<Piece> ram_{};
     std::set<unsigned> groups_{};
     unsigned vectors_{};
