@@ -18,7 +18,7 @@ namespace host = vmm::host;
 class Check {
 public:
     Check(const std::string& root, const SysfsDevice& device, Backend wanted, const OpenFiles& given)
-        : root_{root}, device_{device}, given_{given}, backend_{choose_backend(root, device, wanted)} {}
+        : root_{root}, device_{device}, given_{given}, backend_{choose_backend(root, device, wanted, given)} {}
 
     std::vector<Error> run() {
         if (!device_.exists) {
@@ -139,9 +139,13 @@ const char* backend_name(Backend backend) {
     return "auto";
 }
 
-Backend choose_backend(const std::string& root, const SysfsDevice& device, Backend wanted) {
+Backend choose_backend(const std::string& root, const SysfsDevice& device, Backend wanted, const OpenFiles& given) {
     if (wanted != Backend::automatic)
         return wanted;
+    if (given.container >= 0 || given.group >= 0)
+        return Backend::container;
+    if (given.iommufd >= 0 || given.device >= 0)
+        return Backend::iommufd;
     const auto usable = [](const std::string& path) { return ::access(path.c_str(), R_OK | W_OK) == 0; };
     return !device.device_file.empty() && usable(root + "/dev/iommu") && usable(root + device.device_file)
                ? Backend::iommufd

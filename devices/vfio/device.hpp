@@ -48,9 +48,8 @@ struct OpenOptions {
     std::string vf_token{}; ///< UUID shared with the owner of the physical function; empty for none
 };
 
-/// The address, when the options make sense without looking at the host; config_value otherwise. `root` is put before a
-/// path in sysfs.
-vmm::Result<PciAddress> check_options(const std::string& root, const OpenOptions& options);
+/// The address, when the options make sense by themselves; config_value otherwise. Does not look at the host.
+vmm::Result<PciAddress> check_options(const OpenOptions& options);
 
 /// Region access may come from any thread; everything else is called on the loop.
 class Device final : public HostDevice {

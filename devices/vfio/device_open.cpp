@@ -55,21 +55,17 @@ std::optional<std::array<std::uint8_t, 16>> parse_uuid(std::string_view text) {
     return out;
 }
 
-std::optional<PciAddress> find_address(const std::string& root, const std::string& host) {
-    if (auto address = PciAddress::parse(host))
-        return address;
-    if (!host.starts_with('/'))
-        return std::nullopt;
-    const vmm::UniqueFd directory{::open((root + host).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
-    const auto name =
-        host.substr(host.find_last_not_of('/') == host.npos ? 0 : host.rfind('/', host.find_last_not_of('/')) + 1);
-    return directory ? PciAddress::parse(name.substr(0, name.find('/'))) : std::nullopt;
+std::optional<PciAddress> find_address(std::string_view host) {
+    if (!host.starts_with("/sys/"))
+        return PciAddress::parse(host);
+    host = host.substr(0, host.find_last_not_of('/') + 1);
+    return PciAddress::parse(host.substr(host.rfind('/') + 1));
 }
 
 } // namespace
 
-vmm::Result<PciAddress> check_options(const std::string& root, const OpenOptions& options) {
-    const auto address = find_address(root, options.host);
+vmm::Result<PciAddress> check_options(const OpenOptions& options) {
+    const auto address = find_address(options.host);
     if (!address)
         return vmm::fail(Errc::config_value, '"' + options.host + "\" is no address of a PCI device",
                          "write it as 0000:01:00.0; `inox host` lists the devices");
@@ -118,17 +114,12 @@ private:
 
     vmm::Result<void> check_host() {
         const auto& files = options_.files;
-        auto wanted = options_.backend;
-        if (files.container >= 0 || files.group >= 0)
-            wanted = Backend::container;
-        else if (files.iommufd >= 0 || files.device >= 0)
-            wanted = Backend::iommufd;
         // A launcher that opened everything may have put us where there is no sysfs.
         const bool all_given = files.group >= 0 ? files.container >= 0 : files.device >= 0 && files.iommufd >= 0;
         if (host_.exists || !all_given)
-            if (auto problems = assignment_problems(session_.root_, host_, wanted, files); !problems.empty())
+            if (auto problems = assignment_problems(session_.root_, host_, options_.backend, files); !problems.empty())
                 return std::unexpected{std::move(problems.front())};
-        device_->backend_ = choose_backend(session_.root_, host_, wanted);
+        device_->backend_ = choose_backend(session_.root_, host_, options_.backend, files);
         if (host_.group)
             device_->group_ = *host_.group;
         else
@@ -272,7 +263,7 @@ private:
 };
 
 vmm::Result<std::unique_ptr<Device>> Device::open(Session& session, const OpenOptions& options) {
-    const auto address = TRY(check_options(session.root_, options));
+    const auto address = TRY(check_options(options));
     return DeviceOpener{session, options, address}.run();
 }
 

@@ -55,8 +55,8 @@ SysfsDevice read_sysfs_device(const std::string& root, const PciAddress& address
 /// The two commands that hand a function to vfio-pci.
 std::string bind_commands(const SysfsFunction& function);
 
-/// container or iommufd: what a device opens with when `wanted` is asked for.
-Backend choose_backend(const std::string& root, const SysfsDevice& device, Backend wanted);
+/// container or iommufd: what a device opens with when `wanted` is asked for, and these files are `given`.
+Backend choose_backend(const std::string& root, const SysfsDevice& device, Backend wanted, const OpenFiles& given = {});
 
 /// Everything that keeps the device from being assigned, gravest first, each with what helps. Empty: nothing that can
 /// be seen without opening it. `given`: files that inox need not open itself.

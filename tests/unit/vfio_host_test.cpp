@@ -108,6 +108,10 @@ TEST_CASE("a device that is ready has no problem, by either interface") {
     tree.device_file(name, "vfio3");
     CHECK(tree.problems(Backend::iommufd).empty());
     CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic) == Backend::iommufd);
+    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic, {-1, 5, -1, -1}) == Backend::container);
+    tree.remove("dev/vfio/devices");
+    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic) == Backend::container);
+    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic, {-1, -1, -1, 5}) == Backend::iommufd);
 }
 
 TEST_CASE("no such device is told, and nothing else") { CHECK(Tree{}.only_problem().code == Errc::not_found); }

@@ -43,7 +43,10 @@ TEST_CASE("a device can be named by its directory in sysfs") {
     host.kernel.add(address, 7);
     CHECK(host.open(std::string{"/sys/bus/pci/devices/"} + address)->name() == "dev (0000:01:00.0)");
     CHECK(host.open(std::string{"/sys/bus/pci/devices/"} + address + "/")->group() == 7);
-    CHECK(host.try_open("/sys/bus/pci/devices/0000:09:00.0").error().code == Errc::config_value);
+    CHECK(host.try_open("/sys/bus/pci/devices/0000:09:00.0").error().code == Errc::not_found);
+    CHECK(host.try_open("/sys/bus/pci/devices/nvme0").error().code == Errc::config_value);
+    CHECK(host.try_open("/dev/0000:01:00.0").error().code == Errc::config_value);
+    CHECK(host.try_open("/sys/").error().code == Errc::config_value);
     CHECK(host.try_open("nvme0").error().code == Errc::config_value);
 }
 

@@ -70,7 +70,7 @@ void check_vfio(const Config& config, std::vector<Error>& problems) {
     for (std::size_t i = 0; i < config.vfio.size(); ++i) {
         const std::string where = "/vfio/" + std::to_string(i);
         const auto& open = config.vfio[i].open;
-        const auto address = devices::vfio::check_options({}, open);
+        const auto address = devices::vfio::check_options(open);
         if (!address) {
             auto problem = address.error();
             problem.where = where;

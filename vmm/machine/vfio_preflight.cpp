@@ -46,7 +46,7 @@ private:
     }
 
     void check_device(const std::string& where, const VfioConfig& wanted) {
-        const auto address = devices::vfio::check_options(root_, wanted.open);
+        const auto address = devices::vfio::check_options(wanted.open);
         if (!address)
             return; // told when the configuration was read
         const auto& files = wanted.open.files;
@@ -60,7 +60,7 @@ private:
         if (one_to_one_) {
             check_reserved(where, device);
             check_width(where, device);
-            check_entries(where, device, devices::vfio::choose_backend(root_, device, wanted.open.backend));
+            check_entries(where, device, devices::vfio::choose_backend(root_, device, wanted.open.backend, files));
         }
         groups_.insert(device.group.value_or(0));
         vectors_ += std::max({device.msi_vectors, device.msix_vectors, 1U});
