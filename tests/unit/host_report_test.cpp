@@ -174,6 +174,26 @@ TEST_CASE("PASID width comes from the IOMMU's own register") {
                                             "ivhd2 amd 0", "virtio0 virtio 0"});
 }
 
+TEST_CASE("PASIDs of assigned devices need nesting in VT-d and a kernel that attaches them") {
+    const Tree tree;
+    HostReport report;
+    report.kernel = "6.15.2-amd64";
+    const auto assigned = [&] {
+        report.iommu = inspect_iommu(tree.root());
+        return finding(host_findings(report), "assigned devices");
+    };
+    CHECK(assigned().state == State::no);
+    tree.file("sys/class/iommu/dmar0/intel-iommu/ecap", "899800f020df\n"); // no nesting
+    CHECK(assigned().text.find("no IOMMU unit") != std::string::npos);
+    tree.file("sys/class/iommu/dmar0/intel-iommu/ecap", "899804f020df\n");
+    CHECK(assigned().text.find("this kernel") != std::string::npos);
+    tree.file("dev/iommu");
+    CHECK(assigned().state == State::yes);
+    CHECK(assigned().text == "guests' page tables nest on dmar0");
+    report.kernel = "6.12.0";
+    CHECK(assigned().state == State::no);
+}
+
 TEST_CASE("VFIO is told apart: absent, no driver, there") {
     const Tree tree;
     HostReport report;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdio>
 
+#include "iommu/pasid_table.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/machine/config_text.hpp"
@@ -69,6 +71,23 @@ void vfio_findings(std::vector<HostFinding>& out, const IommuReport& iommu) {
                        "optional: Linux 6.2 or newer, sudo modprobe iommufd"});
 }
 
+/// What devices/vfio/pasid_attach.hpp needs.
+HostFinding nested_pasids(const HostReport& host) {
+    constexpr const char* section = "PASID";
+    constexpr const char* subject = "assigned devices";
+    const auto unit = std::ranges::find_if(host.iommu.units,
+                                           [](const IommuUnit& each) { return each.nesting && each.pasid_bits != 0; });
+    if (unit == host.iommu.units.end())
+        return {section, subject, State::no, "no IOMMU unit walks a guest's page tables for a PASID",
+                "needs VT-d with scalable mode, nested translation and PASIDs"};
+    unsigned major = 0, minor = 0;
+    const bool known = std::sscanf(host.kernel.c_str(), "%u.%u", &major, &minor) == 2;
+    if (!host.iommu.iommufd || !known || major < 6 || (major == 6 && minor < 15))
+        return {section, subject, State::no, "this kernel does not attach page tables to PASIDs of VFIO devices",
+                "Linux 6.15 or newer, sudo modprobe iommufd"};
+    return {section, subject, State::yes, format("guests' page tables nest on %s", unit->name.c_str())};
+}
+
 void pasid_findings(std::vector<HostFinding>& out, const HostReport& host) {
     const auto unit = std::ranges::max_element(host.iommu.units, {}, &IommuUnit::pasid_bits);
     if (unit == host.iommu.units.end() || unit->pasid_bits == 0)
@@ -85,9 +104,9 @@ void pasid_findings(std::vector<HostFinding>& out, const HostReport& host) {
     else
         out.push_back({"PASID", "ENQCMD", State::no, "the CPU does not have the instruction",
                        "Intel servers from the fourth Xeon Scalable generation have it"});
-    out.push_back({"PASID", "translation table", State::no,
-                   "no upstream Linux kernel lets KVM hand a PASID translation table to the CPU",
-                   "nothing to do: a guest's ENQCMD has to be trapped"});
+    out.push_back({"PASID", "translation table", State::no, iommu::no_kernel_translation,
+                   "nothing to do: emulated devices have PASIDs on every host"});
+    out.push_back(nested_pasids(host));
 }
 
 void huge_page_findings(std::vector<HostFinding>& out, const MemoryReport& memory) {

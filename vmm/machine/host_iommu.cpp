@@ -47,9 +47,15 @@ unsigned pasid_bits(std::uint64_t value, unsigned supported, unsigned field) {
     return (value >> supported & 1) != 0 ? static_cast<unsigned>(value >> field & 0x1f) + 1 : 0;
 }
 
+/// ECAP: NEST 26, PSS 39:35, PASID 40, scalable mode 43, first stage 47.
+IommuUnit intel_unit(const std::string& name, std::uint64_t ecap) {
+    constexpr std::uint64_t nested = 1ULL << 26 | 1ULL << 43 | 1ULL << 47;
+    return {name, "intel", pasid_bits(ecap, 40, 35), (ecap & nested) == nested};
+}
+
 IommuUnit read_unit(const std::string& directory, const std::string& name) {
     if (host::exists(directory + "/intel-iommu")) // ECAP.PASID and ECAP.PSS
-        return {name, "intel", pasid_bits(host::read_number(directory + "/intel-iommu/ecap", 16), 40, 35)};
+        return intel_unit(name, host::read_number(directory + "/intel-iommu/ecap", 16));
     if (host::exists(directory + "/amd-iommu")) // EFR.GTSup and EFR.PASmax
         return {name, "amd", pasid_bits(amd_features(host::read_text(directory + "/amd-iommu/features")), 4, 32)};
     const bool virtio = name.starts_with("virtio") || name.find("viommu") != std::string::npos;

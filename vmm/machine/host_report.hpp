@@ -55,6 +55,7 @@ struct IommuUnit {
     std::string name{}; ///< "dmar0"
     std::string kind{}; ///< "intel", "amd", "virtio" or "other"
     unsigned pasid_bits{};
+    bool nesting{}; ///< walks a guest's x86-64 page tables on top of the host's
 };
 
 struct IommuReport {

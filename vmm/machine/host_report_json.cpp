@@ -83,7 +83,8 @@ Json group_json(const IommuGroup& group) {
 Json iommu_json(const IommuReport& iommu) {
     Json out{{"units", Json::array()}, {"groups", Json::array()}};
     for (const auto& unit : iommu.units)
-        out["units"].push_back({{"name", unit.name}, {"kind", unit.kind}, {"pasid_bits", unit.pasid_bits}});
+        out["units"].push_back(
+            {{"name", unit.name}, {"kind", unit.kind}, {"pasid_bits", unit.pasid_bits}, {"nesting", unit.nesting}});
     for (const auto& group : iommu.groups)
         out["groups"].push_back(group_json(group));
     return out;
