@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/instance.hpp"
 
+#include <memory>
+#include <utility>
+
 #include <algorithm>
 
 #include "devices/mmds/service.hpp"
@@ -87,12 +90,15 @@ Result<void> Instance::make_machine() {
     hooks.on_device_error = [this](const DeviceName& name, const std::string& what) {
         events_.publish("device-error", {{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}, {"what", what}});
     };
-    hooks.on_iommu_fault = [this](const iommu::Fault& fault) {
+    hooks.on_iommu_fault = [this, told = std::make_shared<std::uint64_t>(0)](const iommu::Faults::Entry& entry) {
+        const auto& fault = entry.fault;
+        const std::uint64_t left_out = entry.number - std::exchange(*told, entry.number) - 1;
         events_.publish("iommu-fault",
                         {{"endpoint", format("%#x", fault.endpoint.raw())},
                          {"address", format("%#llx", static_cast<unsigned long long>(fault.address.raw()))},
                          {"access", access_text(fault.access)},
-                         {"reason", iommu::reason_text(fault.reason)}});
+                         {"reason", iommu::reason_text(fault.reason)},
+                         {"left_out", std::to_string(left_out)}});
     };
     Config config = file_.config;
     for (auto& net : config.nets)

@@ -107,7 +107,7 @@ void Machine::watch_iommu() {
     if (hooks_.on_iommu_fault)
         fault_watch_ = iommu_->faults().listen([this](const iommu::Faults::Entry& entry) {
             if (fault_limiter_.allow())
-                loop_.post([tell = hooks_.on_iommu_fault, fault = entry.fault] { tell(fault); });
+                loop_.post([tell = hooks_.on_iommu_fault, entry] { tell(entry); });
         });
 }
 

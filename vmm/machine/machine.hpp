@@ -54,8 +54,8 @@ public:
         std::function<void(const DeviceEvent&)> on_device{};
         /// A driver broke a device, which waits for its reset; on the loop, and rate limited.
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
-        /// The guest's IOMMU refused an access; on the loop, and rate limited.
-        std::function<void(const iommu::Fault&)> on_iommu_fault{};
+        /// The guest's IOMMU refused an access; on the loop, and rate limited: the numbers tell what was left out.
+        std::function<void(const iommu::Faults::Entry&)> on_iommu_fault{};
     };
 
     /// Builds the machine with its kernel loaded; nothing runs yet. `gate` closes while vCPUs must not run.

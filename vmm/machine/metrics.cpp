@@ -2,9 +2,13 @@
 #include "vmm/machine/metrics.hpp"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <map>
+#include <numeric>
 #include <unistd.h>
+
+#include "devices/virtio/iommu.hpp"
 
 namespace vmm {
 namespace {
@@ -60,6 +64,28 @@ void collect_vsock(const devices::virtio::Vsock& vsock, Collector out) {
     out.gauge("conns_open", traffic.open);
 }
 
+void collect_iommu(const devices::virtio::Iommu& iommu, const iommu::Domains& domains, Samples& samples) {
+    static constexpr std::array names{"private_requests", "attach_requests", "detach_requests",
+                                      "map_requests",     "unmap_requests",  "probe_requests"};
+    Collector out{samples, "iommu", "iommu"};
+    const auto counts = iommu.requests();
+    for (std::size_t i = 0; i < names.size(); ++i)
+        out.count(names[i], counts.types[i]);
+    out.count("refused_requests",
+              std::accumulate(counts.statuses.begin() + 1, counts.statuses.end(), std::uint64_t{0}));
+    out.count("unanswered_requests", counts.unknown);
+    out.count("faults", domains.faults().total());
+    out.count("faults_untold", iommu.faults_dropped());
+    out.gauge("mappings", domains.mapping_count());
+    iommu::EndpointMemory::Counts sum;
+    for (const auto& endpoint : domains.endpoints()) {
+        sum.hits += endpoint.counts.hits;
+        sum.misses += endpoint.counts.misses;
+    }
+    out.count("translation_hits", sum.hits);
+    out.count("translation_misses", sum.misses);
+}
+
 void collect_device(const DeviceName& name, const devices::virtio::Device& device, Samples& samples) {
     const std::string group = name.kind == DeviceKind::disk ? "block" : std::string{kind_name(name.kind)};
     Collector out{samples, group, name.id};
@@ -92,6 +118,9 @@ void collect(const Machine& machine, Samples& samples) {
     for (const auto& status : machine.devices().list())
         if (const auto device = machine.devices().device(status.name))
             collect_device(status.name, *device, samples);
+    const auto iommu = machine.devices().device({DeviceKind::iommu, "iommu"});
+    if (iommu && machine.iommu())
+        collect_iommu(static_cast<const devices::virtio::Iommu&>(*iommu), *machine.iommu(), samples);
 }
 
 std::string metrics_line(const Samples& samples) {
