@@ -61,7 +61,7 @@ for d in \$device \${edu##*/}; do
     echo \$d >/sys/bus/pci/drivers_probe
     /tmp/vfio-user \$d $bad_address
 done
-sleep 1
+sleep 4
 dmesg | grep 'fault from EP' | sed 's/^.*virtio_iommu/guest log/'
 echo "afterwards \$(sha256sum </tmp/w | cut -c 1-8) \$(head -c 4194304 /dev/vda | sha256sum | cut -c 1-8)"
 dmesg | grep -E 'WARNING: CPU|BUG:|Oops|I/O error' | sed 's/^/complaint /'
@@ -76,7 +76,8 @@ inside() {
     for edu in /sys/bus/pci/devices/*; do [ "$(<"$edu/device")" != 0x11e8 ] || break; done
     echo vfio-pci >"$edu/driver_override"
     echo "${edu##*/}" >/sys/bus/pci/drivers_probe
-    "$inox" run --iommu --kernel "$("$root/tools/dev" kernel 6.12)" --initrd "$("$root/tools/dev" initramfs 6.12)" --memory 256M \
+    look_on &
+    "$inox" run --iommu --api-sock /tmp/api --kernel "$("$root/tools/dev" kernel 6.12)" --initrd "$("$root/tools/dev" initramfs 6.12)" --memory 256M \
         --disk path=/tmp/disk --disk "path=$work/nested,readonly=on" --disk "path=$work/vfio-user,readonly=on" --entropy --vfio "${edu##*/}" \
         --cmdline "console=ttyS0 quiet panic=-1 iommu.strict=1 inox.sh=$(guest_line | base64 -w0)" --timeout 200s </dev/null >/tmp/out 2>/tmp/err || status=$?
     tr -d '\r' </tmp/out >/tmp/said
@@ -92,10 +93,21 @@ inside() {
     check "a driver there uses an assigned device, with DMA and interrupts" [ "$(said 'nested edu')" = "$(printf 'copied\nfault harmless')" ]
     check "the guest's log has the fault, with its address" grep -qE "^guest log virtio[0-9]+: page fault from EP [0-9]+ at $bad_address \[W\]" /tmp/said
     check "inox's log has it" grep -qE "endpoint 0000:00:0[0-9]\.0 may not write $bad_address: no mapping" /tmp/err
+    check "the API shows it" grep -qE " $bad_address +write +no mapping" /tmp/sight
+    check "and endpoints and domains" grep -qE "drive0.* attached " /tmp/sight
     check "nobody else suffers" same "$(said afterwards)"
     check "nothing else is in the log" [ -z "$(said complaint)" ]
-    [ $failed = 0 ] || tail -n 25 /tmp/said /tmp/err
+    [ $failed = 0 ] || tail -n 25 /tmp/said /tmp/err /tmp/look /tmp/sight
     exit $failed
+}
+
+# The tables as the API shows them, once the fault is among them
+look_on() {
+    for _ in $(seq 400); do
+        "$inox" ctl -s /tmp/api iommu >/tmp/look 2>/dev/null
+        if grep -q "$bad_address" /tmp/look; then mv /tmp/look /tmp/sight; return; fi
+        sleep 0.5
+    done
 }
 
 said() { sed -n "s/^$1 //p" /tmp/said; }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/instance.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
-
-#include <algorithm>
 
 #include "devices/mmds/service.hpp"
 
