@@ -95,7 +95,9 @@ boot() {
 END
     start it "$inox" run --config /tmp/hotplug.json --api-sock $socket --timeout 500s
     await it "a shell in the guest" 120 || { fail "does not boot"; return 1; }
+    await it "# " 60 || { fail "has no shell"; return 1; }
     type_line it "stty -echo; dmesg -n 1; exec env PS1= PS2= sh"
+    [[ $(guest it "echo a quiet shell" 60) == *"a quiet shell"* ]]
     check "boots to a shell" says "quiet" "echo quiet"
 }
 
