@@ -60,6 +60,9 @@ void Accelerator::stop() noexcept {
     const std::lock_guard lock{mutex_};
     stopping_ = true;
     abort(~0U, {});
+    for (auto& queue : queues_)
+        queue.revoke();
+    permissions_ = {};
     work_.notify_all();
 }
 

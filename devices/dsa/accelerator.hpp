@@ -24,12 +24,6 @@
 
 namespace devices::dsa {
 
-struct Shape {
-    unsigned queues{2};   ///< 1..max_queues
-    unsigned entries{64}; ///< of all queues together; 1..max_entries
-    unsigned engines{1};  ///< and groups; 1..max_engines
-};
-
 /// What the function's configuration space says. Any combination may be seen between two writes of the guest.
 struct BusState {
     bool bus_master{};
@@ -69,12 +63,15 @@ public:
 
     /// Starts the engines. Once.
     vmm::Result<void> start();
-    /// Aborts everything; nothing is executed any more.
+    /// Aborts everything and gives all PASIDs back; nothing is executed any more.
     void stop() noexcept;
 
     [[nodiscard]] const Shape& shape() const { return shape_; }
     [[nodiscard]] unsigned vectors() const { return shape_.queues + 1; }
     void set_bus_state(const BusState& state) noexcept;
+    /// The PASID is being freed: its work is aborted, a queue configured with it goes off, and every reference to it is
+    /// given back, by the engine where one is at it. Does not wait.
+    void forget(iommu::HostPasid pasid) noexcept;
 
     // BAR 0, up to reg::registers_end. Words of 32 bits, or two at once; anything narrower is read-only.
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept;

@@ -191,6 +191,22 @@ void Accelerator::abort(std::uint32_t queues, std::optional<iommu::HostPasid> pa
             engine->cancel.store(true, std::memory_order_relaxed);
 }
 
+void Accelerator::forget(iommu::HostPasid pasid) noexcept {
+    Raise raise;
+    {
+        const std::lock_guard lock{mutex_};
+        abort(~0U, pasid);
+        for (auto& queue : queues_)
+            if (queue.space() && queue.space()->pasid() == pasid)
+                queue.revoke();
+        for (auto& permission : permissions_)
+            if (permission.space && permission.space->pasid() == pasid)
+                permission.space.reset();
+        try_finish(raise);
+    }
+    deliver(raise);
+}
+
 bool Accelerator::quiet(const Pending& pending) const {
     for (unsigned index = 0; index < shape_.queues; ++index)
         if ((pending.queues >> index & 1) != 0 && queues_[index].waits(pending.number, pending.pasid()))

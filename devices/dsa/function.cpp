@@ -29,10 +29,16 @@ pci::MsixLayout msix_layout(const Shape& shape) {
 } // namespace
 
 DsaFunction::DsaFunction(const Shape& shape, const Context& context)
-    : Function{identity}, msix_{context.irqs, msix_layout(shape)},
-      accelerator_{
-          shape,
-          {context.memory, context.spaces, [this](unsigned vector) { msix_.trigger(vector); }, context.make_copier}},
+    : Function{identity}, iommu_{context.iommu}, endpoint_{iommu_ ? iommu_->make_memory() : nullptr},
+      msix_{context.irqs, msix_layout(shape)}, spaces_{context.pasids ? std::make_unique<PasidSpaces>(
+                                                                            *context.pasids,
+                                                                            [this](iommu::HostPasid pasid) {
+                                                                                accelerator_.forget(pasid);
+                                                                            })
+                                                                      : nullptr},
+      accelerator_{shape,
+                   {endpoint_ ? *endpoint_ : context.memory, spaces_.get(),
+                    [this](unsigned vector) { msix_.trigger(vector); }, context.make_copier}},
       portals_{accelerator_} {}
 
 vmm::Result<std::shared_ptr<DsaFunction>> DsaFunction::create(const Shape& shape, const Context& context) {
@@ -75,6 +81,20 @@ vmm::Result<void> DsaFunction::build() {
     space.watch(page_requests_ + 4, 2, publish);
     space.watch(pasid_ + control_after_capability, 2, publish);
     return {};
+}
+
+vmm::Result<void> DsaFunction::on_added(pci::Address address) {
+    const auto id = iommu::pci_endpoint(address.slot, address.function);
+    if (endpoint_)
+        endpoint_stay_ = TRY(iommu_->add_endpoint(id, std::string{name()}, *endpoint_));
+    return spaces_ ? spaces_->attach(id) : vmm::Result<void>{};
+}
+
+void DsaFunction::on_removed() noexcept {
+    accelerator_.stop();
+    if (spaces_)
+        spaces_->detach();
+    endpoint_stay_.reset();
 }
 
 void DsaFunction::publish_bus_state() noexcept {

@@ -5,9 +5,11 @@
 #include <memory>
 
 #include "devices/dsa/accelerator.hpp"
+#include "devices/dsa/pasid_spaces.hpp"
 #include "devices/dsa/portals.hpp"
 #include "devices/pci/function.hpp"
 #include "devices/pci/msix.hpp"
+#include "iommu/domains.hpp"
 #include "vmm/bus/irq.hpp"
 
 namespace devices::dsa {
@@ -19,8 +21,9 @@ public:
 
     struct Context {
         vmm::Irqs& irqs;
-        const vmm::DmaMemory& memory; ///< what the function reaches without PASID
-        Spaces* spaces{};             ///< null: no PASIDs in this machine
+        const vmm::DmaMemory& memory;  ///< what the function reaches without PASID and IOMMU
+        iommu::Domains* iommu{};       ///< the function is behind it
+        iommu::PasidService* pasids{}; ///< null: no PASIDs in this machine
         std::function<std::unique_ptr<Copier>()> make_copier{};
     };
     /// Engines run from now on.
@@ -31,7 +34,8 @@ public:
     void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
     void bar_write_wide(unsigned bar, std::uint64_t offset, vmm::WideBytes data) noexcept override;
     bool bar_enqueue(unsigned bar, std::uint64_t offset, vmm::WideBytes command) noexcept override;
-    void on_removed() noexcept override { accelerator_.stop(); }
+    vmm::Result<void> on_added(pci::Address address) override;
+    void on_removed() noexcept override;
 
     [[nodiscard]] Accelerator& accelerator() { return accelerator_; }
 
@@ -40,8 +44,12 @@ private:
     vmm::Result<void> build();
     void publish_bus_state() noexcept;
 
+    iommu::Domains* const iommu_;
+    std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< null without an IOMMU
+    vmm::Registration endpoint_stay_{};
     pci::Msix msix_;
-    Accelerator accelerator_; // after what it interrupts through
+    std::unique_ptr<PasidSpaces> spaces_; ///< null without PASIDs
+    Accelerator accelerator_;             // after what it interrupts through
     Portals portals_;
     unsigned ats_{};
     unsigned page_requests_{};

@@ -4,13 +4,12 @@
 
 #include <cstdint>
 
+#include "devices/dsa/shape.hpp"
+
 namespace devices::dsa {
 
-// Sizes of this model. Tables are laid out for the most.
-inline constexpr unsigned max_queues = 8;
-inline constexpr unsigned max_engines = 4; ///< and groups
+// Tables are laid out for the largest shape.
 inline constexpr unsigned max_vectors = max_queues + 1;
-inline constexpr unsigned max_entries = 1024;
 
 /// BAR 0, in bytes.
 namespace reg {

@@ -49,7 +49,21 @@ void WorkQueue::enable(std::shared_ptr<Space> space) {
     state_ = State::enabled;
 }
 
+void WorkQueue::revoke() {
+    state_ = State::busy;
+    waiting_.clear();
+    revoked_ = true;
+    if (running_ == 0)
+        disable();
+}
+
+void WorkQueue::finished() {
+    if (--running_ == 0 && revoked_)
+        disable();
+}
+
 void WorkQueue::disable() {
+    revoked_ = false;
     state_ = State::disabled;
     space_.reset();
 }

@@ -60,6 +60,8 @@ public:
     void stop_accepting() { state_ = State::busy; }
     /// Nothing may wait or run any more.
     void disable();
+    /// Its PASID is gone: off as soon as nothing runs.
+    void revoke();
     void reset_config() { words_ = {}; }
     [[nodiscard]] const std::shared_ptr<Space>& space() const { return space_; }
 
@@ -71,7 +73,7 @@ public:
     /// The next descriptor may be taken: a drain waits for those before it.
     [[nodiscard]] bool ready() const;
     Submission pop();
-    void finished() { --running_; }
+    void finished();
     [[nodiscard]] unsigned running() const { return running_; }
     /// Drops what waits, all of it or that of one PASID.
     void abort(std::optional<iommu::HostPasid> pasid);
@@ -87,6 +89,7 @@ private:
     std::shared_ptr<Space> space_{};
     std::deque<Submission> waiting_{};
     unsigned running_{};
+    bool revoked_{};
 };
 
 } // namespace devices::dsa

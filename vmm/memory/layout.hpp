@@ -23,6 +23,7 @@ inline constexpr Gpa high_ram{1 * MiB};                                 ///< ker
 // The 32-bit hole: RAM ends below it and goes on at 4 GiB.
 inline constexpr auto hole = fixed_range<Gpa>(0xc0000000, 0xffffffff);
 inline constexpr auto mmio_devices = fixed_range<Gpa>(0xc0000000, 0xc1ffffff); ///< virtio-mmio, boot timer at its base
+inline constexpr auto pasid_registers = fixed_range<Gpa>(0xc1fff000, 0xc1ffffff); ///< the virtual command interface
 inline constexpr auto pci_bars_32 = fixed_range<Gpa>(0xc2000000, 0xdfffffff);
 inline constexpr auto ecam = fixed_range<Gpa>(0xe0000000, 0xe00fffff); ///< bus 0 only: each more is 1 MiB to scan
 inline constexpr auto io_apic = fixed_range<Gpa>(0xfec00000, 0xfec00fff);
@@ -61,6 +62,7 @@ inline constexpr unsigned max_cpus = 32;
 inline constexpr std::uint64_t min_ram = 1 * MiB + 64 * KiB;
 
 static_assert(!mmio_devices.overlaps(pci_bars_32) && !pci_bars_32.overlaps(ecam) && !ecam.overlaps(io_apic));
+static_assert(mmio_devices.contains(pasid_registers));
 static_assert(hole.contains(mmio_devices) && hole.contains(ecam) && hole.contains(msi_window));
 static_assert(ram_above_hole.raw() + max_ram - hole.start().raw() <= pci_bars_64.start().raw());
 static_assert(boot_page_tables.raw() + boot_page_tables_size <= cmdline.raw());

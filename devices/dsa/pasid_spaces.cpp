@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/dsa/pasid_spaces.hpp"
+
+namespace devices::dsa {
+namespace {
+
+class Nothing final : public vmm::DmaMemory {
+public:
+    Hold hold() const override { return {}; }
+    [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
+    bool translate(vmm::Range<vmm::Iova>, vmm::Access, std::vector<iovec>&) const noexcept override { return false; }
+};
+
+} // namespace
+
+/// Holds the device's reference.
+class PasidSpaces::View final : public Space {
+public:
+    View(iommu::PasidService& service, iommu::HostPasid host, std::shared_ptr<const vmm::DmaMemory> user,
+         std::shared_ptr<const vmm::DmaMemory> supervisor)
+        : service_{service}, host_{host}, user_{std::move(user)}, supervisor_{std::move(supervisor)} {}
+    ~View() override { service_.release(host_); }
+    [[nodiscard]] iommu::HostPasid pasid() const noexcept override { return host_; }
+    [[nodiscard]] const vmm::DmaMemory& memory(bool privileged) const noexcept override {
+        static const Nothing nothing;
+        const auto& memory = privileged ? supervisor_ : user_;
+        return memory ? *memory : nothing;
+    }
+
+private:
+    iommu::PasidService& service_;
+    iommu::HostPasid host_;
+    std::shared_ptr<const vmm::DmaMemory> user_;
+    std::shared_ptr<const vmm::DmaMemory> supervisor_;
+};
+
+PasidSpaces::PasidSpaces(iommu::PasidService& service, std::function<void(iommu::HostPasid)> freed)
+    : service_{service}, freed_{std::move(freed)} {}
+
+PasidSpaces::~PasidSpaces() { detach(); }
+
+vmm::Result<void> PasidSpaces::attach(iommu::EndpointId endpoint) {
+    binding_ = TRY(service_.add_endpoint(endpoint));
+    auto notifier = service_.core().add_notifier(service_.set(), iommu::IoasidPriority::device, *this);
+    if (!notifier)
+        return vmm::fail(vmm::Errc::internal, "the accelerator is subscribed to its guest's PASIDs already");
+    notifier_ = std::move(*notifier);
+    endpoint_ = endpoint;
+    return {};
+}
+
+void PasidSpaces::detach() noexcept {
+    notifier_.reset();
+    binding_.reset();
+}
+
+std::shared_ptr<Space> PasidSpaces::open(iommu::GuestPasid pasid) noexcept {
+    const auto host = service_.acquire(pasid);
+    return host ? view(*host) : nullptr;
+}
+
+std::shared_ptr<Space> PasidSpaces::open(iommu::HostPasid pasid) noexcept {
+    return service_.acquire(pasid) ? view(pasid) : nullptr;
+}
+
+/// Takes over the reference.
+std::shared_ptr<Space> PasidSpaces::view(iommu::HostPasid host) noexcept {
+    if (endpoint_)
+        if (auto user = service_.memory(*endpoint_, host, false))
+            return std::make_shared<View>(service_, host, std::move(user), service_.memory(*endpoint_, host, true));
+    service_.release(host);
+    return nullptr;
+}
+
+void PasidSpaces::on_ioasid(const iommu::IoasidEvent& event, iommu::IoasidContext& context) noexcept {
+    (void)context; // references are given back where they are held
+    if (event.kind == iommu::IoasidEvent::Kind::free)
+        freed_(event.id);
+}
+
+} // namespace devices::dsa

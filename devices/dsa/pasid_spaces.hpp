@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// A guest's PASIDs for one endpoint: the device's part in the IOASID core.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "devices/dsa/spaces.hpp"
+#include "iommu/pasid_service.hpp"
+
+namespace devices::dsa {
+
+class PasidSpaces final : public Spaces, private iommu::IoasidNotifier {
+public:
+    /// `freed` is called when the guest frees a PASID, inside the core's event: it may neither wait nor call back.
+    /// `service` must outlive it.
+    PasidSpaces(iommu::PasidService& service, std::function<void(iommu::HostPasid)> freed);
+    ~PasidSpaces() override;
+
+    /// From now on page tables can be bound for this endpoint. Once. Not with locks of the device held.
+    vmm::Result<void> attach(iommu::EndpointId endpoint);
+    /// No new Space from here; the guest's bindings for the endpoint go.
+    void detach() noexcept;
+
+    [[nodiscard]] std::shared_ptr<Space> open(iommu::GuestPasid pasid) noexcept override;
+    [[nodiscard]] std::shared_ptr<Space> open(iommu::HostPasid pasid) noexcept override;
+
+private:
+    class View;
+    [[nodiscard]] std::shared_ptr<Space> view(iommu::HostPasid host) noexcept;
+    void on_ioasid(const iommu::IoasidEvent& event, iommu::IoasidContext& context) noexcept override;
+
+    iommu::PasidService& service_;
+    std::function<void(iommu::HostPasid)> freed_;
+    std::optional<iommu::EndpointId> endpoint_{}; // set once, before the guest can reach the device
+    vmm::Registration binding_{};
+    vmm::Registration notifier_{};
+};
+
+} // namespace devices::dsa
