@@ -19,7 +19,8 @@ struct AcpiMmioDevice {
 
 struct AcpiConfig {
     unsigned cpus{1};
-    bool pci{true}; ///< host bridge and MCFG
+    bool pci{true};     ///< host bridge and MCFG
+    bool pasids{false}; ///< the virtual command interface
     std::vector<AcpiMmioDevice> virtio_mmio{};
     /// Bus, slot and function of a virtio-iommu with all other functions of the segment behind it: bus << 8 | slot << 3
     /// | function.

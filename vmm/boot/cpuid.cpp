@@ -80,13 +80,16 @@ void filter_features(Entry& leaf1, const CpuidRequest& request, const Topology& 
     assign(leaf1.ecx, 31, true); // hypervisor
 }
 
-void filter_extended_features(Entry& leaf7) {
+void filter_extended_features(Entry& leaf7, const CpuidRequest& request) {
     if (leaf7.index != 0)
         return;
     assign(leaf7.ebx, 2, false);  // SGX: no enclave memory
     assign(leaf7.ecx, 30, false); // SGX launch control
     assign(leaf7.ebx, 25, false); // processor trace
-    assign(leaf7.ecx, 29, false); // ENQCMD: KVM neither emulates it nor switches IA32_PASID
+    // KVM neither emulates ENQCMD nor switches IA32_PASID; it runs only where every instruction is left to software.
+    assign(leaf7.ecx, 29, request.enqcmd);
+    if (request.enqcmd)
+        assign(leaf7.ecx, 28, true); // MOVDIR64B
 }
 
 /// Deterministic cache parameters: Intel's leaf 4 and AMD's 0x8000001d share the format.
@@ -126,7 +129,7 @@ void filter_entry(Entry& entry, const CpuidRequest& request, const Topology& top
         entry = make(6, 0, entry.eax & bit(2), 0, 0, 0);
         return;
     case 0x7:
-        return filter_extended_features(entry);
+        return filter_extended_features(entry, request);
     case 0x5:        // MWAIT
     case 0xa:        // performance counters: a watchdog on them costs exits all the time
     case 0x12:       // SGX
@@ -204,6 +207,13 @@ Entries guest_cpuid(Entries supported, const CpuidRequest& request) {
     constexpr std::uint32_t v2_topology = 0x1f;
     if (leaf0)
         leaf0->eax = std::max(leaf0->eax, x2apic_topology);
+    if (request.enqcmd && !find(supported, 7)) {
+        Entry leaf7 = make(7, 0, 0, 0, 0, 0);
+        leaf7.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+        filter_extended_features(leaf7, request);
+        supported.push_back(leaf7);
+        leaf0 = find(supported, 0);
+    }
     const bool has_v2 = leaf0 && leaf0->eax >= v2_topology;
     set_extended_topology(supported, x2apic_topology, topology);
     if (has_v2)

@@ -15,6 +15,7 @@ struct CpuidRequest {
     unsigned cpus{1};         ///< in the machine
     bool smt{false};          ///< pairs of vCPUs are threads of one core
     bool tsc_deadline{true};  ///< KVM_CAP_TSC_DEADLINE_TIMER
+    bool enqcmd{false};       ///< ENQCMD and MOVDIR64B are carried out by the VMM, whatever the host's CPU
     std::uint32_t tsc_khz{0}; ///< KVM_GET_TSC_KHZ; 0 when unknown
 };
 

@@ -52,6 +52,12 @@ Bytes virtio_mmio(unsigned index, const AcpiMmioDevice& mmio) {
                    name("_CRS", resources({memory32_fixed(mmio.registers), interrupt(mmio.gsi, IrqMode::edge_high)}))});
 }
 
+/// docs/guest-abi.md
+Bytes pasid_commands() {
+    return device("PASD", {name("_HID", string("INOX0001")), name("_UID", integer(0)),
+                           name("_CRS", resources({memory32_fixed(layout::pasid_registers)}))});
+}
+
 /// Routing of slot interrupts (ACPI 6.5, 6.2.13): directly to interrupt lines, no link devices.
 Bytes pci_routing() {
     constexpr std::uint32_t any_function = 0xffff;
@@ -160,6 +166,8 @@ Bytes dsdt_body(const AcpiConfig& config) {
     std::vector<Bytes> devices{motherboard(config.pci), serial_port(), keyboard_controller()};
     for (unsigned i = 0; i < config.virtio_mmio.size(); ++i)
         devices.push_back(virtio_mmio(i, config.virtio_mmio[i]));
+    if (config.pasids)
+        devices.push_back(pasid_commands());
     if (config.pci) {
         devices.push_back(pci_host_bridge());
         devices.push_back(generic_event_device());

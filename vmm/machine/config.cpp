@@ -45,6 +45,7 @@ std::vector<DeviceConfig> device_configs(const Config& config) {
     add_one(config.balloon);
     add_one(config.console);
     add(config.shares);
+    add_one(config.dsa);
     return all;
 }
 
@@ -156,6 +157,12 @@ void check_devices(const Config& config, std::vector<Error>& problems) {
     if (config.iommu && config.machine.transport != Transport::pci)
         problems.push_back({Errc::config_value, "an IOMMU needs PCI, which this machine does not have",
                             "start it with PCI (--enable-pci), or leave the IOMMU away", "/iommu", 0});
+    if (config.dsa && config.machine.transport == Transport::mmio)
+        problems.push_back({Errc::config_value, "the accelerator is a PCI device, and this machine has no PCI",
+                            "add --enable-pci, or leave the accelerator away", "/dsa", 0});
+    if (config.dsa && config.dsa->shape.entries < config.dsa->shape.queues)
+        problems.push_back(
+            {Errc::config_value, "fewer entries than queues", "give each queue an entry at least", "/dsa/entries", 0});
     if (std::ranges::count(config.drives, true, &DriveConfig::root) > 1)
         problems.push_back({Errc::config_value, "A root block device already exists!",
                             "set is_root_device on one drive only", "/drives", 0});

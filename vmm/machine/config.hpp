@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include "devices/dsa/shape.hpp"
 #include "devices/vfio/device.hpp"
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/block.hpp"
@@ -73,6 +74,13 @@ struct IommuConfig {
     iommu::Limits limits{};
 };
 
+/// A virtual data-streaming accelerator, and with it PASIDs and ENQCMD.
+struct DsaConfig {
+    std::string id{"dsa0"}; ///< a machine has one
+    devices::dsa::Shape shape{};
+    std::string forward{}; ///< device file of a host work queue that does the copies; empty: the CPU
+};
+
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
@@ -85,12 +93,13 @@ struct Config {
     std::optional<ConsoleConfig> console{};
     std::vector<VfioConfig> vfio{};
     std::optional<IommuConfig> iommu{};
+    std::optional<DsaConfig> dsa{};
 };
 
 /// One device of a configuration; also what can be added to a running machine.
 using DeviceConfig = std::variant<DriveConfig, devices::virtio::NetOptions, devices::virtio::VsockOptions,
                                   devices::virtio::EntropyOptions, devices::virtio::BalloonOptions, ConsoleConfig,
-                                  devices::virtio::FsOptions>;
+                                  devices::virtio::FsOptions, DsaConfig>;
 /// All of them, in the order the guest finds them: the root disk first, so that it is Linux's vda.
 std::vector<DeviceConfig> device_configs(const Config& config);
 

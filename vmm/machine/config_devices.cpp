@@ -247,9 +247,36 @@ constexpr Field iommu_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { iommu_of(file).limits.mappings = read_limit(value, 1, 16777216); }},
 };
 
+// ---- dsa -----------------------------------------------------------------------------------------------------------
+
+unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise) {
+    const auto number = value.number(most, Errc::config_value);
+    if (number && *number == 0)
+        value.report(Errc::config_value, "0 is too few", "write 1 to " + std::to_string(most));
+    return static_cast<unsigned>(number.value_or(otherwise));
+}
+
+constexpr Field dsa_field_rows[] = {
+    {"queues", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         file.config.dsa->shape.queues = read_count(value, devices::dsa::max_queues, 1);
+     }},
+    {"entries", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         file.config.dsa->shape.entries = read_count(value, devices::dsa::max_entries, 1);
+     }},
+    {"engines", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         file.config.dsa->shape.engines = read_count(value, devices::dsa::max_engines, 1);
+     }},
+    {"forward", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.dsa->forward); }},
+};
+
 } // namespace
 
 std::span<const Field> iommu_fields() { return iommu_field_rows; }
+std::span<const Field> dsa_fields() { return dsa_field_rows; }
 std::span<const Field> entropy_fields() { return entropy_field_rows; }
 std::span<const Field> balloon_fields() { return balloon_field_rows; }
 std::span<const Field> console_fields() { return console_field_rows; }

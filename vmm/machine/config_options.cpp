@@ -143,6 +143,12 @@ Result<void> set_api_connections(const CommandOption& self, const std::string& t
     return {};
 }
 
+Result<void> set_dsa(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
+    if (!file.config.dsa)
+        file.config.dsa.emplace();
+    return {};
+}
+
 constexpr CommandOption options[] = {
     {"--kernel", "FILE", "bzImage or ELF vmlinux; without it a built-in guest says hello",
      "/boot-source/kernel_image_path", set_path<kernel>},
@@ -166,6 +172,7 @@ constexpr CommandOption options[] = {
     {"--vfio", "ADDRESS[,id=I]",
      "the guest gets this PCI device of the host, such as 0000:01:00.0; more keys in docs/config.md", "/vfio", add_vfio,
      true},
+    {"--dsa", nullptr, "a virtual data-streaming accelerator, with PASIDs and ENQCMD", "/dsa", set_dsa},
     {"--entropy", nullptr, "a source of random numbers", "/entropy", set_entropy},
     {"--balloon", "size=MIB", "takes so much of the guest's memory back; more keys in docs/config.md", "/balloon",
      add_element},

@@ -205,6 +205,7 @@ std::span<const Section> config_sections() {
          {},
          nullptr,
          [](ConfigFile& file) { file.config.console.emplace(); }},
+        {"dsa", Need::optional, dsa_fields(), {}, {}, nullptr, [](ConfigFile& file) { file.config.dsa.emplace(); }},
         {"vfio",
          Need::optional,
          vfio_fields(),

@@ -13,7 +13,7 @@ namespace pci = devices::pci;
 using namespace std::chrono_literals;
 
 constexpr std::array<std::string_view, device_kind_count> kind_names{"disk",    "net",   "vsock", "entropy", "balloon",
-                                                                     "console", "share", "iommu", "vfio"};
+                                                                     "console", "share", "iommu", "vfio",    "dsa"};
 constexpr auto first_reminder = 1000ms;
 constexpr auto last_reminder = 60000ms;
 constexpr auto release_delay = 1ms;
@@ -53,6 +53,7 @@ DeviceName device_name(const DeviceConfig& config) {
         }
         DeviceName operator()(const ConsoleConfig&) const { return {DeviceKind::console, "console0"}; }
         DeviceName operator()(const devices::virtio::FsOptions& share) const { return {DeviceKind::share, share.tag}; }
+        DeviceName operator()(const DsaConfig& dsa) const { return {DeviceKind::dsa, dsa.id}; }
     };
     return std::visit(Namer{}, config);
 }

@@ -24,8 +24,8 @@
 
 namespace vmm {
 
-enum class DeviceKind : std::uint8_t { disk, net, vsock, entropy, balloon, console, share, iommu, vfio };
-inline constexpr std::size_t device_kind_count = static_cast<std::size_t>(DeviceKind::vfio) + 1;
+enum class DeviceKind : std::uint8_t { disk, net, vsock, entropy, balloon, console, share, iommu, vfio, dsa };
+inline constexpr std::size_t device_kind_count = static_cast<std::size_t>(DeviceKind::dsa) + 1;
 /// "disk", "net", ...: as the command line calls them.
 std::string_view kind_name(DeviceKind kind);
 std::optional<DeviceKind> parse_kind(std::string_view name);

@@ -23,6 +23,7 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
     acpi.virtio_mmio = plan_virtio_mmio(config);
     if (config.iommu)
         acpi.iommu = static_cast<std::uint16_t>(iommu_address.index());
+    acpi.pasids = config.dsa.has_value();
     const std::string cmdline = usable_cmdline(config.boot.cmdline);
     if (cmdline != config.boot.cmdline)
         log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
@@ -96,9 +97,12 @@ Result<void> Machine::build_hardware(const Config& config) {
         iommu_ = std::make_unique<iommu::Domains>(memory_, config.iommu->limits, boot_bypass(config));
         watch_iommu();
     }
-    platform_ = TRY(Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
-                                              hooks_.serial_output, hooks_.serial_room, hooks_.console_output,
-                                              hooks_.console_room, hooks_.on_device, hooks_.on_device_error}));
+    if (config.dsa)
+        TRY_VOID(create_pasids());
+    platform_ = TRY(
+        Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
+                                  hooks_.serial_output, hooks_.serial_room, hooks_.console_output, hooks_.console_room,
+                                  hooks_.on_device, hooks_.on_device_error, pasids_ ? &pasids_->service() : nullptr}));
     return create_vcpus(config);
 }
 
@@ -111,12 +115,30 @@ void Machine::watch_iommu() {
         });
 }
 
+/// PASIDs, and the instructions and the register by which the guest uses them.
+Result<void> Machine::create_pasids() {
+    pasids_ = TRY(Pasids::create(memory_, mmio_));
+    views_.pasids = [this] { return std::optional{pasids_->view()}; };
+    TRY_VOID(vm_->report_emulation_failures());
+    TRY_VOID(vm_->trap_msr(iommu::msr_ia32_pasid));
+    enqueue_ = std::make_unique<EnqueueEmulator>(
+        memory_, mmio_,
+        [&service = pasids_->service()](iommu::GuestPasid guest, const std::function<void(iommu::HostPasid)>& submit) {
+            const auto submission = service.submit(guest);
+            if (submission)
+                submit(submission->host());
+            return submission.has_value();
+        });
+    return {};
+}
+
 Result<void> Machine::create_vcpus(const Config& config) {
     const auto supported = TRY(kvm_.supported_cpuid());
     boot::CpuidRequest request;
     request.cpus = config.machine.cpus;
     request.smt = config.machine.smt;
     request.tsc_deadline = kvm_.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    request.enqcmd = enqueue_ && Kvm::interprets();
     for (unsigned id = 0; id < config.machine.cpus; ++id) {
         auto vcpu = TRY(vm_->create_vcpu(id));
         request.cpu = id;
@@ -136,7 +158,8 @@ Result<void> Machine::create_vcpus(const Config& config) {
                                                          reset();
                                                      else
                                                          power_off();
-                                                 }}));
+                                                 },
+                                                 enqueue_.get()}));
     }
     return {};
 }

@@ -19,7 +19,9 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/kvm/vm.hpp"
 #include "vmm/machine/config.hpp"
+#include "vmm/machine/enqueue_emulator.hpp"
 #include "vmm/machine/machine_views.hpp"
+#include "vmm/machine/pasids.hpp"
 #include "vmm/machine/platform.hpp"
 #include "vmm/machine/run_gate.hpp"
 #include "vmm/machine/vcpu_thread.hpp"
@@ -98,6 +100,10 @@ public:
     /// MSI routes in force.
     [[nodiscard]] std::vector<IrqRouter::Route> interrupt_routes() const { return vm_->router().routes(); }
     [[nodiscard]] const boot::Loaded& loaded() const { return loaded_; }
+    // For display; null without them. Their snapshots may be taken on any thread.
+    [[nodiscard]] iommu::PasidService* pasids() const { return pasids_ ? &pasids_->service() : nullptr; }
+    [[nodiscard]] const EnqueueEmulator* enqueue() const { return enqueue_.get(); }
+    [[nodiscard]] std::shared_ptr<devices::dsa::DsaFunction> dsa() const { return platform_->dsa(); }
     /// Exits to user space of all vCPUs so far. Any thread.
     [[nodiscard]] std::uint64_t exits() const;
 
@@ -106,6 +112,7 @@ private:
     Result<void> build(const Config& config);
     Result<void> build_hardware(const Config& config);
     void watch_iommu();
+    Result<void> create_pasids();
     Result<void> create_vcpus(const Config& config);
 
     // devices::GuestEvents, on vCPU threads.
@@ -136,7 +143,9 @@ private:
     std::unique_ptr<Vm> vm_;
     PortBus ports_;
     MemoryBus mmio_;
+    std::unique_ptr<Pasids> pasids_; // null without any
     std::unique_ptr<Platform> platform_;
+    std::unique_ptr<EnqueueEmulator> enqueue_; // null without PASIDs
     boot::Loaded loaded_;
     Registration stuck_timer_;
     std::uint64_t exits_at_last_check_{0};

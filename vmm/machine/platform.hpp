@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "devices/dsa/function.hpp"
 #include "devices/guest_events.hpp"
 #include "devices/pci/function.hpp"
 #include "devices/virtio/console.hpp"
@@ -52,6 +53,7 @@ public:
         std::function<void(const DeviceEvent&)> on_device;             ///< on the loop
         /// A driver broke a device; on the loop, and rate limited. May be empty.
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
+        iommu::PasidService* pasids{}; ///< null: a machine without PASIDs
     };
     /// On the loop's thread, or before it runs.
     static Result<std::unique_ptr<Platform>> create(const Config& config, const Context& context);
@@ -66,6 +68,7 @@ public:
     [[nodiscard]] std::shared_ptr<devices::virtio::Block> disk(const std::string& id) const;
     [[nodiscard]] std::shared_ptr<devices::virtio::Net> net(const std::string& id) const;
     [[nodiscard]] std::shared_ptr<devices::virtio::Balloon> balloon() const;
+    [[nodiscard]] std::shared_ptr<devices::dsa::DsaFunction> dsa() const;
     /// Null without a virtio console.
     [[nodiscard]] devices::virtio::Console* console() const;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a device's configuration to the device on its bus.
+#include "devices/dsa/forwarder.hpp"
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/entropy.hpp"
 #include "devices/virtio/iommu.hpp"
@@ -38,6 +39,21 @@ struct Platform::Maker {
     }
     Result<NewDevice> operator()(const devices::virtio::FsOptions& share) const {
         return virtio(TRY(devices::virtio::Fs::create(share, context.loop, context.memory)));
+    }
+
+    /// Permanent: IA32_PASID and the instructions are there from the first one on.
+    Result<NewDevice> operator()(const DsaConfig& dsa) const {
+        if (!own.pci || !context.pasids)
+            return fail(Errc::wrong_state, "the accelerator needs a machine that was started with it",
+                        "start the machine with --dsa, on PCI");
+        std::function<std::unique_ptr<devices::dsa::Copier>()> make_copier;
+        if (!dsa.forward.empty())
+            make_copier = [queue = TRY(devices::dsa::HostQueue::open(dsa.forward))] {
+                return std::make_unique<devices::dsa::ForwardingCopier>(queue);
+            };
+        own.dsa = TRY(devices::dsa::DsaFunction::create(
+            dsa.shape, {context.irqs, context.dma, context.iommu, context.pasids, std::move(make_copier)}));
+        return NewDevice{.function = own.dsa, .permanent = true};
     }
 
 private:
@@ -103,6 +119,7 @@ Result<DeviceStatus> Platform::add_to_mmio(const NewDevice& device) {
 std::shared_ptr<devices::virtio::Block> Platform::disk(const std::string& id) const {
     return std::static_pointer_cast<devices::virtio::Block>(table_.device({DeviceKind::disk, id}));
 }
+std::shared_ptr<devices::dsa::DsaFunction> Platform::dsa() const { return devices_->dsa; }
 std::shared_ptr<devices::virtio::Net> Platform::net(const std::string& id) const {
     return std::static_pointer_cast<devices::virtio::Net>(table_.device({DeviceKind::net, id}));
 }

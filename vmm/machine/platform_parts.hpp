@@ -20,6 +20,7 @@ struct Platform::Devices {
     std::vector<std::shared_ptr<devices::virtio::MmioTransport>> mmio;
     std::vector<boot::AcpiMmioDevice> mmio_plan;
     std::shared_ptr<devices::virtio::Console> console;
+    std::shared_ptr<devices::dsa::DsaFunction> dsa;
 };
 
 } // namespace vmm

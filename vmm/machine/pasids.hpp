@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// The guest's PASIDs: their core and service, and the registers by which the guest asks for them.
+#pragma once
+
+#include <memory>
+
+#include "devices/pasid_registers.hpp"
+#include "iommu/ioasid.hpp"
+#include "iommu/pasid_service.hpp"
+#include "vmm/bus/bus.hpp"
+#include "vmm/machine/machine_views.hpp"
+#include "vmm/memory/guest_memory.hpp"
+
+namespace vmm {
+
+class Pasids {
+public:
+    /// Registers at layout::pasid_registers. All must outlive it; devices that hold PASIDs must be gone before it.
+    static Result<std::unique_ptr<Pasids>> create(const GuestMemory& memory, MemoryBus& bus);
+
+    [[nodiscard]] iommu::PasidService& service() { return *service_; }
+    /// A moment's picture; any thread.
+    [[nodiscard]] PasidView view() const;
+
+private:
+    Pasids() = default;
+    iommu::IoasidCore core_{};
+    std::unique_ptr<iommu::PasidService> service_{};
+};
+
+} // namespace vmm
