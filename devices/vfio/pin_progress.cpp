@@ -10,9 +10,8 @@
 namespace devices::vfio {
 namespace {
 
-void watch(const std::stop_token& stop, const std::string& root, std::uint64_t total,
+void watch(const std::stop_token& stop, const std::string& root, std::uint64_t before, std::uint64_t total,
            const PinProgress::Report& report) {
-    const auto before = locked_now(root);
     std::mutex mutex;
     std::condition_variable_any wake;
     std::unique_lock lock{mutex};
@@ -30,8 +29,9 @@ void watch(const std::stop_token& stop, const std::string& root, std::uint64_t t
 
 PinProgress::PinProgress(const std::string& root, std::uint64_t total, const Report& report) {
     if (report && total >= large)
-        thread_ =
-            std::jthread{[root, total, &report](const std::stop_token& stop) { watch(stop, root, total, report); }};
+        thread_ = std::jthread{[root, before = locked_now(root), total, &report](const std::stop_token& stop) {
+            watch(stop, root, before, total, report);
+        }};
 }
 
 } // namespace devices::vfio

@@ -26,11 +26,20 @@ std::string ram_text(const vmm::RamRegion& region) {
                        static_cast<unsigned long long>(region.range.last().raw()));
 }
 
+void log_progress(std::uint64_t done, std::uint64_t total) {
+    vmm::log::write(vmm::log::Level::info, "guest memory ready for DMA: %llu of %llu MiB",
+                    static_cast<unsigned long long>(done / vmm::MiB),
+                    static_cast<unsigned long long>(total / vmm::MiB));
+}
+
 } // namespace
 
 Session::Session(SessionHooks hooks, Kernel& kernel, std::string root, std::optional<LockLimit> limit)
     : hooks_{std::move(hooks)}, kernel_{kernel}, root_{std::move(root)},
-      resources_{{}, limit ? *limit : LockLimit::of_process(root_)} {}
+      resources_{{}, limit ? *limit : LockLimit::of_process(root_)} {
+    if (!hooks_.progress)
+        hooks_.progress = log_progress;
+}
 
 Session::~Session() = default;
 

@@ -25,6 +25,7 @@ struct SessionHooks {
     /// Tells KVM of a group's or device's file before the device opens; the registration takes it back.
     std::function<vmm::Result<vmm::Registration>(int fd)> add_to_kvm{};
     /// While RAM is made ready for DMA, which takes long on large guests: bytes done, of how many. Any thread.
+    /// Empty: a line in the log, once a second.
     std::function<void(std::uint64_t done, std::uint64_t total)> progress{};
 };
 

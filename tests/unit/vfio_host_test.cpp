@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What sysfs tells of a device, and what of it keeps the device from being assigned.
 #include <algorithm>
+#include <condition_variable>
+#include <mutex>
 
 #include "devices/vfio/lock_limit.hpp"
+#include "devices/vfio/pin_progress.hpp"
 #include "devices/vfio/sysfs.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_tree.hpp"
@@ -227,6 +230,30 @@ TEST_CASE("missing and forbidden files of VFIO are told apart") {
         CHECK(tree.only_problem(Backend::container).code == Errc::vfio_denied);
         CHECK(tree.only_problem(Backend::container).hint == "sudo chown $USER /dev/vfio/12");
     }
+}
+
+TEST_CASE("while much memory is pinned, how far it is is told once a second and at the end") {
+    Tree tree;
+    std::mutex mutex;
+    std::condition_variable told;
+    std::vector<std::uint64_t> reports;
+    const PinProgress::Report report = [&](std::uint64_t done, std::uint64_t total) {
+        const std::scoped_lock lock{mutex};
+        CHECK(total == PinProgress::large);
+        reports.push_back(done);
+        told.notify_one();
+    };
+    { const PinProgress small{tree.root(), PinProgress::large - 1, report}; }
+    { const PinProgress quick{tree.root(), PinProgress::large, report}; }
+    CHECK(reports.empty()); // done before anybody could wonder
+    {
+        const PinProgress slow{tree.root(), PinProgress::large, report};
+        tree.file("proc/self/status", "VmLck:\t 1024 kB\nVmPin:\t 1024 kB\n");
+        std::unique_lock lock{mutex};
+        REQUIRE(told.wait_for(lock, std::chrono::seconds{20}, [&] { return !reports.empty(); }));
+    }
+    CHECK(reports.front() == 2 * 1024 * 1024);
+    CHECK(reports.back() == PinProgress::large);
 }
 
 TEST_CASE("the limit on locked memory is none for who may lock, and counts what is locked already") {
