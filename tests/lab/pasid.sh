@@ -1,0 +1,49 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# pasid.sh INOX: a Linux guest allocates PASIDs, binds page tables that it made in user space, and submits work to the
+# virtual accelerator by plain stores: tools/guest/pasid.c, under Debian kernels, with and without a virtio-iommu.
+set -euo pipefail
+inox=$(readlink -f "$1")
+here=$(dirname "$(readlink -f "$0")")
+root=$(readlink -f "$here/../..")
+kernels=(6.1-cloud 6.12)
+
+if [ -z "${INOX_LAB:-}" ]; then
+    skip() { echo "SKIP $1"; exit 77; }
+    for kernel in "${kernels[@]}"; do
+        "$root/tools/dev" kernel "$kernel" >/dev/null || skip "Debian's $kernel kernel cannot be had here"
+    done
+    "$root/tools/dev" initramfs >/dev/null || skip "the initramfs cannot be built here"
+    work=$(mktemp -d /tmp/inox-pasid.XXXXXX)
+    trap 'rm -rf "$work"' EXIT
+    gcc -std=gnu2x -O2 -static -s -Wall -Wextra -Werror -o "$work/pasid" "$root/tools/guest/pasid.c"
+    # A second archive behind the first: the kernel unpacks both
+    echo "file /bin/pasid 755 $work/pasid" | python3 "$root/tools/guest/mkcpio.py" "$work/more"
+    cat "$("$root/tools/dev" initramfs)" "$work/more" >"$work/initrd"
+    status=0
+    "$root/tools/lab" --smp 1 --memory 1536 --timeout 600 -- "$here/pasid.sh" "$inox" "$work/initrd" </dev/null || status=$?
+    [ $status != 126 ] || skip "the lab machine cannot start here"
+    exit $status
+fi
+
+initrd=$2 failed=0
+# runs NAME KERNEL OPTIONS...: the program ends with status 0 in this guest
+runs() {
+    local name=$1 kernel=$2 status=0
+    shift 2
+    "$inox" run --kernel "$("$root/tools/dev" kernel "$kernel")" --initrd "$initrd" --memory 256M --dsa "$@" \
+        --cmdline "console=ttyS0 quiet panic=-1 inox.sh=$(base64 -w0 <<<'/bin/pasid')" \
+        --timeout 200s </dev/null >/tmp/stdout 2>/tmp/stderr || status=$?
+    if [ $status = 0 ] && grep -q '^pasid: all is well' <(tr -d '\r' </tmp/stdout); then
+        echo "PASS $name"
+    else
+        echo "FAIL $name: status $status"
+        tail -n 15 /tmp/stdout /tmp/stderr
+        failed=1
+    fi
+}
+for kernel in "${kernels[@]}"; do
+    runs "two address spaces on one accelerator, Linux $kernel" "$kernel"
+done
+runs "the same behind a virtio-iommu, Linux 6.12" 6.12 --iommu
+exit $failed
