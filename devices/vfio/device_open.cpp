@@ -226,8 +226,8 @@ private:
         if (error == -EINVAL && token)
             return failed(Errc::unsupported, error, "this host's kernel takes no VF token with iommufd",
                           "use the container backend for " + device_->name());
-        if (error < 0)
-            return open_failed(error);
+        if (error < 0) // for a device file that somebody else has bound, the kernel says EINVAL
+            return open_failed(error == -EINVAL ? -EBUSY : error);
         device_->iommufd_id_ = bind.out_devid;
         return {};
     }

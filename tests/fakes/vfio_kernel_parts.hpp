@@ -81,8 +81,12 @@ inline int VfioKernel::bind_iommufd(int device, devices::vfio::uapi::BindIommufd
         return -EINVAL;
     if (file->device->gone)
         return -ENODEV;
-    if (file->device->open)
-        return -EBUSY;
+    if (file->device->open) { // by its group, or by its file
+        const bool group = std::ranges::any_of(files_, [&](const auto& one) {
+            return one.second.kind == Kind::group && one.second.group == file->device->group;
+        });
+        return group ? -EBUSY : -EINVAL;
+    }
     if (!viable(file->device->group))
         return -EBUSY;
     if (!file->device->token.empty() && bind.flags == 0)
