@@ -40,10 +40,11 @@ struct Guest {
     iommu::GuestPasid pasid{};
     iommu::Paging paging{};
 
-    Guest() {
+    /// Data lies in pages of 4 KiB, or of 2 MiB.
+    explicit Guest(bool large = false) {
         fakes::PageTables tables{memory, 0x100000};
-        for (std::uint64_t at = 0; at < 8 * vmm::MiB; at += vmm::page_size)
-            tables.map(linear + at, 0x1000000 + at);
+        for (std::uint64_t at = 0; at < 8 * vmm::MiB; at += large ? 2 * vmm::MiB : vmm::page_size)
+            tables.map(linear + at, 0x1000000 + at, fakes::PageTables::all, large ? 2 : 1);
         tables.map(0x400000, 0x400000);
         tables.map(portal_page_at, portal_page_at);
         paging.root = tables.root();
@@ -129,7 +130,7 @@ void memcpy_1_mib(benchmark::State& state) {
 
 /// What an engine does with the descriptor, on this thread, through the PASID's page tables.
 void memmove_1_mib(benchmark::State& state) {
-    Guest guest;
+    Guest guest{state.range(0) != 0};
     const auto space = guest.spaces.open(guest.pasid);
     std::atomic<bool> cancel{false};
     CpuCopier copier;
@@ -147,5 +148,6 @@ void memmove_1_mib(benchmark::State& state) {
 
 BENCHMARK(exit_to_reentry)->Name("enqcmd_exit_to_reentry")->UseManualTime();
 BENCHMARK(memcpy_1_mib)->Name("memcpy_1_mib");
-BENCHMARK(memmove_1_mib)->Name("dsa_memmove_1_mib");
+BENCHMARK(memmove_1_mib)->Name("dsa_memmove_1_mib")->Arg(1);
+BENCHMARK(memmove_1_mib)->Name("dsa_memmove_1_mib_4k_pages")->Arg(0);
 BENCHMARK_MAIN();
