@@ -33,6 +33,7 @@ void add_to(Config& config, const DeviceConfig& device) {
         void operator()(const devices::virtio::BalloonOptions& balloon) const { to.balloon = balloon; }
         void operator()(const ConsoleConfig& console) const { to.console = console; }
         void operator()(const devices::virtio::FsOptions& share) const { to.shares.push_back(share); }
+        void operator()(const DsaConfig& dsa) const { to.dsa = dsa; }
     };
     std::visit(Adder{config}, device);
 }
