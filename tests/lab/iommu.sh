@@ -93,7 +93,7 @@ inside() {
     check "a driver there uses an assigned device, with DMA and interrupts" [ "$(said 'nested edu')" = "$(printf 'copied\nfault harmless')" ]
     check "the guest's log has the fault, with its address" grep -qE "^guest log virtio[0-9]+: page fault from EP [0-9]+ at $bad_address \[W\]" /tmp/said
     check "inox's log has it" grep -qE "endpoint 0000:00:0[0-9]\.0 may not write $bad_address: no mapping" /tmp/err
-    check "the API shows it" grep -qE " $bad_address +write +no mapping" /tmp/sight
+    check "the API shows it" grep -qE " $bad_address +w +no mapping" /tmp/sight
     check "and endpoints and domains" grep -qE "drive0.* attached " /tmp/sight
     check "nobody else suffers" same "$(said afterwards)"
     check "nothing else is in the log" [ -z "$(said complaint)" ]
