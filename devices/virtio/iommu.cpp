@@ -115,8 +115,9 @@ void Iommu::serve_soon() noexcept {
 /// The faulting device's lock and its hold are taken: the device's own lock must wait.
 void Iommu::on_fault(const iommu::Fault& fault) noexcept {
     if (fault_log_.allow())
-        vmm::log::write(vmm::log::Level::warning, "IOMMU: endpoint 0000:%02x:%02x.%x may not %s %#llx: %s",
+        vmm::log::write(vmm::log::Level::warning, "IOMMU: endpoint 0000:%02x:%02x.%x%s may not %s %#llx: %s",
                         fault.endpoint.raw() >> 8 & 0xff, fault.endpoint.raw() >> 3 & 0x1f, fault.endpoint.raw() & 7,
+                        fault.pasid ? vmm::format(" with PASID %u", fault.pasid->raw()).c_str() : "",
                         fault.access == vmm::Access::read ? "read" : "write",
                         static_cast<unsigned long long>(fault.address.raw()), iommu::reason_text(fault.reason));
     const std::lock_guard lock{pending_mutex_};

@@ -23,6 +23,8 @@ std::size_t virtio_device_count(const Config& config) {
            (config.entropy ? 1 : 0) + (config.balloon ? 1 : 0) + (config.console ? 1 : 0);
 }
 
+bool has_pasids(const Config& config) { return config.pasid || config.dsa; }
+
 bool boot_bypass(const Config& config) { return config.iommu && config.iommu->bypass.value_or(config.vfio.empty()); }
 
 std::vector<DeviceConfig> device_configs(const Config& config) {

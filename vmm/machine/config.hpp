@@ -81,6 +81,11 @@ struct DsaConfig {
     std::string forward{}; ///< device file of a host work queue that does the copies; empty: the CPU
 };
 
+/// PASIDs for the guest; an accelerator brings them too.
+struct PasidConfig {
+    std::uint32_t quota{1024}; ///< at most so many at a time
+};
+
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
@@ -94,6 +99,7 @@ struct Config {
     std::vector<VfioConfig> vfio{};
     std::optional<IommuConfig> iommu{};
     std::optional<DsaConfig> dsa{};
+    std::optional<PasidConfig> pasid{};
 };
 
 /// One device of a configuration; also what can be added to a running machine.
@@ -116,6 +122,8 @@ std::string usable_cmdline(const std::string& cmdline);
 
 /// Whether devices in no domain reach guest memory when the guest starts; with an IOMMU.
 bool boot_bypass(const Config& config);
+/// Whether the guest can allocate PASIDs.
+bool has_pasids(const Config& config);
 
 /// Virtio devices this machine starts with, without the IOMMU.
 std::size_t virtio_device_count(const Config& config);

@@ -2,6 +2,7 @@
 // The keys of the virtio devices.
 #include <algorithm>
 
+#include "iommu/ioasid_types.hpp"
 #include "vmm/machine/config_sections.hpp"
 #include "vmm/machine/config_text.hpp"
 
@@ -247,6 +248,13 @@ constexpr Field iommu_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { iommu_of(file).limits.mappings = read_limit(value, 1, 16777216); }},
 };
 
+constexpr Field pasid_field_rows[] = {
+    {"quota", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         file.config.pasid->quota = static_cast<std::uint32_t>(read_limit(value, 1, iommu::max_ioasid));
+     }},
+};
+
 // ---- dsa -----------------------------------------------------------------------------------------------------------
 
 unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise) {
@@ -276,6 +284,7 @@ constexpr Field dsa_field_rows[] = {
 } // namespace
 
 std::span<const Field> iommu_fields() { return iommu_field_rows; }
+std::span<const Field> pasid_fields() { return pasid_field_rows; }
 std::span<const Field> dsa_fields() { return dsa_field_rows; }
 std::span<const Field> entropy_fields() { return entropy_field_rows; }
 std::span<const Field> balloon_fields() { return balloon_field_rows; }

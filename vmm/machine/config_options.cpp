@@ -173,6 +173,8 @@ constexpr CommandOption options[] = {
      "the guest gets this PCI device of the host, such as 0000:01:00.0; more keys in docs/config.md", "/vfio", add_vfio,
      true},
     {"--dsa", nullptr, "a virtual data-streaming accelerator, with PASIDs and ENQCMD", "/dsa", set_dsa},
+    {"--pasid", "[quota=N]", "the guest can allocate PASIDs (1024 at most), also without an accelerator", "/pasid",
+     add_element, false, true},
     {"--entropy", nullptr, "a source of random numbers", "/entropy", set_entropy},
     {"--balloon", "size=MIB", "takes so much of the guest's memory back; more keys in docs/config.md", "/balloon",
      add_element},

@@ -41,6 +41,7 @@ std::span<const Field> share_fields();
 std::span<const Field> vsock_fields();
 std::span<const Field> iommu_fields();
 std::span<const Field> dsa_fields();
+std::span<const Field> pasid_fields();
 std::span<const Field> entropy_fields();
 std::span<const Field> balloon_fields();
 std::span<const Field> console_fields();

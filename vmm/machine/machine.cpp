@@ -23,7 +23,7 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
     acpi.virtio_mmio = plan_virtio_mmio(config);
     if (config.iommu)
         acpi.iommu = static_cast<std::uint16_t>(iommu_address.index());
-    acpi.pasids = config.dsa.has_value();
+    acpi.pasids = has_pasids(config);
     const std::string cmdline = usable_cmdline(config.boot.cmdline);
     if (cmdline != config.boot.cmdline)
         log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
@@ -97,8 +97,8 @@ Result<void> Machine::build_hardware(const Config& config) {
         iommu_ = std::make_unique<iommu::Domains>(memory_, config.iommu->limits, boot_bypass(config));
         watch_iommu();
     }
-    if (config.dsa)
-        TRY_VOID(create_pasids());
+    if (has_pasids(config))
+        TRY_VOID(create_pasids(config.pasid.value_or(PasidConfig{})));
     platform_ = TRY(
         Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
                                   hooks_.serial_output, hooks_.serial_room, hooks_.console_output, hooks_.console_room,
@@ -116,8 +116,10 @@ void Machine::watch_iommu() {
 }
 
 /// PASIDs, and the instructions and the register by which the guest uses them.
-Result<void> Machine::create_pasids() {
-    pasids_ = TRY(Pasids::create(memory_, mmio_));
+Result<void> Machine::create_pasids(const PasidConfig& config) {
+    pasids_ = TRY(Pasids::create(memory_, mmio_, config.quota));
+    if (iommu_)
+        pasids_->report_to(iommu_->faults());
     views_.pasids = [this] { return std::optional{pasids_->view()}; };
     TRY_VOID(vm_->report_emulation_failures());
     TRY_VOID(vm_->trap_msr(iommu::msr_ia32_pasid));

@@ -112,7 +112,7 @@ private:
     Result<void> build(const Config& config);
     Result<void> build_hardware(const Config& config);
     void watch_iommu();
-    Result<void> create_pasids();
+    Result<void> create_pasids(const PasidConfig& config);
     Result<void> create_vcpus(const Config& config);
 
     // devices::GuestEvents, on vCPU threads.

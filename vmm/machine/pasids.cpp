@@ -4,12 +4,51 @@
 #include "vmm/memory/layout.hpp"
 
 namespace vmm {
+namespace {
 
-Result<std::unique_ptr<Pasids>> Pasids::create(const GuestMemory& memory, MemoryBus& bus) {
+const char* cause_text(iommu::PageFault::Cause cause) {
+    using Cause = iommu::PageFault::Cause;
+    switch (cause) {
+    case Cause::protection:
+        return "no right";
+    case Cause::reserved:
+        return "a reserved bit is set";
+    case Cause::outside_ram:
+        return "no memory there";
+    case Cause::non_canonical:
+        return "no address";
+    case Cause::not_present:
+    case Cause::unstable:
+        break;
+    }
+    return "no mapping";
+}
+
+} // namespace
+
+Result<std::unique_ptr<Pasids>> Pasids::create(const GuestMemory& memory, MemoryBus& bus, std::uint32_t quota) {
     std::unique_ptr<Pasids> pasids{new Pasids{}};
-    pasids->service_ = TRY(iommu::PasidService::create(pasids->core_, memory, {}));
+    pasids->service_ = TRY(iommu::PasidService::create(pasids->core_, memory, {.quota = quota}));
+    pasids->service_->set_fault_sink([self = pasids.get()](const iommu::PasidFault& fault) { self->write_log(fault); });
     TRY_VOID(bus.add(layout::pasid_registers, std::make_shared<devices::PasidRegisters>(*pasids->service_)));
     return pasids;
+}
+
+void Pasids::report_to(iommu::Faults& faults) {
+    using Reason = iommu::Fault::Reason;
+    service_->set_fault_sink([&faults](const iommu::PasidFault& fault) {
+        const bool nowhere = fault.cause == iommu::PageFault::Cause::outside_ram;
+        faults.report(
+            {fault.endpoint, nowhere ? Reason::unknown : Reason::mapping, fault.access, fault.address, fault.guest});
+    });
+}
+
+void Pasids::write_log(const iommu::PasidFault& fault) noexcept {
+    if (fault_log_.allow())
+        log::write(log::Level::info, "PASID %u: endpoint 0000:%02x:%02x.%x may not %s %#llx: %s", fault.guest.raw(),
+                   fault.endpoint.raw() >> 8 & 0xff, fault.endpoint.raw() >> 3 & 0x1f, fault.endpoint.raw() & 7,
+                   fault.access == Access::read ? "read" : "write",
+                   static_cast<unsigned long long>(fault.address.raw()), cause_text(fault.cause));
 }
 
 PasidView Pasids::view() const {

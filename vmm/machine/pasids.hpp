@@ -5,8 +5,10 @@
 #include <memory>
 
 #include "devices/pasid_registers.hpp"
+#include "iommu/faults.hpp"
 #include "iommu/ioasid.hpp"
 #include "iommu/pasid_service.hpp"
+#include "vmm/base/log.hpp"
 #include "vmm/bus/bus.hpp"
 #include "vmm/machine/machine_views.hpp"
 #include "vmm/memory/guest_memory.hpp"
@@ -16,7 +18,10 @@ namespace vmm {
 class Pasids {
 public:
     /// Registers at layout::pasid_registers. All must outlive it; devices that hold PASIDs must be gone before it.
-    static Result<std::unique_ptr<Pasids>> create(const GuestMemory& memory, MemoryBus& bus);
+    static Result<std::unique_ptr<Pasids>> create(const GuestMemory& memory, MemoryBus& bus, std::uint32_t quota);
+
+    /// Where refused DMA with PASID is reported, instead of in the log. Before the guest runs; must outlive this.
+    void report_to(iommu::Faults& faults);
 
     [[nodiscard]] iommu::PasidService& service() { return *service_; }
     /// A moment's picture; any thread.
@@ -24,6 +29,9 @@ public:
 
 private:
     Pasids() = default;
+    void write_log(const iommu::PasidFault& fault) noexcept;
+
+    log::RateLimiter fault_log_{};
     iommu::IoasidCore core_{};
     std::unique_ptr<iommu::PasidService> service_{};
 };

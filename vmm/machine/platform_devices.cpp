@@ -83,7 +83,9 @@ Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
 
 /// Permanent: ACPI says that it is there. Not behind itself.
 Result<void> Platform::add_iommu() {
-    auto device = devices::virtio::Iommu::create(*context_.iommu, context_.loop);
+    if (context_.pasids)
+        devices_->pasid_requests = std::make_unique<iommu::PasidRequests>(*context_.pasids);
+    auto device = devices::virtio::Iommu::create(*context_.iommu, context_.loop, devices_->pasid_requests.get());
     auto function = TRY(devices::virtio::PciTransport::create(
         device, {context_.irqs, context_.doorbells, context_.dma, context_.loop}));
     TRY(table_.add({.name = {DeviceKind::iommu, "iommu"},

@@ -9,11 +9,14 @@
 #include "devices/pci/root_bus.hpp"
 #include "devices/serial.hpp"
 #include "devices/virtio/mmio_transport.hpp"
+#include "iommu/pasid_requests.hpp"
 #include "vmm/machine/platform.hpp"
 
 namespace vmm {
 
 struct Platform::Devices {
+    /// Null without PASIDs or IOMMU; first, because the IOMMU device on the bus uses it to its end.
+    std::unique_ptr<iommu::PasidRequests> pasid_requests;
     std::shared_ptr<devices::Serial> serial;
     std::shared_ptr<devices::I8042> keyboard;
     std::unique_ptr<devices::pci::RootBus> pci;
