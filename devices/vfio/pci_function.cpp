@@ -184,6 +184,8 @@ vmm::Result<void> PciFunction::on_added(pci::Address address) {
     if (const auto pin = config().interrupt_pin())
         line_ = TRY(context_.irqs.line(pci::intx_gsi(address.slot, pin), vmm::TriggerMode::level));
     sync_interrupts();
+    if (context_.attach_dma)
+        dma_ = TRY(context_.attach_dma(address));
     return {};
 }
 
@@ -219,7 +221,7 @@ void PciFunction::on_bar_unmapped(unsigned bar) noexcept {
 /// A moment after the guest's own view, which is soon enough: a driver sets up transfers between devices after it has
 /// placed them.
 void PciFunction::share_bars() {
-    if (stopped_ || failed())
+    if (stopped_ || failed() || !context_.share_bar)
         return;
     const auto shown = bars_.shown();
     std::erase_if(shared_, [&](const auto& entry) {
@@ -227,7 +229,8 @@ void PciFunction::share_bars() {
     });
     for (const auto& [range, host] : shown)
         if (!shared_.contains(range.start().raw()))
-            shared_.emplace(range.start().raw(), Shared{range, context_.share_bar(range, host, name_)});
+            if (auto registration = context_.share_bar(range, host, name_))
+                shared_.emplace(range.start().raw(), Shared{range, std::move(registration)});
 }
 
 /// A host that refuses one access may have its reasons; one that no longer knows the device's vendor has lost it.
@@ -261,13 +264,17 @@ void PciFunction::fail(const std::string& why) {
 void PciFunction::stop() noexcept {
     if (std::exchange(stopped_, true))
         return;
+    vmm::log::write(vmm::log::Level::info, "%s: inox served %llu accesses to its BARs", name_.c_str(),
+                    static_cast<unsigned long long>(trapped()));
     watches_.clear();
     wiring_.close();
     shared_.clear();
     bars_.close();
+    if (!failed())
+        write_command(0);
+    dma_.reset();
     if (failed())
         return;
-    write_command(0);
     for (const auto kind : {Interrupt::error, Interrupt::request})
         if (device_->interrupt(kind).count > 0)
             (void)device_->disable(kind);

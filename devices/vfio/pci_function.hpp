@@ -49,8 +49,12 @@ struct FunctionContext {
     vmm::GuestMappings& mappings;
     vmm::EventLoop& loop;
     std::function<void(const DeviceEvent&)> on_event{}; ///< on the loop
-    /// Lets other devices reach bytes of a BAR at a guest address; on the loop. May be empty.
+    /// Lets other devices reach bytes of a BAR at a guest address; on the loop. May be empty, and so may its result,
+    /// when nobody else is there: see share_bars.
     std::function<vmm::Registration(vmm::Range<vmm::Gpa>, std::span<std::byte>, const std::string&)> share_bar{};
+    /// Gives the device its view of memory where it sits on the guest's bus, as long as the registration lives; it ends
+    /// on the loop. Empty when the device has one already.
+    std::function<vmm::Result<vmm::Registration>(pci::Address)> attach_dma{};
     /// The guest is using this function of the host: a bus reset must not hit it. May be empty.
     std::function<bool(const PciAddress&)> guest_uses{};
 };
@@ -66,6 +70,8 @@ public:
 
     [[nodiscard]] std::string_view name() const override { return name_; }
     [[nodiscard]] const HostDevice& device() const { return *device_; }
+    /// Offers the BARs to other devices again, because there is a new one. On the loop.
+    void share_bars();
     [[nodiscard]] bool failed() const { return failed_.load(std::memory_order_acquire); }
     [[nodiscard]] InterruptWiring::Mode interrupts() const { return wiring_.mode(); }
     /// The parts of a BAR that cost no exit.
@@ -117,7 +123,6 @@ private:
     // Life.
     void fail(const std::string& why); // on the loop
     void stop() noexcept;              // on the loop, or after it
-    void share_bars();                 // on the loop
 
     const std::unique_ptr<HostDevice> device_;
     const FunctionOptions options_;
@@ -138,6 +143,7 @@ private:
     InterruptWiring::Mode wanted_{InterruptWiring::Mode::none}; // under the root bus's lock
 
     // The loop's.
+    vmm::Registration dma_{};
     std::vector<vmm::EventFd> events_{}; ///< for errors, and for the host's request
     std::vector<vmm::Registration> watches_{};
     std::map<std::uint64_t, Shared> shared_{}; ///< by guest address

@@ -98,7 +98,7 @@ void PciFunction::reset_device() {
     const auto done = device_->can_reset() ? device_->reset() : reset_bus();
     if (done)
         return;
-    const auto text = name_ + " cannot be reset: " + done.error().message();
+    const auto text = "the guest finds " + name_ + " as its last user left it: " + done.error().message();
     vmm::log::write(vmm::log::Level::warning, "%s", text.c_str());
     if (context_.on_event)
         context_.on_event({DeviceEvent::Kind::cannot_reset, text});

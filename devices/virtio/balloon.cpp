@@ -54,8 +54,7 @@ vmm::Result<std::shared_ptr<Balloon>> Balloon::create(const BalloonOptions& opti
 }
 
 Balloon::Balloon(const BalloonOptions& options, vmm::EventLoop& loop, const vmm::GuestMemory& memory)
-    : Device{options.id + " (virtio-balloon)"}, loop_{loop}, memory_{memory}, pinned_{options.memory_pinned},
-      interval_{options.statistics_interval} {
+    : Device{options.id + " (virtio-balloon)"}, loop_{loop}, memory_{memory}, interval_{options.statistics_interval} {
     features_ = (interval_.count() != 0 ? statistics_feature : 0) | (options.deflate_on_oom ? oom_feature : 0) |
                 (options.free_page_hinting ? hinting_feature | poison_feature : 0) |
                 (options.free_page_reporting ? reporting_feature | poison_feature : 0);

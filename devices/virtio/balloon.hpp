@@ -2,7 +2,7 @@
 // virtio-balloon (virtio 1.2, 5.5): memory the guest does without goes back to the host, at once.
 //
 // Page frame numbers are guest-physical also behind an IOMMU, so the device never is: give it the guest's memory
-// directly. Memory that a host device may write to (VFIO) must not be given back: say so by `memory_pinned`.
+// directly. Memory that a host device may write to (VFIO) must not be given back: say so by pin_memory().
 #pragma once
 
 #include <chrono>
@@ -25,7 +25,6 @@ struct BalloonOptions {
     bool free_page_reporting{false};
     bool free_page_hinting{false};
     std::chrono::seconds statistics_interval{0}; ///< 0: no statistics, for ever
-    bool memory_pinned{false};                   ///< accept pages but keep them
 };
 
 /// Drop the last reference on the loop's thread, or when the loop does not run.
@@ -43,6 +42,8 @@ public:
 
     // On the loop's thread.
 
+    /// From now on pages are accepted but kept: a host device may write to them (VFIO).
+    void pin_memory() { pinned_ = true; }
     /// Tells the guest a new target, in bytes as in the options.
     vmm::Result<void> set_target(std::uint64_t bytes) noexcept;
     [[nodiscard]] std::uint64_t target() const { return std::uint64_t{target_pages_} * vmm::page_size; }
@@ -90,7 +91,7 @@ private:
 
     vmm::EventLoop& loop_;
     const vmm::GuestMemory& memory_;
-    const bool pinned_;
+    std::atomic<bool> pinned_{false};
     std::uint64_t features_{0};
     std::vector<std::uint16_t> queue_sizes_{};
 

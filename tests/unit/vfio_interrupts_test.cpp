@@ -275,7 +275,7 @@ TEST_CASE("a device without any reset is used all the same, with a warning") {
     builder.state->can_reset = false;
     Assigned guest{builder};
     REQUIRE(guest.function);
-    CHECK(has_line(guest.events, DeviceEvent::Kind::cannot_reset, "vfio0 (0000:01:00.0)"));
+    CHECK(has_line(guest.events, DeviceEvent::Kind::cannot_reset, "finds vfio0 (0000:01:00.0)"));
 }
 
 TEST_CASE("an error of the device takes it from the guest, alone") {

@@ -108,7 +108,8 @@ TEST_CASE("pages outside memory and broken lists do no harm") {
 }
 
 TEST_CASE("memory that is pinned stays") {
-    Guest guest{{.memory_pinned = true}};
+    Guest guest{{}};
+    guest.balloon->pin_memory();
     guest.start();
     guest.touch(spare, vmm::MiB);
     guest.pages(0, {static_cast<std::uint32_t>(spare >> 12)});

@@ -197,4 +197,30 @@ Result<Registration> Vm::add(Gpa address, unsigned size, std::optional<std::uint
     }};
 }
 
+Result<Registration> Vm::add_vfio_file(int file) {
+    if (!vfio_) {
+        kvm_create_device device{};
+        device.type = KVM_DEV_TYPE_VFIO;
+        TRY(checked_ioctl(fd(), KVM_CREATE_DEVICE, &device, "KVM_CREATE_DEVICE for VFIO"));
+        vfio_.reset(static_cast<int>(device.fd));
+    }
+    // KVM compares open files, not numbers: with one of its own the registration depends on nobody's order of closing.
+    UniqueFd own{::fcntl(file, F_DUPFD_CLOEXEC, 0)};
+    if (!own)
+        return fail_errno(Errc::host_error, "duplicating a VFIO file");
+    const auto change = [vfio = vfio_.get()](std::uint64_t what, int number) {
+        std::int32_t value = number;
+        kvm_device_attr attribute{};
+        attribute.group = KVM_DEV_VFIO_GROUP; // since Linux 6.6 KVM_DEV_VFIO_FILE: device files, too
+        attribute.attr = what;
+        attribute.addr = reinterpret_cast<std::uint64_t>(&value); // NOLINT: the kernel takes an integer
+        return checked_ioctl(vfio, KVM_SET_DEVICE_ATTR, &attribute, "KVM_SET_DEVICE_ATTR for VFIO");
+    };
+    TRY(change(KVM_DEV_VFIO_GROUP_ADD, own.get()));
+    return Registration{[change, own = std::move(own)] {
+        if (auto removed = change(KVM_DEV_VFIO_GROUP_DEL, own.get()); !removed)
+            log::write(log::Level::warning, "KVM keeps a VFIO file: %s", removed.error().message().c_str());
+    }};
+}
+
 } // namespace vmm

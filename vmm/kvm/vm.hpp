@@ -56,6 +56,9 @@ public:
     Result<Registration> add(Gpa address, unsigned size, std::optional<std::uint64_t> match,
                              const EventFd& event) override;
     [[nodiscard]] const IrqRouter& router() const { return *router_; }
+    /// KVM learns of a VFIO group's or device's file, before the device opens, and forgets it with the registration: it
+    /// must know of DMA that bypasses the caches. On the loop's thread.
+    Result<Registration> add_vfio_file(int file);
 
 private:
     Vm(const Kvm& kvm, UniqueFd fd);
@@ -65,6 +68,7 @@ private:
     std::mutex slots_mutex_;
     std::vector<bool> slots_used_; // guarded by slots_mutex_; index is the slot number
     std::size_t run_size_{};
+    UniqueFd vfio_; // KVM's VFIO device, once there is a file to tell it of
 };
 
 } // namespace vmm

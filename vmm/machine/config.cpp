@@ -47,6 +47,7 @@ std::vector<DeviceConfig> device_configs(const Config& config) {
     add_one(config.balloon);
     add_one(config.console);
     add(config.shares);
+    add(config.vfio);
     add_one(config.dsa);
     return all;
 }

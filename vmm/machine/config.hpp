@@ -105,7 +105,7 @@ struct Config {
 /// One device of a configuration; also what can be added to a running machine.
 using DeviceConfig = std::variant<DriveConfig, devices::virtio::NetOptions, devices::virtio::VsockOptions,
                                   devices::virtio::EntropyOptions, devices::virtio::BalloonOptions, ConsoleConfig,
-                                  devices::virtio::FsOptions, DsaConfig>;
+                                  devices::virtio::FsOptions, VfioConfig, DsaConfig>;
 /// All of them, in the order the guest finds them: the root disk first, so that it is Linux's vda.
 std::vector<DeviceConfig> device_configs(const Config& config);
 

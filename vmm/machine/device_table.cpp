@@ -54,6 +54,7 @@ DeviceName device_name(const DeviceConfig& config) {
         DeviceName operator()(const ConsoleConfig&) const { return {DeviceKind::console, "console0"}; }
         DeviceName operator()(const devices::virtio::FsOptions& share) const { return {DeviceKind::share, share.tag}; }
         DeviceName operator()(const DsaConfig& dsa) const { return {DeviceKind::dsa, dsa.id}; }
+        DeviceName operator()(const VfioConfig& device) const { return {DeviceKind::vfio, device.open.id}; }
     };
     return std::visit(Namer{}, config);
 }
@@ -254,9 +255,14 @@ void DeviceTable::remind_later(std::chrono::milliseconds delay) {
     });
 }
 
+void DeviceTable::report_failure(const DeviceName& name, std::string text) const {
+    if (const auto entry = at(name); entry != entries_.end() && context_.on_event)
+        context_.on_event({DeviceEvent::What::failed, entry->status, std::move(text)});
+}
+
 void DeviceTable::tell(DeviceEvent::What what, const DeviceStatus& device) const {
     if (context_.on_event)
-        context_.on_event({what, device});
+        context_.on_event({what, device, {}});
 }
 
 } // namespace vmm

@@ -60,9 +60,11 @@ struct DeviceEvent {
         ejecting, ///< the guest was asked
         ejected,  ///< the guest gave it back; it is gone
         removed,  ///< by force; it is gone
+        failed,   ///< it reads as ones and does nothing more; the guest goes on without it until it is removed
     };
     What what{};
     DeviceStatus device{};
+    std::string text{}; ///< What::failed: what happened
 };
 
 enum class Removal : std::uint8_t {
@@ -104,6 +106,9 @@ public:
     Result<void> add_fixed(DeviceName name, std::shared_ptr<devices::virtio::Device> device);
     /// Asked twice: the guest is asked again. not_found; wrong_state for a device that cannot leave.
     Result<void> remove(const DeviceName& name, Removal how);
+
+    /// Tells on_event that the device does not work any more; nothing else changes.
+    void report_failure(const DeviceName& name, std::string text) const;
 
     [[nodiscard]] std::vector<DeviceStatus> list() const;
     /// already_exists when a device has this name.

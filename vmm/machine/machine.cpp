@@ -100,9 +100,10 @@ Result<void> Machine::build_hardware(const Config& config) {
     if (has_pasids(config))
         TRY_VOID(create_pasids(config.pasid.value_or(PasidConfig{})));
     platform_ = TRY(
-        Platform::create(config, {ports_, mmio_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
+        Platform::create(config, {ports_, mmio_, *vm_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
                                   hooks_.serial_output, hooks_.serial_room, hooks_.console_output, hooks_.console_room,
-                                  hooks_.on_device, hooks_.on_device_error, pasids_ ? &pasids_->service() : nullptr}));
+                                  hooks_.on_device, hooks_.on_device_error, pasids_ ? &pasids_->service() : nullptr,
+                                  [this](int file) { return vm_->add_vfio_file(file); }}));
     return create_vcpus(config);
 }
 
@@ -171,7 +172,7 @@ Result<void> Machine::start() {
         return fail(Errc::wrong_state, "the guest was started before", "start it once");
     state_ = State::running;
     timeline_.mark(Step::first_instruction);
-    platform_->table().guest_starts();
+    platform_->guest_starts();
     for (auto& vcpu : vcpus_)
         TRY_VOID(vcpu->start());
     schedule_stuck_check(std::chrono::seconds{1});

@@ -55,6 +55,10 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, const C
     if (const auto room = own.mmio_plan.size(); !own.pci && virtio_device_count(config) > room)
         return fail(Errc::no_resource, format("a machine without PCI has room for %zu virtio devices", room),
                     "use fewer devices, or PCI (--enable-pci)");
+    if (!config.vfio.empty() && own.pci) {
+        platform->prepare_assigned();
+        TRY_VOID(own.assigned->open(config.vfio));
+    }
     for (const DeviceConfig& device : device_configs(config))
         TRY(platform->add(device));
     return platform;
@@ -79,6 +83,12 @@ Result<void> Platform::add_legacy() {
     TRY_VOID(ports.add(layout::port_acpi, std::make_shared<devices::AcpiPower>(events)));
     TRY_VOID(ports.add(devices::DebugPorts::ports, std::make_shared<devices::DebugPorts>(events)));
     return context_.mmio.add(devices::BootTimer::mmio, std::make_shared<devices::BootTimer>(events));
+}
+
+void Platform::guest_starts() {
+    table_.guest_starts();
+    if (devices_->assigned)
+        devices_->assigned->guest_starts();
 }
 
 std::size_t Platform::serial_input(std::span<const std::byte> bytes) { return devices_->serial->receive(bytes); }

@@ -17,11 +17,16 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/boot/acpi.hpp"
 #include "vmm/bus/bus.hpp"
+#include "vmm/bus/guest_mappings.hpp"
 #include "vmm/bus/irq.hpp"
 #include "vmm/machine/config.hpp"
 #include "vmm/machine/device_table.hpp"
 #include "vmm/memory/dma_memory.hpp"
 #include "vmm/memory/guest_memory.hpp"
+
+namespace devices::vfio {
+struct DeviceEvent;
+}
 
 namespace vmm {
 
@@ -41,6 +46,7 @@ public:
         MemoryBus& mmio;
         Irqs& irqs;
         Doorbells& doorbells;
+        GuestMappings& mappings;
         const GuestMemory& memory;
         const DmaMemory& dma;    ///< guest memory as devices see it that are behind no IOMMU
         iommu::Domains* iommu{}; ///< null: there is none
@@ -53,7 +59,8 @@ public:
         std::function<void(const DeviceEvent&)> on_device;             ///< on the loop
         /// A driver broke a device; on the loop, and rate limited. May be empty.
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
-        iommu::PasidService* pasids{}; ///< null: a machine without PASIDs
+        iommu::PasidService* pasids{};                          ///< null: a machine without PASIDs
+        std::function<Result<Registration>(int)> add_vfio_file; ///< tells KVM of it
     };
     /// On the loop's thread, or before it runs.
     static Result<std::unique_ptr<Platform>> create(const Config& config, const Context& context);
@@ -63,6 +70,8 @@ public:
     void send_ctrl_alt_del();
     /// Opens what the device needs and shows it to the guest; a running one is told. On the loop's thread.
     Result<DeviceStatus> add(const DeviceConfig& config);
+    /// The guest runs from now on.
+    void guest_starts();
     [[nodiscard]] DeviceTable& table() { return table_; }
     // Null when there is none.
     [[nodiscard]] std::shared_ptr<devices::virtio::Block> disk(const std::string& id) const;
@@ -80,6 +89,8 @@ private:
     Result<void> add_iommu();
     Result<DeviceStatus> add_to_pci(NewDevice device);
     Result<DeviceStatus> add_to_mmio(const NewDevice& device);
+    void prepare_assigned();
+    void on_assigned_event(const DeviceName& name, const devices::vfio::DeviceEvent& event);
 
     Context context_;
     std::unique_ptr<Devices> devices_;

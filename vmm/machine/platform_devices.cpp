@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a device's configuration to the device on its bus.
+#include <algorithm>
+
 #include "devices/dsa/forwarder.hpp"
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/entropy.hpp"
 #include "devices/virtio/iommu.hpp"
 #include "devices/virtio/mmio_transport.hpp"
 #include "devices/virtio/pci_transport.hpp"
+#include "vmm/base/log.hpp"
 #include "vmm/machine/platform.hpp"
 #include "vmm/machine/platform_parts.hpp"
 
@@ -13,8 +16,9 @@ namespace vmm {
 
 /// One overload for each kind of DeviceConfig.
 struct Platform::Maker {
-    const Context& context;
-    Devices& own;
+    Platform& platform;
+    const Context& context{platform.context_};
+    Devices& own{*platform.devices_};
 
     Result<NewDevice> operator()(const DriveConfig& drive) const {
         return virtio(TRY(devices::virtio::Block::create(drive.block, context.loop)), drive.root);
@@ -29,7 +33,10 @@ struct Platform::Maker {
         return virtio(TRY(devices::virtio::Entropy::create(entropy, context.loop)));
     }
     Result<NewDevice> operator()(const devices::virtio::BalloonOptions& balloon) const {
-        return virtio(TRY(devices::virtio::Balloon::create(balloon, context.loop, context.memory)));
+        auto device = TRY(devices::virtio::Balloon::create(balloon, context.loop, context.memory));
+        if (own.assigned)
+            device->pin_memory();
+        return virtio(std::move(device));
     }
     /// Permanent: its other end is this process's terminal or a file that was opened at the start.
     Result<NewDevice> operator()(const ConsoleConfig&) const {
@@ -39,6 +46,14 @@ struct Platform::Maker {
     }
     Result<NewDevice> operator()(const devices::virtio::FsOptions& share) const {
         return virtio(TRY(devices::virtio::Fs::create(share, context.loop, context.memory)));
+    }
+    Result<NewDevice> operator()(const VfioConfig& device) const {
+        platform.prepare_assigned();
+        auto function = TRY(own.assigned->make(
+            device, [&platform = platform, name = device_name(device)](const devices::vfio::DeviceEvent& event) {
+                platform.on_assigned_event(name, event);
+            }));
+        return NewDevice{.function = std::move(function)};
     }
 
     /// Permanent: IA32_PASID and the instructions are there from the first one on.
@@ -71,7 +86,7 @@ Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
         for (const DeviceStatus& other : table_.list())
             if (other.name.kind == name.kind)
                 return fail(Errc::already_exists, "there is already a " + other.name.text(), "a machine has one");
-    NewDevice device = TRY(std::visit(Maker{context_, *devices_}, config));
+    NewDevice device = TRY(std::visit(Maker{*this}, config));
     device.name = std::move(name);
     if (device.device && context_.on_device_error)
         device.device->on_broken(
@@ -94,6 +109,32 @@ Result<void> Platform::add_iommu() {
                     .permanent = true,
                     .where = iommu_address}));
     return {};
+}
+
+/// A balloon keeps its pages from now on: the host's device may write to them.
+void Platform::prepare_assigned() {
+    if (devices_->assigned)
+        return;
+    devices_->assigned = std::make_unique<AssignedDevices>(AssignedDevices::Context{
+        context_.irqs, context_.mappings, context_.loop, context_.memory, context_.iommu, context_.add_vfio_file});
+    if (const auto device = balloon())
+        device->pin_memory();
+}
+
+/// The host asks again every few seconds: a guest that did not give the device back by then loses it.
+void Platform::on_assigned_event(const DeviceName& name, const devices::vfio::DeviceEvent& event) {
+    using Kind = devices::vfio::DeviceEvent::Kind;
+    if (event.kind == Kind::failed)
+        table_.report_failure(name, event.text);
+    if (event.kind != Kind::asked_back)
+        return;
+    const auto all = table_.list();
+    const auto device = std::ranges::find(all, name, &DeviceStatus::name);
+    if (device == all.end())
+        return;
+    const bool asked = device->state == DeviceState::ejecting;
+    if (const auto removed = table_.remove(name, asked ? Removal::forced : Removal::asked); !removed)
+        log::write(log::Level::error, "%s: %s", name.text().c_str(), removed.error().message().c_str());
 }
 
 Result<DeviceStatus> Platform::add_to_pci(NewDevice device) {

@@ -9,12 +9,14 @@
 #include "devices/pci/root_bus.hpp"
 #include "devices/serial.hpp"
 #include "devices/virtio/mmio_transport.hpp"
+#include "vmm/machine/assigned_devices.hpp"
 #include "iommu/pasid_requests.hpp"
 #include "vmm/machine/platform.hpp"
 
 namespace vmm {
 
 struct Platform::Devices {
+    std::unique_ptr<AssignedDevices> assigned; ///< none was asked for so far: null; outlives its functions on the bus
     /// Null without PASIDs or IOMMU; first, because the IOMMU device on the bus uses it to its end.
     std::unique_ptr<iommu::PasidRequests> pasid_requests;
     std::shared_ptr<devices::Serial> serial;

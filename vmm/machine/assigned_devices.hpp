@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host devices of one machine: opened, their DMA mapped, and made functions of the guest's PCI bus.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "devices/vfio/device.hpp"
+#include "devices/vfio/pci_function.hpp"
+#include "devices/vfio/session.hpp"
+#include "iommu/domains.hpp"
+#include "vmm/machine/config.hpp"
+#include "vmm/memory/guest_memory.hpp"
+
+namespace vmm {
+
+/// On the loop's thread, or before it runs. Outlives the functions it made.
+class AssignedDevices {
+public:
+    using OnEvent = std::function<void(const devices::vfio::DeviceEvent&)>;
+    struct Context {
+        Irqs& irqs;
+        GuestMappings& mappings;
+        EventLoop& loop;
+        const GuestMemory& memory;
+        iommu::Domains* iommu{}; ///< devices are behind it, each alone in its IOMMU group; null: they reach all memory
+        std::function<Result<Registration>(int)> add_to_kvm;
+    };
+    explicit AssignedDevices(Context context);
+    AssignedDevices(const AssignedDevices&) = delete;
+    AssignedDevices& operator=(const AssignedDevices&) = delete;
+    ~AssignedDevices();
+
+    /// Opens devices that make() will be asked for: a bus can be reset only while every function on it is open.
+    Result<void> open(std::span<const VfioConfig> devices);
+    /// The device as a PCI function. Without an IOMMU for the guest it reaches all guest memory from here on.
+    Result<std::shared_ptr<devices::vfio::PciFunction>> make(const VfioConfig& config, OnEvent on_event);
+    /// From now on devices are in use: no bus reset may hit them.
+    void guest_starts() { running_ = true; }
+
+    [[nodiscard]] devices::vfio::Session& session() { return session_; }
+
+private:
+    struct Made {
+        devices::vfio::PciAddress host;
+        const devices::vfio::AddressSpace* space; ///< for comparison only
+        std::weak_ptr<devices::vfio::PciFunction> function;
+    };
+
+    Result<void> register_ram();
+    [[nodiscard]] Result<void> check_alone(const devices::vfio::Device& device) const;
+    Result<std::unique_ptr<devices::vfio::Device>> take(const VfioConfig& config);
+    [[nodiscard]] std::size_t alive() const;
+    [[nodiscard]] bool in_use(const devices::vfio::PciAddress& host) const;
+
+    Context context_;
+    devices::vfio::Session session_;
+    bool registered_{false}; ///< RAM is known to the session
+    bool running_{false};
+    std::map<std::string, std::unique_ptr<devices::vfio::Device>> opened_{}; ///< by id, until made
+    std::vector<Made> made_{};
+};
+
+} // namespace vmm
