@@ -201,7 +201,7 @@ private:
         case msi:
             return adapt_msi(at);
         case msix:
-            if (at + 12 > ConfigSpace::conventional)
+            if (plan_.msix || at + 12 > ConfigSpace::conventional)
                 return;
             plan_.msix = at;
             return copy(at + 2, 10);
@@ -218,7 +218,7 @@ private:
 
     void adapt_msi(unsigned at) {
         const auto size = pci::MsiLayout::decode(at, get<std::uint16_t>(at + 2)).size();
-        if (at + size <= ConfigSpace::conventional)
+        if (!plan_.msi && at + size <= ConfigSpace::conventional)
             plan_.msi = at;
         own(at + 2, std::min(size, ConfigSpace::conventional - at) - 2);
     }

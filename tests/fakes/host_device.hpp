@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -45,7 +46,7 @@ public:
         unsigned bus_resets{};
         std::vector<vfio::ResetPeer> peers{}; ///< empty: no bus reset
         bool can_reset{true};
-        bool gone{};
+        std::atomic<bool> gone{};
         bool refuse_maps{};
         unsigned vectors_left{4096}; ///< what the host can set aside
         bool alive{true};

@@ -37,7 +37,7 @@ outside() {
         -- bash "$0" "$inox" "$work" "$port" || status=$?
     [ $status != 126 ] || skip "the lab machine cannot start here"
     failed=0
-    for guest in 6.1-cloud 6.12; do
+    for guest in 6.1-cloud 6.12 6.12-iommu; do
         ok "what the $guest guest wrote is on the disk" written_by $guest
     done
     ok "its file system is clean" /sbin/e2fsck -fn "$work/nvme" >/dev/null 2>&1
@@ -81,8 +81,10 @@ inside() {
     for backend in $backends; do drive_edu; done
     ok "the same device twice is refused by its name" twice
     killed
-    use_disk 6.1-cloud container --vfio "$nvme,backend=container"
-    use_disk 6.12 "" --vfio "$nvme" --vfio "$card"
+    use_disk 6.1-cloud 6.1-cloud --vfio "$nvme,backend=container"
+    use_disk 6.12 6.12 --vfio "$nvme" --vfio "$card"
+    use_disk 6.12 6.12-iommu --iommu --vfio "$nvme"
+    ok "6.12-iommu: the disk is behind the virtual IOMMU" [ -n "$(said group)" ]
     exit $failed
 }
 
@@ -133,6 +135,7 @@ guest_line() {
 for i in \$(seq 50); do [ -b /dev/nvme0n1 ] && break; sleep 0.2; done
 bar=\$(cut -d' ' -f1 /sys/class/nvme/nvme0/device/resource | head -n 1)
 echo "bar \$bar"
+echo "group \$(readlink /sys/class/nvme/nvme0/device/iommu_group)"
 mount /dev/nvme0n1 /mnt && echo "mounted yes"
 echo "read \$(sha256sum </mnt/noise | cut -d' ' -f1)"
 head -c 8000000 /dev/urandom >/tmp/new
@@ -153,18 +156,18 @@ END
     echo 'exit 42'
 }
 
-# use_disk KERNEL BACKEND OPTIONS...
+# use_disk KERNEL NAME OPTIONS...
 use_disk() {
-    local kernel=$1 backend=$2 status begin=$SECONDS with_card=
+    local kernel=$1 status begin=$SECONDS with_card=
+    name=$2
     shift 2
-    [ $# = 2 ] || with_card=yes
+    [[ $* != *$card* ]] || with_card=yes
     watch_exits
     "$inox" run --kernel "$("$root/tools/dev" kernel "$kernel")" --initrd "$("$root/tools/dev" initramfs)" --memory 256M --log-level info \
-        --cmdline "console=ttyS0 quiet panic=-1 net.ifnames=0 inox.sh=$(guest_line "$kernel" "$with_card" | base64 -w0)" \
+        --cmdline "console=ttyS0 quiet panic=-1 net.ifnames=0 inox.sh=$(guest_line "$name" "$with_card" | base64 -w0)" \
         --timeout 400s "$@" </dev/null >/tmp/stdout 2>/tmp/stderr
     status=$?
     tr -d '\r' </tmp/stdout >/tmp/said
-    name="$kernel${backend:+ by $backend}"
     ok "$name: ends as it should, after $((SECONDS - begin)) s" [ $status = 42 ] || tail -n 10 /tmp/said /tmp/stderr
     ok "$name: mounts the NVMe disk" [ "$(said mounted)" = yes ]
     ok "$name: reads it right" [ "$(said read)" = "$(cat "$work/noise.sum")" ]
@@ -172,8 +175,8 @@ use_disk() {
     ok "$name: unmounts" [ "$(said unmounted)" = yes ]
     ok "$name: no word of complaint" nothing_said complaint
     ok "$name: no access to the mapped BAR left the guest" no_exit
-    said written >"$LAB_OUT/written.$kernel"
-    [ -n "$with_card" ] || return
+    said written >"$LAB_OUT/written.$name"
+    [ -n "$with_card" ] || return 0
     ok "$name: pings through the e1000e at the same time" [ "$(said ping)" = yes ]
     ok "$name: fetches $((transfer >> 20)) MiB through it, right" [ "$(said transfer)" = "$(cat "$work/web.sum")" ]
 }

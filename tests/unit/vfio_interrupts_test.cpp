@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Interrupts of an assigned device, and what becomes of it when it fails, is asked back, or cannot be reset.
+#include <atomic>
 #include <poll.h>
+#include <thread>
 
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
@@ -366,4 +368,36 @@ TEST_CASE("other devices may reach a BAR where the guest placed it, until it mov
     CHECK(guest.settle([&] { return shared == std::vector<std::uint64_t>{0xd0000000}; }));
     CHECK(guest.machine.root->remove(where).has_value());
     CHECK(guest.settle([&] { return shared.empty(); }));
+}
+
+TEST_CASE("vCPUs at configuration space, table and registers at once, while the device fails") {
+    Assigned guest;
+    guest.decode();
+    std::atomic<bool> done{false};
+    {
+        std::jthread config{[&] {
+            for (int i = 0; i < 300; ++i) {
+                guest.set<std::uint16_t>(0x42, i % 2 ? 0x8000 : 0xc000);
+                guest.set<std::uint16_t>(4, i % 3 ? 6 : 0);
+                guest.set<std::uint16_t>(0x42, 0);
+            }
+            done = true;
+        }};
+        std::jthread table{[&] {
+            for (unsigned i = 0; !done; ++i) {
+                guest.unmask(i % 8);
+                guest.bar_set<std::uint32_t>(0, 0x2000 + 16 * (i % 8) + 12, 1);
+            }
+        }};
+        std::jthread registers{[&] {
+            while (!done) {
+                (void)guest.bar_get<std::uint32_t>(0, 0x3ff0);
+                (void)guest.get<std::uint32_t>(0x204);
+            }
+        }};
+        guest.settle([&] { return done.load(); });
+        guest.state->gone = true;
+    }
+    (void)guest.get<std::uint32_t>(0x204);
+    CHECK(guest.settle([&] { return guest.function->failed(); }));
 }

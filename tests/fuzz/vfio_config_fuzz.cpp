@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// A hostile guest with an assigned device, and a device with a hostile configuration space: the input is both. Whatever
+// it does, the guest sees the device's memory only inside the host bridge's windows and never the pages of the MSI-X
+// table, only one kind of interrupt is wired, and what inox owns is never written at the device.
+#include <cstdlib>
+
+#include "tests/fakes/assigned.hpp"
+#include "vmm/base/log.hpp"
+
+namespace {
+
+using namespace devices;
+using namespace devices::vfio;
+using vmm::Gpa;
+
+void require(bool condition) {
+    if (!condition)
+        std::abort();
+}
+
+class Input {
+public:
+    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
+    [[nodiscard]] bool empty() const { return bytes_.empty(); }
+    template <std::unsigned_integral T> T take() {
+        const auto value = vmm::load_le<T>(bytes_);
+        bytes_ = bytes_.subspan(std::min(bytes_.size(), sizeof(T)));
+        return value;
+    }
+
+private:
+    std::span<const std::byte> bytes_;
+};
+
+/// The NVMe controller of the tests, MSI beside MSI-X, with some bytes of its configuration space changed.
+fakes::DeviceBuilder device(Input& input) {
+    const auto how = input.take<std::uint8_t>();
+    auto builder = fakes::nvme(how & 1 ? 65 : 3, (how & 2) != 0);
+    builder.msi(0xd0, 8, how & 4 ? 0x0186 : 0x0006);
+    builder.bar(2, 0x20, 1).bar(4, 0x10000, 0x8);
+    builder.state->regions[4].areas = {{0, 0x2000}, {0x8000, 0x1000}};
+    builder.state->add_region(region_rom, 0x1000);
+    builder.state->vectors_left = how & 8 ? 16 : 4096;
+    for (unsigned count = input.take<std::uint8_t>() % 16; count > 0; --count) {
+        const auto at = input.take<std::uint16_t>() % 4096U;
+        const auto value = input.take<std::uint8_t>();
+        builder.state->config<std::uint8_t>(at, value == 0x11 ? 0x10 : value); // one MSI-X capability is enough
+    }
+    return builder;
+}
+
+template <class A> void access(vmm::Bus<A>& bus, std::uint64_t address, std::uint8_t how, std::uint64_t value) {
+    std::array<std::byte, 8> bytes{};
+    vmm::store_le(bytes, value);
+    const auto data = std::span{bytes}.first(how % 8 + 1U);
+    if (how & 0x80)
+        bus.write(A{address}, data);
+    else
+        bus.read(A{address}, data);
+}
+
+void check_slots(const fakes::Assigned& guest, bool relocated) {
+    for (const auto& slot : *guest.mappings.slots)
+        require(vmm::layout::pci_bars_32.contains(slot.range) || vmm::layout::pci_bars_64.contains(slot.range));
+    const auto& bar = guest.function->config().bar(0);
+    const auto table = guest.state->get<std::uint32_t>(region_config, 0x44);
+    if (relocated || !bar || (table & 7) != 0)
+        return;
+    const auto page = vmm::align_down(guest.bar(0) + (table & ~7U), vmm::page_size);
+    const auto range = *vmm::Range<Gpa>::sized(Gpa{page}, vmm::page_size);
+    const bool has_msix = guest.function->config().get<std::uint8_t>(0x40) == 0x11;
+    for (const auto& slot : *guest.mappings.slots)
+        require(!has_msix || !slot.range.overlaps(range) || slot.range.start().raw() < guest.bar(0) ||
+                slot.range.start().raw() >= guest.bar(0) + bar->size);
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    vmm::log::set_level(vmm::log::Level::off);
+    Input input{std::as_bytes(std::span{data, size})};
+    const auto builder = device(input);
+    const bool relocated = input.take<std::uint8_t>() & 1;
+    fakes::Assigned guest{builder, {.relocate_msix = relocated}};
+    if (!guest.function)
+        return 0;
+    const auto state = guest.state;
+    const auto bar_registers = state->get<std::uint64_t>(region_config, 0x10);
+    while (!input.empty()) {
+        const auto kind = input.take<std::uint8_t>();
+        const auto how = input.take<std::uint8_t>();
+        const auto at = input.take<std::uint16_t>();
+        const auto value = input.take<std::uint32_t>();
+        constexpr std::array<unsigned, 4> bars{0, 4, pci::rom_bar, 1};
+        const unsigned bar = bars[kind / 16 % 4];
+        switch (kind % 8) {
+        case 0:
+        case 1:
+        case 2:
+            access(guest.machine.memory, fakes::PciMachine::ecam(guest.address, at % 4096U), how, value);
+            break;
+        case 3: // straight at the registers that matter
+            access(guest.machine.memory,
+                   fakes::PciMachine::ecam(guest.address, std::array{4U, 0x42U, 0xd2U, 0x10U}[at % 4]),
+                   static_cast<std::uint8_t>(0x80 | (how & 0x43)), value);
+            break;
+        case 4:
+        case 5:
+            if (guest.function->config().bar(bar))
+                access(guest.machine.memory, guest.bar(bar) + at % 0x4000U, how, value);
+            break;
+        case 6:
+            if (guest.function->config().bar(2) && guest.function->config().bar(2)->kind == pci::BarKind::io)
+                access(guest.machine.ports, guest.bar(2) + at % 0x20U, how, value);
+            break;
+        default:
+            if ((how & 0x3f) == 0x3f)
+                state->gone = true;
+            else if (const auto msix = state->wired.find(Interrupt::msix); msix != state->wired.end())
+                for (const int fd : msix->second)
+                    if (const std::uint64_t one = 1; fd >= 0)
+                        require(::write(fd, &one, sizeof one) == sizeof one);
+        }
+        check_slots(guest, relocated);
+        unsigned kinds = 0;
+        for (const auto which : {Interrupt::intx, Interrupt::msi, Interrupt::msix})
+            kinds += state->enabled(which) ? 1 : 0;
+        require(kinds <= 1);
+        for (const auto& write : state->writes) // the table and the BARs' registers are inox's
+            require(write.region != region_config || write.offset >= 0x28 || write.offset + write.size <= 0x10);
+        state->writes.clear();
+        state->reads.clear();
+    }
+    require(state->get<std::uint64_t>(region_config, 0x10) == bar_registers);
+    return 0;
+}
