@@ -187,12 +187,6 @@ private:
         for (unsigned at = offset; at < std::min<std::size_t>(offset + size, device_.size()); ++at)
             shadow_.set<std::uint8_t>(at, 0);
     }
-    /// inox answers, with what the device says now.
-    void copy(unsigned offset, unsigned size) {
-        plan_.map.own(offset, size);
-        for (unsigned at = offset; at < offset + size; ++at)
-            shadow_.set(at, get<std::uint8_t>(at));
-    }
 
     void adapt(unsigned at, std::uint8_t id) {
         switch (id) {
@@ -204,7 +198,7 @@ private:
             if (plan_.msix || at + 12 > ConfigSpace::conventional)
                 return;
             plan_.msix = at;
-            return copy(at + 2, 10);
+            return own(at + 2, 10);
         case express:
             return adapt_express(at);
         case advanced_features:

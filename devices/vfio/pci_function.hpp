@@ -102,7 +102,7 @@ private:
     void add_bars(std::span<const std::byte> registers);
     vmm::Result<void> add_bar(unsigned index, std::uint32_t flags);
     void add_rom();
-    vmm::Result<void> add_msix();
+    vmm::Result<void> add_msix(std::span<const std::byte> registers);
     [[nodiscard]] vmm::Result<void> relocate(pci::MsixLayout& layout);
     [[nodiscard]] bool bar_free(unsigned index) const;
     void prepare_bars();

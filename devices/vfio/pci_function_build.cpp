@@ -77,7 +77,7 @@ vmm::Result<void> PciFunction::build(std::span<const std::byte> registers) {
         msi_->install(config());
     }
     if (plan_->msix)
-        TRY_VOID(add_msix());
+        TRY_VOID(add_msix(registers));
     prepare_bars();
     const auto pin = vmm::load_le<std::uint8_t>(registers.subspan(reg::interrupt_pin, 1));
     if (pin >= 1 && pin <= 4 && device_->interrupt(Interrupt::intx).count > 0)
@@ -158,11 +158,11 @@ void PciFunction::add_rom() {
         decoding_ |= command_bit::memory;
 }
 
-vmm::Result<void> PciFunction::add_msix() {
+vmm::Result<void> PciFunction::add_msix(std::span<const std::byte> registers) {
     const unsigned at = *plan_->msix;
-    const auto control = config().get<std::uint16_t>(at + 2);
-    const auto table = config().get<std::uint32_t>(at + 4);
-    const auto pba = config().get<std::uint32_t>(at + 8);
+    const auto control = vmm::load_le<std::uint16_t>(registers.subspan(at + 2, 2));
+    const auto table = vmm::load_le<std::uint32_t>(registers.subspan(at + 4, 4));
+    const auto pba = vmm::load_le<std::uint32_t>(registers.subspan(at + 8, 4));
     pci::MsixLayout layout{.vectors = static_cast<std::uint16_t>((control & 0x7ff) + 1),
                            .table_bar = static_cast<std::uint8_t>(table & 7),
                            .table_offset = table & ~7U,

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // BARs of an assigned device: what the guest reaches without an exit, and where.
+#include <filesystem>
+#include <fstream>
+
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
 
@@ -235,4 +238,39 @@ TEST_CASE("I/O BARs of more bytes than PCI allows are left out, and nothing else
     Assigned guest{builder};
     CHECK(guest.function->config().bar(0));
     CHECK(!guest.function->config().bar(1));
+}
+
+TEST_CASE("a device that comes and goes ten times leaves no descriptor, no mapping and no slot behind") {
+    Assigned guest;
+    const auto descriptors = [] {
+        return std::ranges::distance(std::filesystem::directory_iterator{"/proc/self/fd"},
+                                     std::filesystem::directory_iterator{});
+    };
+    const auto mappings = [] {
+        std::ifstream maps{"/proc/self/maps"};
+        int count = 0;
+        for (std::string line; std::getline(maps, line);)
+            count += line.find("memfd:region") != line.npos ? 1 : 0;
+        return count;
+    };
+    auto builder = nvme();
+    const auto descriptors_before = descriptors();
+    const auto mappings_before = mappings();
+    for (int round = 0; round < 10; ++round) {
+        auto function = PciFunction::create(builder.open(), {.relocate_msix = round % 2 == 1}, guest.context()).value();
+        const auto where = guest.machine.root->add(function).value();
+        guest.machine.decode(where, 6);
+        guest.machine.set<std::uint16_t>(where, 0x42, 0x8000);
+        CHECK(mappings() == mappings_before + 1);
+        CHECK(guest.mappings.slots->size() == 1);
+        CHECK(guest.machine.root->remove(where).has_value());
+        function.reset();
+        CHECK(!builder.state->alive);
+        CHECK(builder.state->wired.empty());
+        guest.irqs.lines.clear();
+        guest.settle([turns = 0]() mutable { return ++turns > 3; }); // the loop lets go of what it watched
+    }
+    CHECK(descriptors() == descriptors_before);
+    CHECK(mappings() == mappings_before);
+    CHECK(guest.mappings.slots->empty());
 }
