@@ -232,7 +232,7 @@ TEST_CASE("every byte of every width can be read and written, at any offset") {
     Assigned guest;
     for (unsigned at = 0; at < 4096; ++at) {
         guest.set<std::uint8_t>(at, static_cast<std::uint8_t>(at * 37));
-        guest.set<std::uint64_t>(at, 0x0101010101010101 * (at & 0xff));
+        guest.set<std::uint64_t>(at, 0x0101010101010101ULL * (at & 0xff));
         (void)guest.get<std::uint64_t>(at);
         (void)guest.get<std::uint16_t>(at);
     }
