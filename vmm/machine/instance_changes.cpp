@@ -33,6 +33,7 @@ void add_to(Config& config, const DeviceConfig& device) {
         void operator()(const devices::virtio::BalloonOptions& balloon) const { to.balloon = balloon; }
         void operator()(const ConsoleConfig& console) const { to.console = console; }
         void operator()(const devices::virtio::FsOptions& share) const { to.shares.push_back(share); }
+        void operator()(const VfioConfig& one) const { to.vfio.push_back(one); }
         void operator()(const DsaConfig& dsa) const { to.dsa = dsa; }
     };
     std::visit(Adder{config}, device);
@@ -49,6 +50,8 @@ void remove_from(Config& config, const DeviceName& name) {
         return erase(config.nets, [](const auto& net) { return net.id; });
     case DeviceKind::share:
         return erase(config.shares, [](const auto& share) { return share.tag; });
+    case DeviceKind::vfio:
+        return erase(config.vfio, [](const auto& one) { return one.open.id; });
     case DeviceKind::vsock:
         return config.vsock.reset();
     case DeviceKind::entropy:
@@ -113,6 +116,10 @@ void Instance::on_device(const DeviceEvent& event) {
     static constexpr const char* kinds[] = {"device-added", "device-ejecting", "device-ejected", "device-removed"};
     const auto& [name, state, address] = event.device;
     EventLog::Details details{{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}};
+    if (event.what == DeviceEvent::What::failed) {
+        details.emplace_back("what", event.text);
+        return events_.publish("device-error", std::move(details));
+    }
     if (address)
         details.emplace_back("address", address->text());
     events_.publish(kinds[static_cast<std::size_t>(event.what)], std::move(details));
