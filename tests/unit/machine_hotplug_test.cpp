@@ -9,6 +9,7 @@
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/fake_guest_events.hpp"
 #include "tests/fakes/fake_irqs.hpp"
+#include "tests/fakes/host_device.hpp"
 #include "tests/fakes/registers.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "vmm/machine/platform.hpp"
@@ -38,6 +39,7 @@ struct Bench {
     MemoryBus mmio{};
     fakes::FakeIrqs irqs{};
     fakes::FakeDoorbells doorbells{};
+    fakes::FakeGuestMappings mappings{};
     GuestMemory memory{GuestMemory::create(2 * MiB, HugePages::none).value()};
     DirectMemory dma{memory};
     fakes::FakeGuestEvents events{};
@@ -49,6 +51,7 @@ struct Bench {
                                              .mmio = mmio,
                                              .irqs = irqs,
                                              .doorbells = doorbells,
+                                             .mappings = mappings,
                                              .memory = memory,
                                              .dma = dma,
                                              .loop = loop,

@@ -60,7 +60,7 @@ public:
         /// A driver broke a device; on the loop, and rate limited. May be empty.
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
         iommu::PasidService* pasids{};                          ///< null: a machine without PASIDs
-        std::function<Result<Registration>(int)> add_vfio_file; ///< tells KVM of it
+        std::function<Result<Registration>(int)> add_vfio_file{}; ///< tells KVM of it
     };
     /// On the loop's thread, or before it runs.
     static Result<std::unique_ptr<Platform>> create(const Config& config, const Context& context);
