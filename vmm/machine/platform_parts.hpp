@@ -9,8 +9,8 @@
 #include "devices/pci/root_bus.hpp"
 #include "devices/serial.hpp"
 #include "devices/virtio/mmio_transport.hpp"
-#include "vmm/machine/assigned_devices.hpp"
 #include "iommu/pasid_requests.hpp"
+#include "vmm/machine/assigned_devices.hpp"
 #include "vmm/machine/platform.hpp"
 
 namespace vmm {
