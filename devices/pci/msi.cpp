@@ -45,8 +45,8 @@ void Msi::install(ConfigSpace& config) {
         config.allow_writes<std::uint32_t>(layout_.offset + address_offset + 4, ~std::uint32_t{0});
     config.allow_writes<std::uint16_t>(layout_.data(), 0xffff);
     if (layout_.maskable)
-        config.allow_writes<std::uint32_t>(
-            layout_.mask(), static_cast<std::uint32_t>((std::uint64_t{1} << layout_.vectors) - 1));
+        config.allow_writes<std::uint32_t>(layout_.mask(),
+                                           static_cast<std::uint32_t>((std::uint64_t{1} << layout_.vectors) - 1));
     config.watch(control, layout_.size() - control_offset, [this] { update(); });
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 constexpr unsigned packets_at_once = 4; // of the guest, before it hears of new credit: it sends on while we do
 constexpr unsigned rounds_at_once = 16; // of those, between two looks at the rest of the loop's work
-constexpr unsigned turns_at_once = 32;   // for the guest
+constexpr unsigned turns_at_once = 32;  // for the guest
 constexpr std::size_t buffers_at_once = 32;
 constexpr std::uint32_t bytes_at_once = 128 * 1024; // of one connection, before others have their turn
 constexpr std::size_t max_resets = 256;

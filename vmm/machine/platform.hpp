@@ -59,7 +59,7 @@ public:
         std::function<void(const DeviceEvent&)> on_device;             ///< on the loop
         /// A driver broke a device; on the loop, and rate limited. May be empty.
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
-        iommu::PasidService* pasids{};                          ///< null: a machine without PASIDs
+        iommu::PasidService* pasids{};                            ///< null: a machine without PASIDs
         std::function<Result<Registration>(int)> add_vfio_file{}; ///< tells KVM of it
     };
     /// On the loop's thread, or before it runs.
