@@ -91,3 +91,14 @@ TEST_CASE("--vfio takes the address as its first word") {
     CHECK(file.config.vfio.at(0).open.backend == Backend::container);
     CHECK_FALSE(file.config.vfio.at(0).rom);
 }
+
+TEST_CASE("Firecracker's device-passthrough is the same list") {
+    const auto parsed = parse_config(R"({"vfio": [{"host": "0000:01:00.0"}],
+                                         "device-passthrough": [{"id": "nic", "sbdf": "02:00.0"}]})",
+                                     Dialect::inox);
+    REQUIRE(parsed.problems.empty());
+    REQUIRE(parsed.file.config.vfio.size() == 2);
+    CHECK(std::ranges::any_of(parsed.file.config.vfio,
+                              [](const auto& one) { return one.open.id == "nic" && one.open.host == "02:00.0"; }));
+    CHECK(parse_config(R"({"device-passthrough": [{"id": "nic"}]})", Dialect::inox).problems.size() >= 1);
+}

@@ -222,9 +222,14 @@ std::span<const Section> config_sections() {
              const auto number = file.config.vfio.size();
              file.config.vfio.emplace_back().open.id = "vfio" + std::to_string(number);
          }},
+        {"device-passthrough",
+         Need::optional,
+         passthrough_fields(),
+         {},
+         {},
+         [](ConfigFile& file) { file.config.vfio.emplace_back(); }},
         {"pmem", Need::optional, {}, "persistent memory", remove_key},
         {"memory-hotplug", Need::optional, {}, "memory hot-plug", remove_key},
-        {"device-passthrough", Need::optional, {}, "device assignment", remove_key},
     };
     return sections;
 }

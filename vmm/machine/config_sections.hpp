@@ -46,6 +46,8 @@ std::span<const Field> entropy_fields();
 std::span<const Field> balloon_fields();
 std::span<const Field> console_fields();
 std::span<const Field> vfio_fields(); ///< in config_vfio.cpp
+/// Firecracker's shape of the same.
+std::span<const Field> passthrough_fields();
 
 // The fields of services around the guest, in config_services.cpp.
 std::span<const Field> logger_fields();

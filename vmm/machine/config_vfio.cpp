@@ -56,8 +56,16 @@ constexpr Field vfio_field_rows[] = {
     {"device_fd", Need::optional, Null::means_absent, read_descriptor<&devices::vfio::OpenFiles::device>},
 };
 
+constexpr Field passthrough_field_rows[] = {
+    {"id", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { vfio(file).open.id = read_id(value); }},
+    {"sbdf", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_text(value, vfio(file).open.host); }},
+};
+
 } // namespace
 
+std::span<const Field> passthrough_fields() { return passthrough_field_rows; }
 std::span<const Field> vfio_fields() { return vfio_field_rows; }
 
 std::string vfio_option(const std::string& text) {
