@@ -118,7 +118,11 @@ part_devices() {
     device=$(find_device 1234:11e8)
     "$probe" "$device" container 2M >/tmp/probe 2>&1
     ok "huge pages stay huge in the IOMMU" grep -q ^PASS /tmp/probe || tail -n 5 /tmp/probe
-    ok "by its own page tables" grep -q "each of 2 MiB" /tmp/probe
+    if [ -d /sys/kernel/debug/iommu/intel ]; then
+        ok "by its own page tables" grep -q "each of 2 MiB" /tmp/probe
+    else
+        echo "SKIP the IOMMU's page tables: this kernel does not show them"
+    fi
     echo 0 >/proc/sys/vm/nr_hugepages
 
     # Held by a process, in use; the process killed, free at once.
