@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2028  # the guest shell expands it
 # A disk and a network interface come and go in running Debian kernels, by the control API; the guest uses them without being
 # told, gives them back, and inox keeps nothing of them. On the way the guest reads its metadata over the network. All of it
 # in one start of the lab machine.

@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2317,SC2030,SC2031  # functions that checks call by name; subshells on purpose
 # iommu.sh INOX: Debian's 6.12 kernel has every device behind inox's virtio-iommu, with strict DMA: it reads and writes a disk
 # through it, gives another disk and an assigned device (QEMU's edu) to drivers in its own user space (vfio-pci), and hears of a
 # fault that is provoked. One start of the lab. An assigned NVMe disk behind it is in vfio.sh.

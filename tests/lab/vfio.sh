@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2317,SC2030,SC2031,SC2086  # functions that checks call by name; subshells on purpose; words without blanks
 # vfio.sh INOX: guests use devices of the lab that are assigned to them: QEMU's edu (a guest of our own, interrupts by pin
 # and by MSI, DMA) by both kernel interfaces, an NVMe disk and an e1000e network card (Debian's kernels). One start of the lab.
 set -uo pipefail

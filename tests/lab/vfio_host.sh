@@ -1,5 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2317,SC2030,SC2031,SC2086  # functions that checks call by name; subshells on purpose; words without blanks
 # vfio_host.sh INOX PROBE: what the host says of devices to assign, the pre-flight of every way that goes wrong, and the
 # VFIO layer alone on a real kernel, by both interfaces.
 set -uo pipefail
