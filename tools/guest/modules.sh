@@ -17,7 +17,18 @@ load_for_devices() {
     load_for pci v00001AF4      # virtio first, and with it a virtio IOMMU, before the devices behind it
     load_for virtio
     load_for pci
+    await_virtio
     load_for virtio
+}
+
+# Behind an IOMMU the kernel probes virtio functions a second time, in its own time, once the IOMMU's driver is there.
+await_virtio() {
+    for _ in $(seq 100); do
+        waiting=$(grep -l 'v00001AF4d000010[0-7]' /sys/bus/pci/devices/*/modalias 2>/dev/null |
+            while read -r f; do [ -e "${f%modalias}driver" ] || echo "$f"; done)
+        [ -n "$waiting" ] || return 0
+        sleep 0.05
+    done
 }
 
 if [ "${ACTION:-}" = add ] && [ -n "${MODALIAS:-}" ]; then load "$MODALIAS"; fi
