@@ -5,7 +5,9 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <linux/ethtool.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -25,6 +27,16 @@ ifreq request_for(const std::string& name) {
 }
 
 vmm::UniqueFd any_socket() { return vmm::UniqueFd{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)}; }
+
+/// Whether a process holds a queue of it: a tap that is up has its link for exactly that long. The kernel itself
+/// refuses only a second user of a tap with one queue.
+bool in_use(const std::string& name) {
+    const auto socket = any_socket();
+    ethtool_value link{.cmd = ETHTOOL_GLINK, .data = 0};
+    ifreq request = request_for(name);
+    request.ifr_data = reinterpret_cast<char*>(&link);
+    return socket && ::ioctl(socket.get(), SIOCETHTOOL, &request) == 0 && link.data != 0;
+}
 
 unsigned long tun_flags(std::uint64_t offloads) {
     if ((offloads & net_feature::guest_checksum) == 0)
@@ -65,6 +77,7 @@ vmm::Result<void> Tap::open(unsigned pairs) {
     const bool exists = ::if_nametoindex(name_.c_str()) != 0;
     if (found_ && !exists)
         return vmm::fail(vmm::Errc::not_found, "tap '" + name_ + "' is gone");
+    const bool taken = exists && in_use(name_);
     for (unsigned i = 0; i < pairs; ++i) {
         auto queue = open_queue(pairs > 1);
         if (!queue && queue.error().sys_errno == EINVAL && pairs == 1)
@@ -74,6 +87,8 @@ vmm::Result<void> Tap::open(unsigned pairs) {
             return queue.error().code == vmm::Errc::internal ? explain(queue.error().sys_errno, exists, pairs > 1)
                                                              : std::unexpected{queue.error()};
         }
+        if (taken)
+            return explain(EBUSY, exists, pairs > 1);
         queues_.push_back(std::move(*queue));
     }
     active_ = pairs;

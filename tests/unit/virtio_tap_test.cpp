@@ -93,6 +93,13 @@ TEST_CASE("a tap that is in use, of another kind or without rights is refused wi
         CHECK(contains(refused("b0").hint, "not a tap"));
         CHECK(refused("t4", 1).what == "opened");
         CHECK(refused("t4", 4).what == "opened");
+        ip("link set t4 up");
+        auto sharer = *Tap::create("t4");
+        REQUIRE(sharer->open(2));
+        CHECK(refused("t4", 2).code == vmm::Errc::already_exists); // the kernel would give it queues of its own
+        CHECK(sharer->open(2));
+        sharer->close();
+        CHECK(refused("t4", 2).what == "opened");
         CHECK(refused("t0").what == "opened");
         drop_network_rights();
         CHECK(refused("absent0").code == vmm::Errc::not_found);
