@@ -66,3 +66,37 @@ TEST_CASE("each option refuses nonsense by name and with a hint") {
     CHECK(refused("--boot-timeline", "b").code == Errc::bad_option);
     CHECK(refused("--log-level", "all").code == Errc::bad_option);
 }
+
+TEST_CASE("a device's first word needs no key") {
+    ConfigFile file;
+    REQUIRE(apply("--vfio", "01:00.0,id=nic,backend=container,rom=off,relocate_msix=off", file));
+    CHECK(file.config.vfio.at(0).open.host == "01:00.0");
+    CHECK(file.config.vfio.at(0).open.backend == devices::vfio::Backend::container);
+    CHECK_FALSE(file.config.vfio.at(0).rom);
+    REQUIRE(apply("--vfio", "id=nic2,host=02:00.0", file));
+    CHECK(file.config.vfio.at(1).open.host == "02:00.0");
+    REQUIRE(apply("--disk", "root.img,readonly", file));
+    CHECK(file.config.drives.at(0).block.path == "root.img");
+    CHECK(file.config.drives.at(0).block.read_only);
+    REQUIRE(apply("--net", "tap0,mtu=1400", file));
+    CHECK(file.config.nets.at(0).tap == "tap0");
+}
+
+TEST_CASE("what a key holds decides how its word is read") {
+    ConfigFile file;
+    REQUIRE(apply("--disk", "path=7,serial=12345,readonly=off,queues=2", file));
+    const auto& block = file.config.drives.at(0).block;
+    CHECK(block.path == "7");
+    CHECK(block.serial == "12345");
+    CHECK_FALSE(block.read_only);
+    CHECK(block.queues == 2);
+    REQUIRE(apply("--disk", "on", file));
+    CHECK(file.config.drives.at(1).block.path == "on");
+    const auto wrong = apply("--disk", "a,readonly=maybe", file);
+    REQUIRE_FALSE(wrong);
+    CHECK(wrong.error().what == "expected true or false, got string");
+    CHECK_FALSE(apply("--disk", "a,queues=two", file));
+    const auto unknown = apply("--disk", "a,sector=512", file);
+    REQUIRE_FALSE(unknown);
+    CHECK(unknown.error().hint.starts_with("the keys here are id, partuuid, root, cache, readonly, path"));
+}

@@ -78,20 +78,6 @@ TEST_CASE("a machine without PCI takes no host device") {
     CHECK(problems[0].code == Errc::config_value);
 }
 
-TEST_CASE("--vfio takes the address as its first word") {
-    CHECK(vfio_option("0000:01:00.0") == "host=0000:01:00.0");
-    CHECK(vfio_option("01:00.0,id=nic") == "host=01:00.0,id=nic");
-    CHECK(vfio_option("id=nic,host=01:00.0") == "id=nic,host=01:00.0");
-    CHECK(vfio_option("").empty());
-    ConfigFile file;
-    std::vector<Error> problems;
-    read_list_option("vfio", vfio_option("01:00.0,id=nic,backend=container,rom=off"), file, problems);
-    REQUIRE(problems.empty());
-    CHECK(file.config.vfio.at(0).open.host == "01:00.0");
-    CHECK(file.config.vfio.at(0).open.backend == Backend::container);
-    CHECK_FALSE(file.config.vfio.at(0).rom);
-}
-
 TEST_CASE("Firecracker's device-passthrough is the same list") {
     const auto parsed = parse_config(R"({"vfio": [{"host": "0000:01:00.0"}],
                                          "device-passthrough": [{"id": "nic", "sbdf": "02:00.0"}]})",

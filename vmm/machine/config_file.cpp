@@ -12,8 +12,12 @@ namespace {
 
 template <class Rows> void report_unknown(const std::string& key, const Rows& rows, const JsonValue& value) {
     std::vector<std::string_view> known;
-    for (const auto& row : rows)
+    for (const auto& row : rows) {
         known.push_back(row.name);
+        if constexpr (requires { row.option_key; })
+            if (value.form() == JsonValue::Form::words && !row.option_key.empty())
+                known.back() = row.option_key;
+    }
     value.report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
                  suggestion(key, known, "the keys here are " + list_text(known)));
 }
@@ -81,7 +85,7 @@ private:
         if (section.begin != nullptr)
             section.begin(out_.file);
         for (const auto& [key, member] : value.json().items())
-            read_field(section, key, {member, json_pointer(value.pointer(), key), out_.problems});
+            read_field(section, key, value.member(key, member));
         for (const auto& field : section.fields)
             report_missing(field, value);
     }
@@ -168,8 +172,8 @@ void read_list_option(std::string_view section_name, std::string_view text, Conf
     auto values = read_key_values(text);
     parsed.problems = std::move(values.problems);
     std::swap(parsed.file, file);
-    Reader{parsed, Dialect::inox}.read_element(*section,
-                                               {values.root, json_pointer("", section_name), parsed.problems});
+    Reader{parsed, Dialect::inox}.read_element(
+        *section, {values.root, json_pointer("", section_name), parsed.problems, JsonValue::Form::words});
     std::swap(parsed.file, file);
     std::ranges::move(parsed.problems, std::back_inserter(problems));
 }

@@ -148,9 +148,17 @@ void JsonValue::report_type(std::string_view expected) const {
            "docs/config.md shows this key");
 }
 
+JsonValue JsonValue::member(const std::string& key, const nlohmann::json& json) const {
+    return {json, json_pointer(pointer_, key), problems_, form_};
+}
+
 std::optional<bool> JsonValue::boolean() const {
     if (json_.is_boolean())
         return json_.get<bool>();
+    if (form_ == Form::words && (json_ == "on" || json_ == "true"))
+        return true;
+    if (form_ == Form::words && (json_ == "off" || json_ == "false"))
+        return false;
     report_type("true or false");
     return std::nullopt;
 }
@@ -169,6 +177,9 @@ std::optional<std::string> JsonValue::text() const {
 }
 
 std::optional<std::uint64_t> JsonValue::number(std::uint64_t max, Errc range_code) const {
+    if (form_ == Form::words && json_.is_string())
+        if (const auto value = parse_number(json_.get_ref<const std::string&>()))
+            return JsonValue{nlohmann::json(*value), pointer_, problems_}.number(max, range_code);
     const bool whole = json_.is_number_float() && std::trunc(json_.get<double>()) == json_.get<double>();
     if (!json_.is_number_integer() && !whole) {
         report_type("a whole number");
@@ -195,20 +206,6 @@ std::optional<std::size_t> JsonValue::one_of(std::span<const std::string_view> n
     return std::nullopt;
 }
 
-namespace {
-
-nlohmann::json option_value(const std::string& text) {
-    if (text == "on" || text == "true")
-        return true;
-    if (text == "off" || text == "false")
-        return false;
-    if (const auto number = parse_number(text))
-        return *number;
-    return text;
-}
-
-} // namespace
-
 JsonText read_key_values(std::string_view text) {
     JsonText out;
     out.root = nlohmann::json::object();
@@ -220,7 +217,7 @@ JsonText read_key_values(std::string_view text) {
         const std::string key = word.substr(0, equals);
         if (out.root.contains(key))
             out.problems.push_back({Errc::config_syntax, in_quotes(key) + " is given twice", "give it once", {}, 0});
-        out.root[key] = equals == word.size() ? nlohmann::json(true) : option_value(word.substr(equals + 1));
+        out.root[key] = equals == word.size() ? nlohmann::json(true) : nlohmann::json(word.substr(equals + 1));
     }
     return out;
 }

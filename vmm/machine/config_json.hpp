@@ -2,6 +2,7 @@
 // Strict JSON: what nlohmann accepts, without duplicate keys, bounded in size and depth. No exception leaves it.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <vector>
@@ -19,8 +20,8 @@ struct JsonText {
 };
 JsonText read_json(std::string_view text);
 
-/// "path=disk.img,readonly=on" as an object of what a JSON file would hold: on/off and true/false are booleans, digits
-/// are numbers, all else is text; a word without '=' is a switch that is on. Keys given twice are reported.
+/// "path=disk.img,readonly=on" as an object of strings, to be read as words; a word without '=' is a switch that is on.
+/// Keys given twice are reported.
 JsonText read_key_values(std::string_view text);
 
 /// `parent`/`key`, escaped as RFC 6901 asks, safe to print.
@@ -29,11 +30,18 @@ std::string json_pointer(std::string_view parent, std::string_view key);
 /// One value on its way into the configuration: typed access that reports what does not fit.
 class JsonValue {
 public:
-    JsonValue(const nlohmann::json& json, std::string pointer, std::vector<Error>& problems)
-        : json_{json}, pointer_{std::move(pointer)}, problems_{problems} {}
+    enum class Form : std::uint8_t {
+        json,
+        words, ///< from the command line: a string may be a number, or on, off, true or false
+    };
+    JsonValue(const nlohmann::json& json, std::string pointer, std::vector<Error>& problems, Form form = Form::json)
+        : json_{json}, pointer_{std::move(pointer)}, problems_{problems}, form_{form} {}
+    /// A member of this object: what `key` holds.
+    [[nodiscard]] JsonValue member(const std::string& key, const nlohmann::json& json) const;
 
     [[nodiscard]] const nlohmann::json& json() const { return json_; }
     [[nodiscard]] const std::string& pointer() const { return pointer_; }
+    [[nodiscard]] Form form() const { return form_; }
     /// Where reports go, for values inside this one.
     [[nodiscard]] std::vector<Error>& problems() const { return problems_; }
 
@@ -52,6 +60,7 @@ private:
     const nlohmann::json& json_;
     std::string pointer_;
     std::vector<Error>& problems_;
+    Form form_;
 };
 
 /// "a, b or c"

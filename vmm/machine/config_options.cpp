@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "vmm/machine/config_text.hpp"
-#include "vmm/machine/config_vfio.hpp"
 
 namespace vmm {
 namespace {
@@ -115,8 +114,20 @@ Result<void> add_element(const CommandOption& self, const std::string& text, Con
     return std::unexpected<Error>{std::move(first)};
 }
 
+/// The same; a first word without a key is the value of `key`.
+Result<void> add_named(const CommandOption& self, const char* key, const std::string& text, ConfigFile& file) {
+    const bool bare = !text.empty() && !text.substr(0, text.find(',')).contains('=');
+    return add_element(self, bare ? std::string{key} + "=" + text : text, file);
+}
+
+Result<void> add_disk(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    return add_named(self, "path", text, file);
+}
+Result<void> add_net(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    return add_named(self, "tap", text, file);
+}
 Result<void> add_vfio(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    return add_element(self, vfio_option(text), file);
+    return add_named(self, "host", text, file);
 }
 
 Result<void> set_entropy(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
@@ -159,10 +170,10 @@ constexpr CommandOption options[] = {
      set_memory},
     {"--huge-pages", "KIND", "none, transparent or 2M; default none", "/machine-config/huge_pages", set_huge_pages},
     {"--smt", nullptr, "two threads per core", "/machine-config/smt", set_smt},
-    {"--disk", "path=F[,readonly=on]", "a disk: an image file or a block device; more keys in docs/config.md",
-     "/drives", add_element, true},
-    {"--net", "tap=NAME[,mac=M]", "a network interface on this tap; more keys in docs/config.md", "/network-interfaces",
-     add_element, true},
+    {"--disk", "FILE[,readonly=on]", "a disk: an image file or a block device; more keys in docs/config.md", "/drives",
+     add_disk, true},
+    {"--net", "TAP[,mac=M]", "a network interface on this tap; more keys in docs/config.md", "/network-interfaces",
+     add_net, true},
     {"--vsock", "cid=N,uds=PATH", "stream sockets between host and guest, through this unix socket", "/vsock",
      add_element},
     {"--iommu", "[bypass=on]", "a virtio-iommu with all PCI devices behind it; more keys in docs/config.md", "/iommu",

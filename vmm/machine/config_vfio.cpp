@@ -68,11 +68,6 @@ constexpr Field passthrough_field_rows[] = {
 std::span<const Field> passthrough_fields() { return passthrough_field_rows; }
 std::span<const Field> vfio_fields() { return vfio_field_rows; }
 
-std::string vfio_option(const std::string& text) {
-    const auto first = text.substr(0, text.find(','));
-    return first.find('=') == first.npos && !first.empty() ? "host=" + text : text;
-}
-
 void check_vfio(const Config& config, std::vector<Error>& problems) {
     std::vector<devices::vfio::PciAddress> seen;
     for (std::size_t i = 0; i < config.vfio.size(); ++i) {

@@ -9,8 +9,6 @@
 
 namespace vmm {
 
-/// `--vfio`'s text with its first word as the value of "host" when it has no key.
-std::string vfio_option(const std::string& text);
 /// Every rule that needs no host.
 void check_vfio(const Config& config, std::vector<Error>& problems);
 
