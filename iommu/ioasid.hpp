@@ -176,6 +176,7 @@ private:
     [[nodiscard]] IoasidResult<HostPasid> alloc_elsewhere(IoasidAllocator& allocator, const IoasidSetRef& set,
                                                           HostPasid min, HostPasid max, std::shared_ptr<void> data);
     void free_one(const IoasidSetRef& set, HostPasid id);
+    [[nodiscard]] IoasidResult<void> count_bind(const IoasidSetRef& set, HostPasid id, bool up);
     void deliver(IoasidEvent::Kind kind, const IoasidSetRef& set, HostPasid id, std::optional<GuestPasid> spid);
     [[nodiscard]] IoasidResult<vmm::Registration> subscribe(Subscription subscription);
     void cancel(Subscription& subscription);

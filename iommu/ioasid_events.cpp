@@ -93,7 +93,7 @@ IoasidResult<HostPasid> IoasidCore::find_by_spid(const IoasidSetRef& set, GuestP
     return id;
 }
 
-IoasidResult<void> IoasidCore::bind(const IoasidSetRef& set, HostPasid id) {
+IoasidResult<void> IoasidCore::count_bind(const IoasidSetRef& set, HostPasid id, bool up) {
     const Emitting emitting{*this};
     if (!emitting)
         return Failed{IoasidErrc::in_handler};
@@ -103,35 +103,21 @@ IoasidResult<void> IoasidCore::bind(const IoasidSetRef& set, HostPasid id) {
         const auto found = active(set, id);
         if (!found)
             return Failed{found.error()};
-        if ((*found)->has_spid)
-            spid = GuestPasid{(*found)->spid};
-        if ((*found)->binds++ != 0)
+        Entry& counted = **found;
+        if (!up && counted.binds == 0)
+            return Failed{IoasidErrc::not_found};
+        if (counted.has_spid)
+            spid = GuestPasid{counted.spid};
+        counted.binds += up ? 1U : -1U;
+        if (counted.binds != (up ? 1U : 0U))
             return {};
     }
-    deliver(IoasidEvent::Kind::bind, set, id, spid);
+    deliver(up ? IoasidEvent::Kind::bind : IoasidEvent::Kind::unbind, set, id, spid);
     return {};
 }
 
-IoasidResult<void> IoasidCore::unbind(const IoasidSetRef& set, HostPasid id) {
-    const Emitting emitting{*this};
-    if (!emitting)
-        return Failed{IoasidErrc::in_handler};
-    std::optional<GuestPasid> spid;
-    {
-        std::lock_guard lock{state_};
-        const auto found = active(set, id);
-        if (!found)
-            return Failed{found.error()};
-        if ((*found)->binds == 0)
-            return Failed{IoasidErrc::not_found};
-        if ((*found)->has_spid)
-            spid = GuestPasid{(*found)->spid};
-        if (--(*found)->binds != 0)
-            return {};
-    }
-    deliver(IoasidEvent::Kind::unbind, set, id, spid);
-    return {};
-}
+IoasidResult<void> IoasidCore::bind(const IoasidSetRef& set, HostPasid id) { return count_bind(set, id, true); }
+IoasidResult<void> IoasidCore::unbind(const IoasidSetRef& set, HostPasid id) { return count_bind(set, id, false); }
 
 bool IoasidCore::Subscription::wants(const IoasidSet& concerned) const {
     return token ? *token == concerned.token_ : !set || set.get() == &concerned;

@@ -116,6 +116,7 @@ std::optional<WalkResult> PageWalker::attempt(std::uint64_t linear, PageAccess a
                 table_ = table;
                 region_ = linear >> page_bits(2);
                 rights_ = rights;
+                settled_ = {};
             }
         }
         auto* const entry = table + index_of(linear, level);
@@ -146,6 +147,46 @@ WalkResult PageWalker::walk(std::uint64_t linear, PageAccess access) noexcept {
             return *result;
     }
     return std::unexpected{PageFault{PageFault::Cause::unstable, access_code(access, paging_)}};
+}
+
+void PageWalker::settle(PageAccess access) noexcept {
+    settled_ = {.access = access};
+    const bool write_obeys = access.write && (access.user || paging_.write_protect);
+    if (access.fetch || paging_.smap || paging_.pkru || (access.user && !rights_.user) ||
+        (write_obeys && !rights_.write))
+        return; // forbidden, or rules that one mask cannot tell
+    settled_.value = bit_present | bit_accessed | (access.user ? bit_user : 0) | (write_obeys ? bit_write : 0) |
+                     (access.write ? bit_dirty : 0);
+    settled_.mask = settled_.value | reserved_bits(1, false);
+}
+
+std::expected<PageRun, PageFault> PageWalker::run(std::uint64_t linear, std::uint64_t most,
+                                                  PageAccess access) noexcept {
+    const bool in_table = table_ && linear >> page_bits(2) == region_;
+    if (in_table && settled_.access != access)
+        settle(access);
+    const std::size_t index = index_of(linear, 1);
+    const std::uint64_t inside = linear % vmm::page_size;
+    std::uint64_t first = in_table ? load(table_ + index) : 0;
+    if (!in_table || (first & settled_.mask) != settled_.value) {
+        const auto mapping = walk(linear, access);
+        if (!mapping)
+            return std::unexpected{mapping.error()};
+        const std::uint64_t size = 1ULL << mapping->page_bits;
+        if (mapping->page_bits != page_bits(1))
+            return PageRun{mapping->address, std::min(most, size - linear % size)};
+        first = mapping->address.raw() - inside;
+        settle(access);
+    }
+    first &= address_bits;
+    const std::uint64_t in_range = (most - 1 + inside) / vmm::page_size + 1;
+    const std::uint64_t limit = std::min<std::uint64_t>(in_range, (1U << index_bits) - index);
+    const std::uint64_t mask = settled_.mask | address_bits;
+    std::uint64_t pages = 1;
+    for (std::uint64_t next = (first + vmm::page_size) | settled_.value;
+         pages < limit && (load(table_ + index + pages) & mask) == next; next += vmm::page_size)
+        ++pages;
+    return PageRun{Gpa{first + inside}, std::min(most, pages * vmm::page_size - inside)};
 }
 
 std::expected<void, OperandFault> read_linear(const vmm::GuestMemory& memory, const Paging& paging,

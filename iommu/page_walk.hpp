@@ -35,6 +35,7 @@ struct PageAccess {
     bool write{};
     bool user{}; ///< CPL 3, or a DMA request without privilege
     bool fetch{};
+    bool operator==(const PageAccess&) const = default;
 };
 
 /// Why an access is refused.
@@ -66,6 +67,13 @@ struct PageMapping {
 
 using WalkResult = std::expected<PageMapping, PageFault>;
 
+/// Where neighbouring addresses lead that lie together. It may lie outside RAM.
+struct PageRun {
+    vmm::Gpa address;
+    std::uint64_t size{}; ///< bytes
+    bool operator==(const PageRun&) const = default;
+};
+
 /// Walks for one operation: remembers the table of the last 4 KiB page, so neighbours cost one load each. What it
 /// remembers is as a TLB's: make a new walker after an invalidation. One thread.
 class PageWalker {
@@ -75,6 +83,10 @@ public:
     /// Sets accessed bits on the path, and the dirty bit for a write, when the access is allowed; changes nothing when
     /// it is not.
     [[nodiscard]] WalkResult walk(std::uint64_t linear, PageAccess access) noexcept;
+    /// walk(), and on over the pages behind it, as far as one load of an entry shows that they lie behind it and need
+    /// no bits set: at most `most` bytes, which is not 0. A page that ends the run is judged by the next call.
+    [[nodiscard]] std::expected<PageRun, PageFault> run(std::uint64_t linear, std::uint64_t most,
+                                                        PageAccess access) noexcept;
 
 private:
     struct Step {
@@ -92,12 +104,20 @@ private:
     [[nodiscard]] std::uint64_t reserved_bits(unsigned level, bool large) const noexcept;
     [[nodiscard]] bool allowed(PageAccess access, Rights rights, std::uint64_t leaf,
                                std::uint32_t& code) const noexcept;
+    /// What an entry of `table_` must be to serve an access as it is: `(entry & mask) == value`.
+    struct Settled {
+        std::uint64_t mask{};
+        std::uint64_t value{1}; ///< as it stands: nothing is
+        PageAccess access{};
+    };
+    void settle(PageAccess access) noexcept;
 
     const vmm::GuestMemory& memory_;
     Paging paging_;
     std::uint64_t* table_{}; ///< of 4 KiB pages, for 2 MiB of addresses
     std::uint64_t region_{}; ///< linear address / 2 MiB that `table_` maps
     Rights rights_{};        ///< of the levels above `table_`
+    Settled settled_{};
 };
 
 /// One walk.

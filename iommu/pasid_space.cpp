@@ -14,12 +14,19 @@ using vmm::Gpa;
 /// A request longer than any device makes is refused before it can make us walk for minutes.
 constexpr std::uint64_t longest_request = vmm::GiB;
 
+/// Up to this many bytes a request asks the cache, and fills it.
+constexpr std::uint64_t cached_request = 4 * vmm::page_size;
+
 // Low bits of a cached value; the rest is the page's address.
 constexpr std::uint64_t line_valid = 1;
 constexpr std::uint64_t line_write = 2;
 constexpr std::uint64_t line_user = 4;
 constexpr std::uint64_t line_dirty = 8;
 constexpr std::uint64_t line_flags = vmm::page_size - 1;
+
+constexpr bool writes(Access access) {
+    return (static_cast<unsigned>(access) & static_cast<unsigned>(Access::write)) != 0;
+}
 
 Paging paging_of(const PageTable& table) {
     Paging paging;
@@ -84,53 +91,76 @@ void PasidSpace::remember(std::uint64_t at, const PageMapping& mapping) const no
     line.key.store(page ^ value, std::memory_order_relaxed);
 }
 
-std::uint64_t PasidSpace::append(std::uint64_t at, std::uint64_t most, Access access, bool privileged,
-                                 PageWalker& walker, std::vector<iovec>& out) const noexcept {
-    const bool reads = (static_cast<unsigned>(access) & static_cast<unsigned>(Access::read)) != 0;
-    const bool writes = (static_cast<unsigned>(access) & static_cast<unsigned>(Access::write)) != 0;
-    const Access failed = writes && !reads ? Access::write : access;
-    const PageAccess wanted{.write = writes, .user = !privileged};
-    Gpa address;
-    std::uint64_t size = vmm::page_size - at % vmm::page_size;
+/// Of a request that the cache serves.
+std::expected<PageRun, PageFault> PasidSpace::find(std::uint64_t at, std::uint64_t most, PageAccess wanted,
+                                                   Request& request) const noexcept {
     if (const auto known = cached(at, wanted)) {
-        hits_.fetch_add(1, std::memory_order_relaxed);
-        address = *known;
-    } else {
-        walks_.fetch_add(1, std::memory_order_relaxed);
-        const auto mapping = walker.walk(at, wanted);
-        if (!mapping) {
-            report(at, failed, privileged, mapping.error().cause);
-            return 0;
-        }
-        remember(at, *mapping);
-        address = mapping->address;
-        size = (1ULL << mapping->page_bits) - (at & ((1ULL << mapping->page_bits) - 1));
+        ++request.hits;
+        return PageRun{*known, std::min(most, vmm::page_size - at % vmm::page_size)};
     }
-    size = std::min(size, most);
-    const auto bytes = memory_.host(address, size);
-    if (!bytes) {
-        report(at, failed, privileged, PageFault::Cause::outside_ram);
+    ++request.walks;
+    const auto mapping = request.walker.walk(at, wanted);
+    if (!mapping)
+        return std::unexpected{mapping.error()};
+    remember(at, *mapping);
+    const std::uint64_t size = 1ULL << mapping->page_bits;
+    return PageRun{mapping->address, std::min(most, size - at % size)};
+}
+
+std::byte* PasidSpace::host(const PageRun& run, Request& request) const noexcept {
+    const auto inside = [&](const vmm::RamRegion& region) {
+        const std::uint64_t offset = run.address.raw() - region.range.start().raw();
+        return offset < region.host.size() && run.size <= region.host.size() - offset ? region.host.data() + offset
+                                                                                      : nullptr;
+    };
+    if (request.ram)
+        if (auto* const bytes = inside(*request.ram))
+            return bytes;
+    for (const auto& region : memory_.regions())
+        if (auto* const bytes = inside(region)) {
+            request.ram = &region;
+            return bytes;
+        }
+    return nullptr;
+}
+
+std::uint64_t PasidSpace::append(std::uint64_t at, std::uint64_t most, Request& request,
+                                 std::vector<iovec>& out) const noexcept {
+    const PageAccess wanted{.write = writes(request.access), .user = !request.privileged};
+    request.walks += request.cacheable ? 0 : 1;
+    auto run = request.cacheable ? find(at, most, wanted, request) : request.walker.run(at, most, wanted);
+    if (!run) {
+        report(at, request.access, request.privileged, run.error().cause);
         return 0;
     }
-    if (!out.empty() && static_cast<std::byte*>(out.back().iov_base) + out.back().iov_len == bytes->data())
-        out.back().iov_len += bytes->size();
+    auto* bytes = host(*run, request);
+    if (!bytes) { // of a long one the first page may still be RAM
+        run->size = std::min(run->size, vmm::page_size - at % vmm::page_size);
+        bytes = host(*run, request);
+    }
+    if (!bytes) {
+        report(at, request.access, request.privileged, PageFault::Cause::outside_ram);
+        return 0;
+    }
+    if (!out.empty() && static_cast<std::byte*>(out.back().iov_base) + out.back().iov_len == bytes)
+        out.back().iov_len += run->size;
     else
-        out.push_back({bytes->data(), bytes->size()});
-    return size;
+        out.push_back({bytes, run->size});
+    return run->size;
 }
 
 bool PasidSpace::translate(vmm::Range<vmm::Iova> range, Access access, bool privileged,
                            std::vector<iovec>& out) const noexcept {
     const std::size_t before = out.size();
     const std::size_t before_length = before == 0 ? 0 : out.back().iov_len;
-    PageWalker walker{memory_, paging_};
+    Request request{access, privileged, range.size_minus_one() < cached_request, PageWalker{memory_, paging_}};
     bool good = live_.load(std::memory_order_seq_cst);
     if (good && ((privileged && !table_.privileged) || range.size_minus_one() >= longest_request)) {
         report(range.start().raw(), access, privileged, PageFault::Cause::protection);
         good = false;
     }
     for (std::uint64_t at = range.start().raw(), left = good ? range.size() : 0; left != 0;) {
-        const std::uint64_t done = append(at, left, access, privileged, walker, out);
+        const std::uint64_t done = append(at, left, request, out);
         if (done == 0) {
             good = false;
             break;
@@ -138,6 +168,10 @@ bool PasidSpace::translate(vmm::Range<vmm::Iova> range, Access access, bool priv
         at += done;
         left -= done;
     }
+    if (request.hits != 0)
+        hits_.fetch_add(request.hits, std::memory_order_relaxed);
+    if (request.walks != 0)
+        walks_.fetch_add(request.walks, std::memory_order_relaxed);
     if (!good) {
         out.resize(before);
         if (before != 0)

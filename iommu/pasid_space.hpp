@@ -97,13 +97,27 @@ private:
         std::atomic<std::uint64_t> value{0};
     };
     static constexpr std::size_t line_count = 256;
+    /// One call of translate().
+    struct Request {
+        vmm::Access access;
+        bool privileged;
+        bool cacheable; ///< a few pages; longer ones would push all others out
+        PageWalker walker;
+        const vmm::RamRegion* ram{}; ///< where the last piece was
+        std::uint64_t hits{};
+        std::uint64_t walks{};
+    };
 
     [[nodiscard]] vmm::DmaMemory::Hold hold() const;
     bool translate(vmm::Range<vmm::Iova> range, vmm::Access access, bool privileged,
                    std::vector<iovec>& out) const noexcept;
     /// Appends what lies at `at`, at most `most` bytes; returns how many, 0 on a fault.
-    std::uint64_t append(std::uint64_t at, std::uint64_t most, vmm::Access access, bool privileged, PageWalker& walker,
+    std::uint64_t append(std::uint64_t at, std::uint64_t most, Request& request,
                          std::vector<iovec>& out) const noexcept;
+    [[nodiscard]] std::expected<PageRun, PageFault> find(std::uint64_t at, std::uint64_t most, PageAccess wanted,
+                                                         Request& request) const noexcept;
+    /// Null when some of it is no RAM.
+    [[nodiscard]] std::byte* host(const PageRun& run, Request& request) const noexcept;
     [[nodiscard]] std::optional<vmm::Gpa> cached(std::uint64_t at, PageAccess access) const noexcept;
     void remember(std::uint64_t at, const PageMapping& mapping) const noexcept;
     void report(std::uint64_t at, vmm::Access access, bool privileged, PageFault::Cause cause) const noexcept;

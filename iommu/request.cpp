@@ -225,9 +225,4 @@ Requests::Counts Requests::counts() const {
     return out;
 }
 
-const char* status_name(Status status) {
-    static constexpr std::array names{"OK", "IOERR", "UNSUPP", "DEVERR", "INVAL", "RANGE", "NOENT", "FAULT", "NOMEM"};
-    return names[static_cast<std::size_t>(status)];
-}
-
 } // namespace iommu

@@ -78,7 +78,4 @@ private:
     std::atomic<std::uint64_t> unknown_{0};
 };
 
-/// "OK", "NOENT" and so on, as the specification names them.
-const char* status_name(Status status);
-
 } // namespace iommu

@@ -34,6 +34,14 @@ std::size_t first_difference(std::span<const std::byte> a, std::span<const std::
     return static_cast<std::size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
 }
 
+/// Result 0: equal; 1: not, from the bytes completed on.
+Outcome compared(const std::optional<Stop>& stop, const Descriptor& descriptor) {
+    Outcome out = outcome_of(stop, descriptor.size);
+    out.record.result = stop && stop->why == Stop::Why::found;
+    judge(out, descriptor, descriptor.field<std::uint8_t>(at::expected_result), 1);
+    return out;
+}
+
 } // namespace
 
 void CpuCopier::copy(std::byte* to, const std::byte* from, std::size_t size) noexcept { std::memmove(to, from, size); }
@@ -108,6 +116,18 @@ Outcome Operation::drain(const Descriptor& descriptor) {
     return failed(Status::success);
 }
 
+void Operation::copy_pieces(std::vector<iovec>& source, std::vector<iovec>& destination, std::size_t bytes) {
+    Pieces from{source}, to{destination};
+    for (std::size_t left = bytes; left != 0;) {
+        const auto read = from.peek(left);
+        const auto written = to.peek(read.size());
+        copier_.copy(written.data(), read.data(), written.size());
+        from.skip(written.size());
+        to.skip(written.size());
+        left -= written.size();
+    }
+}
+
 Outcome Operation::memmove(const Descriptor& descriptor) {
     const std::uint64_t source = descriptor.source, destination = descriptor.destination, size = descriptor.size;
     if (destination > source && destination - source < size) {
@@ -119,15 +139,7 @@ Outcome Operation::memmove(const Descriptor& descriptor) {
     return outcome_of(
         transfer_.forward(operands, size,
                           [&](auto pieces, std::size_t bytes, std::uint64_t) -> std::optional<std::size_t> {
-                              Pieces from{pieces[0]}, to{pieces[1]};
-                              for (std::size_t left = bytes; left != 0;) {
-                                  const auto read = from.peek(left);
-                                  const auto written = to.peek(read.size());
-                                  copier_.copy(written.data(), read.data(), written.size());
-                                  from.skip(written.size());
-                                  to.skip(written.size());
-                                  left -= written.size();
-                              }
+                              copy_pieces(pieces[0], pieces[1], bytes);
                               return std::nullopt;
                           }),
         size);
@@ -168,10 +180,7 @@ Outcome Operation::compare(const Descriptor& descriptor) {
             }
             return std::nullopt;
         });
-    Outcome out = outcome_of(stop, descriptor.size);
-    out.record.result = stop && stop->why == Stop::Why::found;
-    judge(out, descriptor, descriptor.field<std::uint8_t>(at::expected_result), 1);
-    return out;
+    return compared(stop, descriptor);
 }
 
 Outcome Operation::compare_pattern(const Descriptor& descriptor) {
@@ -191,10 +200,7 @@ Outcome Operation::compare_pattern(const Descriptor& descriptor) {
                               }
                               return std::nullopt;
                           });
-    Outcome out = outcome_of(stop, descriptor.size);
-    out.record.result = stop && stop->why == Stop::Why::found;
-    judge(out, descriptor, descriptor.field<std::uint8_t>(at::expected_result), 1);
-    return out;
+    return compared(stop, descriptor);
 }
 
 Outcome Operation::dualcast(const Descriptor& descriptor) {
@@ -203,17 +209,8 @@ Outcome Operation::dualcast(const Descriptor& descriptor) {
     return outcome_of(
         transfer_.forward(operands, descriptor.size,
                           [&](auto pieces, std::size_t bytes, std::uint64_t) -> std::optional<std::size_t> {
-                              for (const std::size_t target : {1U, 2U}) {
-                                  Pieces from{pieces[0]}, to{pieces[target]};
-                                  for (std::size_t left = bytes; left != 0;) {
-                                      const auto read = from.peek(left);
-                                      const auto written = to.peek(read.size());
-                                      copier_.copy(written.data(), read.data(), written.size());
-                                      from.skip(written.size());
-                                      to.skip(written.size());
-                                      left -= written.size();
-                                  }
-                              }
+                              copy_pieces(pieces[0], pieces[1], bytes);
+                              copy_pieces(pieces[0], pieces[2], bytes);
                               return std::nullopt;
                           }),
         descriptor.size);

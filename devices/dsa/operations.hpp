@@ -43,6 +43,7 @@ public:
     [[nodiscard]] Outcome run(const Descriptor& descriptor);
 
 private:
+    void copy_pieces(std::vector<iovec>& source, std::vector<iovec>& destination, std::size_t bytes);
     [[nodiscard]] Outcome drain(const Descriptor& descriptor);
     [[nodiscard]] Outcome memmove(const Descriptor& descriptor);
     [[nodiscard]] Outcome fill(const Descriptor& descriptor);

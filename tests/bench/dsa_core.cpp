@@ -40,11 +40,16 @@ struct Guest {
     iommu::GuestPasid pasid{};
     iommu::Paging paging{};
 
-    /// Data lies in pages of 4 KiB, or of 2 MiB.
-    explicit Guest(bool large = false) {
+    /// How 8 MiB of data lie in guest memory.
+    enum class Pages { small, large, scattered };
+    static std::uint64_t scattered(std::uint64_t at) { return at * 769 % (8 * vmm::MiB); }
+    explicit Guest(Pages pages = Pages::small) {
         fakes::PageTables tables{memory, 0x100000};
-        for (std::uint64_t at = 0; at < 8 * vmm::MiB; at += large ? 2 * vmm::MiB : vmm::page_size)
-            tables.map(linear + at, 0x1000000 + at, fakes::PageTables::all, large ? 2 : 1);
+        const bool large = pages == Pages::large;
+        for (std::uint64_t at = 0; at < 8 * vmm::MiB; at += large ? 2 * vmm::MiB : vmm::page_size) {
+            const std::uint64_t to = pages == Pages::scattered ? scattered(at) : at;
+            tables.map(linear + at, 0x1000000 + to, fakes::PageTables::all, large ? 2 : 1);
+        }
         tables.map(0x400000, 0x400000);
         tables.map(portal_page_at, portal_page_at);
         paging.root = tables.root();
@@ -128,9 +133,21 @@ void memcpy_1_mib(benchmark::State& state) {
     }
 }
 
+/// The same bytes as the scattered pages below, page by page.
+void memcpy_1_mib_scattered(benchmark::State& state) {
+    Guest guest;
+    const auto all = *guest.memory.host(vmm::Gpa{0x1000000}, 8 * vmm::MiB);
+    for (auto _ : state) {
+        for (std::size_t at = 0; at < size; at += vmm::page_size)
+            std::memcpy(all.data() + Guest::scattered(at + 4 * vmm::MiB), all.data() + Guest::scattered(at),
+                        vmm::page_size);
+        benchmark::ClobberMemory();
+    }
+}
+
 /// What an engine does with the descriptor, on this thread, through the PASID's page tables.
 void memmove_1_mib(benchmark::State& state) {
-    Guest guest{state.range(0) != 0};
+    Guest guest{static_cast<Guest::Pages>(state.range(0))};
     const auto space = guest.spaces.open(guest.pasid);
     std::atomic<bool> cancel{false};
     CpuCopier copier;
@@ -150,4 +167,6 @@ BENCHMARK(exit_to_reentry)->Name("enqcmd_exit_to_reentry")->UseManualTime();
 BENCHMARK(memcpy_1_mib)->Name("memcpy_1_mib");
 BENCHMARK(memmove_1_mib)->Name("dsa_memmove_1_mib")->Arg(1);
 BENCHMARK(memmove_1_mib)->Name("dsa_memmove_1_mib_4k_pages")->Arg(0);
+BENCHMARK(memcpy_1_mib_scattered)->Name("memcpy_1_mib_scattered");
+BENCHMARK(memmove_1_mib)->Name("dsa_memmove_1_mib_4k_scattered")->Arg(2);
 BENCHMARK_MAIN();

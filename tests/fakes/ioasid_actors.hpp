@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "iommu/ioasid.hpp"
+#include "tests/catch.hpp"
 
 namespace fakes {
 
@@ -74,5 +75,26 @@ struct Ioasids {
         return 0;
     }
 };
+
+/// For `using namespace` in tests of the core.
+namespace ioasid_words {
+using fakes::Event;
+using fakes::Ioasids;
+using fakes::Subscriber;
+using iommu::GuestPasid;
+using iommu::HostPasid;
+using iommu::IoasidErrc;
+using iommu::IoasidHolder;
+using iommu::IoasidPriority;
+using iommu::IoasidToken;
+using Heard = std::vector<std::string>;
+inline constexpr auto process = IoasidToken::Kind::process;
+inline constexpr auto plain = IoasidToken::Kind::plain;
+
+template <class T> IoasidErrc error(const iommu::IoasidResult<T>& result) {
+    REQUIRE_FALSE(result);
+    return result.error();
+}
+} // namespace ioasid_words
 
 } // namespace fakes

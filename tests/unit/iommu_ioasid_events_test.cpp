@@ -6,27 +6,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 
-using fakes::Event;
-using fakes::Ioasids;
-using fakes::Subscriber;
-using iommu::GuestPasid;
-using iommu::HostPasid;
-using iommu::IoasidErrc;
-using iommu::IoasidHolder;
-using iommu::IoasidPriority;
-using iommu::IoasidToken;
-using Heard = std::vector<std::string>;
-
-namespace {
-
-constexpr auto process = IoasidToken::Kind::process;
-
-template <class T> IoasidErrc error(const iommu::IoasidResult<T>& result) {
-    REQUIRE_FALSE(result);
-    return result.error();
-}
-
-} // namespace
+using namespace fakes::ioasid_words;
 
 TEST_CASE("R19 only the first bind and the last unbind are told") {
     Ioasids ids;

@@ -11,10 +11,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 
-using iommu::GuestPasid;
-using iommu::HostPasid;
-using iommu::IoasidErrc;
-using iommu::IoasidHolder;
+using namespace fakes::ioasid_words;
 
 namespace {
 

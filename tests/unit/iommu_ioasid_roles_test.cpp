@@ -8,17 +8,9 @@
 #include "tests/fakes/ioasid_actors.hpp"
 #include "tests/fakes/pasid_guest.hpp"
 
-using fakes::Event;
-using fakes::Ioasids;
+using namespace fakes::ioasid_words;
 using fakes::PasidGuest;
-using fakes::Subscriber;
-using iommu::GuestPasid;
-using iommu::HostPasid;
-using iommu::IoasidErrc;
-using iommu::IoasidHolder;
-using iommu::IoasidPriority;
 using iommu::PasidStatus;
-using Heard = std::vector<std::string>;
 
 namespace {
 

@@ -7,10 +7,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 
-using fakes::Ioasids;
-using iommu::HostPasid;
-using iommu::IoasidErrc;
-using iommu::IoasidHolder;
+using namespace fakes::ioasid_words;
 
 TEST_CASE("a pool gives the lowest free number of a range") {
     for (const std::uint32_t count : {1U, 63U, 64U, 65U, 4096U, 4097U, 300000U}) {

@@ -3,14 +3,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 
-using fakes::Event;
-using fakes::Ioasids;
-using fakes::Subscriber;
-using iommu::GuestPasid;
-using iommu::HostPasid;
-using iommu::IoasidErrc;
-using iommu::IoasidHolder;
-using iommu::IoasidPriority;
+using namespace fakes::ioasid_words;
 
 namespace {
 
