@@ -17,6 +17,8 @@ namespace {
 /// CPUID leaf 7, ECX.
 constexpr unsigned movdir64b_bit = 28;
 constexpr unsigned enqcmd_bit = 29;
+/// Of one submission to a queue that others keep full.
+constexpr unsigned most_attempts = 10'000;
 
 bool cpu_has(unsigned bit) {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -50,19 +52,22 @@ vmm::Result<std::shared_ptr<HostQueue>> HostQueue::open(const std::string& path)
     return std::shared_ptr<HostQueue>{new HostQueue{std::move(fd), std::move(portal), dedicated}};
 }
 
-void HostQueue::submit(const Descriptor& descriptor) noexcept {
+bool HostQueue::submit(const Descriptor& descriptor) noexcept {
     std::byte* const to = portal_.bytes().data();
     std::atomic_thread_fence(std::memory_order_seq_cst); // neither instruction waits for older stores
     if (dedicated_) {
         asm volatile("movdir64b (%1), %0" ::"r"(to), "r"(&descriptor) : "memory");
-        return;
+        return true;
     }
-    for (bool retry = true; retry;) {
+    for (unsigned attempt = 0; attempt < most_attempts; ++attempt) {
+        bool full = true;
         // PASID and privilege are the CPU's to fill in.
-        asm volatile("enqcmd (%2), %1" : "=@ccz"(retry) : "r"(to), "r"(&descriptor) : "memory");
-        if (retry)
-            _mm_pause();
+        asm volatile("enqcmd (%2), %1" : "=@ccz"(full) : "r"(to), "r"(&descriptor) : "memory");
+        if (!full)
+            return true;
+        _mm_pause();
     }
+    return false;
 }
 
 bool HostQueue::copy(std::byte* to, const std::byte* from, std::size_t size, std::size_t& done) noexcept {
@@ -76,7 +81,9 @@ bool HostQueue::copy(std::byte* to, const std::byte* from, std::size_t size, std
     descriptor.source = reinterpret_cast<std::uint64_t>(from);        // NOLINT
     descriptor.destination = reinterpret_cast<std::uint64_t>(to);     // NOLINT
     descriptor.size = static_cast<std::uint32_t>(size);
-    submit(descriptor);
+    done = 0;
+    if (!submit(descriptor))
+        return false;
     // There is no giving up: the device writes into these buffers until it says that it is done.
     std::atomic_ref status{record.value.status};
     while (status.load(std::memory_order_acquire) == 0)

@@ -28,7 +28,7 @@ public:
 private:
     HostQueue(vmm::UniqueFd fd, vmm::Mapping portal, bool dedicated)
         : fd_{std::move(fd)}, portal_{std::move(portal)}, dedicated_{dedicated} {}
-    void submit(const Descriptor& descriptor) noexcept;
+    bool submit(const Descriptor& descriptor) noexcept;
 
     vmm::UniqueFd fd_;
     vmm::Mapping portal_;

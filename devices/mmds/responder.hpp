@@ -33,8 +33,8 @@ public:
         bool always_text{false}; ///< as EC2's service: the Accept header does not count
     };
     /// `source` must outlive it.
-    Responder(const MetadataSource& source, SessionTokens tokens, const Options& options)
-        : source_{source}, tokens_{std::move(tokens)}, options_{options} {}
+    Responder(const MetadataSource& source, const SessionTokens& tokens, const Options& options)
+        : source_{source}, tokens_{tokens}, options_{options} {}
 
     /// `request`: what request_length() has measured. Never fails: a request that is none gets its 400.
     [[nodiscard]] Reply answer(std::string_view request, SessionTokens::Time now) const;

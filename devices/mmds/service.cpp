@@ -17,8 +17,8 @@ std::uint32_t random_number() {
 
 vmm::Result<std::shared_ptr<Service>> Service::create(const MetadataSource& source, vmm::EventLoop& loop,
                                                       const ServiceOptions& options) {
-    Responder responder{source, TRY(SessionTokens::create()), options.http};
-    return std::shared_ptr<Service>{new Service{loop, Stack{options.address, std::move(responder), random_number}}};
+    const Responder responder{source, TRY(SessionTokens::create()), options.http};
+    return std::shared_ptr<Service>{new Service{loop, Stack{options.address, responder, random_number}}};
 }
 
 void Service::take(std::span<const std::byte> frame) noexcept {

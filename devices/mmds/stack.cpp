@@ -6,8 +6,8 @@
 
 namespace devices::mmds {
 
-Stack::Stack(Ipv4 address, Responder responder, std::function<std::uint32_t()> sequence)
-    : self_{mac, address}, responder_{std::move(responder)}, sequence_{std::move(sequence)} {}
+Stack::Stack(Ipv4 address, const Responder& responder, std::function<std::uint32_t()> sequence)
+    : self_{mac, address}, responder_{responder}, sequence_{std::move(sequence)} {}
 
 void Stack::take(std::span<const std::byte> frame, Time now) {
     if (const auto host = parse_arp_request(frame, self_.address))

@@ -26,7 +26,7 @@ public:
     static constexpr virtio::MacAddress mac{{0x06, 0x01, 0x23, 0x45, 0x67, 0x01}};
 
     /// `sequence` gives the first sequence numbers.
-    Stack(Ipv4 address, Responder responder, std::function<std::uint32_t()> sequence);
+    Stack(Ipv4 address, const Responder& responder, std::function<std::uint32_t()> sequence);
 
     /// Whether a frame with this beginning is for us; its first 42 bytes tell.
     [[nodiscard]] bool wants(std::span<const std::byte> head) const { return is_for(head, self_.address); }

@@ -33,10 +33,10 @@ void Device::reset_queue(unsigned index) noexcept {
     queues_[index].reset();
 }
 
-void Device::enable_queue(unsigned index, Queue fresh) noexcept {
+void Device::enable_queue(unsigned index, const Queue& fresh) noexcept {
     std::lock_guard lock{mutex_};
     if (active_ && index < queues_.size())
-        queues_[index].emplace(std::move(fresh));
+        queues_[index].emplace(fresh);
 }
 
 void Device::kick(unsigned index) noexcept {

@@ -97,7 +97,7 @@ public:
     /// The driver reset one queue (2.6.1): it is forgotten.
     void reset_queue(unsigned queue) noexcept;
     /// The driver enabled a queue after DRIVER_OK (2.6.1).
-    void enable_queue(unsigned index, Queue queue) noexcept;
+    void enable_queue(unsigned index, const Queue& fresh) noexcept;
     /// The driver rang. On the device loop; ignored while not active.
     void kick(unsigned queue) noexcept;
 

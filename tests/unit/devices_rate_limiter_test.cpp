@@ -8,7 +8,6 @@
 
 using devices::BucketLimits;
 using devices::RateLimiter;
-using devices::RateLimits;
 using namespace std::chrono_literals;
 
 namespace {

@@ -7,7 +7,6 @@
 
 using namespace devices::dsa;
 using fakes::DsaDriver;
-using fakes::eventually;
 
 namespace {
 

@@ -9,7 +9,6 @@ using namespace devices::dsa;
 using namespace fakes::dsa_at;
 using Bench = fakes::DsaBench;
 using fakes::DsaDriver;
-using fakes::eventually;
 using Reply = Accelerator::Reply;
 
 TEST_CASE("a batch runs in order, in its own PASID, and tells how its members did") {
