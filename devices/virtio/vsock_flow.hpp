@@ -52,7 +52,6 @@ public:
 
     [[nodiscard]] bool open() const { return open_; }
     [[nodiscard]] bool guest_reads() const { return (guest_shut_ & vsock_shutdown_receive) == 0; }
-    [[nodiscard]] std::uint32_t host_shut() const { return host_shut_; }
 
 private:
     Event on_shutdown(std::uint32_t flags) noexcept;

@@ -39,7 +39,6 @@ inline constexpr auto pci_bars_64 = fixed_range<Gpa>(256 * GiB, 512 * GiB - 1);
 inline constexpr auto port_serial = fixed_range<IoPort>(0x3f8, 0x3ff);
 inline constexpr auto port_i8042_data = fixed_range<IoPort>(0x60, 0x60);
 inline constexpr auto port_i8042_status = fixed_range<IoPort>(0x64, 0x64);
-inline constexpr auto port_system_control_b = fixed_range<IoPort>(0x61, 0x61);
 inline constexpr auto port_cmos = fixed_range<IoPort>(0x70, 0x71);
 inline constexpr auto port_exit = fixed_range<IoPort>(0xf4, 0xf4);       ///< a byte written is the process's exit code
 inline constexpr auto port_boot_timer = fixed_range<IoPort>(0xf5, 0xf5); ///< 123: user space is up
@@ -51,10 +50,8 @@ inline constexpr auto pci_io = fixed_range<IoPort>(0x1000, 0xffff); ///< I/O BAR
 // Interrupts: GSI numbers of the in-kernel IO-APIC.
 inline constexpr unsigned gsi_keyboard = 1;
 inline constexpr unsigned gsi_serial = 4;
-inline constexpr unsigned gsi_rtc = 8;
-inline constexpr unsigned gsi_ged = 9;          ///< ACPI generic event device
-inline constexpr unsigned gsi_first_device = 5; ///< virtio-mmio: 5 and up, without those above
-inline constexpr unsigned gsi_pci_intx = 16;    ///< INTA..INTD: 16..19
+inline constexpr unsigned gsi_ged = 9;       ///< ACPI generic event device
+inline constexpr unsigned gsi_pci_intx = 16; ///< INTA..INTD: 16..19
 inline constexpr unsigned io_apic_pins = 24;
 inline constexpr unsigned first_msi_gsi = io_apic_pins; ///< routes of MSI vectors start here
 
