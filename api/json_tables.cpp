@@ -105,15 +105,27 @@ std::string iommu_text(const Json& iommu) {
 std::string pasids_text(const Json& pasids) {
     if (!pasids.value("present", false))
         return "no PASIDs\n";
+    Json ids = pasids.at("ids");
+    for (auto& id : ids) {
+        std::string holders;
+        for (const auto& one : id.at("references"))
+            holders +=
+                (holders.empty() ? "" : ", ") + one.at("holder").get<std::string>() + " " + cell(one.at("count"));
+        id["references"] = holders;
+    }
     return "sets\n" +
            table(pasids.at("sets"), {{"ID", "id"}, {"OWNER", "owner"}, {"USED", "used"}, {"QUOTA", "quota"}}) +
            "\nids\n" +
-           table(pasids.at("ids"), {{"HOST", "host"},
-                                    {"GUEST", "guest"},
-                                    {"SET", "set"},
-                                    {"STATE", "state"},
-                                    {"REFERENCES", "references"}}) +
-           "\ntranslation table\n" + table(pasids.at("table"), {{"GUEST", "guest"}, {"HOST", "host"}});
+           table(ids, {{"HOST", "host"},
+                       {"GUEST", "guest"},
+                       {"SET", "set"},
+                       {"STATE", "state"},
+                       {"BOUND", "bound"},
+                       {"REFERENCES", "references"}}) +
+           "\ntranslation table\n" + table(pasids.at("table"), {{"GUEST", "guest"}, {"HOST", "host"}}) + "\ndevices\n" +
+           table(pasids.at("endpoints"),
+                 {{"ID", "id"}, {"DEVICE", "device"}, {"PASIDS", "pasids"}, {"REASON", "reason"}}) +
+           "\ncounters\n" + lines(pasids.at("counters"));
 }
 
 std::string config_text(const Json& config) {

@@ -60,23 +60,44 @@ Json mapping_json(const vmm::IommuMapping& mapping) {
 }
 
 Json pasids_json(const vmm::PasidView& report) {
-    return {{"present", true},
-            {"sets",
-             list_json(report.sets,
-                       [](const auto& one) {
-                           return Json{{"id", one.id}, {"owner", one.owner}, {"quota", one.quota}, {"used", one.used}};
-                       })},
-            {"ids", list_json(report.ids,
-                              [](const auto& one) {
-                                  return Json{{"host", one.host},
-                                              {"guest", or_null(one.guest)},
-                                              {"set", one.set},
-                                              {"state", one.state},
-                                              {"references", one.references}};
-                              })},
-            {"table", list_json(report.table, [](const auto& one) {
-                 return Json{{"guest", one.guest}, {"host", one.host}};
-             })}};
+    const auto references = [](const std::vector<vmm::PasidView::Holder>& holders) {
+        return list_json(holders, [](const auto& one) {
+            return Json{{"holder", one.name}, {"count", one.references}};
+        });
+    };
+    return {
+        {"present", true},
+        {"sets",
+         list_json(report.sets,
+                   [](const auto& one) {
+                       return Json{{"id", one.id}, {"owner", one.owner}, {"quota", one.quota}, {"used", one.used}};
+                   })},
+        {"ids", list_json(report.ids,
+                          [&](const auto& one) {
+                              return Json{
+                                  {"host", one.host},   {"guest", or_null(one.guest)},           {"set", one.set},
+                                  {"state", one.state}, {"references", references(one.holders)}, {"bound", one.bound}};
+                          })},
+        {"table", list_json(report.table,
+                            [](const auto& one) {
+                                return Json{{"guest", one.guest}, {"host", one.host}};
+                            })},
+        {"endpoints", list_json(report.endpoints,
+                                [](const auto& one) {
+                                    return Json{{"id", one.id},
+                                                {"device", one.device},
+                                                {"assigned", one.assigned},
+                                                {"pasids", one.refusal.empty()},
+                                                {"reason", one.refusal.empty() ? Json{} : Json(one.refusal)}};
+                                })},
+        {"counters",
+         {{"submissions", report.counters.submissions},
+          {"retries", report.counters.retries},
+          {"refused", report.counters.refused},
+          {"instructions", report.counters.instructions},
+          {"exceptions", report.counters.exceptions},
+          {"untranslated", report.counters.untranslated},
+          {"faults", report.counters.faults}}}};
 }
 
 } // namespace api

@@ -51,11 +51,11 @@ PasidService::~PasidService() {
     (void)core_.set_free(set_); // a set whose ids a device still holds goes with the last of them
 }
 
-vmm::Result<vmm::Registration> PasidService::add_endpoint(EndpointId id, PasidAttacher* attacher) {
+vmm::Result<vmm::Registration> PasidService::add_endpoint(EndpointId id, EndpointOptions options) {
     std::lock_guard lock{commands_};
-    if (endpoint(id))
+    if (std::ranges::find(endpoints_, id, &Endpoint::id) != endpoints_.end())
         return vmm::fail(vmm::Errc::already_exists, vmm::format("endpoint %#x has PASIDs already", id.raw()));
-    endpoints_.push_back({id, attacher});
+    endpoints_.push_back({id, std::move(options)});
     return vmm::Registration{[this, id] { remove_endpoint(id); }};
 }
 
@@ -71,7 +71,12 @@ void PasidService::set_fault_sink(PasidFaultSink sink) { sink_ = std::move(sink)
 
 const PasidService::Endpoint* PasidService::endpoint(EndpointId id) const {
     const auto it = std::ranges::find(endpoints_, id, &Endpoint::id);
-    return it == endpoints_.end() ? nullptr : &*it;
+    return it == endpoints_.end() || !it->options.refusal.empty() ? nullptr : &*it;
+}
+
+PasidAttacher* PasidService::attacher(EndpointId id) const {
+    const auto* const found = endpoint(id);
+    return found ? found->options.attacher : nullptr;
 }
 
 PasidStatus PasidService::counted(PasidStatus status, std::atomic<std::uint64_t>& done) {
@@ -124,8 +129,8 @@ void PasidService::finish(HostPasid host, const std::vector<std::shared_ptr<Pasi
     for (const auto& space : spaces) {
         space->revoke();
         space->drain();
-        if (const auto* of = endpoint(space->name().endpoint); of && of->attacher)
-            of->attacher->detach(host);
+        if (auto* const of = attacher(space->name().endpoint))
+            of->detach(space->name().guest);
     }
     if (spaces_.count(host) == 0)
         core_.put(set_, host, IoasidHolder::iommu);
@@ -140,8 +145,7 @@ PasidStatus PasidService::bind_locked(EndpointId id, GuestPasid guest, const Pag
     const auto host = core_.find_by_spid(set_, guest);
     if (!host)
         return PasidStatus::unknown_pasid;
-    const auto* const of = endpoint(id);
-    if (!of)
+    if (!endpoint(id))
         return PasidStatus::unknown_endpoint;
     if ((table.root & ~table_address_bits) != 0)
         return PasidStatus::invalid;
@@ -151,8 +155,12 @@ PasidStatus PasidService::bind_locked(EndpointId id, GuestPasid guest, const Pag
     if (first && !core_.get(set_, *host, IoasidHolder::iommu))
         return PasidStatus::failed;
     (void)spaces_.bind({id, guest, *host}, table);
-    if ((!of->attacher || of->attacher->attach(*host, table)) && core_.bind(set_, *host))
+    auto* const of = attacher(id);
+    const auto attached = of ? of->attach(guest, table) : vmm::Result<void>{};
+    if (attached && core_.bind(set_, *host))
         return PasidStatus::ok;
+    if (!attached && refusals_.allow())
+        vmm::log::write(vmm::log::Level::warning, "%s", attached.error().what.c_str());
     finish(*host, {spaces_.unbind(id, *host)});
     return PasidStatus::failed;
 }
@@ -180,8 +188,8 @@ PasidStatus PasidService::invalidate(EndpointId id, GuestPasid guest, std::optio
     if (!space)
         return counted(PasidStatus::unbound, counters_.invalidations);
     space->invalidate(range);
-    if (const auto* of = endpoint(id); of && of->attacher)
-        of->attacher->invalidate(*host, range);
+    if (auto* const of = attacher(id))
+        of->invalidate(guest, range);
     return counted(PasidStatus::ok, counters_.invalidations);
 }
 
@@ -277,6 +285,12 @@ IoasidSetInfo PasidService::set_info() const {
 PasidService::Snapshot PasidService::snapshot() const {
     Snapshot snapshot;
     snapshot.set = set_info();
+    {
+        std::lock_guard lock{commands_};
+        for (const auto& [id, options] : endpoints_)
+            snapshot.endpoints.push_back(
+                {id, options.name, options.attacher || !options.refusal.empty(), options.refusal});
+    }
     for (const auto& id : core_.ids(set_)) {
         const auto entry = id.spid ? table_->translate(*id.spid) : PasidLookup{std::unexpected{PasidMiss{}}};
         snapshot.pasids.push_back({id, entry && *entry == id.id, {}});

@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include "iommu/pasid_spaces.hpp"
 #include "iommu/pasid_table.hpp"
 #include "iommu/submission_gate.hpp"
+#include "vmm/base/log.hpp"
 
 namespace iommu {
 
@@ -51,17 +53,19 @@ private:
     HostPasid host_;
 };
 
-/// One endpoint that can do DMA with PASIDs and whose translations another IOMMU does: an assigned device.
+/// One endpoint that can do DMA with PASIDs and whose translations another IOMMU does: an assigned device. Its requests
+/// carry the number that its driver, in the guest, wrote to its registers, which nobody intercepts; its PASID table in
+/// the host's IOMMU is its own, too. So the guest's numbers are what is attached, and they can meet nobody else's.
 class PasidAttacher {
 public:
     PasidAttacher() = default;
     PasidAttacher(const PasidAttacher&) = delete;
     PasidAttacher& operator=(const PasidAttacher&) = delete;
     virtual ~PasidAttacher() = default;
-    virtual vmm::Result<void> attach(HostPasid host, const PageTable& table) = 0;
-    virtual void detach(HostPasid host) noexcept = 0;
+    virtual vmm::Result<void> attach(GuestPasid guest, const PageTable& table) = 0;
+    virtual void detach(GuestPasid guest) noexcept = 0;
     /// Nothing found before is used afterwards.
-    virtual void invalidate(HostPasid host, std::optional<vmm::Range<vmm::Iova>> range) noexcept = 0;
+    virtual void invalidate(GuestPasid guest, std::optional<vmm::Range<vmm::Iova>> range) noexcept = 0;
 };
 
 /// Thread-safe.
@@ -82,9 +86,14 @@ public:
     PasidService(const PasidService&) = delete;
     PasidService& operator=(const PasidService&) = delete;
 
-    /// Page tables may be bound for this endpoint while the registration lives. `attacher` is null for emulated
-    /// devices, which use memory(); else it must outlive the registration. already_exists.
-    vmm::Result<vmm::Registration> add_endpoint(EndpointId endpoint, PasidAttacher* attacher = nullptr);
+    /// `name`, of the device, is for people.
+    struct EndpointOptions {
+        std::string name{};
+        PasidAttacher* attacher{}; ///< null: an emulated device, which uses memory(); else it outlives the registration
+        std::string refusal{};     ///< not empty: it has no PASIDs, for this reason, and is only shown
+    };
+    /// Page tables may be bound for this endpoint while the registration lives. already_exists.
+    vmm::Result<vmm::Registration> add_endpoint(EndpointId endpoint, EndpointOptions options);
     /// Before the guest runs.
     void set_fault_sink(PasidFaultSink sink);
 
@@ -146,8 +155,15 @@ public:
         std::uint64_t misses{};      ///< submissions without a translation
         std::uint64_t faults{};      ///< DMA as (endpoint, PASID) refused
     };
+    struct EndpointInfo {
+        EndpointId id{};
+        std::string name{};
+        bool assigned{};
+        std::string refusal{}; ///< empty: it has PASIDs
+    };
     struct Snapshot {
         IoasidSetInfo set{};
+        std::vector<EndpointInfo> endpoints{};
         std::vector<Pasid> pasids{};
         std::uint64_t table_bytes{};
         std::uint64_t in_flight{};
@@ -178,12 +194,13 @@ private:
     };
     struct Endpoint {
         EndpointId id;
-        PasidAttacher* attacher;
+        EndpointOptions options;
     };
 
     PasidService(IoasidCore& core, const vmm::GuestMemory& memory, Options options);
     // With commands_ held.
     [[nodiscard]] const Endpoint* endpoint(EndpointId id) const;
+    [[nodiscard]] PasidAttacher* attacher(EndpointId id) const;
     [[nodiscard]] IoasidResult<HostPasid> alloc_host();
     void free_locked(GuestPasid guest, HostPasid host);
     void finish(HostPasid host, const std::vector<std::shared_ptr<PasidSpace>>& spaces);
@@ -204,9 +221,10 @@ private:
     Spaces iommu_{*this};
     PasidFaultSink sink_{};
 
-    mutable std::mutex commands_;                      ///< one command at a time; taken before the core's locks
-    IdPool numbers_;                                   // guarded by commands_: the guest's
-    std::vector<Endpoint> endpoints_;                  // guarded by commands_
+    mutable std::mutex commands_;     ///< one command at a time; taken before the core's locks
+    IdPool numbers_;                  // guarded by commands_: the guest's
+    std::vector<Endpoint> endpoints_; // guarded by commands_
+    vmm::log::RateLimiter refusals_{};
     std::vector<std::shared_ptr<PasidSpace>> revoked_; // filled by the handler of FREE, which runs inside free_locked
 
     std::mutex cpu_mutex_;

@@ -87,7 +87,7 @@ vmm::Result<void> DsaFunction::on_added(pci::Address address) {
     const auto id = iommu::pci_endpoint(address.slot, address.function);
     if (endpoint_)
         endpoint_stay_ = TRY(iommu_->add_endpoint(id, std::string{name()}, *endpoint_));
-    return spaces_ ? spaces_->attach(id) : vmm::Result<void>{};
+    return spaces_ ? spaces_->attach(id, std::string{this->name()}) : vmm::Result<void>{};
 }
 
 void DsaFunction::on_removed() noexcept {

@@ -39,8 +39,8 @@ PasidSpaces::PasidSpaces(iommu::PasidService& service, std::function<void(iommu:
 
 PasidSpaces::~PasidSpaces() { detach(); }
 
-vmm::Result<void> PasidSpaces::attach(iommu::EndpointId endpoint) {
-    binding_ = TRY(service_.add_endpoint(endpoint));
+vmm::Result<void> PasidSpaces::attach(iommu::EndpointId endpoint, std::string name) {
+    binding_ = TRY(service_.add_endpoint(endpoint, {.name = std::move(name)}));
     auto notifier = service_.core().add_notifier(service_.set(), iommu::IoasidPriority::device, *this);
     if (!notifier)
         return vmm::fail(vmm::Errc::internal, "the accelerator is subscribed to its guest's PASIDs already");

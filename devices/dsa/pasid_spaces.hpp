@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "devices/dsa/spaces.hpp"
 #include "iommu/pasid_service.hpp"
@@ -19,7 +20,7 @@ public:
     ~PasidSpaces() override;
 
     /// From now on page tables can be bound for this endpoint. Once. Not with locks of the device held.
-    vmm::Result<void> attach(iommu::EndpointId endpoint);
+    vmm::Result<void> attach(iommu::EndpointId endpoint, std::string name);
     /// No new Space from here; the guest's bindings for the endpoint go.
     void detach() noexcept;
 

@@ -6,6 +6,7 @@
 
 #include "devices/vfio/device.hpp"
 #include "devices/vfio/ioas.hpp"
+#include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"
 
 namespace devices::vfio {
@@ -25,7 +26,7 @@ PasidAttach::PasidAttach(Kernel& kernel, Device& device, unsigned pasid_bits)
     : kernel_{kernel}, device_{device}, iommufd_{static_cast<const Ioas&>(device.dma()).iommufd()},
       ioas_{static_cast<const Ioas&>(device.dma()).id()}, pasid_bits_{pasid_bits} {}
 
-vmm::Result<std::unique_ptr<PasidAttach>> PasidAttach::create(Kernel& kernel, Device& device) {
+vmm::Result<uapi::GetHwInfo> PasidAttach::probe(Kernel& kernel, const Device& device) {
     if (device.backend() != Backend::iommufd)
         return no_pasids(device, "it is assigned by the container interface",
                          "PASIDs need iommufd: Linux 6.15 or newer with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV");
@@ -41,6 +42,23 @@ vmm::Result<std::unique_ptr<PasidAttach>> PasidAttach::create(Kernel& kernel, De
     if (info.out_data_type != uapi::GetHwInfo::type_intel_vtd)
         return no_pasids(device, "its IOMMU does not walk page tables in x86-64's format for guests",
                          "of Linux's IOMMU drivers only Intel's takes such tables");
+    return info;
+}
+
+ExtendedCapability PasidAttach::capability(const uapi::GetHwInfo& info) {
+    // PCI Express base specification, 7.8.9
+    constexpr unsigned id = 0x1b, enable = 1, execute = 2, privileged = 4;
+    const unsigned offered =
+        ((info.out_capabilities & uapi::GetHwInfo::capability_pasid_exec) != 0 ? execute : 0) |
+        ((info.out_capabilities & uapi::GetHwInfo::capability_pasid_privileged) != 0 ? privileged : 0);
+    ExtendedCapability out{.id = id, .body = std::vector<std::byte>(4), .writable = std::vector<std::byte>(4)};
+    vmm::store_le(std::span{out.body}, offered | (info.out_max_pasid_log2 & 0x1fU) << 8);
+    vmm::store_le(std::span{out.writable}, (enable | offered) << 16);
+    return out;
+}
+
+vmm::Result<std::unique_ptr<PasidAttach>> PasidAttach::create(Kernel& kernel, Device& device) {
+    const auto info = TRY(probe(kernel, device));
     std::unique_ptr<PasidAttach> made{new PasidAttach{kernel, device, info.out_max_pasid_log2}};
     TRY_VOID(made->make_parent());
     return made;
@@ -66,7 +84,7 @@ vmm::Result<void> PasidAttach::make_parent() {
 
 PasidAttach::~PasidAttach() {
     while (!tables_.empty())
-        detach(iommu::HostPasid{tables_.begin()->first});
+        detach(iommu::GuestPasid{tables_.begin()->first});
     if (parent_ == 0)
         return;
     if (const int result = attach_table(ioas_, {}); result != 0)
@@ -84,10 +102,10 @@ int PasidAttach::attach_table(std::uint32_t table, std::optional<std::uint32_t> 
     return kernel_.attach(device_.fd(), attach);
 }
 
-vmm::Result<void> PasidAttach::attach(iommu::HostPasid host, const iommu::PageTable& table) {
+vmm::Result<void> PasidAttach::attach(iommu::GuestPasid pasid, const iommu::PageTable& table) {
     std::lock_guard lock{mutex_};
-    if (pasid_bits_ < 32 && host.raw() >> pasid_bits_ != 0)
-        return no_pasids(device_, vmm::format("PASID %#x has more than %u bits", host.raw(), pasid_bits_), "");
+    if (pasid_bits_ < 32 && pasid.raw() >> pasid_bits_ != 0)
+        return no_pasids(device_, vmm::format("PASID %#x has more than %u bits", pasid.raw(), pasid_bits_), "");
     uapi::VtdFirstStage data{};
     data.flags = (table.privileged ? uapi::VtdFirstStage::supervisor_requests : 0) |
                  (table.write_protect ? uapi::VtdFirstStage::write_protect : 0);
@@ -103,35 +121,35 @@ vmm::Result<void> PasidAttach::attach(iommu::HostPasid host, const iommu::PageTa
     alloc.data_uptr = pointer(&data);
     if (const int result = kernel_.hwpt_alloc(iommufd_, alloc); result != 0)
         return no_pasids(device_, "the kernel refuses the guest's page table (" + answer(result) + ")", "");
-    if (const int result = attach_table(alloc.out_hwpt_id, host.raw()); result != 0) {
+    if (const int result = attach_table(alloc.out_hwpt_id, pasid.raw()); result != 0) {
         (void)kernel_.destroy(iommufd_, alloc.out_hwpt_id);
         return no_pasids(device_, "the kernel does not attach a page table to a PASID (" + answer(result) + ")",
                          "Linux 6.15 or newer does");
     }
-    tables_[host.raw()] = alloc.out_hwpt_id;
+    tables_[pasid.raw()] = alloc.out_hwpt_id;
     return {};
 }
 
-void PasidAttach::detach(iommu::HostPasid host) noexcept {
+void PasidAttach::detach(iommu::GuestPasid pasid) noexcept {
     std::lock_guard lock{mutex_};
-    const auto it = tables_.find(host.raw());
+    const auto it = tables_.find(pasid.raw());
     if (it == tables_.end())
         return;
     uapi::DetachPageTable detach{};
     detach.argsz = sizeof detach;
     detach.flags = uapi::DetachPageTable::flag_pasid;
-    detach.pasid = host.raw();
+    detach.pasid = pasid.raw();
     const int detached = kernel_.detach(device_.fd(), detach);
     const int destroyed = kernel_.destroy(iommufd_, it->second);
     if (detached != 0 || destroyed != 0)
-        vmm::log::write(vmm::log::Level::warning, "PASID %#x stays on %s: %s", host.raw(), device_.name().c_str(),
+        vmm::log::write(vmm::log::Level::warning, "PASID %#x stays on %s: %s", pasid.raw(), device_.name().c_str(),
                         answer(detached != 0 ? detached : destroyed).c_str());
     tables_.erase(it);
 }
 
-void PasidAttach::invalidate(iommu::HostPasid host, std::optional<vmm::Range<vmm::Iova>> range) noexcept {
+void PasidAttach::invalidate(iommu::GuestPasid pasid, std::optional<vmm::Range<vmm::Iova>> range) noexcept {
     std::lock_guard lock{mutex_};
-    const auto it = tables_.find(host.raw());
+    const auto it = tables_.find(pasid.raw());
     if (it == tables_.end())
         return;
     uapi::VtdInvalidateEntry entry{};
@@ -148,7 +166,7 @@ void PasidAttach::invalidate(iommu::HostPasid host, std::optional<vmm::Range<vmm
     invalidate.entry_len = sizeof entry;
     invalidate.entry_num = 1;
     if (const int result = kernel_.hwpt_invalidate(iommufd_, invalidate); result != 0)
-        vmm::log::write(vmm::log::Level::warning, "PASID %#x on %s keeps old translations: %s", host.raw(),
+        vmm::log::write(vmm::log::Level::warning, "PASID %#x on %s keeps old translations: %s", pasid.raw(),
                         device_.name().c_str(), answer(result).c_str());
 }
 

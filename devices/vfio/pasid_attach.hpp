@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 
+#include "devices/vfio/config_map.hpp"
 #include "devices/vfio/kernel.hpp"
 #include "iommu/pasid_service.hpp"
 
@@ -19,15 +20,19 @@ class Device;
 /// Thread-safe.
 class PasidAttach final : public iommu::PasidAttacher {
 public:
+    /// What kernel, device and IOMMU have for this. Changes nothing. unsupported, with the reason.
+    static vmm::Result<uapi::GetHwInfo> probe(Kernel& kernel, const Device& device);
+    /// The capability a guest sees then: the host keeps the device's own to itself, and has switched it on.
+    static ExtendedCapability capability(const uapi::GetHwInfo& info);
     /// Moves the device's own DMA to the parent table, which maps the same. The device must stay open longer.
     /// unsupported, with the reason.
     static vmm::Result<std::unique_ptr<PasidAttach>> create(Kernel& kernel, Device& device);
     /// Detaches all, and gives the device its address space back.
     ~PasidAttach() override;
 
-    vmm::Result<void> attach(iommu::HostPasid host, const iommu::PageTable& table) override;
-    void detach(iommu::HostPasid host) noexcept override;
-    void invalidate(iommu::HostPasid host, std::optional<vmm::Range<vmm::Iova>> range) noexcept override;
+    vmm::Result<void> attach(iommu::GuestPasid pasid, const iommu::PageTable& table) override;
+    void detach(iommu::GuestPasid pasid) noexcept override;
+    void invalidate(iommu::GuestPasid pasid, std::optional<vmm::Range<vmm::Iova>> range) noexcept override;
 
     /// Width the device and its IOMMU agree on; larger numbers cannot be attached.
     [[nodiscard]] unsigned pasid_bits() const { return pasid_bits_; }

@@ -53,7 +53,7 @@ struct Guest {
         tables.map(0x400000, 0x400000);
         tables.map(portal_page_at, portal_page_at);
         paging.root = tables.root();
-        require(spaces.attach(endpoint).has_value());
+        require(spaces.attach(endpoint, "dsa").has_value());
         require(service->alloc(pasid) == iommu::PasidStatus::ok);
         require(service->bind(endpoint, pasid, {.root = tables.root()}) == iommu::PasidStatus::ok);
         accelerator.set_bus_state({true, true, true, true, true});

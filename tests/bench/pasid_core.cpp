@@ -95,7 +95,7 @@ struct Guest {
     vmm::GuestMemory memory{*vmm::GuestMemory::create(32 * vmm::MiB, vmm::HugePages::none)};
     iommu::IoasidCore core{};
     std::unique_ptr<iommu::PasidService> service{*iommu::PasidService::create(core, memory, {})};
-    vmm::Registration stay{*service->add_endpoint(endpoint)};
+    vmm::Registration stay{*service->add_endpoint(endpoint, {})};
     GuestPasid pasid{};
 
     Guest() {

@@ -17,8 +17,8 @@ struct PasidGuest {
 
     explicit PasidGuest(std::uint32_t quota = 16) {
         service = *iommu::PasidService::create(core, memory, {.quota = quota});
-        endpoints.push_back(*service->add_endpoint(endpoint));
-        endpoints.push_back(*service->add_endpoint(other_endpoint));
+        endpoints.push_back(*service->add_endpoint(endpoint, {.name = "one"}));
+        endpoints.push_back(*service->add_endpoint(other_endpoint, {.name = "two"}));
         service->set_fault_sink([this](const iommu::PasidFault& fault) { faults.push_back(fault); });
     }
 

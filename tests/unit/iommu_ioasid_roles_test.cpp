@@ -1,72 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rules of the IOASID core that concern its participants: the CPU's table, address spaces, devices.
-#include <atomic>
-#include <random>
 #include <thread>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/ioasid_actors.hpp"
-#include "tests/fakes/pasid_guest.hpp"
+#include "tests/fakes/ioasid_roles.hpp"
 
-using namespace fakes::ioasid_words;
-using fakes::PasidGuest;
-using iommu::PasidStatus;
-
-namespace {
-
-constexpr auto endpoint = PasidGuest::endpoint;
-constexpr iommu::PageTable some_table{.root = 0x100000};
-
-unsigned held(PasidGuest& guest, HostPasid host, IoasidHolder holder) {
-    const auto info = guest.core.info(host);
-    return info ? info->references[static_cast<unsigned>(holder)] : 0;
-}
-
-/// A device with one context register for a PASID, cleaned by its worker.
-class Device final : public iommu::IoasidNotifier {
-public:
-    explicit Device(PasidGuest& guest) : service_{*guest.service} {
-        registration_ = *service_.core().add_notifier(service_.set(), IoasidPriority::device, *this);
-    }
-    /// The guest writes the register.
-    bool program(GuestPasid pasid) {
-        const auto host = service_.acquire(pasid);
-        if (host)
-            context = *host;
-        return host.has_value();
-    }
-    void work() {
-        if (!std::exchange(dirty, false))
-            return;
-        const HostPasid old = std::exchange(context, HostPasid{});
-        service_.release(old);
-    }
-    void on_ioasid(const Event& event, iommu::IoasidContext&) noexcept override {
-        dirty = dirty || (event.kind == Event::Kind::free && event.id == context);
-    }
-    HostPasid context{};
-    bool dirty{false};
-
-private:
-    iommu::PasidService& service_;
-    vmm::Registration registration_{};
-};
-
-/// Runs `command` on a thread and waits until `seen`; `held` is let go after that.
-template <class Command, class Seen>
-void while_in_flight(PasidGuest& guest, GuestPasid pasid, Command command, Seen seen) {
-    auto submission = std::optional{guest.service->submit(pasid)};
-    REQUIRE(submission->has_value());
-    std::thread thread{command};
-    while (guest.service->table().translate(pasid))
-        std::this_thread::yield();
-    std::this_thread::sleep_for(std::chrono::milliseconds{5});
-    seen();
-    submission.reset();
-    thread.join();
-}
-
-} // namespace
+using namespace fakes::ioasid_roles;
 
 TEST_CASE("R20 the CPU has its reference and its entry before anyone else hears of the bind") {
     PasidGuest guest;
@@ -113,7 +52,7 @@ TEST_CASE("R22 after FREE there is no UNBIND, and a late unbind is harmless") {
 TEST_CASE("R23 an unbind meant for an earlier life hits the guest's own new one at most") {
     PasidGuest guest;
     const auto neighbour = *iommu::PasidService::create(guest.core, guest.memory, {.quota = 4});
-    const auto registration = neighbour->add_endpoint(endpoint);
+    const auto registration = neighbour->add_endpoint(endpoint, {});
     GuestPasid other;
     REQUIRE(neighbour->alloc(other) == PasidStatus::ok);
     REQUIRE(neighbour->bind(endpoint, other, some_table) == PasidStatus::ok);
@@ -183,7 +122,7 @@ TEST_CASE("R31 deferred work may finish in any order") {
 TEST_CASE("R36 the table holds the bound pairs of its guest, no more and no less") {
     PasidGuest guest{64};
     const auto neighbour = *iommu::PasidService::create(guest.core, guest.memory, {.quota = 64});
-    const auto registration = neighbour->add_endpoint(endpoint);
+    const auto registration = neighbour->add_endpoint(endpoint, {});
     std::mt19937 random{7};
     for (int i = 0; i < 2000; ++i) {
         auto& service = random() % 2 == 0 ? *guest.service : *neighbour;
@@ -322,108 +261,4 @@ TEST_CASE("R44 two lives of a number never overlap in a device") {
         CHECK(service->alloc(pasid) == PasidStatus::exhausted);
         service->release(host);
     }
-}
-
-TEST_CASE("R45 whatever order a guest chooses, its neighbour notices nothing") {
-    PasidGuest guest{4};
-    const auto neighbour = *iommu::PasidService::create(guest.core, guest.memory, {.quota = 4});
-    const auto registration = neighbour->add_endpoint(endpoint);
-    auto tables = guest.tables(0);
-    tables.map(0x1000, 0x400000);
-    GuestPasid theirs;
-    REQUIRE(neighbour->alloc(theirs) == PasidStatus::ok);
-    REQUIRE(neighbour->bind(endpoint, theirs, PasidGuest::bound(tables)) == PasidStatus::ok);
-    const auto host = neighbour->submit(theirs)->host();
-    const auto before = guest.core.info(host)->references;
-    Device device{guest};
-    std::mt19937 random{3};
-    for (int i = 0; i < 5000; ++i) {
-        const GuestPasid any{random() % 2 == 0 ? static_cast<std::uint32_t>(random() % 6) : host.raw()};
-        GuestPasid out;
-        switch (random() % 7) {
-        case 0:
-            (void)guest.service->alloc(out);
-            break;
-        case 1:
-            (void)guest.service->free(any);
-            break;
-        case 2:
-            (void)guest.service->bind(endpoint, any, some_table);
-            break;
-        case 3:
-            (void)guest.service->unbind(endpoint, any);
-            break;
-        case 4:
-            if (const auto submission = guest.service->submit(any))
-                CHECK(submission->host() != host);
-            break;
-        case 5:
-            if (device.context == HostPasid{})
-                (void)device.program(any);
-            CHECK(device.context != host);
-            break;
-        default:
-            device.work();
-        }
-    }
-    CHECK(guest.core.info(host)->references == before);
-    CHECK(neighbour->submit(theirs)->host() == host);
-    CHECK(neighbour->memory(endpoint, host)->write(vmm::Iova{0x1000}, std::uint32_t{1}));
-    device.dirty = device.context != HostPasid{};
-    guest.service->reset();
-    device.work();
-    CHECK(guest.clean());
-}
-
-TEST_CASE("R46 the control interface cleans up whatever state the guest left") {
-    iommu::IoasidCore core;
-    const auto memory = *vmm::GuestMemory::create(PasidGuest::ram_size, vmm::HugePages::none);
-    {
-        const auto service = *iommu::PasidService::create(core, memory, {.quota = 8});
-        const auto registration = service->add_endpoint(endpoint);
-        for (int i = 0; i < 8; ++i) {
-            GuestPasid pasid;
-            REQUIRE(service->alloc(pasid) == PasidStatus::ok);
-            if (i % 2 == 0)
-                REQUIRE(service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
-        }
-    }
-    CHECK(core.sets().empty());
-    CHECK(core.available() == iommu::max_ioasid);
-    CHECK(core.refused_puts() == 0);
-}
-
-TEST_CASE("R47 control and IOMMU publish; CPU, device and IOMMU hear") {
-    PasidGuest guest;
-    Subscriber device, late;
-    const auto r1 = guest.core.add_notifier(guest.service->set(), IoasidPriority::device, device);
-    const auto r2 = guest.core.add_notifier(guest.service->set(), IoasidPriority::iommu, late);
-    const auto pasid = guest.alloc();
-    REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
-    REQUIRE(guest.service->unbind(endpoint, pasid) == PasidStatus::ok);
-    REQUIRE(guest.service->acquire(pasid));
-    REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
-    CHECK(device.heard == Heard{"alloc 32768", "bind 32768", "unbind 32768", "free 32768"});
-    CHECK(late.heard == device.heard);
-}
-
-TEST_CASE("R48 stopping DMA, unbinding and freeing leaves nothing; unbinding first loses the DMA in between") {
-    PasidGuest guest;
-    auto tables = guest.tables(0);
-    tables.map(0x1000, 0x400000);
-    for (const bool early_death : {false, true}) {
-        const auto pasid = guest.alloc();
-        REQUIRE(guest.service->bind(endpoint, pasid, PasidGuest::bound(tables)) == PasidStatus::ok);
-        auto memory = guest.service->memory(endpoint, guest.host(pasid));
-        CHECK(memory->write(vmm::Iova{0x1000}, std::uint32_t{1}));
-        if (!early_death)
-            memory.reset();
-        REQUIRE(guest.service->unbind(endpoint, pasid) == PasidStatus::ok);
-        if (early_death)
-            CHECK_FALSE(memory->write(vmm::Iova{0x1000}, std::uint32_t{2}));
-        REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
-        CHECK(guest.clean());
-    }
-    CHECK(guest.memory.read<std::uint32_t>(vmm::Gpa{0x400000}) == 1);
-    CHECK(guest.faults.empty());
 }

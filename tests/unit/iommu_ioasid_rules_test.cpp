@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rules of the IOASID core that concern sets, private numbers and freeing. Binding, events, allocators:
-// iommu_ioasid_events_test.cpp; participants: iommu_ioasid_roles_test.cpp.
+// iommu_ioasid_events_test.cpp; participants: iommu_ioasid_roles_test.cpp and iommu_ioasid_containment_test.cpp.
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 

@@ -280,7 +280,7 @@ TEST_CASE("an endpoint that goes takes its bindings with it") {
     CHECK_FALSE(guest.service->submit(pasid));
     CHECK(guest.references(guest.host(pasid)) == 1);
     CHECK(guest.service->bind(endpoint, pasid, table) == PasidStatus::unknown_endpoint);
-    CHECK_FALSE(guest.service->add_endpoint(other_endpoint));
+    CHECK_FALSE(guest.service->add_endpoint(other_endpoint, {}));
 }
 
 TEST_CASE("a reset frees everything, at any moment") {

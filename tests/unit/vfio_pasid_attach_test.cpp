@@ -2,86 +2,19 @@
 #include "devices/vfio/pasid_attach.hpp"
 
 #include "tests/catch.hpp"
+#include "tests/fakes/nesting_kernel.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
 using devices::vfio::Backend;
 using devices::vfio::PasidAttach;
+using iommu::GuestPasid;
 using iommu::HostPasid;
 namespace uapi = devices::vfio::uapi;
 
 namespace {
 
-/// A kernel with VT-d's nesting and PASIDs.
-class NestingKernel final : public fakes::VfioKernel {
-public:
-    struct Table {
-        std::uint32_t parent;
-        std::uint32_t flags;
-        uapi::VtdFirstStage data;
-    };
-    static constexpr std::uint32_t first_table = 1000;
-
-    int info_error{0}, alloc_error{0}, attach_error{0}, pasid_error{0};
-    unsigned bits{20};
-    std::uint32_t type{uapi::GetHwInfo::type_intel_vtd};
-    std::map<std::uint32_t, Table> tables{};
-    std::uint32_t own{0}; ///< what the device's DMA without PASID goes through
-    std::map<std::uint32_t, std::uint32_t> by_pasid{};
-    std::vector<std::pair<std::uint32_t, uapi::VtdInvalidateEntry>> invalidated{};
-
-    int hw_info(int /*iommufd*/, uapi::GetHwInfo& info) override {
-        info.out_data_type = type;
-        info.out_max_pasid_log2 = static_cast<std::uint8_t>(bits);
-        return info_error;
-    }
-    int hwpt_alloc(int /*iommufd*/, uapi::HwptAlloc& alloc) override {
-        if (alloc_error != 0)
-            return alloc_error;
-        Table table{alloc.pt_id, alloc.flags, {}};
-        if (alloc.data_type == uapi::HwptAlloc::data_vtd_s1)
-            std::memcpy(&table.data, reinterpret_cast<const void*>(alloc.data_uptr), sizeof table.data); // NOLINT
-        alloc.out_hwpt_id = first_table + static_cast<std::uint32_t>(made_++);
-        tables[alloc.out_hwpt_id] = table;
-        return 0;
-    }
-    int attach(int device, uapi::AttachPageTable& attach) override {
-        if ((attach.flags & uapi::AttachPageTable::flag_pasid) != 0) {
-            if (pasid_error != 0)
-                return pasid_error;
-            by_pasid[attach.pasid] = attach.pt_id;
-            return 0;
-        }
-        if (attach.pt_id >= first_table && attach_error != 0)
-            return attach_error;
-        own = attach.pt_id;
-        return attach.pt_id >= first_table ? 0 : VfioKernel::attach(device, attach);
-    }
-    int detach(int device, uapi::DetachPageTable& detach) override {
-        if ((detach.flags & uapi::DetachPageTable::flag_pasid) != 0)
-            return by_pasid.erase(detach.pasid) == 1 ? 0 : -ENOENT;
-        return VfioKernel::detach(device, detach);
-    }
-    int destroy(int iommufd, std::uint32_t id) override {
-        if (id < first_table)
-            return VfioKernel::destroy(iommufd, id);
-        for (const auto& [pasid, table] : by_pasid)
-            if (table == id)
-                return -EBUSY;
-        return id == own ? -EBUSY : tables.erase(id) == 1 ? 0 : -ENOENT;
-    }
-    int hwpt_invalidate(int /*iommufd*/, uapi::HwptInvalidate& invalidate) override {
-        uapi::VtdInvalidateEntry entry{};
-        std::memcpy(&entry, reinterpret_cast<const void*>(invalidate.data_uptr), sizeof entry); // NOLINT
-        invalidated.emplace_back(invalidate.hwpt_id, entry);
-        return 0;
-    }
-
-private:
-    int made_{0};
-};
-
 struct Host {
-    NestingKernel kernel{};
+    fakes::NestingKernel kernel{};
     std::unique_ptr<devices::vfio::Session> session{};
     std::unique_ptr<devices::vfio::Device> device{};
 
@@ -140,8 +73,8 @@ TEST_CASE("guest page tables nest on what maps the guest's RAM, one for each PAS
         REQUIRE(host.kernel.tables.contains(parent));
         CHECK(host.kernel.tables.at(parent).parent == ioas);
         CHECK(host.kernel.tables.at(parent).flags == (uapi::HwptAlloc::flag_nest_parent | uapi::HwptAlloc::flag_pasid));
-        REQUIRE(pasids->attach(HostPasid{0x8000}, {.root = 0x5000, .privileged = true}));
-        REQUIRE(pasids->attach(HostPasid{0x8001}, {.root = 0x6000, .five_levels = true, .write_protect = true}));
+        REQUIRE(pasids->attach(GuestPasid{0x8000}, {.root = 0x5000, .privileged = true}));
+        REQUIRE(pasids->attach(GuestPasid{0x8001}, {.root = 0x6000, .five_levels = true, .write_protect = true}));
         const auto& first = host.kernel.tables.at(host.kernel.by_pasid.at(0x8000));
         CHECK(first.parent == parent);
         CHECK(first.data.pgtbl_addr == 0x5000);
@@ -150,14 +83,14 @@ TEST_CASE("guest page tables nest on what maps the guest's RAM, one for each PAS
         const auto& second = host.kernel.tables.at(host.kernel.by_pasid.at(0x8001));
         CHECK(second.data.addr_width == 57);
         CHECK(second.data.flags == 4);
-        pasids->invalidate(HostPasid{0x8000}, {});
-        pasids->invalidate(HostPasid{0x8000}, vmm::Range<vmm::Iova>::sized(vmm::Iova{0x1800}, 0x1000));
-        pasids->invalidate(HostPasid{0x9999}, {});
+        pasids->invalidate(GuestPasid{0x8000}, {});
+        pasids->invalidate(GuestPasid{0x8000}, vmm::Range<vmm::Iova>::sized(vmm::Iova{0x1800}, 0x1000));
+        pasids->invalidate(GuestPasid{0x9999}, {});
         REQUIRE(host.kernel.invalidated.size() == 2);
         CHECK(host.kernel.invalidated[0].second.npages == ~0ULL);
         CHECK(host.kernel.invalidated[1].second.addr == 0x1000);
         CHECK(host.kernel.invalidated[1].second.npages == 2);
-        pasids->detach(HostPasid{0x8000});
+        pasids->detach(GuestPasid{0x8000});
         CHECK_FALSE(host.kernel.by_pasid.contains(0x8000));
         CHECK(host.kernel.tables.size() == 2);
     }
@@ -170,15 +103,15 @@ TEST_CASE("a refused attachment leaves nothing behind") {
     Host host;
     const auto pasids = *PasidAttach::create(host.kernel, *host.device);
     host.kernel.pasid_error = -ENOTTY;
-    CHECK_FALSE(pasids->attach(HostPasid{1}, {.root = 0x5000}));
+    CHECK_FALSE(pasids->attach(GuestPasid{1}, {.root = 0x5000}));
     host.kernel.pasid_error = 0;
     host.kernel.alloc_error = -EINVAL;
-    CHECK_FALSE(pasids->attach(HostPasid{1}, {.root = 0x5000}));
+    CHECK_FALSE(pasids->attach(GuestPasid{1}, {.root = 0x5000}));
     host.kernel.alloc_error = 0;
-    CHECK_FALSE(pasids->attach(HostPasid{1U << 20}, {.root = 0x5000}));
+    CHECK_FALSE(pasids->attach(GuestPasid{1U << 20}, {.root = 0x5000}));
     CHECK(host.kernel.tables.size() == 1);
-    pasids->detach(HostPasid{1});
-    CHECK(pasids->attach(HostPasid{1}, {.root = 0x5000}));
+    pasids->detach(GuestPasid{1});
+    CHECK(pasids->attach(GuestPasid{1}, {.root = 0x5000}));
 }
 
 TEST_CASE("the guest's bind reaches the host's IOMMU, its free takes it away") {
@@ -188,7 +121,7 @@ TEST_CASE("the guest's bind reaches the host's IOMMU, its free takes it away") {
     const auto memory = *vmm::GuestMemory::create(16 * vmm::MiB, vmm::HugePages::none);
     const auto service = *iommu::PasidService::create(core, memory, {});
     constexpr iommu::EndpointId endpoint{0x28};
-    const auto registration = service->add_endpoint(endpoint, pasids.get());
+    const auto registration = service->add_endpoint(endpoint, {.name = "dev", .attacher = pasids.get()});
     iommu::GuestPasid pasid;
     REQUIRE(service->alloc(pasid) == iommu::PasidStatus::ok);
     host.kernel.pasid_error = -ENODEV;
@@ -196,7 +129,7 @@ TEST_CASE("the guest's bind reaches the host's IOMMU, its free takes it away") {
     CHECK(core.info(HostPasid{0x8000})->total() == 1);
     host.kernel.pasid_error = 0;
     REQUIRE(service->bind(endpoint, pasid, {.root = 0x5000}) == iommu::PasidStatus::ok);
-    CHECK(host.kernel.by_pasid.contains(0x8000)); // the host's number, never the guest's
+    CHECK(host.kernel.by_pasid.contains(pasid.raw())); // what the device's driver will write to its registers
     REQUIRE(service->invalidate(endpoint, pasid, {}) == iommu::PasidStatus::ok);
     CHECK(host.kernel.invalidated.size() == 1);
     REQUIRE(service->free(pasid) == iommu::PasidStatus::ok);

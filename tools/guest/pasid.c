@@ -69,50 +69,60 @@ static void bind(uint32_t pasid, uint64_t table) {
     check(status(response) == 0, "bind", response);
 }
 
-// ---- memory: one huge page, whose physical address is known ---------------------------------------------------------
+// ---- memory whose physical addresses are known ----------------------------------------------------------------------
 
 enum { huge = 2 << 20, page = 4096, area = 0x60000, source = 0, target = 0x28000, record = 0x58000, guard = 0x59000 };
 #define VIRTUAL 0x7f0000000000UL
-static Bytes *memory;
-static uint64_t physical;
-static const unsigned areas[3] = {0x20000, 0x80000, 0x100000};
 
-static void get_memory(void) {
-    FILE *pool = fopen("/proc/sys/vm/nr_hugepages", "w");
-    check(pool && fputs("2\n", pool) >= 0 && fclose(pool) == 0, "nr_hugepages", 0);
-    memory = mmap(NULL, huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
-    check(memory != MAP_FAILED, "no huge page", 0);
-    memset((void *)memory, 0, huge);
-    const int fd = open("/proc/self/pagemap", O_RDONLY);
+static uint64_t physical_of(Bytes *at) {
+    static int pagemap = -1;
+    if (pagemap < 0)
+        pagemap = open("/proc/self/pagemap", O_RDONLY);
     uint64_t entry = 0;
-    check(pread(fd, &entry, 8, (off_t)((uintptr_t)memory / page * 8)) == 8, "pagemap", 0);
-    close(fd);
-    physical = (entry & ((1UL << 55) - 1)) * page;
-    check(physical != 0 && physical % huge == 0, "physical address", physical);
+    check(pread(pagemap, &entry, 8, (off_t)((uintptr_t)at / page * 8)) == 8 && entry >> 63, "pagemap", entry);
+    const uint64_t physical = (entry & ((1UL << 55) - 1)) * page;
+    check(physical != 0, "physical address", entry);
+    return physical;
 }
 
-/// Shows area `n` at VIRTUAL, in user pages. The tables of each take four pages.
-static uint64_t make_table(unsigned n) {
-    uint64_t *const tables = (uint64_t *)(memory + n * 4 * page);
-    const uint64_t at = physical + n * 4 * page;
-    memset(tables, 0, 4 * page);
-    tables[VIRTUAL >> 39 & 511] = (at + page) | 7;
-    tables[512] = (at + 2 * page) | 7;
-    tables[1024] = (at + 3 * page) | 7;
-    for (unsigned i = 0; i < area / page; ++i)
-        tables[1536 + i] = (physical + areas[n] + i * page) | 7;
+/// Pages that lie where the kernel has them, each by itself.
+static Bytes *single_pages(unsigned size) {
+    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    check(at != MAP_FAILED && madvise(at, size, MADV_NOHUGEPAGE) <= 0 && mlock(at, size) == 0, "memory", size);
+    memset(at, 0, size);
     return at;
 }
 
-static void lay_out(unsigned n, uint64_t seed) {
-    Bytes *const at = memory + areas[n];
+/// Pages that lie side by side.
+static Bytes *huge_page(void) {
+    FILE *pool = fopen("/proc/sys/vm/nr_hugepages", "w");
+    check(pool && fputs("2\n", pool) >= 0 && fclose(pool) == 0, "nr_hugepages", 0);
+    void *at = mmap(NULL, huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE, -1, 0);
+    check(at != MAP_FAILED, "no huge page", 0);
+    memset(at, 0, huge);
+    return at;
+}
+
+/// Shows an area at VIRTUAL, in user pages of 4 KiB.
+static uint64_t make_table(Bytes *bytes) {
+    uint64_t *level[4];
+    for (unsigned i = 0; i < 4; ++i)
+        level[i] = (uint64_t *)single_pages(page);
+    level[0][VIRTUAL >> 39 & 511] = physical_of((Bytes *)level[1]) | 7;
+    level[1][VIRTUAL >> 30 & 511] = physical_of((Bytes *)level[2]) | 7;
+    level[2][VIRTUAL >> 21 & 511] = physical_of((Bytes *)level[3]) | 7;
+    for (unsigned i = 0; i < area / page; ++i)
+        level[3][i] = physical_of(bytes + i * page) | 7;
+    return physical_of((Bytes *)level[0]);
+}
+
+static void lay_out(Bytes *at, uint64_t seed) {
     for (unsigned i = 0; i < area; i += 8)
         put(at + i, i < target ? seed + i : ~seed ^ i);
     put(at + record, 0);
 }
 /// The first `size` bytes of the target are the source's, the rest of the area is as it was laid out.
-static int holds(unsigned n, uint64_t seed, unsigned size) {
-    Bytes *const at = memory + areas[n];
+static int holds(Bytes *at, uint64_t seed, unsigned size) {
     for (unsigned i = 0; i < area; i += 8) {
         uint64_t wanted = i < target ? seed + i : ~seed ^ i;
         if (i >= target && i < target + size)
@@ -183,6 +193,7 @@ static void accelerator_command(unsigned code, unsigned operand) {
 
 /// Queue 0: shared, with PASID; 16 entries, 8 of them for the limited portal.
 static void set_up_accelerator(void) {
+    check(get32(registers) == 0x100, "the accelerator's version", get32(registers));
     const uint64_t tables = get(registers + 0x60);
     Bytes *const group = registers + (tables & 0xffff) * 0x100, *const queue = registers + (tables >> 16 & 0xffff) * 0x100;
     accelerator_command(5, 0);
@@ -211,26 +222,26 @@ static uint32_t submit(uint32_t pasid, unsigned slot, uint32_t size) {
         put(at + 8 * i, words[i]);
     return get32(at);
 }
-static unsigned wait_for(unsigned n) {
-    Bytes *const at = memory + areas[n] + record;
-    for (unsigned i = 0; i < 5000 && *at == 0; ++i)
+/// The status in the completion record; 0 when there is none after five seconds.
+static unsigned wait_for(Bytes *at) {
+    for (unsigned i = 0; i < 5000 && at[record] == 0; ++i)
         nanosleep(&(struct timespec){0, 1000000}, NULL);
-    return *at;
+    return at[record];
 }
 
 // ---- what is checked -----------------------------------------------------------------------------------------------
 
-static void each_moves_its_own(uint32_t first, uint32_t second) {
-    lay_out(0, 0x1111000000000000);
-    lay_out(1, 0x2222000000000000);
+static void each_moves_its_own(uint32_t first, Bytes *one, uint32_t second, Bytes *two) {
+    lay_out(one, 0x1111000000000000);
+    lay_out(two, 0x2222000000000000);
     check(submit(first, 0, 0x400) == 0, "the first PASID's submission", first);
-    check(wait_for(0) == 1, "the first PASID's completion", memory[areas[0] + record]);
-    check(holds(0, 0x1111000000000000, 0x400), "the first PASID's memory", 0);
-    check(holds(1, 0x2222000000000000, 0) && memory[areas[1] + record] == 0, "the second PASID's memory was touched", 0);
+    check(wait_for(one) == 1, "the first PASID's completion", one[record]);
+    check(holds(one, 0x1111000000000000, 0x400), "the first PASID's memory", 0);
+    check(holds(two, 0x2222000000000000, 0) && two[record] == 0, "the second PASID's memory was touched", 0);
     check(submit(second, 1, 0x800) == 0, "the second PASID's submission", second);
-    check(wait_for(1) == 1, "the second PASID's completion", memory[areas[1] + record]);
-    check(holds(1, 0x2222000000000000, 0x800), "the second PASID's memory", 0);
-    check(holds(0, 0x1111000000000000, 0x400), "the first PASID's memory was touched", 0);
+    check(wait_for(two) == 1, "the second PASID's completion", two[record]);
+    check(holds(two, 0x2222000000000000, 0x800), "the second PASID's memory", 0);
+    check(holds(one, 0x1111000000000000, 0x400), "the first PASID's memory was touched", 0);
     puts("pasid: two PASIDs, same addresses, each moved its own memory");
 }
 
@@ -245,28 +256,40 @@ static void others_are_refused(uint32_t unknown) {
     puts("pasid: unknown, unbound and freed PASIDs are refused");
 }
 
-static uint32_t free_in_flight(uint32_t pasid) {
-    lay_out(0, 0x3333000000000000);
-    lay_out(1, 0x4444000000000000);
-    lay_out(2, 0x5555000000000000);
-    for (unsigned i = 0; i < 4; ++i)
-        check(submit(pasid, i, target) <= 1, "a large copy", i);
-    release(pasid);
-    check(submit(pasid, 0, 64) == 2, "a freed PASID", pasid);
-    const uint32_t again = allocate();
-    check(again == pasid, "the number is free at once", again);
-    bind(again, make_table(2));
-    check(submit(again, 5, 0x400) == 0, "the new life's submission", again);
-    check(wait_for(2) == 1, "the new life's completion", memory[areas[2] + record]);
-    check(holds(2, 0x5555000000000000, 0x400), "the new life's memory", 0);
-    check(holds(1, 0x4444000000000000, 0), "a neighbour's memory was touched", 0);
-    // What the old life moved stayed where it belongs: of its target any part may have been written.
-    for (unsigned i = 0; i < target; i += 8)
-        check(get(memory + areas[0] + i) == 0x3333000000000000UL + i, "the old life's source", i);
-    for (unsigned i = guard; i < area; i += 8)
-        check(get(memory + areas[0] + i) == (~0x3333000000000000UL ^ i), "beyond the old life's target", i);
-    puts("pasid: freed in flight and allocated again");
-    return again;
+/// Frees `pasid`, which shows `old`, with work under way, again and again; each new life shows other pages. `neighbour`
+/// is another PASID's.
+static void free_in_flight(uint32_t pasid, Bytes *old, Bytes *neighbour) {
+    const uint64_t elsewhere = 0x4444000000000000;
+    lay_out(neighbour, elsewhere);
+    for (uint64_t round = 0; round < 20; ++round) {
+        const uint64_t seed = 0x3333000000000000 | round << 32, next = 0x5555000000000000 | round << 32;
+        Bytes *const fresh = single_pages(area);
+        lay_out(old, seed);
+        lay_out(fresh, next);
+        for (unsigned i = 0; i < 8; ++i)
+            check(submit(pasid, i, target) <= 1, "a large copy", i);
+        release(pasid);
+        put(old + record, 0); // nothing of the old life comes after this
+        check(submit(pasid, 0, 64) == 2, "a freed PASID", pasid);
+        const uint32_t again = allocate();
+        check(again == pasid, "the number is free at once", again);
+        bind(again, make_table(fresh));
+        uint32_t answer;
+        while ((answer = submit(again, 5, 0x400)) == 1)
+            ;
+        check(answer == 0, "the new life's submission", answer);
+        check(wait_for(fresh) == 1, "the new life's completion", fresh[record]);
+        check(holds(fresh, next, 0x400), "the new life's memory", round);
+        check(holds(neighbour, elsewhere, 0), "a neighbour's memory was touched", round);
+        check(get(old + record) == 0, "the old life's record was written after its end", round);
+        // What the old life moved stayed where it belongs: of its target any part may have been written.
+        for (unsigned i = 0; i < target; i += 8)
+            check(get(old + i) == seed + i, "the old life's source", i);
+        for (unsigned i = guard; i < area; i += 8)
+            check(get(old + i) == (~seed ^ i), "beyond the old life's target", i);
+        old = fresh;
+    }
+    puts("pasid: freed in flight and allocated again, 20 times");
 }
 
 int main(void) {
@@ -274,19 +297,18 @@ int main(void) {
     commands = map_file("/dev/mem", 0xc1fff000, page);
     check(get32(commands) == 0x584f4e49 && get32(commands + 4) == 1, "no virtual command interface", get32(commands));
     find_accelerator();
-    get_memory();
     set_up_accelerator();
+    Bytes *const one = huge_page(), *const two = one + (1 << 20);
     const uint32_t first = allocate(), second = allocate();
     check(first != second, "two numbers", first);
-    bind(first, make_table(0));
-    bind(second, make_table(1));
-    each_moves_its_own(first, second);
+    bind(first, make_table(one));
+    bind(second, make_table(two));
+    each_moves_its_own(first, one, second, two);
     others_are_refused(second + 1);
-    const uint32_t again = free_in_flight(first);
-    release(again);
+    free_in_flight(first, one, two);
+    release(first);
     release(second);
-    for (unsigned i = 0; i < 1000 && used() != 0; ++i) // until the accelerator has let go
-        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    accelerator_command(2, 0); // off: it has let go of all
     check(used() == 0, "PASIDs that are left", used());
     puts("pasid: all is well");
     return 0;

@@ -4,13 +4,17 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/vfio/pasid_attach.hpp"
+#include "vmm/base/log.hpp"
+
 namespace vmm {
 
 using devices::vfio::Device;
+using devices::vfio::PasidAttach;
 using devices::vfio::PciFunction;
 
 AssignedDevices::AssignedDevices(Context context)
-    : context_{std::move(context)}, session_{{.add_to_kvm = context_.add_to_kvm}} {}
+    : context_{std::move(context)}, session_{{.add_to_kvm = context_.add_to_kvm}, context_.kernel, context_.root} {}
 
 AssignedDevices::~AssignedDevices() = default;
 
@@ -51,6 +55,7 @@ Result<std::shared_ptr<PciFunction>> AssignedDevices::make(const VfioConfig& con
     auto device = TRY(take(config));
     const auto host = device->address();
     auto& space = device->dma();
+    auto* const raw = device.get(); // the function owns it while it calls
     devices::vfio::FunctionContext context{
         .irqs = context_.irqs,
         .mappings = context_.mappings,
@@ -59,24 +64,60 @@ Result<std::shared_ptr<PciFunction>> AssignedDevices::make(const VfioConfig& con
         .guest_uses = [this](const devices::vfio::PciAddress& address) { return in_use(address); }};
     if (context_.iommu) {
         TRY_VOID(check_alone(*device));
-        context.attach_dma = [&domains = *context_.iommu, &space, name = config.open.id](devices::pci::Address at) {
-            return domains.add_endpoint(iommu::pci_endpoint(at.slot, at.function), name, space);
-        };
     } else {
         TRY_VOID(session_.map_guest(space));
         context.share_bar = [this](Range<Gpa> range, std::span<std::byte> bytes, const std::string& name) {
             return alive() > 1 ? session_.share_bar(range, bytes, name) : Registration{};
         };
     }
-    auto function = TRY(PciFunction::create(
-        std::move(device), {.relocate_msix = config.relocate_msix, .msix_bar = config.msix_bar, .rom = config.rom},
-        std::move(context)));
+    if (context_.iommu || context_.pasids)
+        context.attach_dma = [this, raw](devices::pci::Address at) { return attach(*raw, at); };
+    devices::vfio::FunctionOptions options{
+        .relocate_msix = config.relocate_msix, .msix_bar = config.msix_bar, .rom = config.rom};
+    if (context_.pasids && !context_.iommu)
+        if (const auto info = PasidAttach::probe(context_.kernel, *raw))
+            options.synthesised.push_back(PasidAttach::capability(*info));
+    auto function = TRY(PciFunction::create(std::move(device), std::move(options), std::move(context)));
     std::erase_if(made_, [](const Made& one) { return one.function.expired(); });
     made_.push_back({host, &space, function});
     for (const auto& one : made_)
         if (const auto other = one.function.lock())
             other->share_bars();
     return function;
+}
+
+/// Where the device sits on the guest's bus.
+Result<Registration> AssignedDevices::attach(Device& device, devices::pci::Address at) {
+    const auto endpoint = iommu::pci_endpoint(at.slot, at.function);
+    Registration dma, pasids;
+    if (context_.iommu)
+        dma = TRY(context_.iommu->add_endpoint(endpoint, device.id(), device.dma()));
+    if (context_.pasids)
+        pasids = TRY(attach_pasids(device, endpoint));
+    return Registration{[dma = std::move(dma), pasids = std::move(pasids)]() mutable {
+        pasids.reset();
+        dma.reset();
+    }};
+}
+
+/// A device that cannot have PASIDs works without them.
+Result<Registration> AssignedDevices::attach_pasids(Device& device, iommu::EndpointId endpoint) {
+    auto made = context_.iommu
+                    ? fail(Errc::unsupported,
+                           "no PASIDs for " + device.name() + ": its DMA goes through the guest's virtual IOMMU",
+                           "leave out --iommu: page tables of PASIDs nest on all of the guest's memory")
+                    : PasidAttach::create(context_.kernel, device);
+    if (!made) {
+        const auto& error = made.error();
+        log::write(log::Level::warning, "%s; it works without them (%s)", error.what.c_str(), error.hint.c_str());
+        return context_.pasids->add_endpoint(endpoint, {.name = device.id(), .refusal = error.what});
+    }
+    log::write(log::Level::info, "%s has PASIDs of %u bits", device.name().c_str(), (*made)->pasid_bits());
+    auto stay = TRY(context_.pasids->add_endpoint(endpoint, {.name = device.id(), .attacher = made->get()}));
+    return Registration{[attached = *std::move(made), stay = std::move(stay)]() mutable {
+        stay.reset(); // detaches what is bound
+        attached.reset();
+    }};
 }
 
 std::size_t AssignedDevices::alive() const {

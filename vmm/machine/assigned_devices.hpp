@@ -13,6 +13,7 @@
 #include "devices/vfio/pci_function.hpp"
 #include "devices/vfio/session.hpp"
 #include "iommu/domains.hpp"
+#include "iommu/pasid_service.hpp"
 #include "vmm/machine/config.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
@@ -29,6 +30,9 @@ public:
         const GuestMemory& memory;
         iommu::Domains* iommu{}; ///< devices are behind it, each alone in its IOMMU group; null: they reach all memory
         std::function<Result<Registration>(int)> add_to_kvm;
+        iommu::PasidService* pasids{}; ///< null: a machine without PASIDs
+        devices::vfio::Kernel& kernel{devices::vfio::Kernel::host()};
+        std::string root{}; ///< before every path of the host's
     };
     explicit AssignedDevices(Context context);
     AssignedDevices(const AssignedDevices&) = delete;
@@ -37,7 +41,8 @@ public:
 
     /// Opens devices that make() will be asked for: a bus can be reset only while every function on it is open.
     Result<void> open(std::span<const VfioConfig> devices);
-    /// The device as a PCI function. Without an IOMMU for the guest it reaches all guest memory from here on.
+    /// The device as a PCI function. Without an IOMMU for the guest it reaches all guest memory from here on. In a
+    /// machine with PASIDs it has them too where kernel, IOMMU and device can, and the PASIDs' view says why where not.
     Result<std::shared_ptr<devices::vfio::PciFunction>> make(const VfioConfig& config, OnEvent on_event);
     /// From now on devices are in use: no bus reset may hit them.
     void guest_starts() { running_ = true; }
@@ -52,6 +57,8 @@ private:
     };
 
     Result<void> register_ram();
+    Result<Registration> attach(devices::vfio::Device& device, devices::pci::Address at);
+    Result<Registration> attach_pasids(devices::vfio::Device& device, iommu::EndpointId endpoint);
     [[nodiscard]] Result<void> check_alone(const devices::vfio::Device& device) const;
     Result<std::unique_ptr<devices::vfio::Device>> take(const VfioConfig& config);
     [[nodiscard]] std::size_t alive() const;

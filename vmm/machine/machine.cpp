@@ -121,7 +121,7 @@ Result<void> Machine::create_pasids(const PasidConfig& config) {
     pasids_ = TRY(Pasids::create(memory_, mmio_, config.quota));
     if (iommu_)
         pasids_->report_to(iommu_->faults());
-    views_.pasids = [this] { return std::optional{pasids_->view()}; };
+    views_.pasids = [this] { return std::optional{pasid_view()}; };
     TRY_VOID(vm_->report_emulation_failures());
     TRY_VOID(vm_->trap_msr(iommu::msr_ia32_pasid));
     enqueue_ = std::make_unique<EnqueueEmulator>(
@@ -133,6 +133,21 @@ Result<void> Machine::create_pasids(const PasidConfig& config) {
             return submission.has_value();
         });
     return {};
+}
+
+PasidView Machine::pasid_view() const {
+    auto view = pasids_->view();
+    const auto counts = enqueue_->counts();
+    view.counters.instructions = counts.accepted + counts.retried + counts.stores;
+    view.counters.exceptions = counts.faults;
+    view.counters.untranslated = counts.untranslated;
+    if (const auto accelerator = platform_->dsa())
+        for (const auto& queue : accelerator->accelerator().queues()) {
+            view.counters.submissions += queue.counts.submitted;
+            view.counters.retries += queue.counts.retried;
+            view.counters.refused += queue.counts.refused;
+        }
+    return view;
 }
 
 Result<void> Machine::create_vcpus(const Config& config) {

@@ -68,12 +68,33 @@ struct PasidView {
         std::uint32_t quota;
         std::uint32_t used;
     };
+    struct Holder {
+        std::string name; ///< "guest driver", "address spaces", "translation table", or a device's
+        std::uint32_t references;
+    };
     struct Id {
         std::uint32_t host;
         std::optional<std::uint32_t> guest; ///< the SPID
         std::uint32_t set;
         std::string state; ///< "idle", "active" or "free pending"
-        std::uint32_t references;
+        std::vector<Holder> holders;
+        std::vector<std::string> bound; ///< devices
+    };
+    /// A device that page tables can be bound for, or the reason why not.
+    struct Endpoint {
+        std::uint32_t id;
+        std::string device;
+        bool assigned;
+        std::string refusal; ///< empty: it has PASIDs
+    };
+    struct Counters {
+        std::uint64_t submissions{};  ///< descriptors that queues accepted
+        std::uint64_t retries{};      ///< submissions to full queues
+        std::uint64_t refused{};      ///< to queues that are off or of the other kind, or with an unknown PASID
+        std::uint64_t instructions{}; ///< ENQCMD, ENQCMDS and MOVDIR64B carried out
+        std::uint64_t exceptions{};   ///< raised in the guest instead
+        std::uint64_t untranslated{}; ///< of these, for PASIDs that are not in the table
+        std::uint64_t faults{};       ///< DMA that page tables refused
     };
     struct Translation {
         std::uint32_t guest;
@@ -82,6 +103,8 @@ struct PasidView {
     std::vector<Set> sets{};
     std::vector<Id> ids{};
     std::vector<Translation> table{};
+    std::vector<Endpoint> endpoints{};
+    Counters counters{};
 };
 
 /// Called on the loop's thread; empty, or returning nothing, when the machine has no such part.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/pasids.hpp"
 
+#include <array>
+
 #include "vmm/memory/layout.hpp"
 
 namespace vmm {
@@ -22,6 +24,25 @@ const char* cause_text(iommu::PageFault::Cause cause) {
         break;
     }
     return "no mapping";
+}
+
+/// Devices that inox is itself hold references of their own; there is one, the accelerator.
+std::string own_devices(const iommu::PasidService::Snapshot& snapshot) {
+    std::string names;
+    for (const auto& endpoint : snapshot.endpoints)
+        if (!endpoint.assigned)
+            names += (names.empty() ? "" : ", ") + endpoint.name;
+    return names;
+}
+
+std::vector<PasidView::Holder> holders_of(const iommu::IoasidInfo& id, const std::string& devices) {
+    const std::array<std::string, iommu::ioasid_holders> names{"guest driver", "address spaces", "translation table",
+                                                               devices.empty() ? "a removed device" : devices, "other"};
+    std::vector<PasidView::Holder> out;
+    for (std::size_t i = 0; i < names.size(); ++i)
+        if (id.references[i] != 0)
+            out.push_back({names[i], id.references[i]});
+    return out;
 }
 
 } // namespace
@@ -55,10 +76,18 @@ PasidView Pasids::view() const {
     const auto snapshot = service_->snapshot();
     PasidView out;
     out.sets.push_back({snapshot.set.number, "guest", snapshot.set.quota, snapshot.set.used});
+    for (const auto& endpoint : snapshot.endpoints)
+        out.endpoints.push_back({endpoint.id.raw(), endpoint.name, endpoint.assigned, endpoint.refusal});
+    out.counters.faults = snapshot.counts.faults;
+    const auto devices = own_devices(snapshot);
     for (const auto& pasid : snapshot.pasids) {
         const auto guest = pasid.id.spid ? std::optional{pasid.id.spid->raw()} : std::nullopt;
         const char* state = pasid.id.free_pending ? "free pending" : pasid.id.binds == 0 ? "idle" : "active";
-        out.ids.push_back({pasid.id.id.raw(), guest, snapshot.set.number, state, pasid.id.total()});
+        out.ids.push_back({pasid.id.id.raw(), guest, snapshot.set.number, state, holders_of(pasid.id, devices), {}});
+        for (const auto& binding : pasid.bindings)
+            for (const auto& endpoint : snapshot.endpoints)
+                if (endpoint.id == binding.endpoint)
+                    out.ids.back().bound.push_back(endpoint.name);
         if (pasid.in_table && guest)
             out.table.push_back({*guest, pasid.id.id.raw()});
     }

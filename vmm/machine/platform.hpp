@@ -26,7 +26,8 @@
 
 namespace devices::vfio {
 struct DeviceEvent;
-}
+class Kernel;
+} // namespace devices::vfio
 
 namespace vmm {
 
@@ -61,6 +62,8 @@ public:
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
         iommu::PasidService* pasids{};                            ///< null: a machine without PASIDs
         std::function<Result<Registration>(int)> add_vfio_file{}; ///< tells KVM of it
+        devices::vfio::Kernel* vfio_kernel{};                     ///< null: the host's
+        std::string vfio_root{};                                  ///< before every path of the host's
     };
     /// On the loop's thread, or before it runs.
     static Result<std::unique_ptr<Platform>> create(const Config& config, const Context& context);

@@ -116,7 +116,9 @@ void Platform::prepare_assigned() {
     if (devices_->assigned)
         return;
     devices_->assigned = std::make_unique<AssignedDevices>(AssignedDevices::Context{
-        context_.irqs, context_.mappings, context_.loop, context_.memory, context_.iommu, context_.add_vfio_file});
+        context_.irqs, context_.mappings, context_.loop, context_.memory, context_.iommu, context_.add_vfio_file,
+        context_.pasids, context_.vfio_kernel ? *context_.vfio_kernel : devices::vfio::Kernel::host(),
+        context_.vfio_root});
     if (const auto device = balloon())
         device->pin_memory();
 }
