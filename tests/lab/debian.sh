@@ -38,8 +38,7 @@ outside() {
     sha256sum <"$work/noise" | cut -d' ' -f1 >"$work/noise.sum"
     gcc -static -O2 -o "$work/talk" "$root/tools/guest/talk.c" || exit
     cp --sparse=always --reflink=auto "$image" "$work/disk" || exit
-    # Two emulated CPUs only for the long run: with them QEMU now and then runs code that the other has just patched, and
-    # a kernel dies of it
+    # One emulated CPU: with two, QEMU now and then runs code that the other has just patched, and a kernel dies of it
     "$root/tools/lab" --smp 1 --memory 3072 --timeout $((2400 + 90 * ${minutes:-0})) --out "$work" -- \
         "$here/debian.sh" --inside "$inox" "$work" || status=$?
     [ $status != 126 ] || skip "the lab machine cannot start here"
