@@ -100,6 +100,13 @@ const CtlCommand commands[] = {
              api::object_text({{"net", api::object_text({{"host_dev_name", api::quoted_json(given.words[1])}})}}),
              {}};
      }},
+    {"add-vfio", "ID ADDRESS", 2, 2, "give a PCI device of the host",
+     [](const Given& given) {
+         return Request{"PUT",
+                        "/inox/devices/" + given.words[0],
+                        api::object_text({{"vfio", api::object_text({{"host", api::quoted_json(given.words[1])}})}}),
+                        {}};
+     }},
     {"remove", "ID", 1, 1, "ask the guest to give a device back; with --force it is gone at once",
      [](const Given& given) {
          const std::string target = "/inox/devices/" + given.words[0] + (given.force ? "?force=true" : "");

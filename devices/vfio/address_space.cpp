@@ -92,6 +92,8 @@ vmm::Result<void> AddressSpace::map(IovaRange range, std::span<std::byte> host, 
     TRY_VOID(check_map(range, host));
     TRY_VOID(check_budget(host.size()));
     TRY_VOID(resources_.memory.use(host));
+    if (resources_.before_pinning)
+        resources_.before_pinning(host);
     const auto [base, size] = kernel_terms(range);
     const int error = kernel_map(base, size, host, access);
     if (error < 0)

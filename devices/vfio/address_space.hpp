@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ namespace devices::vfio {
 struct DmaResources {
     iommu::RegisteredMemory memory{}; ///< every byte that may be mapped
     LockLimit lock_limit{std::nullopt};
+    /// Called with memory before it is mapped, and so pinned as it is then. May be empty.
+    std::function<void(std::span<std::byte>)> before_pinning{};
 };
 
 /// DmaMapper over the kernel. Keeps its own list of mappings: so an unmap that would cut a mapping is refused whole,

@@ -37,6 +37,7 @@ struct OpenFiles {
     int group{-1};
     int iommufd{-1};
     int device{-1};
+    [[nodiscard]] bool any() const { return *this != OpenFiles{}; }
     bool operator==(const OpenFiles&) const = default;
 };
 
@@ -87,6 +88,8 @@ public:
     vmm::Result<void> disable(Interrupt kind) override;
     vmm::Result<void> unmask_intx_on(int fd) override;
     [[nodiscard]] bool can_reset() const override { return can_reset_; }
+    /// That it can be reset is known from this very reset. Who passes open files on may keep the device open.
+    [[nodiscard]] bool reset_by_opening() const override { return can_reset_ && !options_.files.any(); }
     vmm::Result<void> reset() override;
     vmm::Result<std::vector<ResetPeer>> reset_peers() const override;
     vmm::Result<void> hot_reset() override;

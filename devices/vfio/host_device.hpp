@@ -86,6 +86,8 @@ public:
     // ---- reset
     /// The function alone can be reset.
     [[nodiscard]] virtual bool can_reset() const = 0;
+    /// The kernel resets it by itself when this opens it and when this closes it: nobody else can have it open.
+    [[nodiscard]] virtual bool reset_by_opening() const = 0;
     virtual vmm::Result<void> reset() = 0;
     /// All functions that a bus reset reaches, this one too. not_found where the kernel offers none.
     virtual vmm::Result<std::vector<ResetPeer>> reset_peers() const = 0;

@@ -278,8 +278,8 @@ void PciFunction::stop() noexcept {
     for (const auto kind : {Interrupt::error, Interrupt::request})
         if (device_->interrupt(kind).count > 0)
             (void)device_->disable(kind);
-    if (device_->can_reset())
-        (void)device_->reset(); // the kernel tries again when the device is closed
+    if (device_->can_reset() && !device_->reset_by_opening())
+        (void)device_->reset(); // otherwise the kernel does, as soon as this object closes the device
 }
 
 } // namespace devices::vfio

@@ -95,6 +95,8 @@ vmm::Result<void> PciFunction::build(std::span<const std::byte> registers) {
 
 /// Function level reset, else one of the bus, else a warning: the guest finds what the last user left.
 void PciFunction::reset_device() {
+    if (device_->reset_by_opening())
+        return;
     const auto done = device_->can_reset() ? device_->reset() : reset_bus();
     if (done)
         return;
@@ -113,7 +115,9 @@ vmm::Result<void> PciFunction::reset_bus() const {
             return vmm::fail(vmm::Errc::in_use,
                              "a reset of its bus would hit " + peer.address.text() + ", which the guest is using");
     }
-    return device_->hot_reset();
+    TRY_VOID(device_->hot_reset());
+    vmm::log::write(vmm::log::Level::info, "%s was reset with its bus", name_.c_str());
+    return {};
 }
 
 void PciFunction::add_bars(std::span<const std::byte> registers) {

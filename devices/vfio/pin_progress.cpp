@@ -8,28 +8,25 @@
 #include "devices/vfio/lock_limit.hpp"
 
 namespace devices::vfio {
-namespace {
-
-void watch(const std::stop_token& stop, const std::string& root, std::uint64_t before, std::uint64_t total,
-           const PinProgress::Report& report) {
+void PinProgress::watch(const std::stop_token& stop, const std::string& root, std::uint64_t before, std::uint64_t total,
+                        const Report& report) const {
     std::mutex mutex;
     std::condition_variable_any wake;
     std::unique_lock lock{mutex};
     bool reported = false;
     while (!wake.wait_for(lock, stop, std::chrono::seconds{1}, [&] { return stop.stop_requested(); })) {
         const auto now = locked_now(root);
-        report(now > before ? std::min(now - before, total) : 0, total);
+        const auto pinned = now > before ? now - before : 0;
+        report(std::min(std::max(pinned, gathered_.load(std::memory_order_relaxed)), total), total);
         reported = true;
     }
     if (reported)
         report(total, total);
 }
 
-} // namespace
-
 PinProgress::PinProgress(const std::string& root, std::uint64_t total, const Report& report) {
     if (report && total >= large)
-        thread_ = std::jthread{[root, before = locked_now(root), total, &report](const std::stop_token& stop) {
+        thread_ = std::jthread{[this, root, before = locked_now(root), total, &report](const std::stop_token& stop) {
             watch(stop, root, before, total, report);
         }};
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells how far the kernel got with pinning memory, inside one long system call.
+// Tells how far memory is made ready for DMA: gathered into huge pages, then pinned inside one long system call.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -9,8 +10,9 @@
 
 namespace devices::vfio {
 
-/// Reports once a second while it lives, from a thread of its own, how much of `total` bytes is pinned; and at its end
-/// once more when it has reported before. Small totals have no thread.
+/// Reports once a second while it lives, from a thread of its own, how much of `total` bytes is done; and at its end
+/// once more when it has reported before. Small totals have no thread. Pinning gathered memory takes next to no time,
+/// and of memory that cannot be gathered no byte is: so what is further of the two is how far it got.
 class PinProgress {
 public:
     using Report = std::function<void(std::uint64_t done, std::uint64_t total)>;
@@ -21,7 +23,14 @@ public:
     PinProgress& operator=(const PinProgress&) = delete;
     ~PinProgress() = default;
 
+    /// Bytes more are gathered.
+    void gathered(std::uint64_t more) noexcept { gathered_.fetch_add(more, std::memory_order_relaxed); }
+
 private:
+    void watch(const std::stop_token& stop, const std::string& root, std::uint64_t before, std::uint64_t total,
+               const Report& report) const;
+
+    std::atomic<std::uint64_t> gathered_{0};
     std::jthread thread_{};
 };
 

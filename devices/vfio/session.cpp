@@ -6,14 +6,17 @@
 #include <utility>
 
 #include "devices/vfio/container.hpp"
-#include "devices/vfio/pin_progress.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/memory/huge_pages.hpp"
 
 namespace devices::vfio {
 namespace {
 
 using vmm::Errc;
+
+/// Smaller mappings are a guest's own, behind its IOMMU: they come and go too often for work on them to pay.
+constexpr std::uint64_t least_gathered = 32 * vmm::MiB;
 
 /// Where the device of a 1:1 address space sees it.
 IovaRange iova(vmm::Range<vmm::Gpa> range) {
@@ -39,6 +42,7 @@ Session::Session(SessionHooks hooks, Kernel& kernel, std::string root, std::opti
       resources_{{}, limit ? *limit : LockLimit::of_process(root_)} {
     if (!hooks_.progress)
         hooks_.progress = log_progress;
+    resources_.before_pinning = [this](std::span<std::byte> host) { gather(host); };
 }
 
 Session::~Session() = default;
@@ -65,6 +69,7 @@ vmm::Result<void> Session::add_ram(const vmm::RamRegion& region) {
     for (const auto* space : one_to_one_)
         TRY_VOID(check_ram(*space, region));
     TRY_VOID(resources_.memory.add(region.host, ram_text(region)));
+    ram_.push_back(region);
     std::vector<AddressSpace*> done;
     vmm::Result<void> mapped;
     for (auto* space : one_to_one_) {
@@ -73,10 +78,9 @@ vmm::Result<void> Session::add_ram(const vmm::RamRegion& region) {
             break;
         done.push_back(space);
     }
-    if (mapped) {
-        ram_.push_back(region);
+    if (mapped)
         return {};
-    }
+    ram_.pop_back();
     for (auto* space : done)
         TRY_VOID(space->unmap(iova(region.range)));
     TRY_VOID(resources_.memory.remove(region.host));
@@ -112,10 +116,27 @@ vmm::Result<void> Session::map_all_ram(AddressSpace& space) {
     for (const auto& region : ram_)
         TRY_VOID(check_ram(space, region));
     TRY_VOID(resources_.lock_limit.check(resources_.memory.pinned(), total, "DMA to guest memory for " + space.name()));
-    const PinProgress progress{root_, total, hooks_.progress};
-    for (const auto& region : ram_)
-        TRY_VOID(space.map(iova(region.range), region.host, vmm::Access::read_write));
-    return {};
+    PinProgress progress{root_, total, hooks_.progress};
+    progress_ = &progress;
+    vmm::Result<void> mapped;
+    for (auto region = ram_.begin(); mapped && region != ram_.end(); ++region)
+        mapped = space.map(iova(region->range), region->host, vmm::Access::read_write);
+    progress_ = nullptr;
+    return mapped;
+}
+
+void Session::gather(std::span<std::byte> host) {
+    const auto* end = host.data() + host.size();
+    const bool ram = std::ranges::any_of(ram_, [&](const auto& region) {
+        return host.data() >= region.host.data() && end <= region.host.data() + region.host.size();
+    });
+    if (!ram || host.size() < least_gathered)
+        return;
+    std::uint64_t before = 0;
+    vmm::gather_huge_pages(host, [&](std::uint64_t done) {
+        if (progress_)
+            progress_->gathered(done - std::exchange(before, done));
+    });
 }
 
 vmm::Result<void> Session::map_guest(AddressSpace& space) {
@@ -156,11 +177,14 @@ void Session::forget(AddressSpace& space) {
 }
 
 void Session::map_bar(AddressSpace& space, SharedBar& bar) {
-    if (const auto mapped = space.map(bar.range, bar.host, vmm::Access::read_write); mapped)
+    if (const auto mapped = space.map(bar.range, bar.host, vmm::Access::read_write); mapped) {
         bar.mapped_in.insert(&space);
-    else
+        vmm::log::write(vmm::log::Level::info, "%s can be reached by devices of %s", bar.name.c_str(),
+                        space.name().c_str());
+    } else {
         vmm::log::write(vmm::log::Level::warning, "%s cannot be reached by devices of %s: %s", bar.name.c_str(),
                         space.name().c_str(), mapped.error().message().c_str());
+    }
 }
 
 vmm::Registration Session::share_bar(vmm::Range<vmm::Gpa> range, std::span<std::byte> host, const std::string& name) {

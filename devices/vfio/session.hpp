@@ -15,6 +15,7 @@
 #include "devices/vfio/device.hpp"
 #include "devices/vfio/kernel.hpp"
 #include "devices/vfio/pci_address.hpp"
+#include "devices/vfio/pin_progress.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
@@ -73,6 +74,8 @@ private:
     };
     [[nodiscard]] vmm::Result<void> check_ram(const AddressSpace& space, const vmm::RamRegion& region) const;
     [[nodiscard]] vmm::Result<void> map_all_ram(AddressSpace& space);
+    /// RAM that is to be pinned in one go is put into huge pages first: pinned, it could not move any more.
+    void gather(std::span<std::byte> host);
     void map_bar(AddressSpace& space, SharedBar& bar);
     void unshare_bar(std::uint64_t number);
     struct GroupSpace {
@@ -89,6 +92,7 @@ private:
     std::string root_;
     DmaResources resources_;
     std::vector<vmm::RamRegion> ram_{};
+    PinProgress* progress_{}; ///< while all RAM is mapped
     std::vector<SharedBar> bars_{};
     std::uint64_t next_bar_{};
     std::set<AddressSpace*> one_to_one_{};

@@ -46,6 +46,7 @@ public:
         unsigned bus_resets{};
         std::vector<vfio::ResetPeer> peers{}; ///< empty: no bus reset
         bool can_reset{true};
+        bool reset_by_opening{false};
         std::atomic<bool> gone{};
         bool refuse_maps{};
         unsigned vectors_left{4096}; ///< what the host can set aside
@@ -165,6 +166,7 @@ public:
     }
 
     [[nodiscard]] bool can_reset() const override { return state_->can_reset; }
+    [[nodiscard]] bool reset_by_opening() const override { return state_->reset_by_opening; }
     vmm::Result<void> reset() override {
         ++state_->resets;
         state_->calls.emplace_back("reset");

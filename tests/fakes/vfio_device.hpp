@@ -78,7 +78,13 @@ public:
             std::abort();
         masked = masked || index == 0;
     }
+    /// The first who has it open, and the last: the host resets it then, if it can.
+    void opened() {
+        open = true;
+        resets += (flags & VFIO_DEVICE_FLAGS_RESET) != 0;
+    }
     void closed() {
+        resets += (flags & VFIO_DEVICE_FLAGS_RESET) != 0;
         for (auto& kind : vectors) {
             kind.events.clear();
             kind.enabled = 0;

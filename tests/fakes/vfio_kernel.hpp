@@ -159,7 +159,7 @@ public:
                     return -EBUSY;
                 if (device->token != token)
                     return -EACCES;
-                device->open = true;
+                device->opened();
                 calls.emplace_back("device_fd");
                 File made{Kind::device, 0, device.get()};
                 made.container = file->container;

@@ -96,7 +96,8 @@ inline int VfioKernel::bind_iommufd(int device, devices::vfio::uapi::BindIommufd
     auto& iommufd = files_.at(key_of(bind.iommufd));
     file->iommufd = key_of(bind.iommufd);
     file->dev_id = bind.out_devid = iommufd.next_id++;
-    file->open = file->device->open = true;
+    file->open = true;
+    file->device->opened();
     calls.emplace_back("bind");
     return 0;
 }

@@ -10,6 +10,7 @@ set -uo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
 . "$here/expect.sh"
+. "$here/control.sh"
 
 kernels=${INOX_TEST_KERNELS:-6.12 6.1-cloud}
 turns=${INOX_HOTPLUG_TURNS:-10}
@@ -161,28 +162,6 @@ metadata() {
     check "metadata: 38 KB in order" says "$(printf %s "$(seq -s, 8000)" | sha256sum)" "$(ask 'GET /latest/meta-data/ami-id' "$token") | sha256sum" 60
 }
 
-# api METHOD PATH BODY STATUS
-api() {
-    local status
-    status=$(curl -s -o /tmp/answer -w '%{http_code}' --max-time 20 --unix-socket $socket -X "$1" ${3:+-d "$3"} "http://localhost$2")
-    [ "$status" = "$4" ] || { echo "$1 $2 answered $status: $(cat /tmp/answer)"; return 1; }
-}
-
-listed() { api GET "/inox/devices/$1" "" 200; }
-
-# gone ID...: within 30 seconds
-gone() {
-    local id
-    for id in "$@"; do
-        for _ in $(seq 300); do
-            ! listed "$id" >/dev/null || { sleep 0.1; continue; }
-            continue 2
-        done
-        echo "$id is still there: $(cat /tmp/answer)"
-        return 1
-    done
-}
-
 # Open descriptors, mappings, and KiB of memory that is not the guest's, of the VMM
 holdings() {
     local pid=${guest_pid[it]}
@@ -195,41 +174,6 @@ leaks_nothing() {
     read -ra before <<<"$1"
     read -ra after <<<"$2"
     [ "${after[0]}" = "${before[0]}" ] && [ "${after[1]}" -le "${before[1]}" ] && [ "${after[2]}" -le $((before[2] + 256)) ]
-}
-
-no_complaint() {
-    local said
-    said=$(answer "dmesg -r | grep -E '^<[0-3]>|^<4>.*(ACPI|acpi|pci|pnp:|pnp [0-9]|WARNING: CPU|BUG:|hung)'" 60)
-    [ -z "$said" ] || { echo "$said"; return 1; }
-}
-
-# What the guest's shell line prints, without the question for the cursor's place that busybox asks before each line
-answer() { guest it "$@" | sed 's/\x1b\[6n//g'; }
-
-# says TEXT LINE [SECONDS]: the guest's shell line prints exactly this
-says() {
-    local said
-    said=$(answer "$2" "${3:-60}")
-    [ "$said" = "$1" ] || { echo "said '$said', not '$1'"; return 1; }
-}
-
-# check TEXT COMMAND...: what the command prints is shown when it fails
-check() {
-    local text=$1
-    shift
-    if "$@" >"$expect_dir/output" 2>&1; then
-        echo "PASS $name: $text"
-    else
-        fail "$text"
-        return 1
-    fi
-}
-
-fail() {
-    echo "FAIL $name: $1"
-    sed 's/^/  /' "$expect_dir/output"
-    tail -n 5 "$expect_dir"/it.{log,err} 2>/dev/null | sed 's/^/  | /' || true
-    failed=1
 }
 
 case ${1:?which inox} in

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck disable=SC2317,SC2030,SC2031,SC2086  # functions that checks call by name; subshells on purpose; words without blanks
 # vfio.sh INOX: guests use devices of the lab that are assigned to them: QEMU's edu (a guest of our own, interrupts by pin
-# and by MSI, DMA) by both kernel interfaces, an NVMe disk and an e1000e network card (Debian's kernels). One start of the lab.
+# and by MSI, DMA) by both kernel interfaces, alone, behind a bridge and beside another device; an NVMe disk and an e1000e
+# network card (Debian's kernels). One start of the lab.
 set -uo pipefail
 inox=$(readlink -f "$1")
 here=$(dirname "$(readlink -f "$0")")
@@ -34,7 +35,7 @@ outside() {
     sha256sum <"$work/files/noise" | cut -d' ' -f1 >"$work/noise.sum"
     sha256sum <"$work/web/noise" | cut -d' ' -f1 >"$work/web.sum"
     serve
-    "$root/tools/lab" --nested --smp 1 --memory 2048 --timeout 900 --device nvme="$work/nvme" --device e1000e --device edu --out "$work/out" \
+    "$root/tools/lab" --nested --smp 1 --memory 2048 --timeout 900 --device nvme="$work/nvme" --device e1000e --device edu --device bridge --out "$work/out" \
         -- bash "$0" "$inox" "$work" "$port" || status=$?
     [ $status != 126 ] || skip "the lab machine cannot start here"
     failed=0
@@ -79,7 +80,8 @@ inside() {
     nvme=$(bind 1b36:0010) card=$(bind 8086:10d3) edu=$(bind 1234:11e8)
     backends=container
     [ ! -e /dev/iommu ] || backends="container iommufd"
-    for backend in $backends; do drive_edu; done
+    bridged=$(bind 1234:11e8 2) && bind 8086:100e >/dev/null
+    for backend in $backends; do drive_edu; behind_a_bridge; peer_to_peer; done
     ok "the same device twice is refused by its name" twice
     killed
     use_disk 6.1-cloud 6.1-cloud --vfio "$nvme,backend=container"
@@ -89,11 +91,11 @@ inside() {
     exit $failed
 }
 
-# bind VENDOR:DEVICE: to vfio-pci; prints its address
+# bind VENDOR:DEVICE [N]: the Nth to vfio-pci; prints its address
 bind() {
-    local device
+    local device left=${2:-1}
     for device in /sys/bus/pci/devices/*; do
-        [ "$(<"$device/vendor"):$(<"$device/device")" = "0x${1%:*}:0x${1#*:}" ] || continue
+        [ "$(<"$device/vendor"):$(<"$device/device")" = "0x${1%:*}:0x${1#*:}" ] && [ $((left -= 1)) = 0 ] || continue
         echo vfio-pci >"$device/driver_override"
         [ ! -e "$device/driver" ] || basename "$device" >"$device/driver/unbind"
         basename "$device" >/sys/bus/pci/drivers_probe
@@ -112,6 +114,27 @@ drive_edu() {
     ok "edu by $backend: all of it" [ $status = 0 ] || tail -n 5 /tmp/edu.out
     ok "edu by $backend: that interface" grep -q "opened by the $backend interface" /tmp/edu.out
     ok "edu by $backend: no access to its BAR was trapped" grep -q "served 0 accesses" /tmp/edu.out
+}
+
+# Without a reset of its own, and a neighbour that nobody else has: the bus is reset
+behind_a_bridge() {
+    local status
+    edu_guest --vfio "$bridged,backend=$backend" >/tmp/edu.out
+    status=$?
+    ok "edu behind a bridge by $backend: all of it" [ $status = 0 ] || tail -n 5 /tmp/edu.out
+    ok "edu behind a bridge by $backend: is reset with its bus" grep -q "was reset with its bus" /tmp/edu.out || tail -n 5 /tmp/edu.out
+}
+
+# The disk may reach edu's BAR, where the kernel maps one for the other; edu works in any case
+peer_to_peer() {
+    local status word="can be reached"
+    [ $backend = container ] || word="cannot be reached"
+    edu_guest --vfio "$edu,backend=$backend" --vfio "$nvme,backend=$backend" >/tmp/edu.out
+    status=$?
+    ok "peer to peer by $backend: edu beside the disk" [ $status = 0 ] || tail -n 5 /tmp/edu.out
+    ok "peer to peer by $backend: edu's BAR $word by the disk" \
+        grep -q "($edu) $word by devices of IOMMU group $(basename "$(readlink "/sys/bus/pci/devices/$nvme/iommu_group")")" /tmp/edu.out ||
+        grep reached /tmp/edu.out
 }
 
 twice() { [[ $(edu_guest --vfio "$edu" --vfio "$edu,id=other") == *"$edu is assigned twice"* ]]; }

@@ -21,6 +21,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/host_files.hpp"
 #include "vmm/memory/guest_memory.hpp"
+#include "vmm/memory/huge_pages.hpp"
 
 namespace {
 
@@ -183,6 +184,20 @@ void try_edu(Device& device, std::span<std::byte> host) {
     must("INTx turns off", device.disable(Interrupt::intx));
 }
 
+/// The host's ways to say that the device failed, and that it is wanted back.
+void try_notices(Device& device) {
+    for (const auto kind : {Interrupt::error, Interrupt::request}) {
+        if (device.interrupt(kind).count == 0)
+            continue;
+        const auto event = must("an eventfd", vmm::EventFd::create());
+        const std::array fds{event.fd()};
+        must("a notice turns on", device.enable(kind, 0, fds));
+        must("a loopback trigger", device.trigger(kind, 0, 1));
+        check("arrives", wait_for(event));
+        must("it turns off", device.disable(kind));
+    }
+}
+
 /// Leaves of the device's page table, as VT-d's driver lists them, one a line; 0 where it does not.
 std::size_t translations(const Device& device) {
     const auto text = vmm::host::read_text(
@@ -202,16 +217,16 @@ bool is_edu(const Device& device) {
 
 int main(int argc, char** argv) {
     if (argc != 3 && argc != 4)
-        give_up("usage: vfio_probe ADDRESS container|iommufd [2M|hold]");
+        give_up("usage: vfio_probe ADDRESS container|iommufd [2M|4G|hold]");
     const std::string_view mode = argc == 4 ? argv[3] : "";
     const bool huge = mode == "2M";
     const OpenOptions options{
         "probe", argv[1], std::string_view{argv[2]} == "iommufd" ? Backend::iommufd : Backend::container, {}, {}};
+    const std::uint64_t mib = mode == "4G" ? 4096 : 512;
     const auto files_before = open_files();
     {
-        const auto memory =
-            must("512 MiB of guest memory",
-                 vmm::GuestMemory::create(512 * MiB, huge ? vmm::HugePages::two_mib : vmm::HugePages::none));
+        const auto memory = must(
+            "guest memory", vmm::GuestMemory::create(mib * MiB, huge ? vmm::HugePages::two_mib : vmm::HugePages::none));
         Session session;
         for (const auto& region : memory.regions())
             must("RAM registers", session.add_ram(region));
@@ -222,10 +237,16 @@ int main(int argc, char** argv) {
         const auto start = std::chrono::steady_clock::now();
         must("all RAM maps", session.map_guest(device->dma()));
         const auto took = std::chrono::duration<double, std::milli>{std::chrono::steady_clock::now() - start};
-        std::printf("     512 MiB in %.0f ms, %zu mappings\n", took.count(), device->dma().mapping_count());
+        std::printf("     %zu MiB in %.0f ms, %zu mappings\n", static_cast<std::size_t>(mib), took.count(),
+                    device->dma().mapping_count());
+        check("one for each region", device->dma().mapping_count() == memory.regions().size());
+        std::uint64_t gathered = 0;
+        for (const auto& region : memory.regions())
+            gathered += vmm::gather_huge_pages(region.host);
+        std::printf("     %zu MiB in huge pages without asking for them\n", static_cast<std::size_t>(gathered / MiB));
         if (const auto entries = translations(*device); entries != 0) {
             std::printf("     %zu translations\n", entries);
-            check("each of 2 MiB where the memory is", !huge || entries <= 512 / 2 + 8);
+            check("each of 2 MiB where the memory is", (!huge && gathered < mib * MiB) || entries <= mib / 2 + 8);
         }
         if (mode == "hold") {
             std::printf("holding\n");
@@ -234,6 +255,7 @@ int main(int argc, char** argv) {
         }
         if (device->can_reset())
             must("it resets", device->reset());
+        try_notices(*device);
         if (is_edu(*device))
             try_edu(*device, memory.regions()[0].host);
         if (const auto peers = device->reset_peers()) {

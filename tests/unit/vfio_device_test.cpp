@@ -148,11 +148,14 @@ TEST_CASE("a function resets alone when it can") {
     Host host;
     auto& device = host.open_it();
     CHECK(device.can_reset());
+    CHECK(host.fake.resets == 1); // by the host, at opening
+    CHECK(device.reset_by_opening());
     REQUIRE(device.reset());
-    CHECK(host.fake.resets == 1);
+    CHECK(host.fake.resets == 2);
     host.device.reset();
     host.fake.flags &= ~static_cast<std::uint32_t>(VFIO_DEVICE_FLAGS_RESET);
     CHECK_FALSE(host.open_it().can_reset());
+    CHECK_FALSE(host.device->reset_by_opening());
     CHECK(host.device->reset().error().code == Errc::unsupported);
 }
 

@@ -255,6 +255,15 @@ TEST_CASE("while much memory is pinned, how far it is is told once a second and 
     }
     CHECK(reports.front() == 2 * 1024 * 1024);
     CHECK(reports.back() == PinProgress::large);
+    reports.clear();
+    {
+        PinProgress slow{tree.root(), PinProgress::large, report}; // gathers first
+        slow.gathered(3 * vmm::MiB);
+        slow.gathered(vmm::MiB);
+        std::unique_lock lock{mutex};
+        REQUIRE(told.wait_for(lock, std::chrono::seconds{20}, [&] { return !reports.empty(); }));
+    }
+    CHECK(reports.front() == 4 * vmm::MiB);
 }
 
 TEST_CASE("the limit on locked memory is none for who may lock, and counts what is locked already") {

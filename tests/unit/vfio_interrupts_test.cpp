@@ -246,6 +246,20 @@ TEST_CASE("a device is reset before the guest gets it, and after") {
     }
 }
 
+TEST_CASE("a device that the host resets when it is opened and closed is not reset once more") {
+    auto builder = nvme();
+    builder.state->reset_by_opening = true;
+    {
+        Assigned guest{builder};
+        CHECK(guest.machine.root->remove(guest.address).has_value());
+        CHECK(guest.settle([&] { return builder.state->wired.empty(); }));
+        guest.function.reset();
+        CHECK(!builder.state->alive);
+    }
+    CHECK(builder.state->resets == 0);
+    CHECK(builder.state->bus_resets == 0);
+}
+
 TEST_CASE("without a reset of its own, its bus is reset when that hits nobody else") {
     auto builder = nvme();
     builder.state->can_reset = false;

@@ -2,6 +2,7 @@
 #include "vmm/base/os.hpp"
 
 #include <cerrno>
+#include <cstdint>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/eventfd.h>
@@ -37,6 +38,26 @@ Result<Mapping> Mapping::create(std::size_t size, int protection, int flags, int
     if (address == MAP_FAILED) // NOLINT: the macro casts
         return fail_errno(Errc::host_error, format("mmap of %zu bytes failed", size));
     return Mapping{{static_cast<std::byte*>(address), size}};
+}
+
+Result<Mapping> Mapping::create_aligned(std::size_t alignment, std::size_t size, int protection, int flags, int fd,
+                                        std::int64_t offset) {
+    if (size > SIZE_MAX - alignment)
+        return fail(Errc::host_error, format("mmap of %zu bytes: too large", size));
+    // Address space for both ends to be cut off.
+    auto around = TRY(create(size + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    const auto all = around.bytes();
+    const auto first = reinterpret_cast<std::uintptr_t>(all.data()); // NOLINT
+    const std::size_t head = (alignment - first % alignment) % alignment;
+    const auto middle = all.subspan(head, size);
+    if (::mmap(middle.data(), size, protection, flags | MAP_FIXED, fd, offset) == MAP_FAILED) // NOLINT: the macro casts
+        return fail_errno(Errc::host_error, format("mmap of %zu bytes failed", size));
+    around.bytes_ = {};
+    if (head != 0)
+        ::munmap(all.data(), head);
+    if (head != alignment)
+        ::munmap(middle.data() + size, alignment - head);
+    return Mapping{middle};
 }
 
 Result<EventFd> EventFd::create() {

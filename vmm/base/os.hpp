@@ -47,6 +47,10 @@ public:
 
     /// mmap(2) with these arguments; `offset` in bytes.
     static Result<Mapping> create(std::size_t size, int protection, int flags, int fd, std::int64_t offset);
+    /// The same at an address that is a multiple of `alignment`, a power of two and whole pages. The size is whole
+    /// pages.
+    static Result<Mapping> create_aligned(std::size_t alignment, std::size_t size, int protection, int flags, int fd,
+                                          std::int64_t offset);
     [[nodiscard]] std::span<std::byte> bytes() const { return bytes_; }
 
 private:

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm/memory/huge_pages.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace vmm {
@@ -50,8 +51,10 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
     const std::uint64_t low = std::min(size, layout::hole.start().raw());
     auto add = [&](Gpa start, std::uint64_t bytes, std::uint64_t offset) -> Result<void> {
         // Huge pages are reserved now, or their lack would kill the process at the first touch.
-        auto mapping = Mapping::create(bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (hugetlb ? 0 : MAP_NORESERVE),
-                                       memory.file_.get(), static_cast<std::int64_t>(offset));
+        // Aligned as file and guest addresses are: so a huge page stays one in every table, ours, KVM's and an IOMMU's.
+        auto mapping = Mapping::create_aligned(huge_page_size, bytes, PROT_READ | PROT_WRITE,
+                                               MAP_SHARED | (hugetlb ? 0 : MAP_NORESERVE), memory.file_.get(),
+                                               static_cast<std::int64_t>(offset));
         if (!mapping) {
             Error error = mapping.error();
             error.code = Errc::memory_unavailable;

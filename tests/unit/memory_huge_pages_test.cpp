@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/memory/huge_pages.hpp"
+
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <sys/mman.h>
+
+#include "tests/catch.hpp"
+#include "tests/fakes/vfio_host.hpp"
+#include "vmm/base/os.hpp"
+#include "vmm/memory/guest_memory.hpp"
+#include "vmm/memory/layout.hpp"
+
+using namespace vmm;
+
+namespace {
+
+std::uintptr_t address(std::span<const std::byte> bytes) { return reinterpret_cast<std::uintptr_t>(bytes.data()); }
+
+/// What the kernel says of the mapping that starts there, in bytes.
+std::uint64_t smaps(std::span<const std::byte> memory, const std::string& key) {
+    std::ifstream file{"/proc/self/smaps"};
+    std::string line;
+    for (bool here = false; std::getline(file, line);) {
+        if (const auto dash = line.find('-'); dash != std::string::npos && dash < line.find(' '))
+            here = std::stoull(line, nullptr, 16) == address(memory);
+        else if (here && line.rfind(key + ":", 0) == 0)
+            return std::stoull(line.substr(key.size() + 1)) * KiB;
+    }
+    return 0;
+}
+
+bool host_can() {
+    auto probe = GuestMemory::create(2 * MiB, HugePages::none).value();
+    if (gather_huge_pages(probe.regions()[0].host) == 2 * MiB)
+        return true;
+    WARN("skipped: this host puts no shared memory into huge pages (Linux before 6.1, or none is free)");
+    return false;
+}
+
+} // namespace
+
+TEST_CASE("guest memory lies where a huge page of its file is one in every table") {
+    const auto memory = GuestMemory::create(layout::hole.start().raw() + 4 * MiB, HugePages::none).value();
+    for (const auto& region : memory.regions()) {
+        CHECK(address(region.host) % huge_page_size == 0);
+        CHECK(region.file_offset % huge_page_size == 0);
+        CHECK(region.range.start().raw() % huge_page_size == 0);
+    }
+}
+
+TEST_CASE("an aligned mapping leaves nothing beside it, whatever the alignment") {
+    for (const std::size_t alignment : {std::size_t{page_size}, std::size_t{2 * MiB}, std::size_t{1 * GiB}}) {
+        const auto mapping = Mapping::create_aligned(alignment, 3 * page_size, PROT_READ | PROT_WRITE,
+                                                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                                 .value();
+        CHECK(address(mapping.bytes()) % alignment == 0);
+        CHECK(mapping.bytes().size() == 3 * page_size);
+        mapping.bytes().back() = std::byte{1};
+        unsigned char resident{};
+        CHECK(::mincore(mapping.bytes().data() + 3 * page_size, page_size, &resident) != 0); // ENOMEM: not mapped
+    }
+    CHECK_FALSE(Mapping::create_aligned(2 * MiB, SIZE_MAX - page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    CHECK_FALSE(Mapping::create_aligned(2 * MiB, page_size, PROT_READ, MAP_SHARED, -1, 0)); // no such file
+}
+
+TEST_CASE("gathering puts memory into huge pages, keeps what is in it, and populates no more than it was given") {
+    if (!host_can())
+        return;
+    auto memory = GuestMemory::create(96 * MiB, HugePages::none).value();
+    const auto all = memory.regions()[0].host;
+    for (std::size_t at = 0; at < 80 * MiB; at += 5 * page_size) // some pieces stay empty
+        all[at] = static_cast<std::byte>(at / page_size);
+    std::vector<std::uint64_t> told;
+    CHECK(gather_huge_pages(all.subspan(page_size, 94 * MiB), [&](std::uint64_t done) { told.push_back(done); }) ==
+          92 * MiB); // whole ones only
+    CHECK(told == std::vector<std::uint64_t>{64 * MiB, 92 * MiB});
+    CHECK(smaps(all, "ShmemPmdMapped") == 92 * MiB);
+    CHECK(smaps(all, "Rss") < 94 * MiB);
+    for (std::size_t at = 0; at < 80 * MiB; at += 5 * page_size)
+        REQUIRE(all[at] == static_cast<std::byte>(at / page_size));
+    CHECK(gather_huge_pages(all) == 96 * MiB); // those that are there count
+    CHECK(gather_huge_pages(all.subspan(page_size, 2 * MiB)) == 0);
+    CHECK(gather_huge_pages({}) == 0);
+}
+
+TEST_CASE("memory that cannot be gathered stays as it is") {
+    const auto mapping =
+        Mapping::create_aligned(2 * MiB, 4 * MiB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0).value();
+    REQUIRE(::madvise(mapping.bytes().data(), 4 * MiB, MADV_NOHUGEPAGE) == 0);
+    CHECK(gather_huge_pages(mapping.bytes()) == 0);
+}
+
+TEST_CASE("guest RAM is in huge pages before the kernel pins it") {
+    if (!host_can())
+        return;
+    fakes::VfioHost machine;
+    machine.kernel.add("0000:01:00.0", 1, "vfio0");
+    auto memory = GuestMemory::create(64 * MiB, HugePages::none).value();
+    const auto& region = memory.regions()[0];
+    REQUIRE(machine.session().add_ram(region));
+    const auto device = machine.open("0000:01:00.0", devices::vfio::Backend::iommufd);
+    CHECK(smaps(region.host, "Rss") == 0); // the guest's alone until a device needs it
+    SECTION("1:1") { REQUIRE(machine.session().map_guest(device->dma())); }
+    SECTION("by a virtual IOMMU that lets the device reach everything") {
+        REQUIRE(device->dma().map(*devices::vfio::IovaRange::closed(Iova{0}, Iova{64 * MiB - 1}), region.host,
+                                  Access::read_write));
+    }
+    CHECK(smaps(region.host, "ShmemPmdMapped") == 64 * MiB);
+}
+
+TEST_CASE("a small mapping of a guest's own is pinned as it is") {
+    fakes::VfioHost machine;
+    machine.kernel.add("0000:01:00.0", 1, "vfio0");
+    auto memory = GuestMemory::create(64 * MiB, HugePages::none).value();
+    const auto& region = memory.regions()[0];
+    REQUIRE(machine.session().add_ram(region));
+    const auto device = machine.open("0000:01:00.0", devices::vfio::Backend::iommufd);
+    REQUIRE(device->dma().map(*devices::vfio::IovaRange::closed(Iova{0}, Iova{4 * MiB - 1}), region.host.first(4 * MiB),
+                              Access::read_write));
+    CHECK(smaps(region.host, "Rss") == 0);
+}
