@@ -106,7 +106,8 @@ while_busy() {
     check "$1 while busy: the disk is added" add "${backends[0]}"
     check "$1 while busy: the guest reads it right" reads_right
     check "$1 while busy: the guest goes on reading" guest it \
-        '(while dd if=/dev/nvme0n1 of=/dev/null bs=64k iflag=direct 2>/dev/null; do :; done; echo over >/tmp/over) & sleep 1; [ ! -e /tmp/over ]'
+        '( { while dd if=/dev/nvme0n1 of=/dev/null bs=64k iflag=direct 2>/dev/null; do :; done; echo over >/tmp/over; } & ); sleep 1; [ ! -e /tmp/over ]'
+    check "$1 while busy: what is held of it is seen" shows_up "$before" "$(holdings)"
     check "$1 while busy: the disk is taken" api DELETE "/inox/devices/disk$2" "" 204
     check "$1 while busy: it is gone" gone disk
     check "$1 while busy: the reader ends" guest it 'until [ -e /tmp/over ]; do usleep 100000; done; rm /tmp/over' 90
@@ -162,6 +163,17 @@ leaks_nothing() {
     echo "before $1, after $2"
     [ "${after[0]}" = "${before[0]}" ] && [ "${after[1]}" -le "${before[1]}" ] && [ "${after[2]}" -le $((before[2] + 256)) ] &&
         [ "${after[3]}" = "${before[3]}" ] && [ "${after[4]}" -le "${before[4]}" ]
+}
+
+# shows_up WITHOUT WITH: all of this grows with the device, where the kernel shows it; or a leak would not be seen
+shows_up() {
+    local -a without with
+    read -ra without <<<"$1"
+    read -ra with <<<"$2"
+    echo "without $1, with $2"
+    [ "${with[0]}" -gt "${without[0]}" ] && [ "${with[1]}" -gt "${without[1]}" ] &&
+        { ! grep -q ^nr_foll_pin_acquired /proc/vmstat || [ "${with[3]}" -ge $((256 << 8)) ]; } &&
+        { [ ! -e /sys/kernel/debug/iommu/intel ] || [ "${with[4]}" -gt 0 ]; }
 }
 
 complaints_of_the_disk_only() {
