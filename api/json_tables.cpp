@@ -87,7 +87,13 @@ std::string iommu_text(const Json& iommu) {
     if (!iommu.value("present", false))
         return "no IOMMU\n";
     std::string out = "bypass: " + cell(iommu.at("bypass")) + "\n\nendpoints\n";
-    out += table(iommu.at("endpoints"), {{"ID", "id"}, {"DEVICE", "device"}, {"STATE", "state"}, {"DOMAIN", "domain"}});
+    out += table(iommu.at("endpoints"), {{"ID", "id"},
+                                         {"DEVICE", "device"},
+                                         {"STATE", "state"},
+                                         {"DOMAIN", "domain"},
+                                         {"HITS", "cache_hits"},
+                                         {"MISSES", "cache_misses"},
+                                         {"FAULTS", "faults"}});
     for (const auto& endpoint : iommu.at("endpoints"))
         if (!endpoint.at("reserved").empty())
             out += "\nreserved of " + cell(endpoint.at("id")) + "\n" +

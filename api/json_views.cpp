@@ -26,6 +26,10 @@ Json iommu_json(const vmm::IommuView& report) {
     const auto reserved = [](const auto& one) {
         return Json{{"start", hex(one.start)}, {"last", hex(one.last)}, {"kind", one.kind}};
     };
+    using Counts = iommu::EndpointMemory::Counts;
+    const auto count = [](const auto& one, std::uint64_t Counts::*which) {
+        return one.counts ? Json(*one.counts.*which) : Json(nullptr);
+    };
     return {{"present", true},
             {"bypass", report.bypass},
             {"endpoints", list_json(report.endpoints,
@@ -34,6 +38,9 @@ Json iommu_json(const vmm::IommuView& report) {
                                                     {"device", one.device},
                                                     {"state", one.state},
                                                     {"domain", or_null(one.domain)},
+                                                    {"cache_hits", count(one, &Counts::hits)},
+                                                    {"cache_misses", count(one, &Counts::misses)},
+                                                    {"faults", count(one, &Counts::faults)},
                                                     {"reserved", list_json(one.reserved, reserved)}};
                                     })},
             {"domains", list_json(report.domains,

@@ -204,19 +204,14 @@ Prepared put_entropy(Call& call) {
 }
 
 Prepared put_passthrough(Call& call) {
-    const auto body = read_object(call.request.body, {{"id", FieldSpec::Type::text}, {"sbdf", FieldSpec::Type::text}});
+    const auto body = read_section("device-passthrough", call.request.body);
     if (body.refusal)
         return *body.refusal;
-    if (body.root.at("id").get<std::string>() != call.id)
+    const auto& device = body.file.config.vfio.back();
+    if (device.open.id != call.id)
         return different_ids();
-    vmm::VfioConfig device;
-    device.open.id = call.id;
-    device.open.host = body.root.at("sbdf").get<std::string>();
     vmm::Config alone;
     alone.vfio.push_back(device);
-    if (vmm::device_configs(alone).empty())
-        return refusal(Errc::unsupported, "Device passthrough config error: not available in this build",
-                       "use a version of inox with device assignment");
     if (const auto problems = vmm::check(alone); !problems.empty())
         return refusal(Error{problems.front().code,
                              "An error occurred when deserializing the json body of a request: Invalid device "

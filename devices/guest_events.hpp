@@ -18,6 +18,8 @@ public:
     /// The guest ends with this code.
     virtual void exit(std::uint8_t code) noexcept = 0;
     virtual void user_space_up() noexcept = 0;
+    /// Its kernel panicked; `crash_kernel`: another one of its own takes over.
+    virtual void panicked(bool crash_kernel) noexcept = 0;
 };
 
 } // namespace devices

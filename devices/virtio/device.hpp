@@ -59,8 +59,8 @@ struct Counters {
 };
 
 /// One lock serialises activation, kicks, resets and the device's own events: on_* are called with it held. Kicks come
-/// on the device loop; activation and reset on a vCPU thread. A device must not wait for a vCPU while it holds the
-/// lock.
+/// on the device loop (but see serves_at_once()); activation and reset on a vCPU thread. A device must not wait for a
+/// vCPU while it holds the lock.
 class Device {
 public:
     explicit Device(std::string name) : name_{std::move(name)} {}
@@ -73,6 +73,9 @@ public:
     [[nodiscard]] virtual Type type() const = 0;
     /// False: guest memory is reached other than by memory(), so that no IOMMU can stand in between.
     [[nodiscard]] virtual bool translatable() const { return true; }
+    /// True: drivers wait for a request's answer with interrupts off, so it is served on the vCPU's thread, while the
+    /// driver's write is under way, and no other thread has to wake for it. virtio-pci only.
+    [[nodiscard]] virtual bool serves_at_once() const { return false; }
     /// Device-specific bits only; the transport adds those of rings and transport.
     [[nodiscard]] virtual std::uint64_t features() const = 0;
     /// One entry a queue: the largest size, a power of two.
@@ -98,7 +101,7 @@ public:
     void reset_queue(unsigned queue) noexcept;
     /// The driver enabled a queue after DRIVER_OK (2.6.1).
     void enable_queue(unsigned index, const Queue& fresh) noexcept;
-    /// The driver rang. On the device loop; ignored while not active.
+    /// The driver rang. On the device loop, or on a vCPU's thread if serves_at_once(); ignored while not active.
     void kick(unsigned queue) noexcept;
 
     [[nodiscard]] const Counters& counters() const { return counters_; }

@@ -11,7 +11,7 @@ namespace {
 
 namespace wire = iommu::wire;
 
-/// Requests of one turn; then the loop's other work gets its chance.
+/// Requests of one turn; the rest is for the loop, and its other work gets a chance between.
 constexpr unsigned turn = 256;
 
 // 4 KiB, 2 MiB, 1 GiB. The driver maps a range as one request for each of these sizes it is made of: with every power

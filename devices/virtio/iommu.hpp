@@ -2,7 +2,7 @@
 // virtio-iommu (virtio 1.3, 5.13): the queues in front of iommu/. It is never behind an IOMMU itself.
 //
 //   request queue   one answer a request, before the used element is written; drivers wait for it with interrupts off,
-//                   so nothing here waits for a vCPU
+//                   so it is served on the vCPU's thread within their write, and nothing here waits for another vCPU
 //   event queue     faults, as long as the driver has given buffers
 #pragma once
 
@@ -28,6 +28,7 @@ public:
     ~Iommu() override;
 
     [[nodiscard]] Type type() const override { return Type::iommu; }
+    [[nodiscard]] bool serves_at_once() const override { return true; }
     [[nodiscard]] std::uint64_t features() const override;
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return queue_sizes_; }
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;

@@ -170,6 +170,8 @@ vmm::Result<void> PciTransport::on_added(pci::Address address) {
 void PciTransport::on_removed() noexcept { endpoint_stay_.reset(); }
 
 void PciTransport::on_bar_mapped(unsigned, vmm::Gpa address) noexcept {
+    if (device().serves_at_once())
+        return; // the write is to exit
     for (unsigned queue = 0; queue < transport_.queue_count(); ++queue) {
         // Any width: the kernel matches the address alone.
         auto doorbell = context_.doorbells.add(address + notify_offset + std::uint64_t{queue} * notify_multiplier, 0,
@@ -228,7 +230,11 @@ void PciTransport::bar_write(unsigned, std::uint64_t offset, std::span<const std
         device().write_config(offset - device_offset, data);
     } else if (offset >= notify_offset && offset < notify_offset + notify_size) {
         const auto queue = (offset - notify_offset) / notify_multiplier;
-        if (queue < transport_.queue_count())
+        if (queue >= transport_.queue_count())
+            return;
+        if (device().serves_at_once())
+            device().kick(static_cast<unsigned>(queue));
+        else
             transport_.doorbell(static_cast<unsigned>(queue)).signal();
     }
 }

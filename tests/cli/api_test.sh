@@ -183,6 +183,17 @@ for _ in 1 2 3 4 5; do
     ends 0
 done
 
+# A panic is an event, told once, before the end; the process's status tells too.
+start_vmm --api-sock "$sock"
+expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/panic_reset\"}"
+curl -sN --unix-socket "$sock" http://localhost/inox/events >"$scratch/events" &
+reader=$!
+expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
+ends 135
+wait "$reader"
+check 'a panic is told once for each kind, then the end' test "$(sed -n 's/.*"event":"\([^"]*\)".*"\(crash_kernel\|code\)":"\([a-z_]*\)".*/\1 \3/p' "$scratch/events" | tr '\n' ' ')" = \
+    'guest-panic true guest-panic false ended guest_panic '
+
 # Two starts at once: one succeeds.
 start_vmm --api-sock "$sock"
 expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/idle\"}"

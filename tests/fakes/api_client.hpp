@@ -87,9 +87,11 @@ private:
         const auto& response = exchange->response;
         const std::string method{api::method_name(request.method)};
         const auto slash = request.path.rfind('/');
+        const bool bare = slash != 0 && slash + 1 == request.path.size(); // "/mmds/" is "/mmds"
+        const std::string path = bare ? request.path.substr(0, slash) : request.path;
         for (const auto& route : api::routes())
             if (route.method == request.method &&
-                (route.path == request.path || (slash != 0 && route.path == request.path.substr(0, slash) + "/{id}"))) {
+                (route.path == path || (slash != 0 && !bare && route.path == path.substr(0, slash) + "/{id}"))) {
                 INFO(method << " " << request.path << " -> " << response.status << " " << response.body);
                 CHECK(contract_.complaint(method, std::string{route.path}, response.status, response.content_type,
                                           response.body) == "");

@@ -13,10 +13,13 @@ struct FakeGuestEvents final : devices::GuestEvents {
     void reset() noexcept override { ++resets; }
     void exit(std::uint8_t code) noexcept override { exit_code = code; }
     void user_space_up() noexcept override { ++user_spaces; }
+    void panicked(bool crash_kernel) noexcept override { ++(crash_kernel ? crash_kernels : panics); }
 
     std::atomic<unsigned> power_offs{0};
     std::atomic<unsigned> resets{0};
     std::atomic<unsigned> user_spaces{0};
+    std::atomic<unsigned> panics{0};
+    std::atomic<unsigned> crash_kernels{0};
     std::optional<std::uint8_t> exit_code{};
 };
 

@@ -10,6 +10,7 @@ class EchoDevice final : public devices::virtio::Device {
 public:
     EchoDevice() : Device{"echo0"} {}
     [[nodiscard]] devices::virtio::Type type() const override { return devices::virtio::Type::entropy; }
+    [[nodiscard]] bool serves_at_once() const override { return at_once; }
     [[nodiscard]] std::uint64_t features() const override { return 1; }
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override {
@@ -35,6 +36,7 @@ public:
     static constexpr std::array<std::uint16_t, 2> sizes{16, 8};
     devices::virtio::Chain chain{};
     unsigned resets{0};
+    bool at_once{false};
 };
 
 } // namespace fakes

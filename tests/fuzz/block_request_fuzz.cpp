@@ -3,20 +3,16 @@
 //
 //   input   flags, readable piece lengths (0 ends), 2-byte writable piece lengths (0 ends), bytes of the readable part
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 #include "devices/virtio/block_request.hpp"
+#include "tests/fuzz/input.hpp"
 
 namespace {
 
 using namespace devices::virtio;
 using Kind = BlockRequest::Kind;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
+using fuzz::require;
 
 /// Each piece a block of its own, so that the sanitizer sees a step outside.
 struct Buffers {

@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cstdlib>
-
+#include "tests/fuzz/input.hpp"
 #include "vmm/machine/config_check.hpp"
 
 namespace {
 
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
+using fuzz::require;
 
 /// Safe to print on a terminal, and complete.
 void check_problem(const vmm::Error& problem) {

@@ -3,24 +3,20 @@
 //
 //   input   steps of three bytes: what, and a page number; runs of pages are put in or taken out
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 
 #include "iommu/mapping_table.hpp"
+#include "tests/fuzz/input.hpp"
 
 namespace {
 
 using iommu::Mapping;
 using vmm::Iova;
 using IovaRange = vmm::Range<Iova>;
+using fuzz::require;
 
 constexpr std::uint64_t page = 0x1000;
 constexpr std::size_t most_steps = 200;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
 
 IovaRange pages(std::uint64_t first, std::uint64_t count) {
     return *IovaRange::sized(Iova{first * page}, count * page);

@@ -3,43 +3,26 @@
 // commands and portals in any order (engines run only at the end, so that each input always does the same). What is not
 // mapped writable is never written, reported sizes stay within the descriptor's, and a reset leaves no reference
 // behind.
-#include <cstdlib>
 #include <cstring>
 
 #include "devices/dsa/accelerator.hpp"
 #include "devices/dsa/portals.hpp"
 #include "tests/fakes/dsa_driver.hpp"
+#include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
 namespace {
 
 using namespace devices::dsa;
+using fuzz::Input;
+using fuzz::require;
 
-void require(bool condition) {
-    if (!condition)
-        std::abort();
+Descriptor take_descriptor(Input& input) {
+    Descriptor out{};
+    const auto bytes = input.take(sizeof out);
+    std::memcpy(&out, bytes.data(), bytes.size());
+    return out;
 }
-
-class Input {
-public:
-    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <std::unsigned_integral T> T take() {
-        const auto value = vmm::load_le<T>(bytes_);
-        bytes_ = bytes_.subspan(std::min(bytes_.size(), sizeof(T)));
-        return value;
-    }
-    Descriptor take_descriptor() {
-        Descriptor out{};
-        const auto size = std::min(bytes_.size(), sizeof out);
-        std::memcpy(&out, bytes_.data(), size);
-        bytes_ = bytes_.subspan(size);
-        return out;
-    }
-
-private:
-    std::span<const std::byte> bytes_;
-};
 
 constexpr std::uint64_t canary = 0x50000;
 
@@ -94,11 +77,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             device().set(offset, input.take<std::uint32_t>());
             (void)device().get64(offset);
         } else if (kind < 3) {
-            device().accelerator.enqueue(kind - 1U, true, input.take_descriptor());
+            device().accelerator.enqueue(kind - 1U, true, take_descriptor(input));
         } else if (kind < 5) {
-            device().accelerator.submit(kind - 3U, false, input.take_descriptor());
+            device().accelerator.submit(kind - 3U, false, take_descriptor(input));
         } else if (kind == 5) {
-            device().accelerator.post(1, input.take_descriptor());
+            device().accelerator.post(1, take_descriptor(input));
         } else if (kind == 6) {
             (void)device();
             const auto offset = input.take<std::uint16_t>();
@@ -107,7 +90,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             portals->write(offset, std::span{bytes}.first(offset % 9));
             portals->read(offset, bytes);
         } else {
-            run_one(input.take_descriptor());
+            run_one(take_descriptor(input));
         }
     }
     if (driver) {

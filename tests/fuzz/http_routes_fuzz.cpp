@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bytes of a connection through parser, routes and, where that touches nothing of the host, the actions.
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "api/routes.hpp"
 #include "api/server_parser.hpp"
+#include "tests/fuzz/input.hpp"
 
 namespace {
 
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
+using fuzz::require;
 
 class Exchange final : public api::Exchange {
 public:

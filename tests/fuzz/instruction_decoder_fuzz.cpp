@@ -3,17 +3,12 @@
 // bytes, has the opcode where its length says, and does not depend on what follows it.
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <vector>
 
 #include "iommu/enqcmd_decode.hpp"
+#include "tests/fuzz/input.hpp"
 
-namespace {
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
-} // namespace
+using fuzz::require;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0)

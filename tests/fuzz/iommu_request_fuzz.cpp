@@ -3,20 +3,16 @@
 //
 //   input   requests, one after the other: length, room for the answer in units of 4, then the bytes
 #include <algorithm>
-#include <cstdlib>
 
 #include "iommu/request.hpp"
 #include "tests/fakes/iommu_world.hpp"
+#include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
 namespace {
 
 using fakes::IommuWorld;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
+using fuzz::require;
 
 void check(const IommuWorld& world) {
     std::size_t total = 0;

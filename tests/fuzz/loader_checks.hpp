@@ -2,19 +2,14 @@
 // What must hold whatever a kernel file says: a clear error, or a guest whose pieces lie in RAM, apart from each other.
 #pragma once
 
-#include <cstdlib>
 #include <span>
 
+#include "tests/fuzz/input.hpp"
 #include "vmm/boot/image.hpp"
 #include "vmm/boot/loader.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace fuzz {
-
-inline void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
 
 inline void check_error(const vmm::Error& error) {
     using enum vmm::Errc;

@@ -1,34 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames from a guest to the metadata service, raw or as segments of a few connections, and time that passes. Whatever
 // comes, what it sends is well-formed, and ends; and it holds a bounded number of connections.
-#include <cstdlib>
 
 #include "tests/fakes/mmds_guest.hpp"
+#include "tests/fuzz/input.hpp"
 #include "vmm/base/bytes.hpp"
 
 namespace {
 
 using namespace devices::mmds;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
-
-class Input {
-public:
-    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <std::unsigned_integral T> T take() { return vmm::load_le<T>(take(sizeof(T))); }
-    std::span<const std::byte> take(std::size_t size) {
-        const auto part = bytes_.first(std::min(bytes_.size(), size));
-        bytes_ = bytes_.subspan(part.size());
-        return part;
-    }
-
-private:
-    std::span<const std::byte> bytes_;
-};
+using fuzz::Input;
+using fuzz::require;
 
 /// A client that knows what it should say, and often says something else.
 struct Client {

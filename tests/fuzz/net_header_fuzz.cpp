@@ -1,36 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // A driver's frames and control commands: negotiated features, then descriptor chains of any shape. Whatever the input,
 // every chain comes back, and what reaches the host is a frame whose header keeps the rules.
-#include <cstdlib>
 
 #include "devices/virtio/net.hpp"
 #include "tests/fakes/net_port.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
+#include "tests/fuzz/input.hpp"
 
 namespace {
 
 using namespace devices::virtio;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
-
-class Input {
-public:
-    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <std::unsigned_integral T> T take() { return vmm::load_le<T>(take(sizeof(T))); }
-    std::span<const std::byte> take(std::size_t size) {
-        const auto part = bytes_.first(std::min(bytes_.size(), size));
-        bytes_ = bytes_.subspan(part.size());
-        return part;
-    }
-
-private:
-    std::span<const std::byte> bytes_;
-};
+using fuzz::Input;
+using fuzz::require;
 
 /// The rules of the header, from the host's point of view.
 void check_sent(const std::string& bytes, std::uint64_t features) {

@@ -1,22 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // The guest's side of PCI: configuration access by port and by ECAM, BARs moved anywhere, MSI-X tables written with any
 // width. Whatever the input, a BAR answers only inside the host bridge's windows, and only while it is decoded.
-#include <cstdlib>
 
 #include "devices/pci/msix.hpp"
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/pci_function.hpp"
+#include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
 namespace {
 
 using namespace devices::pci;
+using fuzz::Input;
+using fuzz::require;
 using vmm::Gpa, vmm::IoPort, vmm::KiB, vmm::GiB;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
 
 /// All kinds of BARs, and MSI-X on one of them.
 class Target final : public Function {
@@ -63,21 +60,6 @@ public:
 
 private:
     Msix msix_;
-};
-
-/// Reads the input as a list of accesses.
-class Input {
-public:
-    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <std::unsigned_integral T> T take() {
-        const auto value = vmm::load_le<T>(bytes_);
-        bytes_ = bytes_.subspan(std::min(bytes_.size(), sizeof(T)));
-        return value;
-    }
-
-private:
-    std::span<const std::byte> bytes_;
 };
 
 template <class A> void access(vmm::Bus<A>& bus, std::uint64_t address, std::uint8_t how, std::uint64_t value) {

@@ -2,35 +2,18 @@
 // A hostile guest with an assigned device, and a device with a hostile configuration space: the input is both. Whatever
 // it does, the guest sees the device's memory only inside the host bridge's windows and never the pages of the MSI-X
 // table, only one kind of interrupt is wired, and what inox owns is never written at the device.
-#include <cstdlib>
 
 #include "tests/fakes/assigned.hpp"
+#include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
 namespace {
 
 using namespace devices;
 using namespace devices::vfio;
+using fuzz::Input;
+using fuzz::require;
 using vmm::Gpa;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
-
-class Input {
-public:
-    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <std::unsigned_integral T> T take() {
-        const auto value = vmm::load_le<T>(bytes_);
-        bytes_ = bytes_.subspan(std::min(bytes_.size(), sizeof(T)));
-        return value;
-    }
-
-private:
-    std::span<const std::byte> bytes_;
-};
 
 /// The NVMe controller of the tests, MSI beside MSI-X, with some bytes of its configuration space changed.
 fakes::DeviceBuilder device(Input& input) {

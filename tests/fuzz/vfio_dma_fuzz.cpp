@@ -2,23 +2,19 @@
 // Maps and unmaps on an address space over the made-up kernel, of either kind: three bytes an operation, the first byte
 // of all chooses the kernel. At every step what inox believes is what the kernel has, and every use of memory is
 // counted.
-#include <cstdlib>
 
 #include "devices/vfio/session.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
+#include "tests/fuzz/input.hpp"
 
 namespace {
 
 using namespace devices::vfio;
+using fuzz::require;
 
 constexpr std::uint64_t page = 4096;
 constexpr std::uint64_t middle = std::uint64_t{1} << 63;
 constexpr const char* address = "0000:01:00.0";
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
 
 class Machine {
 public:

@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the host says as text or bytes: reserved regions, capability chains, PCI addresses.
 #include <algorithm>
-#include <cstdlib>
 #include <string_view>
 
 #include "devices/vfio/capabilities.hpp"
 #include "devices/vfio/pci_address.hpp"
 #include "devices/vfio/window.hpp"
+#include "tests/fuzz/input.hpp"
 
 namespace {
 
 using namespace devices::vfio;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
+using fuzz::require;
 
 void windows(std::string_view text) {
     const auto lines = parse_reserved(text);

@@ -5,19 +5,15 @@
 //   input   log2 of the size, flags, then what the first bytes of guest RAM hold: descriptors at 0, the available ring
 //           at 0x400, the used ring at 0x500, indirect tables anywhere; with flag 2 the second half comes later
 #include <algorithm>
-#include <cstdlib>
 
 #include "tests/fakes/virtqueue_driver.hpp"
+#include "tests/fuzz/input.hpp"
 
 namespace {
 
 using devices::virtio::Chain;
 using devices::virtio::Queue;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
+using fuzz::require;
 
 constexpr std::size_t window = 0x1000;
 

@@ -3,38 +3,17 @@
 // guest's page tables are the input's too. Whatever comes, nothing outside the guest's set changes, every reference is
 // accounted for, and a reset leaves nothing.
 #include <algorithm>
-#include <cstdlib>
 
 #include "devices/pasid_registers.hpp"
 #include "iommu/pasid_requests.hpp"
 #include "tests/fakes/pasid_guest.hpp"
+#include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
 namespace {
 
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
-
-class Input {
-public:
-    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    std::uint64_t take(std::size_t size) {
-        const auto part = bytes_.first(std::min(bytes_.size(), size));
-        bytes_ = bytes_.subspan(part.size());
-        return vmm::load_le(part);
-    }
-    std::span<const std::byte> rest(std::size_t size) {
-        const auto part = bytes_.first(std::min(bytes_.size(), size));
-        bytes_ = bytes_.subspan(part.size());
-        return part;
-    }
-
-private:
-    std::span<const std::byte> bytes_;
-};
+using fuzz::Input;
+using fuzz::require;
 
 /// One for all inputs; another guest's set stands beside it.
 struct Target {
@@ -74,33 +53,33 @@ struct Target {
         require(sum == size);
     }
     void request(Input& input) {
-        const auto type = static_cast<std::uint8_t>(0x80 + input.take(1) % 5);
-        auto bytes = std::vector<std::byte>(input.take(1) % 40);
-        const auto body = input.rest(bytes.size());
+        const auto type = static_cast<std::uint8_t>(0x80 + input.number(1) % 5);
+        auto bytes = std::vector<std::byte>(input.number(1) % 40);
+        const auto body = input.take(bytes.size());
         std::ranges::copy(body, bytes.begin());
         std::array<std::byte, 4> answer{};
         (void)requests.execute(type, bytes, std::span{answer}.first(*requests.answer_size(type)));
     }
     void step(Input& input) {
-        const auto kind = input.take(1);
+        const auto kind = input.number(1);
         switch (kind % 8) {
         case 0: // any register access
             if (std::array<std::byte, 8> data{}; (kind & 8) != 0) {
-                registers.read(input.take(2) % 4096, std::span{data}.first(1 + kind / 16 % 8));
+                registers.read(input.number(2) % 4096, std::span{data}.first(1 + kind / 16 % 8));
             } else {
-                const auto offset = input.take(2) % 4096;
-                vmm::store_le(data, input.take(8));
+                const auto offset = input.number(2) % 4096;
+                vmm::store_le(data, input.number(8));
                 registers.write(offset, std::span{data}.first(1 + kind / 16 % 8));
             }
             break;
         case 1: // a well-formed command
         case 2: {
             constexpr std::array<std::uint64_t, 6> commands{1, 2, 0xc0, 0xc1, 0xc2, 1};
-            const std::uint64_t endpoint = kind & 64 ? input.take(2) : fakes::PasidGuest::endpoint.raw();
+            const std::uint64_t endpoint = kind & 64 ? input.number(2) : fakes::PasidGuest::endpoint.raw();
             const std::uint64_t command =
-                commands[kind / 8 % 6] | input.take(1) % 10 << 16 | endpoint << 36 | (input.take(1) & 15) << 52;
+                commands[kind / 8 % 6] | input.number(1) % 10 << 16 | endpoint << 36 | (input.number(1) & 15) << 52;
             std::array<std::byte, 8> data{};
-            vmm::store_le(data, kind & 128 ? input.take(8) : input.take(2) << 12);
+            vmm::store_le(data, kind & 128 ? input.number(8) : input.number(2) << 12);
             registers.write(devices::PasidRegisters::operand, data);
             vmm::store_le(data, command);
             registers.write(devices::PasidRegisters::command, data);
@@ -112,14 +91,14 @@ struct Target {
             request(input);
             break;
         case 4:
-            submit(iommu::GuestPasid{static_cast<std::uint32_t>(kind & 8 ? input.take(4) : input.take(1) % 10)});
+            submit(iommu::GuestPasid{static_cast<std::uint32_t>(kind & 8 ? input.number(4) : input.number(1) % 10)});
             break;
         case 5: // an entry of a page table, or anything else in the guest's memory
-            (void)guest.memory.write(vmm::Gpa{input.take(3) & ~7ULL}, input.take(8));
+            (void)guest.memory.write(vmm::Gpa{input.number(3) & ~7ULL}, input.number(8));
             break;
         case 6:
             if (!held.empty())
-                access(held[input.take(1) % held.size()], input.take(8), input.take(3), kind & 8, kind & 16);
+                access(held[input.number(1) % held.size()], input.number(8), input.number(3), kind & 8, kind & 16);
             break;
         default:
             if (!held.empty()) {

@@ -1,34 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // A guest's packets to a socket device with programs at both kinds of socket, in any order, with any header. Whatever
 // the input, the guest gets well-formed packets only.
-#include <cstdlib>
 
 #include "tests/fakes/vsock_guest.hpp"
+#include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
 namespace {
 
 using namespace devices::virtio;
-
-void require(bool condition) {
-    if (!condition)
-        std::abort();
-}
-
-class Input {
-public:
-    explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
-    [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <std::unsigned_integral T> T take() { return vmm::load_le<T>(take(sizeof(T))); }
-    std::span<const std::byte> take(std::size_t size) {
-        const auto part = bytes_.first(std::min(bytes_.size(), size));
-        bytes_ = bytes_.subspan(part.size());
-        return part;
-    }
-
-private:
-    std::span<const std::byte> bytes_;
-};
+using fuzz::Input;
+using fuzz::require;
 
 struct Target {
     fakes::VsockGuest guest{{}, 0};

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every way a guest can end, seen from the shell.
-#include <fstream>
-#include <sstream>
-
 #include "tests/catch.hpp"
+#include "tests/fakes/files.hpp"
 #include "tests/fakes/process.hpp"
 
+using fakes::slurp;
 using tests::Outcome;
 using tests::run_process;
 using namespace std::chrono_literals;
@@ -20,13 +19,6 @@ Outcome boot(const std::string& guest, std::vector<std::string> more = {}, tests
 }
 
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-std::string slurp(const std::string& path) {
-    std::ifstream file{path};
-    std::ostringstream text;
-    text << file.rdbuf();
-    return text.str();
-}
 
 } // namespace
 
@@ -68,6 +60,17 @@ TEST_CASE("a guest that halts with interrupts off is found out; one that idles i
     CHECK(has(halted.err, "[guest_halted]"));
     const auto idle = boot("idle", {"--timeout", "4s"});
     CHECK(idle.code == 124);
+}
+
+TEST_CASE("a panic the guest reports is how it ended, also when it then reboots; --on-panic end does not wait") {
+    const auto rebooted = boot("panic_reset");
+    CHECK(rebooted.code == 135);
+    CHECK(has(rebooted.err, "[guest_panic]"));
+    const auto ended = boot("panic", {"--on-panic", "end"});
+    CHECK(ended.code == 135);
+    const auto reported = boot("panic", {"--timeout", "1s"});
+    CHECK(reported.code == 124);
+    CHECK(has(reported.out, "p"));
 }
 
 TEST_CASE("--timeout ends a guest that spins, at the time it says") {

@@ -6,6 +6,7 @@
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
+. "$here/lib.sh"
 
 # KERNEL CPUS MIB END; KERNEL/elf is the uncompressed ELF file, entered by its PVH note
 lean="6.1-cloud 1 256 exit
@@ -31,16 +32,15 @@ full="6.1-cloud 1 256 exit
 rows() { [ "${INOX_BOOT_MATRIX:-}" = full ] && echo "$full" || echo "$lean"; }
 
 outside() {
-    local inox status=0
+    local inox
     inox=$(readlink -f "$1")
     for kernel in $(rows | cut -d' ' -f1 | sort -u); do
         image "$kernel" >/dev/null || skip "Debian's $kernel kernel cannot be had here"
     done
     "$root/tools/dev" initramfs >/dev/null || skip "the initramfs cannot be built here"
     # One emulated CPU: with two, QEMU now and then runs code that the other has just patched, and a kernel dies of it
-    "$root/tools/lab" --smp 1 --memory 3072 --timeout 2400 -- "$here/boot.sh" --inside "$inox" || status=$?
-    [ $status != 126 ] || skip "the lab machine cannot start here"
-    exit $status
+    lab_test --smp 1 --memory 3072 --timeout 2400 -- "$here/boot.sh" --inside "$inox"
+    exit "$status"
 }
 
 # image KERNEL: the path
@@ -49,11 +49,6 @@ image() {
         */elf) "$root/tools/dev" vmlinux "${1%/elf}" ;;
         *) "$root/tools/dev" kernel "$1" ;;
     esac
-}
-
-skip() {
-    echo "SKIP $1"
-    exit 77
 }
 
 # What the guest runs: a report, then its end
@@ -81,7 +76,7 @@ inside() {
 
 # check_boot: one boot of $kernel with $cpus and $mib that ends by $end; one line for each check
 check_boot() {
-    local name="$kernel ${cpus}cpu ${mib}MiB" log=/tmp/serial.log status=0 wanted=0 seconds=$SECONDS bad=0
+    local about="$kernel ${cpus}cpu ${mib}MiB" log=/tmp/serial.log status=0 wanted=0 seconds=$SECONDS failed=0
     [ "$end" != exit ] || wanted=42
     "$inox" run --kernel "$(image "$kernel")" --initrd "$initrd" --cpus "$cpus" --memory "${mib}M" \
         --cmdline "console=ttyS0 quiet panic=-1 inox.sh=$(guest_line "$end" | base64 -w0)" \
@@ -89,21 +84,14 @@ check_boot() {
     seconds=$((SECONDS - seconds))
     [ -e "$log" ] || cp /tmp/stdout "$log"
     tr -d '\r' <"$log" >/tmp/serial
-    check "boots to user space" grep -q '^inox: user space up' /tmp/serial
-    check "sees its CPUs" grep -qx "cpus $cpus" /tmp/serial
-    check "sees its memory" memory_fits
-    check "has no complaint in its log" no_complaint
-    check "ends by $end with status $wanted after $seconds s" [ "$status" = "$wanted" ]
+    ok "boots to user space" grep -q '^inox: user space up' /tmp/serial
+    ok "sees its CPUs" grep -qx "cpus $cpus" /tmp/serial
+    ok "sees its memory" memory_fits
+    ok "has no complaint in its log" no_complaint
+    ok "ends by $end with status $wanted after $seconds s" [ "$status" = "$wanted" ]
     rm -f "$log"
-    [ $bad = 0 ] || { echo "--- status $status; the last lines of $name:"; tail -n 15 /tmp/serial /tmp/stderr; }
-    return $bad
-}
-
-# check TEXT COMMAND...
-check() {
-    local text=$1
-    shift
-    if "$@"; then echo "PASS $name: $text"; else echo "FAIL $name: $text"; bad=1; fi
+    [ $failed = 0 ] || { echo "--- status $status; the last lines of $about:"; tail -n 15 /tmp/serial /tmp/stderr; }
+    return $failed
 }
 
 # What the kernel keeps for itself is some 60 MiB and a 64th of the rest

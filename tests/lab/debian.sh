@@ -8,6 +8,7 @@
 set -uo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
+. "$here/lib.sh"
 . "$here/expect.sh"
 . "$here/vmms.sh"
 
@@ -20,13 +21,8 @@ guest_ip=192.0.2.2
 network="ip link set eth0 up && ip address add $guest_ip/24 dev eth0"
 keep='mkdir -p /root/kept && cd /root/kept && head -c 20000000 /dev/urandom >a && seq 100000 >b && sha256sum a b >sums && sync'
 
-skip() {
-    echo "SKIP $1"
-    exit 77
-}
-
 outside() {
-    local status=0 work image
+    local work image
     inox=$(readlink -f "$1")
     [ "$vmm_name" = qemu ] || vmm_offers disk || skip "this inox has no --disk"
     "$root/tools/dev" kernel "$kernel_name" >/dev/null || skip "Debian's $kernel_name kernel cannot be had here"
@@ -39,12 +35,10 @@ outside() {
     gcc -static -O2 -o "$work/talk" "$root/tools/guest/talk.c" || exit
     cp --sparse=always --reflink=auto "$image" "$work/disk" || exit
     # One emulated CPU: with two, QEMU now and then runs code that the other has just patched, and a kernel dies of it
-    "$root/tools/lab" --smp 1 --memory 3072 --timeout $((2400 + 90 * ${minutes:-0})) --out "$work" -- \
-        "$here/debian.sh" --inside "$inox" "$work" || status=$?
-    [ $status != 126 ] || skip "the lab machine cannot start here"
+    lab_test --smp 1 --memory 3072 --timeout $((2400 + 90 * ${minutes:-0})) --out "$work" -- "$here/debian.sh" --inside "$inox" "$work"
     name=afterwards
     check "the file system is clean" e2fsck -fn "$work/disk" || status=1
-    exit $status
+    exit "$status"
 }
 
 inside() {

@@ -2,20 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck disable=SC2317,SC2030,SC2031  # functions that checks call by name; subshells on purpose
 # iommu.sh INOX: Debian's 6.12 kernel has every device behind inox's virtio-iommu, with strict DMA: it reads and writes a disk
-# through it, gives another disk and an assigned device (QEMU's edu) to drivers in its own user space (vfio-pci), and hears of a
-# fault that is provoked. One start of the lab. An assigned NVMe disk behind it is in vfio.sh.
+# through it, gives another disk and an assigned device (QEMU's edu) to drivers in its own user space (vfio-pci), hears of a
+# fault that is provoked, and reboots with all of that attached; the next boot has its root file system on a disk behind the
+# IOMMU. One start of the lab. An assigned NVMe disk behind it is in vfio.sh.
 set -uo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
+. "$here/lib.sh"
 bad_address=0xdead000
 
-skip() {
-    echo "SKIP $1"
-    exit 77
-}
-
 outside() {
-    local status=0 inox
+    local inox
     inox=$(readlink -f "$1")
     "$root/tools/dev" kernel 6.12 >/dev/null || skip "Debian's 6.12 kernel cannot be had here"
     "$root/tools/dev" initramfs 6.12 >/dev/null || skip "the initramfs cannot be built here"
@@ -27,14 +24,37 @@ outside() {
     seq 4711 99999 | head -c 65536 >"$work/nested"
     truncate -s %512 "$work/vfio-user"
     sha256sum <"$work/disk" | cut -d' ' -f1 >"$work/sum"
-    for _ in 1 2 3; do      # two emulated CPUs: now and then one runs code the other has just patched
-        status=0
-        "$root/tools/lab" --nested --smp 1 --memory 2048 --timeout 300 --device edu --out "$work/out" -- bash "$0" --inside "$inox" "$work" || status=$?
-        [ $status = 125 ] || break
-        echo "NOTE the lab machine itself died: once more"
-    done
-    [ $status != 126 ] || skip "the lab machine cannot start here"
-    exit $status
+    root_disk
+    lab_test --nested --smp 1 --memory 2048 --timeout 400 --device edu --out "$work/out" -- bash "$0" --inside "$inox" "$work"
+    exit "$status"
+}
+
+# A small system: busybox, and what it does as its init
+root_disk() {
+    local files=$work/files
+    mkdir -p "$files"/{bin,dev,etc,proc,sys,sbin}
+    cp /bin/busybox "$files/bin/busybox"
+    ln -s busybox "$files/bin/sh"
+    head -c 8000000 /dev/urandom >"$files/etc/noise"
+    sha256sum <"$files/etc/noise" | cut -d' ' -f1 >"$work/noise.sum"
+    cat >"$files/sbin/init" <<'END'
+#!/bin/sh
+/bin/busybox --install -s /bin
+echo "root $(awk '$2 == "/" { print $1, $3, substr($4, 1, 2) }' /proc/mounts)"
+echo "strict $(cat /sys/block/vda/device/../iommu_group/type)"
+echo "noise $(sha256sum </etc/noise | cut -d' ' -f1)"
+head -c 4000000 /dev/urandom >/etc/new && sync
+sum=$(sha256sum </etc/new)
+echo 3 >/proc/sys/vm/drop_caches
+for d in /sys/bus/pci/devices/*; do [ "$(cat $d/device)" != 0x11e8 ] || echo "edu yes"; done
+[ "$sum" = "$(sha256sum </etc/new)" ] && echo "kept yes"
+dmesg | grep -E 'WARNING: CPU|BUG:|Oops|I/O error' | sed 's/^/complaint /'
+mount -o remount,ro / && echo "clean yes"
+reboot -f
+END
+    chmod +x "$files/sbin/init"
+    truncate -s 40M "$work/root"
+    /sbin/mke2fs -q -t ext4 -O ^metadata_csum -d "$files" "$work/root" || exit
 }
 
 # What the guest does: said as "KEY VALUE". The third disk holds the program for the nested driver.
@@ -66,41 +86,69 @@ sleep 4
 dmesg | grep 'fault from EP' | sed 's/^.*virtio_iommu/guest log/'
 echo "afterwards \$(sha256sum </tmp/w | cut -c 1-8) \$(head -c 4194304 /dev/vda | sha256sum | cut -c 1-8)"
 dmesg | grep -E 'WARNING: CPU|BUG:|Oops|I/O error' | sed 's/^/complaint /'
-exit 42
+reboot -f
 END
 }
 
 inside() {
     inox=$1 work=$2 failed=0
-    local status=0 edu
+    local edu
+    cp --sparse=always "$work/root" /tmp/root
     cp "$work/disk" /tmp/disk
     for edu in /sys/bus/pci/devices/*; do [ "$(<"$edu/device")" != 0x11e8 ] || break; done
     echo vfio-pci >"$edu/driver_override"
     echo "${edu##*/}" >/sys/bus/pci/drivers_probe
     look_on &
-    "$inox" run --iommu --api-sock /tmp/api --kernel "$("$root/tools/dev" kernel 6.12)" --initrd "$("$root/tools/dev" initramfs 6.12)" --memory 256M \
-        --disk path=/tmp/disk --disk "path=$work/nested,readonly=on" --disk "path=$work/vfio-user,readonly=on" --entropy --vfio "${edu##*/}" \
-        --cmdline "console=ttyS0 quiet panic=-1 iommu.strict=1 inox.sh=$(guest_line | base64 -w0)" --timeout 200s </dev/null >/tmp/out 2>/tmp/err || status=$?
-    tr -d '\r' </tmp/out >/tmp/said
-    check "the guest ends by itself" [ $status = 42 ]
-    check "DMA is translated, each unmap reaches the IOMMU" [ "$(said strict)" = DMA ]
-    check "every device with a driver is behind the IOMMU" [ -z "$(said bare)" ]
-    check "it knows the MSI window" [ "$(said reserved)" = "0x00000000fee00000 0x00000000feefffff msi" ]
-    check "the disk is read right" [ "$(said read)" = "$(<"$work/sum")" ]
-    check "and written" [ "$(said written)" = yes ]
-    check "random numbers come through it" [ "$(said random)" = 64 ]
-    check "a driver in the guest's user space reads a disk, with an interrupt" [ "$(said 'nested read')" = 4711 ]
-    check "a bad address stops that device" [ "$(said 'nested fault')" = "stopped the device" ]
-    check "a driver there uses an assigned device, with DMA and interrupts" [ "$(said 'nested edu')" = "$(printf 'copied\nfault harmless')" ]
-    check "the guest's log has the fault, with its address" grep -qE "^guest log virtio[0-9]+: page fault from EP [0-9]+ at $bad_address \[W\]" /tmp/said
-    check "inox's log has it" grep -qE "endpoint 0000:00:0[0-9]\.0 may not write $bad_address: no mapping" /tmp/err
-    check "the API shows it" grep -qE " $bad_address +w +no mapping" /tmp/sight
-    check "and endpoints and domains" grep -qE "drive0.* attached " /tmp/sight
-    check "nobody else suffers" same "$(said afterwards)"
-    check "nothing else is in the log" [ -z "$(said complaint)" ]
+    boot "inox.sh=$(guest_line | base64 -w0)" --disk path=/tmp/disk --disk "path=$work/nested,readonly=on" \
+        --disk "path=$work/vfio-user,readonly=on" --entropy --vfio "${edu##*/}" --api-sock /tmp/api
+    ok "the guest reboots with its devices attached" [ "$status" = 0 ]
+    ok "DMA is translated, each unmap reaches the IOMMU" [ "$(said strict)" = DMA ]
+    ok "every device with a driver is behind the IOMMU" [ -z "$(said bare)" ]
+    ok "it knows the MSI window" [ "$(said reserved)" = "0x00000000fee00000 0x00000000feefffff msi" ]
+    ok "the disk is read right" [ "$(said read)" = "$(<"$work/sum")" ]
+    ok "and written" [ "$(said written)" = yes ]
+    ok "random numbers come through it" [ "$(said random)" = 64 ]
+    ok "a driver in the guest's user space reads a disk, with an interrupt" [ "$(said 'nested read')" = 4711 ]
+    ok "a bad address stops that device" [ "$(said 'nested fault')" = "stopped the device" ]
+    ok "a driver there uses an assigned device, with DMA and interrupts" [ "$(said 'nested edu')" = "$(printf 'copied\nfault harmless')" ]
+    ok "the guest's log has the fault, with its address" grep -qE "^guest log virtio[0-9]+: page fault from EP [0-9]+ at $bad_address \[W\]" /tmp/said
+    ok "inox's log has it" grep -qE "endpoint 0000:00:0[0-9]\.0 may not write $bad_address: no mapping" /tmp/err
+    ok "the API shows it" grep -qE " $bad_address +w +no mapping" /tmp/sight
+    ok "and endpoints with their domain and cache hits" grep -qE "drive0.* attached +[0-9]+ +[1-9][0-9]* " /tmp/sight
+    ok "nobody else suffers" same "$(said afterwards)"
+    ok "nothing else is in the log" [ -z "$(said complaint)" ]
+    ok "and inox finds nothing strange" no_other_warning
     [ $failed = 0 ] || tail -n 25 /tmp/said /tmp/err /tmp/look /tmp/sight
+
+    boot "root=/dev/vda rw" --disk path=/tmp/root --vfio "${edu##*/}"
+    about="root on a disk behind the IOMMU"
+    ok "the guest reboots" [ "$status" = 0 ]
+    ok "it is its root file system" [ "$(said root)" = "/dev/vda ext4 rw" ]
+    ok "with strict DMA" [ "$(said strict)" = DMA ]
+    ok "it reads it right" [ "$(said noise)" = "$(<"$work/noise.sum")" ]
+    ok "and what it writes" [ "$(said kept)" = yes ]
+    ok "the device of the guest before is there again" [ "$(said edu)" = yes ]
+    ok "nothing is in the log" [ -z "$(said complaint)" ]
+    ok "no access was refused" no_fault
+    ok "the file system is clean" root_is_clean
+    [ $failed = 0 ] || tail -n 25 /tmp/said /tmp/err
     exit $failed
 }
+
+# boot WORDS OPTIONS...: one guest from start to end; its status, and /tmp/said and /tmp/err
+boot() {
+    local words=$1
+    shift
+    status=0
+    "$inox" run --iommu --kernel "$("$root/tools/dev" kernel 6.12)" --initrd "$("$root/tools/dev" initramfs 6.12)" --memory 256M "$@" \
+        --cmdline "console=ttyS0 quiet panic=-1 iommu.strict=1 $words" --timeout 200s </dev/null >/tmp/out 2>/tmp/err || status=$?
+    tr -d '\r' </tmp/out >/tmp/said
+}
+
+# Warnings of inox are of the faults that were provoked, and of edu, which has no reset
+no_other_warning() { ! grep -E '^inox: (WARN|ERROR)' /tmp/err | grep -v 'IOMMU: endpoint\|broke its ring\|as its last user left it'; }
+no_fault() { ! grep 'no mapping' /tmp/err; }
+root_is_clean() { /sbin/e2fsck -fn /tmp/root >/tmp/fsck 2>&1; }
 
 # The tables as the API shows them, once the fault is among them
 look_on() {
@@ -111,14 +159,7 @@ look_on() {
     done
 }
 
-said() { sed -n "s/^$1 //p" /tmp/said; }
 same() { [ -n "$1" ] && [ "${1% *}" = "${1#* }" ]; }
-
-check() {
-    local text=$1
-    shift
-    if "$@"; then echo "PASS $text"; else echo "FAIL $text"; failed=1; fi
-}
 
 case ${1:?which inox} in
     --inside) inside "$2" "$3" ;;

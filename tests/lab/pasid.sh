@@ -7,10 +7,10 @@ set -euo pipefail
 inox=$(readlink -f "$1")
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
+. "$here/lib.sh"
 kernels=(6.1-cloud 6.12)
 
 if [ -z "${INOX_LAB:-}" ]; then
-    skip() { echo "SKIP $1"; exit 77; }
     for kernel in "${kernels[@]}"; do
         "$root/tools/dev" kernel "$kernel" >/dev/null || skip "Debian's $kernel kernel cannot be had here"
     done
@@ -23,10 +23,8 @@ if [ -z "${INOX_LAB:-}" ]; then
     # A second archive behind the first: the kernel unpacks both
     echo "file /bin/pasid 755 $work/pasid" | python3 "$root/tools/guest/mkcpio.py" "$work/more"
     cat "$("$root/tools/dev" initramfs)" "$work/more" >"$work/initrd"
-    status=0
-    "$root/tools/lab" --nested --smp 1 --memory 1536 --timeout 600 --device edu -- "$here/pasid.sh" "$inox" "$work" </dev/null || status=$?
-    [ $status != 126 ] || skip "the lab machine cannot start here"
-    exit $status
+    lab_test --nested --smp 1 --memory 1536 --timeout 600 --device edu -- "$here/pasid.sh" "$inox" "$work"
+    exit "$status"
 fi
 
 work=$2 initrd=$2/initrd failed=0

@@ -8,15 +8,10 @@ set -uo pipefail
 inox=$(readlink -f "$1")
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
+. "$here/lib.sh"
 transfer=$((100 << 20))
 
-skip() {
-    echo "SKIP $1"
-    exit 77
-}
-
 outside() {
-    local status=0
     for kernel in 6.1-cloud 6.12; do
         "$root/tools/dev" kernel $kernel >/dev/null || skip "Debian's $kernel kernel cannot be had here"
     done
@@ -35,16 +30,15 @@ outside() {
     sha256sum <"$work/files/noise" | cut -d' ' -f1 >"$work/noise.sum"
     sha256sum <"$work/web/noise" | cut -d' ' -f1 >"$work/web.sum"
     serve
-    "$root/tools/lab" --nested --smp 1 --memory 2048 --timeout 900 --device nvme="$work/nvme" --device e1000e --device edu --device bridge --out "$work/out" \
-        -- bash "$0" "$inox" "$work" "$port" || status=$?
-    [ $status != 126 ] || skip "the lab machine cannot start here"
+    lab_test --nested --smp 1 --memory 2048 --timeout 900 --device nvme="$work/nvme" --device e1000e --device edu --device bridge --out "$work/out" \
+        -- bash "$0" "$inox" "$work" "$port"
     failed=0
     for guest in 6.1-cloud 6.12 6.12-iommu; do
         ok "what the $guest guest wrote is on the disk" written_by $guest
     done
     ok "its file system is clean" /sbin/e2fsck -fn "$work/nvme" >/dev/null 2>&1
     [ $failed = 0 ] || status=1
-    exit $status
+    exit "$status"
 }
 
 # The guest's 10.0.2.2 is this host's loopback address
@@ -64,13 +58,6 @@ written_by() {
     said=$(cat "$work/out/written.$1") || return
     /sbin/debugfs -R "dump /from.$1 $work/dump" "$work/nvme" 2>/dev/null
     [ "$said" = "$(sha256sum <"$work/dump" | cut -d' ' -f1)" ]
-}
-
-# ok TEXT COMMAND...
-ok() {
-    local text=$1
-    shift
-    if "$@"; then echo "PASS $text"; else echo "FAIL $text"; failed=1; return 1; fi
 }
 
 # --- in the lab -------------------------------------------------------------------------------------------------------
@@ -206,7 +193,6 @@ use_disk() {
     ok "$name: fetches $((transfer >> 20)) MiB through it, right" [ "$(said transfer)" = "$(cat "$work/web.sum")" ]
 }
 
-said() { sed -n "s/^$1 //p" /tmp/said; }
 nothing_said() { ! grep "^$1" /tmp/said; }
 
 # KVM's own record of emulated accesses to device memory: the judge of "no exits"

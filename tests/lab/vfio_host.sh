@@ -6,6 +6,7 @@
 set -uo pipefail
 inox=$(readlink -f "$1") probe=$(readlink -f "$2")
 root=$(readlink -f "$(dirname "$(readlink -f "$0")")/../..")
+. "$root/tests/lab/lib.sh"
 
 if [ -z "${INOX_LAB:-}" ]; then
     work=$(mktemp -d /tmp/inox-vfio-host.XXXXXX)
@@ -28,12 +29,6 @@ fi
 
 # ---- in the lab
 failed=0
-# ok TEXT COMMAND...
-ok() {
-    local text=$1
-    shift
-    if "$@"; then echo "PASS $text"; else echo "FAIL $text"; failed=1; return 1; fi
-}
 # the address of the Nth device VENDOR:DEVICE
 find_device() {
     local device

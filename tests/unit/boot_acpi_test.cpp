@@ -211,6 +211,14 @@ TEST_CASE("each virtio-mmio device has a DSDT entry with its registers and inter
                                              aml::interrupt(device.gsi, aml::IrqMode::edge_high)})));
 }
 
+TEST_CASE("Linux's pvpanic driver finds its device, with PCI and without") {
+    for (const bool pci : {false, true}) {
+        const Bytes dsdt = Tables{{.pci = pci}}.dsdt();
+        CHECK(contains(dsdt, aml::string("QEMU0001")));
+        CHECK(contains(dsdt, aml::io_ports(layout::port_pvpanic)));
+    }
+}
+
 TEST_CASE("more tables than their place holds are refused") {
     AcpiConfig config;
     config.virtio_mmio.assign(4000, {*Range<Gpa>::sized(layout::mmio_devices.start(), 0x1000), 5});

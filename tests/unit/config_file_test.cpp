@@ -46,7 +46,8 @@ TEST_CASE("every key reaches its field") {
         "machine-config": {"vcpu_count": 4, "mem_size_mib": 512, "smt": true, "huge_pages": "2M",
                            "track_dirty_pages": false, "cpu_template": "None"},
         "logger": {"log_path": "/log", "level": "Debug", "show_level": true, "show_log_origin": false},
-        "inox": {"timeout": "500ms", "expect": "up$", "serial_log": "/s", "boot_timeline": "t.svg", "quiet": true}})");
+        "inox": {"timeout": "500ms", "expect": "up$", "serial_log": "/s", "boot_timeline": "t.svg", "quiet": true,
+                 "on_panic": "end"}})");
     CHECK(parsed.problems.empty());
     const auto& config = parsed.file.config;
     const auto& run = parsed.file.run;
@@ -65,6 +66,7 @@ TEST_CASE("every key reaches its field") {
     CHECK(run.serial_log == "/s");
     CHECK(run.boot_timeline == "t.svg");
     CHECK(run.quiet);
+    CHECK(parsed.file.config.machine.end_on_panic);
 }
 
 TEST_CASE("a kernel without boot_args gets the default command line of the dialect, an empty one stays empty") {
@@ -86,7 +88,7 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
     const auto far = parse(R"({"inox": {"colour": 1}})");
     CHECK(far.problems.at(0).hint ==
           "the keys here are timeout, expect, serial_log, boot_timeline, api_sock, api_group, "
-          "api_connections or quiet");
+          "api_connections, on_panic or quiet");
 }
 
 TEST_CASE("only Firecracker's dialect ignores unknown top-level keys, and it lists them") {
@@ -121,6 +123,7 @@ TEST_CASE("a value of the wrong type is reported at its pointer") {
     CHECK(only_problem(R"({"boot-source": {"kernel_image_path": 7}})") == "config_type /boot-source/kernel_image_path");
     CHECK(only_problem(R"({"inox": {"timeout": true}})") == "config_type /inox/timeout");
     CHECK(only_problem(R"({"inox": {"expect": ["x"]}})") == "config_type /inox/expect");
+    CHECK(only_problem(R"({"inox": {"on_panic": "ignore"}})") == "config_value /inox/on_panic");
     CHECK(only_problem(R"({"inox": {"quiet": "yes"}})") == "config_type /inox/quiet");
     CHECK(only_problem(R"({"logger": "/log"})") == "config_type /logger");
 }

@@ -49,6 +49,8 @@ TEST_CASE("each option sets its field") {
     CHECK(with("--serial-log", "/s").run.serial_log == "/s");
     CHECK(with("--boot-timeline", "b.svg").run.boot_timeline == "b.svg");
     CHECK(with("--quiet", "").run.quiet);
+    CHECK(with("--on-panic", "end").config.machine.end_on_panic);
+    CHECK_FALSE(with("--on-panic", "report").config.machine.end_on_panic);
     CHECK(with("--log-path", "/l").log.path == "/l");
     CHECK(with("--log-level", "trace").log.level == log::Level::trace);
 }

@@ -2,6 +2,7 @@
 #include "devices/acpi_power.hpp"
 
 #include "devices/debug_ports.hpp"
+#include "devices/pvpanic.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/fake_guest_events.hpp"
 #include "tests/fakes/registers.hpp"
@@ -57,4 +58,18 @@ TEST_CASE("the boot timer knows one value, on either bus") {
     out(timer, 4, 123);
     CHECK(events.user_spaces == 2);
     CHECK_FALSE(events.exit_code);
+}
+
+TEST_CASE("a panic is told from a crash kernel that takes over, and other bits are nothing") {
+    fakes::FakeGuestEvents events;
+    devices::PvPanic pvpanic{events};
+    CHECK(in(pvpanic, 0) == 3);
+    for (const unsigned none : {0x00, 0x04, 0xfc})
+        out(pvpanic, 0, static_cast<std::uint8_t>(none));
+    CHECK((events.panics == 0 && events.crash_kernels == 0));
+    out(pvpanic, 0, 2);
+    CHECK((events.panics == 0 && events.crash_kernels == 1));
+    out(pvpanic, 0, 1);
+    out(pvpanic, 0, 3);
+    CHECK((events.panics == 2 && events.crash_kernels == 1));
 }

@@ -4,11 +4,11 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
-#include <sstream>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/catch.hpp"
+#include "tests/fakes/files.hpp"
 #include "vmm/boot/cpuid.hpp"
 #include "vmm/machine/event_log.hpp"
 #include "vmm/machine/logging.hpp"
@@ -17,17 +17,11 @@
 
 using namespace vmm;
 using devices::MetadataSource;
+using fakes::slurp;
 
 namespace {
 
 std::string scratch(const char* name) { return "/tmp/inox-services-" + std::to_string(::getpid()) + "-" + name; }
-
-std::string slurp(const std::string& path) {
-    std::ifstream file{path};
-    std::ostringstream text;
-    text << file.rdbuf();
-    return text.str();
-}
 
 } // namespace
 

@@ -6,6 +6,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
+#include "tests/fakes/disk.hpp"
 
 using namespace devices;
 using namespace devices::vfio;
@@ -182,6 +183,15 @@ TEST_CASE("MSI directed at memory is never an interrupt, nor is it a write") {
     guest.set<std::uint16_t>(0x52, 0x0001);
     CHECK(guest.irqs.vectors.empty());
     CHECK(guest.state->wired.at(Interrupt::msi) == std::vector<int>{-1});
+}
+
+TEST_CASE("MSI without an address, as Linux leaves it when it frees an interrupt, is nothing to warn of") {
+    Assigned guest{with_msi()};
+    const fakes::LogCapture log;
+    guest.set<std::uint16_t>(0x52, 0x0001);
+    CHECK(log.text() == "");
+    guest.set<std::uint32_t>(0x54, 0x100000);
+    CHECK(log.text().find("MSI vector 0 stays silent") != std::string::npos);
 }
 
 TEST_CASE("MSI and MSI-X at once: MSI-X wins, and MSI comes back after it") {

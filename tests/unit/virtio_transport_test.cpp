@@ -222,6 +222,24 @@ TEST_CASE("a driver brings the device up, and a request goes round") {
     });
 }
 
+TEST_CASE("a device that serves at once has its answer ready when the driver's write returns") {
+    World world;
+    world.echo->at_once = true;
+    Pci registers{world};
+    CHECK(world.doorbells.bells->empty());
+    fakes::VirtqueueDriver driver{world.ram, 16};
+    start(registers, driver);
+    driver.chain().readable("ping").writable(8).post();
+    registers.notify(0);
+    CHECK(driver.used());
+    CHECK(registers.take_queue_interrupts() == 1);
+    registers.notify(7);
+    registers.set_status(0);
+    driver.chain().readable("ping").writable(8).post();
+    registers.notify(0);
+    CHECK(world.echo->counters().kicks == 1);
+}
+
 TEST_CASE("a doorbell before DRIVER_OK, and one of a queue that does not exist, do nothing") {
     on_both([](World& world, Registers& registers) {
         fakes::VirtqueueDriver driver{world.ram, 16};

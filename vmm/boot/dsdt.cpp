@@ -44,6 +44,12 @@ Bytes keyboard_controller() {
                                            interrupt(layout::gsi_keyboard, IrqMode::edge_high)}))});
 }
 
+/// _STA: present, working, decoding, shown.
+Bytes pvpanic() {
+    return device("PEVT", {name("_HID", string("QEMU0001")), name("_STA", integer(0xf)),
+                           name("_CRS", resources({io_ports(layout::port_pvpanic)}))});
+}
+
 Bytes virtio_mmio(unsigned index, const AcpiMmioDevice& mmio) {
     constexpr char hex[] = "0123456789ABCDEF";
     const char device_name[] = {'V', 'I', hex[index >> 4 & 15], hex[index & 15]};
@@ -163,7 +169,7 @@ Bytes pci_host_bridge() {
 } // namespace
 
 Bytes dsdt_body(const AcpiConfig& config) {
-    std::vector<Bytes> devices{motherboard(config.pci), serial_port(), keyboard_controller()};
+    std::vector<Bytes> devices{motherboard(config.pci), serial_port(), keyboard_controller(), pvpanic()};
     for (unsigned i = 0; i < config.virtio_mmio.size(); ++i)
         devices.push_back(virtio_mmio(i, config.virtio_mmio[i]));
     if (config.pasids)

@@ -2,6 +2,7 @@
 // What the operator asked for, typed. Values are checked by parsing and by check(); nothing here touches the host.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -32,12 +33,16 @@ enum class Transport : std::uint8_t {
     mmio, ///< ACPI and virtio_mmio.device= on the command line; the machine then has no PCI
 };
 
+/// What becomes of a guest that says it panicked: reported only, or ended too.
+inline constexpr std::array<std::string_view, 2> panic_words{"report", "end"};
+
 struct MachineConfig {
     unsigned cpus{1};                ///< 1..layout::max_cpus
     std::uint64_t memory{128 * MiB}; ///< bytes
     HugePages huge_pages{HugePages::none};
     bool smt{false}; ///< two threads per core
     Transport transport{Transport::pci};
+    bool end_on_panic{false};                 ///< whatever its kernel would do next
     std::vector<boot::CpuidModifier> cpuid{}; ///< over what a guest sees otherwise, in this order
 };
 

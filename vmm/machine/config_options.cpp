@@ -83,6 +83,14 @@ Result<void> set_expect(const CommandOption& self, const std::string& text, Conf
     return {};
 }
 
+Result<void> set_on_panic(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto found = std::ranges::find(panic_words, text);
+    if (found == std::end(panic_words))
+        return refuse(self, in_quotes(text) + " is nothing inox does", "use report or end");
+    file.config.machine.end_on_panic = found != std::begin(panic_words);
+    return {};
+}
+
 Result<void> set_boot_timeline(const CommandOption& self, const std::string& text, ConfigFile& file) {
     if (!text.ends_with(".json") && !text.ends_with(".svg"))
         return refuse(self, in_quotes(text) + " ends neither in .json nor in .svg", "the ending chooses the form");
@@ -194,6 +202,9 @@ constexpr CommandOption options[] = {
     {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_timeout},
     {"--expect", "REGEX", "succeed as soon as the console shows this, fail if it never does", "/inox/expect",
      set_expect},
+    {"--on-panic", "WHAT",
+     "report: a panic is told, and counts when the guest ends; end: it ends the guest; default report",
+     "/inox/on_panic", set_on_panic},
     {"--serial-log", "FILE", "keep a copy of the console's output", "/inox/serial_log", set_path<serial_log>},
     {"--boot-timeline", "FILE", "draw (.svg) or list (.json) when each step of the boot happened",
      "/inox/boot_timeline", set_boot_timeline},

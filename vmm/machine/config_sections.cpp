@@ -104,6 +104,11 @@ void read_boot_timeline(const JsonValue& value, ConfigFile& file) {
                      "the ending chooses the form");
 }
 
+void read_on_panic(const JsonValue& value, ConfigFile& file) {
+    if (const auto index = value.one_of(panic_words))
+        file.config.machine.end_on_panic = *index == 1;
+}
+
 constexpr Field inox_section[] = {
     {"timeout", Need::optional, Null::refused, read_timeout},
     {"expect", Need::optional, Null::refused, read_expect},
@@ -121,6 +126,7 @@ constexpr Field inox_section[] = {
              value.report(Errc::config_value, "0 connections: nobody could use the API", "use 1 to 4096");
          file.api.connections = static_cast<unsigned>(count);
      }},
+    {"on_panic", Need::optional, Null::refused, read_on_panic},
     {"quiet", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
 };

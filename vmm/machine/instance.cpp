@@ -89,6 +89,9 @@ Result<void> Instance::make_machine() {
     hooks.on_device_error = [this](const DeviceName& name, const std::string& what) {
         events_.publish("device-error", {{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}, {"what", what}});
     };
+    hooks.on_panic = [this](bool crash_kernel) {
+        events_.publish("guest-panic", {{"crash_kernel", crash_kernel ? "true" : "false"}});
+    };
     hooks.on_iommu_fault = [this, told = std::make_shared<std::uint64_t>(0)](const iommu::Faults::Entry& entry) {
         const auto& fault = entry.fault;
         const std::uint64_t left_out = entry.number - std::exchange(*told, entry.number) - 1;

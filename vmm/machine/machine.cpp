@@ -47,6 +47,16 @@ Result<void> check_cpus(unsigned cpus, const Kvm& kvm) {
     return {};
 }
 
+/// A guest that said it panicked did not end well, however it ended.
+GuestEnd panic_end() {
+    return {GuestEnd::How::failed, 0,
+            Error{Errc::guest_panic,
+                  "the guest's kernel panicked",
+                  "its console says why; --serial-log FILE keeps that",
+                  {},
+                  0}};
+}
+
 } // namespace
 
 Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, Kvm kvm, GuestMemory memory)
@@ -68,6 +78,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop
 }
 
 Result<void> Machine::build(const Config& config) {
+    end_on_panic_ = config.machine.end_on_panic;
     Result<boot::Loaded> loaded = fail(Errc::internal, "nothing loaded");
     Result<void> built{};
     {
@@ -241,9 +252,20 @@ void Machine::reset() noexcept { report_end({GuestEnd::How::reset, 0, {}}); }
 void Machine::exit(std::uint8_t code) noexcept { report_end({GuestEnd::How::exited, code, {}}); }
 void Machine::user_space_up() noexcept { timeline_.mark(Step::user_space_up); }
 
+void Machine::panicked(bool crash_kernel) noexcept {
+    if ((crash_kernel ? crash_kernel_ : panicked_).exchange(true))
+        return; // a guest may say it as often as it likes
+    if (hooks_.on_panic)
+        loop_.post([tell = hooks_.on_panic, crash_kernel] { tell(crash_kernel); });
+    if (end_on_panic_ && !crash_kernel)
+        report_end(panic_end());
+}
+
 void Machine::report_end(GuestEnd end) noexcept {
     if (ended_.exchange(true))
         return;
+    if (panicked_ && (end.how == GuestEnd::How::reset || end.how == GuestEnd::How::powered_off))
+        end = panic_end();
     // The guest must not run on behind a power-off: the vCPU that reports parks at the gate, the others are kicked.
     gate_.set(RunGate::State::stopping);
     loop_.post([tell = hooks_.on_end, end = std::move(end)] { tell(end); });

@@ -56,6 +56,8 @@ public:
         std::function<void(const DeviceEvent&)> on_device{};
         /// A driver broke a device, which waits for its reset; on the loop, and rate limited.
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
+        /// The guest's kernel says that it panicked, and whether a crash kernel takes over; on the loop, once for each.
+        std::function<void(bool crash_kernel)> on_panic{};
         /// The guest's IOMMU refused an access; on the loop, and rate limited: the numbers tell what was left out.
         std::function<void(const iommu::Faults::Entry&)> on_iommu_fault{};
     };
@@ -121,6 +123,7 @@ private:
     void reset() noexcept override;
     void exit(std::uint8_t code) noexcept override;
     void user_space_up() noexcept override;
+    void panicked(bool crash_kernel) noexcept override;
 
     void report_end(GuestEnd end) noexcept; // any thread; the first report counts
     void schedule_stuck_check(std::chrono::milliseconds delay);
@@ -132,6 +135,9 @@ private:
     Hooks hooks_;
     State state_{State::ready};
     std::atomic<bool> ended_{false};
+    bool end_on_panic_{false};
+    std::atomic<bool> panicked_{false};
+    std::atomic<bool> crash_kernel_{false};
     MachineViews views_;
 
     // In order of dependence: destruction runs from the bottom up.

@@ -13,6 +13,8 @@ IommuView::Endpoint endpoint_view(const iommu::EndpointReport& endpoint) {
     static constexpr const char* kinds[] = {"reserved", "msi", "direct"};
     IommuView::Endpoint out{
         endpoint.id.raw(), endpoint.name, states[static_cast<std::size_t>(endpoint.state)], std::nullopt, {}};
+    if (!endpoint.assigned)
+        out.counts = endpoint.counts;
     if (endpoint.domain)
         out.domain = endpoint.domain->raw();
     for (const auto& region : endpoint.reserved)

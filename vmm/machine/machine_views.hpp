@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "iommu/endpoint_memory.hpp"
 #include "vmm/memory/dma_memory.hpp"
 
 namespace iommu {
@@ -28,6 +29,8 @@ struct IommuView {
         std::string state;                   ///< "blocked", "bypassed", "attached" or "lost"
         std::optional<std::uint32_t> domain; ///< empty: attached to none
         std::vector<Reserved> reserved;
+        /// Of an emulated device: the host's own IOMMU does not tell.
+        std::optional<iommu::EndpointMemory::Counts> counts{};
     };
     struct Domain {
         std::uint32_t id;

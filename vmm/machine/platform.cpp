@@ -8,6 +8,7 @@
 #include "devices/acpi_power.hpp"
 #include "devices/cmos.hpp"
 #include "devices/debug_ports.hpp"
+#include "devices/pvpanic.hpp"
 #include "vmm/machine/platform_parts.hpp"
 #include "vmm/memory/layout.hpp"
 
@@ -81,6 +82,7 @@ Result<void> Platform::add_legacy() {
     TRY_VOID(
         ports.add(layout::port_cmos, std::make_shared<devices::Cmos>(below_4g, context_.memory.size() - below_4g)));
     TRY_VOID(ports.add(layout::port_acpi, std::make_shared<devices::AcpiPower>(events)));
+    TRY_VOID(ports.add(layout::port_pvpanic, std::make_shared<devices::PvPanic>(events)));
     TRY_VOID(ports.add(devices::DebugPorts::ports, std::make_shared<devices::DebugPorts>(events)));
     return context_.mmio.add(devices::BootTimer::mmio, std::make_shared<devices::BootTimer>(events));
 }

@@ -42,6 +42,7 @@ inline constexpr auto port_i8042_status = fixed_range<IoPort>(0x64, 0x64);
 inline constexpr auto port_cmos = fixed_range<IoPort>(0x70, 0x71);
 inline constexpr auto port_exit = fixed_range<IoPort>(0xf4, 0xf4);       ///< a byte written is the process's exit code
 inline constexpr auto port_boot_timer = fixed_range<IoPort>(0xf5, 0xf5); ///< 123: user space is up
+inline constexpr auto port_pvpanic = fixed_range<IoPort>(0x505, 0x505);  ///< QEMU's place for it
 inline constexpr auto port_acpi = fixed_range<IoPort>(0x600, 0x603);     ///< sleep control, sleep status, reset, -
 inline constexpr auto port_pci_hotplug = fixed_range<IoPort>(0x610, 0x61f); ///< see devices/pci/hotplug.hpp
 inline constexpr auto port_pci_config = fixed_range<IoPort>(0xcf8, 0xcff);
