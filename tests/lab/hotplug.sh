@@ -74,6 +74,10 @@ panic() {
     local reader
     curl -sN --unix-socket $socket http://localhost/inox/events >/tmp/events &
     reader=$!
+    for _ in $(seq 100); do
+        [ ! -s /tmp/events ] || break       # it has those of before
+        sleep 0.1
+    done
     type_line it "echo c >/proc/sysrq-trigger"
     check "panic: ends" finish it 60
     check "panic: with its own status" [ "$ended" = 135 ]
@@ -82,7 +86,7 @@ panic() {
 }
 
 boot() {
-    rm -f $socket
+    rm -f $socket /tmp/events
     cat >/tmp/hotplug.json <<END
 {
   "boot-source": {
