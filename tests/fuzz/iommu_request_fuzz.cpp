@@ -35,8 +35,8 @@ void check(const IommuWorld& world) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     vmm::log::set_level(vmm::log::Level::off);
+    unsigned calls = 0; // of the host, up to its end
     IommuWorld world{{.address_bits = 64, .mappings = 64}};
-    unsigned calls = 0;
     if (size > 0 && data[0] != 0) // a host that fails now and then
         world.nvme_host.fails = [&, every = data[0] + 1U] { return ++calls % every == 0; };
     iommu::Requests requests{world.domains, nullptr};
