@@ -42,8 +42,10 @@ struct DsaBench : DsaDriver {
     static Descriptor copy(std::uint32_t size = 0x2000, std::uint64_t completion = record) {
         return make(devices::dsa::Opcode::memmove, source, target, size, completion);
     }
+    /// As a driver waits: what the device did before is seen after it.
     bool done(PagedMemory& memory, std::uint64_t completion = record) {
-        return eventually([&] { return memory.at(completion) != std::byte{0}; });
+        return eventually(
+            [&] { return std::atomic_ref{memory.at(completion)}.load(std::memory_order_acquire) != std::byte{0}; });
     }
     std::uint8_t status(PagedMemory& memory, std::uint64_t completion = record) {
         return done(memory, completion) ? memory.get<devices::dsa::CompletionRecord>(completion).status

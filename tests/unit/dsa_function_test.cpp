@@ -2,6 +2,8 @@
 // The PCI function with a guest's real PASIDs behind it.
 #include "devices/dsa/function.hpp"
 
+#include <atomic>
+
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_driver.hpp"
 #include "tests/fakes/fake_irqs.hpp"
@@ -161,8 +163,9 @@ TEST_CASE("work of two PASIDs, their freeing in the middle of it, and no referen
     auto descriptor = fakes::DsaDriver::make(Opcode::fill, 0x1111111111111111, address + 0x1000, 0x100, address);
     descriptor.pasid_word = host1.raw();
     CHECK(bench.machine.memory.enqueue(vmm::Gpa{Bench::portals + 0x1000}, bench.bytes(descriptor)));
-    const auto status = [&](std::uint64_t physical) {
-        return bench.guest.memory.read<std::uint8_t>(vmm::Gpa{physical});
+    const auto status = [&](std::uint64_t at) {
+        auto& first = bench.guest.memory.host(vmm::Gpa{at}, 1)->front();
+        return std::to_integer<unsigned>(std::atomic_ref{first}.load(std::memory_order_acquire));
     };
     CHECK(eventually([&] { return status(0x400000) == 1; }));
     CHECK(bench.guest.memory.read<vmm::Le64>(vmm::Gpa{0x401000}) == 0x1111111111111111U);

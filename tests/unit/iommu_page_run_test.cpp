@@ -154,10 +154,10 @@ TEST_CASE("an entry that changes under a run gives the old page or the new one, 
     Guest guest;
     for (unsigned i = 0; i < 64; ++i)
         guest.tables.map(linear + i * vmm::page_size, 0x400000 + i * vmm::page_size, settled);
+    const auto bytes = guest.memory.host(guest.tables.entry(linear + 32 * vmm::page_size, 1), 8);
+    std::atomic_ref entry{*reinterpret_cast<std::uint64_t*>(bytes->data())}; // NOLINT
     std::atomic<bool> stop{false};
     std::thread writer{[&] {
-        const auto bytes = guest.memory.host(guest.tables.entry(linear + 32 * vmm::page_size, 1), 8);
-        std::atomic_ref entry{*reinterpret_cast<std::uint64_t*>(bytes->data())}; // NOLINT
         constexpr std::uint64_t values[] = {0x420000 | settled, 0x800000 | settled, 0, settled};
         for (unsigned i = 0; !stop; ++i)
             entry.store(values[i % 4]);
