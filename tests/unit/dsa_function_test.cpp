@@ -164,8 +164,8 @@ TEST_CASE("work of two PASIDs, their freeing in the middle of it, and no referen
     descriptor.pasid_word = host1.raw();
     CHECK(bench.machine.memory.enqueue(vmm::Gpa{Bench::portals + 0x1000}, bench.bytes(descriptor)));
     const auto status = [&](std::uint64_t at) {
-        auto& first = bench.guest.memory.host(vmm::Gpa{at}, 1)->front();
-        return std::to_integer<unsigned>(std::atomic_ref{first}.load(std::memory_order_acquire));
+        auto& byte = bench.guest.memory.host(vmm::Gpa{at}, 1)->front();
+        return std::to_integer<unsigned>(std::atomic_ref{byte}.load(std::memory_order_acquire));
     };
     CHECK(eventually([&] { return status(0x400000) == 1; }));
     CHECK(bench.guest.memory.read<vmm::Le64>(vmm::Gpa{0x401000}) == 0x1111111111111111U);
