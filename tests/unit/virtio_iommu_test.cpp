@@ -2,7 +2,9 @@
 // The device in front of the address-space core: its queues, its configuration, and other devices behind it.
 #include "devices/virtio/iommu.hpp"
 
+#include <atomic>
 #include <cstring>
+#include <thread>
 
 #include "devices/virtio/entropy.hpp"
 #include "devices/virtio/pci_transport.hpp"
@@ -48,13 +50,19 @@ struct Guest {
     static wire::Map map(std::uint32_t domain, std::uint64_t first, std::uint64_t physical) {
         return typed(wire::Map{{}, domain, first * page, first * page + page - 1, physical * page, 3}, wire::Type::map);
     }
-    template <class T> Status send(const T& request) {
+    /// Nothing when there was no answer.
+    template <class T> std::optional<Status> ask(const T& request) {
         const auto pieces = driver[0].chain().readable(request).writable(4).post();
         device->kick(0);
         const auto used = driver[0].used();
-        REQUIRE(used);
-        REQUIRE(used->length == 4);
+        if (!used || used->length != 4)
+            return std::nullopt;
         return static_cast<Status>(driver.ram.get<std::uint8_t>(pieces[1].address));
+    }
+    template <class T> Status send(const T& request) {
+        const auto status = ask(request);
+        REQUIRE(status);
+        return *status;
     }
     std::uint8_t config_byte(std::uint64_t offset) {
         std::array<std::byte, 1> byte{};
@@ -263,4 +271,37 @@ TEST_CASE("a whole device works behind the IOMMU: rings and buffers are addresse
     }
     CHECK(domains.faults().total() >= 1);
     rng->reset();
+}
+
+TEST_CASE("a vCPU's requests, the loop's faults and another thread's accesses go on at once") {
+    Guest guest;
+    for (unsigned i = 0; i < 32; ++i)
+        guest.driver[1].chain().writable(24).post();
+    REQUIRE(guest.send(Guest::attach(1, W::disk)) == Status::ok);
+    std::atomic<bool> over{false};
+    unsigned unanswered = 0;
+    unsigned too_late = 0;
+    std::jthread vcpu{[&] {
+        const std::uint64_t room = guest.driver.ram.next;
+        for (unsigned i = 0; i < 5000; ++i) {
+            guest.driver.ram.next = room;
+            unanswered += guest.ask(Guest::map(1, 5, 20)) != Status::ok;
+            unanswered +=
+                guest.ask(Guest::typed(wire::Unmap{{}, 1, 5 * page, 6 * page - 1, 0}, wire::Type::unmap)) != Status::ok;
+            too_late += guest.world.reach(5).has_value();
+        }
+        over = true;
+    }};
+    std::jthread device{[&] {
+        while (!over)
+            guest.provoke(5);
+    }};
+    while (!over)
+        fakes::run_for(guest.loop, std::chrono::milliseconds{1});
+    vcpu.join();
+    device.join();
+    CHECK(unanswered == 0);
+    CHECK(too_late == 0);
+    CHECK(guest.world.domains.faults().total() >= 5000);
+    CHECK(guest.device->faults_told() == 32);
 }
