@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program: chooses the command, and turns what nobody caught into an error line.
 #include <exception>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "vmm/machine/config_text.hpp"
 #include "vmm/main_commands.hpp"
@@ -16,7 +18,7 @@ constexpr const char* help = R"(inox: a small virtual machine monitor
   inox host              what this host can do for guests, and what is missing
   inox ctl -s SOCKET ... ask a running one, through its control API
   inox --api-sock SOCKET ...
-                         Firecracker's flags: inox --api-sock --help lists them
+                         Firecracker's flags: inox --no-api --help lists them
 
   inox COMMAND --help    the options of a command
   inox --version
@@ -53,9 +55,17 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
                                 0});
 }
 
+/// A caller may have closed some of 0 to 2; the next file opened would get that number, and the guest's text.
+void fill_standard_descriptors() {
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd)
+        if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDWR) < 0) // NOLINT(*-vararg)
+            static_cast<void>(::open("/", O_RDONLY | O_DIRECTORY));      // holds the number; reads and writes fail
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
+    fill_standard_descriptors();
     Timeline timeline;
     timeline.mark(Timeline::Step::process_started);
     try {

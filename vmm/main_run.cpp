@@ -166,7 +166,9 @@ int run_command(Arguments arguments, Timeline& timeline) {
         return *over;
 
     ConfigFile file;
-    if (!config_path.empty()) {
+    if (command.has("--config")) {
+        if (config_path.empty())
+            return report_problem({Errc::bad_option, "the path is empty", "name a file", "--config", 0});
         auto parsed = load_config(config_path, Dialect::inox);
         if (!parsed.problems.empty())
             return report_problems(parsed.problems, config_path);

@@ -165,6 +165,7 @@ void Block::begin(Slot& slot) noexcept {
         give_serial(slot);
         return answer(slot, BlockStatus::ok);
     }
+    slot.kind = job_kind(kind);
     // Writing behind the end of an image that was cut would bring it back full of holes.
     if (changes(kind) && !present(slot.request)) {
         slot.error = BlockJob::ended_early;

@@ -179,7 +179,11 @@ std::uint16_t Tap::mtu() const {
 }
 
 void Tap::bring_up() const noexcept {
-    vmm::log::write(vmm::log::Level::info, "tap '%s' did not exist: made for this guest, gone with it", name_.c_str());
+    vmm::log::write(
+        vmm::log::Level::warning,
+        "tap '%s' did not exist: made for this guest, gone with it; for one that stays: ip tuntap add dev %s "
+        "mode tap",
+        name_.c_str(), name_.c_str());
     ifreq request = request_for(name_);
     const auto socket = any_socket();
     if (::ioctl(socket.get(), SIOCGIFFLAGS, &request) != 0)

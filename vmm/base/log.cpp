@@ -3,13 +3,16 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <mutex>
 #include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
+#include <utility>
 
 namespace vmm::log {
 namespace {
@@ -22,7 +25,9 @@ constexpr std::array<const char*, 6> names{"OFF", "ERROR", "WARN", "INFO", "DEBU
 
 struct Shared {
     std::mutex mutex;
-    Style style; // guarded by mutex
+    Style style;           // guarded by mutex
+    std::string sink_path; // guarded by mutex
+    bool failure_told{};   // guarded by mutex
 };
 /// Never destroyed: a thread may log while the process ends.
 Shared& shared() {
@@ -93,6 +98,17 @@ bool has_room(int fd) {
     return fd != STDERR_FILENO || (::poll(&poll, 1, 0) == 1 && (poll.revents & POLLOUT) != 0);
 }
 
+/// Of a file; once.
+void tell_failure(int error) {
+    std::lock_guard lock{shared().mutex};
+    if (std::exchange(shared().failure_told, true) || !has_room(STDERR_FILENO))
+        return;
+    Line line;
+    line.add("inox: WARN: log file '%s' cannot be written: %s", shared().sink_path.c_str(), std::strerror(error));
+    const auto whole = line.finish();
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, whole.data(), whole.size());
+}
+
 } // namespace
 
 std::string module_of(std::string_view file) {
@@ -106,7 +122,12 @@ std::string module_of(std::string_view file) {
 
 void set_level(Level level) { current = level; }
 bool enabled(Level level) { return level <= current.load(std::memory_order_relaxed); }
-void set_sink(int fd) { sink = fd; }
+void set_sink(int fd, std::string path) {
+    std::lock_guard lock{shared().mutex};
+    shared().sink_path = std::move(path);
+    shared().failure_told = false;
+    sink = fd;
+}
 std::uint64_t dropped() { return dropped_lines; }
 
 void set_style(Style style) {
@@ -139,8 +160,12 @@ void write(Site site, const char* text, ...) {
     va_end(args);
     const auto whole = line.finish();
     const int fd = sink.load(std::memory_order_relaxed);
-    if (!has_room(fd) || ::write(fd, whole.data(), whole.size()) != static_cast<ssize_t>(whole.size()))
+    const auto written = has_room(fd) ? ::write(fd, whole.data(), whole.size()) : 0;
+    const int error = written < 0 ? errno : 0;
+    if (written != static_cast<ssize_t>(whole.size()))
         dropped_lines.fetch_add(1, std::memory_order_relaxed);
+    if (error != 0 && error != EAGAIN && fd != STDERR_FILENO)
+        tell_failure(error);
 }
 
 bool RateLimiter::allow() noexcept {

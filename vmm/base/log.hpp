@@ -36,8 +36,9 @@ void set_style(Style style);
 [[nodiscard]] Style style();
 /// One line to the log's sink (standard error until a file is given).
 [[gnu::format(printf, 2, 3)]] void write(Site site, const char* text, ...);
-/// Lines go to this descriptor from now on; the caller keeps it open. Lines that would block are dropped and counted.
-void set_sink(int fd);
+/// Lines go to this descriptor from now on; the caller keeps it open. Lines that would block or fail are dropped and
+/// counted; the first failure is told on standard error with the file's path.
+void set_sink(int fd, std::string path = {});
 [[nodiscard]] std::uint64_t dropped();
 
 /// "devices::virtio::net" of ".../devices/virtio/net.cpp".

@@ -78,6 +78,15 @@ std::uint64_t EventFd::drain() const noexcept {
     return ::read(fd_.get(), &count, sizeof count) == sizeof count ? count : 0;
 }
 
+namespace {
+
+bool is_pipe(int fd) {
+    struct stat status {};
+    return ::fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+} // namespace
+
 Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsigned mode) {
     UniqueFd fd{::open(path.c_str(), flags | O_CLOEXEC, mode)};
     if (!fd)
@@ -85,12 +94,13 @@ Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsign
     return fd;
 }
 
-Result<UniqueFd> open_output(const std::string& path) {
-    // A pipe without a reader opens for both directions only.
-    static constexpr int flags = O_CREAT | O_APPEND | O_NONBLOCK;
+Result<UniqueFd> open_output(const std::string& path, OutputStart start) {
+    const int flags = O_CREAT | O_NONBLOCK | O_NOCTTY | (start == OutputStart::append ? O_APPEND : O_TRUNC);
     auto file = open_file(path, flags | O_WRONLY, Errc::output_unwritable);
-    if (!file && file.error().sys_errno == ENXIO)
-        file = open_file(path, flags | O_RDWR, Errc::output_unwritable);
+    // A pipe is opened for both directions: then it needs no reader.
+    if (file ? is_pipe(file->get()) : file.error().sys_errno == ENXIO)
+        if (auto both = open_file(path, flags | O_RDWR, Errc::output_unwritable); both || !file)
+            file = std::move(both);
     if (!file)
         file.error().hint = "name a file in a directory you may write to";
     return file;

@@ -100,9 +100,10 @@ private:
 
 /// open(2) with O_CLOEXEC added. The error carries `code` and names the path.
 Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsigned mode = 0644);
-/// A file or named pipe to append to, that never blocks a writer: O_NONBLOCK, and a pipe without a reader opens too.
-/// output_unwritable.
-Result<UniqueFd> open_output(const std::string& path);
+enum class OutputStart : std::uint8_t { append, replace };
+/// A file or named pipe to write to, that never blocks: O_NONBLOCK; a pipe opens without a reader and stays open when
+/// one leaves. output_unwritable.
+Result<UniqueFd> open_output(const std::string& path, OutputStart start = OutputStart::append);
 /// Size in bytes of an open regular file or block device.
 Result<std::uint64_t> file_size(int fd);
 /// Writes the whole buffer; retries short writes and EINTR.

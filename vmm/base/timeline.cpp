@@ -136,8 +136,15 @@ Result<void> Timeline::save(const std::string& path) const {
     if (!picture && !path.ends_with(".json"))
         return fail(Errc::bad_option, "boot timeline '" + path + "' ends neither in .json nor in .svg",
                     "name the file something.svg or something.json");
-    const auto fd = TRY(open_file(path, O_WRONLY | O_CREAT | O_TRUNC, Errc::output_unwritable));
-    return write_all(fd.get(), picture ? svg() : json());
+    const auto fd = TRY(open_output(path, OutputStart::replace));
+    auto written = write_all(fd.get(), picture ? svg() : json());
+    if (!written)
+        return std::unexpected(Error{Errc::output_unwritable,
+                                     "cannot write the boot timeline '" + path + "'",
+                                     "free space there, or name a file elsewhere",
+                                     {},
+                                     written.error().sys_errno});
+    return {};
 }
 
 } // namespace vmm

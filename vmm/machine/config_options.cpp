@@ -75,6 +75,8 @@ Result<void> set_timeout(const CommandOption& self, const std::string& text, Con
 }
 
 Result<void> set_expect(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text.empty())
+        return refuse(self, "the expression is empty", "write a part of the text to wait for");
     if (const auto why = regex_problem(text))
         return refuse(
             self, in_quotes(text) + " is not a regular expression: " + *why,

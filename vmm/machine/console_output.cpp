@@ -20,7 +20,9 @@ constexpr std::size_t never_blocks = 512;
 void ConsoleOutput::write(std::span<const std::byte> bytes) noexcept {
     timeline_.mark(Timeline::Step::first_serial_byte);
     std::lock_guard lock{mutex_};
-    if (!reader_gone_)
+    if (serial_file_)
+        serial_file_->write(bytes);
+    else if (!reader_gone_)
         backlog_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size()); // NOLINT: bytes are characters
     while (!backlog_.empty() && write_some()) {
     }
@@ -39,6 +41,7 @@ std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
         const auto written = ::write(fd_, bytes.data() + taken, std::min(bytes.size() - taken, never_blocks));
         if (written < 0)
             break;
+        note_shown(bytes.data() + taken, static_cast<std::size_t>(written));
         taken += static_cast<std::size_t>(written);
     }
     copy(bytes.first(taken));
@@ -47,7 +50,7 @@ std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
 
 void ConsoleOutput::copy(std::span<const std::byte> bytes) noexcept {
     if (log_)
-        log(bytes);
+        log_->write(bytes);
     if (expect_ && expect_->feed(bytes)) {
         expect_.reset();
         on_seen_();
@@ -62,6 +65,7 @@ bool ConsoleOutput::write_some() noexcept {
         return false;
     const auto written = ::write(fd_, backlog_.data(), std::min(backlog_.size(), never_blocks));
     if (written >= 0) {
+        note_shown(std::as_bytes(std::span{backlog_}).data(), static_cast<std::size_t>(written));
         backlog_.erase(0, static_cast<std::size_t>(written));
         return true;
     }
@@ -83,15 +87,21 @@ void ConsoleOutput::flush() noexcept {
         const auto written = ::write(fd_, backlog_.data(), std::min(backlog_.size(), never_blocks));
         if (written < 0)
             return;
+        note_shown(std::as_bytes(std::span{backlog_}).data(), static_cast<std::size_t>(written));
         backlog_.erase(0, static_cast<std::size_t>(written));
     }
 }
 
-void ConsoleOutput::log(std::span<const std::byte> bytes) noexcept {
-    if (auto done = write_all(log_.get(), bytes); !done && !log_failed_) {
-        log_failed_ = true;
-        log::write(log::Level::error, "serial log: %s", done.error().message().c_str());
-    }
+void ConsoleOutput::note_shown(const std::byte* data, std::size_t size) noexcept {
+    if (size != 0)
+        in_line_ = data[size - 1] != std::byte{'\n'};
+}
+
+void ConsoleOutput::end_line() noexcept {
+    std::lock_guard lock{mutex_};
+    pollfd poll{fd_, POLLOUT, 0};
+    if (in_line_ && backlog_.empty() && ::isatty(fd_) != 0 && ::poll(&poll, 1, 0) == 1)
+        in_line_ = ::write(fd_, "\n", 1) != 1;
 }
 
 } // namespace vmm

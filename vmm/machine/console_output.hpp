@@ -5,24 +5,29 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "vmm/base/os.hpp"
 #include "vmm/base/timeline.hpp"
 #include "vmm/machine/expect.hpp"
+#include "vmm/machine/output_file.hpp"
 #include "vmm/machine/run_gate.hpp"
 
 namespace vmm {
 
-/// write() runs on vCPU threads. A reader of our output that does not read slows the guest, but cannot keep a vCPU
-/// from pausing or stopping: what could not be written waits for the next write or for flush().
+/// write() runs on vCPU threads. A reader of our standard output that does not read slows the guest, but cannot keep a
+/// vCPU from pausing or stopping: what could not be written waits for the next write or for flush(). Files and pipes
+/// that an option names never slow it (OutputFile).
 class ConsoleOutput {
 public:
     ConsoleOutput(int fd, RunGate& gate, Timeline& timeline) : fd_{fd}, gate_{gate}, timeline_{timeline} {}
 
+    /// Before the guest runs. write()'s bytes go here instead.
+    void serial_to(OutputFile file) { serial_file_.emplace(std::move(file)); }
     /// Before the guest runs.
-    void log_to(UniqueFd file) { log_ = std::move(file); }
+    void log_to(OutputFile file) { log_.emplace(std::move(file)); }
     void expect(std::unique_ptr<Expect> expect, std::function<void()> on_seen) {
         expect_ = std::move(expect);
         on_seen_ = std::move(on_seen);
@@ -32,22 +37,31 @@ public:
     std::size_t offer(std::span<const std::byte> bytes) noexcept;
     /// After the vCPUs stopped: gives a slow reader up to a quarter of a second for the rest.
     void flush() noexcept;
+    /// After flush(): ends a line that the guest left unfinished on a terminal, so that nobody's text is glued to it.
+    void end_line() noexcept;
+    /// Of the log; output_unwritable when a part of it is missing.
+    [[nodiscard]] Result<void> log_result() const { return log_ ? log_->result() : Result<void>{}; }
+    /// Bytes that the serial port's file and the log lack.
+    [[nodiscard]] std::uint64_t missed() const {
+        return (serial_file_ ? serial_file_->missed() : 0) + (log_ ? log_->missed() : 0);
+    }
 
 private:
     bool write_some() noexcept; // under mutex_; false when the gate closed or the reader is gone
-    void copy(std::span<const std::byte> bytes) noexcept; // under mutex_; to the log and to expect
-    void log(std::span<const std::byte> bytes) noexcept;
+    void copy(std::span<const std::byte> bytes) noexcept;              // under mutex_; to the log and to expect
+    void note_shown(const std::byte* data, std::size_t size) noexcept; // under mutex_; it went out to fd_
 
     int fd_;
     RunGate& gate_;
     Timeline& timeline_;
-    UniqueFd log_;
+    std::optional<OutputFile> serial_file_;
+    std::optional<OutputFile> log_;
     std::unique_ptr<Expect> expect_;
     std::function<void()> on_seen_;
     std::mutex mutex_;
     std::string backlog_; // guarded by mutex_; at most one exit's worth per vCPU
     bool reader_gone_{false};
-    bool log_failed_{false};
+    bool in_line_{false}; ///< the last byte on fd_ was no newline
 };
 
 } // namespace vmm

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/console_port.hpp"
 
-#include <cerrno>
-#include <fcntl.h>
 #include <sys/ioctl.h>
-#include <unistd.h>
-
-#include "vmm/base/log.hpp"
 
 namespace vmm {
 namespace {
 
 constexpr std::chrono::milliseconds retry_delay{10}; // a reader that is slow is not polled faster
+constexpr std::chrono::milliseconds patience{250};   // a guest may spin while its console takes nothing
 
 } // namespace
 
@@ -24,11 +20,10 @@ devices::virtio::TerminalSize terminal_size(int fd) {
 
 Result<std::unique_ptr<ConsolePort>> ConsolePort::create(const ConsoleConfig& config, EventLoop& loop,
                                                          ConsoleOutput& terminal) {
-    UniqueFd file;
-    // For reading too: a pipe without a reader then opens, and keeps what fits until one comes.
+    std::unique_ptr<ConsolePort> port{new ConsolePort{loop, terminal}};
     if (!config.path.empty())
-        file = TRY(open_file(config.path, O_RDWR | O_CREAT | O_APPEND | O_NONBLOCK, Errc::output_unwritable));
-    return std::unique_ptr<ConsolePort>{new ConsolePort{loop, terminal, std::move(file)}};
+        port->file_.emplace(TRY(OutputFile::open(config.path, "the console's file")));
+    return port;
 }
 
 std::size_t ConsolePort::take(std::span<const std::byte> bytes) noexcept {
@@ -42,15 +37,17 @@ std::size_t ConsolePort::take(std::span<const std::byte> bytes) noexcept {
 }
 
 std::size_t ConsolePort::write_file(std::span<const std::byte> bytes) noexcept {
-    if (file_failed_)
-        return bytes.size();
-    const auto written = ::write(file_.get(), bytes.data(), bytes.size());
-    if (written >= 0)
-        return static_cast<std::size_t>(written);
-    if (errno == EAGAIN || errno == EINTR)
+    const auto taken = file_->offer(bytes);
+    if (taken != 0 || bytes.empty()) {
+        full_since_.reset();
+        return taken;
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (!full_since_)
+        full_since_ = now;
+    if (now - *full_since_ < patience)
         return 0;
-    log::write(log::Level::warning, "the console's file cannot be written (errno %d); the guest runs on", errno);
-    file_failed_ = true;
+    file_->drop(bytes.size());
     return bytes.size();
 }
 

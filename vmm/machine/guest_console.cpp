@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/guest_console.hpp"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 namespace vmm {
@@ -9,15 +8,13 @@ namespace vmm {
 Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
                                                            Timeline& timeline, Hooks hooks) {
     std::unique_ptr<GuestConsole> console{new GuestConsole{loop, std::move(hooks)}};
+    console->output_ = std::make_unique<ConsoleOutput>(STDOUT_FILENO, gate, timeline);
     if (!file.serial.path.empty())
-        console->serial_file_ = TRY(open_output(file.serial.path));
-    const int out = console->serial_file_ ? console->serial_file_.get() : STDOUT_FILENO;
-    console->output_ = std::make_unique<ConsoleOutput>(out, gate, timeline);
+        console->output_->serial_to(TRY(OutputFile::open(file.serial.path, "the serial port's file")));
     if (file.serial.limit)
         console->limiter_ = {{file.serial.limit, std::nullopt}, std::chrono::steady_clock::now()};
     if (!file.run.serial_log.empty())
-        console->output_->log_to(
-            TRY(open_file(file.run.serial_log, O_WRONLY | O_CREAT | O_TRUNC, Errc::output_unwritable)));
+        console->output_->log_to(TRY(OutputFile::open(file.run.serial_log, "serial log", OutputStart::replace)));
     if (!file.run.expect.empty())
         console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
             self->loop_.post([seen = self->hooks_.on_expected] { seen(); });
@@ -75,6 +72,7 @@ void GuestConsole::finish() {
     input_.reset();
     output_->flush();
     terminal_.reset();
+    output_->end_line();
 }
 
 } // namespace vmm

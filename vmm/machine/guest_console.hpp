@@ -39,6 +39,11 @@ public:
     void resize();
     /// After the machine stopped: what is left goes out, the terminal is as it was.
     void finish();
+    /// Of --serial-log: output_unwritable when a part of it is missing.
+    [[nodiscard]] Result<void> log_result() const { return output_->log_result(); }
+    /// Bytes of the serial port and of the virtio console that their files and the log lack.
+    [[nodiscard]] std::uint64_t missed_serial() const { return output_->missed(); }
+    [[nodiscard]] std::uint64_t missed_console() const { return port_ ? port_->missed() : 0; }
 
 private:
     GuestConsole(EventLoop& loop, Hooks hooks) : loop_{loop}, hooks_{std::move(hooks)} {}
@@ -48,7 +53,6 @@ private:
 
     EventLoop& loop_;
     Hooks hooks_;
-    UniqueFd serial_file_{}; ///< instead of standard output
     std::mutex limit_mutex_;
     devices::RateLimiter limiter_{}; // guarded by limit_mutex_
     std::unique_ptr<ConsoleOutput> output_;

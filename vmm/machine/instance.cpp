@@ -176,6 +176,8 @@ Samples Instance::samples() const {
     Samples samples;
     samples.push_back({"logger", {}, "missed_log_count", log::dropped(), {}});
     samples.push_back({"logger", {}, "missed_metrics_count", metrics_ ? metrics_->dropped() : 0, {}});
+    samples.push_back({"logger", {}, "missed_serial_bytes", console_ ? console_->missed_serial() : 0, {}});
+    samples.push_back({"logger", {}, "missed_console_bytes", console_ ? console_->missed_console() : 0, {}});
     if (more_samples_)
         more_samples_(samples);
     if (machine_)
@@ -201,6 +203,8 @@ void Instance::flush_metrics_later() {
             flush_metrics_later();
         });
 }
+
+Result<void> Instance::serial_log_result() const { return console_ ? console_->log_result() : Result<void>{}; }
 
 void Instance::resize_console() {
     if (console_)

@@ -84,6 +84,8 @@ public:
     Result<std::shared_ptr<devices::virtio::Balloon>> balloon() const;
     /// The terminal has another size.
     void resize_console();
+    /// After stop(): output_unwritable when --serial-log lacks a part.
+    [[nodiscard]] Result<void> serial_log_result() const;
 
 private:
     [[nodiscard]] Result<Machine*> running_machine() const;

@@ -17,7 +17,7 @@ Result<void> use_log(const LogConfig& log, LogShape shape, const std::string& id
             own = file.release();
         else if (::dup3(file.get(), own, O_CLOEXEC) < 0)
             return fail_errno(Errc::host_error, "cannot change the log's file");
-        log::set_sink(own);
+        log::set_sink(own, log.path);
     }
     const bool firecracker = shape == LogShape::firecracker;
     log::set_level(log.level.value_or(firecracker ? log::Level::info : log::Level::warning));

@@ -3,12 +3,16 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <map>
 #include <numeric>
 #include <unistd.h>
+#include <utility>
 
 #include "devices/virtio/iommu.hpp"
+#include "vmm/base/log.hpp"
 
 namespace vmm {
 namespace {
@@ -171,13 +175,17 @@ std::string prometheus_text(const Samples& samples) {
     return out;
 }
 
-Result<MetricsFile> MetricsFile::open(const std::string& path) { return MetricsFile{TRY(open_output(path))}; }
+Result<MetricsFile> MetricsFile::open(const std::string& path) { return MetricsFile{TRY(open_output(path)), path}; }
 
 bool MetricsFile::write_pending() {
     while (!pending_.empty()) {
         const auto written = ::write(file_.get(), pending_.data(), pending_.size());
-        if (written < 0)
+        if (written < 0) {
+            if (errno != EAGAIN && !std::exchange(told_, true))
+                log::write(log::Level::warning, "metrics file '%s' cannot be written: %s", path_.c_str(),
+                           std::strerror(errno));
             return false;
+        }
         pending_.erase(0, static_cast<std::size_t>(written));
     }
     return true;

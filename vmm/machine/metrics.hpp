@@ -30,7 +30,8 @@ std::string metrics_line(const Samples& samples);
 /// Prometheus' text format 0.0.4: inox_block_read_bytes_total{id="root"} 1.
 std::string prometheus_text(const Samples& samples);
 
-/// A file or pipe that gets a line now and then. Never waits: a line that does not fit is dropped and counted.
+/// A file or pipe that gets a line now and then. Never waits: a line that does not fit is dropped and counted; the
+/// first failure is a warning that names the file.
 class MetricsFile {
 public:
     static Result<MetricsFile> open(const std::string& path);
@@ -38,10 +39,12 @@ public:
     [[nodiscard]] std::uint64_t dropped() const { return dropped_; }
 
 private:
-    explicit MetricsFile(UniqueFd file) : file_{std::move(file)} {}
+    MetricsFile(UniqueFd file, std::string path) : file_{std::move(file)}, path_{std::move(path)} {}
     bool write_pending();
 
     UniqueFd file_;
+    std::string path_;
+    bool told_{false};      ///< that it cannot be written
     std::string pending_{}; ///< the rest of a line of which a pipe took a part
     std::uint64_t dropped_{0};
 };

@@ -51,7 +51,10 @@ public:
                                              expected_seen_ = true;
                                              end({});
                                          },
-                                         [this] { end({}); }}} {}
+                                         [this] {
+                                             left_ = true;
+                                             end({});
+                                         }}} {}
 
     Result<int> run(const RunPlan& plan);
 
@@ -60,12 +63,14 @@ private:
     void on_signal(unsigned signal);
     void end_with(Error error) { end({GuestEnd::How::failed, 0, std::move(error)}); }
     [[nodiscard]] int report();
+    [[nodiscard]] int report_end();
 
     const RunOptions options_;
     EventLoop loop_;
     Instance instance_;
     std::optional<GuestEnd> end_;
     bool expected_seen_{false};
+    bool left_{false}; ///< by Ctrl-A X
 };
 
 void Session::end(GuestEnd end) {
@@ -84,7 +89,19 @@ void Session::on_signal(unsigned signal) {
         end_with({Errc::terminated, "terminated by a signal", {}, {}, 0});
 }
 
+/// A serial log with a hole is an error of a run that was good otherwise.
 int Session::report() {
+    const int code = report_end();
+    if (code != 0)
+        return code;
+    const auto log = instance_.serial_log_result();
+    if (log)
+        return 0;
+    print_error(log.error());
+    return exit_code(log.error().code);
+}
+
+int Session::report_end() {
     if (expected_seen_)
         return 0;
     if (end_->how == GuestEnd::How::failed) {
@@ -100,6 +117,8 @@ int Session::report() {
         print_error(error);
         return exit_code(error.code);
     }
+    if (!options_.quiet && left_)
+        std::fputs("inox: the guest was ended from the terminal (Ctrl-A X)\n", stderr);
     if (!options_.quiet && end_->how == GuestEnd::How::exited && end_->exit_code != 0)
         std::fprintf(stderr, "inox: the guest ended with exit code %u\n", end_->exit_code);
     return end_->exit_code;

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+# Pipes without a reader, full disks and closed descriptors: a run neither hangs nor hides a loss.
+. "$(dirname "$0")/lib.sh"
+
+# Not by `run`: these ask for more than the exit code of a command.
+expect_code() {
+    checks=$((checks + 1))
+    [ "$code" = "$1" ] || fail "$2 should end with $1"
+}
+
+refused 119 output_unwritable "'/nonexistent/t.svg'" '' "$inox" run --boot-timeline /nonexistent/t.svg
+refused 153 bad_option '--expect: the expression is empty' '' "$inox" run --expect ''
+refused 153 bad_option '--config: the path is empty' 'name a file' "$inox" run --config ''
+accepted '--config-file FILE' "$inox" --no-api --help
+accepted 'inox --no-api --help' "$inox" --help
+
+for closed in '>&-' '<&-' '<&- >&- 2>&-'; do
+    timeout 30 sh -c "'$inox' --version $closed"
+    code=$? out= err=
+    expect_code 0 "inox --version $closed"
+done
+
+[ -w /dev/kvm ] || { echo 'not checked: runs, for lack of /dev/kvm'; finish; }
+
+timeout 30 sh -c "'$inox' run <&- >&- 2>&-"
+code=$? out= err=
+expect_code 0 'inox run without descriptors 0 to 2'
+
+for option in --serial-log --log-path --metrics --console; do
+    mkfifo "$scratch/pipe"
+    run timeout 30 "$inox" run $option "$scratch/pipe"
+    expect_code 0 "inox run $option PIPE"
+    rm "$scratch/pipe"
+done
+mkfifo "$scratch/pipe.svg"
+run timeout 30 "$inox" run --boot-timeline "$scratch/pipe.svg"
+expect_code 0 'inox run --boot-timeline PIPE'
+
+refused 119 output_unwritable "serial log '/dev/full'" 'free space' "$inox" run --serial-log /dev/full
+shows "WARN: serial log '/dev/full' cannot be written: No space left on device"
+run "$inox" run --metrics /dev/full
+expect_code 0 'inox run --metrics /dev/full'
+shows "metrics file '/dev/full' cannot be written: No space left on device"
+ln -s /dev/full "$scratch/full.svg"
+refused 119 output_unwritable "boot timeline '$scratch/full.svg'" 'free space' \
+    "$inox" run --boot-timeline "$scratch/full.svg"
+
+# The log's own file: any line will do, here that of a configuration key nobody knows.
+echo '{"boot-source": {"kernel_image_path": "/nonexistent"}}' >"$scratch/vm.json"
+run "$inox" --no-api --config-file "$scratch/vm.json" --log-path /dev/full
+shows "log file '/dev/full' cannot be written: No space left on device"
+finish
