@@ -25,6 +25,10 @@ if unshare --mount sh -c "$bare_dev" sh true 2>/dev/null; then
     cp "$inox" "$scratch/inox" && chmod 755 "$scratch" "$scratch/inox"
     refused 116 kvm_denied '/dev/kvm' '104' unshare --mount sh -c "$denied" sh "$scratch/inox" run
     accepted 'join the group' unshare --mount sh -c "$denied" sh "$scratch/inox" host
+    closed=${denied/chmod 660/chmod 600}
+    refused 116 kvm_denied '/dev/kvm' 'its group may not write to it' \
+        unshare --mount sh -c "$closed" sh "$scratch/inox" run
+    accepted 'its group may not write to it' unshare --mount sh -c "$closed" sh "$scratch/inox" host
 else
     echo 'not checked: a host without /dev/kvm, for lack of the right to make a mount namespace'
 fi

@@ -7,6 +7,7 @@
 
 #include "devices/virtio/net.hpp"
 #include "tests/catch.hpp"
+#include "tests/fakes/disk.hpp"
 #include "tests/fakes/network_namespace.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
@@ -69,7 +70,9 @@ TEST_CASE("a tap that does not exist is made, brought up, and gone at the end") 
     networked([] {
         auto tap = *Tap::create("made0");
         CHECK_FALSE(fakes::interface_exists("made0"));
+        const fakes::LogCapture log;
         REQUIRE(tap->open(1));
+        CHECK(log.text().find("ip tuntap add dev made0 mode tap") != std::string::npos);
         CHECK(fakes::interface_exists("made0"));
         CHECK(tap->mtu() == 1500);
         CHECK(Station{"made0"}.send("up"));

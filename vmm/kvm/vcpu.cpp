@@ -126,6 +126,14 @@ Result<void> Vcpu::inject(const GuestException& exception) {
     return {};
 }
 
+std::optional<Gpa> Vcpu::physical(std::uint64_t linear) const {
+    kvm_translation translation{};
+    translation.linear_address = linear;
+    if (!checked_ioctl(fd_.get(), KVM_TRANSLATE, &translation, "KVM_TRANSLATE") || translation.valid == 0)
+        return std::nullopt;
+    return Gpa{translation.physical_address};
+}
+
 Result<std::uint32_t> Vcpu::pkru() const {
     constexpr unsigned component = 9;
     constexpr std::size_t header_offset = 512; // of XSTATE_BV (SDM volume 1, 13.4)

@@ -93,6 +93,8 @@ public:
     Result<void> set_fpu(const kvm_fpu& fpu);
     /// At the next run().
     Result<void> inject(const GuestException& exception);
+    /// Where the guest's page tables put a linear address; nullopt when nowhere.
+    [[nodiscard]] std::optional<Gpa> physical(std::uint64_t linear) const;
     /// The guest's PKRU; 0 where KVM does not keep one.
     [[nodiscard]] Result<std::uint32_t> pkru() const;
     /// KVM_MP_STATE_*

@@ -8,9 +8,9 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "vmm/base/log.hpp"
+#include "vmm/kvm/access.hpp"
 #include "vmm/kvm/lists.hpp"
 #include "vmm/memory/layout.hpp"
 
@@ -26,11 +26,7 @@ std::unexpected<Error> open_failed() {
             Errc::kvm_missing, "cannot open /dev/kvm",
             "load the module (modprobe kvm_amd or kvm_intel), or switch virtualisation on in the firmware "
             "or in the machine around this one");
-    struct stat status {};
-    std::string hint = "run as root";
-    if (::stat(kvm_path, &status) == 0)
-        hint = format("join the group with id %u that owns /dev/kvm (see getent group %u), or run as root",
-                      status.st_gid, status.st_gid);
+    std::string hint = kvm_denied_hint();
     errno = error;
     return fail_errno(Errc::kvm_denied, "no permission to open /dev/kvm", std::move(hint));
 }

@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 
 #include "vmm/base/error.hpp"
-#include "vmm/base/host_files.hpp"
 #include "vmm/base/os.hpp"
+#include "vmm/kvm/access.hpp"
 #include "vmm/machine/host_report.hpp"
 
 namespace vmm {
@@ -51,12 +51,7 @@ void explain_open_failure(KvmReport& report, const std::string& root, int error)
             "load a KVM module (modprobe kvm_intel or kvm_amd), and switch virtualisation on in the firmware, "
             "or nested virtualisation in the machine around this one";
     } else if (error == EACCES || error == EPERM) {
-        const std::string group = host::group_name(root, status.st_gid);
-        report.todo = (status.st_mode & S_IWGRP) != 0 ? "join the group " + group + ": sudo usermod -aG " + group +
-                                                            " $USER, then log in again; or run as root"
-                                                      : "its group may not write to it: run as root, or sudo chmod 660 "
-                                                        "/dev/kvm and join the group " +
-                                                            group;
+        report.todo = kvm_denied_hint(root);
     } else {
         report.todo = "see dmesg for what KVM says about this CPU";
     }
@@ -107,5 +102,7 @@ KvmReport inspect_kvm(const std::string& root) {
     }
     return report;
 }
+
+bool kvm_interprets() { return inspect_kvm({}).interpreting; }
 
 } // namespace vmm

@@ -110,6 +110,8 @@ HostReport inspect_host(const std::string& root = {});
 
 // The parts of inspect_host().
 KvmReport inspect_kvm(const std::string& root);
+/// Whether KVM runs guest code in its emulator, as inspect_kvm() finds by its speed: takes up to half a second.
+bool kvm_interprets();
 IommuReport inspect_iommu(const std::string& root);
 MemoryReport inspect_memory(const std::string& root);
 

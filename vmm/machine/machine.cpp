@@ -178,7 +178,7 @@ Result<void> Machine::create_vcpus(const Config& config) {
         TRY_VOID(vcpu->set_msrs(boot::initial_msrs()));
         TRY_VOID(vcpu->set_fpu(boot::initial_fpu()));
         vcpus_.push_back(std::make_unique<VcpuThread>(
-            std::move(vcpu), VcpuThread::Context{ports_, mmio_, gate_, timeline_,
+            std::move(vcpu), VcpuThread::Context{ports_, mmio_, memory_, gate_, timeline_,
                                                  [this](Error error) {
                                                      report_end({GuestEnd::How::failed, 0, std::move(error)});
                                                  },

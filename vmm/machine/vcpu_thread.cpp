@@ -5,6 +5,9 @@
 #include <pthread.h>
 #include <system_error>
 
+#include "vmm/machine/host_report.hpp"
+#include "vmm/machine/triple_fault.hpp"
+
 namespace vmm {
 namespace {
 
@@ -153,11 +156,7 @@ Error VcpuThread::describe(const VmExit& exit) const {
     return std::visit(
         Overloaded{
             [&](const vm_exit::Shutdown&) {
-                return Error{Errc::guest_triple_fault,
-                             who + " triple-faulted at " + at,
-                             "the guest has no handler for a fault: see its console, or try another kernel",
-                             {},
-                             0};
+                return triple_fault(vcpu_->id(), fault_place(*vcpu_, context_.ram), host_has_svm());
             },
             [&](const vm_exit::EmulationFailure& failure) {
                 const auto bytes = std::span{failure.bytes}.first(failure.size);
@@ -166,7 +165,10 @@ Error VcpuThread::describe(const VmExit& exit) const {
                                  ? format("%s: KVM cannot emulate the instruction at %s, bytes: %s", who.c_str(),
                                           at.c_str(), bytes.empty() ? "not reported" : hex(bytes).c_str())
                                  : format("%s: KVM internal error %u at %s", who.c_str(), failure.suberror, at.c_str()),
-                             "on a KVM that interprets guest code (see `inox host`) use a host with VT-x or SVM",
+                             kvm_interprets() ? "this KVM interprets guest code (see `inox host`): use a host with "
+                                                "VT-x or SVM"
+                                              : "the guest runs code, or uses an address, that is neither memory nor a "
+                                                "device's register: see its console",
                              {},
                              0};
             },

@@ -14,6 +14,7 @@
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/machine/enqueue_emulator.hpp"
 #include "vmm/machine/run_gate.hpp"
+#include "vmm/memory/guest_memory.hpp"
 
 namespace vmm {
 
@@ -22,6 +23,7 @@ public:
     struct Context {
         PortBus& ports;
         MemoryBus& memory;
+        const GuestMemory& ram;
         RunGate& gate;
         Timeline& timeline;
         /// The guest cannot go on. Called once, on the vCPU's thread.

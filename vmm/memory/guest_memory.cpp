@@ -31,6 +31,17 @@ Result<void> check_size(std::uint64_t size, HugePages huge_pages) {
     return {};
 }
 
+Error no_huge_pages(std::uint64_t size, int error) {
+    const auto pages = static_cast<unsigned long long>(size / huge_page_size);
+    return {
+        Errc::memory_unavailable,
+        format("--huge-pages 2M: %llu huge pages of 2 MiB are not free", pages),
+        format("reserve them: sudo sysctl vm.nr_hugepages=%llu (/proc/sys/vm/nr_hugepages), or leave the option away",
+               pages),
+        {},
+        error};
+}
+
 constexpr const char* no_memory_hint = "give the guest less memory, or free some on the host";
 
 } // namespace
@@ -44,7 +55,8 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
     memory.file_ = UniqueFd{::memfd_create("inox-ram", MFD_CLOEXEC | (hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0U))};
     if (!memory.file_)
         return fail_errno(Errc::memory_unavailable, "memfd_create for guest memory failed",
-                          hugetlb ? "reserve huge pages in /proc/sys/vm/nr_hugepages" : no_memory_hint);
+                          hugetlb ? "is hugetlbfs in the host's kernel (CONFIG_HUGETLBFS)? or use no --huge-pages 2M"
+                                  : no_memory_hint);
     if (::ftruncate(memory.file_.get(), static_cast<off_t>(size)) != 0)
         return fail_errno(Errc::memory_unavailable, "cannot size guest memory", no_memory_hint);
 
@@ -58,7 +70,9 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
         if (!mapping) {
             Error error = mapping.error();
             error.code = Errc::memory_unavailable;
-            error.hint = hugetlb ? "reserve huge pages in /proc/sys/vm/nr_hugepages" : no_memory_hint;
+            error.hint = no_memory_hint;
+            if (hugetlb)
+                error = no_huge_pages(size, error.sys_errno);
             return std::unexpected(std::move(error));
         }
         // A child of this process must never get copies of pages a device writes to.

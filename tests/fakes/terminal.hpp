@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a program on a terminal of its own.
+#pragma once
+
+#include <poll.h>
+#include <pty.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <string>
+#include <vector>
+
+namespace tests {
+
+struct TerminalOutcome {
+    int code{-1};
+    std::string shown{}; ///< standard output and error, with \r\n as line ends
+};
+
+/// Types `keys` once `when` was shown. At most 60 s.
+inline TerminalOutcome run_on_terminal(const std::vector<std::string>& arguments, const std::string& when,
+                                       const std::string& keys) {
+    std::vector<char*> argv;
+    for (const auto& argument : arguments)
+        argv.push_back(const_cast<char*>(argument.c_str())); // NOLINT: execv's signature
+    argv.push_back(nullptr);
+    int master = -1;
+    const pid_t pid = ::forkpty(&master, nullptr, nullptr, nullptr);
+    if (pid == 0) {
+        ::execv(argv[0], argv.data());
+        ::_exit(127);
+    }
+    TerminalOutcome outcome;
+    bool typed = false;
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{60};
+    for (;;) {
+        if (!typed && outcome.shown.find(when) != std::string::npos) {
+            typed = true;
+            (void)!::write(master, keys.data(), keys.size());
+        }
+        pollfd poll{master, POLLIN, 0};
+        std::array<char, 4096> buffer{};
+        const bool ready = ::poll(&poll, 1, 1000) == 1;
+        const auto got = ready ? ::read(master, buffer.data(), buffer.size()) : 0;
+        if (ready && got <= 0) // EIO: nobody has the terminal any more
+            break;
+        outcome.shown.append(buffer.data(), static_cast<std::size_t>(got));
+        if (std::chrono::steady_clock::now() > end)
+            ::kill(pid, SIGKILL);
+    }
+    int status = 0;
+    ::waitpid(pid, &status, 0);
+    ::close(master);
+    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+    return outcome;
+}
+
+} // namespace tests
