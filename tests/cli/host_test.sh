@@ -20,10 +20,10 @@ if unshare --mount sh -c "$bare_dev" sh true 2>/dev/null; then
     accepted '/dev/kvm does not exist' unshare --mount sh -c "$bare_dev" sh "$inox" host
     accepted '"present": false' unshare --mount sh -c "$bare_dev" sh "$inox" host --json
     # And with a device that only its group may use.
-    denied='mount -t tmpfs none /dev && touch /dev/kvm && chgrp 104 /dev/kvm && chmod 660 /dev/kvm &&
+    denied='mount -t tmpfs none /dev && touch /dev/kvm && chgrp 54321 /dev/kvm && chmod 660 /dev/kvm &&
         exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"'
     cp "$inox" "$scratch/inox" && chmod 755 "$scratch" "$scratch/inox"
-    refused 116 kvm_denied '/dev/kvm' '104' unshare --mount sh -c "$denied" sh "$scratch/inox" run
+    refused 116 kvm_denied '/dev/kvm' 'join the group 54321' unshare --mount sh -c "$denied" sh "$scratch/inox" run
     accepted 'join the group' unshare --mount sh -c "$denied" sh "$scratch/inox" host
     closed=${denied/chmod 660/chmod 600}
     refused 116 kvm_denied '/dev/kvm' 'its group may not write to it' \
