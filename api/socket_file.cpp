@@ -60,11 +60,27 @@ UniqueFd lock_folder(const std::string& path) {
     return fd;
 }
 
-/// Makes room for a new socket where a file is in the way.
-Result<void> remove_stale(const std::string& path) {
+Result<void> check_length(const std::string& path) {
+    if (path.empty())
+        return vmm::fail(Errc::bad_option, "the API socket's path is empty", "name a file that does not exist yet");
+    if (path.size() > SocketFile::longest_path)
+        return vmm::fail(Errc::bad_option,
+                         vmm::format("the API socket's path has %zu bytes: a unix socket takes at most %zu",
+                                     path.size(), SocketFile::longest_path),
+                         "choose a shorter path, or a relative one");
+    return {};
+}
+
+std::unexpected<vmm::Error> cannot_make(const std::string& path) {
+    return vmm::fail_errno(Errc::output_unwritable, at(path) + " Cannot make it",
+                           "name a file in a folder you may write to");
+}
+
+/// Whether a socket that nobody serves is in the way; refuses everything else there.
+Result<bool> is_stale(const std::string& path) {
     struct stat status {};
     if (::lstat(path.c_str(), &status) != 0)
-        return {};
+        return false;
     if (!S_ISSOCK(status.st_mode))
         return vmm::fail(Errc::in_use, at(path) + " There is a file of another kind", "choose another path");
     const UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
@@ -72,7 +88,12 @@ Result<void> remove_stale(const std::string& path) {
     if (!probe || ::connect(probe.get(), generic(address), sizeof address) == 0 || errno != ECONNREFUSED)
         return vmm::fail(Errc::in_use, at(path) + " Check that it is not already used.",
                          "another process answers there: end it, or choose another path");
-    if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+    return true;
+}
+
+/// Makes room for a new socket where a file is in the way.
+Result<void> remove_stale(const std::string& path) {
+    if (TRY(is_stale(path)) && ::unlink(path.c_str()) != 0 && errno != ENOENT)
         return vmm::fail_errno(Errc::in_use, at(path) + " The stale socket there cannot be removed",
                                "remove it, or choose another path");
     return {};
@@ -117,14 +138,21 @@ SocketFile::~SocketFile() {
         ::unlink(path_.c_str());
 }
 
+Result<void> SocketFile::check_path(const std::string& path) {
+    TRY_VOID(check_length(path));
+    TRY(is_stale(path));
+    errno = vmm::creation_error(path);
+    return errno == 0 ? Result<void>{} : cannot_make(path);
+}
+
+Result<void> SocketFile::check_group(const std::string& group) {
+    if (!group.empty())
+        TRY(find_group(group));
+    return {};
+}
+
 Result<SocketFile> SocketFile::create(const std::string& path, const std::string& group) {
-    if (path.empty())
-        return vmm::fail(Errc::bad_option, "the API socket's path is empty", "name a file that does not exist yet");
-    if (path.size() > longest_path)
-        return vmm::fail(Errc::bad_option,
-                         vmm::format("the API socket's path has %zu bytes: a unix socket takes at most %zu",
-                                     path.size(), longest_path),
-                         "choose a shorter path, or a relative one");
+    TRY_VOID(check_length(path));
     PeerRule peers;
     gid_t owner = static_cast<gid_t>(-1);
     if (!group.empty()) {
@@ -138,8 +166,7 @@ Result<SocketFile> SocketFile::create(const std::string& path, const std::string
     TRY_VOID(remove_stale(path));
     const auto address = address_of(path);
     if (::bind(socket.get(), generic(address), sizeof address) != 0)
-        return vmm::fail_errno(Errc::output_unwritable, at(path) + " Cannot make it",
-                               "name a file in a folder you may write to");
+        return cannot_make(path);
     SocketFile file{std::move(socket), path, peers};
     // Nobody can connect before listen(): the mode is right from the first moment that counts.
     const bool shared = !group.empty();

@@ -30,6 +30,9 @@ public:
     /// A file left behind by a process that is gone is replaced; a socket that somebody serves is refused (in_use).
     /// `group`: name or number; empty for none.
     static vmm::Result<SocketFile> create(const std::string& path, const std::string& group);
+    // Whether create() would work with this path, this group; nothing is made or removed.
+    static vmm::Result<void> check_path(const std::string& path);
+    static vmm::Result<void> check_group(const std::string& group);
     SocketFile(SocketFile&& other) noexcept = default;
     SocketFile& operator=(SocketFile&&) = delete;
     SocketFile(const SocketFile&) = delete;

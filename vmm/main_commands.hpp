@@ -29,6 +29,8 @@ int print_and_finish(std::string_view text);
 int report_problems(std::span<const Error> problems, const std::string& file = {});
 int report_problem(Error problem);
 
+/// Why there could be no API here, as control_api() would find; nothing is made.
+std::vector<Error> api_problems(const ApiConfig& config);
 /// The API beside a guest; empty without a socket. `max_body`: bytes of a request.
 decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t max_body = 51200);
 

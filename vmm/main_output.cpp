@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "api/service.hpp"
+#include "api/socket_file.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/main_commands.hpp"
@@ -31,6 +32,21 @@ int report_problems(std::span<const Error> problems, const std::string& file) {
 }
 
 int report_problem(Error problem) { return report_problems({&problem, 1}); }
+
+std::vector<Error> api_problems(const ApiConfig& config) {
+    std::vector<Error> problems;
+    const auto take = [&](Result<void> checked, const char* where) {
+        if (checked)
+            return;
+        checked.error().where = where;
+        problems.push_back(std::move(checked).error());
+    };
+    if (config.socket.empty())
+        return problems;
+    take(api::SocketFile::check_path(config.socket), "/inox/api_sock");
+    take(api::SocketFile::check_group(config.group), "/inox/api_group");
+    return problems;
+}
 
 decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t max_body) {
     if (config.socket.empty())

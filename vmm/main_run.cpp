@@ -194,23 +194,25 @@ int run_command(Arguments arguments, Timeline& timeline) {
 int check_command(Arguments arguments) {
     Command command{"inox check",
                     "Checks a configuration file without starting anything: every problem at once, each with\n"
-                    "its place and a hint; then whether this host can run it.",
+                    "its place and a hint, also those of this host: files, sockets, taps, devices.",
                     "Examples:\n  inox check vm.json\n  inox check --firecracker vm_config.json\n\n"
                     "Exit code 0: it would start. Otherwise that of the first problem (docs/exit-codes.md).",
                     arguments};
     std::string path;
     command.add_positional("FILE", path, "the configuration; - is standard input");
     command.add_switch("--json", "print one JSON object");
-    command.add_switch("--firecracker", "read it as Firecracker does: unknown top-level keys are allowed");
+    command.add_switch("--firecracker", "read it as with Firecracker's flags: for a machine without PCI");
+    command.add_switch("--enable-pci", "with --firecracker: for a machine with PCI");
     if (const auto over = command.parse())
         return *over;
     if (path.empty())
         return report_problem(
             {Errc::bad_option, "the configuration file is missing", "try: inox check vm.json", {}, 0});
     const auto dialect = command.has("--firecracker") ? Dialect::firecracker : Dialect::inox;
-    auto parsed = load_config(path, dialect);
-    if (parsed.problems.empty())
-        parsed.problems = preflight(parsed.file);
+    const bool pci = dialect == Dialect::inox || command.has("--enable-pci");
+    auto parsed = load_config(path, dialect, pci ? Transport::pci : Transport::mmio);
+    preflight(parsed);
+    std::ranges::move(api_problems(parsed.file.api), std::back_inserter(parsed.problems));
     if (command.has("--json")) {
         const int printed = print_and_finish(check_json(path, parsed));
         return parsed.problems.empty() ? printed : exit_code(parsed.problems.front().code);

@@ -57,6 +57,7 @@ struct BlockCounters {
 class Block final : public Device, public std::enable_shared_from_this<Block> {
 public:
     static constexpr unsigned max_queues = 32;
+    static constexpr std::size_t longest_serial = 20; ///< VIRTIO_BLK_ID_BYTES
     static constexpr std::uint16_t queue_size = 256;
 
     static vmm::Result<std::shared_ptr<Block>> create(BlockOptions options, vmm::EventLoop& loop);

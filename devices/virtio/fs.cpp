@@ -7,7 +7,7 @@
 namespace devices::virtio {
 namespace {
 
-constexpr std::size_t tag_size = 36;
+constexpr std::size_t tag_size = Fs::longest_tag;
 
 } // namespace
 

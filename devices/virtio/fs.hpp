@@ -23,6 +23,8 @@ struct FsOptions {
 /// The daemon works on the queues; kicks and interrupts pass through the loop. Not behind an IOMMU.
 class Fs final : public Device {
 public:
+    static constexpr std::size_t longest_tag = 36;
+
     /// Connects to the daemon. `memory` and `loop` must outlive the device.
     static vmm::Result<std::shared_ptr<Fs>> create(const FsOptions& options, vmm::EventLoop& loop,
                                                    const vmm::GuestMemory& memory);

@@ -56,6 +56,15 @@ constexpr std::uint64_t tso = net_feature::guest_tso4 | net_feature::guest_tso6 
 constexpr std::uint64_t ufo = net_feature::guest_ufo | net_feature::host_ufo;
 constexpr std::uint64_t checksum = net_feature::checksum | net_feature::guest_checksum;
 
+vmm::Result<vmm::UniqueFd> open_control() {
+    vmm::UniqueFd fd{::open(control_path, O_RDWR | O_NONBLOCK | O_CLOEXEC)};
+    if (!fd)
+        return vmm::fail_errno(vmm::Errc::host_error, std::string{"cannot open "} + control_path,
+                               errno == EACCES || errno == EPERM ? "run as a user who may open it, or give it to one"
+                                                                 : "load the tun module: modprobe tun");
+    return fd;
+}
+
 std::uint64_t probe(int fd) {
     for (const std::uint64_t set : {checksum | tso | ufo, checksum | tso, checksum})
         if (::ioctl(fd, TUNSETOFFLOAD, tun_flags(set)) == 0)
@@ -70,6 +79,20 @@ vmm::Result<std::unique_ptr<Tap>> Tap::create(std::string name) {
         return vmm::fail(vmm::Errc::config_value, "'" + name + "' cannot be the name of a tap",
                          "give an interface name of 1 to 15 characters such as tap0");
     return std::unique_ptr<Tap>{new Tap{std::move(name)}};
+}
+
+vmm::Result<void> Tap::check(unsigned pairs) {
+    if (::if_nametoindex(name_.c_str()) != 0) {
+        const auto opened = open(pairs);
+        close();
+        return opened;
+    }
+    const auto fd = TRY(open_control());
+    // Of no type: the kernel asks whether we may make an interface, and then refuses to make this one.
+    ifreq request = request_for(name_);
+    if (::ioctl(fd.get(), TUNSETIFF, &request) == 0 || errno == EINVAL)
+        return {};
+    return explain(errno, false, pairs > 1);
 }
 
 vmm::Result<void> Tap::open(unsigned pairs) {
@@ -103,11 +126,7 @@ vmm::Result<void> Tap::open(unsigned pairs) {
 }
 
 vmm::Result<vmm::UniqueFd> Tap::open_queue(bool several) const {
-    vmm::UniqueFd fd{::open(control_path, O_RDWR | O_NONBLOCK | O_CLOEXEC)};
-    if (!fd)
-        return vmm::fail_errno(vmm::Errc::host_error, std::string{"cannot open "} + control_path,
-                               errno == EACCES || errno == EPERM ? "run as a user who may open it, or give it to one"
-                                                                 : "load the tun module: modprobe tun");
+    auto fd = TRY(open_control());
     ifreq request = request_for(name_);
     request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0));
     if (::ioctl(fd.get(), TUNSETIFF, &request) != 0)

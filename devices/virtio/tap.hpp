@@ -15,6 +15,8 @@ public:
     static vmm::Result<std::unique_ptr<Tap>> create(std::string name);
 
     [[nodiscard]] const std::string& name() const override { return name_; }
+    /// Whether open() would work. A tap that is there is opened and let go; none is made.
+    vmm::Result<void> check(unsigned pairs);
     /// Attaches to the tap; makes one that lives as long as it is open when there is none and we may. A tap that was
     /// there once and has gone is not made anew.
     vmm::Result<void> open(unsigned pairs) override;

@@ -6,7 +6,9 @@
 #include <cstring>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "devices/virtio/device.hpp"
 
@@ -73,14 +75,7 @@ std::uint64_t user_address(const vmm::GuestMemory& memory, vmm::Iova address, st
     return host ? reinterpret_cast<std::uint64_t>(host->data()) : 0; // NOLINT
 }
 
-} // namespace
-
-std::unexpected<vmm::Error> VhostUser::broken(const char* what) const {
-    return vmm::fail_errno(vmm::Errc::host_error, std::string{"vhost-user daemon at '"} + path_ + "': " + what,
-                           "see the daemon's own messages; start it again before the next guest");
-}
-
-vmm::Result<VhostUser> VhostUser::connect(const std::string& path) {
+vmm::Result<sockaddr_un> address_of(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path)
@@ -89,15 +84,40 @@ vmm::Result<VhostUser> VhostUser::connect(const std::string& path) {
             vmm::format("socket path of %zu bytes is longer than %zu", path.size(), sizeof address.sun_path - 1),
             "use a shorter path");
     std::memcpy(address.sun_path, path.data(), path.size());
+    return address;
+}
+
+std::unexpected<vmm::Error> no_daemon(const std::string& path) {
+    return vmm::fail_errno(vmm::Errc::not_found, "no vhost-user daemon answers at '" + path + "'",
+                           "start one first, such as: virtiofsd --socket-path=" + path +
+                               " -o source=/the/folder (/usr/lib/qemu/virtiofsd on Debian 12)");
+}
+
+} // namespace
+
+std::unexpected<vmm::Error> VhostUser::broken(const char* what) const {
+    return vmm::fail_errno(vmm::Errc::host_error, std::string{"vhost-user daemon at '"} + path_ + "': " + what,
+                           "see the daemon's own messages; start it again before the next guest");
+}
+
+vmm::Result<VhostUser> VhostUser::connect(const std::string& path) {
+    const auto address = TRY(address_of(path));
     vmm::UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     // NOLINTNEXTLINE: the socket interface casts
-    if (!socket || ::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
-        return vmm::fail_errno(vmm::Errc::not_found, "no vhost-user daemon answers at '" + path + "'",
-                               "start one first, such as: virtiofsd --socket-path=" + path +
-                                   " -o source=/the/folder (/usr/lib/qemu/virtiofsd on Debian 12)");
+    if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        return no_daemon(path);
     VhostUser client{path, std::move(socket)};
     TRY_VOID(client.negotiate());
     return client;
+}
+
+vmm::Result<void> VhostUser::check(const std::string& path) {
+    TRY(address_of(path));
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0 || ::access(path.c_str(), W_OK) != 0)
+        return no_daemon(path);
+    errno = ECONNREFUSED;
+    return S_ISSOCK(status.st_mode) ? vmm::Result<void>{} : no_daemon(path);
 }
 
 vmm::Result<void> VhostUser::negotiate() {

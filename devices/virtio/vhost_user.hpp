@@ -23,6 +23,9 @@ public:
     /// not_found when nobody listens there.
     static vmm::Result<VhostUser> connect(const std::string& path);
 
+    /// Whether there is a socket to connect to. It is left alone: a daemon ends with its first connection.
+    static vmm::Result<void> check(const std::string& path);
+
     /// Features of the daemon's device, after the protocol's own set-up.
     [[nodiscard]] std::uint64_t features() const { return features_; }
     vmm::Result<void> set_features(std::uint64_t features);

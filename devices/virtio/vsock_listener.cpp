@@ -11,18 +11,20 @@
 namespace devices::virtio {
 namespace {
 
-constexpr std::size_t longest_path = sizeof(sockaddr_un::sun_path) - 1;
-static_assert(longest_path == 107);
+constexpr std::size_t longest_path = VsockListener::longest_path;
+static_assert(longest_path == sizeof(sockaddr_un::sun_path) - 1);
 
 vmm::UniqueFd stream_socket() {
     return vmm::UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
 }
 
-std::optional<sockaddr_un> address_of(const std::string& path) {
+vmm::Result<sockaddr_un> address_of(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() > longest_path)
-        return std::nullopt;
+        return vmm::fail(vmm::Errc::config_value,
+                         vmm::format("vsock path of %zu bytes: a socket path has 1 to %zu", path.size(), longest_path),
+                         "use a shorter path, such as one relative to the working directory");
     std::memcpy(address.sun_path, path.data(), path.size());
     return address;
 }
@@ -31,19 +33,23 @@ template <class F> int with(const sockaddr_un& address, F call) {
     return call(reinterpret_cast<const sockaddr*>(&address), socklen_t{sizeof address}); // NOLINT: the socket API
 }
 
-/// Makes way for a new socket: removes one that is left over.
-vmm::Result<void> clear_path(const std::string& path) {
+/// Whether there is a socket to replace; refuses what must stay.
+vmm::Result<bool> is_left_over(const std::string& path) {
     struct stat there {};
     if (::lstat(path.c_str(), &there) != 0)
-        return {};
+        return false;
     if (!S_ISSOCK(there.st_mode))
         return vmm::fail(vmm::Errc::already_exists, "'" + path + "' exists and is not a socket",
                          "give the vsock device a path of its own");
     if (connect_unix(path) || errno != ECONNREFUSED)
         return vmm::fail(vmm::Errc::already_exists, "another process listens at '" + path + "'",
                          "give each guest a vsock path of its own");
-    ::unlink(path.c_str());
-    return {};
+    return true;
+}
+
+std::unexpected<vmm::Error> cannot_make(const std::string& path) {
+    return vmm::fail_errno(vmm::Errc::host_error, "cannot make the vsock socket '" + path + "'",
+                           "does its folder exist, and may you write to it?");
 }
 
 } // namespace
@@ -59,22 +65,25 @@ vmm::UniqueFd connect_unix(const std::string& path) {
 }
 
 vmm::Result<VsockListener> VsockListener::create(const std::string& path) {
-    const auto address = address_of(path);
-    if (!address)
-        return vmm::fail(vmm::Errc::config_value,
-                         vmm::format("vsock path of %zu bytes: a socket path has 1 to %zu", path.size(), longest_path),
-                         "use a shorter path, such as one relative to the working directory");
-    TRY_VOID(clear_path(path));
+    const auto address = TRY(address_of(path));
+    if (TRY(is_left_over(path)))
+        ::unlink(path.c_str());
     VsockListener listener{stream_socket(), path};
     // Before bind: the path then never exists with wider permissions.
     if (listener.fd() < 0 || ::fchmod(listener.fd(), S_IRUSR | S_IWUSR) != 0 ||
-        with(*address, [&](auto... to) { return ::bind(listener.fd(), to...); }) != 0)
-        return vmm::fail_errno(vmm::Errc::host_error, "cannot make the vsock socket '" + path + "'",
-                               "does its folder exist, and may you write to it?");
+        with(address, [&](auto... to) { return ::bind(listener.fd(), to...); }) != 0)
+        return cannot_make(path);
     ::lstat(path.c_str(), &listener.identity_);
     if (::listen(listener.fd(), SOMAXCONN) != 0)
         return vmm::fail_errno(vmm::Errc::host_error, "cannot listen at '" + path + "'");
     return listener;
+}
+
+vmm::Result<void> VsockListener::check(const std::string& path) {
+    TRY(address_of(path));
+    TRY(is_left_over(path));
+    errno = vmm::creation_error(path);
+    return errno == 0 ? vmm::Result<void>{} : cannot_make(path);
 }
 
 VsockListener::~VsockListener() {

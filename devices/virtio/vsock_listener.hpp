@@ -13,9 +13,13 @@ namespace devices::virtio {
 /// Listens at a path, readable and writable by the owner alone; the path goes with it.
 class VsockListener {
 public:
+    static constexpr std::size_t longest_path = 107;
+
     /// Replaces a socket nobody listens at. Refuses one in use, anything that is not a socket, and a path that does
     /// not fit a socket address.
     static vmm::Result<VsockListener> create(const std::string& path);
+    /// Whether create() would work; nothing is made or removed.
+    static vmm::Result<void> check(const std::string& path);
     ~VsockListener();
     VsockListener(VsockListener&&) noexcept = default;
     VsockListener& operator=(VsockListener&&) = delete;

@@ -49,7 +49,7 @@ both 112 config_unknown_key '/loger' "did you mean 'logger'?"
 for one in '/machine-config/vcpu_count' '/machine-config/mem_size_mib' '/vsock'; do shows "$vm#$one: "; done
 run "$inox" check --json "$vm"
 checks=$((checks + 1))
-[ "$(grep -o '"code":' <<<"$out" | wc -l)" = 4 ] && [ "$code" = 112 ] || fail 'check --json lists four problems'
+[ "$(grep -o '"where":"/' <<<"$out" | wc -l)" = 4 ] && [ "$code" = 112 ] || fail 'check --json lists four problems'
 
 # What this host lacks for it.
 config '{"boot-source": {"kernel_image_path": "/nonexistent/k", "initrd_path": "/nonexistent/i"}}'
@@ -58,7 +58,17 @@ shows '[initrd_missing]'
 config "{\"boot-source\": {\"kernel_image_path\": \"$source/LICENSE\"}}"
 refused 101 kernel_invalid "$vm#/boot-source/kernel_image_path: " '' "$inox" check "$vm"
 config '{"inox": {"serial_log": "/nonexistent/log"}}'
-refused 119 output_unwritable "$vm#/inox/serial_log: '/nonexistent/log' cannot be written" '' "$inox" check "$vm"
+refused 119 output_unwritable "$vm#/inox/serial_log: cannot open '/nonexistent/log'" 'directory' "$inox" check "$vm"
+config '{"inox": {"api_sock": "/nonexistent/s", "api_group": "no-such-group"}, "logger": {"log_path": "/nonexistent/l"},
+    "vsock": {"guest_cid": "x", "uds_path": "v"}}'
+refused 111 config_type "$vm#/vsock/guest_cid: " '' "$inox" check "$vm"
+shows "$vm#/logger/log_path: cannot open"
+shows "$vm#/inox/api_sock: Failed to open the API socket"
+shows "$vm#/inox/api_group: there is no group 'no-such-group'"
+drives=$(for i in $(seq 19); do printf '{"drive_id": "d%s", "path_on_host": "/nonexistent", "is_root_device": false},' "$i"; done)
+config "{\"boot-source\": {\"kernel_image_path\": \"/k\"}, \"drives\": [${drives%,}]}"
+refused 123 no_resource "$vm#/drives: 19 devices" '--enable-pci' "$inox" check --firecracker "$vm"
+shows "$vm#/drives/18/path_on_host: "
 config '{"machine-config": {"mem_size_mib": 257000}}'
 if [ "$(awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)" -lt 257000 ]; then
     refused 106 memory_unavailable "$vm#/machine-config/mem_size_mib: 257000 MiB" 'less memory' "$inox" check "$vm"

@@ -15,6 +15,12 @@ bool has(const std::vector<Error>& problems, Errc code, std::string_view where) 
     return std::ranges::any_of(problems, [&](const Error& one) { return one.code == code && one.where == where; });
 }
 
+std::vector<Error> preflight(const ConfigFile& file) {
+    ParsedConfig parsed{file, {}, {}};
+    vmm::preflight(parsed);
+    return parsed.problems;
+}
+
 } // namespace
 
 TEST_CASE("a missing kernel and a missing initrd are both told") {

@@ -94,6 +94,10 @@ Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsign
     return fd;
 }
 
+namespace {
+constexpr auto output_hint = "name a file in a directory you may write to";
+} // namespace
+
 Result<UniqueFd> open_output(const std::string& path, OutputStart start) {
     const int flags = O_CREAT | O_NONBLOCK | O_NOCTTY | (start == OutputStart::append ? O_APPEND : O_TRUNC);
     auto file = open_file(path, flags | O_WRONLY, Errc::output_unwritable);
@@ -102,8 +106,27 @@ Result<UniqueFd> open_output(const std::string& path, OutputStart start) {
         if (auto both = open_file(path, flags | O_RDWR, Errc::output_unwritable); both || !file)
             file = std::move(both);
     if (!file)
-        file.error().hint = "name a file in a directory you may write to";
+        file.error().hint = output_hint;
     return file;
+}
+
+int creation_error(const std::string& path) {
+    const auto slash = path.rfind('/');
+    const std::string folder = slash == path.npos ? "." : path.substr(0, slash + 1);
+    return ::access(folder.c_str(), W_OK | X_OK) == 0 ? 0 : errno;
+}
+
+Result<void> check_output(const std::string& path, bool reads) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) != 0)
+        errno = errno == ENOENT ? creation_error(path) : errno;
+    else if (S_ISDIR(status.st_mode) || S_ISSOCK(status.st_mode))
+        errno = S_ISDIR(status.st_mode) ? EISDIR : ENXIO;
+    else if (::access(path.c_str(), W_OK | (reads ? R_OK : 0)) == 0)
+        errno = 0;
+    if (errno == 0)
+        return {};
+    return fail_errno(Errc::output_unwritable, "cannot open '" + path + "'", output_hint);
 }
 
 Result<std::uint64_t> file_size(int fd) {

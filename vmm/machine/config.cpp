@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "devices/pci/root_bus.hpp"
+#include "devices/virtio/tap.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/config_vfio.hpp"
 #include "vmm/memory/layout.hpp"
@@ -136,6 +138,24 @@ void check_ids(const List& list, const char* where, Id id, std::vector<Error>& p
                 {Errc::config_value, in_quotes(id(*one)) + " is used twice", "give each its own", where, 0});
 }
 
+/// The longest list is at fault.
+void check_room(const Config& config, std::vector<Error>& problems) {
+    const bool pci = config.machine.transport == Transport::pci;
+    const std::size_t room = pci ? devices::pci::RootBus::slots - 1 : max_mmio_devices; // the host bridge has one
+    const std::size_t pci_only = config.vfio.size() + (config.dsa ? 1 : 0) + (config.iommu ? 1 : 0);
+    const auto count = virtio_device_count(config) + (pci ? pci_only : 0);
+    if (count <= room)
+        return;
+    const std::pair<std::size_t, const char*> lists[] = {{config.drives.size(), "/drives"},
+                                                         {config.nets.size(), "/network-interfaces"},
+                                                         {config.shares.size(), "/shares"},
+                                                         {pci ? config.vfio.size() : 0, "/vfio"}};
+    problems.push_back({Errc::no_resource,
+                        format("%zu devices: a machine with%s PCI has room for %zu", count, pci ? "" : "out", room),
+                        pci ? "use fewer devices" : "use fewer devices, or PCI (--enable-pci)",
+                        std::ranges::max_element(lists, {}, &std::pair<std::size_t, const char*>::first)->second, 0});
+}
+
 void check_devices(const Config& config, std::vector<Error>& problems) {
     check_ids(
         config.drives, "/drives", [](const auto& drive) { return drive.block.id; }, problems);
@@ -148,6 +168,13 @@ void check_devices(const Config& config, std::vector<Error>& problems) {
     check_ids(
         config.vfio, "/vfio", [](const auto& device) { return device.open.id; }, problems);
     check_vfio(config, problems);
+    check_room(config, problems);
+    for (std::size_t i = 0; i < config.nets.size(); ++i)
+        if (auto tap = devices::virtio::Tap::create(config.nets[i].tap); !tap && !config.nets[i].tap.empty()) {
+            tap.error().what = printable(tap.error().what, 200);
+            tap.error().where = "/network-interfaces/" + std::to_string(i) + "/host_dev_name";
+            problems.push_back(std::move(tap).error());
+        }
     for (auto one = config.nets.begin(); one != config.nets.end(); ++one)
         if (one->mac && std::any_of(config.nets.begin(), one, [&](const auto& other) { return other.mac == one->mac; }))
             problems.push_back({Errc::config_value, "The MAC address is already in use: " + one->mac->text(),

@@ -130,6 +130,8 @@ bool boot_bypass(const Config& config);
 /// Whether the guest can allocate PASIDs.
 bool has_pasids(const Config& config);
 
+/// Virtio devices that fit a machine without PCI: one interrupt each.
+inline constexpr std::size_t max_mmio_devices = 18;
 /// Virtio devices this machine starts with, without the IOMMU.
 std::size_t virtio_device_count(const Config& config);
 

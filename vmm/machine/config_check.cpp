@@ -5,13 +5,15 @@
 #include <iterator>
 #include <linux/kvm.h>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
+#include "vmm/base/os.hpp"
 #include "vmm/boot/image.hpp"
 #include "vmm/boot/loader.hpp"
 #include "vmm/kvm/vm.hpp"
 #include "vmm/machine/config_text.hpp"
+#include "vmm/machine/device_preflight.hpp"
 #include "vmm/machine/host_report.hpp"
+#include "vmm/machine/platform.hpp"
 #include "vmm/machine/vfio_preflight.hpp"
 
 namespace vmm {
@@ -19,25 +21,42 @@ namespace {
 
 constexpr auto cpus_key = "/machine-config/vcpu_count";
 constexpr auto memory_key = "/machine-config/mem_size_mib";
+constexpr auto huge_pages_key = "/machine-config/huge_pages";
 constexpr auto kernel_key = "/boot-source/kernel_image_path";
 constexpr auto initrd_key = "/boot-source/initrd_path";
 
 class Preflight {
 public:
-    explicit Preflight(const ConfigFile& file) : file_{file}, machine_{file.config.machine} {}
+    Preflight(const ConfigFile& file, std::span<const Error> known) : file_{file}, known_{known} {
+        // Its size is not known then; the other checks go on with one that fits every host.
+        if (!memory_known())
+            file_.config.machine.memory = MachineConfig{}.memory;
+    }
 
     std::vector<Error> run() {
         check_kernel();
-        check_memory();
+        if (memory_known())
+            check_memory();
         check_kvm();
         std::ranges::move(vfio_preflight(file_.config, {}), std::back_inserter(problems_));
-        check_output(file_.run.serial_log, "/inox/serial_log");
-        check_output(file_.run.boot_timeline, "/inox/boot_timeline");
-        check_output(file_.log.path, "/logger/log_path");
+        std::ranges::move(device_preflight(file_.config, known_), std::back_inserter(problems_));
+        check_file(file_.run.serial_log, "/inox/serial_log");
+        check_file(file_.run.boot_timeline, "/inox/boot_timeline");
+        check_file(file_.log.path, "/logger/log_path");
+        check_file(file_.serial.path, "/serial/serial_out_path");
+        if (file_.metrics)
+            check_file(file_.metrics->path, "/metrics/metrics_path");
+        // Of one value the reader's problem says enough.
+        std::erase_if(problems_, [&](const Error& one) { return !one.where.empty() && is_known(one.where); });
         return std::move(problems_);
     }
 
 private:
+    [[nodiscard]] bool is_known(std::string_view where) const {
+        return std::ranges::find(known_, where, &Error::where) != known_.end();
+    }
+    [[nodiscard]] bool memory_known() const { return !is_known(memory_key) && !is_known(huge_pages_key); }
+
     void add(Error error, const char* where) {
         if (error.where.empty())
             error.where = where;
@@ -54,12 +73,12 @@ private:
         if (!boot.initrd.empty())
             if (auto initrd = boot::Image::open(boot.initrd, boot::Image::initrd); !initrd)
                 add(std::move(initrd).error(), initrd_key);
-        if (problems_.size() != before)
+        if (problems_.size() != before || !memory_known())
             return;
         const auto memory = GuestMemory::create(machine_.memory, HugePages::none);
         if (!memory)
             return add(memory.error(), memory_key);
-        if (auto loaded = boot::load({boot.kernel, boot.initrd, boot.cmdline}, *memory); !loaded)
+        if (auto loaded = boot::load({boot.kernel, boot.initrd, kernel_cmdline(file_.config)}, *memory); !loaded)
             add(loaded.error(), place_of(loaded.error().code));
     }
 
@@ -96,7 +115,7 @@ private:
                  format("sudo sysctl vm.nr_hugepages=%llu", static_cast<unsigned long long>(needed)),
                  {},
                  0},
-                "/machine-config/huge_pages");
+                huge_pages_key);
     }
 
     void check_kvm() {
@@ -113,29 +132,28 @@ private:
                 cpus_key);
     }
 
-    void check_output(const std::string& path, const char* where) {
+    void check_file(const std::string& path, const char* where) {
         if (path.empty())
             return;
-        const auto slash = path.rfind('/');
-        const std::string directory = slash == path.npos ? "." : path.substr(0, slash + 1);
-        const bool exists = ::access(path.c_str(), F_OK) == 0;
-        if (::access(exists ? path.c_str() : directory.c_str(), W_OK) != 0)
-            add({Errc::output_unwritable,
-                 in_quotes(path) + " cannot be written",
-                 "check the directory and permissions",
-                 {},
-                 errno},
-                where);
+        if (auto checked = check_output(path); !checked)
+            add(std::move(checked).error(), where);
     }
 
-    const ConfigFile& file_;
-    const MachineConfig& machine_;
+    ConfigFile file_;
+    std::span<const Error> known_;
+    const MachineConfig& machine_{file_.config.machine};
     std::vector<Error> problems_{};
 };
 
 } // namespace
 
-std::vector<Error> preflight(const ConfigFile& file) { return Preflight{file}.run(); }
+void preflight(ParsedConfig& parsed) {
+    const auto nothing_read = [](const Error& one) {
+        return one.code == Errc::config_unreadable || (one.code == Errc::config_syntax && one.where.empty());
+    };
+    if (std::ranges::none_of(parsed.problems, nothing_read))
+        std::ranges::move(Preflight{parsed.file, parsed.problems}.run(), std::back_inserter(parsed.problems));
+}
 
 std::string check_json(const std::string& path, const ParsedConfig& parsed) {
     using Json = nlohmann::ordered_json;

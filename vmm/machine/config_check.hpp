@@ -9,8 +9,9 @@
 
 namespace vmm {
 
-/// Every reason why this configuration, already parsed without problems, would not start here. Nothing is left behind.
-std::vector<Error> preflight(const ConfigFile& file);
+/// Adds every reason why the parts of this configuration that could be read would not start here, each with its JSON
+/// pointer. Nothing is left behind.
+void preflight(ParsedConfig& parsed);
 
 /// {"file","ok","problems":[{"code","exit_code","where","what","hint"}],"ignored":[]}, one line.
 std::string check_json(const std::string& path, const ParsedConfig& parsed);

@@ -93,6 +93,14 @@ void read_vhost_user_socket(const JsonValue& value, ConfigFile& /*file*/) {
     value.report(Errc::unsupported, "vhost-user disks are not in this version of inox", "use path_on_host");
 }
 
+void read_serial(const JsonValue& value, ConfigFile& file) {
+    auto& serial = drive(file).block.serial;
+    read_text(value, serial);
+    if (serial.size() > devices::virtio::Block::longest_serial)
+        value.report(Errc::config_value, format("a serial number of %zu bytes", serial.size()),
+                     format("use at most %zu", devices::virtio::Block::longest_serial));
+}
+
 constexpr Field drive_field_rows[] = {
     {"drive_id", Need::required_by_firecracker, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { drive(file).block.id = read_id(value); }, "id"},
@@ -112,10 +120,9 @@ constexpr Field drive_field_rows[] = {
     {"socket", Need::optional, Null::means_absent, read_vhost_user_socket},
     {"queues", Need::optional, Null::means_absent,
      [](const JsonValue& value, ConfigFile& file) {
-         drive(file).block.queues = static_cast<unsigned>(value.number(UINT32_MAX, Errc::config_value).value_or(1));
+         drive(file).block.queues = read_count(value, devices::virtio::Block::max_queues, 1);
      }},
-    {"serial", Need::optional, Null::means_absent,
-     [](const JsonValue& value, ConfigFile& file) { drive(file).block.serial = value.text().value_or(""); }},
+    {"serial", Need::optional, Null::means_absent, read_serial},
 };
 
 // ---- network-interfaces --------------------------------------------------------------------------------------------
@@ -153,7 +160,7 @@ constexpr Field net_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { read_limits(value, net(file).send_limits); }},
     {"queue_pairs", Need::optional, Null::means_absent,
      [](const JsonValue& value, ConfigFile& file) {
-         net(file).queue_pairs = static_cast<unsigned>(value.number(UINT32_MAX, Errc::config_value).value_or(1));
+         net(file).queue_pairs = read_count(value, devices::virtio::Net::max_pairs, 1);
      },
      "queues"},
 };
@@ -162,9 +169,15 @@ constexpr Field net_field_rows[] = {
 
 constexpr Field share_field_rows[] = {
     {"tag", Need::required, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.config.shares.back().tag); }},
+     [](const JsonValue& value, ConfigFile& file) {
+         auto& tag = file.config.shares.back().tag;
+         read_text(value, tag);
+         if (value.json().is_string() && (tag.empty() || tag.size() > devices::virtio::Fs::longest_tag))
+             value.report(Errc::config_value, format("a tag of %zu bytes", tag.size()),
+                          format("use 1 to %zu: the guest mounts the folder by it", devices::virtio::Fs::longest_tag));
+     }},
     {"socket", Need::required, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.shares.back().socket); }},
+     [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.config.shares.back().socket); }},
 };
 
 // ---- vsock ---------------------------------------------------------------------------------------------------------
@@ -180,7 +193,7 @@ void read_cid(const JsonValue& value, ConfigFile& file) {
 constexpr Field vsock_field_rows[] = {
     {"guest_cid", Need::required, Null::refused, read_cid, "cid"},
     {"uds_path", Need::required, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.vsock->uds_path); }, "uds"},
+     [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.config.vsock->uds_path); }, "uds"},
     {"vsock_id", Need::optional, Null::means_absent,
      [](const JsonValue& value, ConfigFile& file) { file.config.vsock->id = read_id(value); }, "id"},
 };
@@ -256,13 +269,6 @@ constexpr Field pasid_field_rows[] = {
 };
 
 // ---- dsa -----------------------------------------------------------------------------------------------------------
-
-unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise) {
-    const auto number = value.number(most, Errc::config_value);
-    if (number && *number == 0)
-        value.report(Errc::config_value, "0 is too few", "write 1 to " + std::to_string(most));
-    return static_cast<unsigned>(number.value_or(otherwise));
-}
 
 constexpr Field dsa_field_rows[] = {
     {"queues", Need::optional, Null::refused,

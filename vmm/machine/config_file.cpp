@@ -129,8 +129,20 @@ bool explains(const Error& known, const Error& problem) {
 
 } // namespace
 
-ParsedConfig parse_config(std::string_view text, Dialect dialect) {
+std::optional<Error> check_metadata(const ConfigFile& file) {
+    if (file.mmds)
+        for (const auto& id : file.mmds->interfaces)
+            if (std::ranges::none_of(file.config.nets, [&](const auto& net) { return net.id == id; }))
+                return Error{Errc::config_value,
+                             "The list of network interface IDs provided contains at least one ID that does not "
+                             "correspond to any existing network interface.",
+                             "configure the interface '" + id + "'", "/mmds-config/network_interfaces", 0};
+    return std::nullopt;
+}
+
+ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport) {
     ParsedConfig out;
+    out.file.config.machine.transport = transport;
     auto json = read_json(text);
     out.problems = std::move(json.problems);
     if (json.root.is_null() && !out.problems.empty())
@@ -138,7 +150,10 @@ ParsedConfig parse_config(std::string_view text, Dialect dialect) {
     Reader{out, dialect}.read(json.root);
     set_default_cmdline(json.root, out.file, dialect);
     const auto known = out.problems;
-    for (auto& problem : check(out.file.config))
+    auto rules = check(out.file.config);
+    if (auto metadata = check_metadata(out.file))
+        rules.push_back(std::move(*metadata));
+    for (auto& problem : rules)
         if (std::ranges::none_of(known, [&](const Error& one) { return explains(one, problem); }))
             out.problems.push_back(std::move(problem));
     return out;

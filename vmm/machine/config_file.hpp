@@ -77,12 +77,15 @@ struct ParsedConfig {
 };
 
 /// Pure; never throws. The result also passed check().
-ParsedConfig parse_config(std::string_view text, Dialect dialect);
+ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport = Transport::pci);
 
 /// A file's first json_max_size bytes, and a few more when it is larger. "-" is standard input.
 Result<std::string> load_text(const std::string& path);
 /// Reads a file of at most json_max_size bytes and parses it. "-" is standard input.
-ParsedConfig load_config(const std::string& path, Dialect dialect);
+ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport = Transport::pci);
+
+/// The metadata service answers on an interface that there is not.
+std::optional<Error> check_metadata(const ConfigFile& file);
 
 /// Reads one object as a section, or an element of a list section, over what `seed` has; by Firecracker's rules.
 /// `partial`: no key is required. Pointers in `problems` are relative to the object. Without check().

@@ -44,10 +44,10 @@ Result<std::string> load_text(const std::string& path) {
     return text;
 }
 
-ParsedConfig load_config(const std::string& path, Dialect dialect) {
+ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport) {
     auto text = load_text(path);
     if (text)
-        return parse_config(*text, dialect);
+        return parse_config(*text, dialect, transport);
     ParsedConfig out;
     out.problems.push_back(std::move(text).error());
     return out;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "devices/virtio/vsock_listener.hpp"
 #include "vmm/machine/config_text.hpp"
 
 namespace vmm {
@@ -18,6 +19,24 @@ void read_path(const JsonValue& value, std::string& out) {
         value.report(Errc::config_value, "the path is empty", "name a file, or leave the key away");
     else
         out = text.value_or("");
+}
+
+void read_socket_path(const JsonValue& value, std::string& out) {
+    static constexpr std::size_t longest = devices::virtio::VsockListener::longest_path;
+    read_path(value, out);
+    if (out.size() <= longest)
+        return;
+    value.report(Errc::config_value,
+                 format("a socket path of %zu bytes: a unix socket takes at most %zu", out.size(), longest),
+                 "use a shorter path, such as one relative to the working directory");
+    out.clear();
+}
+
+unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise) {
+    const auto number = value.number(most, Errc::config_value);
+    if (number && *number == 0)
+        value.report(Errc::config_value, "0 is too few", "write 1 to " + std::to_string(most));
+    return number && *number != 0 ? static_cast<unsigned>(*number) : otherwise;
 }
 
 namespace {
@@ -116,7 +135,7 @@ constexpr Field inox_section[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.serial_log); }},
     {"boot_timeline", Need::optional, Null::refused, read_boot_timeline},
     {"api_sock", Need::optional, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.api.socket); }},
+     [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.api.socket); }},
     {"api_group", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_text(value, file.api.group); }},
     {"api_connections", Need::optional, Null::refused,

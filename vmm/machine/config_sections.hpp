@@ -64,5 +64,9 @@ std::string read_id(const JsonValue& value);
 void read_text(const JsonValue& value, std::string& out);
 /// Reports an empty path.
 void read_path(const JsonValue& value, std::string& out);
+/// Also one that is too long for a unix socket.
+void read_socket_path(const JsonValue& value, std::string& out);
+/// 1 to `most`; `otherwise` for what is none.
+unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise);
 
 } // namespace vmm

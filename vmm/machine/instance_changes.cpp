@@ -81,14 +81,8 @@ Result<void> Instance::check_complete() const {
                     "PUT /boot-source first");
     if (auto problems = check(file_.config); !problems.empty())
         return std::unexpected<Error>{std::move(problems.front())};
-    if (!file_.mmds)
-        return {};
-    for (const auto& id : file_.mmds->interfaces)
-        if (std::ranges::none_of(file_.config.nets, [&](const auto& net) { return net.id == id; }))
-            return fail(Errc::config_value,
-                        "The list of network interface IDs provided contains at least one ID that does not correspond "
-                        "to any existing network interface.",
-                        "configure the interface '" + id + "'");
+    if (auto metadata = check_metadata(file_))
+        return std::unexpected<Error>{std::move(*metadata)};
     return {};
 }
 

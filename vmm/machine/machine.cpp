@@ -24,14 +24,10 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
     if (config.iommu)
         acpi.iommu = static_cast<std::uint16_t>(iommu_address.index());
     acpi.pasids = has_pasids(config);
-    const std::string cmdline = usable_cmdline(config.boot.cmdline);
-    if (cmdline != config.boot.cmdline)
+    if (usable_cmdline(config.boot.cmdline) != config.boot.cmdline)
         log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
                                         "no other interrupt controller than the IO-APIC that Linux would use");
-    auto loaded =
-        boot::load({config.boot.kernel, config.boot.initrd,
-                    cmdline + pci_cmdline(config) + root_cmdline(config) + virtio_mmio_cmdline(acpi.virtio_mmio)},
-                   memory);
+    auto loaded = boot::load({config.boot.kernel, config.boot.initrd, kernel_cmdline(config)}, memory);
     if (!loaded)
         return loaded;
     TRY(boot::write_acpi_tables(acpi, memory));

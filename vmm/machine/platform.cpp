@@ -17,7 +17,8 @@ namespace vmm {
 namespace {
 
 // ISA interrupts that nothing else of the machine uses, then those PCI would have.
-constexpr std::array<unsigned, 18> mmio_gsis{5, 6, 7, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 3};
+constexpr std::array<unsigned, max_mmio_devices> mmio_gsis{5,  6,  7,  10, 11, 12, 13, 14, 15,
+                                                           16, 17, 18, 19, 20, 21, 22, 23, 3};
 
 } // namespace
 
@@ -28,6 +29,11 @@ std::vector<boot::AcpiMmioDevice> plan_virtio_mmio(const Config& config) {
             plan.push_back(
                 {*Range<Gpa>::sized(layout::mmio_devices.start() + (i + 1) * page_size, page_size), mmio_gsis[i]});
     return plan;
+}
+
+std::string kernel_cmdline(const Config& config) {
+    return usable_cmdline(config.boot.cmdline) + pci_cmdline(config) + root_cmdline(config) +
+           virtio_mmio_cmdline(plan_virtio_mmio(config));
 }
 
 std::string virtio_mmio_cmdline(const std::vector<boot::AcpiMmioDevice>& plan) {
@@ -53,9 +59,6 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, const C
             TRY_VOID(platform->add_iommu());
     }
     own.mmio_plan = plan_virtio_mmio(config);
-    if (const auto room = own.mmio_plan.size(); !own.pci && virtio_device_count(config) > room)
-        return fail(Errc::no_resource, format("a machine without PCI has room for %zu virtio devices", room),
-                    "use fewer devices, or PCI (--enable-pci)");
     if (!config.vfio.empty() && own.pci) {
         platform->prepare_assigned();
         TRY_VOID(own.assigned->open(config.vfio));

@@ -36,6 +36,8 @@ namespace vmm {
 std::vector<boot::AcpiMmioDevice> plan_virtio_mmio(const Config& config);
 /// What virtio_mmio.device= parameters the plan needs, each with a blank before it.
 std::string virtio_mmio_cmdline(const std::vector<boot::AcpiMmioDevice>& plan);
+/// What the kernel is told: the operator's words, and those this machine needs.
+std::string kernel_cmdline(const Config& config);
 
 /// Where the IOMMU sits; ACPI names it before it exists.
 inline constexpr devices::pci::Address iommu_address{1, 0};

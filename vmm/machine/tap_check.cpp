@@ -5,9 +5,9 @@
 
 namespace vmm {
 
-Result<void> check_tap(const std::string& name) {
+Result<void> check_tap(const std::string& name, unsigned queue_pairs) {
     const auto tap = TRY(devices::virtio::Tap::create(name));
-    return tap->open(1);
+    return tap->check(queue_pairs);
 }
 
 } // namespace vmm

@@ -8,7 +8,7 @@
 
 namespace vmm {
 
-/// Opens it and lets it go. The error tells what is wrong.
-Result<void> check_tap(const std::string& name);
+/// Opens one that is there and lets it go; makes none. The error tells what is wrong.
+Result<void> check_tap(const std::string& name, unsigned queue_pairs = 1);
 
 } // namespace vmm
