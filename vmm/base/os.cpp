@@ -116,13 +116,13 @@ int creation_error(const std::string& path) {
     return ::access(folder.c_str(), W_OK | X_OK) == 0 ? 0 : errno;
 }
 
-Result<void> check_output(const std::string& path, bool reads) {
+Result<void> check_output(const std::string& path) {
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0)
         errno = errno == ENOENT ? creation_error(path) : errno;
     else if (S_ISDIR(status.st_mode) || S_ISSOCK(status.st_mode))
         errno = S_ISDIR(status.st_mode) ? EISDIR : ENXIO;
-    else if (::access(path.c_str(), W_OK | (reads ? R_OK : 0)) == 0)
+    else if (::access(path.c_str(), W_OK) == 0)
         errno = 0;
     if (errno == 0)
         return {};

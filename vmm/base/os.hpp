@@ -106,8 +106,8 @@ enum class OutputStart : std::uint8_t { append, replace };
 Result<UniqueFd> open_output(const std::string& path, OutputStart start = OutputStart::append);
 /// Why no file could be made at `path`, by what its folder allows; 0: one could. Nothing is made.
 int creation_error(const std::string& path);
-/// Whether open_output() could open or make the file, without doing so. `reads`: for reading too.
-Result<void> check_output(const std::string& path, bool reads = false);
+/// Whether open_output() could open or make the file, without doing so.
+Result<void> check_output(const std::string& path);
 /// Size in bytes of an open regular file or block device.
 Result<std::uint64_t> file_size(int fd);
 /// Writes the whole buffer; retries short writes and EINTR.

@@ -27,7 +27,7 @@ public:
         if (config_.vsock && !config_.vsock->uds_path.empty())
             take(devices::virtio::VsockListener::check(config_.vsock->uds_path), "/vsock/uds_path");
         if (config_.console && !config_.console->path.empty())
-            take(check_output(config_.console->path, true), "/console/path");
+            take(check_output(config_.console->path), "/console/path");
         for (std::size_t i = 0; i < config_.shares.size(); ++i)
             if (const auto& socket = config_.shares[i].socket; !socket.empty())
                 take(devices::virtio::VhostUser::check(socket), place("/shares", i) + "/socket");
