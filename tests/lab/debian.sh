@@ -100,7 +100,7 @@ stressed_life() {
 
 # stress NAME LINE: the guest does it again and again until /tmp/enough exists
 stress() {
-    check "starts with: $1" guest it "(turns=0; until [ -e /tmp/enough ]; do { $2; } >/tmp/$1.log 2>&1 || break; turns=\$((turns + 1)); echo \$turns >/tmp/$1.turns; done; [ -e /tmp/enough ]; echo \$? >/tmp/$1.status) &"
+    check "starts with: $1" guest it "( (turns=0; until [ -e /tmp/enough ]; do { $2; } >/tmp/$1.log 2>&1 || break; turns=\$((turns + 1)); echo \$turns >/tmp/$1.turns; done; [ -e /tmp/enough ]; echo \$? >/tmp/$1.status) & )"
 }
 
 stress_result() {

@@ -71,7 +71,7 @@ static void bind(uint32_t pasid, uint64_t table) {
 
 // ---- memory whose physical addresses are known ----------------------------------------------------------------------
 
-enum { huge = 2 << 20, page = 4096, area = 0x60000, source = 0, target = 0x28000, record = 0x58000, guard = 0x59000 };
+enum { huge = 2 << 20, page = 4096, area = 0x60000, source = 0, target = 0x28000, record = 0x58000, guard = 0x59000, slots = 8 };
 #define VIRTUAL 0x7f0000000000UL
 
 static uint64_t physical_of(Bytes *at) {
@@ -103,6 +103,9 @@ static Bytes *huge_page(void) {
     return at;
 }
 
+/// Of what was submitted through this slot of the portal.
+static unsigned record_of(unsigned slot) { return record + 64 * slot; }
+
 /// Shows an area at VIRTUAL, in user pages of 4 KiB.
 static uint64_t make_table(Bytes *bytes) {
     uint64_t *level[4];
@@ -119,7 +122,8 @@ static uint64_t make_table(Bytes *bytes) {
 static void lay_out(Bytes *at, uint64_t seed) {
     for (unsigned i = 0; i < area; i += 8)
         put(at + i, i < target ? seed + i : ~seed ^ i);
-    put(at + record, 0);
+    for (unsigned slot = 0; slot < slots; ++slot)
+        put(at + record_of(slot), 0);
 }
 /// The first `size` bytes of the target are the source's, the rest of the area is as it was laid out.
 static int holds(Bytes *at, uint64_t seed, unsigned size) {
@@ -210,7 +214,7 @@ static void set_up_accelerator(void) {
 /// MEMMOVE in the address space of `pasid`: 0 accepted, 1 full, 2 refused.
 static uint32_t submit(uint32_t pasid, unsigned slot, uint32_t size) {
     const uint64_t words[8] = {(uint64_t)(3U << 24 | 0xc) << 32 | pasid,
-                               VIRTUAL + record,
+                               VIRTUAL + record_of(slot),
                                VIRTUAL + source,
                                VIRTUAL + target,
                                size,
@@ -223,10 +227,10 @@ static uint32_t submit(uint32_t pasid, unsigned slot, uint32_t size) {
     return get32(at);
 }
 /// The status in the completion record; 0 when there is none after five seconds.
-static unsigned wait_for(Bytes *at) {
-    for (unsigned i = 0; i < 5000 && at[record] == 0; ++i)
+static unsigned wait_for(Bytes *at, unsigned slot) {
+    for (unsigned i = 0; i < 5000 && at[record_of(slot)] == 0; ++i)
         nanosleep(&(struct timespec){0, 1000000}, NULL);
-    return at[record];
+    return at[record_of(slot)];
 }
 
 // ---- what is checked -----------------------------------------------------------------------------------------------
@@ -235,11 +239,11 @@ static void each_moves_its_own(uint32_t first, Bytes *one, uint32_t second, Byte
     lay_out(one, 0x1111000000000000);
     lay_out(two, 0x2222000000000000);
     check(submit(first, 0, 0x400) == 0, "the first PASID's submission", first);
-    check(wait_for(one) == 1, "the first PASID's completion", one[record]);
+    check(wait_for(one, 0) == 1, "the first PASID's completion", one[record_of(0)]);
     check(holds(one, 0x1111000000000000, 0x400), "the first PASID's memory", 0);
-    check(holds(two, 0x2222000000000000, 0) && two[record] == 0, "the second PASID's memory was touched", 0);
+    check(holds(two, 0x2222000000000000, 0) && two[record_of(0)] == 0 && two[record_of(1)] == 0, "the second PASID's memory was touched", 0);
     check(submit(second, 1, 0x800) == 0, "the second PASID's submission", second);
-    check(wait_for(two) == 1, "the second PASID's completion", two[record]);
+    check(wait_for(two, 1) == 1, "the second PASID's completion", two[record_of(1)]);
     check(holds(two, 0x2222000000000000, 0x800), "the second PASID's memory", 0);
     check(holds(one, 0x1111000000000000, 0x400), "the first PASID's memory was touched", 0);
     puts("pasid: two PASIDs, same addresses, each moved its own memory");
@@ -261,15 +265,24 @@ static void others_are_refused(uint32_t unknown) {
 static void free_in_flight(uint32_t pasid, Bytes *old, Bytes *neighbour) {
     const uint64_t elsewhere = 0x4444000000000000;
     lay_out(neighbour, elsewhere);
-    for (uint64_t round = 0; round < 20; ++round) {
+    unsigned left = 0; // submissions that were accepted and not complete when their PASID was gone
+    unsigned rounds = 0;
+    for (uint64_t round = 0; round < 20 || (left == 0 && round < 500); ++round) {
         const uint64_t seed = 0x3333000000000000 | round << 32, next = 0x5555000000000000 | round << 32;
         Bytes *const fresh = single_pages(area);
         lay_out(old, seed);
         lay_out(fresh, next);
-        for (unsigned i = 0; i < 8; ++i)
-            check(submit(pasid, i, target) <= 1, "a large copy", i);
+        unsigned under_way = 0;
+        for (unsigned i = 0; i < slots; ++i) {
+            const uint32_t answer = submit(pasid, i, target);
+            check(answer <= 1, "a large copy", i);
+            under_way |= (answer == 0) << i;
+        }
         release(pasid);
-        put(old + record, 0); // nothing of the old life comes after this
+        for (unsigned i = 0; i < slots; ++i)
+            left += under_way >> i & (get(old + record_of(i)) == 0);
+        for (unsigned i = 0; i < slots; ++i)
+            put(old + record_of(i), 0); // nothing of the old life comes after this
         check(submit(pasid, 0, 64) == 2, "a freed PASID", pasid);
         const uint32_t again = allocate();
         check(again == pasid, "the number is free at once", again);
@@ -278,18 +291,21 @@ static void free_in_flight(uint32_t pasid, Bytes *old, Bytes *neighbour) {
         while ((answer = submit(again, 5, 0x400)) == 1)
             ;
         check(answer == 0, "the new life's submission", answer);
-        check(wait_for(fresh) == 1, "the new life's completion", fresh[record]);
+        check(wait_for(fresh, 5) == 1, "the new life's completion", fresh[record_of(5)]);
         check(holds(fresh, next, 0x400), "the new life's memory", round);
         check(holds(neighbour, elsewhere, 0), "a neighbour's memory was touched", round);
-        check(get(old + record) == 0, "the old life's record was written after its end", round);
+        for (unsigned i = 0; i < slots; ++i)
+            check(get(old + record_of(i)) == 0, "the old life's record was written after its end", round);
         // What the old life moved stayed where it belongs: of its target any part may have been written.
         for (unsigned i = 0; i < target; i += 8)
             check(get(old + i) == seed + i, "the old life's source", i);
         for (unsigned i = guard; i < area; i += 8)
             check(get(old + i) == (~seed ^ i), "beyond the old life's target", i);
         old = fresh;
+        rounds = round + 1;
     }
-    puts("pasid: freed in flight and allocated again, 20 times");
+    check(left != 0, "nothing was in flight when its PASID was freed", rounds);
+    printf("pasid: freed in flight and allocated again, %u times; %u submissions were left\n", rounds, left);
 }
 
 int main(void) {

@@ -57,6 +57,7 @@ static volatile struct Descriptor* const descriptor = (volatile struct Descripto
 #define SOURCE 0x1000UL
 #define TARGET 0x3000UL
 #define RECORD 0x8000UL
+#define NTH_RECORD(n) (RECORD + 0x40 + 0x40 * (n))
 #define CANARY 0xa000UL
 #define BIG 0x40000UL // and 0xc0000 bytes from it
 
@@ -278,7 +279,7 @@ static void check_movdir64b(u64 physical, u64 seed) {
 
 void guest(void) {
     set_up_cpu();
-    u32 ecx, eax = 7, other = 0;
+    u32 ecx, eax = 7;
     __asm__ volatile("cpuid" : "+a"(eax), "=c"(ecx) : "c"(0) : "rbx", "rdx");
     if ((ecx >> 28 & 3) != 3)
         STEP("CPUID does not show the instructions"); // some KVMs answer this leaf by themselves
@@ -331,16 +332,27 @@ void guest(void) {
     CHECK(rd32(memory[0] + RECORD + 4) == 0x100 && rd64(memory[0] + RECORD + 8) == VIRTUAL + 0x200000);
 
     STEP("freed in flight");
-    for (u64 round = 0; round < 3; ++round) {
+    u64 left = 0; // submissions that were accepted and not complete when their PASID was gone
+    for (u64 round = 0; round < 3 || (left == 0 && round < 500); ++round) {
         // Much work, freed at once; what is left of it belongs to nobody.
+        u64 under_way = 0;
         describe(3, VIRTUAL + BIG, VIRTUAL + BIG + 0xc0000, 0xc0000);
         const u32 pasid = allocate();
         tables_used = 8;
         bind(pasid, make_table(memory[0]));
         use(pasid);
-        for (int i = 0; i < 6; ++i)
-            other += ENQCMD(SHARED, RAM_USER);
+        for (u64 i = 0; i < 6; ++i) {
+            wr64(memory[0] + NTH_RECORD(i), 0);
+            descriptor->completion = VIRTUAL + NTH_RECORD(i);
+            if (ENQCMD(SHARED, RAM_USER) == 0)
+                under_way |= 1UL << i;
+        }
         release(pasid);
+        for (u64 i = 0; i < 6; ++i)
+            if (rd64(memory[0] + NTH_RECORD(i)) != 0)
+                under_way &= ~(1UL << i);
+        for (u64 i = under_way; i != 0; i &= i - 1)
+            ++left;
         CHECK(gp0(ENQCMD(SHARED, RAM_USER)));
         // Perhaps the same number again, over other memory: the old life does not reach it.
         const u32 again = allocate();
@@ -353,8 +365,11 @@ void guest(void) {
         CHECK(ENQCMD(SHARED, RAM_USER) == 0);
         CHECK(wait_for(memory[2]) == 1 && moved(memory[2], 0x500 + round));
         CHECK(untouched(memory[0], 0x600 + round));
+        for (u64 i = 0; i < 6; ++i)
+            CHECK((under_way >> i & 1) == 0 || rd64(memory[0] + NTH_RECORD(i)) == 0); // nor later
         release(again);
     }
+    CHECK(left != 0);
 
     STEP("the end");
     release(first);
