@@ -2,11 +2,14 @@
 #include "devices/vfio/session.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
+#include <sys/mman.h>
 #include <utility>
 
 #include "devices/vfio/container.hpp"
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/host_files.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/memory/huge_pages.hpp"
 
@@ -27,6 +30,25 @@ std::string ram_text(const vmm::RamRegion& region) {
     return vmm::format("guest memory from 0x%llx to 0x%llx",
                        static_cast<unsigned long long>(region.range.start().raw()),
                        static_cast<unsigned long long>(region.range.last().raw()));
+}
+
+/// How much of it the host still has to give.
+std::uint64_t absent_bytes(std::span<const std::byte> host) {
+    std::array<unsigned char, 16384> present{};
+    std::uint64_t absent = 0;
+    for (std::size_t at = 0; at < host.size();) {
+        const auto size = std::min<std::size_t>(host.size() - at, present.size() * vmm::page_size);
+        const auto pages = static_cast<std::ptrdiff_t>(vmm::align_up(size, vmm::page_size) / vmm::page_size);
+        // The kernel writes nothing through it.
+        auto* start = const_cast<std::byte*>(host.data() + at); // NOLINT(cppcoreguidelines-pro-type-const-cast)
+        if (::mincore(start, size, present.data()) != 0)
+            return 0; // nobody knows
+        absent += static_cast<std::uint64_t>(std::count_if(present.begin(), present.begin() + pages,
+                                                           [](unsigned char page) { return (page & 1) == 0; })) *
+                  vmm::page_size;
+        at += size;
+    }
+    return absent;
 }
 
 void log_progress(std::uint64_t done, std::uint64_t total) {
@@ -110,7 +132,25 @@ vmm::Result<void> Session::remove_ram(vmm::Range<vmm::Gpa> range) {
     return removed;
 }
 
+vmm::Result<void> Session::check_available() const {
+    auto available = vmm::host::meminfo(root_, "MemAvailable");
+    if (available == 0 || resources_.memory.pinned() != 0)
+        return {};
+    available += vmm::host::meminfo(root_, "HugePages_Rsvd") / vmm::KiB * vmm::host::meminfo(root_, "Hugepagesize");
+    const auto needed = std::accumulate(ram_.begin(), ram_.end(), std::uint64_t{0},
+                                        [](auto sum, const auto& region) { return sum + absent_bytes(region.host); });
+    if (needed <= available)
+        return {};
+    return vmm::fail(Errc::memory_unavailable,
+                     vmm::format("DMA pins all of the guest's memory: the host is to give %llu MiB more, and has only "
+                                 "%llu MiB available",
+                                 static_cast<unsigned long long>(needed / vmm::MiB),
+                                 static_cast<unsigned long long>(available / vmm::MiB)),
+                     "give the guest less memory, or free some on the host");
+}
+
 vmm::Result<void> Session::map_all_ram(AddressSpace& space) {
+    TRY_VOID(check_available());
     const auto total = std::accumulate(ram_.begin(), ram_.end(), std::uint64_t{0},
                                        [](std::uint64_t sum, const auto& region) { return sum + region.host.size(); });
     for (const auto& region : ram_)

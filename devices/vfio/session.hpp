@@ -72,6 +72,8 @@ private:
         std::string name;
         std::set<AddressSpace*> mapped_in{};
     };
+    /// Pinning takes every byte from the host, which would rather end processes than say no.
+    [[nodiscard]] vmm::Result<void> check_available() const;
     [[nodiscard]] vmm::Result<void> check_ram(const AddressSpace& space, const vmm::RamRegion& region) const;
     [[nodiscard]] vmm::Result<void> map_all_ram(AddressSpace& space);
     /// RAM that is to be pinned in one go is put into huge pages first: pinned, it could not move any more.

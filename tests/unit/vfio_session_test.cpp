@@ -153,6 +153,20 @@ TEST_CASE("all of the RAM is held against the limit on locking at once") {
     CHECK(machine.kernel.count("map") == 0);
 }
 
+TEST_CASE("RAM that the host does not have is refused before it is pinned, what is there already counts") {
+    Machine machine{BOTH_KINDS};
+    machine.kernel.tree.file("proc/meminfo", "MemTotal:       99999 kB\nMemAvailable:    8192 kB\n");
+    machine.add_ram();
+    const auto device = machine.device("0000:01:00.0");
+    const auto refused = machine.session().map_guest(device->dma());
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::memory_unavailable);
+    CHECK(refused.error().what.find("12 MiB more, and has only 8 MiB") != std::string::npos);
+    CHECK(machine.kernel.count("map") == 0);
+    std::ranges::fill(machine.low.host, std::byte{1});
+    CHECK(machine.session().map_guest(device->dma()));
+}
+
 TEST_CASE("a second device counts against the limit on locking too") {
     Machine machine{BOTH_KINDS};
     machine.limit = LockLimit{20 * MiB};
