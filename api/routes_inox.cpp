@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Firecracker does not have: /inox/.
 #include <algorithm>
+#include <charconv>
 #include <chrono>
-#include <cinttypes>
-#include <cstdio>
 #include <unistd.h>
 
 #include "api/json_views.hpp"
@@ -84,6 +83,14 @@ void stream_events(vmm::Instance& instance, const std::shared_ptr<Exchange>& exc
     });
 }
 
+/// Hexadecimal, all of the text.
+bool parse_address(std::string_view text, std::uint64_t& address) {
+    if (text.starts_with("0x"))
+        text.remove_prefix(2);
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), address, 16);
+    return error == std::errc{} && end == text.data() + text.size();
+}
+
 /// One domain's mappings.
 Response mappings_page(const vmm::Machine* machine, const std::string& domain, const std::string& query) {
     const auto number = vmm::parse_number(domain);
@@ -96,7 +103,7 @@ Response mappings_page(const vmm::Machine* machine, const std::string& domain, c
         return *window.refusal;
     std::uint64_t from = 0;
     if (const auto text = query_value(query, "from"))
-        if (std::sscanf(text->c_str(), "%" SCNx64, &from) != 1)
+        if (!parse_address(*text, from))
             return refusal(Errc::bad_option, vmm::in_quotes(*text) + " is no address", "write ?from=0x1000");
     const auto found = machine->views().mappings(static_cast<std::uint32_t>(*number), from, window.limit);
     if (!found)

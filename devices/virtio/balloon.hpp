@@ -35,6 +35,8 @@ public:
                                                         const vmm::GuestMemory& memory);
 
     [[nodiscard]] Type type() const override { return Type::balloon; }
+    /// 5.5: pages are named by physical address, and Linux takes no balloon that asks for ACCESS_PLATFORM.
+    [[nodiscard]] bool translatable() const override { return false; }
     [[nodiscard]] std::uint64_t features() const override { return features_; }
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return queue_sizes_; }
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;

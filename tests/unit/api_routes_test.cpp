@@ -166,6 +166,9 @@ TEST_CASE("vsock, entropy, balloon, serial and cpu-config are stored") {
     CHECK(client.put("/entropy", R"({"rate_limiter": {"bandwidth": {"size": 100, "refill_time": 10}}})").status == 204);
     CHECK(client.put("/entropy", "{}").status == 204);
     CHECK(client.get("/balloon").status == 400);
+    // The memory for it may still come.
+    CHECK(client.put("/balloon", R"({"amount_mib": 200, "deflate_on_oom": true})").status == 204);
+    CHECK(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 512})").status == 204);
     CHECK(client.put("/balloon", R"({"amount_mib": 10, "deflate_on_oom": true})").status == 204);
     CHECK(client.get("/balloon").body == R"({"amount_mib":10,"deflate_on_oom":true,"stats_polling_interval_s":0,)"
                                          R"("free_page_hinting":false,"free_page_reporting":false})");

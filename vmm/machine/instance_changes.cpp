@@ -13,12 +13,13 @@ std::unexpected<Error> no_device(const char* kind, const std::string& id) {
 
 bool same(const Error& a, const Error& b) { return a.code == b.code && a.what == b.what && a.where == b.where; }
 
-/// The first rule that the change breaks and that was not broken before. What is missing may still come.
-Result<void> check_change(const Config& before, const Config& after) {
+/// The first rule that the change breaks and that was not broken before. What is missing may still come, and so may the
+/// memory for a balloon: requests before the start come in any order.
+Result<void> check_change(const Config& before, const Config& after, bool started) {
     const auto old_problems = check(before);
     for (auto& problem : check(after))
         if (std::ranges::none_of(old_problems, [&](const Error& old) { return same(old, problem); }) &&
-            problem.code != Errc::config_missing_key)
+            problem.code != Errc::config_missing_key && (started || problem.where != "/balloon/amount_mib"))
             return std::unexpected<Error>{std::move(problem)};
     return {};
 }
@@ -70,7 +71,7 @@ Result<void> Instance::configure(const std::function<void(ConfigFile&)>& change)
         return fail(Errc::wrong_state, "the guest was started before", "configure it before the start");
     ConfigFile changed = file_;
     change(changed);
-    TRY_VOID(check_change(file_.config, changed.config));
+    TRY_VOID(check_change(file_.config, changed.config, false));
     file_ = std::move(changed);
     return {};
 }
@@ -93,7 +94,7 @@ Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
     TRY_VOID(machine->devices().check_free(device_name(config)));
     Config changed = file_.config;
     add_to(changed, config);
-    TRY_VOID(check_change(file_.config, changed));
+    TRY_VOID(check_change(file_.config, changed, true));
     DeviceConfig complete = config;
     if (auto* net = std::get_if<devices::virtio::NetOptions>(&complete))
         TRY_VOID(add_metadata_service(*net));
