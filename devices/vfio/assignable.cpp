@@ -30,8 +30,8 @@ public:
             add(Errc::unsupported, name() + " is a bridge", "assign the devices behind it");
             return std::move(problems_);
         }
+        check_iommu(); // first: without one, no driver helps
         check_driver();
-        check_iommu();
         check_members();
         check_firmware_regions();
         if (backend_ == Backend::iommufd)
