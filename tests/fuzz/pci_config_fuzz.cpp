@@ -5,12 +5,14 @@
 #include "devices/pci/msix.hpp"
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/pci_function.hpp"
+#include "tests/fuzz/bus_access.hpp"
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
 namespace {
 
 using namespace devices::pci;
+using fuzz::access;
 using fuzz::Input;
 using fuzz::require;
 using vmm::Gpa, vmm::IoPort, vmm::KiB, vmm::GiB;
@@ -61,16 +63,6 @@ public:
 private:
     Msix msix_;
 };
-
-template <class A> void access(vmm::Bus<A>& bus, std::uint64_t address, std::uint8_t how, std::uint64_t value) {
-    std::array<std::byte, 8> bytes{};
-    vmm::store_le(bytes, value);
-    const auto data = std::span{bytes}.first(how % 8 + 1U);
-    if (how & 0x80)
-        bus.write(A{address}, data);
-    else
-        bus.read(A{address}, data);
-}
 
 /// Somewhere in the machine: configuration space, or an address close to a BAR.
 std::uint64_t memory_address(Input& input, Target& target) {

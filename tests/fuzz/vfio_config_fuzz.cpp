@@ -4,6 +4,7 @@
 // table, only one kind of interrupt is wired, and what inox owns is never written at the device.
 
 #include "tests/fakes/assigned.hpp"
+#include "tests/fuzz/bus_access.hpp"
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
@@ -11,6 +12,7 @@ namespace {
 
 using namespace devices;
 using namespace devices::vfio;
+using fuzz::access;
 using fuzz::Input;
 using fuzz::require;
 using vmm::Gpa;
@@ -30,16 +32,6 @@ fakes::DeviceBuilder device(Input& input) {
         builder.state->config<std::uint8_t>(at, value == 0x11 ? 0x10 : value); // one MSI-X capability is enough
     }
     return builder;
-}
-
-template <class A> void access(vmm::Bus<A>& bus, std::uint64_t address, std::uint8_t how, std::uint64_t value) {
-    std::array<std::byte, 8> bytes{};
-    vmm::store_le(bytes, value);
-    const auto data = std::span{bytes}.first(how % 8 + 1U);
-    if (how & 0x80)
-        bus.write(A{address}, data);
-    else
-        bus.read(A{address}, data);
 }
 
 void check_slots(const fakes::Assigned& guest, bool relocated) {

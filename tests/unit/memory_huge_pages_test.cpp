@@ -39,6 +39,18 @@ bool host_can() {
     return false;
 }
 
+/// Guest RAM that a device of the host may reach, and that nobody has touched yet.
+struct Assigned : fakes::VfioHost {
+    GuestMemory guest{GuestMemory::create(64 * MiB, HugePages::none).value()};
+    std::unique_ptr<devices::vfio::Device> device{};
+
+    Assigned() {
+        kernel.add("0000:01:00.0", 1, "vfio0");
+        REQUIRE(session().add_ram(guest.regions()[0]));
+        device = open("0000:01:00.0", devices::vfio::Backend::iommufd);
+    }
+};
+
 } // namespace
 
 TEST_CASE("guest memory lies where a huge page of its file is one in every table") {
@@ -95,12 +107,9 @@ TEST_CASE("memory that cannot be gathered stays as it is") {
 TEST_CASE("guest RAM is in huge pages before the kernel pins it") {
     if (!host_can())
         return;
-    fakes::VfioHost machine;
-    machine.kernel.add("0000:01:00.0", 1, "vfio0");
-    auto memory = GuestMemory::create(64 * MiB, HugePages::none).value();
-    const auto& region = memory.regions()[0];
-    REQUIRE(machine.session().add_ram(region));
-    const auto device = machine.open("0000:01:00.0", devices::vfio::Backend::iommufd);
+    Assigned machine;
+    const auto& region = machine.guest.regions()[0];
+    const auto& device = machine.device;
     CHECK(smaps(region.host, "Rss") == 0); // the guest's alone until a device needs it
     SECTION("1:1") { REQUIRE(machine.session().map_guest(device->dma())); }
     SECTION("by a virtual IOMMU that lets the device reach everything") {
@@ -111,13 +120,9 @@ TEST_CASE("guest RAM is in huge pages before the kernel pins it") {
 }
 
 TEST_CASE("a small mapping of a guest's own is pinned as it is") {
-    fakes::VfioHost machine;
-    machine.kernel.add("0000:01:00.0", 1, "vfio0");
-    auto memory = GuestMemory::create(64 * MiB, HugePages::none).value();
-    const auto& region = memory.regions()[0];
-    REQUIRE(machine.session().add_ram(region));
-    const auto device = machine.open("0000:01:00.0", devices::vfio::Backend::iommufd);
-    REQUIRE(device->dma().map(*devices::vfio::IovaRange::closed(Iova{0}, Iova{4 * MiB - 1}), region.host.first(4 * MiB),
-                              Access::read_write));
+    Assigned machine;
+    const auto& region = machine.guest.regions()[0];
+    REQUIRE(machine.device->dma().map(*devices::vfio::IovaRange::closed(Iova{0}, Iova{4 * MiB - 1}),
+                                      region.host.first(4 * MiB), Access::read_write));
     CHECK(smaps(region.host, "Rss") == 0);
 }

@@ -80,6 +80,8 @@ std::uint64_t EventFd::drain() const noexcept {
 
 namespace {
 
+constexpr auto output_hint = "name a file in a directory you may write to";
+
 bool is_pipe(int fd) {
     struct stat status {};
     return ::fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
@@ -93,10 +95,6 @@ Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsign
         return fail_errno(code, "cannot open '" + path + "'");
     return fd;
 }
-
-namespace {
-constexpr auto output_hint = "name a file in a directory you may write to";
-} // namespace
 
 Result<UniqueFd> open_output(const std::string& path, OutputStart start) {
     const int flags = O_CREAT | O_NONBLOCK | O_NOCTTY | (start == OutputStart::append ? O_APPEND : O_TRUNC);

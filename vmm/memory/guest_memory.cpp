@@ -68,11 +68,11 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
                                                MAP_SHARED | (hugetlb ? 0 : MAP_NORESERVE), memory.file_.get(),
                                                static_cast<std::int64_t>(offset));
         if (!mapping) {
+            if (hugetlb)
+                return std::unexpected(no_huge_pages(size, mapping.error().sys_errno));
             Error error = mapping.error();
             error.code = Errc::memory_unavailable;
             error.hint = no_memory_hint;
-            if (hugetlb)
-                error = no_huge_pages(size, error.sys_errno);
             return std::unexpected(std::move(error));
         }
         // A child of this process must never get copies of pages a device writes to.
