@@ -36,9 +36,14 @@ public:
     struct State {
         std::array<vfio::RegionInfo, vfio::region_count> regions{};
         std::array<vfio::InterruptInfo, vfio::interrupt_count> interrupts{};
-        std::map<unsigned, vmm::UniqueFd> files{}; ///< behind each region
-        std::vector<Access> reads{};               ///< of BARs
-        std::vector<Access> writes{};              ///< of anything
+        /// A file, so that it can be mapped in parts, and our own view of it: a system call for each register is slow.
+        struct Memory {
+            vmm::UniqueFd file;
+            vmm::Mapping view;
+        };
+        std::map<unsigned, Memory> memory{}; ///< behind each region
+        std::vector<Access> reads{};         ///< of BARs
+        std::vector<Access> writes{};        ///< of anything
         std::map<vfio::Interrupt, std::vector<int>> wired{};
         std::vector<std::string> calls{}; ///< interrupts and resets, in order
         int unmask{-1};
@@ -60,14 +65,23 @@ public:
             region.writable = index != vfio::region_rom;
             if (index < vfio::region_rom && size >= vmm::page_size)
                 region.areas = {{0, size}};
-            files[index] = vmm::UniqueFd{::memfd_create("region", MFD_CLOEXEC)};
-            if (::ftruncate(files[index].get(), static_cast<off_t>(vmm::align_up(size, vmm::page_size))) != 0)
+            vmm::UniqueFd file{::memfd_create("region", MFD_CLOEXEC)};
+            const auto whole = vmm::align_up(size, vmm::page_size);
+            if (::ftruncate(file.get(), static_cast<off_t>(whole)) != 0)
                 std::abort();
+            auto view = vmm::Mapping::create(whole, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+            memory.insert_or_assign(index, Memory{std::move(file), std::move(view).value()});
+        }
+        /// Under the lock.
+        std::span<std::byte> at(unsigned region, std::uint64_t offset, std::size_t size) {
+            const auto bytes = memory.at(region).view.bytes();
+            if (offset > bytes.size() || size > bytes.size() - offset)
+                std::abort();
+            return bytes.subspan(offset, size);
         }
         void poke(unsigned region, std::uint64_t offset, std::span<const std::byte> bytes) {
-            if (::pwrite(files[region].get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) !=
-                static_cast<ssize_t>(bytes.size()))
-                std::abort();
+            const std::lock_guard lock{mutex};
+            std::ranges::copy(bytes, at(region, offset, bytes.size()).begin());
         }
         template <std::unsigned_integral T>
         void set(unsigned region, std::uint64_t offset, std::type_identity_t<T> value) {
@@ -79,10 +93,8 @@ public:
             set<T>(vfio::region_config, offset, value);
         }
         template <std::unsigned_integral T> T get(unsigned region, std::uint64_t offset) {
-            std::array<std::byte, sizeof(T)> bytes{};
-            if (::pread(files[region].get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) != sizeof(T))
-                std::abort();
-            return vmm::load_le<T>(bytes);
+            const std::lock_guard lock{mutex};
+            return vmm::load_le<T>(at(region, offset, sizeof(T)));
         }
         /// The writes to configuration space since the last look.
         std::vector<Access> take_config_writes() {
@@ -107,10 +119,10 @@ public:
         const auto& region = state_->regions[index];
         if (state_->gone || offset + out.size() > region.size)
             return false;
-        const auto count = ::pread(state_->files[index].get(), out.data(), out.size(), static_cast<off_t>(offset));
+        std::ranges::copy(state_->at(index, offset, out.size()), out.begin());
         if (index != vfio::region_config)
             state_->reads.push_back({index, offset, out.size(), vmm::load_le(out)});
-        return count == static_cast<ssize_t>(out.size());
+        return true;
     }
     [[nodiscard]] bool write(unsigned index, std::uint64_t offset,
                              std::span<const std::byte> in) const noexcept override {
@@ -119,7 +131,7 @@ public:
         if (state_->gone || !region.writable || offset + in.size() > region.size)
             return false;
         state_->writes.push_back({index, offset, in.size(), vmm::load_le(in)});
-        state_->poke(index, offset, in);
+        std::ranges::copy(in, state_->at(index, offset, in.size()).begin());
         return true;
     }
     vmm::Result<vmm::Mapping> map(unsigned index, vfio::RegionArea part) const override {
@@ -128,7 +140,7 @@ public:
         });
         if (!allowed || state_->refuse_maps || !vmm::is_aligned(part.offset | part.size, vmm::page_size))
             return vmm::fail(vmm::Errc::host_error, "the fake refuses to map");
-        return vmm::Mapping::create(part.size, PROT_READ | PROT_WRITE, MAP_SHARED, state_->files[index].get(),
+        return vmm::Mapping::create(part.size, PROT_READ | PROT_WRITE, MAP_SHARED, state_->memory.at(index).file.get(),
                                     static_cast<std::int64_t>(part.offset));
     }
 

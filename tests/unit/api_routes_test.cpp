@@ -1,31 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Firecracker's rules and words, request by request, before the start of the guest.
-#include <fstream>
-#include <unistd.h>
-
 #include "tests/catch.hpp"
 #include "tests/fakes/api_client.hpp"
-#include "vmm/base/log.hpp"
+#include "tests/fakes/disk.hpp"
 
 using fakes::ApiClient;
 
 namespace {
-
-/// A file that goes away at the end.
-class File {
-public:
-    explicit File(const std::string& name, std::size_t size = 4096)
-        : path_{"/tmp/inox-api-" + std::to_string(::getpid()) + "-" + name} {
-        std::ofstream{path_} << std::string(size, '\0');
-    }
-    ~File() { ::unlink(path_.c_str()); }
-    File(const File&) = delete;
-    File& operator=(const File&) = delete;
-    [[nodiscard]] const std::string& path() const { return path_; }
-
-private:
-    std::string path_;
-};
 
 std::string json_error(const std::string& text) {
     return "An error occurred when deserializing the json body of a request: " + text + ".";
@@ -125,7 +106,7 @@ TEST_CASE("files are looked at when they are named") {
     ApiClient client;
     CHECK(ApiClient::fault(client.put("/boot-source", R"({"kernel_image_path": "/nonexistent"})")) ==
           "Boot source error: The kernel file cannot be opened: No such file or directory (os error 2)");
-    File kernel{"kernel"};
+    const fakes::TempImage kernel{4096};
     CHECK(
         ApiClient::fault(client.put("/boot-source", R"({"kernel_image_path": ")" + kernel.path() +
                                                         R"(", "initrd_path": "/nonexistent"})")) ==
@@ -144,7 +125,7 @@ TEST_CASE("files are looked at when they are named") {
 
 TEST_CASE("drives are replaced by id, and one of them is the root") {
     ApiClient client;
-    File image{"image"};
+    const fakes::TempImage image{4096};
     const auto drive = [&](const std::string& id, bool root) {
         return client.put("/drives/" + id, R"({"drive_id": ")" + id + R"(", "path_on_host": ")" + image.path() +
                                                R"(", "is_root_device": )" + (root ? "true}" : "false}"));
@@ -276,139 +257,4 @@ TEST_CASE("events are streamed from the number asked for, and a reader that left
     client.instance().events().publish("five");
     CHECK(stream->text.find("five") == std::string::npos);
     CHECK(client.get("/inox/events?since=x").status == 400);
-}
-
-// ---- what each known client sends before the start
-
-namespace {
-
-/// What clients name; the log goes back to standard error at the end.
-struct Host {
-    File kernel{"kernel"};
-    File image{"image"};
-    std::string base{"/tmp/inox-api-" + std::to_string(::getpid())};
-    vmm::log::Style style{vmm::log::style()};
-    std::string boot{R"({"kernel_image_path": ")" + kernel.path() +
-                     R"(", "boot_args": "console=ttyS0 reboot=k panic=1"})"};
-    std::string drive{R"({"drive_id": "rootfs", "path_on_host": ")" + image.path() +
-                      R"(", "is_root_device": true, "is_read_only": false, "cache_type": "Unsafe", "io_engine": "Sync",
-                          "partuuid": "", "rate_limiter": null})"};
-    std::string logger{R"({"log_path": ")" + base +
-                       R"(.log", "level": "Info", "show_level": true, "show_log_origin": false})"};
-    std::string metrics{R"({"metrics_path": ")" + base + R"(.metrics"})"};
-    std::string machine{R"({"vcpu_count": 1, "mem_size_mib": 512, "smt": false, "track_dirty_pages": false})"};
-
-    ~Host() {
-        vmm::log::set_style(style);
-        vmm::log::set_level(vmm::log::Level::warning);
-        vmm::log::set_sink(STDERR_FILENO);
-        for (const char* ending : {".log", ".metrics"})
-            ::unlink((base + ending).c_str());
-    }
-};
-
-/// 204; or, where this user can neither find nor make the tap, Firecracker's text for that.
-void put_interface(ApiClient& client, const std::string& id) {
-    const auto answer = client.put("/network-interfaces/" + id,
-                                   R"({"iface_id": ")" + id +
-                                       R"(", "host_dev_name": "inox-none", "guest_mac": "06:00:ac:10:00:02",
-                                            "rx_rate_limiter": null, "tx_rate_limiter": null})");
-    if (answer.status != 204)
-        CHECK(ApiClient::fault(answer).starts_with("Network config error: Could not create the network device: "));
-}
-
-} // namespace
-
-TEST_CASE("firecracker-go-sdk, and so firectl, containerd and kata: its requests are taken in their order") {
-    const Host host;
-    ApiClient client;
-    CHECK(client.get("/machine-config").status == 200);
-    CHECK(client.put("/logger", host.logger).status == 204);
-    CHECK(client.put("/metrics", host.metrics).status == 204);
-    CHECK(client.put("/metrics", R"({"metrics_path": "x"})").status == 400);
-    CHECK(client.put("/machine-config", host.machine).status == 204);
-    CHECK(client.get("/machine-config").status == 200);
-    CHECK(client.put("/boot-source", host.boot).status == 204);
-    CHECK(client.put("/drives/rootfs", host.drive).status == 204);
-    put_interface(client, "1");
-    CHECK(client.put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v.sock", "vsock_id": "1"})").status == 204);
-    CHECK(client.put("/mmds/config", R"({"network_interfaces": ["1"], "version": "V2"})").status == 204);
-    CHECK(client.put("/mmds", R"({"latest": {}})").status == 204); // firectl, after the start
-}
-
-TEST_CASE("firecracker-go-sdk from a snapshot is told that there are none") {
-    const Host host;
-    ApiClient client;
-    CHECK(client.put("/logger", host.logger).status == 204);
-    CHECK(client.put("/metrics", host.metrics).status == 204);
-    CHECK(client.put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v.sock", "vsock_id": "1"})").status == 204);
-    CHECK(ApiClient::fault(client.put("/snapshot/load", R"({"snapshot_path": "s", "mem_file_path": "m"})"))
-              .find("not in this version") != std::string::npos);
-}
-
-TEST_CASE("ignite's old word for hyper-threading is refused, as it is by Firecracker") {
-    ApiClient client;
-    CHECK(
-        ApiClient::fault(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 512, "ht_enabled": true})"))
-            .find("unknown field `ht_enabled`") != std::string::npos);
-}
-
-TEST_CASE("firecracker-python: its requests are taken in their order") {
-    const Host host;
-    ApiClient client;
-    CHECK(client.get("/").status == 200);
-    CHECK(client.put("/boot-source", host.boot).status == 204);
-    CHECK(client.put("/drives/rootfs", host.drive).status == 204);
-    CHECK(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 512})").status == 204);
-    put_interface(client, "eth0");
-    CHECK(client.put("/mmds/config", R"({"version": "V2", "network_interfaces": ["eth0"]})").status == 204);
-    CHECK(client.put("/mmds", R"({"latest": {"meta-data": {"instance-id": "i"}}})").status == 204);
-    CHECK(client.put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v.sock"})").status == 204);
-}
-
-TEST_CASE("Firecracker's own test framework: its requests are taken in their order") {
-    const Host host;
-    ApiClient client;
-    CHECK(client.put("/serial", R"({"serial_out_path": "/tmp/serial.log"})").status == 204);
-    CHECK(client.get("/").status == 200);
-    CHECK(client
-              .put("/machine-config", R"({"vcpu_count": 2, "mem_size_mib": 256, "smt": false,
-              "track_dirty_pages": false, "huge_pages": "None"})")
-              .status == 204);
-    CHECK(client.put("/boot-source", host.boot).status == 204);
-    CHECK(client.put("/drives/rootfs", host.drive).status == 204);
-}
-
-// The client itself, from configuration to the guest's end: tests/cli/firecrackerode_test.sh.
-TEST_CASE("firecrackerode: its requests are taken in their order") {
-    const Host host;
-    ApiClient client;
-    CHECK(client.get("/").status == 200);
-    CHECK(client.put("/boot-source", host.boot).status == 204);
-    CHECK(client.put("/drives/rootfs", host.drive).status == 204);
-    CHECK(client.patch("/machine-config", R"({"mem_size_mib": 256})").status == 204);
-    CHECK(client.put("/mmds", "{}").status == 204);
-    CHECK(client.patch("/mmds/", R"({"a": 1})").status == 204); // it says so with a slash
-    // The example of its documentation, as Firecracker answers it
-    CHECK(ApiClient::fault(client.put("/drives/rootfs", R"({"path_on_host": "x", "is_root_device": true})")) ==
-          json_error("missing field `drive_id` at line 1 column 45"));
-}
-
-TEST_CASE("fctools: its requests are taken in their order") {
-    const Host host;
-    ApiClient client;
-    CHECK(client.put("/boot-source", host.boot).status == 204);
-    CHECK(client.put("/drives/rootfs", host.drive).status == 204);
-    CHECK(client.put("/pmem/p", R"({"id": "p", "path_on_host": "x"})").status == 400); // not in this version
-    CHECK(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 128})").status == 204);
-    CHECK(client.put("/cpu-config", R"({"kvm_capabilities": [], "cpuid_modifiers": [], "msr_modifiers": []})").status ==
-          204);
-    put_interface(client, "net1");
-    CHECK(client.put("/balloon", R"({"amount_mib": 64, "deflate_on_oom": false, "stats_polling_interval_s": 1})")
-              .status == 204);
-    CHECK(client.put("/vsock", R"({"guest_cid": 5, "uds_path": "/tmp/v.sock"})").status == 204);
-    CHECK(client.put("/logger", host.logger).status == 204);
-    CHECK(client.put("/metrics", host.metrics).status == 204);
-    CHECK(client.put("/mmds/config", R"({"network_interfaces": ["net1"], "version": "V1"})").status == 204);
-    CHECK(client.put("/entropy", R"({"rate_limiter": null})").status == 204);
 }

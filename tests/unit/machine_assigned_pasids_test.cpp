@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Assigned devices in a machine with PASIDs: the platform connects them to the host's IOMMU, or says why it cannot.
 #include "tests/catch.hpp"
-#include "tests/fakes/fake_guest_events.hpp"
-#include "tests/fakes/fake_irqs.hpp"
-#include "tests/fakes/host_device.hpp"
 #include "tests/fakes/nesting_kernel.hpp"
+#include "tests/fakes/platform_bench.hpp"
 #include "tests/fakes/registers.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "vmm/machine/pasids.hpp"
-#include "vmm/machine/platform.hpp"
 #include "vmm/memory/layout.hpp"
 
 using namespace vmm;
@@ -27,20 +24,10 @@ VfioConfig assigned(Backend backend = Backend::iommufd) {
     return config;
 }
 
-struct Bench {
-    EventLoop loop{};
+struct Bench : fakes::PlatformBench {
     fakes::NestingKernel kernel{};
-    PortBus ports{};
-    MemoryBus mmio{};
-    fakes::FakeIrqs irqs{};
-    fakes::FakeDoorbells doorbells{};
-    fakes::FakeGuestMappings mappings{};
-    GuestMemory memory{GuestMemory::create(2 * MiB, HugePages::none).value()};
-    DirectMemory dma{memory};
-    fakes::FakeGuestEvents events{};
     std::unique_ptr<Pasids> pasids{Pasids::create(memory, mmio, 16).value()};
     std::unique_ptr<iommu::Domains> domains{};
-    std::unique_ptr<Platform> platform{};
 
     explicit Bench(bool iommu = false) {
         kernel.add(host_address, 1, "vfio0");
@@ -49,28 +36,9 @@ struct Bench {
             config.iommu.emplace();
             domains = std::make_unique<iommu::Domains>(memory, iommu::Limits{}, true);
         }
-        platform = Platform::create(config, {.ports = ports,
-                                             .mmio = mmio,
-                                             .irqs = irqs,
-                                             .doorbells = doorbells,
-                                             .mappings = mappings,
-                                             .memory = memory,
-                                             .dma = dma,
-                                             .iommu = domains.get(),
-                                             .loop = loop,
-                                             .events = events,
-                                             .serial_output = [](auto) {},
-                                             .serial_room = [] {},
-                                             .console_output = {},
-                                             .console_room = {},
-                                             .on_device = {},
-                                             .pasids = &service(),
-                                             .vfio_kernel = &kernel,
-                                             .vfio_root = kernel.tree.root()})
-                       .value();
-        platform->table().guest_starts();
+        start(config, {domains.get(), &service(), &kernel, kernel.tree.root()});
     }
-    ~Bench() { platform.reset(); }
+    ~Bench() { platform.reset(); } // before what it stands on
     Bench(const Bench&) = delete;
     Bench& operator=(const Bench&) = delete;
 

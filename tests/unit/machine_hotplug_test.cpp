@@ -7,12 +7,9 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
-#include "tests/fakes/fake_guest_events.hpp"
-#include "tests/fakes/fake_irqs.hpp"
-#include "tests/fakes/host_device.hpp"
+#include "tests/fakes/platform_bench.hpp"
 #include "tests/fakes/registers.hpp"
 #include "tests/fakes/run_loop.hpp"
-#include "vmm/machine/platform.hpp"
 
 using namespace vmm;
 
@@ -33,37 +30,8 @@ struct Holdings {
     }
 };
 
-struct Bench {
-    EventLoop loop{}; // outlives the buses, which hold devices
-    PortBus ports{};
-    MemoryBus mmio{};
-    fakes::FakeIrqs irqs{};
-    fakes::FakeDoorbells doorbells{};
-    fakes::FakeGuestMappings mappings{};
-    GuestMemory memory{GuestMemory::create(2 * MiB, HugePages::none).value()};
-    DirectMemory dma{memory};
-    fakes::FakeGuestEvents events{};
-    std::vector<DeviceEvent> told{};
-    std::unique_ptr<Platform> platform{};
-
-    explicit Bench(const Config& config = {}) {
-        platform = Platform::create(config, {.ports = ports,
-                                             .mmio = mmio,
-                                             .irqs = irqs,
-                                             .doorbells = doorbells,
-                                             .mappings = mappings,
-                                             .memory = memory,
-                                             .dma = dma,
-                                             .loop = loop,
-                                             .events = events,
-                                             .serial_output = [](auto) {},
-                                             .serial_room = [] {},
-                                             .console_output = {},
-                                             .console_room = {},
-                                             .on_device = [this](const DeviceEvent& event) { told.push_back(event); }})
-                       .value();
-        platform->table().guest_starts();
-    }
+struct Bench : fakes::PlatformBench {
+    explicit Bench(const Config& config = {}) : PlatformBench{config} {}
 
     /// The guest's part: it sees what is new, and gives back what it is asked for.
     void eject(std::uint32_t slots) {

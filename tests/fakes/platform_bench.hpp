@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// A whole platform, its buses and guest memory real, everything of KVM and the host fake. The guest runs already.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "tests/fakes/fake_guest_events.hpp"
+#include "tests/fakes/fake_irqs.hpp"
+#include "tests/fakes/host_device.hpp"
+#include "vmm/machine/platform.hpp"
+
+namespace fakes {
+
+struct PlatformBench {
+    /// What a test brings of its own; it outlives the platform.
+    struct Parts {
+        iommu::Domains* iommu{};
+        iommu::PasidService* pasids{};
+        vfio::Kernel* vfio_kernel{};
+        std::string vfio_root{};
+    };
+    vmm::EventLoop loop{}; // outlives the buses, which hold devices
+    vmm::PortBus ports{};
+    vmm::MemoryBus mmio{};
+    FakeIrqs irqs{};
+    FakeDoorbells doorbells{};
+    FakeGuestMappings mappings{};
+    vmm::GuestMemory memory{vmm::GuestMemory::create(2 * vmm::MiB, vmm::HugePages::none).value()};
+    vmm::DirectMemory dma{memory};
+    FakeGuestEvents events{};
+    std::vector<vmm::DeviceEvent> told{};
+    std::unique_ptr<vmm::Platform> platform{};
+
+    PlatformBench() = default;
+    explicit PlatformBench(const vmm::Config& config) { start(config, {}); }
+    ~PlatformBench() { platform.reset(); }
+    PlatformBench(const PlatformBench&) = delete;
+    PlatformBench& operator=(const PlatformBench&) = delete;
+
+    void start(const vmm::Config& config, const Parts& parts) {
+        platform = vmm::Platform::create(config,
+                                         {.ports = ports,
+                                          .mmio = mmio,
+                                          .irqs = irqs,
+                                          .doorbells = doorbells,
+                                          .mappings = mappings,
+                                          .memory = memory,
+                                          .dma = dma,
+                                          .iommu = parts.iommu,
+                                          .loop = loop,
+                                          .events = events,
+                                          .serial_output = [](auto) {},
+                                          .serial_room = [] {},
+                                          .console_output = {},
+                                          .console_room = {},
+                                          .on_device = [this](const vmm::DeviceEvent& event) { told.push_back(event); },
+                                          .pasids = parts.pasids,
+                                          .vfio_kernel = parts.vfio_kernel,
+                                          .vfio_root = parts.vfio_root})
+                       .value();
+        platform->table().guest_starts();
+    }
+};
+
+} // namespace fakes

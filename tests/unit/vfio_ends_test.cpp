@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// What becomes of an assigned device that is reset, cannot be, fails, vanishes, or is asked back.
+#include <atomic>
+#include <thread>
+
+#include "tests/catch.hpp"
+#include "tests/fakes/assigned.hpp"
+
+using namespace devices;
+using namespace devices::vfio;
+using fakes::Assigned, fakes::nvme;
+
+namespace {
+
+bool has_line(const std::vector<DeviceEvent>& events, DeviceEvent::Kind kind, const std::string& part) {
+    return std::ranges::any_of(
+        events, [&](const auto& event) { return event.kind == kind && event.text.find(part) != std::string::npos; });
+}
+
+} // namespace
+
+TEST_CASE("a device is reset before the guest gets it, and after") {
+    auto builder = nvme();
+    {
+        Assigned guest{builder};
+        CHECK(builder.state->resets == 1);
+        guest.set<std::uint16_t>(4, 6);
+        guest.set<std::uint16_t>(0x42, 0x8000);
+        CHECK(guest.machine.root->remove(guest.address).has_value());
+        CHECK(builder.state->get<std::uint16_t>(region_config, 4) == 2); // no DMA any more
+        CHECK(!builder.state->enabled(Interrupt::msix));
+        CHECK(guest.mappings.slots->empty());
+        CHECK(guest.settle([&] { return builder.state->resets == 2; }));
+        CHECK(builder.state->wired.empty());
+        guest.function.reset();
+        CHECK(!builder.state->alive);
+    }
+}
+
+TEST_CASE("a device that the host resets when it is opened and closed is not reset once more") {
+    auto builder = nvme();
+    builder.state->reset_by_opening = true;
+    {
+        Assigned guest{builder};
+        CHECK(guest.machine.root->remove(guest.address).has_value());
+        CHECK(guest.settle([&] { return builder.state->wired.empty(); }));
+        guest.function.reset();
+        CHECK(!builder.state->alive);
+    }
+    CHECK(builder.state->resets == 0);
+    CHECK(builder.state->bus_resets == 0);
+}
+
+TEST_CASE("without a reset of its own, its bus is reset when that hits nobody else") {
+    auto builder = nvme();
+    builder.state->can_reset = false;
+    builder.state->peers = {{*PciAddress::parse("0000:01:00.0"), true}, {*PciAddress::parse("0000:01:00.1"), true}};
+    Assigned guest{builder};
+    CHECK(builder.state->bus_resets == 1);
+    CHECK(guest.events.empty());
+
+    builder.state->peers[1].owned = false;
+    Assigned other{builder};
+    CHECK(builder.state->bus_resets == 1);
+    CHECK(has_line(other.events, DeviceEvent::Kind::cannot_reset, "0000:01:00.1"));
+}
+
+TEST_CASE("a bus reset that would hit a device the guest uses does not happen") {
+    auto builder = nvme();
+    builder.state->can_reset = false;
+    builder.state->peers = {{*PciAddress::parse("0000:01:00.1"), true}};
+    Assigned guest;
+    auto context = guest.context();
+    context.guest_uses = [](const PciAddress& address) { return address.function == 1; };
+    REQUIRE(PciFunction::create(builder.open(), {}, context));
+    CHECK(builder.state->bus_resets == 0);
+    CHECK(has_line(guest.events, DeviceEvent::Kind::cannot_reset, "which the guest is using"));
+}
+
+TEST_CASE("a device without any reset is used all the same, with a warning") {
+    auto builder = nvme();
+    builder.state->can_reset = false;
+    Assigned guest{builder};
+    REQUIRE(guest.function);
+    CHECK(has_line(guest.events, DeviceEvent::Kind::cannot_reset, "finds vfio0 (0000:01:00.0)"));
+}
+
+TEST_CASE("an error of the device takes it from the guest, alone") {
+    Assigned guest;
+    guest.decode();
+    guest.set<std::uint16_t>(0x42, 0x8000);
+    guest.unmask(0);
+    guest.signal(Interrupt::error, 0);
+    REQUIRE(guest.settle([&] { return guest.function->failed(); }));
+    CHECK(has_line(guest.events, DeviceEvent::Kind::failed, "vfio0 (0000:01:00.0)"));
+    CHECK(guest.mappings.slots->empty());
+    CHECK(!guest.state->enabled(Interrupt::msix));
+    CHECK(guest.state->get<std::uint16_t>(region_config, 4) == 2);
+    CHECK(guest.get<std::uint32_t>(0) == 0xffffffff);
+    CHECK(guest.bar_get<std::uint32_t>(0, 0x2000) == 0xffffffff);
+    guest.state->writes.clear();
+    guest.set<std::uint16_t>(4, 6);
+    guest.set<std::uint32_t>(0x10, 0xd0000000);
+    guest.bar_set<std::uint32_t>(0, 0x3ff0, 1);
+    CHECK(guest.state->writes.empty());
+    CHECK(guest.mappings.slots->empty());
+    CHECK(guest.machine.root->remove(guest.address).has_value());
+}
+
+TEST_CASE("a device that vanishes reads as ones, and is found out once") {
+    Assigned guest;
+    guest.decode();
+    guest.state->gone = true;
+    CHECK(guest.get<std::uint16_t>(6) == 0xffff);
+    CHECK(guest.bar_get<std::uint32_t>(0, 0x3ff0) == 0xffffffff);
+    guest.bar_set<std::uint32_t>(0, 0x3ff0, 1);
+    guest.set<std::uint32_t>(0x204, 1);
+    REQUIRE(guest.settle([&] { return guest.function->failed(); }));
+    guest.settle([] { return false; });
+    CHECK(guest.events.size() == 1);
+    CHECK(guest.mappings.slots->empty());
+}
+
+TEST_CASE("a host that refuses one access does not cost the guest its device") {
+    Assigned guest;
+    guest.decode();
+    guest.state->regions[0].writable = false;
+    guest.bar_set<std::uint32_t>(0, 0x3ff0, 1);
+    guest.settle([] { return false; });
+    CHECK(!guest.function->failed());
+}
+
+TEST_CASE("the host asking for its device back is told, each time, and may be answered by removing it at once") {
+    Assigned guest;
+    guest.signal(Interrupt::request, 0);
+    REQUIRE(guest.settle([&] { return !guest.events.empty(); }));
+    CHECK(has_line(guest.events, DeviceEvent::Kind::asked_back, "vfio0 (0000:01:00.0)"));
+    guest.signal(Interrupt::request, 0);
+    CHECK(guest.settle([&] { return guest.events.size() == 2; }));
+
+    auto builder = nvme();
+    std::shared_ptr<PciFunction> function;
+    pci::Address where;
+    auto context = guest.context();
+    context.on_event = [&](const DeviceEvent&) {
+        (void)guest.machine.root->remove(where);
+        function.reset();
+    };
+    function = PciFunction::create(builder.open(), {}, context).value();
+    where = guest.machine.root->add(function).value();
+    const std::uint64_t one = 1;
+    REQUIRE(::write(builder.state->wired.at(Interrupt::request)[0], &one, sizeof one) == sizeof one);
+    CHECK(guest.settle([&] { return !builder.state->alive; }));
+}
+
+TEST_CASE("other devices may reach a BAR where the guest placed it, until it moves or the device goes") {
+    Assigned guest;
+    auto builder = nvme();
+    std::vector<std::uint64_t> shared;
+    auto context = guest.context();
+    context.share_bar = [&](vmm::Range<vmm::Gpa> range, std::span<std::byte> host, const std::string&) {
+        CHECK(range.size() == host.size());
+        shared.push_back(range.start().raw());
+        return vmm::Registration{[&shared, start = range.start().raw()] { std::erase(shared, start); }};
+    };
+    auto function = PciFunction::create(builder.open(), {}, context).value();
+    const auto where = guest.machine.root->add(function).value();
+    guest.machine.decode(where, 6);
+    const auto home = function->config().bar_address(0);
+    CHECK(guest.settle([&] { return shared == std::vector<std::uint64_t>{home}; }));
+    guest.machine.set<std::uint32_t>(where, 0x14, 0);
+    guest.machine.set<std::uint32_t>(where, 0x10, 0xd0000000);
+    CHECK(guest.settle([&] { return shared == std::vector<std::uint64_t>{0xd0000000}; }));
+    CHECK(guest.machine.root->remove(where).has_value());
+    CHECK(guest.settle([&] { return shared.empty(); }));
+}
+
+TEST_CASE("vCPUs at configuration space, table and registers at once, while the device fails") {
+    Assigned guest;
+    guest.decode();
+    std::atomic<bool> done{false};
+    {
+        std::jthread config{[&] {
+            for (int i = 0; i < 300; ++i) {
+                guest.set<std::uint16_t>(0x42, i % 2 ? 0x8000 : 0xc000);
+                guest.set<std::uint16_t>(4, i % 3 ? 6 : 0);
+                guest.set<std::uint16_t>(0x42, 0);
+            }
+            done = true;
+        }};
+        std::jthread table{[&] {
+            for (unsigned i = 0; !done; ++i) {
+                guest.unmask(i % 8);
+                guest.bar_set<std::uint32_t>(0, 0x2000 + 16 * (i % 8) + 12, 1);
+            }
+        }};
+        std::jthread registers{[&] {
+            while (!done) {
+                (void)guest.bar_get<std::uint32_t>(0, 0x3ff0);
+                (void)guest.get<std::uint32_t>(0x204);
+            }
+        }};
+        guest.settle([&] { return done.load(); });
+        guest.state->gone = true;
+    }
+    (void)guest.get<std::uint32_t>(0x204);
+    CHECK(guest.settle([&] { return guest.function->failed(); }));
+}
