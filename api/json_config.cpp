@@ -90,7 +90,8 @@ Json machine_config_json(const vmm::MachineConfig& config) {
 
 Json drive_json(const vmm::DriveConfig& drive) {
     static constexpr const char* caches[] = {"Unsafe", "Writeback", "Writethrough"};
-    static constexpr const char* engines[] = {"Auto", "Sync", "Async"};
+    static constexpr const char* engines[] = {nullptr, "Sync", "Async"}; // Auto is no word of Firecracker's
+    const char* engine = engines[static_cast<std::size_t>(drive.block.engine)];
     return {{"drive_id", drive.block.id},
             {"partuuid", or_null(drive.partuuid)},
             {"is_root_device", drive.root},
@@ -98,7 +99,7 @@ Json drive_json(const vmm::DriveConfig& drive) {
             {"is_read_only", drive.block.read_only},
             {"path_on_host", drive.block.path},
             {"rate_limiter", limits_json(drive.block.limits)},
-            {"io_engine", engines[static_cast<std::size_t>(drive.block.engine)]},
+            {"io_engine", engine == nullptr ? Json(nullptr) : Json(engine)},
             {"socket", nullptr}};
 }
 
@@ -138,7 +139,11 @@ Json vm_config_json(const vmm::ConfigFile& file) {
             {"machine-config", machine_config_json(config.machine)},
             {"metrics", or_null(file.metrics,
                                 [](const auto& metrics) {
-                                    return Json{{"metrics_path", metrics.path}};
+                                    return Json{{"metrics_path", metrics.path},
+                                                {"emit_id", metrics.emit_id},
+                                                {"properties", metrics.properties.empty()
+                                                                   ? Json(nullptr)
+                                                                   : Json::parse(metrics.properties)}};
                                 })},
             {"mmds-config", or_null(file.mmds, mmds_json)},
             {"network-interfaces", std::move(nets)},

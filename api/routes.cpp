@@ -118,7 +118,7 @@ Response empty_or_full(const Request& request) {
     case Method::del:
         break;
     }
-    return refusal(Errc::bad_option, "DELETE request cannot have a body.", "send it without one");
+    return refusal(Errc::bad_option, "Empty Delete request.", "a DELETE has no body: send it without one");
 }
 
 const Route* find_route(const Request& request, std::string& id) {
@@ -135,7 +135,14 @@ const Route* find_route(const Request& request, std::string& id) {
     return known;
 }
 
+/// Slashes in front are one, as Firecracker reads them.
+void trim_slashes(std::string& path) {
+    const auto first = std::min(path.find_first_not_of('/'), path.size());
+    path.replace(0, first, "/");
+}
+
 Prepared prepare_call(Request request) {
+    trim_slashes(request.path);
     const bool writes = request.method == Method::put || request.method == Method::patch;
     const bool optional = request.path.starts_with("/balloon/hinting/");
     if (writes == request.body.empty() && !optional)

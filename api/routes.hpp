@@ -15,6 +15,9 @@
 
 namespace api {
 
+/// The version of Firecracker's API that this one follows. Some clients ask which requests they may send.
+inline constexpr const char* firecracker_version = "1.17.0";
+
 /// What actions act on, on the loop's thread.
 struct Services {
     vmm::Instance& instance;
@@ -40,6 +43,9 @@ struct Route {
 };
 /// Every operation.
 std::span<const Route> routes();
+
+/// What a refusal says, as one line; the whole body when it has another shape.
+std::string fault_message(const Response& refusal);
 
 /// Never throws, whatever the request holds.
 Prepared prepare(Request request) noexcept;

@@ -52,6 +52,8 @@ Response added(const vmm::Result<vmm::DeviceStatus>& status, const char* prefix)
     Error error = status.error();
     if (error.code == Errc::already_exists)
         error.what = "Device ID in use";
+    if (error.code == Errc::no_resource)
+        return refusal(device_room_problem(std::move(error)), "PCI manager error: ");
     return refusal(error, bare ? "" : prefix);
 }
 

@@ -7,6 +7,7 @@
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 #include "vmm/base/os.hpp"
+#include "vmm/machine/config_text.hpp"
 #include "vmm/machine/logging.hpp"
 
 namespace api {
@@ -15,9 +16,6 @@ using vmm::Errc;
 using vmm::Error;
 
 namespace {
-
-/// The version of Firecracker's API that this one follows. Some clients ask which requests they may send.
-constexpr const char* api_version = "1.17.0";
 
 /// Firecracker's text for a failed open(2).
 std::string os_error(const Error& error) {
@@ -66,6 +64,9 @@ Response start_guest(Services& services) {
     case Errc::memory_unavailable:
         error.what = "Invalid Memory Configuration: " + error.what;
         break;
+    case Errc::no_resource:
+        error = device_room_problem(std::move(error));
+        break;
     case Errc::kernel_invalid:
     case Errc::kernel_does_not_fit:
         error.what = "Cannot load kernel due to invalid memory configuration or invalid kernel image: " + error.what;
@@ -85,13 +86,13 @@ Prepared get_instance(Call& /*call*/) {
     return answering([](Services& services) {
         return ok({{"id", services.instance.identity().id},
                    {"state", services.instance.state_text()},
-                   {"vmm_version", api_version},
+                   {"vmm_version", firecracker_version},
                    {"app_name", "Firecracker"}});
     });
 }
 
 Prepared get_version(Call& /*call*/) {
-    return ok({{"firecracker_version", api_version}, {"inox_version", INOX_VERSION}});
+    return ok({{"firecracker_version", firecracker_version}, {"inox_version", INOX_VERSION}});
 }
 
 Prepared get_vm_config(Call& /*call*/) {
@@ -99,12 +100,12 @@ Prepared get_vm_config(Call& /*call*/) {
 }
 
 Prepared patch_vm(Call& call) {
-    const auto body = read_object(call.request.body, {{"state", FieldSpec::Type::text}});
+    const auto body = read_object(call.request.body, {{"state", FieldSpec::Type::text}}, Unknown::ignored);
     if (body.refusal)
         return *body.refusal;
     const auto state = body.root.at("state").get<std::string>();
     if (state != "Paused" && state != "Resumed")
-        return body_refusal({Errc::config_value, "unknown variant `" + state + "`, expected `Paused` or `Resumed`",
+        return body_refusal({Errc::config_value, vmm::in_quotes(state) + " is not one of Paused or Resumed",
                              "send Paused or Resumed", "/state", 0},
                             call.request.body, {});
     return answering([pause = state == "Paused"](Services& services) {
@@ -127,11 +128,10 @@ Prepared put_actions(Call& call) {
         return during(Phase::after_start, answering([](Services& services) {
                           return outcome(services.instance.flush_metrics(), "Internal VMM error: ");
                       }));
-    return body_refusal(
-        {Errc::config_value,
-         "unknown variant `" + action + "`, expected one of `InstanceStart`, `FlushMetrics`, `SendCtrlAltDel`",
-         "send one of them", "/action_type", 0},
-        call.request.body, {});
+    return body_refusal({Errc::config_value,
+                         vmm::in_quotes(action) + " is not one of InstanceStart, FlushMetrics or SendCtrlAltDel",
+                         "send one of them", "/action_type", 0},
+                        call.request.body, {});
 }
 
 // ---- the machine

@@ -32,6 +32,23 @@ Response refusal(Errc code, std::string text, std::string hint) {
     return refusal(Error{code, std::move(text), std::move(hint), {}, 0});
 }
 
+Error device_room_problem(Error error) {
+    const auto with_pci = error.what.find("a machine with PCI has room for ") != error.what.npos;
+    if (!with_pci && error.what.find("a machine without PCI has room for ") == error.what.npos)
+        return error;
+    error.hint = error.what + ": " + error.hint;
+    error.what = with_pci ? "Could not find an available device slot on the PCI bus."
+                          : "Could not allocate GSI: The requested resource is not available.";
+    return error;
+}
+
+std::string fault_message(const Response& refusal) {
+    const auto json = nlohmann::json::parse(refusal.body, nullptr, false);
+    const auto text = json.is_object() ? json.value("fault_message", refusal.body) : refusal.body;
+    static constexpr std::size_t longest = 1500;
+    return vmm::printable(text, longest);
+}
+
 Response outcome(const vmm::Result<void>& result, std::string_view prefix) {
     return result ? done() : refusal(result.error(), prefix);
 }
@@ -65,6 +82,61 @@ std::string quoted(const std::string& text) {
     return first == text.npos || last == text.npos ? text : text.substr(first + 1, last - first - 1);
 }
 
+/// "string \"2\"": serde's words for a value that does not fit.
+std::string serde_value(std::string_view text, const std::string& pointer) {
+    const auto root = nlohmann::json::parse(text, nullptr, false);
+    const nlohmann::json::json_pointer place{pointer};
+    if (!root.contains(place))
+        return "a value";
+    const auto& value = root.at(place);
+    switch (value.type()) {
+    case nlohmann::json::value_t::null:
+        return "null";
+    case nlohmann::json::value_t::object:
+        return "map";
+    case nlohmann::json::value_t::array:
+        return "sequence";
+    case nlohmann::json::value_t::string:
+        return "string " + dump(value);
+    case nlohmann::json::value_t::boolean:
+        return "boolean `" + value.dump() + "`";
+    case nlohmann::json::value_t::number_float:
+        return "floating point `" + value.dump() + "`";
+    default:
+        return "integer `" + value.dump() + "`";
+    }
+}
+
+/// What serde expects where our reader expects `expected`.
+std::string serde_expected(std::string_view expected, std::string_view field) {
+    static constexpr std::pair<std::string_view, std::string_view> integers[] = {
+        {"vcpu_count", "u8"}, {"mem_size_mib", "usize"}, {"mtu", "u16"},        {"stats_polling_interval_s", "u16"},
+        {"size", "u64"},      {"one_time_burst", "u64"}, {"refill_time", "u64"}};
+    if (expected == "true or false")
+        return "a boolean";
+    if (expected == "an array")
+        return "a sequence";
+    if (expected != "a whole number")
+        return std::string{expected};
+    const auto* found = std::ranges::find(integers, field, &std::pair<std::string_view, std::string_view>::first);
+    return std::string{found == std::end(integers) ? "u32" : found->second};
+}
+
+/// "unknown variant `x`, expected `A` or `B`" of "'x' is not one of A or B".
+std::string serde_variant(const std::string& problem, std::size_t phrase) {
+    static constexpr std::string_view words = " is not one of ";
+    std::vector<std::string_view> names;
+    std::string_view rest = std::string_view{problem}.substr(phrase + words.size());
+    while (!rest.empty()) {
+        const auto comma = std::min(rest.find(", "), rest.size());
+        const auto last = std::min(rest.find(" or "), rest.size());
+        const auto end = std::min(comma, last);
+        names.push_back(rest.substr(0, end));
+        rest.remove_prefix(std::min(end + (comma < last ? 2 : 4), rest.size()));
+    }
+    return "unknown variant `" + quoted(problem.substr(0, phrase)) + "`, " + expected_names(names);
+}
+
 std::string serde_text(const Error& problem, std::string_view text, std::span<const std::string_view> known) {
     const auto place = [&](Part part, std::string_view pointer) {
         const auto offset = last_byte(text, pointer, part);
@@ -82,7 +154,10 @@ std::string serde_text(const Error& problem, std::string_view text, std::span<co
         const auto got = problem.what.rfind(", got ");
         if (got == problem.what.npos)
             return problem.what + place(Part::value, problem.where);
-        return "invalid type: " + problem.what.substr(got + 6) + ", " + problem.what.substr(0, got) +
+        static constexpr std::string_view expected = "expected ";
+        return "invalid type: " + serde_value(text, problem.where) + ", expected " +
+               serde_expected(std::string_view{problem.what}.substr(0, got).substr(expected.size()),
+                              last_token(problem.where)) +
                place(Part::value, problem.where);
     }
     case Errc::config_syntax:
@@ -90,6 +165,11 @@ std::string serde_text(const Error& problem, std::string_view text, std::span<co
             return "duplicate field `" + last_token(problem.where) + "`";
         return problem.what;
     default:
+        if (const auto phrase = problem.what.find(" is not one of "); phrase != problem.what.npos)
+            return serde_variant(problem.what, phrase) + place(Part::value, problem.where);
+        if (problem.what.find(" is not a whole number from ") != problem.what.npos)
+            return "invalid value: " + serde_value(text, problem.where) + ", expected " +
+                   serde_expected("a whole number", last_token(problem.where)) + place(Part::value, problem.where);
         return "invalid value: " + problem.what + place(Part::value, problem.where);
     }
 }
@@ -149,7 +229,7 @@ SectionBody read_change(std::string_view section, std::string_view text, std::in
     return body;
 }
 
-ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> fields) {
+ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> fields, Unknown unknown) {
     std::vector<std::string_view> known;
     for (const auto& field : fields)
         known.push_back(field.name);
@@ -163,6 +243,8 @@ ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> f
         for (const auto& [key, value] : json.root.items()) {
             const auto field = std::ranges::find(fields, key, &FieldSpec::name);
             const vmm::JsonValue one{value, vmm::json_pointer("", key), problems};
+            if (field == fields.end() && unknown == Unknown::ignored)
+                continue;
             if (field == fields.end())
                 one.report(Errc::config_unknown_key, "unknown key");
             else if (value.is_null() && !field->required)

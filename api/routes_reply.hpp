@@ -21,6 +21,8 @@ inline Response done() { return {}; }
 /// {"fault_message", "code"} and a hint if there is one; `prefix` goes before the error's text.
 Response refusal(const vmm::Error& error, std::string_view prefix = {}, unsigned status = 400);
 Response refusal(vmm::Errc code, std::string text, std::string hint = {});
+/// no_resource for more devices than the machine has room for, in Firecracker's words; others as they are.
+vmm::Error device_room_problem(vmm::Error error);
 /// 204, or the refusal.
 Response outcome(const vmm::Result<void>& result, std::string_view prefix = {});
 
@@ -57,7 +59,10 @@ struct ObjectBody {
     nlohmann::json root{};
     std::optional<Response> refusal{};
 };
-ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> fields);
+/// Fields that are not named here are refused, or ignored.
+enum class Unknown : bool { refused, ignored };
+ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> fields,
+                       Unknown unknown = Unknown::refused);
 
 /// Firecracker's text for a body that does not fit, with serde's words and places.
 Response body_refusal(const vmm::Error& problem, std::string_view text, std::span<const std::string_view> known);

@@ -142,10 +142,20 @@ std::optional<std::string> RequestParser::header_problem() {
     const auto path = origin_form(target);
     if (path.empty())
         return "Invalid URI: " + safe(target) + ".";
-    for (const auto& field : message)
-        if (field.name_string().size() + field.value().size() + 2 > longest_line)
+    std::size_t whole = name.size() + target.size();
+    for (const auto& field : message) {
+        const auto line = field.name_string().size() + field.value().size() + 2;
+        whole += line + 2;
+        if (line > longest_line)
             return "Invalid request: the header " + safe({field.name_string().data(), field.name_string().size()}) +
                    " is too long.";
+    }
+    if (whole > largest_header) // Beast's own limit is a coarse one
+        return "Invalid request: a line or the header is too long.";
+    if (const auto coding = message[http::field::transfer_encoding];
+        !coding.empty() && !equal_ignoring_case({coding.data(), coding.size()}, "chunked") &&
+        !equal_ignoring_case({coding.data(), coding.size()}, "identity"))
+        return "Unsupported Transfer-Encoding: " + safe({coding.data(), coding.size()}) + ".";
     const auto question = path.find('?');
     request_.method = *method;
     request_.path = path.substr(0, question);

@@ -28,6 +28,22 @@ struct Service {
     std::unique_ptr<Server> server{}; // first to go
 };
 
+/// As Rust prints a string with {:?}: one line, whatever is in it.
+std::string escaped(std::string_view text) {
+    std::string out;
+    for (const char c : text) {
+        if (c == '"' || c == '\\')
+            out += '\\';
+        if (c == '\n' || c == '\r' || c == '\t')
+            out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
+        else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
+            out += vmm::format("\\u{%x}", static_cast<unsigned>(c));
+        else
+            out += c;
+    }
+    return out;
+}
+
 /// Logs the answer as Firecracker does, and counts it.
 class Observed final : public Exchange {
 public:
@@ -42,7 +58,7 @@ public:
         } else {
             ++counters_.fails[method_];
             log::write(log::Level::error, "Received Error. Status code: %s. Message: %s",
-                       status_text(response.status).c_str(), response.body.c_str());
+                       status_text(response.status).c_str(), fault_message(response).c_str());
         }
         log_duration();
         inner_->answer(std::move(response));
@@ -71,10 +87,11 @@ void log_request(const Request& request) {
     const char* name = names[static_cast<std::size_t>(request.method)];
     // Metadata may be secret.
     if (request.body.empty() || request.path == "/mmds")
-        log::write(log::Level::info, "The API server received a %s request on \"%s\".", name, request.path.c_str());
+        log::write(log::Level::info, "The API server received a %s request on \"%s\".", name,
+                   escaped(request.path).c_str());
     else
         log::write(log::Level::info, "The API server received a %s request on \"%s\" with body \"%s\".", name,
-                   request.path.c_str(), request.body.c_str());
+                   escaped(request.path).c_str(), escaped(request.body).c_str());
 }
 
 void handle(Service& service, Request request, std::shared_ptr<Exchange> exchange) {

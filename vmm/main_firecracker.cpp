@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <ctime>
 
+#include "api/routes.hpp"
 #include "vmm/machine/config_options.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/logging.hpp"
@@ -128,6 +129,9 @@ Result<void> Flags::check_rules() const {
                                         "http-api-max-payload-size", "api-connections"})
         if (has(name) && !number(name))
             return wrong("'--" + std::string{name} + "' is not a number: " + in_quotes(value(name)));
+    if (has("api-sock") && value("api-sock").empty())
+        return wrong("The argument 'api-sock' requires a value, but none was supplied.",
+                     "name a file, or say --no-api");
     if (has("no-api") && has("api-sock"))
         return wrong("Argument 'no-api' cannot be used together with argument 'api-sock'.");
     return {};
@@ -157,8 +161,9 @@ std::uint64_t microseconds(clockid_t clock) {
 
 void log_start(const Flags& given) {
     const auto& id = given.value("id");
-    log::write(log::Level::info, "Running inox v%s as instance '%s'", INOX_VERSION,
-               id.empty() ? "anonymous-instance" : id.c_str());
+    // Firecracker's first words, which log readers look for.
+    log::write(log::Level::info, "Running Firecracker v%s: inox v%s as instance '%s'", api::firecracker_version,
+               INOX_VERSION, id.empty() ? "anonymous-instance" : id.c_str());
     if (const auto start = given.number("start-time-us"))
         log::write(log::Level::info, "Process startup took %llu us",
                    static_cast<unsigned long long>(microseconds(CLOCK_MONOTONIC) - *start));
@@ -168,15 +173,6 @@ void log_start(const Flags& given) {
                                                    given.number("parent-cpu-time-us").value_or(0)));
 }
 
-void print_boot_time(const Timeline& timeline) {
-    const auto us = timeline.at(Timeline::Step::user_space_up) / 1000;
-    if (us != 0)
-        std::fprintf(stderr, "Guest-boot-time = %6llu us %llu ms\n", static_cast<unsigned long long>(us),
-                     static_cast<unsigned long long>(us / 1000));
-    else
-        std::fputs("Guest-boot-time: the guest did not report that its user space is up\n", stderr);
-}
-
 constexpr const char* help = R"(inox with Firecracker's flags:
 
   --api-sock PATH               the control API's socket; default /run/firecracker.socket
@@ -184,7 +180,7 @@ constexpr const char* help = R"(inox with Firecracker's flags:
   --no-api                      no API; needs --config-file
   --id ID                       name of the instance: 1 to 64 letters, digits and '-'
   --enable-pci                  virtio devices on PCI; without it virtio-mmio and pci=off
-  --boot-timer                  print how long the guest took until it wrote 123 to port 0xf5
+  --boot-timer                  log how long the guest took until it wrote 123 to port 0xf5 or address 0xc0000000
   --log-path FILE, --level LEVEL, --module MODULE, --show-level, --show-log-origin
   --metrics-path FILE           a line of metrics at the start, once a minute and at the end
   --metadata FILE, --mmds-size-limit BYTES
@@ -199,6 +195,18 @@ and of inox:
 inox has commands of its own: inox --help
 )";
 
+// Firecracker's exit codes, beside 153 for wrong arguments.
+constexpr int generic_error = 1;
+constexpr int bad_configuration = 152;
+
+constexpr const char* level_flag = "--level";
+
+int failure_code(const Error& error) {
+    if (error.where == level_flag)
+        return bad_configuration;
+    return error.code == Errc::bad_option ? exit_code(error.code) : generic_error;
+}
+
 constexpr const char* default_socket = "/run/firecracker.socket";
 
 /// Flags over the file, as Firecracker does it.
@@ -209,13 +217,13 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
     if (!log.level && given.has("level")) {
         log.level = parse_log_level(given.value("level"));
         if (!log.level)
-            return fail(Errc::bad_option, in_quotes(given.value("level")) + " is no log level",
-                        "use Off, Error, Warning, Info, Debug or Trace");
+            return std::unexpected<Error>{Error{Errc::bad_option, in_quotes(given.value("level")) + " is no log level",
+                                                "use Off, Error, Warning, Info, Debug or Trace", level_flag, 0}};
     }
-    if (!log.show_level)
-        log.show_level = given.has("show-level");
-    if (!log.show_origin)
-        log.show_origin = given.has("show-log-origin");
+    if (!log.show_level && given.has("show-level"))
+        log.show_level = true;
+    if (!log.show_origin && given.has("show-log-origin"))
+        log.show_origin = true;
     if (log.module.empty())
         log.module = given.value("module");
     if (given.has("metrics-path"))
@@ -238,7 +246,11 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
 RunPlan plan_for(const Flags& given, const ApiConfig& api) {
     RunPlan plan;
     plan.start_now = given.has("config-file");
-    plan.identity = {given.has("id") ? given.value("id") : "anonymous-instance", true};
+    plan.identity = {given.has("id") ? given.value("id") : "anonymous-instance", true, given.has("boot-timer")};
+    plan.start_failed = failure_code;
+    plan.on_started = [] {
+        log::write(log::Level::info, "Successfully started microvm that was configured from one single json");
+    };
     const auto body = static_cast<std::size_t>(given.number("http-api-max-payload-size").value_or(51200));
     plan.companion = [serve = control_api(api, body), limit = given.number("mmds-size-limit"),
                       metadata = given.value("metadata"),
@@ -264,8 +276,10 @@ Result<int> start(const Flags& given, Timeline& timeline) {
     ParsedConfig parsed;
     if (given.has("config-file"))
         parsed = load_config(path, Dialect::firecracker);
-    if (!parsed.problems.empty())
-        return report_problems(parsed.problems, path);
+    if (!parsed.problems.empty()) {
+        static_cast<void>(report_problems(parsed.problems, path));
+        return generic_error;
+    }
     TRY_VOID(apply(given, parsed.file));
     const RunPlan plan = plan_for(given, parsed.file.api);
     TRY_VOID(use_log(parsed.file.log, LogShape::firecracker, plan.identity.id));
@@ -276,8 +290,8 @@ Result<int> start(const Flags& given, Timeline& timeline) {
     log_start(given);
     timeline.mark(Timeline::Step::config_read);
     const int code = run(std::move(parsed.file), timeline, plan);
-    if (given.has("boot-timer"))
-        print_boot_time(timeline);
+    if (given.has("boot-timer") && timeline.at(Timeline::Step::user_space_up) == 0)
+        log::write(log::Level::warning, "Guest-boot-time: the guest did not report that its user space is up");
     log::write(log::Level::info, "Firecracker exiting %s. exit_code=%d", code == 0 ? "successfully" : "with error",
                code);
     return code;
@@ -294,7 +308,11 @@ int firecracker_command(Arguments arguments, Timeline& timeline) {
     if (given.has("version"))
         return print_and_finish("inox " INOX_VERSION "\n");
     auto result = start(given, timeline);
-    return result ? *result : report_problem(std::move(result).error());
+    if (result)
+        return *result;
+    const int code = failure_code(result.error());
+    static_cast<void>(report_problem(std::move(result).error()));
+    return code;
 }
 
 } // namespace vmm::cli

@@ -144,7 +144,7 @@ curl -s --unix-socket "$sock" http://localhost/inox/openapi.json >"$scratch/open
 body100=$(printf '{"x": "%060000d"}' 0)
 check 'a large body waits for 100-continue and is refused by its size' eval \
     "curl -s --max-time 10 -H 'Expect: 100-continue' --unix-socket $sock -X PUT -d '$body100' http://localhost/mmds | grep -q 'larger than the limit of 51200'"
-for text in 'INFO] The API server received a Put request on "/machine-config" with body "{"vcpu_count": 2' \
+for text in 'INFO] The API server received a Put request on "/machine-config" with body "{\"vcpu_count\": 2' \
     'The request was executed successfully. Status code: 204 No Content.' 'Total previous API call duration: ' \
     'Received Error. Status code: 400 Bad Request. Message: ' 'API server started.' '[api-test:api:INFO]'; do
     check "the log has '$text'" grep -q -F -- "$text" "$scratch/log"
@@ -170,7 +170,7 @@ printf '{"boot-source": {"kernel_image_path": "%s"}}' "$guests/idle" >"$scratch/
 vmm=$!
 check 'the next takes its place and starts from the file' eventually curl -sf --unix-socket "$sock" http://localhost/inox/status
 expect 200 '"state":"Running"' GET /
-refused 99 in_use 'Check that it is not already used' 'another' "$inox" --api-sock "$sock"
+refused 1 in_use 'Check that it is not already used' 'another' "$inox" --api-sock "$sock"
 expect 400 'PCI is not enabled' PUT /drives/x "{\"drive_id\": \"x\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"
 kill -INT "$vmm"
 ends 130
@@ -186,8 +186,9 @@ done
 # A panic is an event, told once, before the end; the process's status tells too.
 start_vmm --api-sock "$sock"
 expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/panic_reset\"}"
-curl -sN --unix-socket "$sock" http://localhost/inox/events >"$scratch/events" &
+curl -sN -D "$scratch/headers" --unix-socket "$sock" http://localhost/inox/events >"$scratch/events" &
 reader=$!
+check 'the reader is there' eventually test -s "$scratch/headers"
 expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
 ends 135
 wait "$reader"

@@ -30,7 +30,7 @@ accepted 'state                 Running' ctl status
 accepted '"state": "Running"' ctl --json status
 accepted 'kernel_image_path' ctl config
 accepted 'vcpu_count         1' ctl machine
-accepted "first  no    no        Writeback  Auto    $scratch/disk" ctl drives
+accepted "first  no    no        Writeback  -       $scratch/disk" ctl drives
 accepted 'none' ctl nets
 accepted 'amount_mib                2' ctl balloon
 accepted '' ctl balloon 3

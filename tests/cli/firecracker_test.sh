@@ -26,7 +26,7 @@ refused 153 bad_option 'Invalid instance ID: Invalid char (_) at position 1' 'le
     "$inox" --no-api --config-file "$vm" --id a_b
 refused 153 bad_option 'Invalid instance ID: Invalid len (65)' 'letters' \
     "$inox" --no-api --config-file "$vm" --id "$(printf '%065d' 0)"
-refused 153 bad_option "'loud' is no log level" 'Warning' "$inox" --no-api --config-file "$vm" --level loud
+refused 152 bad_option "'loud' is no log level" 'Warning' "$inox" --no-api --config-file "$vm" --level loud
 
 for flag in '--snapshot-version' '--describe-snapshot s'; do
     # shellcheck disable=SC2086 # a flag and its value
@@ -38,7 +38,7 @@ wrong "'--api-connections' is outside 1 to 4096: '0'" '' --api-sock "$scratch/s"
 long=$scratch/$(printf '%0120d' 0)
 refused 153 bad_option "path has ${#long} bytes: a unix socket takes at most 107" 'shorter' "$inox" --api-sock "$long"
 : >"$scratch/file"
-refused 99 in_use 'Failed to open the API socket at:' 'another path' "$inox" --api-sock "$scratch/file"
+refused 1 in_use 'Failed to open the API socket at:' 'another path' "$inox" --api-sock "$scratch/file"
 refused 153 bad_option "there is no group 'no-such-group'" '/etc/group' "$inox" --api-sock "$scratch/s" --api-group no-such-group
 
 accepted 'inox 0.' "$inox" --version
@@ -46,22 +46,22 @@ accepted '--api-sock PATH' "$inox" --no-api --help
 accepted '--api-sock PATH' "$inox" --id a --help
 
 # The file is read as Firecracker reads it.
-refused 100 kernel_missing '/nonexistent/k' '' \
+refused 1 kernel_missing '/nonexistent/k' '' \
     "$inox" --no-api --config-file "$vm" --id a-1 --no-seccomp --boot-timer --level Info --show-level \
     --start-time-us 1 --start-time-cpu-us 1 --parent-cpu-time-us 1
-shows "Running inox v"
+shows "Running Firecracker v"
 shows "instance 'a-1'"
-shows ' [a-1:main:INFO] Running inox v'
+shows ' [a-1:main:INFO] Running Firecracker v'
 printf '{"boot-source": {"kernel_image_path": "/nonexistent/k"}, "extra": 1}' >"$vm"
-refused 100 kernel_missing '/nonexistent/k' '' "$inox" --no-api --config-file "$vm"
+refused 1 kernel_missing '/nonexistent/k' '' "$inox" --no-api --config-file "$vm"
 shows "the unknown key 'extra' is ignored"
-refused 100 kernel_missing '/nonexistent/k' '' "$inox" --no-api --config-file "$vm" --log-path "$scratch/log"
+refused 1 kernel_missing '/nonexistent/k' '' "$inox" --no-api --config-file "$vm" --log-path "$scratch/log"
 checks=$((checks + 1))
 grep -q "the unknown key 'extra' is ignored" "$scratch/log" || fail 'the log file has the line'
 printf '{}' >"$vm"
-refused 113 config_missing_key "$vm: the key 'boot-source' is missing" '' "$inox" --no-api --config-file "$vm"
+refused 1 config_missing_key "$vm: the key 'boot-source' is missing" '' "$inox" --no-api --config-file "$vm"
 printf '{"boot-source": {"kernel_image_path": "/k"}, "machine-config": {"vcpu_count": 1}}' >"$vm"
-refused 113 config_missing_key "$vm#/machine-config: the key 'mem_size_mib' is missing" '' \
+refused 1 config_missing_key "$vm#/machine-config: the key 'mem_size_mib' is missing" '' \
     "$inox" --no-api --config-file "$vm"
 
 # A whole run.
@@ -72,7 +72,14 @@ if [ -w /dev/kvm ] && [ -e "$guest" ]; then
     run "$inox" --no-api --config-file "$vm" --id vm-1 --no-seccomp --boot-timer
     checks=$((checks + 1))
     [ "$code" = 42 ] || fail 'the exit code of the guest is 42'
-    shows 'Guest-boot-time'
+    shows 'Guest-boot-time: the guest did not report'
+    shows 'Successfully started microvm that was configured from one single json'
+    sed -i "s|/exit\"|/boot_timer\"|" "$vm"
+    run "$inox" --no-api --config-file "$vm" --boot-timer
+    checks=$((checks + 1))
+    [ "$code" = 5 ] && [ "$(grep -cE '\] Guest-boot-time = +[0-9]+ us [0-9]+ ms, +[0-9]+ CPU us [0-9]+ CPU ms$' "$scratch/stderr")" = 1 ] ||
+        fail 'one line tells how long the guest took until its user space was up'
+    sed -i "s|/boot_timer\"|/exit\"|" "$vm"
     run "$inox" check --firecracker "$vm"
     checks=$((checks + 1))
     [ "$code" = 0 ] || fail 'the same file passes the check'

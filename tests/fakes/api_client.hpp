@@ -88,6 +88,8 @@ private:
         const std::string method{api::method_name(request.method)};
         const auto slash = request.path.rfind('/');
         const bool bare = slash != 0 && slash + 1 == request.path.size(); // "/mmds/" is "/mmds"
+        if (request.path.starts_with("//"))
+            return; // another spelling of the rest
         const std::string path = bare ? request.path.substr(0, slash) : request.path;
         for (const auto& route : api::routes())
             if (route.method == request.method &&

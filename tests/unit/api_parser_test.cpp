@@ -105,6 +105,15 @@ TEST_CASE("what is no request of this API's kind is refused in Firecracker's sha
     CHECK(refusal_of("\r\n\r\n\r\n").find("Invalid") != std::string::npos);
 }
 
+TEST_CASE("a body in a coding nobody decodes is refused") {
+    const auto body = [](const std::string& coding) {
+        return "PUT /mmds HTTP/1.1\r\nTransfer-Encoding: " + coding + "\r\nContent-Length: 2\r\n\r\n{}";
+    };
+    CHECK(refusal_of(body("gzip")).find("Unsupported Transfer-Encoding: gzip") != std::string::npos);
+    RequestParser parser;
+    CHECK(parse(parser, body("identity")) == Step::request);
+}
+
 TEST_CASE("lines and headers have limits") {
     const std::string line(RequestParser::longest_line, 'a');
     CHECK(refusal_of("GET /" + line + " HTTP/1.1\r\n\r\n").find("request line is too long") != std::string::npos);
@@ -114,6 +123,12 @@ TEST_CASE("lines and headers have limits") {
     while (flood.size() < RequestParser::largest_header + 100)
         flood += "X-Header: value\r\n";
     CHECK(refusal_of(flood).find("Invalid request") != std::string::npos);
+    std::string lines = "GET / HTTP/1.1\r\n";
+    while (lines.size() + 1010 < RequestParser::largest_header)
+        lines += "X: " + line.substr(0, 1000) + "\r\n";
+    RequestParser nearly;
+    CHECK(parse(nearly, lines + "\r\n") == Step::request);
+    CHECK(refusal_of(lines + "X: " + line.substr(0, 1000) + "\r\n\r\n").find("Invalid request") != std::string::npos);
     RequestParser fits;
     CHECK(parse(fits, "GET / HTTP/1.1\r\nX: " + line.substr(0, 1000) + "\r\n\r\n") == Step::request);
 }

@@ -63,6 +63,9 @@ TEST_CASE("metrics are summed by group and kept by device") {
     CHECK(json.at("block_b").at("reads") == 3);
     CHECK(json.at("vcpu").at("exits") == 7);
     CHECK(json.at("utc_timestamp_ms") > 1'000'000'000'000);
+    const auto headed = nlohmann::json::parse(metrics_line(samples, R"("id":"vm-1")"));
+    CHECK(headed.at("id") == "vm-1");
+    CHECK(headed.at("vcpu") == json.at("vcpu"));
     CHECK(prometheus_text(samples) == "# TYPE inox_block_reads_total counter\n"
                                       "inox_block_reads_total{id=\"a\"} 2\ninox_block_reads_total{id=\"b\"} 3\n"
                                       "# TYPE inox_net_link_up gauge\ninox_net_link_up{id=\"a\"} 1\n"

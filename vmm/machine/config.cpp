@@ -150,9 +150,8 @@ void check_room(const Config& config, std::vector<Error>& problems) {
                                                          {config.nets.size(), "/network-interfaces"},
                                                          {config.shares.size(), "/shares"},
                                                          {pci ? config.vfio.size() : 0, "/vfio"}};
-    problems.push_back({Errc::no_resource,
-                        format("%zu devices: a machine with%s PCI has room for %zu", count, pci ? "" : "out", room),
-                        pci ? "use fewer devices" : "use fewer devices, or PCI (--enable-pci)",
+    const auto text = format("%zu devices: a machine with%s PCI has room for %zu", count, pci ? "" : "out", room);
+    problems.push_back({Errc::no_resource, text, pci ? "use fewer devices" : "use fewer devices, or PCI (--enable-pci)",
                         std::ranges::max_element(lists, {}, &std::pair<std::size_t, const char*>::first)->second, 0});
 }
 

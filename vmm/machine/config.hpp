@@ -131,7 +131,7 @@ bool boot_bypass(const Config& config);
 bool has_pasids(const Config& config);
 
 /// Virtio devices that fit a machine without PCI: one interrupt each.
-inline constexpr std::size_t max_mmio_devices = 18;
+inline constexpr std::size_t max_mmio_devices = 17;
 /// Virtio devices this machine starts with, without the IOMMU.
 std::size_t virtio_device_count(const Config& config);
 

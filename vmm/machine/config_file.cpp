@@ -94,6 +94,8 @@ private:
         const auto field = std::ranges::find_if(section.fields, [&](const Field& one) {
             return one.name == key || (dialect_ == Dialect::inox && !one.option_key.empty() && one.option_key == key);
         });
+        if (field == section.fields.end() && section.ignores_unknown && dialect_ == Dialect::firecracker)
+            return out_.ignored.push_back(printable(value.pointer()));
         if (field == section.fields.end())
             return report_unknown(key, section.fields, value);
         if (!value.json().is_null() || field->null == Null::refused)

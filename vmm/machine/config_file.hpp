@@ -22,7 +22,9 @@ struct LogConfig {
 };
 
 struct MetricsConfig {
-    std::string path{}; ///< file or pipe that gets a JSON object a line
+    std::string path{};       ///< file or pipe that gets a JSON object a line
+    bool emit_id{false};      ///< each line has the instance's id
+    std::string properties{}; ///< a JSON object that each line repeats; empty for none
 };
 
 /// The metadata service: the guest reads it over the network at a fixed address.

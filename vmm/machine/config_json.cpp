@@ -103,10 +103,11 @@ private:
 
 } // namespace
 
-JsonText read_json(std::string_view text) {
+JsonText read_json(std::string_view text, std::size_t max_size) {
     JsonText out;
-    if (text.size() > json_max_size) {
-        out.problems.push_back({Errc::config_syntax, "larger than 1 MiB", "is this the right file?", {}, 0});
+    if (text.size() > max_size) {
+        out.problems.push_back(
+            {Errc::config_syntax, "larger than " + size_text(max_size), "is this the right file?", {}, 0});
         return out;
     }
     Builder builder{out};

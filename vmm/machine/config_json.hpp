@@ -18,7 +18,8 @@ struct JsonText {
     nlohmann::json root{};         ///< null when the text is no JSON; of a duplicate key the last value
     std::vector<Error> problems{}; ///< config_syntax; a duplicate key has its pointer in `where`
 };
-JsonText read_json(std::string_view text);
+/// `max_size` in bytes.
+JsonText read_json(std::string_view text, std::size_t max_size = json_max_size);
 
 /// "path=disk.img,readonly=on" as an object of strings, to be read as words; a word without '=' is a switch that is on.
 /// Keys given twice are reported.

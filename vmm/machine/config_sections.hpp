@@ -31,6 +31,7 @@ struct Section {
     std::string_view hint{};
     void (*append)(ConfigFile& file){}; ///< makes the element that the fields then fill
     void (*begin)(ConfigFile& file){};  ///< for an object that is a device: makes it before the fields fill it
+    bool ignores_unknown{false};        ///< in Firecracker's dialect, as Firecracker does here
 };
 std::span<const Section> config_sections();
 

@@ -49,8 +49,8 @@ void read_level(const JsonValue& value, ConfigFile& file) {
         return;
     file.log.level = parse_log_level(*text);
     if (!file.log.level)
-        value.report(Errc::config_value, in_quotes(*text) + " is no log level",
-                     "use Off, Error, Warning, Info, Debug or Trace");
+        value.report(Errc::config_value, in_quotes(*text) + " is not one of Off, Error, Warning, Info, Debug or Trace",
+                     "choose one of them");
 }
 
 constexpr Field logger[] = {
@@ -68,6 +68,14 @@ constexpr Field logger[] = {
 constexpr Field metrics[] = {
     {"metrics_path", Need::required, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.metrics->path); }},
+    {"emit_id", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { file.metrics->emit_id = value.boolean().value_or(false); }},
+    {"properties", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) {
+         if (!value.json().is_object())
+             return value.report_type("an object");
+         file.metrics->properties = value.json().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+     }},
 };
 
 constexpr Field serial[] = {

@@ -33,7 +33,8 @@ public:
     /// Who it is.
     struct Identity {
         std::string id{"anonymous-instance"};
-        bool needs_kernel{false}; ///< as in Firecracker; else the built-in guest boots without one
+        bool needs_kernel{false};  ///< as in Firecracker; else the built-in guest boots without one
+        bool log_boot_time{false}; ///< a log line when the guest says that its user space is up
     };
 
     Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks);
@@ -104,6 +105,7 @@ private:
     EventLog events_;
     MmdsStore mmds_;
     std::optional<MetricsFile> metrics_{};
+    std::string metrics_head_{}; ///< what every line of metrics begins with
     std::function<void(Samples&)> more_samples_{};
     Registration metrics_timer_{};
 

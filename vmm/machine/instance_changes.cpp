@@ -13,13 +13,17 @@ std::unexpected<Error> no_device(const char* kind, const std::string& id) {
 
 bool same(const Error& a, const Error& b) { return a.code == b.code && a.what == b.what && a.where == b.where; }
 
-/// The first rule that the change breaks and that was not broken before. What is missing may still come, and so may the
-/// memory for a balloon: requests before the start come in any order.
+/// Whether requests to come may still mend it: they come in any order before the start.
+bool may_pass(const Error& problem) {
+    return problem.code == Errc::no_resource || problem.where == "/balloon/amount_mib";
+}
+
+/// The first rule that the change breaks and that was not broken before. What is missing may always still come.
 Result<void> check_change(const Config& before, const Config& after, bool started) {
     const auto old_problems = check(before);
     for (auto& problem : check(after))
         if (std::ranges::none_of(old_problems, [&](const Error& old) { return same(old, problem); }) &&
-            problem.code != Errc::config_missing_key && (started || problem.where != "/balloon/amount_mib"))
+            problem.code != Errc::config_missing_key && (started || !may_pass(problem)))
             return std::unexpected<Error>{std::move(problem)};
     return {};
 }

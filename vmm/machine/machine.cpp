@@ -246,7 +246,11 @@ std::uint64_t Machine::exits() const {
 void Machine::power_off() noexcept { report_end({GuestEnd::How::powered_off, 0, {}}); }
 void Machine::reset() noexcept { report_end({GuestEnd::How::reset, 0, {}}); }
 void Machine::exit(std::uint8_t code) noexcept { report_end({GuestEnd::How::exited, code, {}}); }
-void Machine::user_space_up() noexcept { timeline_.mark(Step::user_space_up); }
+void Machine::user_space_up() noexcept {
+    timeline_.mark(Step::user_space_up);
+    if (hooks_.on_user_space_up && !user_space_told_.exchange(true))
+        loop_.post(hooks_.on_user_space_up);
+}
 
 void Machine::panicked(bool crash_kernel) noexcept {
     if ((crash_kernel ? crash_kernel_ : panicked_).exchange(true))

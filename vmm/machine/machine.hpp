@@ -58,6 +58,7 @@ public:
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
         /// The guest's kernel says that it panicked, and whether a crash kernel takes over; on the loop, once for each.
         std::function<void(bool crash_kernel)> on_panic{};
+        std::function<void()> on_user_space_up{}; ///< on the loop; once
         /// The guest's IOMMU refused an access; on the loop, and rate limited: the numbers tell what was left out.
         std::function<void(const iommu::Faults::Entry&)> on_iommu_fault{};
     };
@@ -138,6 +139,7 @@ private:
     bool end_on_panic_{false};
     std::atomic<bool> panicked_{false};
     std::atomic<bool> crash_kernel_{false};
+    std::atomic<bool> user_space_told_{false};
     MachineViews views_;
 
     // In order of dependence: destruction runs from the bottom up.

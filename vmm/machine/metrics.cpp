@@ -127,7 +127,7 @@ void collect(const Machine& machine, Samples& samples) {
         collect_iommu(static_cast<const devices::virtio::Iommu&>(*iommu), *machine.iommu(), samples);
 }
 
-std::string metrics_line(const Samples& samples) {
+std::string metrics_line(const Samples& samples, std::string_view head) {
     using Values = std::vector<std::pair<std::string, std::uint64_t>>;
     std::vector<std::pair<std::string, Values>> groups;
     const auto values_of = [&](const std::string& name) -> Values& {
@@ -149,6 +149,8 @@ std::string metrics_line(const Samples& samples) {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     std::string out =
         "{\"utc_timestamp_ms\":" + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+    if (!head.empty())
+        out += "," + std::string{head};
     for (const auto& [group, values] : groups) {
         out += ",\"" + group + "\":{";
         for (std::size_t i = 0; i < values.size(); ++i)

@@ -26,7 +26,8 @@ using Samples = std::vector<Sample>;
 void collect(const Machine& machine, Samples& samples);
 
 /// {"utc_timestamp_ms":N,"block":{...},"block_root":{...}}: a device's group carries its id, the plain one is the sum.
-std::string metrics_line(const Samples& samples);
+/// `head` is JSON members that come before the groups: "" or "\"a\":1".
+std::string metrics_line(const Samples& samples, std::string_view head = {});
 /// Prometheus' text format 0.0.4: inox_block_read_bytes_total{id="root"} 1.
 std::string prometheus_text(const Samples& samples);
 

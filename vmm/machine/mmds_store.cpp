@@ -14,7 +14,7 @@ namespace {
 using nlohmann::json;
 
 Result<json> parse_object(std::string_view text) {
-    auto parsed = read_json(text);
+    auto parsed = read_json(text, SIZE_MAX); // whoever received the text has a limit of its own
     if (!parsed.problems.empty())
         return std::unexpected<Error>{std::move(parsed.problems.front())};
     if (!parsed.root.is_object())
@@ -72,7 +72,7 @@ Result<void> MmdsStore::patch(std::string_view text) {
     return accept(std::move(changed));
 }
 
-std::string MmdsStore::text() const { return tree_ ? dump(tree_->root) : "null"; }
+std::string MmdsStore::text() const { return tree_ ? dump(tree_->root) : "{}"; }
 
 MmdsStore::Answer MmdsStore::read(std::string_view path, Format format) const {
     const json* at = tree_ ? &tree_->root : nullptr;

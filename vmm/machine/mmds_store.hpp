@@ -25,7 +25,7 @@ public:
     Result<void> put(std::string_view json);
     /// JSON merge patch (RFC 7396). wrong_state before the first put().
     Result<void> patch(std::string_view json);
-    /// "null" before the first put().
+    /// "{}" before the first put().
     [[nodiscard]] std::string text() const;
 
     [[nodiscard]] Answer read(std::string_view path, Format format) const override;

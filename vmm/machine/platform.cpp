@@ -18,7 +18,7 @@ namespace {
 
 // ISA interrupts that nothing else of the machine uses, then those PCI would have.
 constexpr std::array<unsigned, max_mmio_devices> mmio_gsis{5,  6,  7,  10, 11, 12, 13, 14, 15,
-                                                           16, 17, 18, 19, 20, 21, 22, 23, 3};
+                                                           16, 17, 18, 19, 20, 21, 22, 23};
 
 } // namespace
 

@@ -139,8 +139,11 @@ Result<int> Session::run(const RunPlan& plan) {
                       {},
                       0});
         });
-    if (plan.start_now)
+    if (plan.start_now) {
         TRY_VOID(instance_.start());
+        if (plan.on_started)
+            plan.on_started();
+    }
     loop_.run();
     instance_.stop();
     companion.reset();
@@ -162,7 +165,7 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
             code = *result;
         } else {
             print_error(result.error());
-            code = exit_code(result.error().code);
+            code = plan.start_failed(result.error());
         }
     }
     if (!drawing.empty())

@@ -15,6 +15,9 @@ struct RunPlan {
     /// What works beside the guest, such as the control API. Called before the guest starts; the registration dies
     /// after the guest ended, while the loop does not run.
     std::function<Result<Registration>(EventLoop& loop, Instance& instance)> companion{};
+    std::function<void()> on_started{}; ///< after a start that start_now asked for
+    /// The process's exit code when the guest cannot start.
+    int (*start_failed)(const Error& error){[](const Error& error) { return exit_code(error.code); }};
 };
 
 /// Runs the guest to its end. Returns the process's exit code (see docs/exit-codes.md): the guest's own, or that of an

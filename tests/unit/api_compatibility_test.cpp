@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where Firecracker takes more than its rules say, and its words where serde or a full machine speaks.
+#include <fstream>
+#include <unistd.h>
+
+#include "tests/catch.hpp"
+#include "tests/fakes/api_client.hpp"
+#include "vmm/machine/config.hpp"
+
+using fakes::ApiClient;
+
+namespace {
+
+std::string json_error(const std::string& text) {
+    return "An error occurred when deserializing the json body of a request: " + text + ".";
+}
+
+} // namespace
+
+TEST_CASE("metrics and the state of the machine take unknown fields") {
+    ApiClient client;
+    CHECK(ApiClient::fault(client.patch("/vm", R"({"state": "Paused", "since": 1})")) ==
+          "The requested operation is not supported before starting the microVM.");
+    CHECK(ApiClient::fault(client.patch("/vm", R"({"State": "Paused"})")) ==
+          json_error("missing field `state` at line 1 column 19"));
+    CHECK(ApiClient::fault(client.put("/metrics", R"({"metrics_path": "/dev/null", "emit_id": 1})")) ==
+          json_error("invalid type: integer `1`, expected a boolean at line 1 column 42"));
+    CHECK(ApiClient::fault(client.put("/metrics", R"({"metrics_path": "/dev/null", "properties": [1]})"))
+              .starts_with(json_error("invalid type: sequence, expected an object").substr(0, 100)));
+    CHECK(client.put("/metrics", R"({"metrics_path": "/dev/null", "emit_id": true, "properties": {"a": "b"}, "x": 1})")
+              .status == 204);
+    const auto config = nlohmann::json::parse(client.get("/vm/config").body);
+    CHECK(config.at("metrics") ==
+          nlohmann::json::parse(R"({"metrics_path": "/dev/null", "emit_id": true, "properties": {"a": "b"}})"));
+}
+
+TEST_CASE("values of the wrong type or range are named as serde names them") {
+    ApiClient client;
+    const auto machine = [&](const std::string& cpus) {
+        return ApiClient::fault(client.put("/machine-config", R"({"vcpu_count":)" + cpus + R"(,"mem_size_mib":128})"));
+    };
+    CHECK(machine("\"2\"") == json_error(R"(invalid type: string "2", expected u8 at line 1 column 17)"));
+    CHECK(machine("1.5") == json_error("invalid type: floating point `1.5`, expected u8 at line 1 column 17"));
+    CHECK(machine("true") == json_error("invalid type: boolean `true`, expected u8 at line 1 column 18"));
+    CHECK(machine("null") == json_error("invalid type: null, expected u8 at line 1 column 18"));
+    CHECK(machine("[]") == json_error("invalid type: sequence, expected u8 at line 1 column 16"));
+    CHECK(machine("{}") == json_error("invalid type: map, expected u8 at line 1 column 16"));
+    CHECK(machine("-1") == json_error("invalid value: integer `-1`, expected u8 at line 1 column 16"));
+    CHECK(ApiClient::fault(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 1, "smt": 2})")) ==
+          json_error("invalid type: integer `2`, expected a boolean at line 1 column 45"));
+    CHECK(ApiClient::fault(client.put("/vsock", R"({"guest_cid": "3", "uds_path": "a"})")) ==
+          json_error(R"(invalid type: string "3", expected u32 at line 1 column 17)"));
+}
+
+TEST_CASE("words that are none of the known ones are named as serde names them") {
+    ApiClient client;
+    CHECK(ApiClient::fault(client.patch("/vm", R"({"state": "Gone"})")) ==
+          json_error("unknown variant `Gone`, expected `Paused` or `Resumed` at line 1 column 16"));
+    CHECK(ApiClient::fault(client.put("/actions", R"({"action_type": "Go"})")) ==
+          json_error("unknown variant `Go`, expected one of `InstanceStart`, `FlushMetrics`, `SendCtrlAltDel` at line "
+                     "1 column 20"));
+    CHECK(ApiClient::fault(client.patch("/machine-config", R"({"huge_pages": "1G"})")) ==
+          json_error("unknown variant `1G`, expected one of `None`, `Transparent`, `2M` at line 1 column 19"));
+    CHECK(ApiClient::fault(client.put("/logger", R"({"level": "Loud"})")) ==
+          json_error("unknown variant `Loud`, expected one of `Off`, `Error`, `Warning`, `Info`, `Debug`, `Trace` at "
+                     "line 1 column 16"));
+}
+
+TEST_CASE("a DELETE with a body is refused, and slashes in front are one") {
+    ApiClient client;
+    CHECK(ApiClient::fault(client.call(api::Method::del, "/drives/a", "{}")) == "Empty Delete request.");
+    CHECK(client.get("//machine-config").body == client.get("/machine-config").body);
+    CHECK(client.get("///").body == client.get("/").body);
+}
+
+TEST_CASE("more devices than fit are refused at the start, in Firecracker's words") {
+    ApiClient client;
+    const std::string path = "/tmp/inox-api-many-" + std::to_string(::getpid());
+    std::ofstream{path} << std::string(4096, '\0');
+    REQUIRE(client.put("/boot-source", R"({"kernel_image_path": ")" + path + R"("})").status == 204);
+    const auto drive = [&](std::size_t i) {
+        const auto id = "d" + std::to_string(i);
+        return client.put("/drives/" + id, R"({"drive_id": ")" + id +
+                                               R"(", "is_root_device": false, "path_on_host": ")" + path + R"("})");
+    };
+    bool mmio = false;
+    SECTION("PCI") {}
+    SECTION("virtio-mmio") {
+        mmio = true;
+        REQUIRE(client.instance()
+                    .configure([](vmm::ConfigFile& file) { file.config.machine.transport = vmm::Transport::mmio; })
+                    .has_value());
+    }
+    const std::size_t room = mmio ? vmm::max_mmio_devices : 31;
+    for (std::size_t i = 0; i <= room; ++i)
+        CHECK(drive(i).status == 204);
+    const auto start = client.put("/actions", R"({"action_type": "InstanceStart"})");
+    CHECK(ApiClient::fault(start) ==
+          (mmio ? "Start microvm error: Could not allocate GSI: The requested resource is not available."
+                : "Start microvm error: Could not find an available device slot on the PCI bus."));
+    CHECK(start.body.find("use fewer devices") != std::string::npos);
+    ::unlink(path.c_str());
+}
+
+TEST_CASE("what nobody configured is null, also an engine that inox chooses") {
+    ApiClient client;
+    const std::string path = "/tmp/inox-api-null-" + std::to_string(::getpid());
+    std::ofstream{path} << std::string(4096, '\0');
+    CHECK(client.put("/drives/a", R"({"drive_id": "a", "is_root_device": false, "path_on_host": ")" + path + R"("})")
+              .status == 204);
+    const auto config = nlohmann::json::parse(client.get("/vm/config").body);
+    CHECK(config.at("logger").is_null());
+    CHECK(config.at("drives").at(0).at("io_engine").is_null());
+    ::unlink(path.c_str());
+}
+
+TEST_CASE("metadata may be larger than a configuration when the limits allow it") {
+    ApiClient client;
+    client.instance().mmds().set_limit(3'000'000);
+    const std::string large = R"({"a":")" + std::string(2'000'000, 'x') + R"("})";
+    CHECK(client.put("/mmds", large).status == 204);
+    CHECK(client.get("/mmds").body == large);
+}
