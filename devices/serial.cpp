@@ -2,6 +2,7 @@
 // Register numbers and bits: National Semiconductor PC16550D data sheet, table II.
 #include "devices/serial.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace devices {
@@ -71,6 +72,9 @@ std::uint8_t modem_deltas(std::uint8_t before, std::uint8_t after) {
     return static_cast<std::uint8_t>(changed >> 4);
 }
 
+/// A guest that looks so often for input waits for some, without interrupts; one that only probes looks a few times.
+constexpr unsigned waiting_polls = 64;
+
 } // namespace
 
 Serial::Serial(std::unique_ptr<vmm::IrqLine> irq, Output output)
@@ -81,7 +85,7 @@ std::size_t Serial::receive(std::span<const std::byte> bytes) noexcept {
     std::size_t taken = 0;
     {
         const std::lock_guard lock{mutex_};
-        while (taken < bytes.size() && accepts_input() && fifo_count_ < capacity())
+        while (taken < bytes.size() && accepts_input() && held_count_ == 0 && fifo_count_ < capacity())
             push_received(std::to_integer<std::uint8_t>(bytes[taken++]));
         wants_room_ = taken < bytes.size();
         update_line(effects);
@@ -206,6 +210,7 @@ std::uint8_t Serial::take_received(Effects& effects) {
     const auto byte = fifo_[fifo_head_];
     fifo_head_ = (fifo_head_ + 1) % fifo_size;
     --fifo_count_;
+    release_held();
     offer_room(effects);
     return byte;
 }
@@ -220,6 +225,8 @@ std::uint8_t Serial::take_interrupt_id() {
 
 std::uint8_t Serial::take_line_status() {
     looked_since_edge_ = true;
+    polls_ = std::min(polls_ + 1, waiting_polls);
+    release_held();
     unsigned status = lsr_transmitter_empty;
     status |= fifo_count_ > 0 ? lsr_data : 0U;
     status |= std::exchange(overrun_, false) ? lsr_overrun : 0U;
@@ -241,10 +248,12 @@ void Serial::push_received(std::uint8_t byte) {
 }
 
 void Serial::transmit(std::uint8_t byte, Effects& effects) {
-    if (loopback())
+    if (loopback()) {
         push_received(byte);
-    else
+        looped_back_ = true;
+    } else {
         effects.sent = std::byte{byte};
+    }
     transmit_pending_ = true;
     // The holding register filled and emptied, so the pin fell and rose again. In a burst into the FIFO only the last
     // byte would do that; a guest that has not looked since the last edge is still in its burst.
@@ -256,6 +265,7 @@ void Serial::set_interrupt_enable(std::uint8_t value) {
     const auto before = std::exchange(interrupt_enable_, static_cast<std::uint8_t>(value & 0x0f));
     if ((interrupt_enable_ & ~before) & ier_transmit)
         transmit_pending_ = true; // the holding register is empty whenever one asks
+    release_held();
 }
 
 void Serial::set_fifo_control(std::uint8_t value, Effects& effects) {
@@ -263,6 +273,7 @@ void Serial::set_fifo_control(std::uint8_t value, Effects& effects) {
     if (toggled || (value & fcr_clear_received))
         clear_received();
     fifo_control_ = value & fcr_enable ? value & fcr_kept : 0;
+    release_held();
     offer_room(effects);
 }
 
@@ -273,17 +284,38 @@ void Serial::set_modem_control(std::uint8_t value, Effects& effects) {
     const auto lines = modem_lines(modem_control_);
     const auto deltas = modem_deltas(modem_status_, lines);
     modem_status_ = static_cast<std::uint8_t>(lines | deltas | (modem_status_ & msr_deltas));
+    release_held();
     offer_room(effects);
 }
 
 void Serial::clear_received() {
+    if (!opened_ && !looped_back_) { // in front of what is held already; both are of one FIFO's worth of input
+        std::copy_backward(held_.begin(), held_.begin() + held_count_, held_.begin() + held_count_ + fifo_count_);
+        for (std::size_t i = 0; i < fifo_count_; ++i)
+            held_[i] = fifo_[(fifo_head_ + i) % fifo_size];
+        held_count_ += fifo_count_;
+        polls_ = 0;
+    }
     fifo_head_ = 0;
     fifo_count_ = 0;
     overrun_ = false;
+    looped_back_ = false;
+}
+
+void Serial::release_held() {
+    const bool wanted = interrupt_enable_ & ier_received;
+    constexpr unsigned open_lines = mcr_rts | mcr_out2;
+    opened_ = opened_ || (wanted && !loopback() && (modem_control_ & open_lines) == open_lines);
+    std::size_t released = 0;
+    while (released < held_count_ && (wanted || opened_ || polls_ == waiting_polls) && accepts_input() &&
+           fifo_count_ < capacity())
+        push_received(held_[released++]);
+    held_count_ -= released;
+    std::copy_n(held_.begin() + released, held_count_, held_.begin());
 }
 
 void Serial::offer_room(Effects& effects) {
-    if (fifo_count_ == 0 && accepts_input() && std::exchange(wants_room_, false))
+    if (fifo_count_ == 0 && held_count_ == 0 && accepts_input() && std::exchange(wants_room_, false))
         effects.input_room = true;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A 16550A: what Linux calls ttyS0. The line is infinitely fast: a byte written has been sent, a byte received waits in
-// the FIFO until the guest takes it.
+// the FIFO until the guest takes it. Drivers empty the FIFO while they look for the chip and when they first open the
+// port; what is typed until then is kept for them.
 #pragma once
 
 #include <array>
@@ -64,6 +65,7 @@ private:
     void set_fifo_control(std::uint8_t value, Effects& effects);
     void set_modem_control(std::uint8_t value, Effects& effects);
     void clear_received();
+    void release_held();
     void offer_room(Effects& effects);
     void update_line(Effects& effects);
 
@@ -88,6 +90,13 @@ private:
     bool looked_since_edge_{};    // the guest read a status register after the last edge
     bool wants_room_{};           // receive() had to leave bytes behind
     bool request_to_send_seen_{}; // the guest has raised RTS once: from then on, RTS low stops input
+    bool looped_back_{};          // fifo_ has bytes that the guest sent itself
+    // Input that the guest cleared unread before it first opened the port; it goes back into fifo_ before any other
+    // does. So it and the input in fifo_ are never more than fifo_size.
+    std::array<std::uint8_t, fifo_size> held_{};
+    std::size_t held_count_{};
+    unsigned polls_{}; // of the line status since the FIFO was cleared
+    bool opened_{};    // the receive interrupt was on, and RTS and OUT2 high, at one time
 };
 
 } // namespace devices

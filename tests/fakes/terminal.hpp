@@ -4,7 +4,9 @@
 
 #include <poll.h>
 #include <pty.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <array>
@@ -18,11 +20,19 @@ namespace tests {
 struct TerminalOutcome {
     int code{-1};
     std::string shown{}; ///< standard output and error, with \r\n as line ends
+    bool raw{};          ///< the terminal was raw when `when` had been shown
+    bool restored{};     ///< at the end it was not
 };
 
-/// Types `keys` once `when` was shown. At most 60 s.
+/// Of the terminal behind its master's descriptor.
+inline bool lines_are_edited(int master) {
+    termios settings{};
+    return ::tcgetattr(master, &settings) == 0 && (settings.c_lflag & (ICANON | ECHO)) == (ICANON | ECHO);
+}
+
+/// Types `keys` once `when` was shown, and sends `signal`. At most 60 s.
 inline TerminalOutcome run_on_terminal(const std::vector<std::string>& arguments, const std::string& when,
-                                       const std::string& keys) {
+                                       const std::string& keys, int signal = 0) {
     std::vector<char*> argv;
     for (const auto& argument : arguments)
         argv.push_back(const_cast<char*>(argument.c_str())); // NOLINT: execv's signature
@@ -30,6 +40,8 @@ inline TerminalOutcome run_on_terminal(const std::vector<std::string>& arguments
     int master = -1;
     const pid_t pid = ::forkpty(&master, nullptr, nullptr, nullptr);
     if (pid == 0) {
+        const rlimit none{0, 0};
+        ::setrlimit(RLIMIT_CORE, &none);
         ::execv(argv[0], argv.data());
         ::_exit(127);
     }
@@ -39,7 +51,10 @@ inline TerminalOutcome run_on_terminal(const std::vector<std::string>& arguments
     for (;;) {
         if (!typed && outcome.shown.find(when) != std::string::npos) {
             typed = true;
+            outcome.raw = !lines_are_edited(master);
             (void)!::write(master, keys.data(), keys.size());
+            if (signal != 0)
+                ::kill(pid, signal);
         }
         pollfd poll{master, POLLIN, 0};
         std::array<char, 4096> buffer{};
@@ -51,6 +66,7 @@ inline TerminalOutcome run_on_terminal(const std::vector<std::string>& arguments
         if (std::chrono::steady_clock::now() > end)
             ::kill(pid, SIGKILL);
     }
+    outcome.restored = lines_are_edited(master);
     int status = 0;
     ::waitpid(pid, &status, 0);
     ::close(master);

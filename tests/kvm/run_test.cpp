@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every way a guest can end, seen from the shell.
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <sys/stat.h>
 
 #include "tests/catch.hpp"
@@ -93,6 +96,45 @@ TEST_CASE("SIGTERM and SIGINT end a spinning and a halted guest in order") {
         CHECK(boot(guest, {}, {.signal = SIGTERM, .signal_when = mark}).code == 143);
         CHECK(boot(guest, {}, {.signal = SIGINT, .signal_when = mark}).code == 130);
     }
+}
+
+TEST_CASE("whatever signal ends a run, the terminal is as it was") {
+    const std::vector<std::string> run{INOX_PROGRAM, "run", "--kernel",  std::string{INOX_GUESTS} + "/lines",
+                                       "--memory",   "16M", "--timeout", "30s"};
+    for (const auto& [signal, code] : {std::pair{SIGINT, 130},
+                                       {SIGTERM, 143},
+                                       {SIGHUP, 143},
+                                       {SIGQUIT, 143},
+                                       {SIGSEGV, 1000 + SIGSEGV},
+                                       {SIGABRT, 1000 + SIGABRT},
+                                       {SIGBUS, 1000 + SIGBUS},
+                                       {SIGFPE, 1000 + SIGFPE},
+                                       {SIGILL, 1000 + SIGILL},
+                                       {SIGUSR1, 1000 + SIGUSR1},
+                                       {SIGXCPU, 1000 + SIGXCPU}}) {
+        const auto outcome = tests::run_on_terminal(run, "login: ", "", signal);
+        INFO(::strsignal(signal) << ": " << outcome.shown);
+        CHECK(outcome.raw);
+        CHECK(outcome.restored);
+        CHECK(outcome.code == code);
+    }
+}
+
+TEST_CASE("a file at the size limit of the process costs its rest, not the guest") {
+    const std::string base = "/tmp/inox-kvm-limit-" + std::to_string(::getpid());
+    constexpr unsigned limit = 17 * 1024 * 1024; // guest memory is a file, too
+    std::ofstream{base + ".json"} << R"({"serial": {"serial_out_path": ")" + base + R"("}})";
+    std::ofstream{base}.close();
+    REQUIRE(::truncate(base.c_str(), limit - 10) == 0);
+    const auto outcome = run_process({"/bin/bash", "-c",
+                                      std::string{"ulimit -f 17408; exec "} + INOX_PROGRAM + " run --kernel " +
+                                          INOX_GUESTS + "/flood --memory 16M --timeout 2s --config " + base + ".json"});
+    INFO(outcome.err);
+    CHECK(outcome.code == 124);
+    CHECK(has(outcome.err, "the serial port's file"));
+    CHECK(std::filesystem::file_size(base) == limit);
+    for (const char* ending : {"", ".json"})
+        ::unlink((base + ending).c_str());
 }
 
 TEST_CASE("a reader that never reads cannot keep the process from ending") {

@@ -54,6 +54,8 @@ image() {
 # What the guest runs: a report, then its end
 guest_line() {
     cat <<'END'
+read -r -t 5 typed
+echo "read $typed"
 echo "cpus $(nproc)"
 awk '/^MemTotal/ { print "mib", int($2 / 1024) }' /proc/meminfo
 dmesg -r | grep -E '^<[0-3]>|^<4>.*(ACPI|acpi|pnp:|pnp [0-9]|Firmware|WARNING: CPU|BUG:)' | sed 's/^/complaint /'
@@ -76,15 +78,17 @@ inside() {
 
 # check_boot: one boot of $kernel with $cpus and $mib that ends by $end; one line for each check
 check_boot() {
+    local typed_ahead='typed while nobody listens yet: 0123456789 0123456789 0123456789'
     local about="$kernel ${cpus}cpu ${mib}MiB" log=/tmp/serial.log status=0 wanted=0 seconds=$SECONDS failed=0
     [ "$end" != exit ] || wanted=42
     "$inox" run --kernel "$(image "$kernel")" --initrd "$initrd" --cpus "$cpus" --memory "${mib}M" \
         --cmdline "console=ttyS0 quiet panic=-1 inox.sh=$(guest_line "$end" | base64 -w0)" \
-        --timeout 300s --serial-log "$log" </dev/null >/tmp/stdout 2>/tmp/stderr || status=$?
+        --timeout 300s --serial-log "$log" <<<"$typed_ahead" >/tmp/stdout 2>/tmp/stderr || status=$?
     seconds=$((SECONDS - seconds))
     [ -e "$log" ] || cp /tmp/stdout "$log"
     tr -d '\r' <"$log" >/tmp/serial
     ok "boots to user space" grep -q '^inox: user space up' /tmp/serial
+    ok "reads what was typed before it was up" grep -qx "read $typed_ahead" /tmp/serial
     ok "sees its CPUs" grep -qx "cpus $cpus" /tmp/serial
     ok "sees its memory" memory_fits
     ok "has no complaint in its log" no_complaint

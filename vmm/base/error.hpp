@@ -57,7 +57,7 @@ enum class Errc : std::uint8_t {
     expect_not_seen,
     timed_out,
     interrupted, ///< SIGINT
-    terminated,  ///< SIGTERM
+    terminated,  ///< SIGTERM, SIGHUP, SIGQUIT
     internal,    ///< a bug in inox
 };
 inline constexpr std::size_t errc_count = static_cast<std::size_t>(Errc::internal) + 1;

@@ -15,22 +15,6 @@ constexpr std::size_t read_size = 256;
 
 } // namespace
 
-RawTerminal::RawTerminal(int fd) : fd_{fd} {
-    termios settings{};
-    if (::tcgetattr(fd, &settings) != 0)
-        return;
-    saved_ = settings;
-    ::cfmakeraw(&settings);
-    settings.c_oflag |= OPOST; // our own messages keep their line ends
-    ::tcsetattr(fd, TCSANOW, &settings);
-}
-
-void RawTerminal::restore() {
-    if (saved_)
-        ::tcsetattr(fd_, TCSANOW, &*saved_);
-    saved_.reset();
-}
-
 ConsoleInput::ConsoleInput(EventLoop& loop, int fd, bool terminal, Guest guest)
     : loop_{loop}, fd_{fd}, terminal_{terminal}, guest_{std::move(guest)} {}
 

@@ -1,33 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Standard input to the guest's serial port: raw terminal, pasted text without loss, Ctrl-A X to leave.
+// Standard input to the guest's serial port: pasted text without loss, Ctrl-A X to leave.
 #pragma once
-
-#include <termios.h>
 
 #include <cstddef>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string>
 
 #include "vmm/base/event_loop.hpp"
 
 namespace vmm {
-
-/// Puts a terminal into raw mode and back. Not a terminal: does nothing.
-class RawTerminal {
-public:
-    explicit RawTerminal(int fd);
-    ~RawTerminal() { restore(); }
-    RawTerminal(const RawTerminal&) = delete;
-    RawTerminal& operator=(const RawTerminal&) = delete;
-    void restore();
-    [[nodiscard]] bool active() const { return saved_.has_value(); }
-
-private:
-    int fd_;
-    std::optional<termios> saved_{};
-};
 
 /// Lives on the loop's thread. Reads only what the guest has room for, so nothing is lost.
 class ConsoleInput {

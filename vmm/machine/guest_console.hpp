@@ -12,6 +12,7 @@
 #include "vmm/machine/console_output.hpp"
 #include "vmm/machine/console_port.hpp"
 #include "vmm/machine/machine.hpp"
+#include "vmm/machine/raw_terminal.hpp"
 
 namespace vmm {
 

@@ -17,10 +17,11 @@ public:
     static Result<Signals> create() {
         sigset_t set;
         ::sigemptyset(&set);
-        for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGWINCH})
+        for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH})
             ::sigaddset(&set, signal);
         ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
         ::signal(SIGPIPE, SIG_IGN); // NOLINT: a reader that leaves must not end the guest
+        ::signal(SIGXFSZ, SIG_IGN); // NOLINT: nor must a file at its size limit (ulimit -f); writes fail then
         UniqueFd fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
         if (!fd)
             return fail_errno(Errc::host_error, "signalfd failed");
@@ -86,7 +87,7 @@ void Session::on_signal(unsigned signal) {
     else if (signal == SIGINT)
         end_with({Errc::interrupted, "interrupted (SIGINT)", {}, {}, 0});
     else if (signal != 0)
-        end_with({Errc::terminated, "terminated by a signal", {}, {}, 0});
+        end_with({Errc::terminated, format("terminated (SIG%s)", ::sigabbrev_np(static_cast<int>(signal))), {}, {}, 0});
 }
 
 /// A serial log with a hole is an error of a run that was good otherwise.
