@@ -211,15 +211,17 @@ int check_command(Arguments arguments) {
     const auto dialect = command.has("--firecracker") ? Dialect::firecracker : Dialect::inox;
     const bool pci = dialect == Dialect::inox || command.has("--enable-pci");
     auto parsed = load_config(path, dialect, pci ? Transport::pci : Transport::mmio);
-    preflight(parsed);
+    const auto vfio = preflight(parsed);
     std::ranges::move(api_problems(parsed.file.api), std::back_inserter(parsed.problems));
     if (command.has("--json")) {
-        const int printed = print_and_finish(check_json(path, parsed));
+        const int printed = print_and_finish(check_json(path, parsed, vfio));
         return parsed.problems.empty() ? printed : exit_code(parsed.problems.front().code);
     }
     if (!parsed.problems.empty())
         return report_problems(parsed.problems, path);
     std::string text = path + ": good\n";
+    for (auto needs = vfio_needs_text(vfio); !needs.empty(); needs.erase(0, needs.find('\n') + 1))
+        text += "  " + needs.substr(0, needs.find('\n') + 1);
     for (const auto& key : parsed.ignored)
         text += "  note: the unknown key " + in_quotes(key) + " is ignored\n";
     return print_and_finish(text);

@@ -224,8 +224,9 @@ private:
         }
         const int error = kernel_.bind_iommufd(device_->fd_.get(), bind);
         if (error == -EINVAL && token)
-            return failed(Errc::unsupported, error, "this host's kernel takes no VF token with iommufd",
-                          "use the container backend for " + device_->name());
+            return failed(Errc::unsupported, error,
+                          device_->name() + " has no VF token, or this host's kernel takes none with iommufd",
+                          std::string{leave_token} + "; else use backend=container");
         if (error < 0) // for a device file that somebody else has bound, the kernel says EINVAL
             return open_failed(error == -EINVAL ? -EBUSY : error);
         device_->iommufd_id_ = bind.out_devid;
@@ -250,10 +251,17 @@ private:
                           "/sys/module/iommufd/parameters/allow_unsafe_interrupts");
         case ENODEV:
             return failed(Errc::not_found, error, what, "the device is gone, or not bound to vfio-pci");
+        case EINVAL:
+            if (!options_.vf_token.empty())
+                return failed(Errc::config_value, error, device_->name() + " has no VF token", leave_token);
+            return failed(Errc::host_error, error, what);
         default:
             return failed(Errc::host_error, error, what);
         }
     }
+
+    static constexpr const char* leave_token =
+        "leave out vf_token unless this is a virtual function whose physical one is bound to vfio-pci, or that one";
 
     Session& session_;
     Kernel& kernel_;

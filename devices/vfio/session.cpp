@@ -67,7 +67,7 @@ Session::Session(SessionHooks hooks, Kernel& kernel, std::string root, std::opti
     resources_.before_pinning = [this](std::span<std::byte> host) { gather(host); };
 }
 
-Session::~Session() = default;
+Session::~Session() { tell_unreachable(); }
 
 vmm::Result<void> Session::check_ram(const AddressSpace& space, const vmm::RamRegion& region) const {
     const auto range = iova(region.range);
@@ -222,9 +222,23 @@ void Session::map_bar(AddressSpace& space, SharedBar& bar) {
         vmm::log::write(vmm::log::Level::info, "%s can be reached by devices of %s", bar.name.c_str(),
                         space.name().c_str());
     } else {
-        vmm::log::write(vmm::log::Level::warning, "%s cannot be reached by devices of %s: %s", bar.name.c_str(),
-                        space.name().c_str(), mapped.error().message().c_str());
+        const auto text =
+            bar.name + " cannot be reached by devices of " + space.name() + ": " + mapped.error().message();
+        vmm::log::write(vmm::log::Level::info, "%s", text.c_str());
+        if (unreachable_.count++ != 0)
+            return;
+        unreachable_.first = text;
+        if (hooks_.on_unreachable)
+            hooks_.on_unreachable();
     }
+}
+
+void Session::tell_unreachable() {
+    if (unreachable_.count == 0 || std::exchange(unreachable_.told, true))
+        return;
+    vmm::log::write(vmm::log::Level::warning,
+                    "assigned devices do not reach each other's BARs (%zu refusals, the first: %s); all else works",
+                    unreachable_.count, unreachable_.first.c_str());
 }
 
 vmm::Registration Session::share_bar(vmm::Range<vmm::Gpa> range, std::span<std::byte> host, const std::string& name) {

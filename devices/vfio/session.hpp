@@ -28,6 +28,9 @@ struct SessionHooks {
     /// While RAM is made ready for DMA, which takes long on large guests: bytes done, of how many. Any thread.
     /// Empty: a line in the log, once a second.
     std::function<void(std::uint64_t done, std::uint64_t total)> progress{};
+    /// The host refused devices a BAR of another one for the first time; tell_unreachable() is due when others had
+    /// their turn. On the loop.
+    std::function<void()> on_unreachable{};
 };
 
 /// Everything is called on the loop. One process owns the mappings: a child must not use them. Devices end before their
@@ -59,8 +62,11 @@ public:
     vmm::Result<void> unmap_guest(AddressSpace& space);
 
     /// Peer-to-peer: all devices that are 1:1 reach these bytes of a BAR at `range`, until the registration dies.
-    /// Failure is a warning: not every host can.
+    /// Not every host can: tell_unreachable().
     vmm::Registration share_bar(vmm::Range<vmm::Gpa> range, std::span<std::byte> host, const std::string& name);
+    /// One warning for all that peers could not reach so far; each by itself is a line of level info. Once: then
+    /// nothing.
+    void tell_unreachable();
 
 private:
     friend class Device;
@@ -97,6 +103,12 @@ private:
     PinProgress* progress_{}; ///< while all RAM is mapped
     std::vector<SharedBar> bars_{};
     std::uint64_t next_bar_{};
+    struct Unreachable {
+        std::size_t count{};
+        std::string first{};
+        bool told{};
+    };
+    Unreachable unreachable_{};
     std::set<AddressSpace*> one_to_one_{};
     std::weak_ptr<vmm::UniqueFd> iommufd_{};      ///< open while any address space is
     std::map<unsigned, GroupSpace> spaces_{};     ///< by group

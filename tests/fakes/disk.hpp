@@ -177,22 +177,4 @@ struct Disk {
     std::jthread thread{};
 };
 
-/// Log lines of a scope.
-class LogCapture {
-public:
-    LogCapture() { vmm::log::set_sink(fd_.get()); }
-    LogCapture(const LogCapture&) = delete;
-    LogCapture& operator=(const LogCapture&) = delete;
-    ~LogCapture() { vmm::log::set_sink(STDERR_FILENO); }
-    [[nodiscard]] std::string text() const {
-        std::string out(64 * 1024, '\0');
-        const auto got = ::pread(fd_.get(), out.data(), out.size(), 0);
-        out.resize(got < 0 ? 0 : static_cast<std::size_t>(got));
-        return out;
-    }
-
-private:
-    vmm::UniqueFd fd_{::memfd_create("log", MFD_CLOEXEC)};
-};
-
 } // namespace fakes

@@ -158,7 +158,7 @@ public:
                 if (device->open)
                     return -EBUSY;
                 if (device->token != token)
-                    return -EACCES;
+                    return device->token.empty() ? -EINVAL : -EACCES;
                 device->opened();
                 calls.emplace_back("device_fd");
                 File made{Kind::device, 0, device.get()};

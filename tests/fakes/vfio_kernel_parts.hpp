@@ -89,8 +89,8 @@ inline int VfioKernel::bind_iommufd(int device, devices::vfio::uapi::BindIommufd
     }
     if (!viable(file->device->group))
         return -EBUSY;
-    if (!file->device->token.empty() && bind.flags == 0)
-        return -EACCES;
+    if (file->device->token.empty() != (bind.flags == 0))
+        return bind.flags == 0 ? -EACCES : -EINVAL;
     if (!isolated_interrupts)
         return -EPERM;
     auto& iommufd = files_.at(key_of(bind.iommufd));

@@ -20,7 +20,7 @@ void check_dialect(std::string_view text, vmm::Dialect dialect) {
         check_problem(problem);
     if (parsed.problems.empty())
         require(vmm::check(parsed.file.config).empty());
-    require(vmm::check_json("fuzz", parsed).ends_with("}\n"));
+    require(vmm::check_json("fuzz", parsed, {}).ends_with("}\n"));
 }
 
 } // namespace

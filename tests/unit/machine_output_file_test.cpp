@@ -8,6 +8,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/files.hpp"
+#include "tests/fakes/log_capture.hpp"
 #include "vmm/base/timeline.hpp"
 #include "vmm/machine/metrics.hpp"
 #include "vmm/machine/output_file.hpp"

@@ -3,6 +3,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
 #include "tests/fakes/disk.hpp"
+#include "tests/fakes/log_capture.hpp"
 
 using namespace devices;
 using namespace devices::vfio;

@@ -155,6 +155,20 @@ TEST_CASE("a VF token is given to the kernel, and a wrong or missing one is told
     CHECK(host.error({"dev", address, Backend::iommufd, {}, "0011"}).code == Errc::config_value);
 }
 
+TEST_CASE("a token for a device that has none is refused with what to do") {
+    Opened host;
+    const std::string token = "00112233-4455-6677-8899-aabbccddeeff";
+    host.kernel.add(address, 7, "vfio0");
+    host.kernel.bind_takes_token = GENERATE(false, true);
+    const auto container = host.error({"dev", address, Backend::container, {}, token});
+    CHECK(container.code == Errc::config_value);
+    CHECK(container.what.ends_with("has no VF token"));
+    CHECK(container.hint.starts_with("leave out vf_token unless"));
+    const auto iommufd = host.error({"dev", address, Backend::iommufd, {}, token});
+    CHECK(iommufd.what.find("has no VF token, or") != std::string::npos);
+    CHECK(iommufd.hint.starts_with("leave out vf_token unless"));
+}
+
 TEST_CASE("files that a launcher opened are used instead of /dev, and the device's is closed with the device") {
     Opened host;
     host.kernel.add(address, 7, "vfio0");

@@ -21,7 +21,7 @@ struct Host : fakes::VfioTree {
     }
     void want(const std::string& address) { config.vfio.emplace_back().open.host = address; }
     [[nodiscard]] std::vector<Error> problems(LockLimit limit = no_limit) const {
-        return vfio_preflight(config, root(), limit);
+        return vfio_preflight(config, root(), limit).problems;
     }
     [[nodiscard]] Error only_problem(LockLimit limit = no_limit) const {
         auto found = problems(limit);
@@ -38,7 +38,8 @@ struct Host : fakes::VfioTree {
 TEST_CASE("a configuration without host devices, or with one that is ready, has no problem") {
     const Host host;
     CHECK(host.problems().empty());
-    CHECK(vfio_preflight(Config{}, host.root()).empty());
+    CHECK(vfio_preflight(Config{}, host.root()).problems.empty());
+    CHECK(vfio_needs_text(vfio_preflight(Config{}, host.root()).needs).empty());
 }
 
 TEST_CASE("problems of every device are told at its place") {
@@ -134,4 +135,38 @@ TEST_CASE("too few mappings, too large BARs and too many vectors are told") {
         host.want("0000:02:00.0");
         CHECK(host.only_problem().what.find("4096 interrupt vectors") != std::string::npos);
     }
+}
+
+TEST_CASE("what the devices take is summed up, each and together") {
+    Host host;
+    host.file("sys/bus/pci/devices/0000:01:00.0/resource", "0x80000000 0x80003fff 0x40200\n"
+                                                           "0x4000000000 0x40000fffff 0x14220c\n"
+                                                           "0x0 0x0 0x0\n"
+                                                           "0xc000 0xc01f 0x40101\n");
+    host.device("0000:01:00.1", 1, "vfio-pci");
+    host.want("0000:01:00.1");
+    host.device("0000:02:00.0", 2, "vfio-pci");
+    host.device_file("0000:02:00.0", "vfio0");
+    host.want("0000:02:00.0");
+    host.config.vfio[2].open.backend = devices::vfio::Backend::iommufd;
+    const auto needs = vfio_preflight(host.config, host.root(), LockLimit{1 * GiB}).needs;
+    REQUIRE(needs.devices.size() == 3);
+    CHECK(needs.devices[0].bars == 3);
+    CHECK(needs.devices[0].bar_bytes == 16 * KiB + 1 * MiB);
+    CHECK(needs.groups == 2);
+    CHECK(needs.locked == 512 * MiB);
+    CHECK(needs.bars_32 == 16 * KiB);
+    CHECK(needs.bars_64 == 1 * MiB);
+    CHECK(needs.io_bars == 1);
+    CHECK(
+        vfio_needs_text(needs) ==
+        "0000:01:00.0: IOMMU group 1, container, 3 BARs of 1040 KiB, 1 vector\n"
+        "0000:01:00.1: IOMMU group 1, container, 0 BARs, 1 vector\n"
+        "0000:02:00.0: IOMMU group 2, iommufd, 0 BARs, 1 vector\n"
+        "together: 512 MiB of memory locked for 2 groups (limit 1 GiB); BARs: 16 KiB of 480 MiB below 4 GiB, 1 MiB of "
+        "256 GiB above; 3 of 4072 vectors\n");
+    host.config.iommu.emplace();
+    CHECK(
+        vfio_needs_text(vfio_preflight(host.config, host.root(), no_limit).needs).find("no memory locked in advance") !=
+        std::string::npos);
 }

@@ -2,6 +2,7 @@
 // Guest RAM and shared BARs in 1:1 address spaces.
 #include "devices/vfio/session.hpp"
 
+#include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
 using namespace devices::vfio;
@@ -221,6 +222,34 @@ TEST_CASE("a BAR that cannot be shared is a warning, and taking it back does not
     }
     CHECK(machine.mapped("0000:01:00.0") == 2);
     CHECK(machine.session().memory().uses(bar) == 0);
+}
+
+TEST_CASE("however many BARs peers do not reach, there is one warning, with their number") {
+    const fakes::LogCapture log;
+    const bool by_timer = GENERATE(false, true); // else the end comes first
+    unsigned asked = 0;
+    {
+        Machine machine{BOTH_KINDS};
+        machine.hooks.on_unreachable = [&] { ++asked; };
+        machine.add_ram();
+        const auto one = machine.device("0000:01:00.0");
+        const auto two = machine.device("0000:02:00.0");
+        REQUIRE(machine.session().map_guest(one->dma()));
+        REQUIRE(machine.session().map_guest(two->dma()));
+        std::vector<vmm::Registration> shared;
+        for (std::uint64_t i = 0; i < 4; ++i) // over the MSI window
+            shared.push_back(machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xfee00000 + i * page}, page),
+                                                         machine.pages(page), "bar"));
+        if (by_timer)
+            machine.session().tell_unreachable();
+        shared.push_back(
+            machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xfee10000}, page), machine.pages(page), "late"));
+    }
+    CHECK(asked == 1);
+    const auto text = log.text();
+    const auto number = by_timer ? "(8 refusals, the first: bar cannot be reached by" : "(10 refusals, the first: bar";
+    CHECK(text.find(number) != text.npos);
+    CHECK(text.find("warning") == text.rfind("warning"));
 }
 
 TEST_CASE("an address space with the guest's own mappings is not made 1:1") {

@@ -7,6 +7,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/fake_block_engine.hpp"
+#include "tests/fakes/log_capture.hpp"
 
 using devices::virtio::BlockCache;
 using devices::virtio::BlockConfig;

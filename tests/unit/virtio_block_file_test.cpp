@@ -6,6 +6,7 @@
 #include "devices/virtio/block_config.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
+#include "tests/fakes/log_capture.hpp"
 
 using devices::virtio::BlockFile;
 using fakes::TempImage;

@@ -6,6 +6,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
+#include "tests/fakes/log_capture.hpp"
 
 using devices::virtio::BlockCache;
 using devices::virtio::BlockConfig;

@@ -8,6 +8,7 @@
 #include "devices/virtio/net.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
+#include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/network_namespace.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"

@@ -14,7 +14,16 @@ using devices::vfio::PasidAttach;
 using devices::vfio::PciFunction;
 
 AssignedDevices::AssignedDevices(Context context)
-    : context_{std::move(context)}, session_{{.add_to_kvm = context_.add_to_kvm}, context_.kernel, context_.root} {}
+    : context_{std::move(context)}, session_{{.add_to_kvm = context_.add_to_kvm,
+                                              .on_unreachable =
+                                                  [this] {
+                                                      // The guest places the BARs of all devices in one go.
+                                                      sum_up_ = context_.loop.after(std::chrono::seconds{1}, [this] {
+                                                          session_.tell_unreachable();
+                                                      });
+                                                  }},
+                                             context_.kernel,
+                                             context_.root} {}
 
 AssignedDevices::~AssignedDevices() = default;
 

@@ -66,6 +66,7 @@ private:
 
     Context context_;
     devices::vfio::Session session_;
+    Registration sum_up_{};
     bool registered_{false}; ///< RAM is known to the session
     bool running_{false};
     std::map<std::string, std::unique_ptr<devices::vfio::Device>> opened_{}; ///< by id, until made

@@ -38,7 +38,9 @@ public:
         if (memory_known())
             check_memory();
         check_kvm();
-        std::ranges::move(vfio_preflight(file_.config, {}), std::back_inserter(problems_));
+        auto vfio = vfio_preflight(file_.config, {});
+        vfio_ = std::move(vfio.needs);
+        std::ranges::move(vfio.problems, std::back_inserter(problems_));
         std::ranges::move(device_preflight(file_.config, known_), std::back_inserter(problems_));
         check_file(file_.run.serial_log, "/inox/serial_log");
         check_file(file_.run.boot_timeline, "/inox/boot_timeline");
@@ -50,6 +52,9 @@ public:
         std::erase_if(problems_, [&](const Error& one) { return !one.where.empty() && is_known(one.where); });
         return std::move(problems_);
     }
+
+    /// After run().
+    [[nodiscard]] const VfioNeeds& vfio() const { return vfio_; }
 
 private:
     [[nodiscard]] bool is_known(std::string_view where) const {
@@ -143,21 +148,53 @@ private:
     std::span<const Error> known_;
     const MachineConfig& machine_{file_.config.machine};
     std::vector<Error> problems_{};
+    VfioNeeds vfio_{};
 };
 
 } // namespace
 
-void preflight(ParsedConfig& parsed) {
+VfioNeeds preflight(ParsedConfig& parsed) {
     const auto nothing_read = [](const Error& one) {
         return one.code == Errc::config_unreadable || (one.code == Errc::config_syntax && one.where.empty());
     };
-    if (std::ranges::none_of(parsed.problems, nothing_read))
-        std::ranges::move(Preflight{parsed.file, parsed.problems}.run(), std::back_inserter(parsed.problems));
+    if (std::ranges::any_of(parsed.problems, nothing_read))
+        return {};
+    Preflight check{parsed.file, parsed.problems};
+    std::ranges::move(check.run(), std::back_inserter(parsed.problems));
+    return check.vfio();
 }
 
-std::string check_json(const std::string& path, const ParsedConfig& parsed) {
+namespace {
+
+nlohmann::ordered_json vfio_json(const VfioNeeds& needs) {
     using Json = nlohmann::ordered_json;
-    Json out{{"file", path}, {"ok", parsed.problems.empty()}, {"problems", Json::array()}, {"ignored", parsed.ignored}};
+    Json devices = Json::array();
+    for (const auto& one : needs.devices)
+        devices.push_back({{"host", one.host},
+                           {"group", one.group ? Json(*one.group) : Json(nullptr)},
+                           {"backend", devices::vfio::backend_name(one.backend)},
+                           {"bars", one.bars},
+                           {"bar_bytes", one.bar_bytes},
+                           {"vectors", one.vectors}});
+    return {{"devices", std::move(devices)},
+            {"groups", needs.groups},
+            {"locked_bytes", needs.locked},
+            {"lock_limit_bytes", needs.lock_limit ? Json(*needs.lock_limit) : Json(nullptr)},
+            {"bar_bytes_32", needs.bars_32},
+            {"bar_bytes_64", needs.bars_64},
+            {"io_bars", needs.io_bars},
+            {"vectors", needs.vectors}};
+}
+
+} // namespace
+
+std::string check_json(const std::string& path, const ParsedConfig& parsed, const VfioNeeds& vfio) {
+    using Json = nlohmann::ordered_json;
+    Json out{{"file", path},
+             {"ok", parsed.problems.empty()},
+             {"problems", Json::array()},
+             {"ignored", parsed.ignored},
+             {"vfio", vfio_json(vfio)}};
     for (const auto& problem : parsed.problems)
         out["problems"].push_back({{"code", error_name(problem.code)},
                                    {"exit_code", exit_code(problem.code)},

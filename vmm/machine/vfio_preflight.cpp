@@ -23,17 +23,19 @@ public:
     VfioPreflight(const Config& config, const std::string& root, devices::vfio::LockLimit limit)
         : config_{config}, root_{root}, limit_{limit}, one_to_one_{!config.iommu || boot_bypass(config)} {}
 
-    std::vector<Error> run() {
+    VfioFindings run() {
         ram_.push_back({0, std::min(config_.machine.memory, layout::hole.start().raw()) - 1});
         if (config_.machine.memory > layout::hole.start().raw())
             ram_.push_back({layout::ram_above_hole.raw(),
                             layout::ram_above_hole.raw() + config_.machine.memory - layout::hole.start().raw() - 1});
         for (std::size_t i = 0; i < config_.vfio.size(); ++i)
             check_device("/vfio/" + std::to_string(i), config_.vfio[i]);
+        needs_.groups = groups_.size();
+        needs_.lock_limit = limit_.bytes();
         if (one_to_one_)
             check_locked_memory();
         check_room();
-        return std::move(problems_);
+        return {std::move(problems_), std::move(needs_)};
     }
 
 private:
@@ -57,16 +59,28 @@ private:
         }
         if (!device.exists)
             return;
+        const auto backend = devices::vfio::choose_backend(root_, device, wanted.open.backend, files);
         if (one_to_one_) {
             check_reserved(where, device);
             check_width(where, device);
-            check_entries(where, device, devices::vfio::choose_backend(root_, device, wanted.open.backend, files));
+            check_entries(where, device, backend);
         }
         groups_.insert(device.group.value_or(0));
-        vectors_ += std::max({device.msi_vectors, device.msix_vectors, 1U});
-        for (const auto& bar : device.bars)
-            if (bar.index != devices::vfio::region_rom)
-                (bar.io ? io_ : bar.wide && bar.prefetchable ? wide_ : narrow_) += std::max(bar.size, page_size);
+        VfioNeeds::Device one{.host = device.function.address, .group = device.group, .backend = backend};
+        one.vectors = std::max({device.msi_vectors, device.msix_vectors, 1U});
+        needs_.vectors += one.vectors;
+        for (const auto& bar : device.bars) {
+            if (bar.index == devices::vfio::region_rom)
+                continue;
+            ++one.bars;
+            if (bar.io) {
+                ++needs_.io_bars;
+                continue;
+            }
+            one.bar_bytes += bar.size;
+            (bar.wide && bar.prefetchable ? needs_.bars_64 : needs_.bars_32) += std::max(bar.size, page_size);
+        }
+        needs_.devices.push_back(std::move(one));
     }
 
     void check_reserved(const std::string& where, const SysfsDevice& device) {
@@ -106,8 +120,8 @@ private:
     void check_locked_memory() {
         if (groups_.empty())
             return;
-        const auto needed = config_.machine.memory * groups_.size();
-        if (auto fits = limit_.check(0, needed,
+        needs_.locked = config_.machine.memory * groups_.size();
+        if (auto fits = limit_.check(0, needs_.locked,
                                      "DMA to guest memory, once for each of " + std::to_string(groups_.size()) +
                                          " IOMMU groups,");
             !fits)
@@ -122,14 +136,14 @@ private:
                         size_text(there),
                     "assign fewer devices");
         };
-        room(narrow_, layout::pci_bars_32.size(), "32-bit address space");
-        room(wide_, layout::pci_bars_64.size(), "64-bit address space");
-        if (io_ / page_size > layout::pci_io.size() / page_size)
+        room(needs_.bars_32, layout::pci_bars_32.size(), "32-bit address space");
+        room(needs_.bars_64, layout::pci_bars_64.size(), "64-bit address space");
+        if (needs_.io_bars > layout::pci_io.size() / page_size)
             add("/vfio", Errc::no_resource, "the devices have more I/O BARs than the guest has ports for",
                 "assign fewer devices");
-        if (vectors_ > msi_routes)
+        if (needs_.vectors > msi_routes)
             add("/vfio", Errc::no_resource,
-                format("the devices have %u interrupt vectors, KVM has routes for %u", vectors_, msi_routes),
+                format("the devices have %u interrupt vectors, KVM has routes for %u", needs_.vectors, msi_routes),
                 "assign fewer devices");
     }
 
@@ -139,18 +153,36 @@ private:
     bool one_to_one_; ///< all guest memory is mapped; behind a virtual IOMMU the guest says what is
     std::vector<Piece> ram_{};
     std::set<unsigned> groups_{};
-    unsigned vectors_{};
-    std::uint64_t narrow_{};
-    std::uint64_t wide_{};
-    std::uint64_t io_{};
+    VfioNeeds needs_{};
     std::vector<Error> problems_{};
 };
 
 } // namespace
 
-std::vector<Error> vfio_preflight(const Config& config, const std::string& root,
-                                  std::optional<devices::vfio::LockLimit> limit) {
+VfioFindings vfio_preflight(const Config& config, const std::string& root,
+                            std::optional<devices::vfio::LockLimit> limit) {
     return VfioPreflight{config, root, limit ? *limit : devices::vfio::LockLimit::of_process(root)}.run();
+}
+
+std::string vfio_needs_text(const VfioNeeds& needs) {
+    const auto counted = [](std::size_t count, const char* what) {
+        return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+    };
+    std::string out;
+    for (const auto& one : needs.devices)
+        out += one.host + ": " + (one.group ? "IOMMU group " + std::to_string(*one.group) : "no IOMMU group yet") +
+               ", " + devices::vfio::backend_name(one.backend) + ", " + counted(one.bars, "BAR") +
+               (one.bars == 0 ? "" : " of " + size_text(one.bar_bytes)) + ", " + counted(one.vectors, "vector") + "\n";
+    if (needs.devices.empty())
+        return out;
+    const auto limit = needs.lock_limit ? "limit " + size_text(*needs.lock_limit) : std::string{"no limit"};
+    return out + "together: " +
+           (needs.locked == 0 ? "no memory locked in advance, as the guest's IOMMU says what is mapped"
+                              : size_text(needs.locked) + " of memory locked for " + counted(needs.groups, "group") +
+                                    " (" + limit + ")") +
+           "; BARs: " + size_text(needs.bars_32) + " of " + size_text(layout::pci_bars_32.size()) + " below 4 GiB, " +
+           size_text(needs.bars_64) + " of " + size_text(layout::pci_bars_64.size()) + " above; " +
+           std::to_string(needs.vectors) + " of " + counted(msi_routes, "vector") + "\n";
 }
 
 } // namespace vmm
