@@ -95,6 +95,16 @@ private:
     bool chunked_{false};
 };
 
+std::string encoded(std::string_view text, bool (*stays)(unsigned char)) {
+    std::string out;
+    for (const char c : text)
+        if (const auto byte = static_cast<unsigned char>(c); stays(byte))
+            out += c;
+        else
+            out += vmm::format("%%%02X", byte);
+    return out;
+}
+
 std::unexpected<vmm::Error> no_answer() {
     return vmm::fail(Errc::host_error, "the other side ended the connection without an answer",
                      "has the guest ended meanwhile?");
@@ -116,6 +126,13 @@ Result<Client::Answer> rest(Reader& reader) {
 
 } // namespace
 
+std::string percent_encoded(std::string_view text) {
+    return encoded(text, [](unsigned char c) {
+        return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') ||
+               std::string_view{"-._~"}.find(static_cast<char>(c)) != std::string_view::npos;
+    });
+}
+
 Result<UniqueFd> Client::connect() const {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -136,7 +153,8 @@ Result<UniqueFd> Client::connect() const {
 
 Result<UniqueFd> Client::send(std::string_view method, std::string_view target, std::string_view body) const {
     auto socket = TRY(connect());
-    std::string request = std::string{method} + " " + std::string{target} +
+    std::string request = std::string{method} + " " +
+                          encoded(target, [](unsigned char c) { return c > ' ' && c < 0x7f; }) +
                           " HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n";
     if (!body.empty())
         request += "Content-Type: application/json\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";

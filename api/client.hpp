@@ -10,6 +10,9 @@
 
 namespace api {
 
+/// For one part of a path, or a value of a query: what has a meaning there is written as %20.
+std::string percent_encoded(std::string_view text);
+
 class Client {
 public:
     struct Answer {
@@ -19,7 +22,8 @@ public:
 
     explicit Client(std::string path) : path_{std::move(path)} {}
 
-    /// not_found when nobody listens there, host_error when the answer is none.
+    /// not_found when nobody listens there, host_error when the answer is none. What a request line cannot hold of
+    /// `target`, such as spaces, is percent-encoded.
     [[nodiscard]] vmm::Result<Answer> call(std::string_view method, std::string_view target,
                                            std::string_view body = {}) const;
     /// Each line of an answer in pieces, until `on_line` returns false or the other side ends it. What is no such

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "vmm/machine/config_text.hpp"
+
 namespace api {
 namespace {
 
@@ -208,18 +210,98 @@ std::string event_text(std::string_view line) {
     return out + "\n";
 }
 
+namespace {
+
+/// Firecracker's own refusals have a raw newline inside a string, which JSON does not allow.
+Json parse_leniently(std::string_view text) {
+    std::string clean;
+    for (const char c : text)
+        clean += static_cast<unsigned char>(c) < ' ' ? ' ' : c;
+    return parse(clean);
+}
+
+/// Empty when it is not there, or no text.
+std::string text_at(const Json& json, const char* key) {
+    return json.is_object() && json.contains(key) && json.at(key).is_string() ? json.at(key).get<std::string>() : "";
+}
+
+/// For refusals below the API's own, which have neither code nor hint.
+vmm::Error by_status(unsigned status) {
+    using vmm::Errc;
+    switch (status) {
+    case 400:
+        return {Errc::bad_option, {}, "see inox ctl --help, or inox ctl openapi", {}, 0};
+    case 403:
+        return {Errc::host_error, {}, "ask as the user who started it, or start it with --api-group", {}, 0};
+    case 404:
+        return {Errc::not_found, {}, {}, {}, 0};
+    case 503:
+        return {
+            Errc::no_resource, {}, "try again when others are done, or start it with more --api-connections", {}, 0};
+    default:
+        return {Errc::host_error, {}, {}, {}, 0};
+    }
+}
+
+} // namespace
+
 vmm::Error refusal_error(unsigned status, std::string_view body) {
-    vmm::Error error{vmm::Errc::host_error, "status " + std::to_string(status), {}, {}, 0};
-    const auto json = parse(body);
-    if (!json.is_object())
-        return error;
-    error.what = json.value("fault_message", json.value("error", error.what));
-    error.hint = json.value("hint", "");
-    const auto code = json.value("code", "");
+    auto error = by_status(status);
+    const auto json = parse_leniently(body);
+    error.what = text_at(json, "fault_message");
+    if (error.what.empty())
+        error.what = text_at(json, "error");
+    if (error.what.empty()) {
+        static constexpr std::size_t longest = 400;
+        error.what = "status " + std::to_string(status) + (body.empty() ? "" : ": " + vmm::printable(body, longest));
+    }
+    const auto code = text_at(json, "code");
     for (std::size_t i = 0; i < vmm::errc_count; ++i)
-        if (vmm::error_name(static_cast<vmm::Errc>(i)) == code)
+        if (vmm::error_name(static_cast<vmm::Errc>(i)) == code) {
             error.code = static_cast<vmm::Errc>(i);
+            error.hint = text_at(json, "hint");
+        }
     return error;
+}
+
+namespace {
+
+/// {key="value",key="value"} of Prometheus' text format, without the escapes that inox's ids cannot need.
+Json labels_of(std::string_view text) {
+    Json labels = Json::object();
+    for (auto at = text.find("=\""); at != text.npos && at > 0; at = text.find("=\"")) {
+        const auto end = text.find('"', at + 2);
+        if (end == text.npos)
+            break;
+        labels[std::string{text.substr(1, at - 1)}] = text.substr(at + 2, end - at - 2);
+        text.remove_prefix(end + 1);
+    }
+    return labels;
+}
+
+} // namespace
+
+std::string metrics_json(std::string_view prometheus) {
+    Json samples = Json::array();
+    std::string type;
+    while (!prometheus.empty()) {
+        const auto line = prometheus.substr(0, prometheus.find('\n'));
+        prometheus.remove_prefix(std::min(line.size() + 1, prometheus.size()));
+        const auto space = line.rfind(' ');
+        if (line.starts_with("# TYPE ")) {
+            type = line.substr(space + 1);
+            continue;
+        }
+        if (line.starts_with('#') || space == line.npos)
+            continue;
+        const auto name = line.substr(0, std::min(line.find('{'), space));
+        const auto value = parse(line.substr(space + 1));
+        samples.push_back({{"name", name},
+                           {"labels", labels_of(line.substr(name.size(), space - name.size()))},
+                           {"type", type},
+                           {"value", value.is_discarded() ? Json(nullptr) : value}});
+    }
+    return samples.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 std::string pretty(std::string_view body) {
@@ -227,11 +309,16 @@ std::string pretty(std::string_view body) {
     return (json.is_discarded() ? std::string{body} : json.dump(2, ' ', false, Json::error_handler_t::replace)) + "\n";
 }
 
-std::string object_text(std::initializer_list<std::pair<std::string_view, std::string>> members) {
+std::string object_text(const std::vector<std::pair<std::string, std::string>>& members) {
     std::string out = "{";
     for (const auto& [name, value] : members)
         out += (out.size() == 1 ? "" : ",") + quoted_json(name) + ":" + value;
     return out + "}";
+}
+
+std::string json_or_quoted(std::string_view word) {
+    const auto json = parse(word);
+    return json.is_discarded() ? quoted_json(word) : std::string{word};
 }
 
 std::string quoted_json(std::string_view text) {

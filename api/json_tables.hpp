@@ -4,6 +4,8 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "vmm/base/error.hpp"
 
@@ -15,14 +17,18 @@ enum class View { status, config, machine, drives, nets, balloon, devices, irqs,
 std::string table_text(View view, std::string_view body);
 /// One line of /inox/events.
 std::string event_text(std::string_view line);
-/// The error that a refusal's body holds.
+/// The error that a refusal's body holds: the server's text in any case, its code and hint where it gave them.
 vmm::Error refusal_error(unsigned status, std::string_view body);
+/// Prometheus' text format as a list of {"name","labels","type","value"}.
+std::string metrics_json(std::string_view prometheus);
 /// The body with its object indented; itself when it is no JSON.
 std::string pretty(std::string_view body);
 
 /// A JSON object of strings, numbers or true/false, for request bodies: values are JSON text already.
-std::string object_text(std::initializer_list<std::pair<std::string_view, std::string>> members);
+std::string object_text(const std::vector<std::pair<std::string, std::string>>& members);
 /// A JSON string.
 std::string quoted_json(std::string_view text);
+/// The word itself when it is JSON, such as a number, true or an object; else a JSON string.
+std::string json_or_quoted(std::string_view word);
 
 } // namespace api

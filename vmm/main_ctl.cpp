@@ -2,6 +2,7 @@
 // `inox ctl`: what the control API can do, from a shell.
 #include <algorithm>
 #include <optional>
+#include <span>
 
 #include "api/client.hpp"
 #include "api/json_tables.hpp"
@@ -44,13 +45,26 @@ Request action(const char* name) {
 Request state(const char* name) { return {"PATCH", "/vm", api::object_text({{"state", api::quoted_json(name)}}), {}}; }
 Request look(const char* target, View view) { return {"GET", target, {}, view}; }
 
-std::string with_kind(std::string target, const Given& given) {
-    if (!given.kind.empty())
-        target += (target.find('?') == target.npos ? "?kind=" : "&kind=") + given.kind;
-    return target;
+std::string device_path(const std::string& id) { return "/inox/devices/" + api::percent_encoded(id); }
+
+/// ID VALUE [KEY=VALUE...]: a device of this kind, VALUE for its key `main`.
+Request add(const Given& given, const char* kind, const char* main) {
+    std::vector<std::pair<std::string, std::string>> members{{main, api::quoted_json(given.words[1])}};
+    for (std::size_t i = 2; i < given.words.size(); ++i) {
+        const auto equals = given.words[i].find('=');
+        members.emplace_back(given.words[i].substr(0, equals), api::json_or_quoted(given.words[i].substr(equals + 1)));
+    }
+    return {"PUT", device_path(given.words[0]), api::object_text({{kind, api::object_text(members)}}), {}};
 }
 
-std::string number_or_text(const std::string& word) { return parse_number(word) ? word : api::quoted_json(word); }
+Request remove(const Given& given) {
+    std::string target = device_path(given.words[0]) + (given.force ? "?force=true" : "");
+    if (!given.kind.empty())
+        target += (given.force ? "&kind=" : "?kind=") + api::percent_encoded(given.kind);
+    return {"DELETE", target, {}, {}};
+}
+
+constexpr std::size_t most_words = 32;
 
 const CtlCommand commands[] = {
     {"status", "", 0, 0, "state, CPUs, memory, exits", [](const Given&) { return look("/inox/status", View::status); }},
@@ -67,57 +81,42 @@ const CtlCommand commands[] = {
     {"nets", "", 0, 0, "", [](const Given&) { return look("/vm/config", View::nets); }},
     {"balloon", "[MIB]", 0, 1, "show it, or give it another size",
      [](const Given& given) {
-         return given.words.empty()
-                    ? look("/balloon", View::balloon)
-                    : Request{
-                          "PATCH", "/balloon", api::object_text({{"amount_mib", number_or_text(given.words[0])}}), {}};
+         return given.words.empty() ? look("/balloon", View::balloon)
+                                    : Request{"PATCH",
+                                              "/balloon",
+                                              api::object_text({{"amount_mib", api::json_or_quoted(given.words[0])}}),
+                                              {}};
      }},
     {"balloon-statistics", "", 0, 0, "what the guest says of its memory",
      [](const Given&) { return look("/balloon/statistics", View::balloon); }},
-    {"metrics", "", 0, 0, "in Prometheus' text format",
+    {"metrics", "", 0, 0, "in Prometheus' text format; --json: a list of name, labels, type, value",
      [](const Given&) {
          return Request{"GET", "/inox/metrics", {}, {}};
      }},
     {"events", "[SINCE]", 0, 1, "what happens, as it happens",
      [](const Given& given) {
-         return Request{"GET", "/inox/events" + (given.words.empty() ? "" : "?since=" + given.words[0]), {}, {}};
+         return Request{"GET",
+                        "/inox/events" + (given.words.empty() ? "" : "?since=" + api::percent_encoded(given.words[0])),
+                        {},
+                        {}};
      }},
     {"devices", "", 0, 0, "the guest's devices",
      [](const Given&) { return look("/inox/devices?limit=1000", View::devices); }},
-    {"add-disk", "ID PATH", 2, 2, "plug a disk in",
-     [](const Given& given) {
-         return Request{
-             "PUT",
-             "/inox/devices/" + given.words[0],
-             api::object_text({{"disk", api::object_text({{"path_on_host", api::quoted_json(given.words[1])}})}}),
-             {}};
-     }},
-    {"add-net", "ID TAP", 2, 2, "plug a network interface in",
-     [](const Given& given) {
-         return Request{
-             "PUT",
-             "/inox/devices/" + given.words[0],
-             api::object_text({{"net", api::object_text({{"host_dev_name", api::quoted_json(given.words[1])}})}}),
-             {}};
-     }},
-    {"add-vfio", "ID ADDRESS", 2, 2, "give a PCI device of the host",
-     [](const Given& given) {
-         return Request{"PUT",
-                        "/inox/devices/" + given.words[0],
-                        api::object_text({{"vfio", api::object_text({{"host", api::quoted_json(given.words[1])}})}}),
-                        {}};
-     }},
-    {"remove", "ID", 1, 1, "ask the guest to give a device back; with --force it is gone at once",
-     [](const Given& given) {
-         const std::string target = "/inox/devices/" + given.words[0] + (given.force ? "?force=true" : "");
-         return Request{"DELETE", with_kind(target, given), {}, {}};
-     }},
+    {"add-disk", "ID PATH [KEY=VALUE...]", 2, most_words, "plug a disk in; such as is_read_only=true",
+     [](const Given& given) { return add(given, "disk", "path_on_host"); }},
+    {"add-net", "ID TAP [KEY=VALUE...]", 2, most_words, "plug a network interface in; such as mtu=9000",
+     [](const Given& given) { return add(given, "net", "host_dev_name"); }},
+    {"add-vfio", "ID ADDRESS [KEY=VALUE...]", 2, most_words, "give a PCI device of the host; such as backend=iommufd",
+     [](const Given& given) { return add(given, "vfio", "host"); }},
+    {"remove", "ID", 1, 1, "ask the guest to give a device back; with --force it is gone at once", remove},
     {"irqs", "", 0, 0, "MSI routes in force", [](const Given&) { return look("/inox/irqs?limit=1000", View::irqs); }},
     {"iommu", "[DOMAIN]", 0, 1, "endpoints, domains, faults; or a domain's mappings",
      [](const Given& given) {
-         return given.words.empty()
-                    ? look("/inox/iommu", View::iommu)
-                    : Request{"GET", "/inox/iommu?limit=1000&domain=" + given.words[0], {}, View::mappings};
+         return given.words.empty() ? look("/inox/iommu", View::iommu)
+                                    : Request{"GET",
+                                              "/inox/iommu?limit=1000&domain=" + api::percent_encoded(given.words[0]),
+                                              {},
+                                              View::mappings};
      }},
     {"pasids", "", 0, 0, "sets, ids, translation table",
      [](const Given&) { return look("/inox/pasids", View::pasids); }},
@@ -135,15 +134,18 @@ std::string help() {
     std::string out = "inox ctl -s SOCKET COMMAND: asks a running inox, through the socket that --api-sock named\n\n";
     for (const auto& command : commands) {
         std::string left = "  " + std::string{command.name} + " " + std::string{command.arguments};
-        left.resize(std::max<std::size_t>(left.size() + 1, 32), ' ');
+        left.resize(std::max<std::size_t>(left.size() + 1, 38), ' ');
         out += left + command.help + "\n";
     }
     return out +
            "\n  -s, --socket PATH   the socket\n  --json              the answer as JSON\n"
            "  --force             remove at once\n  --kind KIND         of the device, where several have the id\n\n"
+           "KEY and VALUE are those of the configuration's section (docs/config.md): true, false, numbers, JSON, or "
+           "text.\n"
            "Exit code 0, or that of the refusal (docs/exit-codes.md).\n\n"
            "Examples:\n  inox run --api-sock /tmp/vm.sock &\n  inox ctl -s /tmp/vm.sock status\n"
-           "  inox ctl -s /tmp/vm.sock add-disk data data.img\n";
+           "  inox ctl -s /tmp/vm.sock add-disk data data.img\n"
+           "  inox ctl -s /tmp/vm.sock add-vfio nvme 0000:01:00.0 backend=iommufd rom=false\n";
 }
 
 std::unexpected<Error> wrong(std::string what, std::string hint = "see inox ctl --help") {
@@ -180,6 +182,18 @@ Result<Given> parse(Arguments arguments) {
     return given;
 }
 
+/// What would make no request, or another one than meant.
+Result<void> check_words(const Given& given) {
+    if (given.command.starts_with("add-"))
+        for (const auto& word : std::span{given.words}.subspan(2))
+            if (word.find('=') == word.npos || word.starts_with('='))
+                return wrong(in_quotes(word) + " is not KEY=VALUE", "write backend=iommufd, for example");
+    if (given.command == "request" &&
+        !std::ranges::all_of(given.words[0], [](char c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; }))
+        return wrong(in_quotes(given.words[0]) + " is no method", "the methods are GET, PUT, PATCH and DELETE");
+    return {};
+}
+
 Result<const CtlCommand*> find_command(const Given& given) {
     std::vector<std::string_view> names;
     for (const auto& command : commands)
@@ -193,6 +207,7 @@ Result<const CtlCommand*> find_command(const Given& given) {
     if (given.words.size() < found->least || given.words.size() > found->most)
         return wrong(given.command + " takes " +
                      (found->arguments.empty() ? std::string{"no arguments"} : std::string{found->arguments}));
+    TRY_VOID(check_words(given));
     if (given.socket.empty())
         return wrong("the socket is missing", "name it with -s, as --api-sock of the running inox did");
     return found;
@@ -215,6 +230,8 @@ Result<int> work(const Given& given) {
         return 0;
     if (request.view && !given.json)
         return print_and_finish(api::table_text(*request.view, answer.body));
+    if (command->name == "metrics" && given.json)
+        return print_and_finish(api::metrics_json(answer.body));
     return print_and_finish(given.json ? api::pretty(answer.body)
                                        : answer.body + (answer.body.ends_with('\n') ? "" : "\n"));
 }
