@@ -31,6 +31,9 @@ struct Response {
 /// "200 OK", for log lines: the wire has no reason phrase.
 std::string status_text(unsigned status);
 
+/// Endless answers at once, beside the connections that wait for short ones.
+inline constexpr unsigned most_streams = 16;
+
 /// An answer without end, in pieces. Any thread.
 class Stream {
 public:
@@ -51,7 +54,8 @@ public:
     Exchange& operator=(const Exchange&) = delete;
     virtual ~Exchange() = default;
     virtual void answer(Response response) = 0;
-    /// Begins an answer of status 200 that ends when the stream or the reader does.
+    /// Begins an answer of status 200 that ends when the stream or the reader does. Null when there are too many
+    /// streams: then the request still waits for its answer.
     virtual std::shared_ptr<Stream> stream(std::string content_type) = 0;
 };
 

@@ -159,7 +159,8 @@ Prepared prepare_call(Request request) {
         return refusal(Errc::bad_option, "The ID cannot be empty.", "put it behind the path");
     if (!good_id(call.id, request.path.starts_with("/inox/")))
         return refusal(Errc::bad_option, "API Resource IDs can only contain alphanumeric characters and underscores.",
-                       "choose another id");
+                       request.path.starts_with("/inox/") ? "choose another id; '-' may be in it too"
+                                                          : "choose another id");
     call.request = std::move(request);
     auto prepared = route->prepare(call);
     if (auto* action = std::get_if<Action>(&prepared))

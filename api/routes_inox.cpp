@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Firecracker does not have: /inox/.
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <unistd.h>
 
 #include "api/json_views.hpp"
 #include "api/openapi.hpp"
+#include "api/query.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 #include "vmm/machine/config_json.hpp"
@@ -42,16 +42,12 @@ Json device_json(const vmm::Machine& machine, const vmm::DeviceStatus& status) {
     return out;
 }
 
-/// The device's name: its id, and ?kind= where several kinds have it.
-vmm::Result<vmm::DeviceName> name_of(const vmm::Machine& machine, const std::string& id, const std::string& query) {
-    const auto kind = query_value(query, "kind");
-    if (!kind)
-        return machine.devices().find(id);
-    const auto parsed = vmm::parse_kind(*kind);
-    if (!parsed)
-        return vmm::fail(Errc::bad_option, vmm::in_quotes(*kind) + " is no kind of device",
-                         "disk, net, vsock, entropy, balloon, console, share, iommu or vfio");
-    return vmm::DeviceName{*parsed, id};
+/// The device's name: its id, and its kind where several kinds have it.
+vmm::Result<vmm::DeviceName> name_of(const vmm::Machine& machine, const std::string& id,
+                                     std::optional<vmm::DeviceKind> kind) {
+    if (kind)
+        return vmm::DeviceName{*kind, id};
+    return machine.devices().find(id);
 }
 
 std::string hex(std::uint64_t value) { return vmm::format("%#llx", static_cast<unsigned long long>(value)); }
@@ -68,13 +64,21 @@ std::string time_text(std::chrono::system_clock::time_point time) {
 std::string event_line(const vmm::Event& event) {
     Json out{{"sequence", event.sequence}, {"time", time_text(event.time)}, {"event", event.kind}};
     for (const auto& [name, value] : event.details)
-        out[name] = value;
+        std::visit([&member = out[name]](const auto& one) { member = one; }, value);
     return out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
 /// Keeps the subscription as long as the reader reads.
 void stream_events(vmm::Instance& instance, const std::shared_ptr<Exchange>& exchange, std::uint64_t since) {
     auto stream = exchange->stream("application/x-ndjson");
+    if (!stream)
+        return exchange->answer(
+            refusal(Error{Errc::no_resource,
+                          "there are " + std::to_string(most_streams) + " readers of events already: that is the limit",
+                          "end one of them, and try again",
+                          {},
+                          0},
+                    {}, 503));
     for (const auto& event : instance.events().recent())
         if (event.sequence > since)
             stream->write(event_line(event));
@@ -83,31 +87,13 @@ void stream_events(vmm::Instance& instance, const std::shared_ptr<Exchange>& exc
     });
 }
 
-/// Hexadecimal, all of the text.
-bool parse_address(std::string_view text, std::uint64_t& address) {
-    if (text.starts_with("0x"))
-        text.remove_prefix(2);
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), address, 16);
-    return error == std::errc{} && end == text.data() + text.size();
-}
-
 /// One domain's mappings.
-Response mappings_page(const vmm::Machine* machine, const std::string& domain, const std::string& query) {
-    const auto number = vmm::parse_number(domain);
-    if (!number || *number > UINT32_MAX)
-        return refusal(Errc::bad_option, vmm::in_quotes(domain) + " is no domain", "see /inox/iommu");
+Response mappings_page(const vmm::Machine* machine, std::uint32_t domain, std::uint64_t from, std::size_t limit) {
     if (machine == nullptr || !machine->views().mappings)
         return refuse({Errc::not_found, "there is no IOMMU", "start with --iommu", {}, 0});
-    const auto window = page_window(query);
-    if (window.refusal)
-        return *window.refusal;
-    std::uint64_t from = 0;
-    if (const auto text = query_value(query, "from"))
-        if (!parse_address(*text, from))
-            return refusal(Errc::bad_option, vmm::in_quotes(*text) + " is no address", "write ?from=0x1000");
-    const auto found = machine->views().mappings(static_cast<std::uint32_t>(*number), from, window.limit);
+    const auto found = machine->views().mappings(domain, from, limit);
     if (!found)
-        return refuse({Errc::not_found, "there is no domain " + domain, "see /inox/iommu", {}, 0});
+        return refuse({Errc::not_found, "there is no domain " + std::to_string(domain), "see /inox/iommu", {}, 0});
     Json items = Json::array();
     for (const auto& mapping : found->items)
         items.push_back(mapping_json(mapping));
@@ -116,12 +102,32 @@ Response mappings_page(const vmm::Machine* machine, const std::string& domain, c
                {"total", found->total}});
 }
 
+/// An action that answers with what `work(Services&)` returns; the path takes no parameters.
+template <class F> Prepared plain(const Call& call, F work) {
+    const Query query{call.request.query, {}};
+    if (query.refusal())
+        return *query.refusal();
+    return answering(std::move(work));
+}
+/// The same for a page of the list that `work` returns.
+template <class F> Prepared paged(const Call& call, F work) {
+    Query query{call.request.query, {"offset", "limit"}};
+    const auto window = page_window(query);
+    if (query.refusal())
+        return *query.refusal();
+    return answering([window, work = std::move(work)](Services& services) { return page(work(services), window); });
+}
+
 } // namespace
 
-Prepared get_openapi(Call& /*call*/) { return Response{200, std::string{openapi_json()}, "application/json", false}; }
+Prepared get_openapi(Call& call) {
+    return plain(call, [](Services& /*services*/) {
+        return Response{200, std::string{openapi_json()}, "application/json", false};
+    });
+}
 
-Prepared get_status(Call& /*call*/) {
-    return answering([](Services& services) {
+Prepared get_status(Call& call) {
+    return plain(call, [](Services& services) {
         const auto& instance = services.instance;
         const auto& config = instance.file().config;
         const auto* machine = instance.machine();
@@ -141,26 +147,31 @@ Prepared get_status(Call& /*call*/) {
                    {"first_instruction_us", us(vmm::Timeline::Step::first_instruction)},
                    {"first_serial_byte_us", us(vmm::Timeline::Step::first_serial_byte)},
                    {"user_space_up_us", us(vmm::Timeline::Step::user_space_up)},
-                   {"open_connections", services.server.open.load()}});
+                   {"open_connections", services.server.open.load()},
+                   {"event_readers", services.server.streams.load()}});
     });
 }
 
 Prepared get_devices(Call& call) {
-    return answering([query = call.request.query](Services& services) {
+    return paged(call, [](Services& services) {
         Json list = Json::array();
         if (const auto* machine = services.instance.machine())
             for (const auto& status : machine->devices().list())
                 list.push_back(device_json(*machine, status));
-        return page(list, query);
+        return list;
     });
 }
 
 Prepared get_device(Call& call) {
-    return answering([id = call.id, query = call.request.query](Services& services) {
+    Query query{call.request.query, {"kind"}};
+    const auto kind = query.kind();
+    if (query.refusal())
+        return *query.refusal();
+    return answering([id = call.id, kind](Services& services) {
         const auto* machine = services.instance.machine();
         if (machine == nullptr)
             return refuse({Errc::not_found, "Device not found", "there are none before the start", {}, 0});
-        const auto name = name_of(*machine, id, query);
+        const auto name = name_of(*machine, id, kind);
         if (!name)
             return refuse(name.error());
         for (const auto& status : machine->devices().list())
@@ -197,16 +208,28 @@ struct IdSetter {
 } // namespace
 
 Prepared put_device(Call& call) {
+    if (const Query query{call.request.query, {}}; query.refusal())
+        return *query.refusal();
     // {"disk": {...}}: a section of the configuration, without the id.
     auto json = vmm::read_json(call.request.body);
     if (!json.problems.empty())
         return body_refusal(json.problems.front(), call.request.body, {});
-    const auto* row = std::end(pluggable);
-    if (json.root.is_object() && json.root.size() == 1)
-        row = std::ranges::find(pluggable, json.root.begin().key(), &Pluggable::kind);
-    if (row == std::end(pluggable))
-        return refusal(Errc::config_value, "the body names no kind of device",
+    const auto wrong = [](std::string what) {
+        return refusal(Errc::config_value, std::move(what),
                        "send {\"disk\": {...}}, or net, vsock, entropy, balloon, share or vfio in its place");
+    };
+    if (!json.root.is_object() || json.root.empty())
+        return wrong("the body names no kind of device");
+    if (json.root.size() > 1) {
+        std::string names;
+        for (const auto& [name, unused] : json.root.items())
+            names += (names.empty() ? "" : ", ") + vmm::in_quotes(name);
+        return wrong("the body names " + std::to_string(json.root.size()) +
+                     " kinds of device where it takes one: " + vmm::printable(names));
+    }
+    const auto* row = std::ranges::find(pluggable, json.root.begin().key(), &Pluggable::kind);
+    if (row == std::end(pluggable))
+        return wrong(vmm::in_quotes(json.root.begin().key()) + " is no kind of device that can be plugged in");
     auto value = json.root.begin().value();
     if (value.is_object()) {
         if (!row->id_key.empty())
@@ -229,10 +252,13 @@ Prepared put_device(Call& call) {
 }
 
 Prepared delete_device(Call& call) {
-    const auto force = query_value(call.request.query, "force");
-    const bool forced = force && *force != "0" && *force != "false";
-    return answering([id = call.id, query = call.request.query, forced](Services& services) {
-        const auto name = name_of(*services.instance.machine(), id, query);
+    Query query{call.request.query, {"kind", "force"}};
+    const auto kind = query.kind();
+    const bool forced = query.boolean("force");
+    if (query.refusal())
+        return *query.refusal();
+    return answering([id = call.id, kind, forced](Services& services) {
+        const auto name = name_of(*services.instance.machine(), id, kind);
         if (!name)
             return refuse(name.error());
         const auto how = forced ? vmm::Removal::forced : vmm::Removal::asked;
@@ -242,7 +268,7 @@ Prepared delete_device(Call& call) {
 }
 
 Prepared get_irqs(Call& call) {
-    return answering([query = call.request.query](Services& services) {
+    return paged(call, [](Services& services) {
         Json list = Json::array();
         if (const auto* machine = services.instance.machine())
             for (const auto& route : machine->interrupt_routes())
@@ -251,45 +277,55 @@ Prepared get_irqs(Call& call) {
                                 {"data", hex(route.message.data)},
                                 {"vector", route.message.data & 0xff},
                                 {"destination", (route.message.address >> 12) & 0xff}});
-        return page(list, query);
+        return list;
     });
 }
 
 Prepared get_events(Call& call) {
-    std::uint64_t since = 0;
-    if (const auto text = query_value(call.request.query, "since")) {
-        const auto number = vmm::parse_number(*text);
-        if (!number)
-            return refusal(Errc::bad_option, vmm::in_quotes(*text) + " is no sequence number", "write ?since=0");
-        since = *number;
-    }
+    Query query{call.request.query, {"since"}};
+    const auto since = query.number("since").value_or(0);
+    if (query.refusal())
+        return *query.refusal();
     return Action{[since](Services& services, const std::shared_ptr<Exchange>& exchange) {
         stream_events(services.instance, exchange, since);
     }};
 }
 
 Prepared get_iommu(Call& call) {
-    return answering([query = call.request.query](Services& services) {
+    Query query{call.request.query, {"domain", "from", "limit"}};
+    const auto domain = query.number("domain", UINT32_MAX);
+    const auto from = query.address("from").value_or(0);
+    const auto limit = page_window(query).limit;
+    query.needs("from", "domain");
+    query.needs("limit", "domain");
+    if (query.refusal())
+        return *query.refusal();
+    return answering([domain, from, limit](Services& services) {
         const auto* machine = services.instance.machine();
+        if (domain)
+            return mappings_page(machine, static_cast<std::uint32_t>(*domain), from, limit);
         const auto report = machine != nullptr && machine->views().iommu ? machine->views().iommu() : std::nullopt;
-        if (const auto text = query_value(query, "domain"))
-            return mappings_page(machine, *text, query);
         return ok(report ? iommu_json(*report) : Json{{"present", false}});
     });
 }
 
 Prepared get_pasids(Call& call) {
-    return answering([query = call.request.query](Services& services) {
+    Query query{call.request.query, {"offset", "limit"}};
+    const bool wants_page = query.has("offset") || query.has("limit");
+    const auto window = page_window(query);
+    if (query.refusal())
+        return *query.refusal();
+    return answering([wants_page, window](Services& services) {
         const auto* machine = services.instance.machine();
         const auto report = machine != nullptr && machine->views().pasids ? machine->views().pasids() : std::nullopt;
-        if (query_value(query, "offset") || query_value(query, "limit"))
-            return page(report ? pasids_json(*report).at("ids") : Json::array(), query);
+        if (wants_page)
+            return page(report ? pasids_json(*report).at("ids") : Json::array(), window);
         return ok(report ? pasids_json(*report) : Json{{"present", false}});
     });
 }
 
-Prepared get_prometheus(Call& /*call*/) {
-    return answering([](Services& services) {
+Prepared get_prometheus(Call& call) {
+    return plain(call, [](Services& services) {
         return Response{200, vmm::prometheus_text(services.instance.samples()), "text/plain; version=0.0.4", false};
     });
 }

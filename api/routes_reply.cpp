@@ -267,45 +267,4 @@ ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> f
     return body;
 }
 
-// ---- queries
-// ---------------------------------------------------------------------------------------------------------
-
-std::optional<std::string> query_value(std::string_view query, std::string_view name) {
-    while (!query.empty()) {
-        const auto end = std::min(query.find('&'), query.size());
-        const auto word = query.substr(0, end);
-        query.remove_prefix(std::min(end + 1, query.size()));
-        if (word.substr(0, word.find('=')) == name)
-            return std::string{word.substr(std::min(name.size() + 1, word.size()))};
-    }
-    return std::nullopt;
-}
-
-PageWindow page_window(std::string_view query) {
-    static constexpr std::size_t most = 1000;
-    PageWindow window;
-    for (const auto& [name, value] : {std::pair{"offset", &window.offset}, std::pair{"limit", &window.limit}})
-        if (const auto text = query_value(query, name)) {
-            const auto number = vmm::parse_number(*text);
-            if (!number)
-                window.refusal =
-                    refusal(Errc::bad_option, vmm::in_quotes(*text) + " is no " + name, "write ?offset=0&limit=100");
-            *value = static_cast<std::size_t>(number.value_or(0));
-        }
-    window.limit = std::min(window.limit, most);
-    return window;
-}
-
-Response page(const Json& items, std::string_view query) {
-    const auto window = page_window(query);
-    if (window.refusal)
-        return *window.refusal;
-    const auto first = std::min(window.offset, items.size());
-    const auto count = std::min(window.limit, items.size() - first);
-    Json part = Json::array();
-    for (std::size_t i = first; i < first + count; ++i)
-        part.push_back(items[i]);
-    return ok({{"items", std::move(part)}, {"offset", window.offset}, {"total", items.size()}});
-}
-
 } // namespace api

@@ -67,16 +67,4 @@ ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> f
 /// Firecracker's text for a body that does not fit, with serde's words and places.
 Response body_refusal(const vmm::Error& problem, std::string_view text, std::span<const std::string_view> known);
 
-/// ?name=value of a query; nullopt when absent.
-std::optional<std::string> query_value(std::string_view query, std::string_view name);
-/// ?offset=&limit= of a query: limit 100 unless given, at most 1000.
-struct PageWindow {
-    std::size_t offset{0};
-    std::size_t limit{100};
-    std::optional<Response> refusal{};
-};
-PageWindow page_window(std::string_view query);
-/// Items `offset` to `offset`+`limit` of a list, as {"items","offset","total"}.
-Response page(const Json& items, std::string_view query);
-
 } // namespace api

@@ -53,12 +53,9 @@ private:
     Connection::Shared shared_{context_, options_, handler_, counters_,
                                [this](const std::shared_ptr<Connection>& connection) {
                                    connections_.erase(connection);
-                                   refusals_ -= connection->is_refusal() ? 1 : 0;
-                                   counters_.open = connections_.size() - refusals_;
                                    end_when_empty();
                                }};
     std::set<std::shared_ptr<Connection>> connections_;
-    std::size_t refusals_{0}; ///< of them, those that only get a refusal
     std::thread thread_;
 };
 
@@ -136,8 +133,8 @@ void Server::Core::accept_some() {
 void Server::Core::admit(vmm::UniqueFd peer) {
     ++counters_.connections;
     const bool allowed = file_.peers().admits(peer.get());
-    const bool full = connections_.size() - refusals_ >= options_.max_connections;
-    if (refusals_ >= most_refusals) {
+    const bool full = shared_.count(Connection::Kind::client) >= options_.max_connections;
+    if (shared_.count(Connection::Kind::refusal) >= most_refusals) {
         ++counters_.refused_full; // also those who are told that it is full have a limit
         return;
     }
@@ -149,17 +146,13 @@ void Server::Core::admit(vmm::UniqueFd peer) {
     (void)peer.release();
     auto connection = std::make_shared<Connection>(shared_, std::move(socket));
     connections_.insert(connection);
-    if (!allowed || full) {
-        connection->be_refusal();
-        ++refusals_;
-    }
-    counters_.open = connections_.size() - refusals_;
     if (!allowed) {
         ++counters_.refused_peer;
-        connection->refuse({403, protocol_error("This user may not use the API socket."), "application/json", false});
+        connection->turn_away(
+            {403, protocol_error("This user may not use the API socket."), "application/json", false});
     } else if (full) {
         ++counters_.refused_full;
-        connection->refuse({503, protocol_error("Too many open connections"), "application/json", false});
+        connection->turn_away({503, protocol_error("Too many open connections"), "application/json", false});
     } else {
         connection->start();
     }

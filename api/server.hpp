@@ -15,9 +15,10 @@ namespace api {
 
 struct ServerOptions {
     std::string path{};
-    std::string group{};          ///< whose members may connect besides our own user and root; empty: nobody's
-    unsigned max_connections{64}; ///< one more is told so and closed
-    std::size_t max_body{51200};  ///< bytes
+    std::string group{};                ///< whose members may connect besides our own user and root; empty: nobody's
+    unsigned max_connections{64};       ///< one more is told so and closed
+    unsigned max_streams{most_streams}; ///< readers of streams, who do not count as connections
+    std::size_t max_body{51200};        ///< bytes
     /// From a request's first byte to its last, and for the answer to be read. Also for a connection's first byte.
     std::chrono::milliseconds request_deadline{10'000};
     std::chrono::milliseconds idle_deadline{300'000}; ///< between two requests
@@ -26,9 +27,11 @@ struct ServerOptions {
 
 struct ServerCounters {
     std::atomic<std::uint64_t> connections{0};     ///< accepted so far
-    std::atomic<std::uint64_t> open{0};            ///< now
+    std::atomic<std::uint64_t> open{0};            ///< now, without streams
+    std::atomic<std::uint64_t> streams{0};         ///< readers of streams now
     std::atomic<std::uint64_t> requests{0};        ///< complete ones
     std::atomic<std::uint64_t> refused_full{0};    ///< max_connections were open
+    std::atomic<std::uint64_t> refused_streams{0}; ///< max_streams were open
     std::atomic<std::uint64_t> refused_peer{0};    ///< of a user who may not
     std::atomic<std::uint64_t> malformed{0};       ///< requests that were none, or too large
     std::atomic<std::uint64_t> timed_out{0};       ///< connections whose deadline passed

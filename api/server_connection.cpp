@@ -76,23 +76,48 @@ private:
     std::weak_ptr<Connection> connection_;
 };
 
+/// Takes the stream's place at once; begin_stream() gives it to the connection, or back.
 std::shared_ptr<Stream> Connection::Answer::stream(std::string content_type) {
-    auto pieces = std::make_shared<Pieces>(answered_.exchange(true) ? std::weak_ptr<Connection>{} : connection_);
-    if (auto connection = connection_.lock()) {
-        auto& context = connection->shared_.context;
-        asio::post(context, [connection = std::move(connection), request = request_, type = std::move(content_type)] {
-            connection->begin_stream(request, type);
-        });
+    auto connection = connection_.lock();
+    if (!connection || answered_)
+        return std::make_shared<Pieces>(std::weak_ptr<Connection>{});
+    auto& shared = connection->shared_;
+    auto taken = shared.counters.streams.load();
+    do
+        if (taken >= shared.options.max_streams) {
+            ++shared.counters.refused_streams;
+            return nullptr;
+        }
+    while (!shared.counters.streams.compare_exchange_weak(taken, taken + 1));
+    if (answered_.exchange(true)) {
+        --shared.counters.streams;
+        return std::make_shared<Pieces>(std::weak_ptr<Connection>{});
     }
-    return pieces;
+    asio::post(shared.context, [connection, request = request_, type = std::move(content_type)] {
+        connection->begin_stream(request, type);
+    });
+    return std::make_shared<Pieces>(connection);
 }
 
 Connection::Connection(Shared& shared, Socket socket)
-    : shared_{shared}, socket_{std::move(socket)}, deadline_{shared.context}, parser_{shared.options.max_body} {}
+    : shared_{shared}, socket_{std::move(socket)}, deadline_{shared.context}, parser_{shared.options.max_body} {
+    shared_.change(kind_, 1);
+}
 
 Connection::~Connection() = default;
 
 void Connection::start() { next_request(); }
+
+void Connection::become(Kind kind) {
+    shared_.change(kind_, -1);
+    kind_ = kind;
+    shared_.change(kind_, 1);
+}
+
+void Connection::turn_away(Response response) {
+    become(Kind::refusal);
+    refuse(std::move(response));
+}
 
 void Connection::refuse(Response response) {
     keep_ = false;
@@ -118,6 +143,9 @@ void Connection::close() {
     boost::system::error_code ignored;
     socket_.close(ignored); // NOLINT(bugprone-unused-return-value)
     deadline_.cancel();
+    shared_.change(kind_, -1);
+    if (kind_ == Kind::stream)
+        --shared_.counters.streams;
     shared_.on_closed(shared_from_this());
 }
 
@@ -237,25 +265,41 @@ void Connection::drain() {
                                 if (self->phase_ == Phase::closed)
                                     return;
                                 self->drained_ += count;
+                                if (error == asio::error::eof && self->phase_ != Phase::draining)
+                                    return self->wait_for_hang_up();
                                 if (error || self->drained_ > most_drained)
                                     return self->close();
                                 self->drain();
                             });
 }
 
+void Connection::wait_for_hang_up() {
+    socket_.async_wait(Socket::wait_error, [self = shared_from_this()](const boost::system::error_code&) {
+        self->close(); // nothing when it is closed already
+    });
+}
+
 // ---- streams
 // ---------------------------------------------------------------------------------------------------------
 
 void Connection::begin_stream(std::uint64_t request, const std::string& content_type) {
-    if (phase_ != Phase::waiting || request != request_)
+    if (phase_ != Phase::waiting || request != request_) {
+        --shared_.counters.streams; // the client left meanwhile
         return;
+    }
+    become(Kind::stream);
     phase_ = Phase::streaming;
     keep_ = false;
-    pieces_.push_front(head(200, false) + "Content-Type: " + content_type + "\r\nTransfer-Encoding: chunked\r\n\r\n");
-    backlog_ += pieces_.front().size();
-    // A reader that leaves shows as the end of its input.
+    chunked_ = parser_.minor_version() != 0;
+    queue_piece(head(200, false) + "Content-Type: " + content_type + "\r\n" +
+                (chunked_ ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n"));
     drain();
     write_pieces();
+}
+
+void Connection::queue_piece(std::string bytes) {
+    backlog_ += bytes.size();
+    pieces_.push_back(std::move(bytes));
 }
 
 /// Empty: the end.
@@ -263,8 +307,11 @@ void Connection::add_piece(std::string piece) {
     if (phase_ != Phase::streaming)
         return;
     const auto size = piece.size();
-    pieces_.push_back(vmm::format("%zx\r\n", size) + piece + "\r\n");
-    backlog_ += pieces_.back().size() - size;
+    backlog_ -= size; // counted where it came from; its frame was not
+    if (chunked_)
+        queue_piece(vmm::format("%zx\r\n", size) + piece + "\r\n");
+    else if (size != 0)
+        queue_piece(std::move(piece));
     if (size == 0) {
         phase_ = Phase::writing;
         open_ = false;

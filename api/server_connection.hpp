@@ -21,23 +21,33 @@ using Socket = asio::local::stream_protocol::socket;
 /// On the server's thread, except where Exchange and Stream say otherwise.
 class Connection : public std::enable_shared_from_this<Connection> {
 public:
+    /// What it is to the limits of the server.
+    enum class Kind : std::uint8_t {
+        client,
+        stream,  ///< its answer has begun and is without end
+        refusal, ///< it only gets a refusal
+    };
     /// What all connections of a server share; outlives them.
     struct Shared {
+        [[nodiscard]] std::size_t count(Kind kind) const { return open[static_cast<std::size_t>(kind)]; }
+        void change(Kind kind, int by) {
+            open[static_cast<std::size_t>(kind)] += static_cast<std::size_t>(by);
+            counters.open = count(Kind::client);
+        }
+
         asio::io_context& context;
         const ServerOptions& options;
         const Handler& handler;
         ServerCounters& counters;
         std::function<void(const std::shared_ptr<Connection>&)> on_closed;
+        std::array<std::size_t, 3> open{}; ///< connections of each kind
     };
     Connection(Shared& shared, Socket socket);
     ~Connection();
 
     void start();
-    /// Answers once without a request, then closes.
-    void refuse(Response response);
-    /// It only gets a refusal: no place of the server's is taken.
-    [[nodiscard]] bool is_refusal() const { return refusal_; }
-    void be_refusal() { refusal_ = true; }
+    /// Answers once instead of reading a request, then closes.
+    void turn_away(Response response);
     /// The server ends: a connection that is not writing is closed, one that does closes after that.
     void finish();
     void close();
@@ -52,13 +62,19 @@ private:
     void read_more(bool in_request);
     void on_bytes(std::size_t count);
     void dispatch();
+    void become(Kind kind);
+    void refuse(Response response);
     void write(std::string bytes, Action then);
     void on_answer(std::uint64_t request, Response response, bool keep);
     void after_answer();
-    /// The client may still be sending what nobody will read: closing at once would destroy the answer on its way.
+    /// Reads what nobody wants. After the answer: closing at once would destroy it on its way to a client that still
+    /// sends. Beside a stream: its end may be that of the reader.
     void drain();
+    /// The client has ended its side. It may still read, until it closes the other one too.
+    void wait_for_hang_up();
     void begin_stream(std::uint64_t request, const std::string& content_type);
     void add_piece(std::string piece);
+    void queue_piece(std::string bytes);
     void write_pieces();
     void set_deadline(std::chrono::milliseconds time);
     [[nodiscard]] std::string head(unsigned status, bool keep) const;
@@ -76,10 +92,11 @@ private:
     std::uint64_t served_{0};
     std::size_t drained_{0};
     Phase phase_{Phase::reading};
+    Kind kind_{Kind::client};
     bool keep_{true};
     bool writing_pieces_{false};
     bool finishing_{false};
-    bool refusal_{false};
+    bool chunked_{true}; ///< the stream; HTTP/1.0 has no chunks
 };
 
 } // namespace api

@@ -64,9 +64,12 @@ public:
         inner_->answer(std::move(response));
     }
     std::shared_ptr<Stream> stream(std::string content_type) override {
-        ++counters_.count[method_];
-        log_duration();
-        return inner_->stream(std::move(content_type));
+        auto stream = inner_->stream(std::move(content_type));
+        if (stream) {
+            ++counters_.count[method_];
+            log_duration();
+        }
+        return stream;
     }
 
 private:
@@ -119,8 +122,10 @@ void add_samples(const Service& service, vmm::Samples& samples) {
     };
     add("connections", server.connections);
     add("open_connections", server.open, vmm::Sample::Kind::gauge);
+    add("open_streams", server.streams, vmm::Sample::Kind::gauge);
     add("requests", server.requests);
     add("refused_full", server.refused_full);
+    add("refused_streams", server.refused_streams);
     add("refused_peer", server.refused_peer);
     add("malformed", server.malformed);
     add("timed_out", server.timed_out);

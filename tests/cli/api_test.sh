@@ -66,6 +66,13 @@ check() {
     "$@" >/dev/null 2>&1 || fail "$text"
 }
 
+# reads_events: leaves what happens in $scratch/events, from now on; $reader is who writes there
+reads_events() {
+    curl -sN --unix-socket "$sock" http://localhost/inox/events >"$scratch/events" &
+    reader=$!
+    check 'the reader reads' eventually eval "curl -s --unix-socket $sock http://localhost/inox/status | grep -q '\"event_readers\":1'"
+}
+
 mkfifo "$scratch/input"
 exec 8<>"$scratch/input" # never ends
 truncate -s 1M "$scratch/disk" "$scratch/disk2"
@@ -89,8 +96,7 @@ expect 204 '' PUT /entropy '{}'
 expect 204 '' PUT /vsock "{\"guest_cid\": 3, \"uds_path\": \"$scratch/v\"}"
 expect 204 '' PUT /mmds '{"latest": {"meta-data": {"id": "i"}}}'
 expect 200 '"drive_id":"rootfs"' GET /vm/config
-curl -sN --unix-socket "$sock" http://localhost/inox/events >"$scratch/events" &
-reader=$!
+reads_events
 eventually grep -q start-failed "$scratch/events"
 expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
 expect 400 'after starting the microVM' PUT /actions '{"action_type": "InstanceStart"}'
@@ -158,9 +164,39 @@ for event in started paused resumed device-added device-removed device-ejecting 
 done
 
 # ---- other ends ------------------------------------------------------------------------------------------------------
+# Also one that never started, with the reason as the last event
 start_vmm --api-sock "$sock"
+reads_events
 kill -TERM "$vmm"
 ends 143
+wait "$reader"
+check 'the last event is the end' grep -q '"event":"ended","how":"stopped","code":"terminated"' "$scratch/events"
+
+# Readers of events have a limit of their own, and take no place of those who ask
+start_vmm --api-sock "$sock" --api-connections 2
+mkfifo "$scratch/leave"
+python3 - "$sock" >"$scratch/readers" <<'END' &
+import socket, sys
+readers = []
+for _ in range(16):
+    readers.append(socket.socket(socket.AF_UNIX))
+    readers[-1].connect(sys.argv[1])
+    readers[-1].sendall(b"GET /inox/events HTTP/1.1\r\n\r\n")
+    print(readers[-1].recv(65536).split(b"\r\n")[0].decode(), flush=True)
+open(sys.argv[1].replace("api.sock", "leave")).read()
+END
+readers=$!
+check 'sixteen may read events' eventually eval "[ \"\$(grep -c 200 $scratch/readers)\" = 16 ]"
+expect 503 'there are 16 readers of events already' GET /inox/events
+expect 200 '"open_connections":1' GET /inox/status
+expect 200 '"event_readers":16' GET /inox/status
+expect 200 'inox_api_server_refused_streams_total 1' GET /inox/metrics
+: >"$scratch/leave"
+wait "$readers"
+check 'those who leave make room' eventually eval "curl -s --unix-socket $sock http://localhost/inox/status | grep -q '\"event_readers\":0'"
+kill -TERM "$vmm"
+ends 143
+
 start_vmm --api-sock "$sock"
 kill -KILL "$vmm"
 wait "$vmm" 2>/dev/null
@@ -186,14 +222,20 @@ done
 # A panic is an event, told once, before the end; the process's status tells too.
 start_vmm --api-sock "$sock"
 expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/panic_reset\"}"
-curl -sN -D "$scratch/headers" --unix-socket "$sock" http://localhost/inox/events >"$scratch/events" &
-reader=$!
-check 'the reader is there' eventually test -s "$scratch/headers"
+reads_events
 expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
 ends 135
 wait "$reader"
-check 'a panic is told once for each kind, then the end' test "$(sed -n 's/.*"event":"\([^"]*\)".*"\(crash_kernel\|code\)":"\([a-z_]*\)".*/\1 \3/p' "$scratch/events" | tr '\n' ' ')" = \
+check 'a panic is told once for each kind, then the end' test "$(sed -n 's/.*"event":"\([^"]*\)".*"\(crash_kernel\|code\)":"*\([a-z_]*\).*/\1 \3/p' "$scratch/events" | tr '\n' ' ')" = \
     'guest-panic true guest-panic false ended guest_panic '
+
+start_vmm --api-sock "$sock"
+expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/triple_fault\"}"
+reads_events
+expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
+ends 131
+wait "$reader"
+check 'a triple fault is the last event' eval "tail -n 1 $scratch/events | grep -q '\"event\":\"ended\",\"how\":\"failed\",\"code\":\"guest_triple_fault\"'"
 
 # Two starts at once: one succeeds.
 start_vmm --api-sock "$sock"

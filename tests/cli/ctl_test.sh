@@ -9,7 +9,10 @@ refused 153 bad_option 'remove takes ID' '--help' "$inox" ctl -s x remove
 refused 153 bad_option "unknown option '--frob'" '--help' "$inox" ctl --frob
 refused 153 bad_option 'the value of -s is missing' '--help' "$inox" ctl status -s
 refused 121 not_found "cannot reach '$scratch/none'" 'api-sock' "$inox" ctl -s "$scratch/none" status
-accepted 'add-disk ID PATH' "$inox" ctl --help
+accepted 'add-disk ID PATH [KEY=VALUE...]' "$inox" ctl --help
+accepted '--json: a list of name, labels, type, value' "$inox" ctl --help
+refused 153 bad_option "'iommufd' is not KEY=VALUE" 'backend=iommufd' "$inox" ctl -s x add-vfio nic 01:00.0 iommufd
+refused 153 bad_option "'G T' is no method" 'GET' "$inox" ctl -s x request 'G T' /
 
 guests=$(dirname "$inox")/tests/kvm/guests
 [ -w /dev/kvm ] && [ -e "$guests/echo" ] || { echo 'not checked: a running guest, for lack of /dev/kvm or the guest'; finish; }
@@ -46,11 +49,62 @@ accepted 'none' ctl irqs
 accepted 'no IOMMU' ctl iommu
 accepted 'no PASIDs' ctl pasids
 accepted 'inox_vcpu_exits_total' ctl metrics
+accepted '# TYPE inox_block_read_bytes_total counter' ctl metrics
+accepted '"name": "inox_vcpu_exits_total"' ctl --json metrics
+# json EXPRESSION COMMAND...: it prints JSON, of which Python's EXPRESSION over j is true
+json() {
+    local expression=$1
+    shift
+    run "$@"
+    checks=$((checks + 1))
+    python3 -c "import json, sys; j = json.load(sys.stdin); sys.exit(0 if $expression else 1)" <<<"$out" || fail "$* should print JSON with $expression"
+}
+json 'any(s == {"name": "inox_block_read_bytes_total", "labels": {"id": "first"}, "type": "counter", "value": 0} for s in j)' ctl --json metrics
+json 'all(isinstance(s["value"], int) and s["type"] in ("counter", "gauge") for s in j)' ctl metrics --json
+json 'j["open_connections"] == 1 and j["event_readers"] == 0' ctl --json status
 accepted '"openapi":"3.1.0"' ctl openapi
 accepted '"app_name":"Firecracker"' ctl request GET /
 refused 153 bad_option 'Invalid request method and/or path: GET nothing.' 'openapi' ctl request GET /nothing
+refused 153 bad_option 'Invalid HTTP Method: FOO.' '' ctl request FOO /
+refused 153 bad_option 'Invalid request' '' ctl request GET "/$(printf '%01100d' 0)"
+for command in 'add-vfio ID 0000:01:00.0' 'add-disk ID x' 'add-net ID x' 'remove ID'; do
+    words=($command)
+    words[1]='bad id!'
+    refused 153 bad_option 'API Resource IDs can only contain alphanumeric characters and underscores.' "'-' may be" ctl "${words[@]}"
+    words[1]=''
+    refused 153 bad_option 'The ID cannot be empty.' '' ctl "${words[@]}"
+done
+refused 121 not_found '' '' ctl remove no-such-device
+refused 153 bad_option "'disc' is no kind of device" 'disk, net' ctl remove first --kind disc
+refused 153 bad_option "'a&b=c' is no kind of device" 'disk, net' ctl remove first --kind 'a&b=c'
+refused 153 bad_option "force is 'maybe', neither true nor false" 'force=true' ctl request DELETE '/inox/devices/first?force=maybe'
+refused 153 bad_option "since is 'soon', which is no number" '' ctl events soon
+refused 153 bad_option "domain is 'x y', which is no number" '' ctl iommu 'x y'
+refused 114 config_value "2 kinds of device where it takes one: 'disk', 'net'" '' ctl request PUT /inox/devices/x '{"disk": {}, "net": {}}'
+refused 112 config_unknown_key 'unknown field `bakend`' '' ctl add-vfio nic 0000:ff:1f.7 bakend=iommufd
+refused 114 config_value "'fast' is not one of auto" '' ctl add-vfio nic 0000:ff:1f.7 backend=fast
+refused 111 config_type 'expected true or false' '' ctl add-vfio nic 0000:ff:1f.7 rom=perhaps
+refused 121 not_found 'there is no PCI device 0000:ff:1f.7' '' ctl add-vfio nic 0000:ff:1f.7 backend=container rom=false relocate_msix=auto vf_token=00112233-4455-6677-8899-aabbccddeeff
+accepted '' ctl add-disk second "$scratch/disk2" is_read_only=true cache_type=Writeback 'rate_limiter={"ops": {"size": 100, "refill_time": 1000}}'
+accepted 'second  no    yes' ctl drives
+accepted '' ctl remove second --force
 ctl events >"$scratch/events" &
 reader=$!
+# Half closed, and HTTP/1.0: lines without chunks, until the end
+python3 - "$sock" >"$scratch/old" <<'END' &
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b"GET /inox/events HTTP/1.0\r\n\r\n")
+s.shutdown(socket.SHUT_WR)
+while piece := s.recv(65536):
+    sys.stdout.buffer.write(piece)
+END
+old=$!
+for _ in $(seq 300); do
+    [ "$(ctl --json status | grep -c '"event_readers": 2')" = 0 ] || break
+    sleep 0.01
+done
 accepted '' ctl pause
 accepted 'Paused' ctl status
 accepted '' ctl resume
@@ -59,7 +113,41 @@ kill "$vmm"
 wait "$vmm"
 wait "$reader"
 code=$?
-checks=$((checks + 2))
+wait "$old"
+checks=$((checks + 5))
 [ "$code" = 0 ] || fail 'the events end with the VMM, and that is no error'
 grep -q '  paused$' "$scratch/events" || fail 'events are lines'
+tail -n 1 "$scratch/events" | grep -q '  ended  how=stopped  code=terminated  what=terminated by a signal$' || fail 'the last event tells of SIGTERM'
+tail -n 1 "$scratch/old" | grep -q '"event":"ended","how":"stopped"' || fail 'a half-closed reader sees the end too'
+! grep -q chunked "$scratch/old" || fail 'HTTP/1.0 has no chunks'
+
+# Other ends: the stream's last line tells each. ends HOW OPTIONS...: runs until $act ends it
+ends() {
+    local how=$1
+    shift
+    rm -f "$sock"
+    "$inox" run --api-sock "$sock" "$@" >"$scratch/out" 2>"$scratch/log" <"$scratch/input" &
+    vmm=$!
+    for _ in $(seq 300); do
+        [ ! -S "$sock" ] || ! "$inox" ctl -s "$sock" status >/dev/null 2>&1 || break
+        sleep 0.01
+    done
+    ctl --json events >"$scratch/events" &
+    reader=$!
+    for _ in $(seq 300); do
+        ! grep -q started "$scratch/events" || break
+        sleep 0.01
+    done
+    eval "$act"
+    wait "$vmm"
+    wait "$reader"
+    checks=$((checks + 1))
+    out=$(tail -n 1 "$scratch/events") code=$?
+    [[ $out == *'"event":"ended",'"$how" ]] || fail "the last event should be ended with $how"
+}
+act='kill -INT "$vmm"' ends '"how":"stopped","code":"interrupted","what":"interrupted (SIGINT)"}' --kernel "$guests/echo"
+act='kill -HUP "$vmm"' ends '"how":"stopped","code":"terminated","what":"terminated by a signal"}' --kernel "$guests/echo"
+act=: ends '"how":"stopped","code":"timed_out","what":"the guest did not end within 2000 ms"}' --kernel "$guests/echo" --timeout 2s
+act='printf ab >&8' ends '"how":"stopped","what":"the console showed what --expect asks for"}' --kernel "$guests/echo" --expect AB --timeout 60s
+act='printf . >&8' ends '"how":"exited","exit_code":7}' --kernel "$guests/echo"
 finish

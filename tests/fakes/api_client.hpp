@@ -31,6 +31,8 @@ public:
     }
     std::shared_ptr<api::Stream> stream(std::string content_type) override {
         CHECK(!answered);
+        if (full)
+            return nullptr;
         answered = true;
         response = {200, {}, std::move(content_type), false};
         return pieces = std::make_shared<RecordingStream>();
@@ -38,6 +40,7 @@ public:
     api::Response response{};
     std::shared_ptr<RecordingStream> pieces{};
     bool answered{false};
+    bool full{false}; ///< there are too many streams
 };
 
 /// An instance that never starts (that needs KVM: tests/cli/api_test.sh) and its API.
@@ -48,6 +51,7 @@ public:
 
     api::Response call(api::Method method, const std::string& target, const std::string& body = {}) {
         exchange = std::make_shared<RecordingExchange>();
+        exchange->full = streams_full;
         const auto question = std::min(target.find('?'), target.size());
         api::Request request{method, target.substr(0, question), target.substr(std::min(question + 1, target.size())),
                              body};
@@ -81,6 +85,7 @@ public:
     [[nodiscard]] vmm::Instance& instance() { return instance_; }
     [[nodiscard]] const Contract& contract() const { return contract_; }
     std::shared_ptr<RecordingExchange> exchange{};
+    bool streams_full{false};
 
 private:
     void hold_to_contract(const api::Request& request) const {

@@ -72,6 +72,8 @@ public:
     }
     [[nodiscard]] bool ended() const { return ended_; }
     void close() { fd_.reset(); }
+    /// Sends no more, and goes on reading.
+    void end_sending() const { ::shutdown(fd_.get(), SHUT_WR); }
 
 private:
     vmm::UniqueFd fd_;

@@ -241,12 +241,14 @@ TEST_CASE("collections are paged, and what is not there has its own status") {
 TEST_CASE("events are streamed from the number asked for, and a reader that left is forgotten") {
     ApiClient client;
     client.instance().events().publish("one");
-    client.instance().events().publish("two", {{"id", "a\"b"}});
+    client.instance().events().publish("two",
+                                       {{"id", "a\"b"}, {"endpoint", std::uint64_t{24}}, {"crash_kernel", true}});
     client.get("/inox/events?since=1");
     const auto stream = client.exchange->pieces;
     REQUIRE(stream);
     CHECK(stream->text.find("\"one\"") == std::string::npos);
     CHECK(stream->text.find(R"("sequence":2,)") != std::string::npos);
+    CHECK(stream->text.find(R"("id":"a\"b","endpoint":24,"crash_kernel":true})") != std::string::npos);
     client.instance().events().publish("three");
     const auto line = stream->text.substr(stream->text.find('\n') + 1);
     CHECK(nlohmann::json::parse(line).at("event") == "three");
@@ -257,4 +259,47 @@ TEST_CASE("events are streamed from the number asked for, and a reader that left
     client.instance().events().publish("five");
     CHECK(stream->text.find("five") == std::string::npos);
     CHECK(client.get("/inox/events?since=x").status == 400);
+}
+
+TEST_CASE("the last event says why all is over") {
+    using How = vmm::GuestEnd::How;
+    const auto last = [](const vmm::GuestEnd& end) {
+        ApiClient client;
+        client.get("/inox/events");
+        client.instance().end(end);
+        const auto line = nlohmann::json::parse(client.exchange->pieces->text);
+        CHECK(client.contract().check(line, client.contract().root().at("components").at("schemas").at("Event"), "") ==
+              "");
+        CHECK(line.at("event") == "ended");
+        return line;
+    };
+    const auto terminated = last({How::stopped, 0, vmm::Error{vmm::Errc::terminated, "by a signal", {}, {}, 0}});
+    CHECK(terminated.at("how") == "stopped");
+    CHECK(terminated.at("code") == "terminated");
+    CHECK(terminated.at("what") == "by a signal");
+    CHECK(last({How::exited, 7}).at("exit_code") == 7);
+    CHECK(last({How::stopped, 0, {}, "Ctrl-A X"}).at("what") == "Ctrl-A X");
+    CHECK_FALSE(last({How::powered_off}).contains("what"));
+}
+
+TEST_CASE("one reader of events too many is told so") {
+    ApiClient client;
+    client.streams_full = true;
+    const auto response = client.get("/inox/events");
+    CHECK(response.status == 503);
+    CHECK(ApiClient::fault(response) == "there are 16 readers of events already: that is the limit");
+    CHECK(nlohmann::json::parse(response.body).at("code") == "no_resource");
+    CHECK(client.instance().events().recent().empty());
+}
+
+TEST_CASE("a device to plug in is of one kind") {
+    ApiClient client;
+    const auto fault = [&](const char* body) { return ApiClient::fault(client.put("/inox/devices/a", body)); };
+    CHECK(fault(R"({"disk": {}, "net": {}})") == "the body names 2 kinds of device where it takes one: 'disk', 'net'");
+    CHECK(fault("{}") == "the body names no kind of device");
+    CHECK(fault("[]") == "the body names no kind of device");
+    CHECK(fault(R"({"floppy": {}})") == "'floppy' is no kind of device that can be plugged in");
+    CHECK(fault(R"({"vfio": {"host": "0000:01:00.0", "backend": "x"}})").find("auto") != std::string::npos);
+    CHECK(fault(R"({"vfio": {"host": "0000:01:00.0", "backend": "iommufd", "rom": false, "group_fd": 7}})") ==
+          "The requested operation is not supported before starting the microVM.");
 }

@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace vmm {
@@ -16,14 +17,16 @@ struct Event {
     std::uint64_t sequence{}; ///< 1, 2, ...: a gap tells a reader what it missed
     std::chrono::system_clock::time_point time{};
     std::string kind{}; ///< a stable word: docs/api.md lists them
-    std::vector<std::pair<std::string, std::string>> details{};
+    using Value = std::variant<std::string, std::uint64_t, bool>;
+    using Details = std::vector<std::pair<std::string, Value>>;
+    Details details{};
 };
 
 /// On the loop's thread.
 class EventLog {
 public:
     static constexpr std::size_t kept = 256;
-    using Details = std::vector<std::pair<std::string, std::string>>;
+    using Details = Event::Details;
 
     void publish(std::string kind, Details details = {});
     /// `reader` is called with each event from now on until it returns false. With null it only tells whether it is

@@ -12,17 +12,17 @@ namespace vmm {
 namespace {
 
 EventLog::Details details_of(const GuestEnd& end) {
-    switch (end.how) {
-    case GuestEnd::How::powered_off:
-        return {{"how", "powered off"}};
-    case GuestEnd::How::reset:
-        return {{"how", "reset"}};
-    case GuestEnd::How::exited:
-        return {{"how", "exited"}, {"exit_code", std::to_string(end.exit_code)}};
-    case GuestEnd::How::failed:
-        break;
+    static constexpr const char* words[] = {"powered off", "reset", "exited", "failed", "stopped"};
+    EventLog::Details details{{"how", words[static_cast<std::size_t>(end.how)]}};
+    if (end.how == GuestEnd::How::exited)
+        details.emplace_back("exit_code", std::uint64_t{end.exit_code});
+    if (end.error) {
+        details.emplace_back("code", std::string{error_name(end.error->code)});
+        details.emplace_back("what", end.error->message());
+    } else if (!end.what.empty()) {
+        details.emplace_back("what", end.what);
     }
-    return {{"how", "failed"}, {"code", std::string{error_name(end.error->code)}}, {"what", end.error->message()}};
+    return details;
 }
 
 /// In Firecracker's words, which benchmarks look for.
@@ -94,28 +94,23 @@ Result<void> Instance::make_machine() {
     gate_ = TRY(RunGate::create());
     console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, {hooks_.on_expected, hooks_.on_leave}));
     auto hooks = console_->machine_hooks();
-    hooks.on_end = [this](GuestEnd end) {
-        events_.publish("ended", details_of(end));
-        hooks_.on_end(std::move(end));
-    };
+    hooks.on_end = hooks_.on_end;
     hooks.on_device = [this](const DeviceEvent& event) { on_device(event); };
     hooks.on_device_error = [this](const DeviceName& name, const std::string& what) {
         events_.publish("device-error", {{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}, {"what", what}});
     };
-    hooks.on_panic = [this](bool crash_kernel) {
-        events_.publish("guest-panic", {{"crash_kernel", crash_kernel ? "true" : "false"}});
-    };
+    hooks.on_panic = [this](bool crash_kernel) { events_.publish("guest-panic", {{"crash_kernel", crash_kernel}}); };
     if (identity_.log_boot_time)
         hooks.on_user_space_up = [this] { write_boot_time(timeline_); };
     hooks.on_iommu_fault = [this, told = std::make_shared<std::uint64_t>(0)](const iommu::Faults::Entry& entry) {
         const auto& fault = entry.fault;
         const std::uint64_t left_out = entry.number - std::exchange(*told, entry.number) - 1;
         events_.publish("iommu-fault",
-                        {{"endpoint", format("%#x", fault.endpoint.raw())},
+                        {{"endpoint", std::uint64_t{fault.endpoint.raw()}},
                          {"address", format("%#llx", static_cast<unsigned long long>(fault.address.raw()))},
                          {"access", access_text(fault.access)},
                          {"reason", iommu::reason_text(fault.reason)},
-                         {"left_out", std::to_string(left_out)}});
+                         {"left_out", left_out}});
     };
     Config config = file_.config;
     for (auto& net : config.nets)
@@ -163,6 +158,11 @@ Result<void> Instance::resume() {
 Result<void> Instance::send_ctrl_alt_del() {
     TRY(running_machine())->send_ctrl_alt_del();
     return {};
+}
+
+void Instance::end(const GuestEnd& why) {
+    stop();
+    events_.publish("ended", details_of(why));
 }
 
 void Instance::stop() {

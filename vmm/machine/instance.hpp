@@ -24,7 +24,7 @@ public:
     enum class State : std::uint8_t { not_started, running, paused, ended };
 
     struct Hooks {
-        /// Once, on the loop. stop() is the caller's next step.
+        /// Once, on the loop. end() is the caller's next step.
         std::function<void(GuestEnd)> on_end;
         std::function<void()> on_expected; ///< --expect has matched
         std::function<void()> on_leave;    ///< Ctrl-A X
@@ -58,8 +58,9 @@ public:
     Result<void> pause();
     Result<void> resume();
     Result<void> send_ctrl_alt_del();
-    /// Ends the guest; the console's last bytes go out and the terminal is restored. Safe in any state, also twice.
-    void stop();
+    /// Ends the guest, if there is one; the console's last bytes go out and the terminal is restored. Then readers of
+    /// events are told why, as the last event of all: call it once.
+    void end(const GuestEnd& why);
 
     /// Null before the start.
     [[nodiscard]] Machine* machine() const { return machine_.get(); }
@@ -85,10 +86,11 @@ public:
     Result<std::shared_ptr<devices::virtio::Balloon>> balloon() const;
     /// The terminal has another size.
     void resize_console();
-    /// After stop(): output_unwritable when --serial-log lacks a part.
+    /// After end(): output_unwritable when --serial-log lacks a part.
     [[nodiscard]] Result<void> serial_log_result() const;
 
 private:
+    void stop();
     [[nodiscard]] Result<Machine*> running_machine() const;
     Result<void> make_machine();
     /// An interface of the metadata service gets it; others stay as they are.

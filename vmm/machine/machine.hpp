@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "devices/guest_events.hpp"
@@ -30,10 +31,11 @@ namespace vmm {
 
 /// How a guest ended.
 struct GuestEnd {
-    enum class How : std::uint8_t { powered_off, reset, exited, failed };
+    enum class How : std::uint8_t { powered_off, reset, exited, failed, stopped };
     How how{How::powered_off};
     std::uint8_t exit_code{0};    ///< How::exited: what the guest wrote to the exit port
-    std::optional<Error> error{}; ///< How::failed
+    std::optional<Error> error{}; ///< How::failed; also How::stopped, unless it was meant to end so
+    std::string what{};           ///< How::stopped without an error: what ended it
 };
 
 /// Everything is called on the loop's thread unless it says otherwise.

@@ -50,11 +50,11 @@ public:
                                         {[this](GuestEnd how) { end(std::move(how)); },
                                          [this] {
                                              expected_seen_ = true;
-                                             end({});
+                                             end_well("the console showed what --expect asks for");
                                          },
                                          [this] {
                                              left_ = true;
-                                             end({});
+                                             end_well("ended from the terminal (Ctrl-A X)");
                                          }}} {}
 
     Result<int> run(const RunPlan& plan);
@@ -62,7 +62,8 @@ public:
 private:
     void end(GuestEnd end);
     void on_signal(unsigned signal);
-    void end_with(Error error) { end({GuestEnd::How::failed, 0, std::move(error)}); }
+    void end_well(const char* what) { end({GuestEnd::How::stopped, 0, {}, what}); }
+    void end_with(Error error) { end({GuestEnd::How::stopped, 0, std::move(error)}); }
     [[nodiscard]] int report();
     [[nodiscard]] int report_end();
 
@@ -105,7 +106,7 @@ int Session::report() {
 int Session::report_end() {
     if (expected_seen_)
         return 0;
-    if (end_->how == GuestEnd::How::failed) {
+    if (end_->error) {
         print_error(*end_->error);
         return exit_code(end_->error->code);
     }
@@ -141,12 +142,15 @@ Result<int> Session::run(const RunPlan& plan) {
                       0});
         });
     if (plan.start_now) {
-        TRY_VOID(instance_.start());
+        if (auto started = instance_.start(); !started) {
+            instance_.end({GuestEnd::How::failed, 0, started.error()});
+            return std::unexpected{std::move(started).error()};
+        }
         if (plan.on_started)
             plan.on_started();
     }
     loop_.run();
-    instance_.stop();
+    instance_.end(*end_);
     companion.reset();
     return report();
 }
