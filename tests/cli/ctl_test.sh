@@ -82,8 +82,8 @@ refused 153 bad_option "since is 'soon', which is no number" '' ctl events soon
 refused 153 bad_option "domain is 'x y', which is no number" '' ctl iommu 'x y'
 refused 114 config_value "2 kinds of device where it takes one: 'disk', 'net'" '' ctl request PUT /inox/devices/x '{"disk": {}, "net": {}}'
 refused 112 config_unknown_key 'unknown field `bakend`' '' ctl add-vfio nic 0000:ff:1f.7 bakend=iommufd
-refused 114 config_value "'fast' is not one of auto" '' ctl add-vfio nic 0000:ff:1f.7 backend=fast
-refused 111 config_type 'expected true or false' '' ctl add-vfio nic 0000:ff:1f.7 rom=perhaps
+refused 114 config_value 'unknown variant `fast`, expected one of `auto`' '' ctl add-vfio nic 0000:ff:1f.7 backend=fast
+refused 111 config_type 'string "perhaps", expected a boolean' '' ctl add-vfio nic 0000:ff:1f.7 rom=perhaps
 refused 121 not_found 'there is no PCI device 0000:ff:1f.7' '' ctl add-vfio nic 0000:ff:1f.7 backend=container rom=false relocate_msix=auto vf_token=00112233-4455-6677-8899-aabbccddeeff
 accepted '' ctl add-disk second "$scratch/disk2" is_read_only=true cache_type=Writeback 'rate_limiter={"ops": {"size": 100, "refill_time": 1000}}'
 accepted 'second  no    yes' ctl drives
