@@ -201,6 +201,8 @@ constexpr int bad_configuration = 152;
 
 constexpr const char* level_flag = "--level";
 
+constexpr std::size_t largest_metadata = 64 * MiB; ///< of a file; --mmds-size-limit is what counts
+
 int failure_code(const Error& error) {
     if (error.where == level_flag)
         return bad_configuration;
@@ -257,7 +259,7 @@ RunPlan plan_for(const Flags& given, const ApiConfig& api) {
                       body](EventLoop& loop, Instance& instance) -> Result<Registration> {
         instance.mmds().set_limit(static_cast<std::size_t>(limit.value_or(body)));
         if (!metadata.empty()) {
-            const auto text = TRY(load_text(metadata));
+            const auto text = TRY(load_text(metadata, largest_metadata));
             TRY_VOID(instance.mmds().put(text));
         }
         if (serve)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <unistd.h>
 
 #include "tests/catch.hpp"
 #include "vmm/machine/config_json.hpp"
@@ -284,4 +285,25 @@ TEST_CASE("noapic, and only that word, is left out of a command line") {
     CHECK(usable_cmdline("noapic") == "");
     CHECK(usable_cmdline("ro noapic") == "ro ");
     CHECK(usable_cmdline("noapictimer x=noapic") == "noapictimer x=noapic");
+}
+
+TEST_CASE("as in Firecracker, cpu-config may name a file") {
+    const std::string path = "/tmp/inox-cpu-" + std::to_string(::getpid());
+    const auto load = [&](const std::string& cpu, Dialect dialect = Dialect::firecracker) {
+        if (!cpu.empty())
+            std::ofstream{path + "-cpu"} << cpu;
+        std::ofstream{path} << R"({"boot-source": {"kernel_image_path": "k"}, "cpu-config": ")" + path + "-cpu\"}";
+        return load_config(path, dialect);
+    };
+    const auto gone = load("");
+    CHECK(only_problem(gone) == "config_unreadable /cpu-config");
+    const auto good = load(R"({"cpuid_modifiers": [{"leaf": "0x1", "subleaf": "0x0", "flags": 0,
+        "modifiers": [{"register": "ecx", "bitmap": "0b1"}]}]})");
+    CHECK(good.problems.empty());
+    CHECK(good.file.config.machine.cpuid.size() == 1);
+    CHECK(only_problem(load("{")) == "config_syntax /cpu-config");
+    CHECK(only_problem(load(R"({"x": 1})")) == "config_unknown_key /cpu-config/x");
+    CHECK(only_problem(load("{}", Dialect::inox)) == "config_type /cpu-config");
+    ::unlink(path.c_str());
+    ::unlink((path + "-cpu").c_str());
 }

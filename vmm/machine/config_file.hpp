@@ -81,9 +81,10 @@ struct ParsedConfig {
 /// Pure; never throws. The result also passed check().
 ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport = Transport::pci);
 
-/// A file's first json_max_size bytes, and a few more when it is larger. "-" is standard input.
-Result<std::string> load_text(const std::string& path);
-/// Reads a file of at most json_max_size bytes and parses it. "-" is standard input.
+/// A file of at most `max_size` bytes. "-" is standard input.
+Result<std::string> load_text(const std::string& path, std::size_t max_size);
+/// Reads a file of at most json_max_size bytes and parses it. "-" is standard input. In Firecracker's dialect
+/// "cpu-config" may be the path of a file with that object.
 ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport = Transport::pci);
 
 /// The metadata service answers on an interface that there is not.
