@@ -117,7 +117,7 @@ wait "$old"
 checks=$((checks + 5))
 [ "$code" = 0 ] || fail 'the events end with the VMM, and that is no error'
 grep -q '  paused$' "$scratch/events" || fail 'events are lines'
-tail -n 1 "$scratch/events" | grep -q '  ended  how=stopped  code=terminated  what=terminated by a signal$' || fail 'the last event tells of SIGTERM'
+tail -n 1 "$scratch/events" | grep -q '  ended  how=stopped  code=terminated  what=terminated (SIGTERM)$' || fail 'the last event tells of SIGTERM'
 tail -n 1 "$scratch/old" | grep -q '"event":"ended","how":"stopped"' || fail 'a half-closed reader sees the end too'
 ! grep -q chunked "$scratch/old" || fail 'HTTP/1.0 has no chunks'
 
@@ -146,7 +146,8 @@ ends() {
     [[ $out == *'"event":"ended",'"$how" ]] || fail "the last event should be ended with $how"
 }
 act='kill -INT "$vmm"' ends '"how":"stopped","code":"interrupted","what":"interrupted (SIGINT)"}' --kernel "$guests/echo"
-act='kill -HUP "$vmm"' ends '"how":"stopped","code":"terminated","what":"terminated by a signal"}' --kernel "$guests/echo"
+act='kill -HUP "$vmm"' ends '"how":"stopped","code":"terminated","what":"terminated (SIGHUP)"}' --kernel "$guests/echo"
+act='kill -QUIT "$vmm"' ends '"how":"stopped","code":"terminated","what":"terminated (SIGQUIT)"}' --kernel "$guests/echo"
 act=: ends '"how":"stopped","code":"timed_out","what":"the guest did not end within 2000 ms"}' --kernel "$guests/echo" --timeout 2s
 act='printf ab >&8' ends '"how":"stopped","what":"the console showed what --expect asks for"}' --kernel "$guests/echo" --expect AB --timeout 60s
 act='printf . >&8' ends '"how":"exited","exit_code":7}' --kernel "$guests/echo"
