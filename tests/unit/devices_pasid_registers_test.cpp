@@ -115,6 +115,16 @@ TEST_CASE("operands that make no sense change nothing") {
     CHECK(driver.guest.service->snapshot().pasids[0].id.total() == 1);
 }
 
+TEST_CASE("allocate and free look at the PASID alone, null at nothing") {
+    Driver driver;
+    constexpr std::uint64_t others = 0xffff'fff0'0000'ff00;
+    CHECK(driver.run(Driver::word(Command::allocate, 5) | others, ~0ULL) == 5 << 16);
+    CHECK(driver.run(Driver::word(Command::free, 5) | others, ~0ULL) == 0);
+    CHECK(driver.status(Driver::word(Command::free) | others) == Response::no_pasid);
+    CHECK(driver.run(~0xffULL, ~0ULL) == 0);
+    CHECK(driver.guest.clean());
+}
+
 TEST_CASE("an operand is used once") {
     Driver driver;
     const auto pasid = driver.allocate();
@@ -140,6 +150,8 @@ TEST_CASE("accesses of odd width or place are harmless") {
     out<std::uint64_t>(driver.registers, PasidRegisters::command + 4, ~0ULL);
     out<std::uint64_t>(driver.registers, PasidRegisters::response, ~0ULL);
     out<std::uint64_t>(driver.registers, PasidRegisters::capability, ~0ULL);
+    CHECK(in<std::uint16_t>(driver.registers, PasidRegisters::magic + 1) == 0x4f4e);
+    CHECK(in<std::uint32_t>(driver.registers, PasidRegisters::version + 2) == 0); // into the next
     std::array<std::byte, 64> wide;
     wide.fill(std::byte{1});
     driver.registers.write(PasidRegisters::command, wide);

@@ -4,6 +4,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_driver.hpp"
+#include "tests/fakes/files.hpp"
 
 using namespace devices::dsa;
 using fakes::DsaDriver;
@@ -32,6 +33,21 @@ TEST_CASE("capabilities say what this device is") {
     driver.set(reg::opcap, 0);
     CHECK(driver.get(reg::version) == 0x100);
     CHECK(driver.get64(reg::opcap) == supported_opcodes);
+}
+
+TEST_CASE("drivers' writers are told the registers' places as they are") {
+    const auto text = fakes::slurp(std::string{INOX_SOURCE_DIR} + "/docs/guest-abi.md");
+    for (const auto& [offset, name] : std::initializer_list<std::pair<std::uint64_t, const char*>>{
+             {reg::version, "VERSION"},       {reg::gencap, "GENCAP"},     {reg::wqcap, "WQCAP"},
+             {reg::grpcap, "GRPCAP"},         {reg::engcap, "ENGCAP"},     {reg::opcap, "OPCAP"},
+             {reg::table_offsets, "OFFSETS"}, {reg::gencfg, "GENCFG"},     {reg::genctrl, "GENCTRL"},
+             {reg::gensts, "GENSTS"},         {reg::intcause, "INTCAUSE"}, {reg::cmd, "CMD"},
+             {reg::cmdsts, "CMDSTS"},         {reg::cmdcap, "CMDCAP"},     {reg::swerr, "SWERR"},
+             {reg::msix_perm, "MSIX_PERM"},   {reg::grpcfg, "GRPCFG"},     {reg::wqcfg, "WQCFG"},
+             {reg::msix_table, "MSIXTAB"},    {reg::msix_pba, "MSIXPBA"}}) {
+        INFO(name);
+        CHECK(text.find(vmm::format("| %03llx | %s |", static_cast<unsigned long long>(offset), name)) != text.npos);
+    }
 }
 
 TEST_CASE("narrow reads are bytes of the register, narrow and crooked writes do nothing") {
