@@ -88,7 +88,8 @@ const Columns net_columns{{"ID", "iface_id"}, {"TAP", "host_dev_name"}, {"MAC", 
 std::string iommu_text(const Json& iommu) {
     if (!iommu.value("present", false))
         return "no IOMMU\n";
-    std::string out = "bypass: " + cell(iommu.at("bypass")) + "\n\nendpoints\n";
+    std::string out = "driver in the guest: " + cell(iommu.at("driver")) + "\nbypass: " + cell(iommu.at("bypass")) +
+                      "\n\nendpoints\n";
     out += table(iommu.at("endpoints"), {{"ID", "id"},
                                          {"DEVICE", "device"},
                                          {"STATE", "state"},

@@ -31,6 +31,7 @@ Json iommu_json(const vmm::IommuView& report) {
         return one.counts ? Json(*one.counts.*which) : Json(nullptr);
     };
     return {{"present", true},
+            {"driver", report.driver},
             {"bypass", report.bypass},
             {"endpoints", list_json(report.endpoints,
                                     [&](const auto& one) {

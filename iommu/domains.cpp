@@ -230,8 +230,31 @@ void Domains::set_bypass(bool bypass) {
                 note_failure(*endpoint, "bypass", settled.error());
 }
 
+void Domains::driver_ready() {
+    const std::lock_guard lock{mutex_};
+    has_driver_ = true;
+}
+
+bool Domains::has_driver() const {
+    const std::lock_guard lock{mutex_};
+    return has_driver_;
+}
+
+void Domains::in_use(EndpointId id) {
+    const std::lock_guard lock{mutex_};
+    const Endpoint* endpoint = find(id);
+    if (!endpoint || has_driver_ || !bypass_ || std::exchange(told_no_driver_, true))
+        return;
+    vmm::log::write(
+        vmm::log::Level::warning,
+        "IOMMU: the guest uses %s and has no driver for its IOMMU: no device of its is confined, each reaches "
+        "all guest memory (its kernel needs CONFIG_VIRTIO_IOMMU; --iommu bypass=off stops such devices)",
+        endpoint->name.c_str());
+}
+
 void Domains::reset() {
     const std::lock_guard lock{mutex_};
+    has_driver_ = false;
     for (const auto& [id, endpoint] : endpoints_) {
         if (!endpoint->domain)
             continue;

@@ -105,14 +105,20 @@ public:
     /// Whether endpoints in no domain reach all RAM 1:1.
     [[nodiscard]] bool bypass() const;
     void set_bypass(bool bypass);
+    /// The guest's driver of the IOMMU is ready: has_driver() from now on.
+    void driver_ready();
     /// The driver let go of the device: every endpoint is detached, every domain gone; bypass() stays (5.13.4).
     void reset();
+    /// The guest begins to use an endpoint's device. When it has no driver of the IOMMU and bypass() lets the device
+    /// reach everything, the operator is told, once.
+    void in_use(EndpointId endpoint);
 
     // Sight.
 
     [[nodiscard]] Faults& faults() { return faults_; }
     [[nodiscard]] const Faults& faults() const { return faults_; }
     [[nodiscard]] const Limits& limits() const { return limits_; }
+    [[nodiscard]] bool has_driver() const;
     [[nodiscard]] vmm::Range<vmm::Iova> input_range() const { return input_; }
     [[nodiscard]] std::vector<EndpointReport> endpoints() const;
     [[nodiscard]] std::vector<DomainReport> domains() const;
@@ -152,6 +158,8 @@ private:
 
     mutable std::mutex mutex_; // guards all below
     bool bypass_;
+    bool has_driver_{false};
+    bool told_no_driver_{false};
     std::map<EndpointId, std::unique_ptr<Endpoint>> endpoints_;
     std::map<DomainId, std::unique_ptr<Domain>> domains_;
     std::size_t mapping_count_{0};

@@ -47,6 +47,7 @@ private:
     static constexpr std::size_t most_pending = 64;
 
     Iommu(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension);
+    void on_activate() noexcept override { domains_.driver_ready(); }
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
     void serve_requests() noexcept;

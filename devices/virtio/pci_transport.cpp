@@ -153,6 +153,7 @@ vmm::Result<void> PciTransport::add_structure(std::uint8_t kind, std::uint32_t o
 }
 
 vmm::Result<void> PciTransport::on_added(pci::Address address) {
+    place_ = address;
     if (endpoint_)
         endpoint_stay_ = TRY(context_.iommu->add_endpoint(iommu::pci_endpoint(address.slot, address.function),
                                                           device().name(), *endpoint_));
@@ -310,6 +311,8 @@ void PciTransport::common_write(unsigned offset, unsigned size, std::uint64_t va
         return;
     case common::device_status:
         transport_.set_status(static_cast<std::uint8_t>(value));
+        if (endpoint_ && device().active())
+            context_.iommu->in_use(iommu::pci_endpoint(place_.slot, place_.function));
         if ((value & 0xff) == 0) {
             config_vector_ = no_vector;
             for (auto& one : queue_vectors_)

@@ -57,6 +57,7 @@ private:
 
     Context context_;
     std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< when it is behind an IOMMU
+    pci::Address place_{};
     vmm::Registration endpoint_stay_;
     Transport transport_;
     pci::Msix msix_;

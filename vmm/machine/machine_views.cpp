@@ -25,6 +25,7 @@ IommuView::Endpoint endpoint_view(const iommu::EndpointReport& endpoint) {
 
 IommuView iommu_view(const iommu::Domains& domains) {
     IommuView out;
+    out.driver = domains.has_driver();
     out.bypass = domains.bypass();
     for (const auto& endpoint : domains.endpoints())
         out.endpoints.push_back(endpoint_view(endpoint));

@@ -44,6 +44,7 @@ struct IommuView {
         std::string reason;
         std::string access; ///< "r", "w" or "rw"
     };
+    bool driver{false}; ///< the guest has one for its IOMMU, and it is ready
     bool bypass{false}; ///< what endpoints without a domain do
     std::vector<Endpoint> endpoints{};
     std::vector<Domain> domains{};
