@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A guest with an IOMMU and no driver for it: the operator hears of it when a device is used unconfined.
 #include "tests/catch.hpp"
-#include "tests/fakes/disk.hpp"
+#include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/platform_bench.hpp"
 #include "tests/fakes/registers.hpp"
 #include "vmm/machine/machine_views.hpp"

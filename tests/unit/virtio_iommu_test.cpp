@@ -303,5 +303,6 @@ TEST_CASE("a vCPU's requests, the loop's faults and another thread's accesses go
     CHECK(unanswered == 0);
     CHECK(too_late == 0);
     CHECK(guest.world.domains.faults().total() >= 5000);
-    CHECK(guest.device->faults_told() == 32);
+    // On a busy machine the loop may not have had its turn yet.
+    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 32; }));
 }
