@@ -8,6 +8,7 @@
 #include "devices/vfio/pin_progress.hpp"
 #include "devices/vfio/sysfs.hpp"
 #include "tests/catch.hpp"
+#include "tests/fakes/only_problem.hpp"
 #include "tests/fakes/vfio_tree.hpp"
 
 using namespace devices::vfio;
@@ -25,12 +26,7 @@ struct Tree : fakes::VfioTree {
         return assignment_problems(root(), read(), backend, given);
     }
     [[nodiscard]] vmm::Error only_problem(Backend backend = Backend::automatic) const {
-        const auto found = problems(backend);
-        for (const auto& one : found)
-            UNSCOPED_INFO(one.report());
-        REQUIRE(found.size() == 1);
-        CHECK_FALSE(found[0].hint.empty());
-        return found[0];
+        return fakes::only_problem(problems(backend));
     }
 };
 

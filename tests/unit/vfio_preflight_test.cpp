@@ -2,6 +2,7 @@
 #include "vmm/machine/vfio_preflight.hpp"
 
 #include "tests/catch.hpp"
+#include "tests/fakes/only_problem.hpp"
 #include "tests/fakes/vfio_tree.hpp"
 #include "vmm/base/bytes.hpp"
 
@@ -23,14 +24,7 @@ struct Host : fakes::VfioTree {
     [[nodiscard]] std::vector<Error> problems(LockLimit limit = no_limit) const {
         return vfio_preflight(config, root(), limit).problems;
     }
-    [[nodiscard]] Error only_problem(LockLimit limit = no_limit) const {
-        auto found = problems(limit);
-        for (const auto& one : found)
-            UNSCOPED_INFO(one.report());
-        REQUIRE(found.size() == 1);
-        CHECK_FALSE(found[0].hint.empty());
-        return found[0];
-    }
+    [[nodiscard]] Error only_problem(LockLimit limit = no_limit) const { return fakes::only_problem(problems(limit)); }
 };
 
 } // namespace
