@@ -147,7 +147,8 @@ TEST_CASE("device table: an eject between a request and the loop's next turn is 
     CHECK(bench.table.list().size() == 1);
     NewDevice same_place = Bench::disk("other");
     same_place.where = address;
-    CHECK(bench.table.add(std::move(same_place)).error().code == Errc::already_exists);
+    const auto twice = bench.table.add(std::move(same_place));
+    CHECK(twice.error().code == Errc::already_exists);
     REQUIRE(bench.table.remove({DeviceKind::disk, "data"}, Removal::forced));
     fakes::turn(bench.loop);
     CHECK(bench.table.list().empty());
@@ -163,7 +164,8 @@ TEST_CASE("device table: names are unique within a kind, and an id alone must na
     CHECK(bench.table.find("1").value() == DeviceName{DeviceKind::disk, "1"});
     NewDevice net = Bench::disk("1");
     net.name.kind = DeviceKind::net;
-    REQUIRE(bench.table.add(std::move(net)));
+    const auto added = bench.table.add(std::move(net));
+    REQUIRE(added);
     CHECK(bench.table.find("1").error().code == Errc::in_use);
     CHECK(bench.table.find("2").error().code == Errc::not_found);
     CHECK(bench.table.remove({DeviceKind::vsock, "1"}, Removal::asked).error().code == Errc::not_found);

@@ -11,7 +11,6 @@
 using devices::virtio::BlockCache;
 using devices::virtio::BlockConfig;
 using devices::virtio::BlockEngineKind;
-using devices::virtio::BlockOptions;
 using fakes::Disk;
 namespace feature = devices::virtio::block_feature;
 
