@@ -165,7 +165,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
     if (const auto over = command.parse())
         return *over;
 
-    ConfigFile file;
+    auto file = initial_config(Dialect::inox);
     if (command.has("--config")) {
         if (config_path.empty())
             return report_problem({Errc::bad_option, "the path is empty", "name a file", "--config", 0});

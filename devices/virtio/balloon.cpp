@@ -221,8 +221,9 @@ void Balloon::release(std::span<std::byte> bytes) noexcept {
     const std::uint64_t end = vmm::align_down(address + bytes.size(), unit);
     if (pinned_ || start >= end)
         return;
-    // Punches a hole into the file behind the memory: MADV_DONTNEED would only forget this process's view of it.
-    if (::madvise(bytes.data() + (start - address), end - start, MADV_REMOVE) == 0)
+    // Punches a hole into the file behind the memory: there MADV_DONTNEED would only forget this process's view of it.
+    const int advice = memory_.shared() ? MADV_REMOVE : MADV_DONTNEED;
+    if (::madvise(bytes.data() + (start - address), end - start, advice) == 0)
         released_.fetch_add(end - start, std::memory_order_relaxed);
 }
 

@@ -24,6 +24,10 @@ vmm::Result<std::shared_ptr<Fs>> Fs::create(const FsOptions& options, vmm::Event
         return vmm::fail(vmm::Errc::config_value,
                          "the tag of a shared folder has 1 to 36 bytes, not " + std::to_string(options.tag.size()),
                          "the guest mounts it by this name: mount -t virtiofs TAG /mnt");
+    if (!memory.shared())
+        return vmm::fail(vmm::Errc::wrong_state,
+                         "the daemon of '" + options.tag + "' cannot be given this guest's memory: it is private",
+                         "start the guest with a --share already, or with --huge-pages none or 2M");
     auto daemon = TRY(VhostUser::connect(options.socket));
     // The transport always offers these to the driver, and the daemon serves the rings.
     constexpr std::uint64_t rings = feature::indirect | feature::event_index | feature::version_1;

@@ -10,7 +10,8 @@ namespace fakes {
 
 class VirtioDriver {
 public:
-    explicit VirtioDriver(std::uint64_t ram_size = 16 * vmm::MiB) : ram{ram_size} {}
+    explicit VirtioDriver(std::uint64_t ram_size = 16 * vmm::MiB, vmm::HugePages pages = vmm::HugePages::none)
+        : ram{ram_size, pages} {}
 
     /// `sizes`: ring sizes, one a queue; 0 leaves the queue disabled. The device's own when empty.
     void activate(devices::virtio::Device& device, std::uint64_t features, std::vector<std::uint16_t> sizes = {},

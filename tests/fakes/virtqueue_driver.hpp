@@ -23,8 +23,8 @@ namespace fakes {
 
 /// Guest RAM of `size` bytes with a direct view, and a bump allocator for buffers.
 struct TestRam {
-    explicit TestRam(std::uint64_t size = 4 * vmm::MiB)
-        : memory{*vmm::GuestMemory::create(size, vmm::HugePages::none)} {}
+    explicit TestRam(std::uint64_t size = 4 * vmm::MiB, vmm::HugePages pages = vmm::HugePages::none)
+        : memory{*vmm::GuestMemory::create(size, pages)} {}
     vmm::GuestMemory memory;
     vmm::DirectMemory direct{memory};
     std::uint64_t next{0x100000};

@@ -152,6 +152,17 @@ TEST_CASE("rules between fields are checked") {
     CHECK(parse(R"({"machine-config": {"mem_size_mib": 129, "huge_pages": "Transparent"}})").problems.empty());
 }
 
+TEST_CASE("pages are transparent unless the file says otherwise, with Firecracker's flags if it does") {
+    constexpr auto pages = [](const ConfigFile& file) { return file.config.machine.huge_pages; };
+    CHECK(pages(parse("{}").file) == HugePages::transparent);
+    CHECK(pages(parse(R"({"machine-config": {"huge_pages": "None"}})").file) == HugePages::none);
+    CHECK(pages(initial_config(Dialect::inox)) == HugePages::transparent);
+    CHECK(pages(initial_config(Dialect::firecracker)) == HugePages::none);
+    constexpr auto text = R"({"boot-source": {"kernel_image_path": "/k"}, "drives": [],
+                             "machine-config": {"vcpu_count": 1, "mem_size_mib": 128}})";
+    CHECK(pages(parse_config(text, Dialect::firecracker).file) == HugePages::none);
+}
+
 TEST_CASE("values outside their set are refused with the set") {
     const auto pages = parse(R"({"machine-config": {"huge_pages": "2m"}})");
     CHECK(only_problem(pages) == "config_value /machine-config/huge_pages");

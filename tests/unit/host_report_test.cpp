@@ -218,14 +218,20 @@ TEST_CASE("memory: huge pages, policy of transparent ones, what is available") {
     tree.file("proc/meminfo", "MemTotal:       24682916 kB\nMemFree:  1 kB\nMemAvailable:   2048 kB\n");
     tree.file("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "64\n");
     tree.file("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "60\n");
+    tree.file("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
     tree.file("sys/kernel/mm/transparent_hugepage/shmem_enabled", "always within_size [advise] never deny force\n");
     HostReport report;
     report.memory = inspect_memory(tree.root());
     CHECK(report.memory.available == 2 * MiB);
-    CHECK(report.memory.transparent == "advise");
+    CHECK(report.memory.transparent == "madvise");
+    CHECK(report.memory.transparent_shared == "advise");
     const auto findings = host_findings(report);
     CHECK(finding(findings, "2M pages").text == "60 of 64 free");
     CHECK(finding(findings, "transparent").state == State::yes);
+    CHECK(finding(findings, "transparent").text == "transparent huge pages: madvise, with --share: advise");
+    report.memory.transparent = "never";
+    CHECK(finding(host_findings(report), "transparent").state == State::no);
+    CHECK(finding(host_findings(report), "transparent").todo.find("echo madvise") != std::string::npos);
 }
 
 TEST_CASE("a slow KVM is called an interpreting one") {

@@ -39,12 +39,15 @@ bool host_can() {
     return false;
 }
 
+/// What the kernel says of memory of that kind when it is in huge pages.
+const char* huge_key(HugePages pages) { return pages == HugePages::none ? "ShmemPmdMapped" : "AnonHugePages"; }
+
 /// Guest RAM that a device of the host may reach, and that nobody has touched yet.
 struct Assigned : fakes::VfioHost {
-    GuestMemory guest{GuestMemory::create(64 * MiB, HugePages::none).value()};
+    GuestMemory guest;
     std::unique_ptr<devices::vfio::Device> device{};
 
-    Assigned() {
+    explicit Assigned(HugePages pages = HugePages::none) : guest{GuestMemory::create(64 * MiB, pages).value()} {
         kernel.add("0000:01:00.0", 1, "vfio0");
         REQUIRE(session().add_ram(guest.regions()[0]));
         device = open("0000:01:00.0", devices::vfio::Backend::iommufd);
@@ -97,6 +100,57 @@ TEST_CASE("gathering puts memory into huge pages, keeps what is in it, and popul
     CHECK(gather_huge_pages({}) == 0);
 }
 
+TEST_CASE("private memory is gathered too, that was read only and whose zeros are one page") {
+    if (!host_can())
+        return;
+    auto memory = GuestMemory::create(32 * MiB, HugePages::transparent).value();
+    const auto all = memory.regions()[0].host;
+    const auto read = [&](std::size_t at) { return *static_cast<volatile std::byte*>(all.data() + at); };
+    REQUIRE(::madvise(all.data(), 16 * MiB, MADV_NOHUGEPAGE) == 0);
+    for (std::size_t at = 0; at < 8 * MiB; at += 5 * page_size) // small pages, and small zeros
+        all[at] = static_cast<std::byte>(at / page_size);
+    for (std::size_t at = 8 * MiB; at < 16 * MiB; at += page_size)
+        REQUIRE(read(at) == std::byte{});
+    CHECK(smaps(all, "AnonHugePages") == 0);
+    REQUIRE(::madvise(all.data(), 16 * MiB, MADV_HUGEPAGE) == 0);
+    REQUIRE(read(20 * MiB) == std::byte{}); // huge zeros, where the host uses them
+    CHECK(gather_huge_pages(all) == 32 * MiB);
+    CHECK(smaps(all, "AnonHugePages") == 32 * MiB);
+    for (std::size_t at = 0; at < 32 * MiB; at += 5 * page_size)
+        REQUIRE(all[at] == static_cast<std::byte>(at < 8 * MiB ? at / page_size : 0));
+}
+
+TEST_CASE("memory of transparent pages is private, and in huge pages from the first touch") {
+    const auto memory = GuestMemory::create(64 * MiB, HugePages::transparent).value();
+    const auto all = memory.regions()[0].host;
+    CHECK_FALSE(memory.shared());
+    CHECK(memory.fd() < 0);
+    auto probe = Mapping::create_aligned(huge_page_size, huge_page_size, PROT_READ | PROT_WRITE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                     .value();
+    ::madvise(probe.bytes().data(), huge_page_size, MADV_HUGEPAGE);
+    probe.bytes()[0] = std::byte{1};
+    if (smaps(probe.bytes(), "AnonHugePages") == 0) {
+        WARN("skipped: this host has no transparent huge pages (/sys/kernel/mm/transparent_hugepage/enabled), or none "
+             "is free");
+        return;
+    }
+    CHECK(smaps(all, "Rss") == 0);
+    all[5] = all[9 * MiB] = std::byte{1};
+    CHECK(smaps(all, "AnonHugePages") == 4 * MiB);
+    CHECK(smaps(all, "Rss") == 4 * MiB);
+}
+
+TEST_CASE("memory that is to be shared has a file behind it, whatever its pages") {
+    for (const auto pages : {HugePages::none, HugePages::transparent}) {
+        const auto memory = GuestMemory::create(4 * MiB, pages, GuestMemory::Sharing::needed).value();
+        REQUIRE(memory.shared());
+        REQUIRE(memory.write(Gpa{3 * MiB}, std::uint32_t{7}));
+        const auto seen = Mapping::create(page_size, PROT_READ, MAP_SHARED, memory.fd(), 3 * MiB).value();
+        CHECK(seen.bytes()[0] == std::byte{7});
+    }
+}
+
 TEST_CASE("memory that cannot be gathered stays as it is") {
     const auto mapping =
         Mapping::create_aligned(2 * MiB, 4 * MiB, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0).value();
@@ -107,7 +161,8 @@ TEST_CASE("memory that cannot be gathered stays as it is") {
 TEST_CASE("guest RAM is in huge pages before the kernel pins it") {
     if (!host_can())
         return;
-    Assigned machine;
+    const auto pages = GENERATE(HugePages::none, HugePages::transparent);
+    Assigned machine{pages};
     const auto& region = machine.guest.regions()[0];
     const auto& device = machine.device;
     CHECK(smaps(region.host, "Rss") == 0); // the guest's alone until a device needs it
@@ -116,7 +171,7 @@ TEST_CASE("guest RAM is in huge pages before the kernel pins it") {
         REQUIRE(device->dma().map(*devices::vfio::IovaRange::closed(Iova{0}, Iova{64 * MiB - 1}), region.host,
                                   Access::read_write));
     }
-    CHECK(smaps(region.host, "ShmemPmdMapped") == 64 * MiB);
+    CHECK(smaps(region.host, huge_key(pages)) == 64 * MiB);
 }
 
 TEST_CASE("a small mapping of a guest's own is pinned as it is") {

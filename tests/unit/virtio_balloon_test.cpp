@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/balloon.hpp"
 
-#include <sys/stat.h>
-
+#include <algorithm>
+#include <sys/mman.h>
 #include <thread>
 
 #include "tests/catch.hpp"
@@ -23,10 +23,11 @@ constexpr std::uint64_t spare = 32 * vmm::MiB; // memory the driver does not use
 
 struct Guest {
     vmm::EventLoop loop{};
-    fakes::VirtioDriver driver{ram_size};
+    fakes::VirtioDriver driver;
     std::shared_ptr<Balloon> balloon;
 
-    explicit Guest(const BalloonOptions& options = {}) : balloon{*Balloon::create(options, loop, driver.ram.memory)} {}
+    explicit Guest(const BalloonOptions& options = {}, vmm::HugePages pages = vmm::HugePages::none)
+        : driver{ram_size, pages}, balloon{*Balloon::create(options, loop, driver.ram.memory)} {}
     ~Guest() { balloon->reset(); }
     void start(std::uint64_t features = 0) {
         driver.activate(*balloon, features);
@@ -34,9 +35,10 @@ struct Guest {
     }
     /// Bytes of guest memory that the host holds.
     std::uint64_t resident() const {
-        struct stat status {};
-        ::fstat(driver.ram.memory.fd(), &status);
-        return static_cast<std::uint64_t>(status.st_blocks) * 512;
+        std::array<unsigned char, ram_size / vmm::page_size> pages{};
+        REQUIRE(::mincore(driver.ram.memory.regions()[0].host.data(), ram_size, pages.data()) == 0);
+        return vmm::page_size *
+               static_cast<std::uint64_t>(std::ranges::count_if(pages, [](auto page) { return (page & 1) != 0; }));
     }
     void touch(std::uint64_t from, std::uint64_t size) {
         for (std::uint64_t at = from; at < from + size; at += vmm::page_size)
@@ -63,7 +65,7 @@ struct Entry {
 } // namespace
 
 TEST_CASE("pages in the balloon go back to the host") {
-    Guest guest;
+    Guest guest{{}, GENERATE(vmm::HugePages::none, vmm::HugePages::transparent)};
     guest.start();
     guest.touch(spare, 8 * vmm::MiB);
     const auto before = guest.resident();
@@ -181,7 +183,8 @@ TEST_CASE("without statistics, hinting or a driver the accessors say so") {
 }
 
 TEST_CASE("free pages that the guest reports go back to the host") {
-    Guest guest{{.free_page_reporting = true, .statistics_interval = 1s}};
+    Guest guest{{.free_page_reporting = true, .statistics_interval = 1s},
+                GENERATE(vmm::HugePages::none, vmm::HugePages::transparent)};
     guest.start(reporting_bit); // the driver has no use for statistics: reporting is its third queue
     guest.touch(spare, 8 * vmm::MiB);
     const auto before = guest.resident();

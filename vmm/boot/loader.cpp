@@ -28,10 +28,10 @@ Result<void> check_cmdline(const LoadRequest& request, const std::string& kernel
                 "shorten it, or move settings into the initrd");
 }
 
-/// From page cache to memfd without a mapping costs no page faults and no zeroing: a third less than read(). Not for
-/// huge pages: they come only with faults.
+/// From page cache to memfd without a mapping costs no page faults and no zeroing: a third less than read() into small
+/// pages. Not for huge pages: they come only with faults.
 bool send_into(const GuestMemory& memory, const Image& file, std::uint64_t offset, Range<Gpa> to) {
-    if (memory.huge_pages() != HugePages::none)
+    if (!memory.shared() || memory.huge_pages() != HugePages::none)
         return false;
     for (const RamRegion& region : memory.regions())
         if (region.range.contains(to))

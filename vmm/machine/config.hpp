@@ -37,10 +37,10 @@ enum class Transport : std::uint8_t {
 inline constexpr std::array<std::string_view, 2> panic_words{"report", "end"};
 
 struct MachineConfig {
-    unsigned cpus{1};                ///< 1..layout::max_cpus
-    std::uint64_t memory{128 * MiB}; ///< bytes
-    HugePages huge_pages{HugePages::none};
-    bool smt{false}; ///< two threads per core
+    unsigned cpus{1};                      ///< 1..layout::max_cpus
+    std::uint64_t memory{128 * MiB};       ///< bytes
+    HugePages huge_pages{HugePages::none}; ///< Firecracker's default; see initial_config()
+    bool smt{false};                       ///< two threads per core
     Transport transport{Transport::pci};
     bool end_on_panic{false};                 ///< whatever its kernel would do next
     std::vector<boot::CpuidModifier> cpuid{}; ///< over what a guest sees otherwise, in this order

@@ -142,8 +142,15 @@ std::optional<Error> check_metadata(const ConfigFile& file) {
     return std::nullopt;
 }
 
+ConfigFile initial_config(Dialect dialect) {
+    ConfigFile file;
+    if (dialect == Dialect::inox)
+        file.config.machine.huge_pages = HugePages::transparent;
+    return file;
+}
+
 ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport) {
-    ParsedConfig out;
+    ParsedConfig out{.file = initial_config(dialect)};
     out.file.config.machine.transport = transport;
     auto json = read_json(text);
     out.problems = std::move(json.problems);

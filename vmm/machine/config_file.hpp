@@ -72,6 +72,9 @@ enum class Dialect : std::uint8_t {
     firecracker, ///< as Firecracker reads it: unknown top-level keys are ignored, its required keys are required
 };
 
+/// What holds where nothing is said.
+ConfigFile initial_config(Dialect dialect);
+
 struct ParsedConfig {
     ConfigFile file{};                  ///< complete only without problems
     std::vector<Error> problems{};      ///< all of them, each with its JSON pointer

@@ -120,14 +120,12 @@ void huge_page_findings(std::vector<HostFinding>& out, const MemoryReport& memor
                               static_cast<unsigned long long>(two_mib->total)),
                        two_mib->free == 0 ? "sudo sysctl vm.nr_hugepages=... for more" : ""});
     const auto& policy = memory.transparent;
-    if (policy == "advise" || policy == "always" || policy == "within_size" || policy == "force")
-        out.push_back({"Memory", "transparent", State::yes, "transparent huge pages for shared memory: " + policy});
-    else
-        out.push_back({"Memory", "transparent", State::no,
-                       "transparent huge pages for shared memory: " + (policy.empty() ? "not in this kernel" : policy),
-                       policy.empty() ? ""
-                                      : "for --huge-pages transparent: echo advise | sudo tee "
-                                        "/sys/kernel/mm/transparent_hugepage/shmem_enabled"});
+    if (policy.empty())
+        return out.push_back({"Memory", "transparent", State::no, "transparent huge pages: not in this kernel"});
+    const bool given = policy == "always" || policy == "madvise";
+    out.push_back({"Memory", "transparent", given ? State::yes : State::no,
+                   "transparent huge pages: " + policy + ", with --share: " + memory.transparent_shared,
+                   given ? "" : "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"});
 }
 
 void memory_findings(std::vector<HostFinding>& out, const MemoryReport& memory) {

@@ -64,7 +64,9 @@ MemoryReport inspect_memory(const std::string& root) {
                                          host::read_number(one + "/nr_hugepages"),
                                          host::read_number(one + "/free_hugepages")});
     }
-    report.transparent = chosen(host::read_text(root + "/sys/kernel/mm/transparent_hugepage/shmem_enabled"));
+    const std::string policies = root + "/sys/kernel/mm/transparent_hugepage";
+    report.transparent = chosen(host::read_text(policies + "/enabled"));
+    report.transparent_shared = chosen(host::read_text(policies + "/shmem_enabled"));
     rlimit limit{};
     if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         report.locked_limit = limit.rlim_cur;

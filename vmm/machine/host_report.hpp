@@ -85,7 +85,8 @@ struct MemoryReport {
     std::uint64_t total{};     ///< bytes
     std::uint64_t available{}; ///< bytes
     std::vector<HugePageReport> huge_pages{};
-    std::string transparent{};                   ///< policy for shared memory: "advise", "never", ...
+    std::string transparent{};                   ///< policy for private memory: "madvise", "never", ...
+    std::string transparent_shared{};            ///< for shared memory: "advise", "never", ...
     std::optional<std::uint64_t> locked_limit{}; ///< bytes this process may lock; nullopt: no limit
 };
 

@@ -94,7 +94,8 @@ Json memory_json(const MemoryReport& memory) {
     Json out{{"total_mib", memory.total / MiB},
              {"available_mib", memory.available / MiB},
              {"huge_pages", Json::array()},
-             {"transparent_shared", memory.transparent},
+             {"transparent", memory.transparent},
+             {"transparent_shared", memory.transparent_shared},
              {"locked_limit_bytes", nullptr}};
     for (const auto& pages : memory.huge_pages)
         out["huge_pages"].push_back({{"size_kib", pages.size_kib}, {"total", pages.total}, {"free", pages.free}});

@@ -65,7 +65,8 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop
                                                  RunGate& gate, Hooks hooks) {
     auto kvm = TRY(Kvm::open());
     TRY_VOID(check_cpus(config.machine.cpus, kvm));
-    auto memory = TRY(GuestMemory::create(config.machine.memory, config.machine.huge_pages));
+    const auto sharing = config.shares.empty() ? GuestMemory::Sharing::unneeded : GuestMemory::Sharing::needed;
+    auto memory = TRY(GuestMemory::create(config.machine.memory, config.machine.huge_pages, sharing));
     timeline.mark(Step::memory_ready);
     std::unique_ptr<Machine> machine{
         new Machine{loop, timeline, gate, std::move(hooks), std::move(kvm), std::move(memory)}};

@@ -6,10 +6,16 @@
 #include <cstring>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "vmm/memory/huge_pages.hpp"
 #include "vmm/memory/layout.hpp"
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41 // since Linux 5.17
+#define PR_SET_VMA_ANON_NAME 0
+#endif
 
 namespace vmm {
 namespace {
@@ -43,30 +49,37 @@ Error no_huge_pages(std::uint64_t size, int error) {
 }
 
 constexpr const char* no_memory_hint = "give the guest less memory, or free some on the host";
+constexpr const char* memory_name = "inox-ram";
+
+Result<UniqueFd> make_file(std::uint64_t size, bool hugetlb) {
+    UniqueFd file{::memfd_create(memory_name, MFD_CLOEXEC | (hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0U))};
+    if (!file)
+        return fail_errno(Errc::memory_unavailable, "memfd_create for guest memory failed",
+                          hugetlb ? "is hugetlbfs in the host's kernel (CONFIG_HUGETLBFS)? or use no --huge-pages 2M"
+                                  : no_memory_hint);
+    if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
+        return fail_errno(Errc::memory_unavailable, "cannot size guest memory", no_memory_hint);
+    return file;
+}
 
 } // namespace
 
-Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages) {
+Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages, Sharing sharing) {
     TRY_VOID(check_size(size, huge_pages));
     GuestMemory memory;
     memory.size_ = size;
     memory.huge_pages_ = huge_pages;
     const bool hugetlb = huge_pages == HugePages::two_mib;
-    memory.file_ = UniqueFd{::memfd_create("inox-ram", MFD_CLOEXEC | (hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0U))};
-    if (!memory.file_)
-        return fail_errno(Errc::memory_unavailable, "memfd_create for guest memory failed",
-                          hugetlb ? "is hugetlbfs in the host's kernel (CONFIG_HUGETLBFS)? or use no --huge-pages 2M"
-                                  : no_memory_hint);
-    if (::ftruncate(memory.file_.get(), static_cast<off_t>(size)) != 0)
-        return fail_errno(Errc::memory_unavailable, "cannot size guest memory", no_memory_hint);
+    if (huge_pages != HugePages::transparent || sharing == Sharing::needed)
+        memory.file_ = TRY(make_file(size, hugetlb));
+    // Huge pages are reserved now, or their lack would kill the process at the first touch.
+    const int flags = (memory.file_ ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | (hugetlb ? 0 : MAP_NORESERVE);
 
     const std::uint64_t low = std::min(size, layout::hole.start().raw());
     auto add = [&](Gpa start, std::uint64_t bytes, std::uint64_t offset) -> Result<void> {
-        // Huge pages are reserved now, or their lack would kill the process at the first touch.
         // Aligned as file and guest addresses are: so a huge page stays one in every table, ours, KVM's and an IOMMU's.
-        auto mapping = Mapping::create_aligned(huge_page_size, bytes, PROT_READ | PROT_WRITE,
-                                               MAP_SHARED | (hugetlb ? 0 : MAP_NORESERVE), memory.file_.get(),
-                                               static_cast<std::int64_t>(offset));
+        auto mapping = Mapping::create_aligned(huge_page_size, bytes, PROT_READ | PROT_WRITE, flags, memory.file_.get(),
+                                               memory.file_ ? static_cast<std::int64_t>(offset) : 0);
         if (!mapping) {
             if (hugetlb)
                 return std::unexpected(no_huge_pages(size, mapping.error().sys_errno));
@@ -79,6 +92,8 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
         ::madvise(mapping->bytes().data(), bytes, MADV_DONTFORK);
         if (huge_pages == HugePages::transparent)
             ::madvise(mapping->bytes().data(), bytes, MADV_HUGEPAGE);
+        if (!memory.file_) // for readers of /proc/PID/maps; not every kernel can
+            ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mapping->bytes().data(), bytes, memory_name);
         memory.regions_.push_back({*Range<Gpa>::sized(start, bytes), mapping->bytes(), offset});
         memory.mappings_.push_back(std::move(*mapping));
         return {};

@@ -16,24 +16,35 @@
 
 namespace vmm {
 
-enum class HugePages : std::uint8_t { none, transparent, two_mib };
+enum class HugePages : std::uint8_t {
+    none,
+    transparent, ///< from the first touch on, as the host's policy lets them
+    two_mib,     ///< set aside by the host
+};
 
 /// One contiguous piece of guest RAM.
 struct RamRegion {
     Range<Gpa> range;
     std::span<std::byte> host; ///< as long as the range
-    std::uint64_t file_offset; ///< into GuestMemory::fd()
+    std::uint64_t file_offset; ///< into GuestMemory::fd(), if that is there
 };
 
-/// RAM of one guest: below the 32-bit hole and, when larger, from 4 GiB up; one memfd behind both. Immutable after
-/// creation, so any thread may use it. Contents are raced by the guest at any time.
+/// RAM of one guest: below the 32-bit hole and, when larger, from 4 GiB up. Immutable after creation, so any thread may
+/// use it. Contents are raced by the guest at any time.
+///
+/// One memfd is behind both, unless the pages are transparent and nobody is to share them: the host's policy gives
+/// private memory huge pages, on most hosts, and a memfd none.
 class GuestMemory {
 public:
+    enum class Sharing : std::uint8_t { unneeded, needed };
     /// `size` in bytes: a multiple of the page size (2 MiB for HugePages::two_mib), layout::min_ram..layout::max_ram.
-    static Result<GuestMemory> create(std::uint64_t size, HugePages huge_pages);
+    static Result<GuestMemory> create(std::uint64_t size, HugePages huge_pages, Sharing sharing = Sharing::unneeded);
 
     [[nodiscard]] std::span<const RamRegion> regions() const { return regions_; }
     [[nodiscard]] std::uint64_t size() const { return size_; }
+    /// Whether another process can be given this memory.
+    [[nodiscard]] bool shared() const { return static_cast<bool>(file_); }
+    /// The memfd; -1 when it is not shared.
     [[nodiscard]] int fd() const { return file_.get(); }
     [[nodiscard]] HugePages huge_pages() const { return huge_pages_; }
     /// Last byte of RAM below the hole.
