@@ -36,15 +36,19 @@ Json cpu_json(const std::vector<vmm::boot::CpuidModifier>& modifiers) {
         return nullptr;
     static constexpr const char* registers[] = {"eax", "ebx", "ecx", "edx"};
     Json list = Json::array();
+    const vmm::boot::CpuidModifier* last = nullptr;
     for (const auto& one : modifiers) {
         std::string bitmap = "0b";
         for (unsigned bit = 32; bit-- > 0;)
             bitmap += (one.mask >> bit & 1) == 0 ? 'x' : (one.value >> bit & 1) != 0 ? '1' : '0';
-        list.push_back({{"leaf", vmm::format("%#x", one.leaf)},
-                        {"subleaf", vmm::format("%#x", one.subleaf)},
-                        {"flags", 0},
-                        {"modifiers", Json::array({{{"register", registers[static_cast<std::size_t>(one.reg)]},
-                                                    {"bitmap", bitmap}}})}});
+        if (last == nullptr || last->leaf != one.leaf || last->subleaf != one.subleaf || last->flags != one.flags)
+            list.push_back({{"leaf", vmm::format("0x%x", one.leaf)},
+                            {"subleaf", vmm::format("0x%x", one.subleaf)},
+                            {"flags", one.flags},
+                            {"modifiers", Json::array()}});
+        list.back()["modifiers"].push_back(
+            {{"register", registers[static_cast<std::size_t>(one.reg)]}, {"bitmap", bitmap}});
+        last = &one;
     }
     return {{"cpuid_modifiers", std::move(list)}};
 }
@@ -71,6 +75,26 @@ Json vsock_json(const devices::virtio::VsockOptions& vsock) {
     return {{"guest_cid", vsock.guest_cid}, {"uds_path", vsock.uds_path}};
 }
 
+/// What only inox has, where it is configured: clients of Firecracker see Firecracker's keys.
+void add_own_sections(Json& json, const vmm::Config& config) {
+    for (const auto& share : config.shares)
+        json["shares"].push_back({{"tag", share.tag}, {"socket", share.socket}});
+    if (config.console)
+        json["console"] = {{"path", or_null(config.console->path)}};
+    if (config.iommu)
+        json["iommu"] = {{"bypass", vmm::boot_bypass(config)},
+                         {"address_bits", config.iommu->limits.address_bits},
+                         {"max_domains", config.iommu->limits.domains},
+                         {"max_mappings", config.iommu->limits.mappings}};
+    if (config.dsa)
+        json["dsa"] = {{"queues", config.dsa->shape.queues},
+                       {"entries", config.dsa->shape.entries},
+                       {"engines", config.dsa->shape.engines},
+                       {"forward", or_null(config.dsa->forward)}};
+    if (config.pasid)
+        json["pasid"] = {{"quota", config.pasid->quota}};
+}
+
 Json serial_json(const vmm::SerialConfig& serial) {
     if (serial.path.empty() && !serial.limit)
         return nullptr;
@@ -92,24 +116,32 @@ Json drive_json(const vmm::DriveConfig& drive) {
     static constexpr const char* caches[] = {"Unsafe", "Writeback", "Writethrough"};
     static constexpr const char* engines[] = {nullptr, "Sync", "Async"}; // Auto is no word of Firecracker's
     const char* engine = engines[static_cast<std::size_t>(drive.block.engine)];
-    return {{"drive_id", drive.block.id},
-            {"partuuid", or_null(drive.partuuid)},
-            {"is_root_device", drive.root},
-            {"cache_type", caches[static_cast<std::size_t>(drive.block.cache)]},
-            {"is_read_only", drive.block.read_only},
-            {"path_on_host", drive.block.path},
-            {"rate_limiter", limits_json(drive.block.limits)},
-            {"io_engine", engine == nullptr ? Json(nullptr) : Json(engine)},
-            {"socket", nullptr}};
+    Json json{{"drive_id", drive.block.id},
+              {"partuuid", or_null(drive.partuuid)},
+              {"is_root_device", drive.root},
+              {"cache_type", caches[static_cast<std::size_t>(drive.block.cache)]},
+              {"is_read_only", drive.block.read_only},
+              {"path_on_host", drive.block.path},
+              {"rate_limiter", limits_json(drive.block.limits)},
+              {"io_engine", engine == nullptr ? Json(nullptr) : Json(engine)},
+              {"socket", nullptr}};
+    if (drive.block.queues != 1)
+        json["queues"] = drive.block.queues;
+    if (!drive.block.serial.empty())
+        json["serial"] = drive.block.serial;
+    return json;
 }
 
 Json net_json(const devices::virtio::NetOptions& net) {
-    return {{"iface_id", net.id},
-            {"host_dev_name", net.tap},
-            {"guest_mac", or_null(net.mac, [](const auto& mac) { return mac.text(); })},
-            {"mtu", or_null(net.mtu, [](unsigned mtu) { return mtu; })},
-            {"rx_rate_limiter", limits_json(net.receive_limits)},
-            {"tx_rate_limiter", limits_json(net.send_limits)}};
+    Json json{{"iface_id", net.id},
+              {"host_dev_name", net.tap},
+              {"guest_mac", or_null(net.mac, [](const auto& mac) { return mac.text(); })},
+              {"mtu", or_null(net.mtu, [](unsigned mtu) { return mtu; })},
+              {"rx_rate_limiter", limits_json(net.receive_limits)},
+              {"tx_rate_limiter", limits_json(net.send_limits)}};
+    if (net.queue_pairs != 1)
+        json["queue_pairs"] = net.queue_pairs;
+    return json;
 }
 
 Json balloon_json(const devices::virtio::BalloonOptions& balloon) {
@@ -131,31 +163,33 @@ Json vm_config_json(const vmm::ConfigFile& file) {
     Json assigned = Json::array();
     for (const auto& device : config.vfio)
         assigned.push_back({{"id", device.open.id}, {"sbdf", device.open.host}});
-    return {{"balloon", or_null(config.balloon, balloon_json)},
-            {"drives", std::move(drives)},
-            {"boot-source", boot_json(config.boot)},
-            {"cpu-config", cpu_json(config.machine.cpuid)},
-            {"logger", logger_json(file.log)},
-            {"machine-config", machine_config_json(config.machine)},
-            {"metrics", or_null(file.metrics,
-                                [](const auto& metrics) {
-                                    return Json{{"metrics_path", metrics.path},
-                                                {"emit_id", metrics.emit_id},
-                                                {"properties", metrics.properties.empty()
-                                                                   ? Json(nullptr)
-                                                                   : Json::parse(metrics.properties)}};
-                                })},
-            {"mmds-config", or_null(file.mmds, mmds_json)},
-            {"network-interfaces", std::move(nets)},
-            {"vsock", or_null(config.vsock, vsock_json)},
-            {"entropy", or_null(config.entropy,
-                                [](const auto& rng) {
-                                    return Json{{"rate_limiter", limits_json(rng.limits)}};
-                                })},
-            {"serial", serial_json(file.serial)},
-            {"pmem", Json::array()},
-            {"memory-hotplug", nullptr},
-            {"device-passthrough", std::move(assigned)}};
+    Json json{{"balloon", or_null(config.balloon, balloon_json)},
+              {"drives", std::move(drives)},
+              {"boot-source", boot_json(config.boot)},
+              {"cpu-config", cpu_json(config.machine.cpuid)},
+              {"logger", logger_json(file.log)},
+              {"machine-config", machine_config_json(config.machine)},
+              {"metrics", or_null(file.metrics,
+                                  [](const auto& metrics) {
+                                      return Json{{"metrics_path", metrics.path},
+                                                  {"emit_id", metrics.emit_id},
+                                                  {"properties", metrics.properties.empty()
+                                                                     ? Json(nullptr)
+                                                                     : Json::parse(metrics.properties)}};
+                                  })},
+              {"mmds-config", or_null(file.mmds, mmds_json)},
+              {"network-interfaces", std::move(nets)},
+              {"vsock", or_null(config.vsock, vsock_json)},
+              {"entropy", or_null(config.entropy,
+                                  [](const auto& rng) {
+                                      return Json{{"rate_limiter", limits_json(rng.limits)}};
+                                  })},
+              {"serial", serial_json(file.serial)},
+              {"pmem", Json::array()},
+              {"memory-hotplug", nullptr},
+              {"device-passthrough", std::move(assigned)}};
+    add_own_sections(json, config);
+    return json;
 }
 
 } // namespace api

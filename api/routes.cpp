@@ -11,6 +11,7 @@
 namespace api {
 
 using vmm::Errc;
+using vmm::Error;
 
 namespace {
 
@@ -149,11 +150,16 @@ Prepared prepare_call(Request request) {
         return empty_or_full(request);
     Call call;
     const Route* route = find_route(request, call.id);
-    if (route == nullptr)
-        return refusal(Errc::bad_option,
-                       "Invalid request method and/or path: " + std::string{method_name(request.method)} + " " +
-                           std::string{first_token(request.path)} + ".",
-                       "see /inox/openapi.json");
+    if (route == nullptr) {
+        const bool own = request.path.starts_with("/inox/");
+        const Error error{own ? Errc::not_found : Errc::bad_option,
+                          "Invalid request method and/or path: " + std::string{method_name(request.method)} + " " +
+                              (own ? request.path.substr(1) : std::string{first_token(request.path)}) + ".",
+                          "see /inox/openapi.json",
+                          {},
+                          0};
+        return refusal(error, {}, own ? 404 : 400);
+    }
     const bool has_id = route->path.find('{') != route->path.npos;
     if (has_id && call.id.empty())
         return refusal(Errc::bad_option, "The ID cannot be empty.", "put it behind the path");

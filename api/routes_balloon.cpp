@@ -69,7 +69,8 @@ Prepared get_balloon_statistics(Call& /*call*/) {
 }
 
 Prepared patch_balloon_statistics(Call& call) {
-    const auto body = read_object(call.request.body, {{"stats_polling_interval_s", FieldSpec::Type::number}});
+    const auto body =
+        read_object(call.request.body, {{"stats_polling_interval_s", FieldSpec::Type::number, true, UINT16_MAX}});
     if (body.refusal)
         return *body.refusal;
     const auto seconds = body.root.at("stats_polling_interval_s").get<std::uint32_t>();
@@ -94,8 +95,9 @@ Prepared start_balloon_hinting(Call& call) {
         body = read_object(call.request.body, {{"acknowledge_on_stop", FieldSpec::Type::boolean, false}});
     if (body.refusal)
         return *body.refusal;
-    const bool acknowledge = body.root.is_object() && body.root.value("acknowledge_on_stop", true);
-    return with_balloon(update_error, [acknowledge = body.root.is_null() || acknowledge](auto& balloon) {
+    const auto given =
+        body.root.is_object() ? body.root.value("acknowledge_on_stop", nlohmann::json{}) : nlohmann::json{};
+    return with_balloon(update_error, [acknowledge = given.is_null() || given.get<bool>()](auto& balloon) {
         return outcome(balloon.start_hinting(acknowledge), update_error);
     });
 }

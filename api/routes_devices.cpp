@@ -61,9 +61,20 @@ Response removed(const vmm::Result<void>& result) {
     if (result)
         return done();
     Error error = result.error();
-    if (error.code == Errc::not_found)
+    if (error.code == Errc::not_found) {
         error.what = "Device not found";
+        error.hint = "GET /inox/devices lists them";
+    }
     return refusal(error);
+}
+
+/// Firecracker's words for a tap that cannot be used.
+Error tap_problem(Error error, const std::string& tap) {
+    error.what = "Could not create the network device: Open tap device failed: Error while creating ifreq structure: " +
+                 error.message() + ". Invalid TUN/TAP Backend provided by " + tap +
+                 ". Check our documentation on setting up the network devices.";
+    error.sys_errno = 0;
+    return error;
 }
 
 vmm::Result<void> check_image(const std::string& path, bool read_only) {
@@ -146,14 +157,8 @@ Prepared put_net(Call& call) {
     return answering([net](Services& services) {
         if (running(services))
             return added(services.instance.add_device(net), net_error);
-        if (auto good = vmm::check_tap(net.tap); !good) {
-            Error error = good.error();
-            error.what = "Could not create the network device: Open tap device failed: " + error.message() +
-                         ". Invalid TUN/TAP Backend provided by " + net.tap +
-                         ". Check our documentation on setting up the network devices.";
-            error.sys_errno = 0;
-            return refusal(error, net_error);
-        }
+        if (auto good = vmm::check_tap(net.tap); !good)
+            return refusal(tap_problem(good.error(), net.tap), net_error);
         return outcome(services.instance.configure([&](vmm::ConfigFile& file) {
             put_element(file.config.nets, net, [](const auto& one) { return one.id; });
         }),
@@ -212,16 +217,6 @@ Prepared put_passthrough(Call& call) {
     const auto& device = body.file.config.vfio.back();
     if (device.open.id != call.id)
         return different_ids();
-    vmm::Config alone;
-    alone.vfio.push_back(device);
-    if (const auto problems = vmm::check(alone); !problems.empty())
-        return refusal(Error{problems.front().code,
-                             "An error occurred when deserializing the json body of a request: Invalid device "
-                             "passthrough SBDF: " +
-                                 device.open.host + ".",
-                             problems.front().hint,
-                             {},
-                             0});
     return answering([device](Services& services) {
         const auto stored = services.instance.configure([&](vmm::ConfigFile& file) {
             put_element(file.config.vfio, device, [](const auto& one) { return one.open.id; });

@@ -232,12 +232,17 @@ Prepared put_device(Call& call) {
         return wrong(vmm::in_quotes(json.root.begin().key()) + " is no kind of device that can be plugged in");
     auto value = json.root.begin().value();
     if (value.is_object()) {
+        for (const std::string_view key : {row->id_key, std::string_view{"id"}, std::string_view{"vsock_id"}})
+            if (const auto given = value.find(std::string{key});
+                !key.empty() && given != value.end() && given->is_string() && *given != call.id)
+                return refusal(Errc::bad_option, "The id from the path does not match the id from the body!",
+                               "leave " + std::string{key} + " out: the path has it");
         if (!row->id_key.empty())
             value[std::string{row->id_key}] = call.id;
         if (row->kind == "disk" && !value.contains("is_root_device"))
             value["is_root_device"] = false;
     }
-    auto body = read_section(row->section, value.dump());
+    auto body = read_section(row->section, value.dump(), {}, false, Text::rewritten);
     if (body.refusal)
         return *body.refusal;
     auto devices = vmm::device_configs(body.file.config);

@@ -22,11 +22,11 @@ std::string os_error(const Error& error) {
     return std::string{std::strerror(error.sys_errno)} + " (os error " + std::to_string(error.sys_errno) + ")";
 }
 
-std::optional<Response> cannot_open(const std::string& path, const std::string& text) {
-    const auto file = vmm::open_file(path, O_RDONLY | O_NONBLOCK, Errc::kernel_missing);
+std::optional<Response> cannot_open(const std::string& path, Errc code, const std::string& text) {
+    const auto file = vmm::open_file(path, O_RDONLY | O_NONBLOCK, code);
     if (file)
         return std::nullopt;
-    return refusal(Errc::kernel_missing, text + os_error(file.error()), "check the path '" + path + "'");
+    return refusal(code, text + os_error(file.error()), "check the path '" + path + "'");
 }
 
 /// Firecracker's words for what check() finds.
@@ -185,11 +185,13 @@ Prepared put_boot_source(Call& call) {
     if (!body.has("boot_args") || body.file.config.boot.cmdline.empty())
         vmm::use_default_cmdline(body.file.config.boot, vmm::firecracker_cmdline);
     return answering([boot = std::move(body.file.config.boot)](Services& services) {
-        if (auto refused = cannot_open(boot.kernel, "Boot source error: The kernel file cannot be opened: "))
+        if (auto refused =
+                cannot_open(boot.kernel, Errc::kernel_missing, "Boot source error: The kernel file cannot be opened: "))
             return *refused;
         if (!boot.initrd.empty())
-            if (auto refused = cannot_open(boot.initrd, "Boot source error: The initrd file cannot be opened due to "
-                                                        "invalid path or invalid permissions. "))
+            if (auto refused = cannot_open(boot.initrd, Errc::initrd_missing,
+                                           "Boot source error: The initrd file cannot be opened due to "
+                                           "invalid path or invalid permissions. "))
                 return *refused;
         return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.boot = boot; }),
                        "Boot source error: ");

@@ -122,11 +122,9 @@ std::string serde_expected(std::string_view expected, std::string_view field) {
     return std::string{found == std::end(integers) ? "u32" : found->second};
 }
 
-/// "unknown variant `x`, expected `A` or `B`" of "'x' is not one of A or B".
-std::string serde_variant(const std::string& problem, std::size_t phrase) {
-    static constexpr std::string_view words = " is not one of ";
+/// The names in "A, B or C".
+std::vector<std::string_view> listed_names(std::string_view rest) {
     std::vector<std::string_view> names;
-    std::string_view rest = std::string_view{problem}.substr(phrase + words.size());
     while (!rest.empty()) {
         const auto comma = std::min(rest.find(", "), rest.size());
         const auto last = std::min(rest.find(" or "), rest.size());
@@ -134,18 +132,29 @@ std::string serde_variant(const std::string& problem, std::size_t phrase) {
         names.push_back(rest.substr(0, end));
         rest.remove_prefix(std::min(end + (comma < last ? 2 : 4), rest.size()));
     }
+    return names;
+}
+
+/// "unknown variant `x`, expected `A` or `B`" of "'x' is not one of A or B".
+std::string serde_variant(const std::string& problem, std::size_t phrase) {
+    static constexpr std::string_view words = " is not one of ";
+    const auto names = listed_names(std::string_view{problem}.substr(phrase + words.size()));
     return "unknown variant `" + quoted(problem.substr(0, phrase)) + "`, " + expected_names(names);
 }
 
-std::string serde_text(const Error& problem, std::string_view text, std::span<const std::string_view> known) {
+std::string serde_text(const Error& problem, std::string_view text, std::span<const std::string_view> known,
+                       Text from) {
     const auto place = [&](Part part, std::string_view pointer) {
-        const auto offset = last_byte(text, pointer, part);
+        const auto offset = from == Text::sent ? last_byte(text, pointer, part) : std::string_view::npos;
         return offset == std::string_view::npos ? std::string{} : " at " + line_and_column(text, offset);
     };
     switch (problem.code) {
     case Errc::config_unknown_key: {
-        const bool nested = std::ranges::count(problem.where, '/') > 1;
-        return "unknown field `" + last_token(problem.where) + "`" + (nested ? "" : ", " + expected_names(known)) +
+        static constexpr std::string_view words = "the keys here are ";
+        const bool nested = std::ranges::count(problem.where, '/') > 1 && problem.hint.starts_with(words);
+        const auto names = nested ? listed_names(std::string_view{problem.hint}.substr(words.size()))
+                                  : std::vector<std::string_view>{known.begin(), known.end()};
+        return "unknown field `" + last_token(problem.where) + "`, " + expected_names(names) +
                place(Part::key, problem.where);
     }
     case Errc::config_missing_key:
@@ -170,20 +179,20 @@ std::string serde_text(const Error& problem, std::string_view text, std::span<co
         if (problem.what.find(" is not a whole number from ") != problem.what.npos)
             return "invalid value: " + serde_value(text, problem.where) + ", expected " +
                    serde_expected("a whole number", last_token(problem.where)) + place(Part::value, problem.where);
-        return "invalid value: " + problem.what + place(Part::value, problem.where);
+        return (problem.what.starts_with("Invalid ") ? "" : "invalid value: ") + problem.what +
+               place(Part::value, problem.where);
     }
 }
 
 } // namespace
 
-Response body_refusal(const Error& problem, std::string_view text, std::span<const std::string_view> known) {
+Response body_refusal(const Error& problem, std::string_view text, std::span<const std::string_view> known, Text from) {
     Error out = problem;
     if (problem.code == Errc::unsupported)
         out.what = "The requested operation is not supported: " + problem.what;
     else
-        out.what =
-            "An error occurred when deserializing the json body of a request: " + serde_text(problem, text, known) +
-            ".";
+        out.what = "An error occurred when deserializing the json body of a request: " +
+                   serde_text(problem, text, known, from) + ".";
     return refusal(out);
 }
 
@@ -205,25 +214,30 @@ std::vector<std::string_view> field_names(std::string_view section) {
 
 bool SectionBody::has(std::string_view key) const { return std::ranges::find(keys, key) != keys.end(); }
 
-SectionBody read_section(std::string_view section, std::string_view text, vmm::ConfigFile seed, bool partial) {
+SectionBody read_section(std::string_view section, std::string_view text, vmm::ConfigFile seed, bool partial,
+                         Text from) {
     auto parsed = vmm::parse_section(section, text, std::move(seed), partial);
     SectionBody body{std::move(parsed.file), std::move(parsed.keys), std::nullopt};
     if (!parsed.problems.empty())
-        body.refusal = body_refusal(parsed.problems.front(), text, field_names(section));
+        body.refusal = body_refusal(parsed.problems.front(), text, field_names(section), from);
     return body;
 }
 
 SectionBody read_change(std::string_view section, std::string_view text, std::initializer_list<std::string_view> keys) {
-    auto body = read_section(section, text, {}, true);
     const std::vector<std::string_view> known{keys};
+    const auto json = vmm::read_json(text);
+    SectionBody body;
     const auto refuse = [&](Errc code, std::string what, std::string where) {
-        body.refusal = body_refusal({code, std::move(what), {}, std::move(where), 0}, text, known);
+        const auto hint = "the fields here are " + vmm::list_text(known);
+        body.refusal = body_refusal({code, std::move(what), hint, std::move(where), 0}, text, known);
     };
+    if (json.problems.empty() && json.root.is_object())
+        for (const auto& [key, unused] : json.root.items())
+            if (std::ranges::find(known, key) == known.end())
+                return refuse(Errc::config_unknown_key, "unknown key", vmm::json_pointer("", key)), body;
+    body = read_section(section, text, {}, true);
     if (body.refusal)
         return body;
-    for (const auto& key : body.keys)
-        if (std::ranges::find(known, key) == known.end())
-            return refuse(Errc::config_unknown_key, "unknown key", "/" + key), body;
     if (!body.has(known.front()))
         refuse(Errc::config_missing_key, "the key '" + std::string{known.front()} + "' is missing", "");
     return body;
@@ -246,13 +260,13 @@ ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> f
             if (field == fields.end() && unknown == Unknown::ignored)
                 continue;
             if (field == fields.end())
-                one.report(Errc::config_unknown_key, "unknown key");
+                one.report(Errc::config_unknown_key, "unknown key", "the fields here are " + vmm::list_text(known));
             else if (value.is_null() && !field->required)
                 continue;
             else if (field->type == FieldSpec::Type::text)
                 static_cast<void>(one.text());
             else if (field->type == FieldSpec::Type::number)
-                static_cast<void>(one.number(UINT32_MAX, Errc::config_value));
+                static_cast<void>(one.number(field->most, Errc::config_value));
             else
                 static_cast<void>(one.boolean());
         }

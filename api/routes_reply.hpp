@@ -44,8 +44,10 @@ struct SectionBody {
 
     [[nodiscard]] bool has(std::string_view key) const;
 };
+/// Whether the client sent the text like this, so that a refusal may name lines and columns of it.
+enum class Text : bool { sent, rewritten };
 SectionBody read_section(std::string_view section, std::string_view text, vmm::ConfigFile seed = {},
-                         bool partial = false);
+                         bool partial = false, Text from = Text::sent);
 /// The same for a change: only these keys are known, the first is required.
 SectionBody read_change(std::string_view section, std::string_view text, std::initializer_list<std::string_view> keys);
 
@@ -54,6 +56,7 @@ struct FieldSpec {
     std::string_view name;
     enum class Type : std::uint8_t { text, number, boolean } type;
     bool required{true};
+    std::uint64_t most{UINT32_MAX}; ///< of a number
 };
 struct ObjectBody {
     nlohmann::json root{};
@@ -65,6 +68,7 @@ ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> f
                        Unknown unknown = Unknown::refused);
 
 /// Firecracker's text for a body that does not fit, with serde's words and places.
-Response body_refusal(const vmm::Error& problem, std::string_view text, std::span<const std::string_view> known);
+Response body_refusal(const vmm::Error& problem, std::string_view text, std::span<const std::string_view> known,
+                      Text from = Text::sent);
 
 } // namespace api

@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::chrono::milliseconds last_answers{250};
 constexpr std::chrono::milliseconds accept_later{100};
-constexpr std::size_t most_refusals = 64; ///< at once; more are closed without a word
+constexpr std::size_t most_refusals = 64; ///< that linger at once
 
 } // namespace
 
@@ -39,6 +39,8 @@ private:
     void accept_soon();
     void accept_some();
     void admit(vmm::UniqueFd peer);
+    void turn_away(vmm::UniqueFd peer, Response response);
+    std::shared_ptr<Connection> connect(vmm::UniqueFd peer);
     void end_when_empty();
 
     const ServerOptions options_;
@@ -134,28 +136,37 @@ void Server::Core::admit(vmm::UniqueFd peer) {
     ++counters_.connections;
     const bool allowed = file_.peers().admits(peer.get());
     const bool full = shared_.count(Connection::Kind::client) >= options_.max_connections;
-    if (shared_.count(Connection::Kind::refusal) >= most_refusals) {
-        ++counters_.refused_full; // also those who are told that it is full have a limit
-        return;
+    if (!allowed || full) {
+        ++(allowed ? counters_.refused_full : counters_.refused_peer);
+        return turn_away(std::move(peer),
+                         allowed ? Response{503, protocol_error("Too many open connections"), "application/json", false}
+                                 : Response{403, protocol_error("This user may not use the API socket."),
+                                            "application/json", false});
     }
+    if (const auto connection = connect(std::move(peer)))
+        connection->start();
+}
+
+/// Those who may not stay are told, and read to the end for a moment; above a limit they are told only.
+void Server::Core::turn_away(vmm::UniqueFd peer, Response response) {
+    if (shared_.count(Connection::Kind::refusal) >= most_refusals) {
+        const auto bytes = Connection::farewell(response);
+        static_cast<void>(::send(peer.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
+    } else if (const auto connection = connect(std::move(peer))) {
+        connection->turn_away(std::move(response));
+    }
+}
+
+std::shared_ptr<Connection> Server::Core::connect(vmm::UniqueFd peer) {
     Socket socket{context_};
     boost::system::error_code error;
     socket.assign(asio::local::stream_protocol{}, peer.get(), error); // NOLINT(bugprone-unused-return-value)
     if (error)
-        return;
+        return nullptr;
     (void)peer.release();
     auto connection = std::make_shared<Connection>(shared_, std::move(socket));
     connections_.insert(connection);
-    if (!allowed) {
-        ++counters_.refused_peer;
-        connection->turn_away(
-            {403, protocol_error("This user may not use the API socket."), "application/json", false});
-    } else if (full) {
-        ++counters_.refused_full;
-        connection->turn_away({503, protocol_error("Too many open connections"), "application/json", false});
-    } else {
-        connection->start();
-    }
+    return connection;
 }
 
 Server::Server(std::unique_ptr<Core> core) : core_{std::move(core)} {}

@@ -214,9 +214,24 @@ void Connection::dispatch() {
 // ---- answering
 // -------------------------------------------------------------------------------------------------------
 
-std::string Connection::head(unsigned status, bool keep) const {
-    return "HTTP/1." + std::to_string(parser_.minor_version()) + " " + std::to_string(status) +
+std::string Connection::head_text(unsigned status, bool keep, unsigned minor_version) {
+    return "HTTP/1." + std::to_string(minor_version) + " " + std::to_string(status) +
            " \r\nServer: Firecracker API\r\nConnection: " + (keep ? "keep-alive" : "close") + "\r\n";
+}
+
+namespace {
+
+std::string body_text(const Response& response) {
+    if (response.body.empty())
+        return "\r\n";
+    return "Content-Type: " + response.content_type + "\r\nContent-Length: " + std::to_string(response.body.size()) +
+           "\r\n\r\n" + response.body;
+}
+
+} // namespace
+
+std::string Connection::farewell(const Response& response) {
+    return head_text(response.status, false, 1) + body_text(response);
 }
 
 void Connection::on_answer(std::uint64_t request, Response response, bool keep) {
@@ -226,11 +241,7 @@ void Connection::on_answer(std::uint64_t request, Response response, bool keep) 
     std::string bytes = head(response.status, keep_);
     if (response.deprecated)
         bytes += "Deprecation: true\r\n";
-    if (!response.body.empty())
-        bytes += "Content-Type: " + response.content_type +
-                 "\r\nContent-Length: " + std::to_string(response.body.size()) + "\r\n";
-    bytes += "\r\n";
-    bytes += response.body;
+    bytes += body_text(response);
     set_deadline(shared_.options.request_deadline);
     write(std::move(bytes), &Connection::after_answer);
 }

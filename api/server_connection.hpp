@@ -48,6 +48,8 @@ public:
     void start();
     /// Answers once instead of reading a request, then closes.
     void turn_away(Response response);
+    /// The bytes of such an answer, for whoever has no connection.
+    static std::string farewell(const Response& response);
     /// The server ends: a connection that is not writing is closed, one that does closes after that.
     void finish();
     void close();
@@ -77,7 +79,10 @@ private:
     void queue_piece(std::string bytes);
     void write_pieces();
     void set_deadline(std::chrono::milliseconds time);
-    [[nodiscard]] std::string head(unsigned status, bool keep) const;
+    [[nodiscard]] std::string head(unsigned status, bool keep) const {
+        return head_text(status, keep, parser_.minor_version());
+    }
+    static std::string head_text(unsigned status, bool keep, unsigned minor_version);
 
     Shared& shared_;
     Socket socket_;

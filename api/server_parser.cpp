@@ -41,6 +41,21 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
                       [](char x, char y) { return std::tolower(static_cast<unsigned char>(x)) == y; });
 }
 
+/// Of a header, up to its empty line. `bytes` begin with a line.
+bool has_long_line(std::string_view bytes) {
+    for (;;) {
+        const auto end = std::min(bytes.find('\n'), bytes.size());
+        auto line = bytes.substr(0, end);
+        if (line.ends_with('\r'))
+            line.remove_suffix(1);
+        if (line.size() > RequestParser::longest_line)
+            return true;
+        if (line.empty() || end == bytes.size())
+            return false;
+        bytes.remove_prefix(end + 1);
+    }
+}
+
 std::optional<Method> method_of(http::verb verb) {
     switch (verb) {
     case http::verb::get:
@@ -105,11 +120,12 @@ RequestParser::Step RequestParser::parse_header() {
         return Step::more;
     boost::system::error_code error;
     auto& parser = message_->parser;
+    const bool long_line = has_long_line(buffer_);
     const auto used = parser.put(boost::asio::buffer(buffer_), error);
     if (error == http::error::need_more) {
         buffer_.erase(0, used);
         // The parser looks for the end of a line as long as it likes; a line has a limit.
-        if (buffer_.size() > largest_header || (buffer_.find('\n') == buffer_.npos && buffer_.size() > longest_line))
+        if (buffer_.size() > largest_header || long_line)
             return refuse("Invalid request: a line or the header is too long.");
         return Step::more;
     }
@@ -119,6 +135,8 @@ RequestParser::Step RequestParser::parse_header() {
     header_done_ = true;
     if (const auto problem = header_problem())
         return refuse(*problem);
+    if (long_line) // of spaces, which the parser takes away
+        return refuse("Invalid request: a line or the header is too long.");
     const auto length = parser.content_length();
     if (length && *length > max_body_)
         return refuse_size(*length);
@@ -169,7 +187,8 @@ RequestParser::Step RequestParser::parse_body() {
     if (!told_to_proceed_) {
         told_to_proceed_ = true;
         const auto expect = parser.get()[http::field::expect];
-        if (buffer_.empty() && !parser.is_done() && equal_ignoring_case({expect.data(), expect.size()}, "100-continue"))
+        if (minor_version_ == 1 && buffer_.empty() && !parser.is_done() &&
+            equal_ignoring_case({expect.data(), expect.size()}, "100-continue"))
             return Step::proceed;
     }
     while (!parser.is_done()) {

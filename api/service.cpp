@@ -28,7 +28,7 @@ struct Service {
     std::unique_ptr<Server> server{}; // first to go
 };
 
-/// As Rust prints a string with {:?}: one line, whatever is in it.
+/// Much as Rust prints a string with {:?}: one line of ASCII, whatever is in it.
 std::string escaped(std::string_view text) {
     std::string out;
     for (const char c : text) {
@@ -36,8 +36,8 @@ std::string escaped(std::string_view text) {
             out += '\\';
         if (c == '\n' || c == '\r' || c == '\t')
             out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
-        else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
-            out += vmm::format("\\u{%x}", static_cast<unsigned>(c));
+        else if (c < 0x20 || c == 0x7f)
+            out += vmm::format("\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
         else
             out += c;
     }

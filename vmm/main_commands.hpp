@@ -25,6 +25,8 @@ int firecracker_command(Arguments arguments, Timeline& timeline);
 /// To standard output; false when nobody could receive all of it.
 bool print(std::string_view text);
 int print_and_finish(std::string_view text);
+/// After print() failed; returns the exit code.
+int report_unheard();
 /// Prints every problem, those with a JSON pointer behind the file's name; returns the first one's exit code.
 int report_problems(std::span<const Error> problems, const std::string& file = {});
 int report_problem(Error problem);

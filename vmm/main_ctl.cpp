@@ -218,9 +218,12 @@ Result<int> work(const Given& given) {
     const auto request = command->request(given);
     const api::Client client{given.socket};
     if (command->name == "events") {
+        bool heard = true;
         const auto answer = TRY(client.follow(request.target, [&](std::string_view line) {
-            return print(given.json ? std::string{line} + "\n" : api::event_text(line));
+            return heard = print(given.json ? std::string{line} + "\n" : api::event_text(line));
         }));
+        if (!heard)
+            return report_unheard();
         return answer.status < 300 ? 0 : report_problem(api::refusal_error(answer.status, answer.body));
     }
     const auto answer = TRY(client.call(request.method, request.target, request.body));

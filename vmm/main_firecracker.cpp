@@ -257,10 +257,17 @@ RunPlan plan_for(const Flags& given, const ApiConfig& api) {
     plan.companion = [serve = control_api(api, body), limit = given.number("mmds-size-limit"),
                       metadata = given.value("metadata"),
                       body](EventLoop& loop, Instance& instance) -> Result<Registration> {
+        if (const auto& metrics = instance.file().metrics)
+            TRY_VOID(instance.use_metrics(vmm::MetricsConfig{*metrics}));
         instance.mmds().set_limit(static_cast<std::size_t>(limit.value_or(body)));
         if (!metadata.empty()) {
-            const auto text = TRY(load_text(metadata, largest_metadata));
-            TRY_VOID(instance.mmds().put(text));
+            const auto put = [&]() -> Result<void> {
+                return instance.mmds().put(TRY(load_text(metadata, largest_metadata)));
+            };
+            if (auto done = put(); !done) {
+                done.error().where = "--metadata " + in_quotes(metadata);
+                return std::unexpected<Error>{std::move(done).error()};
+            }
         }
         if (serve)
             return serve(loop, instance);

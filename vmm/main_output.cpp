@@ -12,9 +12,9 @@ namespace vmm::cli {
 
 bool print(std::string_view text) { return write_all(STDOUT_FILENO, text).has_value(); }
 
-int print_and_finish(std::string_view text) {
-    if (print(text))
-        return 0;
+int print_and_finish(std::string_view text) { return print(text) ? 0 : report_unheard(); }
+
+int report_unheard() {
     return report_problem({Errc::output_unwritable,
                            "cannot write to standard output",
                            "is the disk full, or the reader of the pipe gone?",

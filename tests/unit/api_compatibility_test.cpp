@@ -121,3 +121,90 @@ TEST_CASE("metadata may be larger than a configuration when the limits allow it"
     CHECK(client.put("/mmds", large).status == 204);
     CHECK(client.get("/mmds").body == large);
 }
+
+TEST_CASE("fields inside fields are named themselves") {
+    ApiClient client;
+    CHECK(ApiClient::fault(client.put("/entropy", R"({"rate_limiter": {"z": 1}})")) ==
+          json_error("unknown field `z`, expected `bandwidth` or `ops` at line 1 column 21"));
+    CHECK(ApiClient::fault(
+              client.put("/entropy", R"({"rate_limiter": {"ops": {"size": 1, "y": 2, "refill_time": 1}}})")) ==
+          json_error("unknown field `y`, expected one of `size`, `one_time_burst`, `refill_time` at line 1 column 40"));
+}
+
+TEST_CASE("null is as good as absent in a change, and deprecates nothing") {
+    ApiClient client;
+    CHECK(
+        client.patch("/machine-config", R"({"vcpu_count": null, "mem_size_mib": 256, "cpu_template": null})").status ==
+        204);
+    CHECK_FALSE(client.exchange->response.deprecated);
+    CHECK(client.get("/machine-config").body.find(R"("vcpu_count":1,"mem_size_mib":256)") != std::string::npos);
+    CHECK(ApiClient::fault(client.patch("/machine-config", R"({"vcpu_count": null})")) == "Empty PATCH request.");
+    CHECK(client.put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v", "vsock_id": null})").status == 204);
+    CHECK_FALSE(client.exchange->response.deprecated);
+}
+
+TEST_CASE("a change knows its own fields only") {
+    ApiClient client;
+    CHECK(ApiClient::fault(client.patch("/drives/a", R"({"drive_id": "a", "is_root_device": 7})")) ==
+          json_error("unknown field `is_root_device`, expected one of `drive_id`, `path_on_host`, `rate_limiter` at "
+                     "line 1 column 34"));
+    CHECK(ApiClient::fault(client.patch("/network-interfaces/a", R"({"iface_id": "a", "guest_mac": "x"})"))
+              .find("unknown field `guest_mac`, expected one of `iface_id`") != std::string::npos);
+    CHECK(ApiClient::fault(client.patch("/balloon/statistics", R"({"stats_polling_interval_s": 65536})")) ==
+          json_error("invalid value: integer `65536`, expected u16 at line 1 column 34"));
+}
+
+TEST_CASE("JSON ends where the body ends") {
+    ApiClient client;
+    const std::string tail{"\0 garbage", 9};
+    CHECK(client.put("/mmds", R"({"a": 1})" + tail).status == 400);
+    CHECK(ApiClient::fault(client.put("/actions", R"({"action_type": "InstanceStart"})" + tail)) ==
+          json_error("not valid JSON: a NUL byte"));
+}
+
+TEST_CASE("the configuration reads back as it was given") {
+    ApiClient client;
+    const std::string path = "/tmp/inox-api-whole-" + std::to_string(::getpid());
+    std::ofstream{path} << std::string(4096, '\0');
+    const auto same = [&](const char* target, const char* key, const std::string& body) {
+        const auto sent = nlohmann::json::parse(body);
+        CHECK(client.put(target, body).status == 204);
+        auto got = nlohmann::json::parse(client.get("/vm/config").body).at(key);
+        got = got.is_array() ? got.at(0) : got;
+        for (const auto& [name, value] : sent.items())
+            CHECK(got.at(name) == value);
+    };
+    same("/drives/a", "drives",
+         R"({"drive_id": "a", "is_root_device": false, "path_on_host": ")" + path +
+             R"(", "queues": 4, "serial": "abc", "io_engine": "Sync", "cache_type": "Unsafe"})");
+    same("/cpu-config", "cpu-config",
+         R"({"cpuid_modifiers": [{"leaf": "0x1", "subleaf": "0x0", "flags": 1, "modifiers": [
+             {"register": "ecx", "bitmap": "0bxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx1"},
+             {"register": "edx", "bitmap": "0b0xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}]}]})");
+    same("/network-interfaces/n", "network-interfaces",
+         R"({"iface_id": "n", "host_dev_name": "inox-w0", "queue_pairs": 2})");
+    REQUIRE(client.instance()
+                .configure([](vmm::ConfigFile& file) {
+                    file.config.iommu.emplace();
+                    file.config.pasid.emplace().quota = 5;
+                    file.config.console.emplace();
+                })
+                .has_value());
+    const auto whole = nlohmann::json::parse(client.get("/vm/config").body);
+    CHECK(whole.at("pasid").at("quota") == 5);
+    CHECK(whole.at("iommu").at("bypass") == true);
+    CHECK(whole.contains("console"));
+    ::unlink(path.c_str());
+}
+
+TEST_CASE("what is plugged in has the path's id, and refusals name no columns of a text nobody sent") {
+    ApiClient client;
+    CHECK(ApiClient::fault(client.put("/inox/devices/q", R"({"disk": {"path_on_host": "/x", "drive_id": "other"}})")) ==
+          "The id from the path does not match the id from the body!");
+    CHECK(ApiClient::fault(client.put("/inox/devices/q", R"({"disk": {}})")) ==
+          json_error("missing field `path_on_host`"));
+    CHECK(client.get("/inox/nothing").status == 404);
+    CHECK(ApiClient::fault(
+              client.put("/device-passthrough/w", R"({"id": "w", "sbdf": "/sys/bus/pci/devices/0000:00:00.0"})"))
+              .find("Invalid device passthrough SBDF: /sys") != std::string::npos);
+}

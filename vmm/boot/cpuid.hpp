@@ -30,6 +30,7 @@ struct CpuidModifier {
     Register reg{};
     std::uint32_t mask{};  ///< bits to change
     std::uint32_t value{}; ///< what they become
+    std::uint32_t flags{}; ///< as configured, for display: KVM's own are kept
     bool operator==(const CpuidModifier&) const = default;
 };
 /// config_value for a leaf that the guest does not have.

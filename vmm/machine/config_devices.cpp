@@ -38,10 +38,11 @@ std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket) {
     limits.size = number("size", true);
     limits.one_time_burst = number("one_time_burst", false);
     limits.refill_time = std::chrono::milliseconds{std::min<std::uint64_t>(number("refill_time", true), UINT32_MAX)};
-    for (const auto& [key, unused] : bucket.json().items())
+    for (const auto& [key, member] : bucket.json().items())
         if (key != "size" && key != "one_time_burst" && key != "refill_time")
-            bucket.report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
-                          "the keys here are size, one_time_burst and refill_time");
+            bucket.member(key, member)
+                .report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
+                        "the keys here are size, one_time_burst or refill_time");
     return limits;
 }
 
@@ -57,10 +58,11 @@ using devices::virtio::BlockEngineKind;
 void read_limits(const JsonValue& value, RateLimits& out) {
     if (!value.json().is_object())
         return value.report_type("an object");
-    for (const auto& [key, unused] : value.json().items())
+    for (const auto& [key, member] : value.json().items())
         if (key != "bandwidth" && key != "ops")
-            value.report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
-                         "the keys here are bandwidth and ops");
+            value.member(key, member)
+                .report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
+                        "the keys here are bandwidth or ops");
     const auto bucket = [&](const char* name) -> std::optional<BucketLimits> {
         if (!value.json().contains(name))
             return std::nullopt;

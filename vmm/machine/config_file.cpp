@@ -98,7 +98,7 @@ private:
             return out_.ignored.push_back(printable(value.pointer()));
         if (field == section.fields.end())
             return report_unknown(key, section.fields, value);
-        if (!value.json().is_null() || field->null == Null::refused)
+        if (!value.json().is_null() || (field->null == Null::refused && !partial_))
             field->read(value, out_.file);
     }
 
@@ -181,8 +181,9 @@ ParsedSection parse_section(std::string_view name, std::string_view text, Config
     parsed.file = std::move(seed);
     Reader{parsed, Dialect::firecracker, partial}.read_element(*section, {json.root, "", parsed.problems});
     if (json.root.is_object())
-        for (const auto& [key, unused] : json.root.items())
-            out.keys.push_back(key);
+        for (const auto& [key, member] : json.root.items())
+            if (!member.is_null())
+                out.keys.push_back(key);
     out.file = std::move(parsed.file);
     out.problems = std::move(parsed.problems);
     return out;

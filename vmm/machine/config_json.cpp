@@ -110,6 +110,10 @@ JsonText read_json(std::string_view text, std::size_t max_size) {
             {Errc::config_syntax, "larger than " + size_text(max_size), "is this the right file?", {}, 0});
         return out;
     }
+    if (text.contains('\0')) { // the parser would take it for the end
+        out.problems.push_back({Errc::config_syntax, "not valid JSON: a NUL byte", "remove it", {}, 0});
+        return out;
+    }
     Builder builder{out};
     if (!json::sax_parse(text, &builder))
         out.root = nullptr;

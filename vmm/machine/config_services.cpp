@@ -165,7 +165,7 @@ void read_cpuid_modifier(const JsonValue& leaf, ConfigFile& file) {
         return;
     const auto number = read_leaf(member(leaf, "leaf"));
     const auto subleaf = read_leaf(member(leaf, "subleaf"));
-    static_cast<void>(member(leaf, "flags").number(UINT32_MAX, Errc::config_value)); // KVM's own are kept
+    const auto flags = member(leaf, "flags").number(UINT32_MAX, Errc::config_value);
     for_each_element(member(leaf, "modifiers"), [&](const JsonValue& one) {
         static constexpr std::string_view registers[] = {"eax", "ebx", "ecx", "edx"};
         if (!check_keys(one, {"register", "bitmap"}, {}))
@@ -176,6 +176,7 @@ void read_cpuid_modifier(const JsonValue& leaf, ConfigFile& file) {
             return;
         modifier.leaf = *number;
         modifier.subleaf = *subleaf;
+        modifier.flags = static_cast<std::uint32_t>(flags.value_or(0));
         modifier.reg = static_cast<boot::CpuidModifier::Register>(*reg);
         file.config.machine.cpuid.push_back(modifier);
     });

@@ -56,11 +56,19 @@ constexpr Field vfio_field_rows[] = {
     {"device_fd", Need::optional, Null::means_absent, read_descriptor<&devices::vfio::OpenFiles::device>},
 };
 
+/// A path of sysfs is good for --vfio only.
+void read_sbdf(const JsonValue& value, ConfigFile& file) {
+    auto& host = vfio(file).open.host;
+    read_text(value, host);
+    if (value.json().is_string() && !devices::vfio::PciAddress::parse(host))
+        value.report(Errc::config_value, "Invalid device passthrough SBDF: " + printable(host),
+                     "write it as 0000:01:00.0; `inox host` lists the devices");
+}
+
 constexpr Field passthrough_field_rows[] = {
     {"id", Need::required, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { vfio(file).open.id = read_id(value); }},
-    {"sbdf", Need::required, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_text(value, vfio(file).open.host); }},
+    {"sbdf", Need::required, Null::refused, read_sbdf},
 };
 
 } // namespace

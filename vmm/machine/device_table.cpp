@@ -82,7 +82,7 @@ DeviceTable::Entries::const_iterator DeviceTable::at(const DeviceName& name) con
 
 Result<void> DeviceTable::check_free(const DeviceName& name) const {
     if (at(name) != entries_.end())
-        return fail(Errc::already_exists, "there is already a " + name.text(), "give the new one another id");
+        return fail(Errc::already_exists, "there is already: " + name.text(), "give the new one another id");
     return {};
 }
 

@@ -67,10 +67,11 @@ std::string_view Instance::state_text() const {
 Result<void> Instance::start() {
     if (machine_)
         return fail(Errc::wrong_state, "the guest was started before", "start it once");
-    TRY_VOID(check_complete());
-    if (file_.metrics && !metrics_)
-        TRY_VOID(use_metrics(*file_.metrics));
-    auto started = make_machine();
+    auto started = check_complete();
+    if (started && file_.metrics && !metrics_)
+        started = use_metrics(*file_.metrics);
+    if (started)
+        started = make_machine();
     if (!started) {
         if (machine_)
             machine_->stop();

@@ -85,7 +85,7 @@ Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
     if (name.kind == DeviceKind::vsock || name.kind == DeviceKind::entropy || name.kind == DeviceKind::balloon)
         for (const DeviceStatus& other : table_.list())
             if (other.name.kind == name.kind)
-                return fail(Errc::already_exists, "there is already a " + other.name.text(), "a machine has one");
+                return fail(Errc::already_exists, "there is already: " + other.name.text(), "a machine has one");
     NewDevice device = TRY(std::visit(Maker{*this}, config));
     device.name = std::move(name);
     if (device.device && context_.on_device_error)
