@@ -88,6 +88,24 @@ TEST_CASE("a client beyond the limit is told so, and a place that becomes free i
     CHECK(server->counters().refused_full == 1);
 }
 
+TEST_CASE("everybody beyond the limit is told, and they take no place that becomes free") {
+    const auto path = socket_path();
+    const auto server = serve({.path = path, .max_connections = 1});
+    auto first = std::make_unique<ApiSocket>(path);
+    REQUIRE(first->send(get_root));
+    CHECK(first->receive_answer().starts_with("HTTP/1.1 200"));
+    std::vector<std::unique_ptr<ApiSocket>> late;
+    for (int i = 0; i < 100; ++i)
+        late.push_back(std::make_unique<ApiSocket>(path));
+    for (const auto& client : late)
+        CHECK(client->receive_answer().starts_with("HTTP/1.1 503"));
+    first.reset();
+    REQUIRE(eventually([&] { return server->counters().open == 0; }));
+    ApiSocket next{path};
+    REQUIRE(next.send(get_root));
+    CHECK(next.receive_answer().starts_with("HTTP/1.1 200"));
+}
+
 TEST_CASE("a thousand connections leave the server as it was") {
     rlimit limit{};
     ::getrlimit(RLIMIT_NOFILE, &limit);
