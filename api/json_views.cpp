@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/json_views.hpp"
 
+#include <numeric>
+
 #include "vmm/base/error.hpp"
 
 namespace api {
@@ -51,6 +53,7 @@ Json iommu_json(const vmm::IommuView& report) {
                                                   {"endpoints", one.endpoints},
                                                   {"mappings", one.mappings}};
                                   })},
+            {"domain_count", report.domains.size()},
             {"fault_count", report.fault_count},
             {"last_faults", list_json(report.last_faults, [](const auto& one) {
                  return Json{{"endpoint", one.endpoint},
@@ -86,6 +89,8 @@ Json pasids_json(const vmm::PasidView& report) {
                                   {"host", one.host},   {"guest", or_null(one.guest)},           {"set", one.set},
                                   {"state", one.state}, {"references", references(one.holders)}, {"bound", one.bound}};
                           })},
+        {"id_count", std::accumulate(report.sets.begin(), report.sets.end(), std::uint64_t{0},
+                                     [](std::uint64_t sum, const auto& set) { return sum + set.used; })},
         {"table", list_json(report.table,
                             [](const auto& one) {
                                 return Json{{"guest", one.guest}, {"host", one.host}};

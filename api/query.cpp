@@ -141,6 +141,11 @@ void Query::needs(std::string_view name, std::string_view other) {
                "name the " + std::string{other} + " too");
 }
 
+void Query::excludes(std::string_view name, std::string_view other) {
+    if (has(name) && has(other))
+        refuse(std::string{name} + " does not go with " + std::string{other}, "leave one of them out");
+}
+
 PageWindow page_window(Query& query) {
     PageWindow window;
     window.offset = static_cast<std::size_t>(query.number("offset").value_or(window.offset));

@@ -29,6 +29,8 @@ public:
     std::optional<vmm::DeviceKind> kind();
     /// `name` means something only together with `other`.
     void needs(std::string_view name, std::string_view other);
+    /// `name` means nothing together with `other`.
+    void excludes(std::string_view name, std::string_view other);
 
 private:
     /// Null when absent.

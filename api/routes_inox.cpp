@@ -120,6 +120,12 @@ template <class F> Prepared paged(const Call& call, F work) {
 
 } // namespace
 
+namespace {
+
+constexpr std::size_t most_in_whole = 1000; ///< of a list that has pages, where the whole is asked for
+
+} // namespace
+
 Prepared get_openapi(Call& call) {
     return plain(call, [](Services& /*services*/) {
         return Response{200, std::string{openapi_json()}, "application/json", false};
@@ -297,20 +303,26 @@ Prepared get_events(Call& call) {
 }
 
 Prepared get_iommu(Call& call) {
-    Query query{call.request.query, {"domain", "from", "limit"}};
+    Query query{call.request.query, {"domain", "from", "offset", "limit"}};
     const auto domain = query.number("domain", UINT32_MAX);
     const auto from = query.address("from").value_or(0);
-    const auto limit = page_window(query).limit;
+    const bool wants_page = query.has("offset") || query.has("limit");
+    const auto window = page_window(query);
     query.needs("from", "domain");
-    query.needs("limit", "domain");
+    query.excludes("offset", "domain");
     if (query.refusal())
         return *query.refusal();
-    return answering([domain, from, limit](Services& services) {
+    return answering([domain, from, wants_page, window](Services& services) {
         const auto* machine = services.instance.machine();
         if (domain)
-            return mappings_page(machine, static_cast<std::uint32_t>(*domain), from, limit);
+            return mappings_page(machine, static_cast<std::uint32_t>(*domain), from, window.limit);
         const auto report = machine != nullptr && machine->views().iommu ? machine->views().iommu() : std::nullopt;
-        return ok(report ? iommu_json(*report) : Json{{"present", false}});
+        auto json = report ? iommu_json(*report) : Json{{"present", false}};
+        if (wants_page)
+            return page(report ? json.at("domains") : Json::array(), window);
+        if (report && report->domains.size() > most_in_whole)
+            json["domains"].erase(json["domains"].begin() + most_in_whole, json["domains"].end());
+        return ok(json);
     });
 }
 
@@ -322,10 +334,16 @@ Prepared get_pasids(Call& call) {
         return *query.refusal();
     return answering([wants_page, window](Services& services) {
         const auto* machine = services.instance.machine();
-        const auto report = machine != nullptr && machine->views().pasids ? machine->views().pasids() : std::nullopt;
-        if (wants_page)
-            return page(report ? pasids_json(*report).at("ids") : Json::array(), window);
-        return ok(report ? pasids_json(*report) : Json{{"present", false}});
+        const auto skip = wants_page ? window.offset : 0;
+        const auto most = wants_page ? window.limit : most_in_whole;
+        const auto report =
+            machine != nullptr && machine->views().pasids ? machine->views().pasids(skip, most) : std::nullopt;
+        const auto json = report ? pasids_json(*report) : Json{{"present", false}};
+        if (!wants_page)
+            return ok(json);
+        return ok({{"items", report ? json.at("ids") : Json::array()},
+                   {"offset", window.offset},
+                   {"total", report ? json.at("id_count") : Json(0)}});
     });
 }
 

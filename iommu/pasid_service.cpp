@@ -282,7 +282,20 @@ IoasidSetInfo PasidService::set_info() const {
     return {};
 }
 
-PasidService::Snapshot PasidService::snapshot() const {
+std::vector<IoasidInfo> PasidService::ids_after(std::size_t skip, std::size_t most) const {
+    constexpr std::size_t at_once = 4096;
+    HostPasid from{};
+    while (skip != 0) {
+        const auto skipped = core_.ids(set_, from, std::min(skip, at_once));
+        if (skipped.empty())
+            return {};
+        skip -= skipped.size();
+        from = HostPasid{skipped.back().id.raw() + 1};
+    }
+    return core_.ids(set_, from, most);
+}
+
+PasidService::Snapshot PasidService::snapshot(std::size_t skip, std::size_t most) const {
     Snapshot snapshot;
     snapshot.set = set_info();
     {
@@ -291,7 +304,7 @@ PasidService::Snapshot PasidService::snapshot() const {
             snapshot.endpoints.push_back(
                 {id, options.name, options.attacher || !options.refusal.empty(), options.refusal});
     }
-    for (const auto& id : core_.ids(set_)) {
+    for (const auto& id : ids_after(skip, most)) {
         const auto entry = id.spid ? table_->translate(*id.spid) : PasidLookup{std::unexpected{PasidMiss{}}};
         snapshot.pasids.push_back({id, entry && *entry == id.id, {}});
     }

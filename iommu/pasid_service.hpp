@@ -162,14 +162,16 @@ public:
         std::string refusal{}; ///< empty: it has PASIDs
     };
     struct Snapshot {
-        IoasidSetInfo set{};
+        IoasidSetInfo set{}; ///< `used`: how many PASIDs there are
         std::vector<EndpointInfo> endpoints{};
-        std::vector<Pasid> pasids{};
+        std::vector<Pasid> pasids{}; ///< ascending by host id
         std::uint64_t table_bytes{};
         std::uint64_t in_flight{};
         Counts counts{};
     };
-    [[nodiscard]] Snapshot snapshot() const;
+    static constexpr std::size_t most_shown = 1000;
+    /// At most `most` PASIDs, without the first `skip`.
+    [[nodiscard]] Snapshot snapshot(std::size_t skip = 0, std::size_t most = most_shown) const;
     [[nodiscard]] IoasidSetInfo set_info() const;
     [[nodiscard]] Counts counts() const;
 
@@ -198,6 +200,7 @@ private:
     };
 
     PasidService(IoasidCore& core, const vmm::GuestMemory& memory, Options options);
+    [[nodiscard]] std::vector<IoasidInfo> ids_after(std::size_t skip, std::size_t most) const;
     // With commands_ held.
     [[nodiscard]] const Endpoint* endpoint(EndpointId id) const;
     [[nodiscard]] PasidAttacher* attacher(EndpointId id) const;

@@ -16,7 +16,7 @@ namespace {
 struct Shown {
     MemoryBus bus{};
     GuestMemory memory{GuestMemory::create(16 * MiB, HugePages::none).value()};
-    std::unique_ptr<Pasids> pasids{Pasids::create(memory, bus, 8).value()};
+    std::unique_ptr<Pasids> pasids{Pasids::create(memory, bus, 6000).value()};
     Registration accelerator{pasids->service().add_endpoint(iommu::EndpointId{0x18}, {.name = "dsa"}).value()};
     Registration card{
         pasids->service().add_endpoint(iommu::EndpointId{0x20}, {.name = "nic", .refusal = "no PASIDs"}).value()};
@@ -79,4 +79,24 @@ TEST_CASE("devices are shown with why they have no PASIDs, and refused accesses 
     CHECK_FALSE(service.memory(iommu::EndpointId{0x18}, *service.core().find_by_spid(service.set(), pasid))
                     ->read<std::uint32_t>(Iova{0}));
     CHECK(shown.json().at("counters").at("faults") == 1);
+}
+
+TEST_CASE("more PASIDs than one answer shows are there page by page") {
+    Shown shown;
+    auto& service = shown.pasids->service();
+    for (int i = 0; i < 6000; ++i) {
+        iommu::GuestPasid pasid;
+        REQUIRE(service.alloc(pasid) == PasidStatus::ok);
+    }
+    const auto whole = shown.json();
+    CHECK(whole.at("ids").size() == 1000);
+    CHECK(whole.at("id_count") == 6000);
+    const auto all = shown.pasids->view(0, 6000);
+    REQUIRE(all.ids.size() == 6000);
+    for (const std::size_t skip : {0U, 1U, 999U, 4096U, 5999U, 6000U, 7000U}) {
+        const auto part = shown.pasids->view(skip, 2);
+        CHECK(part.ids.size() == std::min<std::size_t>(2, 6000 - std::min<std::size_t>(skip, 6000)));
+        for (std::size_t i = 0; i < part.ids.size(); ++i)
+            CHECK(part.ids[i].host == all.ids[skip + i].host);
+    }
 }

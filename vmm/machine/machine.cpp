@@ -129,7 +129,7 @@ Result<void> Machine::create_pasids(const PasidConfig& config) {
     pasids_ = TRY(Pasids::create(memory_, mmio_, config.quota));
     if (iommu_)
         pasids_->report_to(iommu_->faults());
-    views_.pasids = [this] { return std::optional{pasid_view()}; };
+    views_.pasids = [this](std::size_t skip, std::size_t most) { return std::optional{pasid_view(skip, most)}; };
     TRY_VOID(vm_->report_emulation_failures());
     TRY_VOID(vm_->trap_msr(iommu::msr_ia32_pasid));
     enqueue_ = std::make_unique<EnqueueEmulator>(
@@ -143,8 +143,8 @@ Result<void> Machine::create_pasids(const PasidConfig& config) {
     return {};
 }
 
-PasidView Machine::pasid_view() const {
-    auto view = pasids_->view();
+PasidView Machine::pasid_view(std::size_t skip, std::size_t most) const {
+    auto view = pasids_->view(skip, most);
     const auto counts = enqueue_->counts();
     view.counters.instructions = counts.accepted + counts.retried + counts.stores;
     view.counters.exceptions = counts.faults;

@@ -118,7 +118,7 @@ private:
     Result<void> build_hardware(const Config& config);
     void watch_iommu();
     Result<void> create_pasids(const PasidConfig& config);
-    [[nodiscard]] PasidView pasid_view() const;
+    [[nodiscard]] PasidView pasid_view(std::size_t skip, std::size_t most) const;
     Result<void> create_vcpus(const Config& config);
 
     // devices::GuestEvents, on vCPU threads.

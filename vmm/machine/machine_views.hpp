@@ -105,8 +105,8 @@ struct PasidView {
         std::uint32_t host;
     };
     std::vector<Set> sets{};
-    std::vector<Id> ids{};
-    std::vector<Translation> table{};
+    std::vector<Id> ids{};            ///< a part of them, ascending by host id; sets tell how many there are
+    std::vector<Translation> table{}; ///< of these
     std::vector<Endpoint> endpoints{};
     Counters counters{};
 };
@@ -116,7 +116,8 @@ struct MachineViews {
     std::function<std::optional<IommuView>()> iommu{};
     /// At most `limit` that start at or after `from`, in order; nothing without such a domain.
     std::function<std::optional<IommuMappings>(std::uint32_t domain, std::uint64_t from, std::size_t limit)> mappings{};
-    std::function<std::optional<PasidView>()> pasids{};
+    /// At most `most` PASIDs, without the first `skip`.
+    std::function<std::optional<PasidView>(std::size_t skip, std::size_t most)> pasids{};
 };
 
 /// "r", "w" or "rw"

@@ -72,8 +72,8 @@ void Pasids::write_log(const iommu::PasidFault& fault) noexcept {
                    static_cast<unsigned long long>(fault.address.raw()), cause_text(fault.cause));
 }
 
-PasidView Pasids::view() const {
-    const auto snapshot = service_->snapshot();
+PasidView Pasids::view(std::size_t skip, std::size_t most) const {
+    const auto snapshot = service_->snapshot(skip, most);
     PasidView out;
     out.sets.push_back({snapshot.set.number, "guest", snapshot.set.quota, snapshot.set.used});
     for (const auto& endpoint : snapshot.endpoints)

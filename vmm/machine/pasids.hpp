@@ -24,8 +24,8 @@ public:
     void report_to(iommu::Faults& faults);
 
     [[nodiscard]] iommu::PasidService& service() { return *service_; }
-    /// A moment's picture; any thread.
-    [[nodiscard]] PasidView view() const;
+    /// A moment's picture, with at most `most` PASIDs after the first `skip`; any thread.
+    [[nodiscard]] PasidView view(std::size_t skip = 0, std::size_t most = iommu::PasidService::most_shown) const;
 
 private:
     Pasids() = default;
