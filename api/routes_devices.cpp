@@ -65,6 +65,8 @@ Response removed(const vmm::Result<void>& result) {
         error.what = "Device not found";
         error.hint = "GET /inox/devices lists them";
     }
+    if (error.what.starts_with("a machine without PCI"))
+        error.what = "PCI is not enabled";
     return refusal(error);
 }
 
@@ -155,8 +157,13 @@ Prepared put_net(Call& call) {
     if (net.id != call.id)
         return different_net_ids(call.id, net.id);
     return answering([net](Services& services) {
-        if (running(services))
-            return added(services.instance.add_device(net), net_error);
+        if (running(services)) {
+            const auto status = services.instance.add_device(net);
+            if (const auto tap = status ? vmm::Result<void>{} : vmm::check_tap(net.tap);
+                !tap && services.instance.machine()->devices().check_free({vmm::DeviceKind::net, net.id}))
+                return refusal(tap_problem(tap.error(), net.tap), net_error);
+            return added(status, net_error);
+        }
         if (auto good = vmm::check_tap(net.tap); !good)
             return refusal(tap_problem(good.error(), net.tap), net_error);
         return outcome(services.instance.configure([&](vmm::ConfigFile& file) {

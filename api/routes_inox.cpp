@@ -216,6 +216,10 @@ struct IdSetter {
 Prepared put_device(Call& call) {
     if (const Query query{call.request.query, {}}; query.refusal())
         return *query.refusal();
+    static constexpr std::size_t longest_id = 64;
+    if (call.id.size() > longest_id)
+        return refusal(Errc::config_value, vmm::in_quotes(call.id) + " is no id",
+                       "use 1 to 64 letters, digits, '_' and '-'");
     // {"disk": {...}}: a section of the configuration, without the id.
     auto json = vmm::read_json(call.request.body);
     if (!json.problems.empty())
@@ -258,7 +262,7 @@ Prepared put_device(Call& call) {
     std::visit(IdSetter{call.id}, device);
     return answering([device = std::move(device)](Services& services) {
         const auto added = services.instance.add_device(device);
-        return added ? done() : refuse(added.error());
+        return added ? done() : refusal(added.error()); // 400 also for what is not found: the path is there
     });
 }
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 
@@ -14,8 +16,11 @@ Response stored(const vmm::Result<void>& result, const std::string& text) {
     const auto& error = result.error();
     if (error.code == Errc::no_resource)
         return refusal(error, "MMDS limit exceeded error: ", 413);
-    if (error.code == Errc::config_syntax || error.code == Errc::config_type)
-        return body_refusal(error, text, {});
+    if (error.code == Errc::config_syntax || error.code == Errc::config_type) {
+        auto quiet = error; // refusals are logged, and metadata may be secret
+        quiet.what.resize(std::min(quiet.what.find("; last read"), quiet.what.size()));
+        return body_refusal(quiet, text, {});
+    }
     return refusal(error, "MMDS error: ");
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/service.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include "api/routes.hpp"
@@ -88,8 +89,12 @@ private:
 void log_request(const Request& request) {
     static constexpr const char* names[] = {"Get", "Put", "Patch", "Delete"};
     const char* name = names[static_cast<std::size_t>(request.method)];
+    std::string_view path = request.path; // in any of its spellings
+    path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+    while (path.ends_with('/'))
+        path.remove_suffix(1);
     // Metadata may be secret.
-    if (request.body.empty() || request.path == "/mmds")
+    if (request.body.empty() || path == "mmds")
         log::write(log::Level::info, "The API server received a %s request on \"%s\".", name,
                    escaped(request.path).c_str());
     else

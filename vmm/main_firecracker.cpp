@@ -132,6 +132,8 @@ Result<void> Flags::check_rules() const {
     if (has("api-sock") && value("api-sock").empty())
         return wrong("The argument 'api-sock' requires a value, but none was supplied.",
                      "name a file, or say --no-api");
+    if (has("metadata") && value("metadata").empty())
+        return wrong("The argument 'metadata' requires a value, but none was supplied.");
     if (has("no-api") && has("api-sock"))
         return wrong("Argument 'no-api' cannot be used together with argument 'api-sock'.");
     return {};
@@ -244,8 +246,18 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
     return {};
 }
 
-/// The API, and the metadata of --metadata, before the guest starts.
-RunPlan plan_for(const Flags& given, const ApiConfig& api) {
+/// The text of --metadata; empty without it. A named pipe is waited for, so it is read while signals still end inox.
+Result<std::string> read_metadata(const Flags& given) {
+    if (!given.has("metadata"))
+        return std::string{};
+    auto text = load_text(given.value("metadata"), largest_metadata);
+    if (!text)
+        text.error().where = "--metadata";
+    return text;
+}
+
+/// The API and the metadata, before the guest starts.
+RunPlan plan_for(const Flags& given, const ApiConfig& api, std::string metadata) {
     RunPlan plan;
     plan.start_now = given.has("config-file");
     plan.identity = {given.has("id") ? given.value("id") : "anonymous-instance", true, given.has("boot-timer")};
@@ -255,19 +267,14 @@ RunPlan plan_for(const Flags& given, const ApiConfig& api) {
     };
     const auto body = static_cast<std::size_t>(given.number("http-api-max-payload-size").value_or(51200));
     plan.companion = [serve = control_api(api, body), limit = given.number("mmds-size-limit"),
-                      metadata = given.value("metadata"),
+                      metadata = std::move(metadata),
                       body](EventLoop& loop, Instance& instance) -> Result<Registration> {
         if (const auto& metrics = instance.file().metrics)
             TRY_VOID(instance.use_metrics(vmm::MetricsConfig{*metrics}));
         instance.mmds().set_limit(static_cast<std::size_t>(limit.value_or(body)));
-        if (!metadata.empty()) {
-            const auto put = [&]() -> Result<void> {
-                return instance.mmds().put(TRY(load_text(metadata, largest_metadata)));
-            };
-            if (auto done = put(); !done) {
-                done.error().where = "--metadata " + in_quotes(metadata);
-                return std::unexpected<Error>{std::move(done).error()};
-            }
+        if (auto stored = metadata.empty() ? Result<void>{} : instance.mmds().put(metadata); !stored) {
+            stored.error().where = "--metadata";
+            return std::unexpected<Error>{std::move(stored).error()};
         }
         if (serve)
             return serve(loop, instance);
@@ -290,7 +297,7 @@ Result<int> start(const Flags& given, Timeline& timeline) {
         return generic_error;
     }
     TRY_VOID(apply(given, parsed.file));
-    const RunPlan plan = plan_for(given, parsed.file.api);
+    const RunPlan plan = plan_for(given, parsed.file.api, TRY(read_metadata(given)));
     TRY_VOID(use_log(parsed.file.log, LogShape::firecracker, plan.identity.id));
     for (const auto& key : parsed.ignored)
         log::write(log::Level::warning, "%s: the unknown key '%s' is ignored", path.c_str(), key.c_str());

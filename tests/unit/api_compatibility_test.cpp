@@ -208,3 +208,15 @@ TEST_CASE("what is plugged in has the path's id, and refusals name no columns of
               client.put("/device-passthrough/w", R"({"id": "w", "sbdf": "/sys/bus/pci/devices/0000:00:00.0"})"))
               .find("Invalid device passthrough SBDF: /sys") != std::string::npos);
 }
+
+TEST_CASE("ids of plugged devices have the configuration's rule") {
+    ApiClient client;
+    const auto answer = client.put("/inox/devices/" + std::string(65, 'a'), R"({"entropy": {}})");
+    CHECK(answer.status == 400);
+    CHECK(ApiClient::fault(answer).ends_with("is no id"));
+    CHECK(ApiClient::fault(client.put("/mmds", "{\"password\": \"hunter2\n\"}")).find("hunter2") == std::string::npos);
+    CHECK(ApiClient::fault(client.put("/mmds", "\xef\xbb\xbf{}")) == json_error("not valid JSON: a byte order mark"));
+    CHECK(ApiClient::fault(
+              client.put("/entropy", R"({"rate_limiter": {"ops": {"size": 1, "refill_time": 4294967296}}})")) ==
+          json_error("invalid value: integer `4294967296`, expected u64 at line 1 column 62"));
+}

@@ -199,6 +199,24 @@ TEST_CASE("device table: 31 devices fill the bus, and a slot that came free is u
     CHECK(bench.add("b").slot == 5);
 }
 
+TEST_CASE("device table: a slot is not used again while a driver waits for what was torn out of it") {
+    Bench bench;
+    for (unsigned i = 1; i < 32; ++i)
+        bench.pci.set<std::uint16_t>(bench.add(std::to_string(i)), devices::pci::reg::command,
+                                     devices::pci::command_bit::bus_master);
+    REQUIRE(bench.table.remove({DeviceKind::disk, "7"}, Removal::forced));
+    const auto refused = bench.table.add(Bench::disk("a")).error();
+    CHECK(refused.code == Errc::no_resource);
+    CHECK(refused.what.find("has not let go") != std::string::npos);
+    NewDevice there = Bench::disk("a");
+    there.where = PciAddress{7, 0};
+    CHECK(bench.table.add(std::move(there)).error().code == Errc::no_resource);
+    CHECK(bench.pci.get<std::uint8_t>({7, 0}, 0) == 0xff);
+    bench.eject({7, 0});
+    fakes::turn(bench.loop);
+    CHECK(bench.add("a").slot == 7);
+}
+
 TEST_CASE("device table: a refused addition leaves nothing behind") {
     Bench bench;
     auto function = std::make_shared<PciFunction>("data");

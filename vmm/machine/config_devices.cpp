@@ -26,18 +26,18 @@ std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket) {
         return std::nullopt;
     }
     devices::BucketLimits limits;
-    auto number = [&](const char* key, bool required) -> std::uint64_t {
+    auto number = [&](const char* key, bool required, std::uint64_t most = UINT64_MAX) -> std::uint64_t {
         if (!bucket.json().contains(key) || bucket.json().at(key).is_null()) {
             if (required)
                 bucket.report(Errc::config_missing_key, "the key " + in_quotes(key) + " is missing", "add it");
             return 0;
         }
         const JsonValue value{bucket.json().at(key), json_pointer(bucket.pointer(), key), bucket.problems()};
-        return value.number(UINT64_MAX, Errc::config_value).value_or(0);
+        return value.number(most, Errc::config_value).value_or(0);
     };
     limits.size = number("size", true);
     limits.one_time_burst = number("one_time_burst", false);
-    limits.refill_time = std::chrono::milliseconds{std::min<std::uint64_t>(number("refill_time", true), UINT32_MAX)};
+    limits.refill_time = std::chrono::milliseconds{number("refill_time", true, UINT32_MAX)};
     for (const auto& [key, member] : bucket.json().items())
         if (key != "size" && key != "one_time_burst" && key != "refill_time")
             bucket.member(key, member)

@@ -114,6 +114,11 @@ JsonText read_json(std::string_view text, std::size_t max_size) {
         out.problems.push_back({Errc::config_syntax, "not valid JSON: a NUL byte", "remove it", {}, 0});
         return out;
     }
+    if (text.starts_with("\xef\xbb\xbf")) {
+        out.problems.push_back(
+            {Errc::config_syntax, "not valid JSON: a byte order mark", "save it as UTF-8 without one", {}, 0});
+        return out;
+    }
     Builder builder{out};
     if (!json::sax_parse(text, &builder))
         out.root = nullptr;

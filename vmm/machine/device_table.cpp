@@ -141,7 +141,8 @@ Result<DeviceStatus> DeviceTable::add(NewDevice device) {
 }
 
 /// The free slot that has been so for longest: what the guest still has to say about an old device does not hit a new
-/// one. Slots whose last device was torn out come last.
+/// one. Slots whose last device was torn out come last, or not at all while a driver of the guest's may still wait for
+/// what is left there.
 Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
     std::uint32_t taken = 0;
     for (const Entry& entry : entries_) {
@@ -151,6 +152,13 @@ Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
             return fail(Errc::already_exists, format("PCI address %s is taken by %s", device.where->text().c_str(),
                                                      entry.status.name.text().c_str()));
     }
+    const auto still_held = [](std::string what) {
+        return fail(
+            Errc::no_resource, std::move(what),
+            "wait until the guest has ejected it (a paused one must run for that), or remove a device by asking");
+    };
+    if (device.where && (held_ & bit(device.where->slot)) != 0)
+        return still_held("the guest has not let go of the device that was torn out of " + device.where->text());
     if (device.where)
         return *device.where;
     pci_->for_each([&](pci::Address address, const auto&) {
@@ -160,8 +168,10 @@ Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
     std::optional<std::uint8_t> best;
     const auto rank = [&](unsigned slot) { return std::pair{(haunted_ & bit(slot)) != 0, left_[slot]}; };
     for (std::uint8_t slot = 0; slot < slots; ++slot)
-        if ((taken & bit(slot)) == 0 && (!best || rank(slot) < rank(*best)))
+        if (((taken | held_) & bit(slot)) == 0 && (!best || rank(slot) < rank(*best)))
             best = slot;
+    if (!best && (held_ & ~taken) != 0)
+        return still_held("every free PCI slot had a device that was torn out, and the guest has not let go of it");
     if (!best)
         return fail(Errc::no_resource, format("all %u PCI slots are taken", slots), "remove a device first");
     return pci::Address{*best, 0};
@@ -183,11 +193,13 @@ Result<void> DeviceTable::remove(const DeviceName& name, Removal how) {
     const auto entry = TRY(removable(name));
     const pci::Address address = *entry->status.address;
     if (how == Removal::forced) {
+        const bool driven = (entry->function->config().command() & pci::command_bit::bus_master) != 0;
         // Either fails only when the guest ejected it just now. An assigned device's driver knows what a torn-out
         // device reads like; a virtio driver needs help.
         (void)(running_ && entry->device ? pci_->tear_out(address) : pci_->remove(address));
         if (running_) {
             haunted_ |= bit(address.slot);
+            held_ |= driven && entry->device ? bit(address.slot) : 0;
             registers_->ask_back(address.slot); // so that its driver lets go of what is not there any more
             remind_later(first_reminder);
         }
@@ -222,6 +234,7 @@ void DeviceTable::clear_slot(unsigned slot) const {
 void DeviceTable::take_ejected() {
     const std::uint32_t gone = ejected_.exchange(0);
     haunted_ &= ~gone;
+    held_ &= ~gone;
     for (bool again = true; again;) {
         const auto entry = std::ranges::find_if(entries_, [&](const Entry& one) {
             return one.status.address && (gone & bit(one.status.address->slot)) && !pci_->find(*one.status.address);

@@ -151,6 +151,7 @@ private:
     std::array<std::uint64_t, slots> left_{}; ///< when a slot last lost its device; 0: never
     std::uint64_t departures_{0};             ///< the clock of left_
     std::uint32_t haunted_{0};                ///< slots of torn-out devices that the guest has not ejected
+    std::uint32_t held_{0};                   ///< of them, those whose virtio device the guest's driver was using
     std::atomic<std::uint32_t> permanent_{0}; ///< slots that are not given back
     std::atomic<std::uint32_t> ejected_{0};   ///< slots the guest gave back, until the loop looks
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
