@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The instance, the machine, its kernel and its start.
+#include <algorithm>
 #include <cstring>
 #include <fcntl.h>
 
@@ -51,6 +52,18 @@ Response store_machine(Services& services, const vmm::MachineConfig& machine) {
     return stored ? done() : refusal(machine_problem(stored.error()), "Machine config error: ");
 }
 
+/// The metadata service knows its interfaces also while they are unplugged; the configuration has those that are there,
+/// so that it can start a guest.
+void forget_unplugged(vmm::ConfigFile& file) {
+    if (!file.mmds)
+        return;
+    std::erase_if(file.mmds->interfaces, [&](const auto& id) {
+        return std::ranges::none_of(file.config.nets, [&](const auto& net) { return net.id == id; });
+    });
+    if (file.mmds->interfaces.empty())
+        file.mmds.reset();
+}
+
 Response start_guest(Services& services) {
     const auto started = services.instance.start();
     if (started)
@@ -96,7 +109,13 @@ Prepared get_version(Call& /*call*/) {
 }
 
 Prepared get_vm_config(Call& /*call*/) {
-    return answering([](Services& services) { return ok(vm_config_json(services.instance.file())); });
+    return answering([](Services& services) {
+        if (services.instance.state() == vmm::Instance::State::not_started)
+            return ok(vm_config_json(services.instance.file()));
+        vmm::ConfigFile file = services.instance.file();
+        forget_unplugged(file);
+        return ok(vm_config_json(file));
+    });
 }
 
 Prepared patch_vm(Call& call) {
