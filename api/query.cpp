@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "vmm/machine/config_json.hpp"
 #include "vmm/machine/config_text.hpp"
 
 namespace api {
@@ -123,15 +124,8 @@ std::optional<vmm::DeviceKind> Query::kind() {
     if (text == nullptr)
         return std::nullopt;
     const auto kind = vmm::parse_kind(*text);
-    if (!kind) {
-        std::string all;
-        for (std::size_t i = 0; i < vmm::device_kind_count; ++i)
-            all += (i == 0                           ? ""
-                    : i + 1 < vmm::device_kind_count ? ", "
-                                                     : " or ") +
-                   std::string{vmm::kind_name(static_cast<vmm::DeviceKind>(i))};
-        refuse(vmm::in_quotes(*text) + " is no kind of device", "it is " + all);
-    }
+    if (!kind)
+        refuse(vmm::in_quotes(*text) + " is no kind of device", "it is " + vmm::list_text(vmm::all_kind_names()));
     return kind;
 }
 

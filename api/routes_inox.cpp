@@ -216,10 +216,8 @@ struct IdSetter {
 Prepared put_device(Call& call) {
     if (const Query query{call.request.query, {}}; query.refusal())
         return *query.refusal();
-    static constexpr std::size_t longest_id = 64;
-    if (call.id.size() > longest_id)
-        return refusal(Errc::config_value, vmm::in_quotes(call.id) + " is no id",
-                       "use 1 to 64 letters, digits, '_' and '-'");
+    if (!vmm::is_id(call.id))
+        return refusal(Errc::config_value, vmm::in_quotes(call.id) + " is no id", vmm::id_rule);
     // {"disk": {...}}: a section of the configuration, without the id.
     auto json = vmm::read_json(call.request.body);
     if (!json.problems.empty())

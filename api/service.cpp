@@ -87,6 +87,8 @@ private:
 };
 
 void log_request(const Request& request) {
+    if (!log::enabled(log::Level::info))
+        return;
     static constexpr const char* names[] = {"Get", "Put", "Patch", "Delete"};
     const char* name = names[static_cast<std::size_t>(request.method)];
     std::string_view path = request.path; // in any of its spellings

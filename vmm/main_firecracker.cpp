@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <ctime>
 
 #include "api/routes.hpp"
 #include "vmm/machine/config_options.hpp"
@@ -155,12 +154,6 @@ Result<void> check_id(const std::string& id) {
     return {};
 }
 
-std::uint64_t microseconds(clockid_t clock) {
-    timespec now{};
-    ::clock_gettime(clock, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000 + static_cast<std::uint64_t>(now.tv_nsec) / 1000;
-}
-
 void log_start(const Flags& given) {
     const auto& id = given.value("id");
     // Firecracker's first words, which log readers look for.
@@ -168,10 +161,10 @@ void log_start(const Flags& given) {
                INOX_VERSION, id.empty() ? "anonymous-instance" : id.c_str());
     if (const auto start = given.number("start-time-us"))
         log::write(log::Level::info, "Process startup took %llu us",
-                   static_cast<unsigned long long>(microseconds(CLOCK_MONOTONIC) - *start));
+                   static_cast<unsigned long long>(clock_ns(CLOCK_MONOTONIC) / 1000 - *start));
     if (const auto start = given.number("start-time-cpu-us"))
         log::write(log::Level::info, "Process startup took %llu CPU us",
-                   static_cast<unsigned long long>(microseconds(CLOCK_PROCESS_CPUTIME_ID) - *start +
+                   static_cast<unsigned long long>(clock_ns(CLOCK_PROCESS_CPUTIME_ID) / 1000 - *start +
                                                    given.number("parent-cpu-time-us").value_or(0)));
 }
 

@@ -75,6 +75,11 @@ public:
     }
     api::Response del(const std::string& target) { return call(api::Method::del, target); }
 
+    /// What Firecracker says of a body that serde refuses with these words.
+    static std::string json_error(const std::string& text) {
+        return "An error occurred when deserializing the json body of a request: " + text + ".";
+    }
+
     /// fault_message of a refusal.
     static std::string fault(const api::Response& response) {
         const auto json = nlohmann::json::parse(response.body, nullptr, false);

@@ -1,32 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where Firecracker takes more than its rules say, and its words where serde or a full machine speaks.
-#include <fstream>
-#include <unistd.h>
-
 #include "tests/catch.hpp"
 #include "tests/fakes/api_client.hpp"
+#include "tests/fakes/disk.hpp"
 #include "vmm/machine/config.hpp"
 
 using fakes::ApiClient;
-
-namespace {
-
-std::string json_error(const std::string& text) {
-    return "An error occurred when deserializing the json body of a request: " + text + ".";
-}
-
-} // namespace
 
 TEST_CASE("metrics and the state of the machine take unknown fields") {
     ApiClient client;
     CHECK(ApiClient::fault(client.patch("/vm", R"({"state": "Paused", "since": 1})")) ==
           "The requested operation is not supported before starting the microVM.");
     CHECK(ApiClient::fault(client.patch("/vm", R"({"State": "Paused"})")) ==
-          json_error("missing field `state` at line 1 column 19"));
+          ApiClient::json_error("missing field `state` at line 1 column 19"));
     CHECK(ApiClient::fault(client.put("/metrics", R"({"metrics_path": "/dev/null", "emit_id": 1})")) ==
-          json_error("invalid type: integer `1`, expected a boolean at line 1 column 42"));
+          ApiClient::json_error("invalid type: integer `1`, expected a boolean at line 1 column 42"));
     CHECK(ApiClient::fault(client.put("/metrics", R"({"metrics_path": "/dev/null", "properties": [1]})"))
-              .starts_with(json_error("invalid type: sequence, expected an object").substr(0, 100)));
+              .starts_with(ApiClient::json_error("invalid type: sequence, expected an object").substr(0, 100)));
     CHECK(client.put("/metrics", R"({"metrics_path": "/dev/null", "emit_id": true, "properties": {"a": "b"}, "x": 1})")
               .status == 204);
     const auto config = nlohmann::json::parse(client.get("/vm/config").body);
@@ -39,31 +29,35 @@ TEST_CASE("values of the wrong type or range are named as serde names them") {
     const auto machine = [&](const std::string& cpus) {
         return ApiClient::fault(client.put("/machine-config", R"({"vcpu_count":)" + cpus + R"(,"mem_size_mib":128})"));
     };
-    CHECK(machine("\"2\"") == json_error(R"(invalid type: string "2", expected u8 at line 1 column 17)"));
-    CHECK(machine("1.5") == json_error("invalid type: floating point `1.5`, expected u8 at line 1 column 17"));
-    CHECK(machine("true") == json_error("invalid type: boolean `true`, expected u8 at line 1 column 18"));
-    CHECK(machine("null") == json_error("invalid type: null, expected u8 at line 1 column 18"));
-    CHECK(machine("[]") == json_error("invalid type: sequence, expected u8 at line 1 column 16"));
-    CHECK(machine("{}") == json_error("invalid type: map, expected u8 at line 1 column 16"));
-    CHECK(machine("-1") == json_error("invalid value: integer `-1`, expected u8 at line 1 column 16"));
+    CHECK(machine("\"2\"") == ApiClient::json_error(R"(invalid type: string "2", expected u8 at line 1 column 17)"));
+    CHECK(machine("1.5") ==
+          ApiClient::json_error("invalid type: floating point `1.5`, expected u8 at line 1 column 17"));
+    CHECK(machine("true") == ApiClient::json_error("invalid type: boolean `true`, expected u8 at line 1 column 18"));
+    CHECK(machine("null") == ApiClient::json_error("invalid type: null, expected u8 at line 1 column 18"));
+    CHECK(machine("[]") == ApiClient::json_error("invalid type: sequence, expected u8 at line 1 column 16"));
+    CHECK(machine("{}") == ApiClient::json_error("invalid type: map, expected u8 at line 1 column 16"));
+    CHECK(machine("-1") == ApiClient::json_error("invalid value: integer `-1`, expected u8 at line 1 column 16"));
     CHECK(ApiClient::fault(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 1, "smt": 2})")) ==
-          json_error("invalid type: integer `2`, expected a boolean at line 1 column 45"));
+          ApiClient::json_error("invalid type: integer `2`, expected a boolean at line 1 column 45"));
     CHECK(ApiClient::fault(client.put("/vsock", R"({"guest_cid": "3", "uds_path": "a"})")) ==
-          json_error(R"(invalid type: string "3", expected u32 at line 1 column 17)"));
+          ApiClient::json_error(R"(invalid type: string "3", expected u32 at line 1 column 17)"));
 }
 
 TEST_CASE("words that are none of the known ones are named as serde names them") {
     ApiClient client;
     CHECK(ApiClient::fault(client.patch("/vm", R"({"state": "Gone"})")) ==
-          json_error("unknown variant `Gone`, expected `Paused` or `Resumed` at line 1 column 16"));
+          ApiClient::json_error("unknown variant `Gone`, expected `Paused` or `Resumed` at line 1 column 16"));
     CHECK(ApiClient::fault(client.put("/actions", R"({"action_type": "Go"})")) ==
-          json_error("unknown variant `Go`, expected one of `InstanceStart`, `FlushMetrics`, `SendCtrlAltDel` at line "
-                     "1 column 20"));
-    CHECK(ApiClient::fault(client.patch("/machine-config", R"({"huge_pages": "1G"})")) ==
-          json_error("unknown variant `1G`, expected one of `None`, `Transparent`, `2M` at line 1 column 19"));
+          ApiClient::json_error(
+              "unknown variant `Go`, expected one of `InstanceStart`, `FlushMetrics`, `SendCtrlAltDel` at line "
+              "1 column 20"));
+    CHECK(
+        ApiClient::fault(client.patch("/machine-config", R"({"huge_pages": "1G"})")) ==
+        ApiClient::json_error("unknown variant `1G`, expected one of `None`, `Transparent`, `2M` at line 1 column 19"));
     CHECK(ApiClient::fault(client.put("/logger", R"({"level": "Loud"})")) ==
-          json_error("unknown variant `Loud`, expected one of `Off`, `Error`, `Warning`, `Info`, `Debug`, `Trace` at "
-                     "line 1 column 16"));
+          ApiClient::json_error(
+              "unknown variant `Loud`, expected one of `Off`, `Error`, `Warning`, `Info`, `Debug`, `Trace` at "
+              "line 1 column 16"));
 }
 
 TEST_CASE("a DELETE with a body is refused, and slashes in front are one") {
@@ -75,8 +69,8 @@ TEST_CASE("a DELETE with a body is refused, and slashes in front are one") {
 
 TEST_CASE("more devices than fit are refused at the start, in Firecracker's words") {
     ApiClient client;
-    const std::string path = "/tmp/inox-api-many-" + std::to_string(::getpid());
-    std::ofstream{path} << std::string(4096, '\0');
+    const fakes::TempImage image{4096};
+    const auto& path = image.path();
     REQUIRE(client.put("/boot-source", R"({"kernel_image_path": ")" + path + R"("})").status == 204);
     const auto drive = [&](std::size_t i) {
         const auto id = "d" + std::to_string(i);
@@ -99,19 +93,17 @@ TEST_CASE("more devices than fit are refused at the start, in Firecracker's word
           (mmio ? "Start microvm error: Could not allocate GSI: The requested resource is not available."
                 : "Start microvm error: Could not find an available device slot on the PCI bus."));
     CHECK(start.body.find("use fewer devices") != std::string::npos);
-    ::unlink(path.c_str());
 }
 
 TEST_CASE("what nobody configured is null, also an engine that inox chooses") {
     ApiClient client;
-    const std::string path = "/tmp/inox-api-null-" + std::to_string(::getpid());
-    std::ofstream{path} << std::string(4096, '\0');
+    const fakes::TempImage image{4096};
+    const auto& path = image.path();
     CHECK(client.put("/drives/a", R"({"drive_id": "a", "is_root_device": false, "path_on_host": ")" + path + R"("})")
               .status == 204);
     const auto config = nlohmann::json::parse(client.get("/vm/config").body);
     CHECK(config.at("logger").is_null());
     CHECK(config.at("drives").at(0).at("io_engine").is_null());
-    ::unlink(path.c_str());
 }
 
 TEST_CASE("metadata may be larger than a configuration when the limits allow it") {
@@ -125,10 +117,11 @@ TEST_CASE("metadata may be larger than a configuration when the limits allow it"
 TEST_CASE("fields inside fields are named themselves") {
     ApiClient client;
     CHECK(ApiClient::fault(client.put("/entropy", R"({"rate_limiter": {"z": 1}})")) ==
-          json_error("unknown field `z`, expected `bandwidth` or `ops` at line 1 column 21"));
+          ApiClient::json_error("unknown field `z`, expected `bandwidth` or `ops` at line 1 column 21"));
     CHECK(ApiClient::fault(
               client.put("/entropy", R"({"rate_limiter": {"ops": {"size": 1, "y": 2, "refill_time": 1}}})")) ==
-          json_error("unknown field `y`, expected one of `size`, `one_time_burst`, `refill_time` at line 1 column 40"));
+          ApiClient::json_error(
+              "unknown field `y`, expected one of `size`, `one_time_burst`, `refill_time` at line 1 column 40"));
 }
 
 TEST_CASE("null is as good as absent in a change, and deprecates nothing") {
@@ -146,12 +139,13 @@ TEST_CASE("null is as good as absent in a change, and deprecates nothing") {
 TEST_CASE("a change knows its own fields only") {
     ApiClient client;
     CHECK(ApiClient::fault(client.patch("/drives/a", R"({"drive_id": "a", "is_root_device": 7})")) ==
-          json_error("unknown field `is_root_device`, expected one of `drive_id`, `path_on_host`, `rate_limiter` at "
-                     "line 1 column 34"));
+          ApiClient::json_error(
+              "unknown field `is_root_device`, expected one of `drive_id`, `path_on_host`, `rate_limiter` at "
+              "line 1 column 34"));
     CHECK(ApiClient::fault(client.patch("/network-interfaces/a", R"({"iface_id": "a", "guest_mac": "x"})"))
               .find("unknown field `guest_mac`, expected one of `iface_id`") != std::string::npos);
     CHECK(ApiClient::fault(client.patch("/balloon/statistics", R"({"stats_polling_interval_s": 65536})")) ==
-          json_error("invalid value: integer `65536`, expected u16 at line 1 column 34"));
+          ApiClient::json_error("invalid value: integer `65536`, expected u16 at line 1 column 34"));
 }
 
 TEST_CASE("JSON ends where the body ends") {
@@ -159,13 +153,13 @@ TEST_CASE("JSON ends where the body ends") {
     const std::string tail{"\0 garbage", 9};
     CHECK(client.put("/mmds", R"({"a": 1})" + tail).status == 400);
     CHECK(ApiClient::fault(client.put("/actions", R"({"action_type": "InstanceStart"})" + tail)) ==
-          json_error("not valid JSON: a NUL byte"));
+          ApiClient::json_error("not valid JSON: a NUL byte"));
 }
 
 TEST_CASE("the configuration reads back as it was given") {
     ApiClient client;
-    const std::string path = "/tmp/inox-api-whole-" + std::to_string(::getpid());
-    std::ofstream{path} << std::string(4096, '\0');
+    const fakes::TempImage image{4096};
+    const auto& path = image.path();
     const auto same = [&](const char* target, const char* key, const std::string& body) {
         const auto sent = nlohmann::json::parse(body);
         CHECK(client.put(target, body).status == 204);
@@ -194,7 +188,6 @@ TEST_CASE("the configuration reads back as it was given") {
     CHECK(whole.at("pasid").at("quota") == 5);
     CHECK(whole.at("iommu").at("bypass") == true);
     CHECK(whole.contains("console"));
-    ::unlink(path.c_str());
 }
 
 TEST_CASE("what is plugged in has the path's id, and refusals name no columns of a text nobody sent") {
@@ -202,7 +195,7 @@ TEST_CASE("what is plugged in has the path's id, and refusals name no columns of
     CHECK(ApiClient::fault(client.put("/inox/devices/q", R"({"disk": {"path_on_host": "/x", "drive_id": "other"}})")) ==
           "The id from the path does not match the id from the body!");
     CHECK(ApiClient::fault(client.put("/inox/devices/q", R"({"disk": {}})")) ==
-          json_error("missing field `path_on_host`"));
+          ApiClient::json_error("missing field `path_on_host`"));
     CHECK(client.get("/inox/nothing").status == 404);
     CHECK(ApiClient::fault(
               client.put("/device-passthrough/w", R"({"id": "w", "sbdf": "/sys/bus/pci/devices/0000:00:00.0"})"))
@@ -215,8 +208,9 @@ TEST_CASE("ids of plugged devices have the configuration's rule") {
     CHECK(answer.status == 400);
     CHECK(ApiClient::fault(answer).ends_with("is no id"));
     CHECK(ApiClient::fault(client.put("/mmds", "{\"password\": \"hunter2\n\"}")).find("hunter2") == std::string::npos);
-    CHECK(ApiClient::fault(client.put("/mmds", "\xef\xbb\xbf{}")) == json_error("not valid JSON: a byte order mark"));
+    CHECK(ApiClient::fault(client.put("/mmds", "\xef\xbb\xbf{}")) ==
+          ApiClient::json_error("not valid JSON: a byte order mark"));
     CHECK(ApiClient::fault(
               client.put("/entropy", R"({"rate_limiter": {"ops": {"size": 1, "refill_time": 4294967296}}})")) ==
-          json_error("invalid value: integer `4294967296`, expected u64 at line 1 column 62"));
+          ApiClient::json_error("invalid value: integer `4294967296`, expected u64 at line 1 column 62"));
 }

@@ -6,14 +6,6 @@
 
 using fakes::ApiClient;
 
-namespace {
-
-std::string json_error(const std::string& text) {
-    return "An error occurred when deserializing the json body of a request: " + text + ".";
-}
-
-} // namespace
-
 TEST_CASE("the contract and the routes name the same operations") {
     std::set<std::string> routes;
     for (const auto& route : api::routes())
@@ -63,18 +55,19 @@ TEST_CASE("ids of the path are letters, digits and underscores, and match the bo
 TEST_CASE("bodies that do not fit are refused in serde's words, with the place") {
     ApiClient client;
     CHECK(ApiClient::fault(client.put("/machine-config", R"({"mem_size_mib": 128})")) ==
-          json_error("missing field `vcpu_count` at line 1 column 21"));
+          ApiClient::json_error("missing field `vcpu_count` at line 1 column 21"));
     CHECK(ApiClient::fault(client.put("/drives/a", R"({"drive_id": "a", "x": 1, "is_root_device": true})")) ==
-          json_error("unknown field `x`, expected one of `drive_id`, `partuuid`, `is_root_device`, `cache_type`, "
-                     "`is_read_only`, `path_on_host`, `rate_limiter`, `io_engine`, `socket`, `queues`, `serial` at "
-                     "line 1 column 21"));
+          ApiClient::json_error(
+              "unknown field `x`, expected one of `drive_id`, `partuuid`, `is_root_device`, `cache_type`, "
+              "`is_read_only`, `path_on_host`, `rate_limiter`, `io_engine`, `socket`, `queues`, `serial` at "
+              "line 1 column 21"));
     CHECK(ApiClient::fault(client.put("/actions", R"({"action": "x"})")) ==
-          json_error("unknown field `action`, expected `action_type` at line 1 column 9"));
+          ApiClient::json_error("unknown field `action`, expected `action_type` at line 1 column 9"));
     CHECK(ApiClient::fault(client.put("/boot-source", "{\"kernel_image_path\":\n 5}")) ==
-          json_error("invalid type: integer `5`, expected a string at line 2 column 2"));
-    CHECK(ApiClient::fault(client.put("/vsock", "{")).starts_with(json_error("").substr(0, 60)));
+          ApiClient::json_error("invalid type: integer `5`, expected a string at line 2 column 2"));
+    CHECK(ApiClient::fault(client.put("/vsock", "{")).starts_with(ApiClient::json_error("").substr(0, 60)));
     CHECK(ApiClient::fault(client.put("/vsock", R"({"guest_cid": 3, "guest_cid": 4, "uds_path": "a"})")) ==
-          json_error("duplicate field `guest_cid`"));
+          ApiClient::json_error("duplicate field `guest_cid`"));
     CHECK(client.put("/vsock", std::string(2000, '[')).status == 400);
     CHECK(client.put("/vsock", "{\"uds_path\": \"\xff\xfe\", \"guest_cid\": 3}").status == 400);
     CHECK(client.put("/vsock", R"({"uds_path": "a", "guest_cid": 99999999999999999999999})").status == 400);

@@ -2,7 +2,6 @@
 #include "vmm/base/timeline.hpp"
 
 #include <algorithm>
-#include <ctime>
 #include <fcntl.h>
 #include <string_view>
 #include <vector>
@@ -10,13 +9,14 @@
 #include "vmm/base/os.hpp"
 
 namespace vmm {
-namespace {
 
-std::uint64_t now_ns() {
+std::uint64_t clock_ns(clockid_t clock) noexcept {
     timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    ::clock_gettime(clock, &now);
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
+
+namespace {
 
 struct Label {
     const char* name;
@@ -66,7 +66,8 @@ std::string duration(std::uint64_t ns) {
 
 void Timeline::mark(Step step) noexcept {
     std::uint64_t unset = 0;
-    times_[static_cast<std::size_t>(step)].compare_exchange_strong(unset, now_ns(), std::memory_order_relaxed);
+    times_[static_cast<std::size_t>(step)].compare_exchange_strong(unset, clock_ns(CLOCK_MONOTONIC),
+                                                                   std::memory_order_relaxed);
 }
 
 void Timeline::set_start(std::uint64_t monotonic_us) noexcept {

@@ -5,11 +5,15 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <ctime>
 #include <string>
 
 #include "vmm/base/error.hpp"
 
 namespace vmm {
+
+/// clock_gettime(2) in nanoseconds.
+std::uint64_t clock_ns(clockid_t clock) noexcept;
 
 /// Thread-safe. Times are CLOCK_MONOTONIC nanoseconds; only the first mark of a step counts.
 class Timeline {

@@ -10,11 +10,8 @@ namespace vmm {
 
 std::string read_id(const JsonValue& value) {
     auto text = value.text().value_or("");
-    const bool good = !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](unsigned char c) {
-        return c == '_' || c == '-' || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
-    });
-    if (!good)
-        value.report(Errc::config_value, in_quotes(text) + " is no id", "use 1 to 64 letters, digits, '_' and '-'");
+    if (!is_id(text))
+        value.report(Errc::config_value, in_quotes(text) + " is no id", id_rule);
     return text;
 }
 

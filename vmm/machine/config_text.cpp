@@ -81,6 +81,12 @@ std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {
     return std::chrono::milliseconds{static_cast<std::int64_t>(*value)};
 }
 
+bool is_id(std::string_view text) {
+    return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](unsigned char c) {
+        return c == '_' || c == '-' || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
+    });
+}
+
 std::string size_text(std::uint64_t bytes) {
     static constexpr Unit units[] = {{"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB}};
     for (const auto& unit : units)

@@ -18,6 +18,10 @@ std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
 /// A decimal number, and nothing else.
 std::optional<std::uint64_t> parse_number(std::string_view text);
 
+/// What a device may be called: 1 to 64 letters, digits, '_' and '-'.
+bool is_id(std::string_view text);
+inline constexpr const char* id_rule = "use 1 to 64 letters, digits, '_' and '-'";
+
 /// "512 MiB", "6 GiB", "1088 KiB": exact, in the largest unit that divides.
 std::string size_text(std::uint64_t bytes);
 

@@ -29,6 +29,8 @@ std::unexpected<Error> no_hotplug() {
 
 std::string_view kind_name(DeviceKind kind) { return kind_names[static_cast<std::size_t>(kind)]; }
 
+std::span<const std::string_view> all_kind_names() { return kind_names; }
+
 std::optional<DeviceKind> parse_kind(std::string_view name) {
     const auto found = std::ranges::find(kind_names, name);
     if (found == kind_names.end())

@@ -28,6 +28,7 @@ enum class DeviceKind : std::uint8_t { disk, net, vsock, entropy, balloon, conso
 inline constexpr std::size_t device_kind_count = static_cast<std::size_t>(DeviceKind::dsa) + 1;
 /// "disk", "net", ...: as the command line calls them.
 std::string_view kind_name(DeviceKind kind);
+std::span<const std::string_view> all_kind_names();
 std::optional<DeviceKind> parse_kind(std::string_view name);
 
 /// Ids are unique within a kind: clients of Firecracker call a disk and an interface "1" each.

@@ -2,7 +2,6 @@
 #include "vmm/machine/instance.hpp"
 
 #include <algorithm>
-#include <ctime>
 #include <memory>
 #include <utility>
 
@@ -28,10 +27,7 @@ EventLog::Details details_of(const GuestEnd& end) {
 /// In Firecracker's words, which benchmarks look for.
 void write_boot_time(const Timeline& timeline) {
     const auto us = timeline.at(Timeline::Step::user_space_up) / 1000;
-    timespec cpu{};
-    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-    const auto cpu_us =
-        static_cast<std::uint64_t>(cpu.tv_sec) * 1'000'000 + static_cast<std::uint64_t>(cpu.tv_nsec) / 1000;
+    const auto cpu_us = clock_ns(CLOCK_PROCESS_CPUTIME_ID) / 1000;
     log::write(log::Level::info, "Guest-boot-time = %6llu us %llu ms, %6llu CPU us %llu CPU ms",
                static_cast<unsigned long long>(us), static_cast<unsigned long long>(us / 1000),
                static_cast<unsigned long long>(cpu_us), static_cast<unsigned long long>(cpu_us / 1000));
