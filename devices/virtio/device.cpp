@@ -63,15 +63,18 @@ void Device::notify(unsigned index) noexcept {
 
 void Device::config_changed() noexcept { notifier_->config_changed(); }
 
-void Device::stop_broken(const char* reason) noexcept {
+void Device::stop_broken(const char* reason) noexcept { stop("the driver broke its ring", reason); }
+
+void Device::stop_failed(const char* reason) noexcept { stop("the device failed", reason); }
+
+void Device::stop(const char* fault, const char* reason) noexcept {
     if (stopped_broken_)
         return;
     stopped_broken_ = true;
     counters_.broken_rings.fetch_add(1, std::memory_order_relaxed);
     if (limiter_.allow()) {
-        vmm::log::write(vmm::log::Level::warning,
-                        "%s: the driver broke its ring (%s); stopped until it resets the device", name_.c_str(),
-                        reason);
+        vmm::log::write(vmm::log::Level::warning, "%s: %s (%s); stopped until the driver resets the device",
+                        name_.c_str(), fault, reason);
         if (on_broken_)
             on_broken_(reason);
     }

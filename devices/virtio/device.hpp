@@ -86,8 +86,8 @@ public:
         (void)offset, (void)data;
     }
 
-    /// Who hears of a driver that breaks a ring, with the reason: on any thread, with the lock held, within the log's
-    /// limits. Before the device is used.
+    /// Who hears of a device that stops because a ring is broken or its server failed, with the reason: on any thread,
+    /// with the lock held, within the log's limits. Before the device is used.
     void on_broken(std::function<void(const char* reason)> tell) { on_broken_ = std::move(tell); }
 
     // For the transport.
@@ -97,6 +97,9 @@ public:
                   Notifier& notifier) noexcept;
     /// After it returns the device touches no guest memory. Safe when not active.
     void reset() noexcept;
+    /// A reset, of the device or of a queue, is still under way in another process. The driver must see it so: status
+    /// (2.1.2) and queue_reset (2.6.1) read as not finished. Any thread.
+    [[nodiscard]] virtual bool resetting() const noexcept { return false; }
     /// The driver reset one queue (2.6.1): it is forgotten.
     void reset_queue(unsigned queue) noexcept;
     /// The driver enabled a queue after DRIVER_OK (2.6.1).
@@ -147,11 +150,15 @@ protected:
     void config_changed() noexcept;
     /// The ring cannot be trusted any more: the device stops until the driver resets it.
     void stop_broken(const char* reason) noexcept;
+    /// The same when not the driver is at fault but what serves the device.
+    void stop_failed(const char* reason) noexcept;
     /// A request the device answers with an error: counted, logged within limits.
     void note_bad_request(const char* reason) noexcept;
     Counters counters_{};
 
 private:
+    void stop(const char* fault, const char* reason) noexcept;
+
     std::function<void(const char*)> on_broken_{};
     std::string name_;
     mutable std::mutex mutex_; // guards all below

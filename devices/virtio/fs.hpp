@@ -9,7 +9,7 @@
 #include <string>
 
 #include "devices/virtio/device.hpp"
-#include "devices/virtio/vhost_user.hpp"
+#include "devices/virtio/vhost_user_worker.hpp"
 #include "vmm/base/event_loop.hpp"
 
 namespace devices::virtio {
@@ -20,18 +20,21 @@ struct FsOptions {
     bool operator==(const FsOptions&) const = default;
 };
 
-/// The daemon works on the queues; kicks and interrupts pass through the loop. Not behind an IOMMU.
+/// The daemon works on the queues; kicks and interrupts pass through the loop. Not behind an IOMMU. A daemon that dies
+/// or misbehaves breaks the device (NEEDS_RESET); the next activation uses the one that listens then.
 class Fs final : public Device {
 public:
     static constexpr std::size_t longest_tag = 36;
 
-    /// Connects to the daemon. `memory` and `loop` must outlive the device.
+    /// Connects to the daemon, in at most VhostUserWorker::first_wait. `memory` and `loop` must outlive the device.
     static vmm::Result<std::shared_ptr<Fs>> create(const FsOptions& options, vmm::EventLoop& loop,
                                                    const vmm::GuestMemory& memory);
 
     [[nodiscard]] Type type() const override { return Type::fs; }
     [[nodiscard]] bool translatable() const override { return false; }
-    [[nodiscard]] std::uint64_t features() const override { return features_; }
+    /// None: the one there is (VIRTIO_FS_F_NOTIFICATION) needs a queue that this device has not.
+    [[nodiscard]] std::uint64_t features() const override { return 0; }
+    [[nodiscard]] bool resetting() const noexcept override { return daemon_->stopping(); }
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
 
@@ -50,15 +53,14 @@ private:
         bool started{false};
     };
 
-    Fs(const FsOptions& options, VhostUser daemon, const vmm::GuestMemory& memory);
-    void start(unsigned index) noexcept;
-    void stop(unsigned index) noexcept;
+    explicit Fs(const FsOptions& options);
+    [[nodiscard]] VhostUser::Ring ring(unsigned index);
+    void on_failed(std::uint64_t session, const vmm::Error& error) noexcept;
 
-    const vmm::GuestMemory& memory_;
-    VhostUser daemon_;
-    std::uint64_t features_;
     std::array<std::byte, 40> config_{};
-    std::vector<Bells> bells_;
+    std::vector<Bells> bells_{};
+    std::uint64_t session_{0};                  ///< counts activations
+    std::unique_ptr<VhostUserWorker> daemon_{}; // last: its thread calls on_failed()
 };
 
 } // namespace devices::virtio

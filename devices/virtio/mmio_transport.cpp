@@ -90,7 +90,9 @@ std::uint32_t MmioTransport::read_register(std::uint64_t offset) noexcept {
     case reg::queue_num_max:
         return transport_.queue(queue_select_).max_size;
     case reg::queue_ready:
-        return transport_.queue(queue_select_).enabled ? 1 : 0;
+        return transport_.queue(queue_select_).enabled || transport_.resetting() ? 1 : 0;
+    case reg::queue_reset:
+        return transport_.resetting() ? 1 : 0;
     case reg::interrupt_status:
         return interrupt_status_;
     case reg::status:

@@ -282,8 +282,10 @@ std::uint64_t PciTransport::common_read(unsigned offset, unsigned size) noexcept
     case common::queue_device:
     case common::queue_device + 4:
         return wide(selected.used, common::queue_device);
+    case common::queue_reset:
+        return transport_.resetting() ? 1 : 0;
     default:
-        return 0; // queue_reset reads 0: a reset is finished before its write returns
+        return 0;
     }
 }
 

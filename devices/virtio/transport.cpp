@@ -33,7 +33,10 @@ std::uint64_t Transport::all_features() const {
            (translated_ ? feature::access_platform : 0);
 }
 
-std::uint8_t Transport::status() const { return status_; }
+std::uint8_t Transport::status() const {
+    const std::uint8_t now = status_;
+    return now == 0 && resetting() ? reset_from_.load() : now;
+}
 
 void Transport::set_status(std::uint8_t value) {
     std::lock_guard lock{mutex_};
@@ -64,7 +67,8 @@ bool Transport::set_needs_reset() {
 }
 
 void Transport::reset_state() {
-    status_ = 0;
+    if (const std::uint8_t before = status_.exchange(0); before != 0)
+        reset_from_ = before;
     accepted_ = 0;
     for (QueueState& queue : queues_)
         queue = {queue.max_size, queue.max_size, 0, 0, 0, false};

@@ -51,7 +51,9 @@ public:
     [[nodiscard]] Device& device() const { return *device_; }
     [[nodiscard]] unsigned queue_count() const { return static_cast<unsigned>(doorbells_.size()); }
 
+    /// Not 0 before a reset is finished.
     [[nodiscard]] std::uint8_t status() const;
+    [[nodiscard]] bool resetting() const noexcept { return device_->resetting(); }
     /// 0 resets; DRIVER_OK activates the device.
     void set_status(std::uint8_t value);
     /// Marks NEEDS_RESET; true when the driver is to be told (it has set DRIVER_OK).
@@ -88,8 +90,9 @@ private:
     std::vector<vmm::Registration> watches_;
     std::atomic<std::uint8_t> generation_{0};
 
-    mutable std::mutex mutex_;            // guards all below; taken before the device's lock
-    std::atomic<std::uint8_t> status_{0}; // also set without mutex_, by set_needs_reset()
+    mutable std::mutex mutex_;                // guards all below; taken before the device's lock
+    std::atomic<std::uint8_t> status_{0};     // also set without mutex_, by set_needs_reset()
+    std::atomic<std::uint8_t> reset_from_{0}; ///< the last status before a reset
     std::uint64_t accepted_{0};
     std::vector<QueueState> queues_;
 };

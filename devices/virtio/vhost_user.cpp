@@ -37,7 +37,6 @@ constexpr std::uint64_t protocol_reply_ack = 1U << 3;
 constexpr std::uint32_t version = 1;
 constexpr std::uint32_t flag_reply = 4;
 constexpr std::uint32_t flag_need_reply = 8;
-constexpr std::size_t max_answer = 4096;
 
 struct Header {
     std::uint32_t request;
@@ -87,6 +86,13 @@ vmm::Result<sockaddr_un> address_of(const std::string& path) {
     return address;
 }
 
+using Clock = std::chrono::steady_clock;
+
+int milliseconds_until(Clock::time_point deadline) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    return left > 0 ? static_cast<int>(left) : 0;
+}
+
 std::unexpected<vmm::Error> no_daemon(const std::string& path) {
     return vmm::fail_errno(vmm::Errc::not_found, "no vhost-user daemon answers at '" + path + "'",
                            "start one first, such as: virtiofsd --socket-path=" + path +
@@ -95,18 +101,34 @@ std::unexpected<vmm::Error> no_daemon(const std::string& path) {
 
 } // namespace
 
-std::unexpected<vmm::Error> VhostUser::broken(const char* what) const {
-    return vmm::fail_errno(vmm::Errc::host_error, std::string{"vhost-user daemon at '"} + path_ + "': " + what,
-                           "see the daemon's own messages; start it again before the next guest");
+std::unexpected<vmm::Error> VhostUser::broken(std::string_view what, int error) const {
+    return std::unexpected{vmm::Error{vmm::Errc::host_error,
+                                      "vhost-user daemon at '" + path_ + "': " + std::string{what},
+                                      "see the daemon's own messages and start it again; the guest uses the new one "
+                                      "when its driver starts the device again",
+                                      {},
+                                      error}};
 }
 
-vmm::Result<VhostUser> VhostUser::connect(const std::string& path) {
+vmm::Error VhostUser::unasked() const {
+    std::byte byte{};
+    const auto got = ::recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return broken(got > 0 ? "it sent a message that nobody asked for" : "it closed the connection").error();
+}
+
+vmm::Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
+    constexpr int full_backlog_pause_ms = 10;
     const auto address = TRY(address_of(path));
-    vmm::UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    VhostUser client{path, vmm::UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)}, cancel};
+    client.begin();
     // NOLINTNEXTLINE: the socket interface casts
-    if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-        return no_daemon(path);
-    VhostUser client{path, std::move(socket)};
+    while (::connect(client.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        if (errno != EAGAIN) // anything but a full backlog
+            return no_daemon(path);
+        pollfd cancelled{cancel, POLLIN, 0};
+        if (Clock::now() >= client.deadline_ || ::poll(&cancelled, 1, full_backlog_pause_ms) > 0)
+            return client.broken("it does not accept connections");
+    }
     TRY_VOID(client.negotiate());
     return client;
 }
@@ -168,8 +190,8 @@ vmm::Result<void> VhostUser::start_ring(const Ring& ring, const vmm::GuestMemory
     TRY_VOID(send(Request::set_vring_base, bytes_of(RingNumber{ring.index, 0})));
     TRY_VOID(send(Request::set_vring_addr, bytes_of(address)));
     const std::uint64_t index = ring.index;
-    const std::array kick{ring.kick.fd()};
-    const std::array call{ring.call.fd()};
+    const std::array kick{ring.kick};
+    const std::array call{ring.call};
     TRY_VOID(send(Request::set_vring_call, bytes_of(index), call));
     TRY_VOID(send(Request::set_vring_kick, bytes_of(index), kick));
     return send(Request::set_vring_enable, bytes_of(RingNumber{ring.index, 1}));
@@ -184,68 +206,91 @@ vmm::Result<void> VhostUser::stop_ring(unsigned index) {
 vmm::Result<void> VhostUser::send(Request request, std::span<const std::byte> body, std::span<const int> fds,
                                   bool acknowledge) {
     const bool ask_reply = acknowledge && acknowledges_;
-    Header header{static_cast<std::uint32_t>(request), version | (ask_reply ? flag_need_reply : 0),
-                  static_cast<std::uint32_t>(body.size())};
-    std::array<iovec, 2> pieces{
-        {{&header, sizeof header}, {const_cast<std::byte*>(body.data()), body.size()}}}; // NOLINT
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(8 * sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = pieces.data();
-    message.msg_iovlen = body.empty() ? 1 : 2;
-    if (!fds.empty()) {
-        message.msg_control = control.data();
-        message.msg_controllen = CMSG_SPACE(fds.size_bytes());
-        cmsghdr* rights = CMSG_FIRSTHDR(&message);
-        rights->cmsg_level = SOL_SOCKET;
-        rights->cmsg_type = SCM_RIGHTS;
-        rights->cmsg_len = CMSG_LEN(fds.size_bytes());
-        std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
-    }
-    ssize_t sent = 0;
-    do {
-        sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
-    } while (sent < 0 && errno == EINTR);
-    // Messages are small: a stream socket takes them whole or its reader is gone.
-    if (sent != static_cast<ssize_t>(sizeof header + body.size()))
-        return broken("it does not take messages");
-    if (!ask_reply)
-        return {};
-    const auto answer = TRY(receive(request));
-    if (vmm::load_le(answer) != 0) {
-        errno = 0;
+    const Header header{static_cast<std::uint32_t>(request), version | (ask_reply ? flag_need_reply : 0),
+                        static_cast<std::uint32_t>(body.size())};
+    const auto head = bytes_of(header);
+    std::vector<std::byte> message{head.begin(), head.end()};
+    message.insert(message.end(), body.begin(), body.end());
+    TRY_VOID(send_all(message, fds));
+    if (ask_reply && TRY(receive(request)) != 0)
         return broken("it refused a message");
+    return {};
+}
+
+/// The descriptors go with the first byte.
+vmm::Result<void> VhostUser::send_all(std::span<const std::byte> message, std::span<const int> fds) {
+    while (!message.empty()) {
+        TRY_VOID(wait(POLLOUT));
+        iovec piece{const_cast<std::byte*>(message.data()), message.size()}; // NOLINT
+        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(8 * sizeof(int))> control{};
+        msghdr header{};
+        header.msg_iov = &piece;
+        header.msg_iovlen = 1;
+        if (!fds.empty()) {
+            header.msg_control = control.data();
+            header.msg_controllen = CMSG_SPACE(fds.size_bytes());
+            cmsghdr* rights = CMSG_FIRSTHDR(&header);
+            rights->cmsg_level = SOL_SOCKET;
+            rights->cmsg_type = SCM_RIGHTS;
+            rights->cmsg_len = CMSG_LEN(fds.size_bytes());
+            std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
+        }
+        const auto sent = ::sendmsg(socket_.get(), &header, MSG_NOSIGNAL);
+        if (sent < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (sent <= 0)
+            return broken("it does not take messages", errno);
+        message = message.subspan(static_cast<std::size_t>(sent));
+        fds = {};
     }
     return {};
 }
 
 vmm::Result<std::uint64_t> VhostUser::ask(Request request, std::span<const std::byte> body) {
     TRY_VOID(send(request, body, {}, false));
-    const auto answer = TRY(receive(request));
-    return vmm::load_le(answer);
+    return receive(request);
 }
 
-vmm::Result<std::vector<std::byte>> VhostUser::receive(Request request) {
-    auto take = [&](std::span<std::byte> into) {
-        while (!into.empty()) {
-            pollfd poll{socket_.get(), POLLIN, 0};
-            const int ready = ::poll(&poll, 1, answer_time_ms);
-            if (ready < 0 && errno == EINTR)
-                continue;
-            const auto got = ready == 1 ? ::read(socket_.get(), into.data(), into.size()) : 0;
-            if (got <= 0)
-                return false;
-            into = into.subspan(static_cast<std::size_t>(got));
-        }
-        return true;
-    };
+/// Every answer we ask for is a number of 64 bits, or a ring's index and its number.
+vmm::Result<std::uint64_t> VhostUser::receive(Request request) {
     Header header{};
-    if (!take(std::as_writable_bytes(std::span{&header, 1})))
-        return broken("no answer");
-    std::vector<std::byte> body(header.size < max_answer ? header.size : 0);
+    TRY_VOID(take(std::as_writable_bytes(std::span{&header, 1})));
+    std::uint64_t answer = 0;
     if (header.request != static_cast<std::uint32_t>(request) || (header.flags & flag_reply) == 0 ||
-        header.size >= max_answer || !take(body))
-        return broken("its answer makes no sense");
-    return body;
+        header.size != sizeof answer)
+        return broken(vmm::format("its answer to request %u has request %u, flags %#x and %u bytes",
+                                  static_cast<unsigned>(request), header.request, header.flags, header.size));
+    TRY_VOID(take(std::as_writable_bytes(std::span{&answer, 1})));
+    return answer;
+}
+
+vmm::Result<void> VhostUser::take(std::span<std::byte> into) {
+    while (!into.empty()) {
+        TRY_VOID(wait(POLLIN));
+        const auto got = ::read(socket_.get(), into.data(), into.size());
+        if (got < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (got < 0)
+            return broken("no answer", errno);
+        if (got == 0)
+            return broken("it closed the connection");
+        into = into.subspan(static_cast<std::size_t>(got));
+    }
+    return {};
+}
+
+vmm::Result<void> VhostUser::wait(short events) const {
+    for (;;) {
+        std::array<pollfd, 2> polled{{{socket_.get(), events, 0}, {cancel_, POLLIN, 0}}};
+        const int ready = ::poll(polled.data(), polled.size(), milliseconds_until(deadline_));
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready == 0)
+            return broken(vmm::format("no answer within %lld ms", static_cast<long long>(conversation_time.count())));
+        if (ready < 0 || polled[1].revents != 0)
+            return broken("the conversation was cancelled");
+        return {};
+    }
 }
 
 } // namespace devices::virtio

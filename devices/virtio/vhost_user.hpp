@@ -3,8 +3,8 @@
 // gets guest memory by descriptor and reaches nothing else of ours.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,16 +15,22 @@
 
 namespace devices::virtio {
 
-/// One connection. Calls block for the daemon's answer, at most answer_time. Errors name the socket.
+/// One connection. Calls block for the daemon, so they belong on a thread that nothing else waits for. A conversation
+/// is what happens between two calls of begin(): all its messages together take at most conversation_time, and it ends
+/// at once when `cancel` becomes readable. After an error the connection is of no more use. Errors name the socket.
 class VhostUser {
 public:
-    static constexpr int answer_time_ms = 5000;
+    static constexpr std::chrono::milliseconds conversation_time{2000};
 
+    /// Connects and agrees on features: the first conversation. `cancel` is a descriptor that outlives the connection.
     /// not_found when nobody listens there.
-    static vmm::Result<VhostUser> connect(const std::string& path);
+    static vmm::Result<VhostUser> connect(const std::string& path, int cancel);
 
     /// Whether there is a socket to connect to. It is left alone: a daemon ends with its first connection.
     static vmm::Result<void> check(const std::string& path);
+
+    /// Starts the next conversation's clock.
+    void begin() { deadline_ = std::chrono::steady_clock::now() + conversation_time; }
 
     /// Features of the daemon's device, after the protocol's own set-up.
     [[nodiscard]] std::uint64_t features() const { return features_; }
@@ -33,27 +39,35 @@ public:
 
     struct Ring {
         unsigned index;
-        const QueueLayout& layout; ///< addresses are guest-physical
-        const vmm::EventFd& kick;
-        const vmm::EventFd& call;
+        QueueLayout layout; ///< addresses are guest-physical
+        int kick;           ///< event descriptors, which outlive the ring
+        int call;
     };
     vmm::Result<void> start_ring(const Ring& ring, const vmm::GuestMemory& memory);
     /// The daemon touches the ring's memory no more when this returns without error.
     vmm::Result<void> stop_ring(unsigned index);
     [[nodiscard]] int fd() const { return socket_.get(); }
+    /// Between conversations the daemon has nothing to say: what its readable socket means then.
+    [[nodiscard]] vmm::Error unasked() const;
 
 private:
     enum class Request : std::uint32_t;
-    VhostUser(std::string path, vmm::UniqueFd socket) : path_{std::move(path)}, socket_{std::move(socket)} {}
+    VhostUser(std::string path, vmm::UniqueFd socket, int cancel)
+        : path_{std::move(path)}, socket_{std::move(socket)}, cancel_{cancel} {}
     vmm::Result<void> negotiate();
+    vmm::Result<void> wait(short events) const;
+    vmm::Result<void> send_all(std::span<const std::byte> message, std::span<const int> fds);
     vmm::Result<void> send(Request request, std::span<const std::byte> body, std::span<const int> fds = {},
                            bool acknowledge = true);
     vmm::Result<std::uint64_t> ask(Request request, std::span<const std::byte> body = {});
-    vmm::Result<std::vector<std::byte>> receive(Request request);
-    [[nodiscard]] std::unexpected<vmm::Error> broken(const char* what) const;
+    vmm::Result<std::uint64_t> receive(Request request);
+    vmm::Result<void> take(std::span<std::byte> into);
+    [[nodiscard]] std::unexpected<vmm::Error> broken(std::string_view what, int error = 0) const;
 
     std::string path_;
     vmm::UniqueFd socket_;
+    int cancel_;
+    std::chrono::steady_clock::time_point deadline_{};
     std::uint64_t features_{};
     bool acknowledges_{false}; ///< the daemon answers every message when asked to
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -52,13 +53,17 @@ constexpr const char* no_memory_hint = "give the guest less memory, or free some
 constexpr const char* memory_name = "inox-ram";
 
 Result<UniqueFd> make_file(std::uint64_t size, bool hugetlb) {
-    UniqueFd file{::memfd_create(memory_name, MFD_CLOEXEC | (hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0U))};
+    UniqueFd file{
+        ::memfd_create(memory_name, MFD_CLOEXEC | MFD_ALLOW_SEALING | (hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0U))};
     if (!file)
         return fail_errno(Errc::memory_unavailable, "memfd_create for guest memory failed",
                           hugetlb ? "is hugetlbfs in the host's kernel (CONFIG_HUGETLBFS)? or use no --huge-pages 2M"
                                   : no_memory_hint);
     if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
         return fail_errno(Errc::memory_unavailable, "cannot size guest memory", no_memory_hint);
+    // Another process gets this descriptor. Were the file shorter than our mappings, touching them would end inox.
+    if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) // NOLINT(*-vararg)
+        return fail_errno(Errc::memory_unavailable, "cannot seal the size of guest memory");
     return file;
 }
 
