@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <utility>
 
 #include "api/routes.hpp"
 #include "vmm/machine/config_options.hpp"
@@ -204,6 +205,21 @@ int failure_code(const Error& error) {
     return error.code == Errc::bad_option ? exit_code(error.code) : generic_error;
 }
 
+/// Names the flag, or the file and its key, that the value came from. Returns the exit code.
+int report_failure(const Flags& given, Error error) {
+    static constexpr std::pair<std::string_view, std::string_view> twins[] = {
+        {"/inox/api_sock", "api-sock"},
+        {"/inox/api_group", "api-group"},
+        {"/logger/log_path", "log-path"},
+        {"/metrics/metrics_path", "metrics-path"}};
+    for (const auto& [pointer, flag] : twins)
+        if (error.where == pointer && (given.has(flag) || pointer.starts_with("/inox")))
+            error.where = "--" + std::string{flag};
+    const int code = failure_code(error);
+    static_cast<void>(report_problems({&error, 1}, given.value("config-file")));
+    return code;
+}
+
 constexpr const char* default_socket = "/run/firecracker.socket";
 
 /// Flags over the file, as Firecracker does it.
@@ -254,7 +270,7 @@ RunPlan plan_for(const Flags& given, const ApiConfig& api, std::string metadata)
     RunPlan plan;
     plan.start_now = given.has("config-file");
     plan.identity = {given.has("id") ? given.value("id") : "anonymous-instance", true, given.has("boot-timer")};
-    plan.start_failed = failure_code;
+    plan.start_failed = [&given](Error error) { return report_failure(given, std::move(error)); };
     plan.on_started = [] {
         log::write(log::Level::info, "Successfully started microvm that was configured from one single json");
     };
@@ -317,11 +333,7 @@ int firecracker_command(Arguments arguments, Timeline& timeline) {
     if (given.has("version"))
         return print_and_finish("inox " INOX_VERSION "\n");
     auto result = start(given, timeline);
-    if (result)
-        return *result;
-    const int code = failure_code(result.error());
-    static_cast<void>(report_problem(std::move(result).error()));
-    return code;
+    return result ? *result : report_failure(given, std::move(result).error());
 }
 
 } // namespace vmm::cli

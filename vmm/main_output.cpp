@@ -24,7 +24,9 @@ int report_unheard() {
 
 int report_problems(std::span<const Error> problems, const std::string& file) {
     for (Error problem : problems) {
-        if (!file.empty() && (problem.where.empty() || problem.where.starts_with('/')))
+        // Without a place it is about the whole file, or the host: /dev/kvm.
+        const bool whole = problem.where.empty() && error_name(problem.code).starts_with("config_");
+        if (!file.empty() && (whole || problem.where.starts_with('/')))
             problem.where = printable(file, 200) + (problem.where.empty() ? "" : "#" + problem.where);
         static_cast<void>(write_all(STDERR_FILENO, problem.report())); // nowhere left to complain
     }
@@ -32,6 +34,13 @@ int report_problems(std::span<const Error> problems, const std::string& file) {
 }
 
 int report_problem(Error problem) { return report_problems({&problem, 1}); }
+
+namespace {
+
+constexpr const char* socket_key = "/inox/api_sock";
+constexpr const char* group_key = "/inox/api_group";
+
+} // namespace
 
 std::vector<Error> api_problems(const ApiConfig& config) {
     std::vector<Error> problems;
@@ -43,8 +52,8 @@ std::vector<Error> api_problems(const ApiConfig& config) {
     };
     if (config.socket.empty())
         return problems;
-    take(api::SocketFile::check_path(config.socket), "/inox/api_sock");
-    take(api::SocketFile::check_group(config.group), "/inox/api_group");
+    take(api::SocketFile::check_group(config.group), group_key);
+    take(api::SocketFile::check_path(config.socket), socket_key);
     return problems;
 }
 
@@ -56,7 +65,12 @@ decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t ma
     options.group = config.group;
     options.max_connections = config.connections;
     options.max_body = max_body;
-    return [options](EventLoop& loop, Instance& instance) { return api::serve(options, loop, instance); };
+    return [options](EventLoop& loop, Instance& instance) {
+        auto served = api::serve(options, loop, instance);
+        if (!served)
+            served.error().where = api::SocketFile::check_group(options.group) ? socket_key : group_key;
+        return served;
+    };
 }
 
 } // namespace vmm::cli

@@ -114,27 +114,54 @@ constexpr const char* run_examples = R"(Examples:
 Every option has a twin in the configuration file (docs/config.md). Ctrl-A X ends a
 guest from the terminal. The exit codes are in docs/exit-codes.md.)";
 
+/// An option of this command line.
+struct Given {
+    CommandOption option;
+    std::vector<std::string> values;
+    std::size_t first{0}; ///< elements that the option's list had before
+};
+
+std::size_t list_size(const Config& config, std::string_view list) {
+    const std::pair<std::string_view, std::size_t> sizes[] = {{"/drives", config.drives.size()},
+                                                              {"/network-interfaces", config.nets.size()},
+                                                              {"/shares", config.shares.size()},
+                                                              {"/vfio", config.vfio.size()}};
+    const auto* found = std::ranges::find(sizes, list, &std::pair<std::string_view, std::size_t>::first);
+    return found == std::end(sizes) ? 0 : found->second;
+}
+
+/// Whether this option gave the value at `where`, or the device it is a part of.
+bool gave(const Given& given, std::string_view where) {
+    const auto twin = given.option.twin;
+    if (where == twin)
+        return true;
+    if (given.option.value == nullptr || !where.starts_with(twin) || where[twin.size()] != '/')
+        return false;
+    const auto index = where.substr(twin.size() + 1);
+    return !given.option.repeated || parse_number(index.substr(0, index.find('/'))).value_or(0) >= given.first;
+}
+
 /// A problem was found by its JSON pointer, but the value came from an option: name the option.
-void name_options(std::vector<Error>& problems, std::span<const CommandOption> given) {
+void name_options(std::vector<Error>& problems, std::span<const Given> given) {
     for (auto& problem : problems)
-        for (const auto& option : given)
-            if (problem.where == option.twin) {
-                problem.where = option.name;
+        for (const auto& one : given)
+            if (gave(one, problem.where)) {
+                problem.where = one.option.name;
                 if (problem.code == Errc::config_missing_key)
                     problem.code = Errc::bad_option;
             }
 }
 
 /// Options over the file, rules over both.
-std::vector<Error> apply_options(std::span<const CommandOption> given, std::span<const std::vector<std::string>> values,
-                                 ConfigFile& file) {
+std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
     std::vector<Error> problems;
     auto& boot = file.config.boot;
     bool has_cmdline = !boot.kernel.empty();
-    for (std::size_t i = 0; i < given.size(); ++i) {
-        has_cmdline |= given[i].twin == "/boot-source/boot_args";
-        for (const auto& value : values[i])
-            if (auto applied = given[i].apply(given[i], value, file); !applied)
+    for (auto& [option, values, first] : given) {
+        has_cmdline |= option.twin == "/boot-source/boot_args";
+        first = list_size(file.config, option.twin);
+        for (const auto& value : values)
+            if (auto applied = option.apply(option, value, file); !applied)
                 problems.push_back(std::move(applied).error());
     }
     if (!boot.kernel.empty() && !has_cmdline)
@@ -174,19 +201,21 @@ int run_command(Arguments arguments, Timeline& timeline) {
             return report_problems(parsed.problems, config_path);
         file = std::move(parsed.file);
     }
-    std::vector<CommandOption> given;
-    std::vector<std::vector<std::string>> given_values;
+    std::vector<Given> given;
     for (std::size_t i = 0; i < options.size(); ++i)
-        if (command.has(options[i].name)) {
-            given.push_back(options[i]);
-            given_values.push_back(values[i]);
-        }
-    if (const auto problems = apply_options(given, given_values, file); !problems.empty())
+        if (command.has(options[i].name))
+            given.push_back({options[i], values[i]});
+    if (const auto problems = apply_options(given, file); !problems.empty())
         return report_problems(problems, config_path);
-    if (auto started = use_log(file.log, LogShape::inox); !started)
-        return report_problem(std::move(started).error());
-    timeline.mark(Timeline::Step::config_read);
     RunPlan plan;
+    plan.start_failed = [&](Error error) {
+        std::vector<Error> problems{std::move(error)};
+        name_options(problems, given);
+        return report_problems(problems, config_path);
+    };
+    if (auto started = use_log(file.log, LogShape::inox); !started)
+        return plan.start_failed(std::move(started).error());
+    timeline.mark(Timeline::Step::config_read);
     plan.companion = control_api(file.api);
     return run(std::move(file), timeline, plan);
 }
@@ -211,17 +240,18 @@ int check_command(Arguments arguments) {
     const auto dialect = command.has("--firecracker") ? Dialect::firecracker : Dialect::inox;
     const bool pci = dialect == Dialect::inox || command.has("--enable-pci");
     auto parsed = load_config(path, dialect, pci ? Transport::pci : Transport::mmio);
-    const auto vfio = preflight(parsed);
-    std::ranges::move(api_problems(parsed.file.api), std::back_inserter(parsed.problems));
+    const auto findings = preflight(parsed, api_problems(parsed.file.api));
     if (command.has("--json")) {
-        const int printed = print_and_finish(check_json(path, parsed, vfio));
+        const int printed = print_and_finish(check_json(path, parsed, findings));
         return parsed.problems.empty() ? printed : exit_code(parsed.problems.front().code);
     }
     if (!parsed.problems.empty())
         return report_problems(parsed.problems, path);
     std::string text = path + ": good\n";
-    for (auto needs = vfio_needs_text(vfio); !needs.empty(); needs.erase(0, needs.find('\n') + 1))
+    for (auto needs = vfio_needs_text(findings.vfio); !needs.empty(); needs.erase(0, needs.find('\n') + 1))
         text += "  " + needs.substr(0, needs.find('\n') + 1);
+    for (const auto& note : findings.notes)
+        text += "  note: " + note + "\n";
     for (const auto& key : parsed.ignored)
         text += "  note: the unknown key " + in_quotes(key) + " is ignored\n";
     return print_and_finish(text);

@@ -57,6 +57,15 @@ refused 153 bad_option "--boot-timeline: 'x.png'" 'ending' "$inox" run --boot-ti
 refused 153 bad_option "--log-level: 'loud'" 'Warning' "$inox" run --log-level loud
 refused 119 output_unwritable '/nonexistent/log' '' "$inox" run --log-path /nonexistent/log
 
+# What the host lacks is told by the option that asked for it, and before KVM.
+refused 100 kernel_missing "--kernel: cannot open kernel '/nonexistent/k'" 'path' "$inox" run --kernel /nonexistent/k
+refused 97 disk_missing "--disk: cannot open disk image '/nonexistent/d'" 'truncate' "$inox" run --disk /nonexistent/d
+refused 119 output_unwritable "--console: cannot open '/nonexistent/c'" 'directory' "$inox" run --console /nonexistent/c
+refused 119 output_unwritable "--api-sock: Failed to open" 'folder' "$inox" run --api-sock /nonexistent/s
+printf '{"drives": [{"path": "/nonexistent/a"}]}' >"$scratch/vm.json"
+refused 97 disk_missing "$scratch/vm.json#/drives/0/path_on_host: " '' \
+    "$inox" run --config "$scratch/vm.json" --disk /nonexistent/d
+
 # All problems at once, the first one's exit code.
 refused 107 cpus_invalid '--cpus: 0 CPUs' '' "$inox" run --cpus 0 --memory 1
 shows '[memory_invalid]'

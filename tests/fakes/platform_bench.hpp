@@ -39,7 +39,7 @@ struct PlatformBench {
     PlatformBench& operator=(const PlatformBench&) = delete;
 
     void start(const vmm::Config& config, const Parts& parts) {
-        platform = vmm::Platform::create(config,
+        platform = vmm::Platform::create(config, vmm::open_devices(config, {loop, memory, {}, {}}).value(),
                                          {.ports = ports,
                                           .mmio = mmio,
                                           .irqs = irqs,
@@ -52,8 +52,6 @@ struct PlatformBench {
                                           .events = events,
                                           .serial_output = [](auto) {},
                                           .serial_room = [] {},
-                                          .console_output = {},
-                                          .console_room = {},
                                           .on_device = [this](const vmm::DeviceEvent& event) { told.push_back(event); },
                                           .pasids = parts.pasids,
                                           .vfio_kernel = parts.vfio_kernel,

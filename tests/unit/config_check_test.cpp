@@ -61,12 +61,13 @@ TEST_CASE("check's JSON carries every problem") {
     parsed.ignored.push_back("x");
     VfioNeeds needs{.groups = 1, .locked = 1 << 20, .bars_32 = 4096, .vectors = 3};
     needs.devices.push_back({"0000:01:00.0", 7, devices::vfio::Backend::iommufd, 1, 4096, 3});
-    const auto json = nlohmann::json::parse(check_json("vm.json", parsed, needs));
+    const auto json = nlohmann::json::parse(check_json("vm.json", parsed, {{"a note"}, needs}));
     CHECK(json["ok"] == false);
     CHECK(json["problems"][0]["code"] == "kernel_missing");
     CHECK(json["problems"][0]["exit_code"] == 100);
     CHECK(json["problems"][0]["where"] == "/a/b");
     CHECK(json["ignored"][0] == "x");
+    CHECK(json["notes"][0] == "a note");
     CHECK(json["vfio"] ==
           nlohmann::json::parse(R"({"devices": [{"host": "0000:01:00.0", "group": 7, "backend": "iommufd",
         "bars": 1, "bar_bytes": 4096, "vectors": 3}], "groups": 1, "locked_bytes": 1048576, "lock_limit_bytes": null,

@@ -29,28 +29,37 @@ bool has_pasids(const Config& config) { return config.pasid || config.dsa; }
 
 bool boot_bypass(const Config& config) { return config.iommu && config.iommu->bypass.value_or(config.vfio.empty()); }
 
+std::vector<PlacedDevice> placed_devices(const Config& config) {
+    std::vector<PlacedDevice> all;
+    const auto in_list = [](const char* list, std::size_t index, const char* key = "") {
+        return list + ("/" + std::to_string(index)) + key;
+    };
+    for (const bool root : {true, false})
+        for (std::size_t i = 0; i < config.drives.size(); ++i)
+            if (config.drives[i].root == root)
+                all.push_back({config.drives[i], in_list("/drives", i, "/path_on_host")});
+    for (std::size_t i = 0; i < config.nets.size(); ++i)
+        all.push_back({config.nets[i], in_list("/network-interfaces", i, "/host_dev_name")});
+    const auto add_one = [&](const auto& one, const char* where) {
+        if (one)
+            all.push_back({*one, where});
+    };
+    add_one(config.vsock, "/vsock/uds_path");
+    add_one(config.entropy, "/entropy");
+    add_one(config.balloon, "/balloon");
+    add_one(config.console, "/console/path");
+    for (std::size_t i = 0; i < config.shares.size(); ++i)
+        all.push_back({config.shares[i], in_list("/shares", i, "/socket")});
+    for (std::size_t i = 0; i < config.vfio.size(); ++i)
+        all.push_back({config.vfio[i], in_list("/vfio", i)});
+    add_one(config.dsa, "/dsa/forward");
+    return all;
+}
+
 std::vector<DeviceConfig> device_configs(const Config& config) {
     std::vector<DeviceConfig> all;
-    for (const bool root : {true, false})
-        for (const auto& drive : config.drives)
-            if (drive.root == root)
-                all.emplace_back(drive);
-    const auto add = [&](const auto& some) {
-        for (const auto& one : some)
-            all.emplace_back(one);
-    };
-    const auto add_one = [&](const auto& one) {
-        if (one)
-            all.emplace_back(*one);
-    };
-    add(config.nets);
-    add_one(config.vsock);
-    add_one(config.entropy);
-    add_one(config.balloon);
-    add_one(config.console);
-    add(config.shares);
-    add(config.vfio);
-    add_one(config.dsa);
+    for (auto& device : placed_devices(config))
+        all.push_back(std::move(device.config));
     return all;
 }
 

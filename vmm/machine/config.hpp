@@ -113,6 +113,12 @@ using DeviceConfig = std::variant<DriveConfig, devices::virtio::NetOptions, devi
                                   devices::virtio::FsOptions, VfioConfig, DsaConfig>;
 /// All of them, in the order the guest finds them: the root disk first, so that it is Linux's vda.
 std::vector<DeviceConfig> device_configs(const Config& config);
+/// The same, each with the JSON pointer of what it takes from the host.
+struct PlacedDevice {
+    DeviceConfig config;
+    std::string where;
+};
+std::vector<PlacedDevice> placed_devices(const Config& config);
 
 /// The command line of a kernel for which the operator named none.
 void use_default_cmdline(BootConfig& boot, std::string_view cmdline);

@@ -3,28 +3,24 @@
 
 #include <algorithm>
 #include <iterator>
-#include <linux/kvm.h>
 #include <nlohmann/json.hpp>
 
 #include "vmm/base/os.hpp"
 #include "vmm/boot/image.hpp"
 #include "vmm/boot/loader.hpp"
-#include "vmm/kvm/vm.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/device_preflight.hpp"
 #include "vmm/machine/host_report.hpp"
 #include "vmm/machine/platform.hpp"
-#include "vmm/machine/vfio_preflight.hpp"
+#include "vmm/machine/preparation.hpp"
 
 namespace vmm {
 namespace {
 
-constexpr auto cpus_key = "/machine-config/vcpu_count";
 constexpr auto memory_key = "/machine-config/mem_size_mib";
 constexpr auto huge_pages_key = "/machine-config/huge_pages";
-constexpr auto kernel_key = "/boot-source/kernel_image_path";
-constexpr auto initrd_key = "/boot-source/initrd_path";
 
+/// In the order of a start, so that what it refuses first stands first.
 class Preflight {
 public:
     Preflight(const ConfigFile& file, std::span<const Error> known) : file_{file}, known_{known} {
@@ -33,28 +29,30 @@ public:
             file_.config.machine.memory = MachineConfig{}.memory;
     }
 
-    std::vector<Error> run() {
-        check_kernel();
-        if (memory_known())
-            check_memory();
-        check_kvm();
-        auto vfio = vfio_preflight(file_.config, {});
-        vfio_ = std::move(vfio.needs);
-        std::ranges::move(vfio.problems, std::back_inserter(problems_));
-        std::ranges::move(device_preflight(file_.config, known_), std::back_inserter(problems_));
-        check_file(file_.run.serial_log, "/inox/serial_log");
-        check_file(file_.run.boot_timeline, "/inox/boot_timeline");
+    CheckFindings run(std::vector<Error> of_api) {
         check_file(file_.log.path, "/logger/log_path");
-        check_file(file_.serial.path, "/serial/serial_out_path");
+        check_file(file_.run.boot_timeline, "/inox/boot_timeline");
+        take(std::move(of_api));
         if (file_.metrics)
             check_file(file_.metrics->path, "/metrics/metrics_path");
+        check_file(file_.serial.path, "/serial/serial_out_path");
+        check_file(file_.run.serial_log, "/inox/serial_log");
+        if (file_.config.console)
+            check_file(file_.config.console->path, "/console/path");
+        check_memory_and_kernel();
+        auto vfio = vfio_preflight(file_.config, {});
+        findings_.vfio = std::move(vfio.needs);
+        take(std::move(vfio.problems));
+        take(device_preflight(file_.config, known_));
+        if (const auto kvm = open_kvm(file_.config.machine.cpus); !kvm)
+            problems_.push_back(kvm.error());
         // Of one value the reader's problem says enough.
         std::erase_if(problems_, [&](const Error& one) { return !one.where.empty() && is_known(one.where); });
-        return std::move(problems_);
+        return std::move(findings_);
     }
 
     /// After run().
-    [[nodiscard]] const VfioNeeds& vfio() const { return vfio_; }
+    [[nodiscard]] const std::vector<Error>& problems() const { return problems_; }
 
 private:
     [[nodiscard]] bool is_known(std::string_view where) const {
@@ -62,79 +60,42 @@ private:
     }
     [[nodiscard]] bool memory_known() const { return !is_known(memory_key) && !is_known(huge_pages_key); }
 
-    void add(Error error, const char* where) {
-        if (error.where.empty())
-            error.where = where;
+    void take(std::vector<Error> some) { std::ranges::move(some, std::back_inserter(problems_)); }
+    void add(Error error, std::string_view where) {
+        error.where = where;
         problems_.push_back(std::move(error));
     }
 
     /// Loads into memory of the guest's size, of which only what is written exists: so it sees all that a start sees.
-    void check_kernel() {
+    void check_memory_and_kernel() {
+        if (memory_known())
+            check_available();
+        const auto memory = create_memory(file_.config);
+        if (!memory && memory_known())
+            problems_.push_back(memory.error());
         const auto& boot = file_.config.boot;
         const auto before = problems_.size();
         if (!boot.kernel.empty())
             if (auto kernel = boot::Image::open(boot.kernel, boot::Image::kernel); !kernel)
-                add(std::move(kernel).error(), kernel_key);
+                add(std::move(kernel).error(), load_place(Errc::kernel_missing));
         if (!boot.initrd.empty())
             if (auto initrd = boot::Image::open(boot.initrd, boot::Image::initrd); !initrd)
-                add(std::move(initrd).error(), initrd_key);
-        if (problems_.size() != before || !memory_known())
+                add(std::move(initrd).error(), load_place(Errc::initrd_missing));
+        if (problems_.size() != before || !memory || !memory_known())
             return;
-        const auto memory = GuestMemory::create(machine_.memory, HugePages::none);
-        if (!memory)
-            return add(memory.error(), memory_key);
         if (auto loaded = boot::load({boot.kernel, boot.initrd, kernel_cmdline(file_.config)}, *memory); !loaded)
-            add(loaded.error(), place_of(loaded.error().code));
+            add(loaded.error(), load_place(loaded.error().code));
     }
 
-    static const char* place_of(Errc code) {
-        if (code == Errc::initrd_missing || code == Errc::initrd_does_not_fit)
-            return initrd_key;
-        return code == Errc::cmdline_too_long ? "/boot-source/boot_args" : kernel_key;
-    }
-
-    void check_memory() {
-        const auto host = inspect_memory({});
+    /// A guest may have more memory than its host, as long as it does not use all of it.
+    void check_available() {
         if (machine_.huge_pages == HugePages::two_mib)
-            return check_huge_pages(host);
+            return;
+        const auto host = inspect_memory({});
         if (host.available != 0 && machine_.memory > host.available)
-            add({Errc::memory_unavailable,
-                 size_text(machine_.memory) + " of memory asked for, but the host has only " +
-                     size_text(align_down(host.available, MiB)) + " available",
-                 "give the guest less memory, or free some on the host",
-                 {},
-                 0},
-                memory_key);
-    }
-
-    void check_huge_pages(const MemoryReport& host) {
-        const std::uint64_t needed = machine_.memory / (2 * MiB);
-        std::uint64_t free = 0;
-        for (const auto& pages : host.huge_pages)
-            if (pages.size_kib == 2 * MiB / KiB)
-                free = pages.free;
-        if (needed > free)
-            add({Errc::memory_unavailable,
-                 format("%llu huge pages of 2 MiB needed, but only %llu are free",
-                        static_cast<unsigned long long>(needed), static_cast<unsigned long long>(free)),
-                 format("sudo sysctl vm.nr_hugepages=%llu", static_cast<unsigned long long>(needed)),
-                 {},
-                 0},
-                huge_pages_key);
-    }
-
-    void check_kvm() {
-        const auto kvm = Kvm::open();
-        if (!kvm)
-            return add(kvm.error(), "");
-        const int most = kvm->check(KVM_CAP_MAX_VCPUS);
-        if (most > 0 && machine_.cpus > static_cast<unsigned>(most))
-            add({Errc::cpus_invalid,
-                 format("%u CPUs asked for, but this KVM has at most %d", machine_.cpus, most),
-                 "ask for fewer CPUs",
-                 {},
-                 0},
-                cpus_key);
+            findings_.notes.push_back(size_text(machine_.memory) + " of memory asked for, but the host has only " +
+                                      size_text(align_down(host.available, MiB)) +
+                                      " available: a guest that uses all of it is killed");
     }
 
     void check_file(const std::string& path, const char* where) {
@@ -148,20 +109,21 @@ private:
     std::span<const Error> known_;
     const MachineConfig& machine_{file_.config.machine};
     std::vector<Error> problems_{};
-    VfioNeeds vfio_{};
+    CheckFindings findings_{};
 };
 
 } // namespace
 
-VfioNeeds preflight(ParsedConfig& parsed) {
+CheckFindings preflight(ParsedConfig& parsed, std::vector<Error> of_api) {
     const auto nothing_read = [](const Error& one) {
         return one.code == Errc::config_unreadable || (one.code == Errc::config_syntax && one.where.empty());
     };
     if (std::ranges::any_of(parsed.problems, nothing_read))
         return {};
     Preflight check{parsed.file, parsed.problems};
-    std::ranges::move(check.run(), std::back_inserter(parsed.problems));
-    return check.vfio();
+    auto findings = check.run(std::move(of_api));
+    std::ranges::copy(check.problems(), std::back_inserter(parsed.problems));
+    return findings;
 }
 
 namespace {
@@ -188,13 +150,14 @@ nlohmann::ordered_json vfio_json(const VfioNeeds& needs) {
 
 } // namespace
 
-std::string check_json(const std::string& path, const ParsedConfig& parsed, const VfioNeeds& vfio) {
+std::string check_json(const std::string& path, const ParsedConfig& parsed, const CheckFindings& findings) {
     using Json = nlohmann::ordered_json;
     Json out{{"file", path},
              {"ok", parsed.problems.empty()},
              {"problems", Json::array()},
              {"ignored", parsed.ignored},
-             {"vfio", vfio_json(vfio)}};
+             {"notes", findings.notes},
+             {"vfio", vfio_json(findings.vfio)}};
     for (const auto& problem : parsed.problems)
         out["problems"].push_back({{"code", error_name(problem.code)},
                                    {"exit_code", exit_code(problem.code)},

@@ -10,11 +10,16 @@
 
 namespace vmm {
 
-/// Adds every reason why the parts of this configuration that could be read would not start here, each with its JSON
-/// pointer. Nothing is left behind. Returns what its host devices take.
-VfioNeeds preflight(ParsedConfig& parsed);
+struct CheckFindings {
+    std::vector<std::string> notes{}; ///< what starts, but perhaps not as it was meant
+    VfioNeeds vfio{};                 ///< what its host devices take
+};
 
-/// {"file","ok","problems":[{"code","exit_code","where","what","hint"}],"ignored":[],"vfio":{}}, one line.
-std::string check_json(const std::string& path, const ParsedConfig& parsed, const VfioNeeds& vfio);
+/// Adds every reason why the parts of this configuration that could be read would not start here, each with its JSON
+/// pointer, in the order in which a start meets them. `of_api`: those of the control API. Nothing is left behind.
+CheckFindings preflight(ParsedConfig& parsed, std::vector<Error> of_api = {});
+
+/// {"file","ok","problems":[{"code","exit_code","where","what","hint"}],"ignored":[],"notes":[],"vfio":{}}, one line.
+std::string check_json(const std::string& path, const ParsedConfig& parsed, const CheckFindings& findings);
 
 } // namespace vmm

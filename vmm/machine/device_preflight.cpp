@@ -6,7 +6,6 @@
 #include "devices/dsa/forwarder.hpp"
 #include "devices/virtio/vhost_user.hpp"
 #include "devices/virtio/vsock_listener.hpp"
-#include "vmm/base/os.hpp"
 #include "vmm/machine/tap_check.hpp"
 
 namespace vmm {
@@ -16,55 +15,61 @@ class DevicePreflight {
 public:
     DevicePreflight(const Config& config, std::span<const Error> known) : config_{config}, known_{known} {}
 
-    /// Paths that could not be read are empty.
+    /// In the order of a start: of two that want the same image, the same one is refused.
     std::vector<Error> run() {
-        // In the order of a start: of two that want the same image, the same one is refused.
-        check_drives(true);
-        check_drives(false);
-        for (std::size_t i = 0; i < config_.nets.size(); ++i)
-            if (const auto& net = config_.nets[i]; !net.tap.empty())
-                take(check_tap(net.tap, net.queue_pairs), place("/network-interfaces", i) + "/host_dev_name");
-        if (config_.vsock && !config_.vsock->uds_path.empty())
-            take(devices::virtio::VsockListener::check(config_.vsock->uds_path), "/vsock/uds_path");
-        if (config_.console && !config_.console->path.empty())
-            take(check_output(config_.console->path), "/console/path");
-        for (std::size_t i = 0; i < config_.shares.size(); ++i)
-            if (const auto& socket = config_.shares[i].socket; !socket.empty())
-                take(devices::virtio::VhostUser::check(socket), place("/shares", i) + "/socket");
-        if (config_.dsa && !config_.dsa->forward.empty())
-            take(devices::dsa::HostQueue::open(config_.dsa->forward), "/dsa/forward");
+        for (const auto& device : placed_devices(config_)) {
+            where_ = device.where;
+            std::visit(*this, device.config);
+        }
         return std::move(problems_);
     }
 
-private:
-    static std::string place(const char* list, std::size_t index) { return list + ("/" + std::to_string(index)); }
-
-    void check_drives(bool root) {
-        for (std::size_t i = 0; i < config_.drives.size(); ++i) {
-            const auto& drive = config_.drives[i];
-            if (drive.root != root || drive.block.path.empty())
-                continue;
-            const auto where = place("/drives", i);
-            // One that was not read completely may be meant to be read-only.
-            const bool unsure = std::ranges::any_of(
-                known_, [prefix = where + "/"](const Error& one) { return one.where.starts_with(prefix); });
-            auto image = devices::virtio::BlockFile::open(drive.block.path, drive.block.read_only || unsure);
-            if (image)
-                images_.push_back(std::move(*image)); // its lock keeps the others out
-            else
-                take(image, where + "/path_on_host");
-        }
+    // One overload for each kind of DeviceConfig. Paths that could not be read are empty.
+    void operator()(const DriveConfig& drive) {
+        if (drive.block.path.empty())
+            return;
+        // One that was not read completely may be meant to be read-only.
+        const auto prefix = where_.substr(0, where_.rfind('/') + 1);
+        const bool unsure =
+            std::ranges::any_of(known_, [&](const Error& one) { return one.where.starts_with(prefix); });
+        auto image = devices::virtio::BlockFile::open(drive.block.path, drive.block.read_only || unsure);
+        if (image)
+            images_.push_back(std::move(*image)); // its lock keeps the others out
+        else
+            take(image);
     }
+    void operator()(const devices::virtio::NetOptions& net) {
+        if (!net.tap.empty())
+            take(check_tap(net.tap, net.queue_pairs));
+    }
+    void operator()(const devices::virtio::VsockOptions& vsock) {
+        if (!vsock.uds_path.empty())
+            take(devices::virtio::VsockListener::check(vsock.uds_path));
+    }
+    void operator()(const devices::virtio::FsOptions& share) {
+        if (!share.socket.empty())
+            take(devices::virtio::VhostUser::check(share.socket));
+    }
+    void operator()(const DsaConfig& dsa) {
+        if (!dsa.forward.empty())
+            take(devices::dsa::HostQueue::open(dsa.forward));
+    }
+    void operator()(const devices::virtio::EntropyOptions& /*entropy*/) {}
+    void operator()(const devices::virtio::BalloonOptions& /*balloon*/) {}
+    void operator()(const ConsoleConfig& /*console*/) {} // its file is one of the outputs
+    void operator()(const VfioConfig& /*device*/) {}     // in vfio_preflight
 
-    template <class T> void take(const Result<T>& checked, std::string where) {
+private:
+    template <class T> void take(const Result<T>& checked) {
         if (checked)
             return;
         problems_.push_back(checked.error());
-        problems_.back().where = std::move(where);
+        problems_.back().where = where_;
     }
 
     const Config& config_;
     std::span<const Error> known_;
+    std::string where_{}; ///< of the device that is being looked at
     std::vector<devices::virtio::BlockFile> images_{};
     std::vector<Error> problems_{};
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether this host has what the devices of a configuration need: their images, taps, sockets and files. Those of VFIO
-// are in vfio_preflight.
+// Whether this host has what the devices of a configuration need: their images, taps and sockets. Those of VFIO are in
+// vfio_preflight.
 #pragma once
 
 #include <span>

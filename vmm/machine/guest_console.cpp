@@ -3,6 +3,8 @@
 
 #include <unistd.h>
 
+#include "vmm/machine/preparation.hpp"
+
 namespace vmm {
 
 Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
@@ -10,17 +12,20 @@ Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& fil
     std::unique_ptr<GuestConsole> console{new GuestConsole{loop, std::move(hooks)}};
     console->output_ = std::make_unique<ConsoleOutput>(STDOUT_FILENO, gate, timeline);
     if (!file.serial.path.empty())
-        console->output_->serial_to(TRY(OutputFile::open(file.serial.path, "the serial port's file")));
+        console->output_->serial_to(
+            TRY(placed(OutputFile::open(file.serial.path, "the serial port's file"), "/serial/serial_out_path")));
     if (file.serial.limit)
         console->limiter_ = {{file.serial.limit, std::nullopt}, std::chrono::steady_clock::now()};
     if (!file.run.serial_log.empty())
-        console->output_->log_to(TRY(OutputFile::open(file.run.serial_log, "serial log", OutputStart::replace)));
+        console->output_->log_to(
+            TRY(placed(OutputFile::open(file.run.serial_log, "serial log", OutputStart::replace), "/inox/serial_log")));
     if (!file.run.expect.empty())
         console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
             self->loop_.post([seen = self->hooks_.on_expected] { seen(); });
         });
     if (file.config.console)
-        console->port_ = TRY(ConsolePort::create(*file.config.console, loop, *console->output_));
+        console->port_ =
+            TRY(placed(ConsolePort::create(*file.config.console, loop, *console->output_), "/console/path"));
     return console;
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/mmds/service.hpp"
+#include "vmm/machine/preparation.hpp"
 
 namespace vmm {
 namespace {
@@ -179,7 +180,7 @@ Result<void> Instance::use_metrics(const MetricsConfig& config) {
                     "Cannot initialize the metrics system due to bad user input: Reinitialization of metrics not "
                     "allowed.",
                     "metrics go to " + file_.metrics->path);
-    metrics_ = TRY(MetricsFile::open(config.path));
+    metrics_ = TRY(placed(MetricsFile::open(config.path), "/metrics/metrics_path"));
     metrics_head_.clear();
     if (config.emit_id)
         metrics_head_ = "\"id\":\"" + identity_.id + "\""; // its alphabet needs no escapes

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "vmm/base/os.hpp"
+#include "vmm/machine/preparation.hpp"
 
 namespace vmm {
 
@@ -12,7 +13,7 @@ Result<void> use_log(const LogConfig& log, LogShape shape, const std::string& id
     // One descriptor for the whole life: another file takes its place, so that no thread writes to a closed one.
     static int own = -1;
     if (!log.path.empty()) {
-        auto file = TRY(open_output(log.path));
+        auto file = TRY(placed(open_output(log.path), "/logger/log_path"));
         if (own < 0)
             own = file.release();
         else if (::dup3(file.get(), own, O_CLOEXEC) < 0)

@@ -8,7 +8,7 @@
 #include "vmm/boot/acpi.hpp"
 #include "vmm/boot/cpu_state.hpp"
 #include "vmm/boot/cpuid.hpp"
-#include "vmm/memory/layout.hpp"
+#include "vmm/machine/preparation.hpp"
 
 namespace vmm {
 namespace {
@@ -28,19 +28,13 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
         log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
                                         "no other interrupt controller than the IO-APIC that Linux would use");
     auto loaded = boot::load({config.boot.kernel, config.boot.initrd, kernel_cmdline(config)}, memory);
-    if (!loaded)
-        return loaded;
+    if (!loaded) {
+        const auto where = load_place(loaded.error().code);
+        return placed(std::move(loaded), where);
+    }
     TRY(boot::write_acpi_tables(acpi, memory));
     timeline.mark(Step::kernel_loaded);
     return loaded;
-}
-
-Result<void> check_cpus(unsigned cpus, const Kvm& kvm) {
-    const auto most = std::min(layout::max_cpus, static_cast<unsigned>(std::max(kvm.check(KVM_CAP_MAX_VCPUS), 1)));
-    if (cpus == 0 || cpus > most)
-        return fail(Errc::cpus_invalid, format("%u vCPUs are outside 1 to %u", cpus, most),
-                    "give a number of vCPUs in that range");
-    return {};
 }
 
 /// A guest that said it panicked did not end well, however it ended.
@@ -55,21 +49,16 @@ GuestEnd panic_end() {
 
 } // namespace
 
-Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, Kvm kvm, GuestMemory memory)
-    : loop_{loop}, timeline_{timeline}, gate_{gate}, hooks_{std::move(hooks)}, kvm_{std::move(kvm)}, memory_{std::move(
-                                                                                                         memory)} {}
+Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, GuestMemory memory)
+    : loop_{loop}, timeline_{timeline}, gate_{gate}, hooks_{std::move(hooks)}, memory_{std::move(memory)} {}
 
 Machine::~Machine() { stop(); }
 
 Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop& loop, Timeline& timeline,
                                                  RunGate& gate, Hooks hooks) {
-    auto kvm = TRY(Kvm::open());
-    TRY_VOID(check_cpus(config.machine.cpus, kvm));
-    const auto sharing = config.shares.empty() ? GuestMemory::Sharing::unneeded : GuestMemory::Sharing::needed;
-    auto memory = TRY(GuestMemory::create(config.machine.memory, config.machine.huge_pages, sharing));
+    auto memory = TRY(create_memory(config));
     timeline.mark(Step::memory_ready);
-    std::unique_ptr<Machine> machine{
-        new Machine{loop, timeline, gate, std::move(hooks), std::move(kvm), std::move(memory)}};
+    std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, std::move(hooks), std::move(memory)}};
     TRY_VOID(machine->build(config));
     return machine;
 }
@@ -99,7 +88,10 @@ Result<void> Machine::build(const Config& config) {
 }
 
 Result<void> Machine::build_hardware(const Config& config) {
-    vm_ = TRY(Vm::create(kvm_, memory_));
+    TRY_VOID(look_at_assigned(config));
+    auto opened = TRY(open_devices(config, {loop_, memory_, hooks_.console_output, hooks_.console_room}));
+    kvm_ = TRY(open_kvm(config.machine.cpus));
+    vm_ = TRY(Vm::create(*kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
     if (config.iommu) {
         iommu_ = std::make_unique<iommu::Domains>(memory_, config.iommu->limits, boot_bypass(config));
@@ -107,11 +99,11 @@ Result<void> Machine::build_hardware(const Config& config) {
     }
     if (has_pasids(config))
         TRY_VOID(create_pasids(config.pasid.value_or(PasidConfig{})));
-    platform_ = TRY(
-        Platform::create(config, {ports_, mmio_, *vm_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
-                                  hooks_.serial_output, hooks_.serial_room, hooks_.console_output, hooks_.console_room,
-                                  hooks_.on_device, hooks_.on_device_error, pasids_ ? &pasids_->service() : nullptr,
-                                  [this](int file) { return vm_->add_vfio_file(file); }}));
+    platform_ = TRY(Platform::create(config, std::move(opened),
+                                     {ports_, mmio_, *vm_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
+                                      hooks_.serial_output, hooks_.serial_room, hooks_.on_device,
+                                      hooks_.on_device_error, pasids_ ? &pasids_->service() : nullptr,
+                                      [this](int file) { return vm_->add_vfio_file(file); }}));
     return create_vcpus(config);
 }
 
@@ -159,11 +151,11 @@ PasidView Machine::pasid_view(std::size_t skip, std::size_t most) const {
 }
 
 Result<void> Machine::create_vcpus(const Config& config) {
-    const auto supported = TRY(kvm_.supported_cpuid());
+    const auto supported = TRY(kvm_->supported_cpuid());
     boot::CpuidRequest request;
     request.cpus = config.machine.cpus;
     request.smt = config.machine.smt;
-    request.tsc_deadline = kvm_.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    request.tsc_deadline = kvm_->check(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
     request.enqcmd = enqueue_ && Kvm::interprets();
     for (unsigned id = 0; id < config.machine.cpus; ++id) {
         auto vcpu = TRY(vm_->create_vcpu(id));

@@ -113,7 +113,7 @@ public:
     [[nodiscard]] std::uint64_t exits() const;
 
 private:
-    Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, Kvm kvm, GuestMemory memory);
+    Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, GuestMemory memory);
     Result<void> build(const Config& config);
     Result<void> build_hardware(const Config& config);
     void watch_iommu();
@@ -145,12 +145,12 @@ private:
     MachineViews views_;
 
     // In order of dependence: destruction runs from the bottom up.
-    Kvm kvm_;
     GuestMemory memory_;
     DirectMemory dma_{memory_};
     std::unique_ptr<iommu::Domains> iommu_;
     log::RateLimiter fault_limiter_{5};
     Registration fault_watch_;
+    std::optional<Kvm> kvm_; // empty until the operator's devices are open
     std::unique_ptr<Vm> vm_;
     PortBus ports_;
     MemoryBus mmio_;

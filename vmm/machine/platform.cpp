@@ -48,7 +48,8 @@ Platform::Platform(std::unique_ptr<Devices> devices, const Context& context)
     : context_{context}, devices_{std::move(devices)}, table_{{context.loop, context.on_device}} {}
 Platform::~Platform() = default;
 
-Result<std::unique_ptr<Platform>> Platform::create(const Config& config, const Context& context) {
+Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::vector<OpenedDevice> opened,
+                                                   const Context& context) {
     std::unique_ptr<Platform> platform{new Platform{std::make_unique<Devices>(), context}};
     TRY_VOID(platform->add_legacy());
     auto& own = *platform->devices_;
@@ -61,10 +62,11 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, const C
     own.mmio_plan = plan_virtio_mmio(config);
     if (!config.vfio.empty() && own.pci) {
         platform->prepare_assigned();
-        TRY_VOID(own.assigned->open(config.vfio));
+        TRY_VOID(placed(own.assigned->open(config.vfio), "/vfio"));
     }
-    for (const DeviceConfig& device : device_configs(config))
-        TRY(platform->add(device));
+    auto one = opened.begin();
+    for (const auto& device : placed_devices(config))
+        TRY(placed(platform->add_opened(device.config, std::move(*one++)), device.where));
     return platform;
 }
 

@@ -12,7 +12,6 @@
 #include "devices/dsa/function.hpp"
 #include "devices/guest_events.hpp"
 #include "devices/pci/function.hpp"
-#include "devices/virtio/console.hpp"
 #include "iommu/domains.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/boot/acpi.hpp"
@@ -21,6 +20,7 @@
 #include "vmm/bus/irq.hpp"
 #include "vmm/machine/config.hpp"
 #include "vmm/machine/device_table.hpp"
+#include "vmm/machine/preparation.hpp"
 #include "vmm/memory/dma_memory.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
@@ -57,8 +57,6 @@ public:
         devices::GuestEvents& events;
         std::function<void(std::span<const std::byte>)> serial_output; ///< on vCPU threads
         std::function<void()> serial_room;                             ///< on the loop
-        devices::virtio::Console::Output console_output;               ///< on the loop
-        std::function<void()> console_room;                            ///< on the loop
         std::function<void(const DeviceEvent&)> on_device;             ///< on the loop
         /// A driver broke a device; on the loop, and rate limited. May be empty.
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
@@ -67,8 +65,9 @@ public:
         devices::vfio::Kernel* vfio_kernel{};                     ///< null: the host's
         std::string vfio_root{};                                  ///< before every path of the host's
     };
-    /// On the loop's thread, or before it runs.
-    static Result<std::unique_ptr<Platform>> create(const Config& config, const Context& context);
+    /// `opened`: what open_devices() made of this configuration. On the loop's thread, or before it runs.
+    static Result<std::unique_ptr<Platform>> create(const Config& config, std::vector<OpenedDevice> opened,
+                                                    const Context& context);
     ~Platform();
 
     std::size_t serial_input(std::span<const std::byte> bytes);
@@ -92,6 +91,7 @@ private:
     Platform(std::unique_ptr<Devices> devices, const Context& context);
     Result<void> add_legacy();
     Result<void> add_iommu();
+    Result<DeviceStatus> add_opened(const DeviceConfig& config, OpenedDevice opened);
     Result<DeviceStatus> add_to_pci(NewDevice device);
     Result<DeviceStatus> add_to_mmio(const NewDevice& device);
     void prepare_assigned();

@@ -4,7 +4,6 @@
 
 #include "devices/dsa/forwarder.hpp"
 #include "devices/virtio/balloon.hpp"
-#include "devices/virtio/entropy.hpp"
 #include "devices/virtio/iommu.hpp"
 #include "devices/virtio/mmio_transport.hpp"
 #include "devices/virtio/pci_transport.hpp"
@@ -14,38 +13,28 @@
 
 namespace vmm {
 
-/// One overload for each kind of DeviceConfig.
+/// From an opened device to one for the bus. One overload for each kind of DeviceConfig that is not plain virtio.
 struct Platform::Maker {
     Platform& platform;
+    OpenedDevice opened;
     const Context& context{platform.context_};
     Devices& own{*platform.devices_};
 
+    template <class Plain> Result<NewDevice> operator()(const Plain& /*config*/) const {
+        return NewDevice{.device = opened.virtio};
+    }
     Result<NewDevice> operator()(const DriveConfig& drive) const {
-        return virtio(TRY(devices::virtio::Block::create(drive.block, context.loop)), drive.root);
+        return NewDevice{.device = opened.virtio, .permanent = drive.root};
     }
-    Result<NewDevice> operator()(const devices::virtio::NetOptions& net) const {
-        return virtio(TRY(devices::virtio::Net::create(net, context.loop)));
-    }
-    Result<NewDevice> operator()(const devices::virtio::VsockOptions& vsock) const {
-        return virtio(TRY(devices::virtio::Vsock::create(vsock, context.loop)));
-    }
-    Result<NewDevice> operator()(const devices::virtio::EntropyOptions& entropy) const {
-        return virtio(TRY(devices::virtio::Entropy::create(entropy, context.loop)));
-    }
-    Result<NewDevice> operator()(const devices::virtio::BalloonOptions& balloon) const {
-        auto device = TRY(devices::virtio::Balloon::create(balloon, context.loop, context.memory));
+    Result<NewDevice> operator()(const devices::virtio::BalloonOptions& /*balloon*/) const {
         if (own.assigned)
-            device->pin_memory();
-        return virtio(std::move(device));
+            static_cast<devices::virtio::Balloon&>(*opened.virtio).pin_memory();
+        return NewDevice{.device = opened.virtio};
     }
     /// Permanent: its other end is this process's terminal or a file that was opened at the start.
-    Result<NewDevice> operator()(const ConsoleConfig&) const {
-        own.console = TRY(devices::virtio::Console::create({}, context.loop, context.console_output));
-        own.console->on_input_room(context.console_room);
-        return virtio(own.console, true);
-    }
-    Result<NewDevice> operator()(const devices::virtio::FsOptions& share) const {
-        return virtio(TRY(devices::virtio::Fs::create(share, context.loop, context.memory)));
+    Result<NewDevice> operator()(const ConsoleConfig& /*console*/) const {
+        own.console = std::static_pointer_cast<devices::virtio::Console>(opened.virtio);
+        return NewDevice{.device = own.console, .permanent = true};
     }
     Result<NewDevice> operator()(const VfioConfig& device) const {
         platform.prepare_assigned();
@@ -62,32 +51,32 @@ struct Platform::Maker {
             return fail(Errc::wrong_state, "the accelerator needs a machine that was started with it",
                         "start the machine with --dsa, on PCI");
         std::function<std::unique_ptr<devices::dsa::Copier>()> make_copier;
-        if (!dsa.forward.empty())
-            make_copier = [queue = TRY(devices::dsa::HostQueue::open(dsa.forward))] {
+        if (opened.host_queue)
+            make_copier = [queue = opened.host_queue] {
                 return std::make_unique<devices::dsa::ForwardingCopier>(queue);
             };
         own.dsa = TRY(devices::dsa::DsaFunction::create(
             dsa.shape, {context.irqs, context.dma, context.iommu, context.pasids, std::move(make_copier)}));
         return NewDevice{.function = own.dsa, .permanent = true};
     }
-
-private:
-    static NewDevice virtio(std::shared_ptr<devices::virtio::Device> device, bool permanent = false) {
-        return {.device = std::move(device), .permanent = permanent};
-    }
 };
 
+/// To a running machine.
 Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
     // Before anything is opened: a second one must not disturb the first.
-    DeviceName name = device_name(config);
+    const DeviceName name = device_name(config);
     TRY_VOID(table_.check_free(name));
     // Drivers know one of these.
     if (name.kind == DeviceKind::vsock || name.kind == DeviceKind::entropy || name.kind == DeviceKind::balloon)
         for (const DeviceStatus& other : table_.list())
             if (other.name.kind == name.kind)
                 return fail(Errc::already_exists, "there is already: " + other.name.text(), "a machine has one");
-    NewDevice device = TRY(std::visit(Maker{*this}, config));
-    device.name = std::move(name);
+    return add_opened(config, TRY(open_device(config, {context_.loop, context_.memory, {}, {}})));
+}
+
+Result<DeviceStatus> Platform::add_opened(const DeviceConfig& config, OpenedDevice opened) {
+    NewDevice device = TRY(std::visit(Maker{*this, std::move(opened)}, config));
+    device.name = device_name(config);
     if (device.device && context_.on_device_error)
         device.device->on_broken(
             [&loop = context_.loop, tell = context_.on_device_error, who = device.name](const char* reason) {

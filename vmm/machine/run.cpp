@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vmm/base/os.hpp"
+#include "vmm/machine/preparation.hpp"
 
 namespace vmm {
 namespace {
@@ -161,6 +162,9 @@ void print_error(const Error& error) { (void)write_all(STDERR_FILENO, error.repo
 
 int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     const std::string drawing = file.run.boot_timeline;
+    if (!drawing.empty())
+        if (auto checked = placed(check_output(drawing), "/inox/boot_timeline"); !checked)
+            return plan.start_failed(std::move(checked).error());
     int code = 0;
     {
         Session session{std::move(file), timeline, plan};
@@ -169,8 +173,7 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
         if (result) {
             code = *result;
         } else {
-            print_error(result.error());
-            code = plan.start_failed(result.error());
+            code = plan.start_failed(std::move(result).error());
         }
     }
     if (!drawing.empty())

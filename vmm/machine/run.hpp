@@ -9,6 +9,9 @@
 
 namespace vmm {
 
+/// The one shape of an error on standard error: what, code, where, hint.
+void print_error(const Error& error);
+
 struct RunPlan {
     bool start_now{true}; ///< else somebody else calls Instance::start()
     Instance::Identity identity{};
@@ -16,15 +19,15 @@ struct RunPlan {
     /// after the guest ended, while the loop does not run.
     std::function<Result<Registration>(EventLoop& loop, Instance& instance)> companion{};
     std::function<void()> on_started{}; ///< after a start that start_now asked for
-    /// The process's exit code when the guest cannot start.
-    int (*start_failed)(const Error& error){[](const Error& error) { return exit_code(error.code); }};
+    /// Tells why the guest cannot start; the process's exit code.
+    std::function<int(Error error)> start_failed{[](const Error& error) {
+        print_error(error);
+        return exit_code(error.code);
+    }};
 };
 
 /// Runs the guest to its end. Returns the process's exit code (see docs/exit-codes.md): the guest's own, or that of an
 /// Errc, after the error was printed.
 int run(ConfigFile file, Timeline& timeline, const RunPlan& plan = {});
-
-/// The one shape of an error on standard error: what, code, where, hint.
-void print_error(const Error& error);
 
 } // namespace vmm

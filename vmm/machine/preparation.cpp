@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/machine/preparation.hpp"
+
+#include <linux/kvm.h>
+
+#include "devices/virtio/balloon.hpp"
+#include "devices/virtio/entropy.hpp"
+#include "vmm/machine/vfio_preflight.hpp"
+
+namespace vmm {
+namespace {
+
+/// One overload for each kind of DeviceConfig.
+struct Opener {
+    const OpeningContext& context;
+
+    Result<OpenedDevice> operator()(const DriveConfig& drive) const {
+        return virtio(TRY(devices::virtio::Block::create(drive.block, context.loop)));
+    }
+    Result<OpenedDevice> operator()(const devices::virtio::NetOptions& net) const {
+        return virtio(TRY(devices::virtio::Net::create(net, context.loop)));
+    }
+    Result<OpenedDevice> operator()(const devices::virtio::VsockOptions& vsock) const {
+        return virtio(TRY(devices::virtio::Vsock::create(vsock, context.loop)));
+    }
+    Result<OpenedDevice> operator()(const devices::virtio::EntropyOptions& entropy) const {
+        return virtio(TRY(devices::virtio::Entropy::create(entropy, context.loop)));
+    }
+    Result<OpenedDevice> operator()(const devices::virtio::BalloonOptions& balloon) const {
+        return virtio(TRY(devices::virtio::Balloon::create(balloon, context.loop, context.memory)));
+    }
+    Result<OpenedDevice> operator()(const ConsoleConfig& /*console*/) const {
+        auto console = TRY(devices::virtio::Console::create({}, context.loop, context.console_output));
+        console->on_input_room(context.console_room);
+        return virtio(std::move(console));
+    }
+    Result<OpenedDevice> operator()(const devices::virtio::FsOptions& share) const {
+        return virtio(TRY(devices::virtio::Fs::create(share, context.loop, context.memory)));
+    }
+    Result<OpenedDevice> operator()(const VfioConfig& /*device*/) const { return OpenedDevice{}; }
+    Result<OpenedDevice> operator()(const DsaConfig& dsa) const {
+        OpenedDevice opened;
+        if (!dsa.forward.empty())
+            opened.host_queue = TRY(devices::dsa::HostQueue::open(dsa.forward));
+        return opened;
+    }
+
+private:
+    static OpenedDevice virtio(std::shared_ptr<devices::virtio::Device> device) {
+        return {.virtio = std::move(device), .host_queue = {}};
+    }
+};
+
+} // namespace
+
+Result<GuestMemory> create_memory(const Config& config) {
+    const auto sharing = config.shares.empty() ? GuestMemory::Sharing::unneeded : GuestMemory::Sharing::needed;
+    const bool two_mib = config.machine.huge_pages == HugePages::two_mib;
+    return placed(GuestMemory::create(config.machine.memory, config.machine.huge_pages, sharing),
+                  two_mib ? "/machine-config/huge_pages" : "/machine-config/mem_size_mib");
+}
+
+std::string_view load_place(Errc code) {
+    if (code == Errc::initrd_missing || code == Errc::initrd_does_not_fit)
+        return "/boot-source/initrd_path";
+    return code == Errc::cmdline_too_long ? "/boot-source/boot_args" : "/boot-source/kernel_image_path";
+}
+
+Result<OpenedDevice> open_device(const DeviceConfig& config, const OpeningContext& context) {
+    return std::visit(Opener{context}, config);
+}
+
+Result<void> look_at_assigned(const Config& config) {
+    if (!config.vfio.empty())
+        if (auto found = vfio_preflight(config, {}); !found.problems.empty())
+            return std::unexpected<Error>{std::move(found.problems.front())};
+    return {};
+}
+
+Result<std::vector<OpenedDevice>> open_devices(const Config& config, const OpeningContext& context) {
+    std::vector<OpenedDevice> opened;
+    for (const auto& device : placed_devices(config))
+        opened.push_back(TRY(placed(open_device(device.config, context), device.where)));
+    return opened;
+}
+
+Result<Kvm> open_kvm(unsigned cpus) {
+    auto kvm = TRY(Kvm::open());
+    const int most = kvm.check(KVM_CAP_MAX_VCPUS);
+    if (most > 0 && cpus > static_cast<unsigned>(most))
+        return std::unexpected<Error>{Error{Errc::cpus_invalid,
+                                            format("%u CPUs asked for, but this KVM has at most %d", cpus, most),
+                                            "ask for fewer CPUs", "/machine-config/vcpu_count", 0}};
+    return kvm;
+}
+
+} // namespace vmm
