@@ -70,20 +70,15 @@ Status PasidRequests::execute(std::uint8_t type, std::span<const std::byte> byte
 Status PasidRequests::handle(const wire::PasidAlloc& request, std::span<std::byte> answer) {
     GuestPasid pasid;
     const auto wanted = request.wanted != 0 ? std::optional{GuestPasid{request.wanted}} : std::nullopt;
-    const auto status = service_.alloc(pasid, wanted);
+    const auto status = service_.alloc(pasid, wanted, PasidWay::requests);
     if (status != PasidStatus::ok)
         return status_of(status);
-    // Those freed through the registers meanwhile are forgotten before they become many.
-    if (mine_.size() >= service_.set_info().quota)
-        std::erase_if(mine_, [&](GuestPasid each) { return !service_.knows(each); });
-    mine_.insert(pasid);
     const wire::PasidAllocAnswer body{pasid.raw()};
     std::memcpy(answer.data(), &body, sizeof body);
     return Status::ok;
 }
 
 Status PasidRequests::handle(const wire::PasidFree& request) {
-    mine_.erase(GuestPasid{request.pasid});
     return status_of(service_.free(GuestPasid{request.pasid}));
 }
 
@@ -117,12 +112,6 @@ Status PasidRequests::handle(const wire::PasidInvalidate& request) {
         return Status::invalid;
     }
     return status_of(service_.invalidate(EndpointId{request.endpoint}, GuestPasid{request.pasid}, range));
-}
-
-void PasidRequests::reset() noexcept {
-    for (const GuestPasid pasid : mine_)
-        (void)service_.free(pasid);
-    mine_.clear();
 }
 
 } // namespace iommu

@@ -3,8 +3,6 @@
 // docs/guest-abi.md tells the guest.
 #pragma once
 
-#include <set>
-
 #include "iommu/pasid_service.hpp"
 #include "iommu/request.hpp"
 
@@ -71,7 +69,7 @@ public:
     Status execute(std::uint8_t type, std::span<const std::byte> request,
                    std::span<std::byte> answer) noexcept override;
     /// Frees what was allocated this way.
-    void reset() noexcept override;
+    void reset() noexcept override { service_.reset_requests(); }
 
 private:
     Status handle(const wire::PasidAlloc& request, std::span<std::byte> answer);
@@ -81,7 +79,6 @@ private:
     Status handle(const wire::PasidInvalidate& request);
 
     PasidService& service_;
-    std::set<GuestPasid> mine_; ///< bounded by the quota
 };
 
 } // namespace iommu

@@ -55,28 +55,35 @@ vmm::Result<vmm::Registration> PasidService::add_endpoint(EndpointId id, Endpoin
     std::lock_guard lock{commands_};
     if (std::ranges::find(endpoints_, id, &Endpoint::id) != endpoints_.end())
         return vmm::fail(vmm::Errc::already_exists, vmm::format("endpoint %#x has PASIDs already", id.raw()));
+    std::lock_guard shown{endpoints_mutex_};
     endpoints_.push_back({id, std::move(options)});
     return vmm::Registration{[this, id] { remove_endpoint(id); }};
 }
 
+/// Lets other commands in between two bindings.
 void PasidService::remove_endpoint(EndpointId id) {
-    std::lock_guard lock{commands_};
-    for (const auto& space : spaces_.all())
-        if (space->name().endpoint == id)
-            (void)unbind_locked(id, space->name().host);
+    {
+        std::scoped_lock lock{commands_, endpoints_mutex_};
+        std::ranges::find(endpoints_, id, &Endpoint::id)->leaving = true;
+    }
+    for (const auto& space : spaces_.of(id)) {
+        std::lock_guard lock{commands_};
+        (void)unbind_locked(id, space->name().host);
+    }
+    std::scoped_lock lock{commands_, endpoints_mutex_};
     std::erase_if(endpoints_, [&](const Endpoint& each) { return each.id == id; });
 }
 
 void PasidService::set_fault_sink(PasidFaultSink sink) { sink_ = std::move(sink); }
 
-const PasidService::Endpoint* PasidService::endpoint(EndpointId id) const {
+bool PasidService::may_bind(EndpointId id) const {
     const auto it = std::ranges::find(endpoints_, id, &Endpoint::id);
-    return it == endpoints_.end() || !it->options.refusal.empty() ? nullptr : &*it;
+    return it != endpoints_.end() && it->options.refusal.empty() && !it->leaving;
 }
 
 PasidAttacher* PasidService::attacher(EndpointId id) const {
-    const auto* const found = endpoint(id);
-    return found ? found->options.attacher : nullptr;
+    const auto it = std::ranges::find(endpoints_, id, &Endpoint::id);
+    return it == endpoints_.end() ? nullptr : it->options.attacher;
 }
 
 PasidStatus PasidService::counted(PasidStatus status, std::atomic<std::uint64_t>& done) {
@@ -91,7 +98,7 @@ IoasidResult<HostPasid> PasidService::alloc_host() {
     return host;
 }
 
-PasidStatus PasidService::alloc(GuestPasid& out, std::optional<GuestPasid> wanted) {
+PasidStatus PasidService::alloc(GuestPasid& out, std::optional<GuestPasid> wanted, PasidWay way) {
     std::lock_guard lock{commands_};
     if (wanted && (wanted->raw() == 0 || wanted->raw() > max_ioasid))
         return counted(PasidStatus::invalid, counters_.allocations);
@@ -105,6 +112,8 @@ PasidStatus PasidService::alloc(GuestPasid& out, std::optional<GuestPasid> wante
         return counted(PasidStatus::failed, counters_.allocations);
     }
     numbers_.take(out.raw());
+    if (way == PasidWay::requests)
+        requested_.insert(out.raw());
     return counted(PasidStatus::ok, counters_.allocations);
 }
 
@@ -122,6 +131,7 @@ void PasidService::free_locked(GuestPasid guest, HostPasid host) {
     if (const auto revoked = std::exchange(revoked_, {}); !revoked.empty())
         finish(host, revoked);
     numbers_.release(guest.raw());
+    requested_.erase(guest.raw());
 }
 
 /// The spaces are out of the map; their reference goes when nothing of the host's uses them.
@@ -132,7 +142,7 @@ void PasidService::finish(HostPasid host, const std::vector<std::shared_ptr<Pasi
         if (auto* const of = attacher(space->name().endpoint))
             of->detach(space->name().guest);
     }
-    if (spaces_.count(host) == 0)
+    if (!spaces_.bound(host))
         core_.put(set_, host, IoasidHolder::iommu);
 }
 
@@ -145,14 +155,13 @@ PasidStatus PasidService::bind_locked(EndpointId id, GuestPasid guest, const Pag
     const auto host = core_.find_by_spid(set_, guest);
     if (!host)
         return PasidStatus::unknown_pasid;
-    if (!endpoint(id))
+    if (!may_bind(id))
         return PasidStatus::unknown_endpoint;
     if ((table.root & ~table_address_bits) != 0)
         return PasidStatus::invalid;
     if (spaces_.space(id, *host))
         return PasidStatus::bound;
-    const bool first = spaces_.count(*host) == 0;
-    if (first && !core_.get(set_, *host, IoasidHolder::iommu))
+    if (!spaces_.bound(*host) && !core_.get(set_, *host, IoasidHolder::iommu))
         return PasidStatus::failed;
     (void)spaces_.bind({id, guest, *host}, table);
     auto* const of = attacher(id);
@@ -194,15 +203,29 @@ PasidStatus PasidService::invalidate(EndpointId id, GuestPasid guest, std::optio
 }
 
 void PasidService::reset() {
-    std::lock_guard lock{commands_};
     for (HostPasid from{};;) {
         const auto ids = core_.ids(set_, from);
         if (ids.empty())
             return;
-        for (const auto& id : ids)
-            if (!id.free_pending && id.spid)
+        for (const auto& id : ids) {
+            std::lock_guard lock{commands_};
+            if (id.spid && core_.find_by_spid(set_, *id.spid) == id.id) // not freed meanwhile
                 free_locked(*id.spid, id.id);
+        }
         from = HostPasid{ids.back().id.raw() + 1};
+    }
+}
+
+void PasidService::reset_requests() {
+    for (;;) {
+        std::lock_guard lock{commands_};
+        if (requested_.empty())
+            return;
+        const GuestPasid guest{*requested_.begin()};
+        if (const auto host = core_.find_by_spid(set_, guest))
+            free_locked(guest, *host);
+        else
+            requested_.erase(guest.raw());
     }
 }
 
@@ -299,20 +322,16 @@ PasidService::Snapshot PasidService::snapshot(std::size_t skip, std::size_t most
     Snapshot snapshot;
     snapshot.set = set_info();
     {
-        std::lock_guard lock{commands_};
-        for (const auto& [id, options] : endpoints_)
+        std::lock_guard lock{endpoints_mutex_};
+        for (const auto& [id, options, leaving] : endpoints_)
             snapshot.endpoints.push_back(
                 {id, options.name, options.attacher || !options.refusal.empty(), options.refusal});
     }
     for (const auto& id : ids_after(skip, most)) {
         const auto entry = id.spid ? table_->translate(*id.spid) : PasidLookup{std::unexpected{PasidMiss{}}};
-        snapshot.pasids.push_back({id, entry && *entry == id.id, {}});
-    }
-    for (const auto& space : spaces_.all()) {
-        const auto it = std::ranges::lower_bound(snapshot.pasids, space->name().host, {},
-                                                 [](const Pasid& each) { return each.id.id; });
-        if (it != snapshot.pasids.end() && it->id.id == space->name().host)
-            it->bindings.push_back({space->name().endpoint, space->table(), space->counts()});
+        auto& shown = snapshot.pasids.emplace_back(Pasid{id, entry && *entry == id.id, {}});
+        for (const auto& space : spaces_.of(id.id))
+            shown.bindings.push_back({space->name().endpoint, space->table(), space->counts()});
     }
     snapshot.table_bytes = table_->resident();
     snapshot.in_flight = gate_.in_flight();

@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "iommu/id_pool.hpp"
@@ -38,6 +39,12 @@ enum class PasidStatus : std::uint8_t {
     bound,   ///< the pair is bound already
     unbound, ///< the pair is not bound
     failed,  ///< the host refused
+};
+
+/// By which of the guest's two ways a PASID was allocated.
+enum class PasidWay : std::uint8_t {
+    registers,
+    requests, ///< virtio-iommu's queue; a reset of that device frees these
 };
 
 /// A translation that stays good while this lives. Keep it until the command is queued (with a reference of the
@@ -99,17 +106,17 @@ public:
 
     // Commands of the guest.
     /// The lowest free number from 1 up, or the one wanted.
-    PasidStatus alloc(GuestPasid& out, std::optional<GuestPasid> wanted = {});
+    PasidStatus alloc(GuestPasid& out, std::optional<GuestPasid> wanted = {}, PasidWay way = PasidWay::registers);
     /// The number may be allocated again at once; what is still in flight under it belongs to the old life.
     PasidStatus free(GuestPasid guest);
     PasidStatus bind(EndpointId endpoint, GuestPasid guest, const PageTable& table);
     PasidStatus unbind(EndpointId endpoint, GuestPasid guest);
     /// When it returns, the endpoint's accesses use what the tables hold now. No range: everything.
     PasidStatus invalidate(EndpointId endpoint, GuestPasid guest, std::optional<vmm::Range<vmm::Iova>> range);
-    /// Frees all that the guest has.
+    /// Frees all that the guest has. Other commands run in between.
     void reset();
-    /// Whether the guest has allocated this number.
-    [[nodiscard]] bool knows(GuestPasid guest) const { return core_.find_by_spid(set_, guest).has_value(); }
+    /// Frees what was allocated by requests, and not freed since by either way.
+    void reset_requests();
     /// The guest has ended: from now on nothing is translated. Empties the table, drains submissions and drops the
     /// CPU's references; ids stay until they are freed (R38).
     void stop_submissions();
@@ -197,12 +204,13 @@ private:
     struct Endpoint {
         EndpointId id;
         EndpointOptions options;
+        bool leaving{}; ///< nothing more is bound for it
     };
 
     PasidService(IoasidCore& core, const vmm::GuestMemory& memory, Options options);
     [[nodiscard]] std::vector<IoasidInfo> ids_after(std::size_t skip, std::size_t most) const;
     // With commands_ held.
-    [[nodiscard]] const Endpoint* endpoint(EndpointId id) const;
+    [[nodiscard]] bool may_bind(EndpointId id) const;
     [[nodiscard]] PasidAttacher* attacher(EndpointId id) const;
     [[nodiscard]] IoasidResult<HostPasid> alloc_host();
     void free_locked(GuestPasid guest, HostPasid host);
@@ -224,9 +232,11 @@ private:
     Spaces iommu_{*this};
     PasidFaultSink sink_{};
 
-    mutable std::mutex commands_;     ///< one command at a time; taken before the core's locks
-    IdPool numbers_;                  // guarded by commands_: the guest's
-    std::vector<Endpoint> endpoints_; // guarded by commands_
+    mutable std::mutex commands_;                   ///< one command at a time; taken before the core's locks
+    IdPool numbers_;                                // guarded by commands_: the guest's
+    std::unordered_set<std::uint32_t> requested_{}; // guarded by commands_: the guest's numbers allocated by requests
+    mutable std::mutex endpoints_mutex_; ///< taken last; held for moments, so that sight waits for no command
+    std::vector<Endpoint> endpoints_;    // changed with both locks held, read with either
     vmm::log::RateLimiter refusals_{};
     std::vector<std::shared_ptr<PasidSpace>> revoked_; // filled by the handler of FREE, which runs inside free_locked
 

@@ -2,6 +2,7 @@
 #include "iommu/pasid_space.hpp"
 
 #include <algorithm>
+#include <memory>
 
 #include "vmm/base/bytes.hpp"
 
@@ -42,6 +43,8 @@ Paging paging_of(const PageTable& table) {
 PasidSpace::PasidSpace(const vmm::GuestMemory& memory, Name name, const PageTable& table, PasidFaultSink sink)
     : memory_{memory}, name_{name}, table_{table}, paging_{paging_of(table)}, sink_{std::move(sink)} {}
 
+PasidSpace::~PasidSpace() { delete lines_.load(std::memory_order_relaxed); }
+
 vmm::DmaMemory::Hold PasidSpace::hold() const {
     const std::lock_guard wait_your_turn{turnstile_};
     return vmm::DmaMemory::Hold{std::shared_lock{holds_}};
@@ -56,10 +59,13 @@ void PasidSpace::invalidate(std::optional<vmm::Range<vmm::Iova>> range) noexcept
     // One address of a large page stands for all of it, and lines do not say which page they were part of.
     if (large_.exchange(false))
         range.reset();
+    auto* const lines = lines_.load(std::memory_order_acquire);
+    if (!lines)
+        return;
     const std::uint64_t pages = range ? range->size_minus_one() / vmm::page_size + 2 : line_count;
     const std::uint64_t start = range ? range->start().raw() / vmm::page_size : 0;
     for (std::uint64_t i = 0; i < std::min<std::uint64_t>(pages, line_count); ++i) {
-        auto& line = lines_[(start + i) % line_count];
+        auto& line = (*lines)[(start + i) % line_count];
         line.value.store(0, std::memory_order_relaxed);
         line.key.store(0, std::memory_order_relaxed);
     }
@@ -67,7 +73,10 @@ void PasidSpace::invalidate(std::optional<vmm::Range<vmm::Iova>> range) noexcept
 
 std::optional<Gpa> PasidSpace::cached(std::uint64_t at, PageAccess access) const noexcept {
     const std::uint64_t page = at / vmm::page_size;
-    const auto& line = lines_[page % line_count];
+    const auto* const lines = lines_.load(std::memory_order_acquire);
+    if (!lines)
+        return std::nullopt;
+    const auto& line = (*lines)[page % line_count];
     const std::uint64_t value = line.value.load(std::memory_order_relaxed);
     if ((value & line_valid) == 0 || (line.key.load(std::memory_order_relaxed) ^ value) != page)
         return std::nullopt;
@@ -86,7 +95,13 @@ void PasidSpace::remember(std::uint64_t at, const PageMapping& mapping) const no
     const std::uint64_t page = at / vmm::page_size;
     if (mapping.page_bits != 12)
         large_.store(true, std::memory_order_relaxed);
-    auto& line = lines_[page % line_count];
+    auto* lines = lines_.load(std::memory_order_acquire);
+    if (!lines) {
+        auto fresh = std::make_unique<Lines>();
+        if (lines_.compare_exchange_strong(lines, fresh.get(), std::memory_order_acq_rel))
+            lines = fresh.release();
+    }
+    auto& line = (*lines)[page % line_count];
     line.value.store(value, std::memory_order_relaxed);
     line.key.store(page ^ value, std::memory_order_relaxed);
 }

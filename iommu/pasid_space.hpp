@@ -54,6 +54,9 @@ public:
     };
     /// `memory` must outlive it.
     PasidSpace(const vmm::GuestMemory& memory, Name name, const PageTable& table, PasidFaultSink sink);
+    ~PasidSpace();
+    PasidSpace(const PasidSpace&) = delete;
+    PasidSpace& operator=(const PasidSpace&) = delete;
 
     [[nodiscard]] const Name& name() const { return name_; }
     [[nodiscard]] const PageTable& table() const { return table_; }
@@ -97,6 +100,7 @@ private:
         std::atomic<std::uint64_t> value{0};
     };
     static constexpr std::size_t line_count = 256;
+    using Lines = std::array<Line, line_count>;
     /// One call of translate().
     struct Request {
         vmm::Access access;
@@ -131,13 +135,14 @@ private:
     const View supervisor_{*this, true};
     std::atomic<bool> live_{true};
     std::atomic<std::uint64_t> generation_{0};
-    mutable std::mutex turnstile_;    ///< who waits for the holders goes before new ones; taken first
-    mutable std::shared_mutex holds_; ///< shared: hold(); alone: nobody uses a translation
-    mutable std::array<Line, line_count> lines_{};
+    mutable std::mutex turnstile_;           ///< who waits for the holders goes before new ones; taken first
+    mutable std::shared_mutex holds_;        ///< shared: hold(); alone: nobody uses a translation
+    mutable std::atomic<Lines*> lines_{};    ///< made by the first access that is cached; most of a binding's memory
     mutable std::atomic<bool> large_{false}; ///< a line is a part of a large page
     mutable std::atomic<std::uint64_t> hits_{0};
     mutable std::atomic<std::uint64_t> walks_{0};
     mutable std::atomic<std::uint64_t> faults_{0};
 };
+static_assert(sizeof(PasidSpace) <= 512); // docs/guest-abi.md says what a binding costs
 
 } // namespace iommu

@@ -5,44 +5,57 @@
 #include <mutex>
 
 namespace iommu {
+namespace {
+
+EndpointId endpoint_of(const PasidSpaces::Ref& space) { return space->name().endpoint; }
+
+} // namespace
 
 bool PasidSpaces::bind(const PasidSpace::Name& name, const PageTable& table) {
     std::lock_guard lock{mutex_};
-    auto& slot = spaces_[key(name.endpoint, name.host)];
-    if (slot)
+    auto& bound = spaces_[name.host.raw()];
+    const auto place = std::ranges::lower_bound(bound, name.endpoint, {}, endpoint_of);
+    if (place != bound.end() && endpoint_of(*place) == name.endpoint)
         return false;
-    slot = std::make_shared<PasidSpace>(memory_, name, table, sink_);
+    bound.insert(place, std::make_shared<PasidSpace>(memory_, name, table, sink_));
     return true;
 }
 
-std::shared_ptr<PasidSpace> PasidSpaces::unbind(EndpointId endpoint, HostPasid host) {
+PasidSpaces::Ref PasidSpaces::unbind(EndpointId endpoint, HostPasid host) {
     std::lock_guard lock{mutex_};
-    const auto it = spaces_.find(key(endpoint, host));
-    if (it == spaces_.end())
+    const auto entry = spaces_.find(host.raw());
+    if (entry == spaces_.end())
         return nullptr;
-    auto space = std::move(it->second);
-    spaces_.erase(it);
+    auto& bound = entry->second;
+    const auto place = std::ranges::find(bound, endpoint, endpoint_of);
+    if (place == bound.end())
+        return nullptr;
+    auto space = std::move(*place);
+    bound.erase(place);
+    if (bound.empty())
+        spaces_.erase(entry);
     return space;
 }
 
-std::vector<std::shared_ptr<PasidSpace>> PasidSpaces::revoke_all(HostPasid host) {
+std::vector<PasidSpaces::Ref> PasidSpaces::revoke_all(HostPasid host) {
     std::lock_guard lock{mutex_};
-    std::vector<std::shared_ptr<PasidSpace>> revoked;
-    std::erase_if(spaces_, [&](const auto& each) {
-        const auto& space = each.second;
-        if (space->name().host != host)
-            return false;
+    const auto entry = spaces_.find(host.raw());
+    if (entry == spaces_.end())
+        return {};
+    auto revoked = std::move(entry->second);
+    spaces_.erase(entry);
+    for (const auto& space : revoked)
         space->revoke();
-        revoked.push_back(space);
-        return true;
-    });
     return revoked;
 }
 
-std::shared_ptr<PasidSpace> PasidSpaces::space(EndpointId endpoint, HostPasid host) const {
+PasidSpaces::Ref PasidSpaces::space(EndpointId endpoint, HostPasid host) const {
     std::shared_lock lock{mutex_};
-    const auto it = spaces_.find(key(endpoint, host));
-    return it == spaces_.end() ? nullptr : it->second;
+    const auto entry = spaces_.find(host.raw());
+    if (entry == spaces_.end())
+        return nullptr;
+    const auto place = std::ranges::find(entry->second, endpoint, endpoint_of);
+    return place == entry->second.end() ? nullptr : *place;
 }
 
 std::shared_ptr<const vmm::DmaMemory> PasidSpaces::find(EndpointId endpoint, HostPasid host, bool privileged) const {
@@ -53,18 +66,24 @@ std::shared_ptr<const vmm::DmaMemory> PasidSpaces::find(EndpointId endpoint, Hos
     return {std::move(found), view};
 }
 
-std::size_t PasidSpaces::count(HostPasid host) const {
+bool PasidSpaces::bound(HostPasid host) const {
     std::shared_lock lock{mutex_};
-    return static_cast<std::size_t>(
-        std::ranges::count_if(spaces_, [&](const auto& each) { return each.second->name().host == host; }));
+    return spaces_.contains(host.raw());
 }
 
-std::vector<std::shared_ptr<PasidSpace>> PasidSpaces::all() const {
+std::vector<PasidSpaces::Ref> PasidSpaces::of(HostPasid host) const {
     std::shared_lock lock{mutex_};
-    std::vector<std::shared_ptr<PasidSpace>> list;
-    for (const auto& [key, space] : spaces_)
-        list.push_back(space);
-    std::ranges::sort(list, {}, [](const auto& each) { return std::pair{each->name().host, each->name().endpoint}; });
+    const auto entry = spaces_.find(host.raw());
+    return entry == spaces_.end() ? std::vector<Ref>{} : entry->second;
+}
+
+std::vector<PasidSpaces::Ref> PasidSpaces::of(EndpointId endpoint) const {
+    std::shared_lock lock{mutex_};
+    std::vector<Ref> list;
+    for (const auto& [host, bound] : spaces_)
+        for (const auto& space : bound)
+            if (endpoint_of(space) == endpoint)
+                list.push_back(space);
     return list;
 }
 

@@ -3,6 +3,7 @@
 #include <benchmark/benchmark.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <random>
 #include <thread>
@@ -87,6 +88,59 @@ void alloc_free(benchmark::State& state) {
     }
 }
 
+/// A guest with as many PASIDs as a configuration may name, all bound. Made once: it takes seconds.
+struct FullGuest {
+    static constexpr EndpointId endpoint{0x18};
+
+    vmm::GuestMemory memory{*vmm::GuestMemory::create(32 * vmm::MiB, vmm::HugePages::none)};
+    iommu::IoasidCore core{};
+    std::unique_ptr<iommu::PasidService> service{
+        *iommu::PasidService::create(core, memory, {.quota = iommu::max_ioasid})};
+    vmm::Registration stay{*service->add_endpoint(endpoint, {})};
+
+    void fill() {
+        for (GuestPasid pasid; service->alloc(pasid) == iommu::PasidStatus::ok;)
+            require(service->bind(endpoint, pasid, {.root = 0x100000}) == iommu::PasidStatus::ok);
+    }
+    static FullGuest& shared() {
+        static FullGuest guest;
+        guest.fill();
+        return guest;
+    }
+};
+
+void bind_unbind_full(benchmark::State& state) {
+    auto& guest = FullGuest::shared();
+    std::mt19937 random{4};
+    for (auto _ : state) {
+        const GuestPasid pasid{static_cast<std::uint32_t>(1 + random() % iommu::max_ioasid)};
+        require(guest.service->unbind(FullGuest::endpoint, pasid) == iommu::PasidStatus::ok);
+        require(guest.service->bind(FullGuest::endpoint, pasid, {.root = 0x100000}) == iommu::PasidStatus::ok);
+    }
+}
+
+void free_alloc_full(benchmark::State& state) {
+    auto& guest = FullGuest::shared();
+    std::mt19937 random{5};
+    for (auto _ : state) {
+        GuestPasid pasid{static_cast<std::uint32_t>(1 + random() % iommu::max_ioasid)};
+        require(guest.service->free(pasid) == iommu::PasidStatus::ok);
+        require(guest.service->alloc(pasid, pasid) == iommu::PasidStatus::ok);
+        require(guest.service->bind(FullGuest::endpoint, pasid, {.root = 0x100000}) == iommu::PasidStatus::ok);
+    }
+}
+
+/// Nanoseconds for each PASID of a reset of all.
+void reset_full(benchmark::State& state) {
+    for (auto _ : state) {
+        auto& guest = FullGuest::shared();
+        const auto started = std::chrono::steady_clock::now();
+        guest.service->reset();
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
+        state.SetIterationTime(took.count() / iommu::max_ioasid);
+    }
+}
+
 /// A guest with one bound PASID that maps `span` bytes from 0.
 struct Guest {
     static constexpr std::uint64_t span = 8 * vmm::MiB;
@@ -152,6 +206,9 @@ BENCHMARK(translate)->Name("translate_while_updating")->Arg(1);
 BENCHMARK(translate_scattered)->Name("translate_scattered");
 BENCHMARK(alloc_free)->Name("alloc_free_1000_live")->Arg(1000);
 BENCHMARK(alloc_free)->Name("alloc_free_1000000_live")->Arg(1000000);
+BENCHMARK(bind_unbind_full)->Name("bind_unbind_1048575_bound");
+BENCHMARK(free_alloc_full)->Name("free_alloc_bind_1048575_bound");
+BENCHMARK(reset_full)->Name("reset_1048575_bound_each")->UseManualTime()->Iterations(1);
 BENCHMARK(submit)->Name("submit");
 BENCHMARK(decode)->Name("decode");
 BENCHMARK(dma_translate)->Name("dma_64_bytes")->Arg(64);

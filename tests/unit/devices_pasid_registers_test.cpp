@@ -2,11 +2,14 @@
 #include "devices/pasid_registers.hpp"
 
 #include <atomic>
+#include <map>
+#include <set>
 #include <thread>
 
 #include "iommu/pasid_commands.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/pasid_guest.hpp"
+#include "tests/fakes/register_table.hpp"
 #include "tests/fakes/registers.hpp"
 
 using devices::PasidRegisters;
@@ -143,6 +146,39 @@ TEST_CASE("registers can be used in halves, the low half of the command last") {
     CHECK(in<std::uint8_t>(driver.registers, PasidRegisters::response + 4) == 5);
 }
 
+TEST_CASE("the table for drivers' writers has every register, with its place, and says which can be written") {
+    using R = PasidRegisters;
+    const std::map<std::string, std::pair<std::uint64_t, unsigned>> expected{
+        {"MAGIC", {R::magic, 4}},    {"VERSION", {R::version, 4}}, {"QUOTA", {R::quota, 4}},
+        {"USED", {R::used, 4}},      {"VCMD", {R::command, 8}},    {"VCMD_EO", {R::operand, 8}},
+        {"VCRSP", {R::response, 8}}, {"VCCAP", {R::capability, 8}}};
+    Driver driver;
+    std::set<std::uint64_t> known;
+    for (const auto& row : fakes::register_table("Finding it")) {
+        INFO(row.name);
+        REQUIRE(expected.contains(row.name));
+        CHECK(expected.at(row.name) == std::pair{row.offset, row.bytes});
+        for (unsigned at = 0; at < row.bytes; at += 4) {
+            CHECK(known.insert(row.offset + at).second);
+            const auto before = in<std::uint32_t>(driver.registers, row.offset + at);
+            // Of VCMD, the upper half: the lower one runs a command.
+            if (row.name != "VCMD" || at != 0) {
+                out<std::uint32_t>(driver.registers, row.offset + at, ~before);
+                const bool changed = in<std::uint32_t>(driver.registers, row.offset + at) != before;
+                CHECK(changed == (row.access == "rw"));
+                out<std::uint32_t>(driver.registers, row.offset + at, before);
+            }
+        }
+    }
+    CHECK(known.size() == 4 + 4 * 2);
+    for (std::uint64_t offset = 0; offset < vmm::page_size; offset += 4)
+        if (!known.contains(offset)) {
+            out<std::uint32_t>(driver.registers, offset, ~0U);
+            CHECK(in<std::uint32_t>(driver.registers, offset) == 0);
+        }
+    CHECK(driver.guest.clean());
+}
+
 TEST_CASE("accesses of odd width or place are harmless") {
     Driver driver;
     out<std::uint8_t>(driver.registers, PasidRegisters::command, 1);
@@ -177,5 +213,5 @@ TEST_CASE("while a command runs, others are dropped and the response says so") {
     hold.reset();
     other.join();
     CHECK(in<std::uint64_t>(driver.registers, PasidRegisters::response) == 0);
-    CHECK(driver.guest.service->knows(GuestPasid{pasid}));
+    CHECK(driver.guest.host(GuestPasid{pasid}) != iommu::HostPasid{});
 }

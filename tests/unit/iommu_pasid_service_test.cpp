@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "iommu/pasid_service.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <ctime>
+#include <future>
 #include <thread>
 
 #include "tests/catch.hpp"
@@ -20,6 +23,33 @@ namespace {
 
 constexpr auto endpoint = PasidGuest::endpoint;
 constexpr auto other_endpoint = PasidGuest::other_endpoint;
+
+/// Nanoseconds this thread has run.
+std::int64_t thread_time() {
+    timespec now{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+}
+
+/// What it takes to bind `count` PASIDs, to unbind and to free some of them, and to reset the others.
+std::int64_t cost_of(std::uint32_t count) {
+    PasidGuest guest{count};
+    const auto table = PasidGuest::bound(guest.tables(0));
+    std::vector<GuestPasid> pasids;
+    for (std::uint32_t i = 0; i < count; ++i)
+        pasids.push_back(guest.alloc());
+    const auto start = thread_time();
+    for (const auto pasid : pasids)
+        REQUIRE(guest.service->bind(endpoint, pasid, table) == PasidStatus::ok);
+    for (std::uint32_t i = 0; i < count / 4; ++i)
+        REQUIRE(guest.service->unbind(endpoint, pasids[i]) == PasidStatus::ok);
+    for (std::uint32_t i = 0; i < count / 2; ++i)
+        REQUIRE(guest.service->free(pasids[i]) == PasidStatus::ok);
+    guest.service->reset();
+    const auto took = thread_time() - start;
+    REQUIRE(guest.clean());
+    return took;
+}
 
 } // namespace
 
@@ -221,6 +251,8 @@ TEST_CASE("an unbinding waits for who uses a translation, and refuses everyone a
     const auto memory = guest.service->memory(endpoint, guest.host(pasid));
     std::atomic<bool> unbound{false};
     std::thread other;
+    std::future<std::size_t> look;
+    bool seen = false;
     {
         const auto hold = memory->hold();
         std::vector<iovec> pieces;
@@ -231,9 +263,15 @@ TEST_CASE("an unbinding waits for who uses a translation, and refuses everyone a
         }};
         std::this_thread::sleep_for(std::chrono::milliseconds{20});
         CHECK_FALSE(unbound);
+        // Who looks does not wait for the command.
+        auto looked = std::async(std::launch::async, [&] { return guest.service->snapshot().endpoints.size(); });
+        seen = looked.wait_for(std::chrono::seconds{10}) == std::future_status::ready;
+        look = std::move(looked);
         std::memset(pieces[0].iov_base, 1, pieces[0].iov_len);
     }
     other.join();
+    CHECK(seen);
+    CHECK(look.get() == 2);
     CHECK_FALSE(memory->write(Iova{0x1000}, std::uint64_t{0}));
     CHECK_FALSE(guest.service->memory(endpoint, guest.host(pasid)));
     CHECK(guest.faults.empty()); // R24: the guest asked for it
@@ -307,6 +345,18 @@ TEST_CASE("a reset frees everything, at any moment") {
     guest.service->reset();
     CHECK(guest.clean());
     CHECK(guest.core.refused_puts() == 0);
+}
+
+TEST_CASE("a command on a PASID costs the same, however many others are bound") {
+    constexpr std::uint32_t few = 512, factor = 16;
+    std::int64_t small = 1LL << 62, large = 1LL << 62;
+    for (int round = 0; round < 3; ++round) {
+        small = std::min(small, cost_of(few));
+        large = std::min(large, cost_of(few * factor));
+    }
+    INFO(small << " ns for " << few << ", " << large << " ns for " << few * factor);
+    // Linear is 16 times as much; caches that overflow make it more, looking at all for each makes it 256.
+    CHECK(large < small * factor * 5);
 }
 
 TEST_CASE("a snapshot tells who holds what") {
