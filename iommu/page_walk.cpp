@@ -2,25 +2,16 @@
 #include "iommu/page_walk.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
+#include "iommu/page_entry.hpp"
 #include "vmm/base/bytes.hpp"
 
 namespace iommu {
 namespace {
 
 using vmm::Gpa;
-
-// Entry bits (SDM 3A, tables 4-14 to 4-20).
-constexpr std::uint64_t bit_present = 1;
-constexpr std::uint64_t bit_write = 1U << 1;
-constexpr std::uint64_t bit_user = 1U << 2;
-constexpr std::uint64_t bit_accessed = 1U << 5;
-constexpr std::uint64_t bit_dirty = 1U << 6;
-constexpr std::uint64_t bit_large = 1U << 7;
-constexpr std::uint64_t bit_no_execute = 1ULL << 63;
-constexpr std::uint64_t address_bits = 0x000f'ffff'ffff'f000;
+using namespace page_entry;
 
 constexpr unsigned index_bits = 9;
 constexpr unsigned max_levels = 5;
@@ -37,14 +28,11 @@ constexpr bool canonical(std::uint64_t linear, bool five_levels) {
     return static_cast<std::uint64_t>(static_cast<std::int64_t>(linear << unused) >> unused) == linear;
 }
 
-std::uint32_t access_code(PageAccess access, const Paging& paging) {
-    return (access.write ? PageFault::write : 0U) | (access.user ? PageFault::user : 0U) |
-           (access.fetch && (paging.execute_disable || paging.smep) ? PageFault::fetch : 0U);
-}
-
-std::uint64_t load(std::uint64_t* entry) { return std::atomic_ref{*entry}.load(std::memory_order_acquire); }
-
 } // namespace
+
+WalkResult PageWalker::fault(PageFault::Cause cause, PageAccess access, std::uint32_t bits) const noexcept {
+    return std::unexpected{PageFault{cause, access_code(access, paging_) | bits}};
+}
 
 std::uint64_t PageWalker::reserved_bits(unsigned level, bool large) const noexcept {
     std::uint64_t bits = paging_.physical_bits < 52 ? address_bits & ~((1ULL << paging_.physical_bits) - 1) : 0;
@@ -85,9 +73,7 @@ std::optional<WalkResult> PageWalker::finish(std::span<const Step> path, unsigne
         return std::unexpected{PageFault{PageFault::Cause::protection, code}};
     for (const Step& step : path) {
         const bool last = &step == &path.back();
-        const std::uint64_t wanted = step.value | bit_accessed | (last && access.write ? bit_dirty : 0);
-        auto seen = step.value;
-        if (wanted != seen && !std::atomic_ref{*step.entry}.compare_exchange_strong(seen, wanted))
+        if (!set_bits(step.entry, step.value, bit_accessed | (last && access.write ? bit_dirty : 0)))
             return std::nullopt;
     }
     const std::uint64_t inside = (1ULL << page_bits(level)) - 1;
@@ -97,9 +83,6 @@ std::optional<WalkResult> PageWalker::finish(std::span<const Step> path, unsigne
 }
 
 std::optional<WalkResult> PageWalker::attempt(std::uint64_t linear, PageAccess access) noexcept {
-    const auto fault = [&](PageFault::Cause cause, std::uint32_t bits) {
-        return WalkResult{std::unexpected{PageFault{cause, access_code(access, paging_) | bits}}};
-    };
     const bool shortcut = table_ && linear >> page_bits(2) == region_;
     std::array<Step, max_levels> path;
     std::size_t steps = 0;
@@ -110,7 +93,7 @@ std::optional<WalkResult> PageWalker::attempt(std::uint64_t linear, PageAccess a
         if (!shortcut) {
             const auto bytes = memory_.host(Gpa{next}, vmm::page_size);
             if (!bytes)
-                return fault(PageFault::Cause::outside_ram, 0);
+                return fault(PageFault::Cause::outside_ram, access, 0);
             table = reinterpret_cast<std::uint64_t*>(bytes->data()); // NOLINT: page aligned, so are guest and host
             if (level == 1) {
                 table_ = table;
@@ -123,10 +106,10 @@ std::optional<WalkResult> PageWalker::attempt(std::uint64_t linear, PageAccess a
         const std::uint64_t value = load(entry);
         path[steps++] = {entry, value};
         if ((value & bit_present) == 0)
-            return fault(PageFault::Cause::not_present, 0);
+            return fault(PageFault::Cause::not_present, access, 0);
         const bool large = level > 1 && (value & bit_large) != 0;
         if ((value & reserved_bits(level, large)) != 0)
-            return fault(PageFault::Cause::reserved, PageFault::present | PageFault::reserved_bit);
+            return fault(PageFault::Cause::reserved, access, PageFault::present | PageFault::reserved_bit);
         rights.write = rights.write && (value & bit_write) != 0;
         rights.user = rights.user && (value & bit_user) != 0;
         rights.no_execute = rights.no_execute || (value & bit_no_execute) != 0;
@@ -137,16 +120,20 @@ std::optional<WalkResult> PageWalker::attempt(std::uint64_t linear, PageAccess a
 }
 
 WalkResult PageWalker::walk(std::uint64_t linear, PageAccess access) noexcept {
-    if (!canonical(linear, paging_.five_levels))
+    const bool short_addresses = paging_.mode != PagingMode::long_mode;
+    if (short_addresses ? linear > 0xffffffff : !canonical(linear, paging_.five_levels))
         return std::unexpected{PageFault{PageFault::Cause::non_canonical, 0}};
     for (unsigned i = 0; i < max_attempts; ++i) {
-        auto result = attempt(linear, access);
+        const auto low = static_cast<std::uint32_t>(linear);
+        auto result = paging_.mode == PagingMode::bits32 ? attempt_32(low, access)
+                      : short_addresses                  ? attempt_pae(low, access)
+                                                         : attempt(linear, access);
         if (!result || !*result)
             table_ = nullptr; // the levels above are judged anew
         if (result)
             return *result;
     }
-    return std::unexpected{PageFault{PageFault::Cause::unstable, access_code(access, paging_)}};
+    return fault(PageFault::Cause::unstable, access, 0);
 }
 
 void PageWalker::settle(PageAccess access) noexcept {
@@ -173,7 +160,7 @@ std::expected<PageRun, PageFault> PageWalker::run(std::uint64_t linear, std::uin
         if (!mapping)
             return std::unexpected{mapping.error()};
         const std::uint64_t size = 1ULL << mapping->page_bits;
-        if (mapping->page_bits != page_bits(1))
+        if (mapping->page_bits != page_bits(1) || !table_)
             return PageRun{mapping->address, std::min(most, size - linear % size)};
         first = mapping->address.raw() - inside;
         settle(access);

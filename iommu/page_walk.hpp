@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The x86-64 page walk (SDM 3A, 4.5 to 4.7), in software: for an instruction's operand by the CPU's rules, for DMA as
-// (endpoint, PASID) by those of an IOMMU's first level, which are the same. Tables and pages are guest-physical. The
-// guest may change its tables at any moment: each entry is read once per attempt, and accessed and dirty bits are set
-// by compare-and-exchange only on the value that was judged.
+// The page walk of x86 CPUs (SDM 3A, 4.3 to 4.7), in software: for an instruction's operand by the CPU's rules, for DMA
+// as (endpoint, PASID) by those of an IOMMU's first level, which are those of long mode. Tables and pages are
+// guest-physical. The guest may change its tables at any moment: each entry is read once per attempt, and accessed and
+// dirty bits are set by compare-and-exchange only on the value that was judged.
 #pragma once
 
 #include <array>
@@ -17,9 +17,16 @@
 
 namespace iommu {
 
+/// SDM 3A, 4.1.1.
+enum class PagingMode : std::uint8_t {
+    long_mode, ///< 4 or 5 levels, 64-bit addresses; also in compatibility mode
+    pae,       ///< 3 levels, 32-bit addresses; the first level is read from memory at each walk
+    bits32,    ///< 2 levels, entries and addresses of 32 bits
+};
+
 /// How addresses are translated.
 struct Paging {
-    std::uint64_t root{};              ///< CR3 or its like; bits 51:12 count
+    std::uint64_t root{};              ///< CR3 or its like; bits 51:12 count, with PAE 31:5
     bool five_levels{};                ///< CR4.LA57
     bool write_protect{true};          ///< CR0.WP: supervisor writes obey read-only pages
     bool execute_disable{true};        ///< EFER.NXE: bit 63 forbids fetches; reserved otherwise
@@ -28,6 +35,8 @@ struct Paging {
     bool one_gib_pages{true};          ///< CPUID.80000001H:EDX[26]
     std::uint8_t physical_bits{52};    ///< MAXPHYADDR; address bits above are reserved
     std::optional<std::uint32_t> pkru; ///< set when CR4.PKE is: protection keys of user pages
+    PagingMode mode{PagingMode::long_mode};
+    bool four_mib_pages{}; ///< CR4.PSE; bits32 only, with PSE-36
     bool operator==(const Paging&) const = default;
 };
 
@@ -58,7 +67,7 @@ struct PageFault {
 /// Where an address leads. The address may lie outside RAM.
 struct PageMapping {
     vmm::Gpa address;
-    std::uint8_t page_bits{}; ///< 12, 21 or 30
+    std::uint8_t page_bits{}; ///< 12, 21 or 30; 22 for bits32's large pages
     bool writable{};          ///< in every level
     bool user{};              ///< in every level
     bool dirty{};             ///< the page's D bit is set, perhaps by this walk
@@ -75,7 +84,7 @@ struct PageRun {
 };
 
 /// Walks for one operation: remembers the table of the last 4 KiB page, so neighbours cost one load each. What it
-/// remembers is as a TLB's: make a new walker after an invalidation. One thread.
+/// remembers is as a TLB's: make a new walker after an invalidation. Only in long mode does it remember. One thread.
 class PageWalker {
 public:
     PageWalker(const vmm::GuestMemory& memory, const Paging& paging) : memory_{memory}, paging_{paging} {}
@@ -99,6 +108,9 @@ private:
         bool no_execute{};
     };
     [[nodiscard]] std::optional<WalkResult> attempt(std::uint64_t linear, PageAccess access) noexcept;
+    [[nodiscard]] std::optional<WalkResult> attempt_32(std::uint32_t linear, PageAccess access) noexcept;
+    [[nodiscard]] std::optional<WalkResult> attempt_pae(std::uint32_t linear, PageAccess access) noexcept;
+    [[nodiscard]] WalkResult fault(PageFault::Cause cause, PageAccess access, std::uint32_t bits) const noexcept;
     [[nodiscard]] std::optional<WalkResult> finish(std::span<const Step> path, unsigned level, Rights rights,
                                                    std::uint64_t linear, PageAccess access) noexcept;
     [[nodiscard]] std::uint64_t reserved_bits(unsigned level, bool large) const noexcept;

@@ -103,3 +103,33 @@ TEST_CASE("mode, privilege and segment rights come from the hidden parts of the 
     CHECK(cpu.cpl == 0);
     CHECK(segment(gs).writable);
 }
+
+TEST_CASE("the paging mode follows the control registers") {
+    constexpr std::uint64_t pg = 1U << 31, wp = 1U << 16, pse = 1U << 4, pae = 1U << 5, lma = 1U << 10, nxe = 1U << 11;
+    kvm_sregs sregs{};
+    sregs.cr3 = 0x123460;
+    const auto paging = [&] { return cpu_paging({}, sregs, 39); };
+    sregs.cr0 = 1;
+    sregs.cr4 = pae;
+    CHECK_FALSE(paging());
+    sregs.cr0 |= pg;
+    sregs.cr4 = 0;
+    sregs.efer = nxe; // counts with PAE only
+    REQUIRE(paging());
+    CHECK(paging()->mode == iommu::PagingMode::bits32);
+    CHECK(paging()->root == 0x123460);
+    CHECK_FALSE(paging()->four_mib_pages);
+    CHECK_FALSE(paging()->execute_disable);
+    CHECK_FALSE(paging()->write_protect);
+    CHECK(paging()->physical_bits == 39);
+    sregs.cr4 = pse;
+    sregs.cr0 |= wp;
+    CHECK(paging()->four_mib_pages);
+    CHECK(paging()->write_protect);
+    sregs.cr4 = pae;
+    CHECK(paging()->mode == iommu::PagingMode::pae);
+    CHECK(paging()->execute_disable);
+    sregs.efer = lma;
+    CHECK(paging()->mode == iommu::PagingMode::long_mode);
+    CHECK_FALSE(paging()->execute_disable);
+}

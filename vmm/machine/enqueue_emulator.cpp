@@ -42,21 +42,6 @@ iommu::CpuSegment segment(const kvm_segment& from, bool protected_mode) {
     return out;
 }
 
-/// nullopt: modes this emulator does not walk (32-bit and PAE paging).
-std::optional<Paging> paging_of(const CpuState& cpu, const kvm_sregs& sregs, std::uint8_t physical_bits) {
-    if ((sregs.efer & efer_lma) == 0)
-        return std::nullopt;
-    Paging paging;
-    paging.root = sregs.cr3;
-    paging.five_levels = (sregs.cr4 & X86_CR4_LA57) != 0;
-    paging.write_protect = (sregs.cr0 & X86_CR0_WP) != 0;
-    paging.execute_disable = (sregs.efer & efer_nxe) != 0;
-    paging.smep = (sregs.cr4 & X86_CR4_SMEP) != 0;
-    paging.smap = (sregs.cr4 & X86_CR4_SMAP) != 0 && (cpu.rflags & X86_EFLAGS_AC) == 0;
-    paging.physical_bits = physical_bits;
-    return paging;
-}
-
 bool is_user(const CpuState& cpu) { return cpu.cpl == 3; }
 
 /// The bytes KVM reported, or, when those are few, what the guest's page tables show.
@@ -67,7 +52,9 @@ std::span<const std::uint8_t> fetch(const vm_exit::EmulationFailure& failure, co
         return std::span{failure.bytes}.first(own.size());
     std::size_t count = 0;
     while (count < own.size()) {
-        const std::uint64_t linear = cs_base + cpu.rip + count;
+        std::uint64_t linear = cs_base + cpu.rip + count;
+        if (cpu.code != iommu::CodeSize::bits64)
+            linear &= 0xffffffff;
         std::uint64_t physical = linear;
         if (paging) {
             const auto page = iommu::walk_pages(memory, *paging, linear, {.user = is_user(cpu), .fetch = true});
@@ -103,6 +90,23 @@ CpuState cpu_state(const kvm_regs& regs, const kvm_sregs& sregs, std::uint64_t i
     cpu.cpl = virtual_8086 ? std::uint8_t{3} : protected_mode ? sregs.ss.dpl : std::uint8_t{0};
     cpu.ia32_pasid = ia32_pasid;
     return cpu;
+}
+
+std::optional<Paging> cpu_paging(const CpuState& cpu, const kvm_sregs& sregs, std::uint8_t physical_bits) {
+    if ((sregs.cr0 & X86_CR0_PG) == 0)
+        return std::nullopt;
+    const bool long_mode = (sregs.efer & efer_lma) != 0, pae = (sregs.cr4 & X86_CR4_PAE) != 0;
+    Paging paging;
+    paging.mode = long_mode ? iommu::PagingMode::long_mode : pae ? iommu::PagingMode::pae : iommu::PagingMode::bits32;
+    paging.root = sregs.cr3;
+    paging.five_levels = (sregs.cr4 & X86_CR4_LA57) != 0;
+    paging.four_mib_pages = (sregs.cr4 & X86_CR4_PSE) != 0;
+    paging.write_protect = (sregs.cr0 & X86_CR0_WP) != 0;
+    paging.execute_disable = paging.mode != iommu::PagingMode::bits32 && (sregs.efer & efer_nxe) != 0;
+    paging.smep = (sregs.cr4 & X86_CR4_SMEP) != 0;
+    paging.smap = (sregs.cr4 & X86_CR4_SMAP) != 0 && (cpu.rflags & X86_EFLAGS_AC) == 0;
+    paging.physical_bits = physical_bits;
+    return paging;
 }
 
 /// The machine behind one instruction.
@@ -165,18 +169,14 @@ EnqueueEmulator::Verdict EnqueueEmulator::emulate(Vcpu& vcpu, const vm_exit::Emu
         return Verdict::failed;
     const auto started = Clock::now();
     const CpuState cpu = cpu_state(*regs, *sregs, ia32_pasid);
-    auto paging = paging_of(cpu, *sregs, physical_bits_);
-    const bool paged = (sregs->cr0 & X86_CR0_PG) != 0;
-    std::optional<iommu::EnqueueInstruction> instruction;
-    if (paging || !paged) {
-        std::array<std::uint8_t, iommu::longest_instruction> own{};
-        const std::uint64_t cs_base = cpu.code == iommu::CodeSize::bits64 ? 0 : sregs->cs.base;
-        instruction =
-            iommu::decode_enqueue(fetch(failure, memory_, cpu, cs_base, paging ? &*paging : nullptr, own), cpu.code);
-    }
+    auto paging = cpu_paging(cpu, *sregs, physical_bits_);
+    std::array<std::uint8_t, iommu::longest_instruction> own{};
+    const std::uint64_t cs_base = cpu.code == iommu::CodeSize::bits64 ? 0 : sregs->cs.base;
+    const auto instruction =
+        iommu::decode_enqueue(fetch(failure, memory_, cpu, cs_base, paging ? &*paging : nullptr, own), cpu.code);
     if (!instruction)
         return cpu.cpl == 0 ? Verdict::not_ours : raise(vcpu, {CpuFault::ud, {}, {}});
-    if (paging && (sregs->cr4 & X86_CR4_PKE) != 0) {
+    if (paging && paging->mode == iommu::PagingMode::long_mode && (sregs->cr4 & X86_CR4_PKE) != 0) {
         const auto pkru = vcpu.pkru();
         if (!pkru)
             return Verdict::failed;

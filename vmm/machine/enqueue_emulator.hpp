@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "iommu/enqcmd_execute.hpp"
 #include "iommu/page_walk.hpp"
@@ -68,5 +69,8 @@ private:
 
 /// The CPU as values, from KVM's registers.
 [[nodiscard]] iommu::CpuState cpu_state(const kvm_regs& regs, const kvm_sregs& sregs, std::uint64_t ia32_pasid);
+/// How that CPU translates, but for protection keys; nullopt when paging is off. `physical_bits`: MAXPHYADDR.
+[[nodiscard]] std::optional<iommu::Paging> cpu_paging(const iommu::CpuState& cpu, const kvm_sregs& sregs,
+                                                      std::uint8_t physical_bits);
 
 } // namespace vmm

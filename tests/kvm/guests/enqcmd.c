@@ -171,6 +171,28 @@ static int in_user(const char* code, u64 destination, u64 source) {
     return trap.vector == 13 && *(volatile u8*)trap.rip == 0xf4;
 }
 
+// ---- compatibility mode ---------------------------------------------------------------------------------------------
+
+// Code of 32 bits in long mode, and back. Code, stack, source and portal lie below 4 GiB.
+__asm__(".pushsection .text\n.code32\n"
+        "short_code:\n"
+        "enqcmd (%esi), %edi\n setz %al\n"
+        "push $0x08\n push %ebx\n lret\n"
+        ".code64\n.popsection\n");
+extern char short_code;
+
+static u32 short_enqcmd(u64 destination, u64 source) {
+    u64 zero = 0;
+    trap.vector = 0;
+    __asm__ volatile("lea 2f(%%rip), %%rcx\n mov %%rcx, recover_rip(%%rip)\n mov %%rsp, recover_rsp(%%rip)\n"
+                     "push $0x38\n push %3\n lea 1f(%%rip), %%rbx\n lretq\n"
+                     "2: mov $2, %%eax\n1:"
+                     : "+a"(zero), "+D"(destination), "+S"(source)
+                     : "r"((u64)&short_code)
+                     : "rbx", "rcx", "memory", "cc");
+    return (u32)zero;
+}
+
 // ---- checks ---------------------------------------------------------------------------------------------------------
 
 static void check_msr(void) {
@@ -243,6 +265,20 @@ static void check_user(u32 pasid, u64 physical, u64 seed) {
     CHECK(in_user(&user_enqcmd, SHARED, RAM_USER));
     CHECK((trap.rflags & 0x40) == 0);
     CHECK(wait_for(physical) == 1 && moved(physical, seed));
+}
+
+static void check_compatibility(u32 pasid, u64 physical, u64 seed) {
+    STEP("compatibility mode");
+    describe_copy(0x400);
+    use(pasid);
+    lay_out(physical, seed);
+    CHECK(gp0(short_enqcmd(SHARED + 32, RAM_USER)));
+    CHECK(page_fault(short_enqcmd(SHARED, RAM_ABSENT + 0x40), 0, RAM_ABSENT + 0x40));
+    CHECK(untouched(physical, seed));
+    // Of addresses only 32 bits count.
+    CHECK(short_enqcmd(SHARED | 1UL << 32, RAM_USER | 1UL << 47) == 0);
+    CHECK(wait_for(physical) == 1 && moved(physical, seed));
+    CHECK(short_enqcmd(RAM_USER + 0x2000, RAM_USER) == 1); // retry
 }
 
 static void check_plain_stores(u32 pasid, u64 physical, u64 seed) {
@@ -320,6 +356,7 @@ void guest(void) {
     check_faults(first);
     CHECK(untouched(memory[0], 1));
     check_user(first, memory[0], 7);
+    check_compatibility(first, memory[0], 0x700);
     check_plain_stores(second, memory[1], 8);
     check_movdir64b(memory[2], 9);
 

@@ -128,7 +128,7 @@ static u64 pd[4][512] __attribute__((aligned(4096)));
 static u64 tables[16][512] __attribute__((aligned(4096)));
 static int tables_used;
 
-static u64 gdt[8];
+static u64 gdt[9];
 static u32 tss[26];
 static u64 idt[32][2];
 static u8 trap_stack[4096] __attribute__((aligned(16)));
@@ -157,6 +157,7 @@ static void set_up_cpu(void) {
     gdt[4] = 0x00affb000000ffff; // 20: ring 3 code
     gdt[5] = 103 | (base & 0xffffff) << 16 | 0x89UL << 40 | (base >> 24 & 0xff) << 56;
     gdt[6] = base >> 32;
+    gdt[7] = 0x00cf9b000000ffff; // 38: ring 0 code of 32 bits
     const u64 stack = (u64)trap_stack + sizeof trap_stack;
     tss[1] = (u32)stack;
     tss[2] = (u32)(stack >> 32);
