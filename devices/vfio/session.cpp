@@ -109,29 +109,6 @@ vmm::Result<void> Session::add_ram(const vmm::RamRegion& region) {
     return mapped;
 }
 
-vmm::Result<void> Session::remove_ram(vmm::Range<vmm::Gpa> range) {
-    const auto region = std::ranges::find(ram_, range, &vmm::RamRegion::range);
-    if (region == ram_.end())
-        return vmm::fail(Errc::not_found, "this is no region of guest memory");
-    std::vector<AddressSpace*> done;
-    vmm::Result<void> removed;
-    for (auto* space : one_to_one_) {
-        removed = space->unmap(iova(range));
-        if (!removed)
-            break;
-        done.push_back(space);
-    }
-    if (removed)
-        removed = resources_.memory.remove(region->host);
-    if (removed) {
-        ram_.erase(region);
-        return {};
-    }
-    for (auto* space : done) // pinned a moment ago, so this fails only if the host took the limit away
-        TRY_VOID(space->map(iova(range), region->host, vmm::Access::read_write));
-    return removed;
-}
-
 vmm::Result<void> Session::check_available() const {
     auto available = vmm::host::meminfo(root_, "MemAvailable");
     if (available == 0 || resources_.memory.pinned() != 0)

@@ -50,8 +50,6 @@ public:
     // ---- guest RAM
     /// Registers RAM and maps it in every address space that is 1:1. All or nothing.
     vmm::Result<void> add_ram(const vmm::RamRegion& region);
-    /// in_use while the guest's own mappings refer to it; nothing changed then.
-    vmm::Result<void> remove_ram(vmm::Range<vmm::Gpa> range);
 
     // ---- 1:1 address spaces: a device's addresses are the guest's
     /// Maps all RAM, one call to the kernel per region, and the shared BARs. From then on both stay up to date. Nothing

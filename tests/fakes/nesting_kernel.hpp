@@ -40,8 +40,12 @@ public:
     int hwpt_alloc(int /*iommufd*/, devices::vfio::uapi::HwptAlloc& alloc) override {
         if (alloc_error != 0)
             return alloc_error;
+        using Alloc = devices::vfio::uapi::HwptAlloc;
+        const bool nested = alloc.data_type == Alloc::data_vtd_s1;
+        if (nested && (!tables.contains(alloc.pt_id) || (tables.at(alloc.pt_id).flags & Alloc::flag_nest_parent) == 0))
+            return -EINVAL;
         Table table{alloc.pt_id, alloc.flags, {}};
-        if (alloc.data_type == devices::vfio::uapi::HwptAlloc::data_vtd_s1)
+        if (nested)
             std::memcpy(&table.data, reinterpret_cast<const void*>(alloc.data_uptr), sizeof table.data); // NOLINT
         alloc.out_hwpt_id = first_table + static_cast<std::uint32_t>(made_++);
         tables[alloc.out_hwpt_id] = table;
@@ -51,6 +55,8 @@ public:
         if ((attach.flags & devices::vfio::uapi::AttachPageTable::flag_pasid) != 0) {
             if (pasid_error != 0)
                 return pasid_error;
+            if (!for_pasids(attach.pt_id) || !for_pasids(own))
+                return -EINVAL;
             by_pasid[attach.pasid] = attach.pt_id;
             return 0;
         }
@@ -80,6 +86,11 @@ public:
     }
 
 private:
+    /// A device that uses PASIDs has tables that were made for them only, also for its DMA without PASID.
+    [[nodiscard]] bool for_pasids(std::uint32_t table) const {
+        const auto found = tables.find(table);
+        return found != tables.end() && (found->second.flags & devices::vfio::uapi::HwptAlloc::flag_pasid) != 0;
+    }
     int made_{0};
 };
 

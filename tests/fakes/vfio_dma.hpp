@@ -118,6 +118,8 @@ public:
         const auto last = unmap.iova + unmap.length - 1;
         if (last < unmap.iova)
             return -EOVERFLOW;
+        if (last == ~std::uint64_t{0} && rules_.wrong_at_the_end)
+            return -EINVAL;
         if (cut(unmap.iova))
             return -ENOENT;
         const auto tail =

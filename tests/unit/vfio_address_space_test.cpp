@@ -119,6 +119,22 @@ TEST_CASE("an unmap takes whole mappings and holes, in one call, and refuses to 
     CHECK(space.dma().mapping_count() == 1);
 }
 
+TEST_CASE("an unmap that reaches the end of the space asks the kernel for no more than is mapped") {
+    Space space{BOTH_KINDS};
+    for (std::uint64_t i = 0; i < 3; ++i)
+        REQUIRE(space.map(i * 4 * page, i * 4 * page + page - 1));
+    space.kernel.rules.wrong_at_the_end = true;
+    REQUIRE(space.dma().unmap(iovas(4 * page, ~std::uint64_t{0})));
+    CHECK(space.in_kernel() == 1);
+    CHECK(space.dma().mapping_count() == 1);
+    // Also with a mapping as high as there can be one.
+    REQUIRE(space.map(~std::uint64_t{0} - 2 * page + 1, ~std::uint64_t{0} - page));
+    REQUIRE(space.dma().unmap(iovas(page, ~std::uint64_t{0})));
+    CHECK(space.in_kernel() == 1);
+    CHECK(space.dma().mapping_count() == 1);
+    CHECK(space.session().memory().uses(space.host) == 1);
+}
+
 TEST_CASE("the whole space is unmapped by the kernel's own call for it") {
     Space space{BOTH_KINDS};
     REQUIRE(space.map(0, page - 1));

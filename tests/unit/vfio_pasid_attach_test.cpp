@@ -77,6 +77,7 @@ TEST_CASE("guest page tables nest on what maps the guest's RAM, one for each PAS
         REQUIRE(pasids->attach(GuestPasid{0x8001}, {.root = 0x6000, .five_levels = true, .write_protect = true}));
         const auto& first = host.kernel.tables.at(host.kernel.by_pasid.at(0x8000));
         CHECK(first.parent == parent);
+        CHECK(first.flags == uapi::HwptAlloc::flag_pasid);
         CHECK(first.data.pgtbl_addr == 0x5000);
         CHECK(first.data.addr_width == 48);
         CHECK(first.data.flags == 1);

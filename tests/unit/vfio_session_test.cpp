@@ -54,7 +54,7 @@ TEST_CASE("all guest RAM is mapped 1:1, with one call to the kernel for each reg
     CHECK(machine.mapped("0000:01:00.0") == 2);
 }
 
-TEST_CASE("RAM added later appears in every 1:1 address space, and goes again") {
+TEST_CASE("RAM added later appears in every 1:1 address space") {
     Machine machine{BOTH_KINDS};
     machine.add_ram();
     const auto one = machine.device("0000:01:00.0");
@@ -66,24 +66,6 @@ TEST_CASE("RAM added later appears in every 1:1 address space, and goes again") 
     CHECK(machine.mapped("0000:02:00.0") == 0); // not 1:1: the guest's virtual IOMMU says what it sees
     REQUIRE(machine.session().map_guest(two->dma()));
     CHECK(machine.mapped("0000:02:00.0") == 3);
-    REQUIRE(machine.session().remove_ram(more.range));
-    CHECK(machine.mapped("0000:01:00.0") == 2);
-    CHECK(machine.mapped("0000:02:00.0") == 2);
-    CHECK(machine.session().remove_ram(more.range).error().code == Errc::not_found);
-}
-
-TEST_CASE("RAM that the guest's own mappings refer to cannot be removed, and nothing changes") {
-    Machine machine{BOTH_KINDS};
-    machine.add_ram();
-    const auto one = machine.device("0000:01:00.0");
-    const auto two = machine.device("0000:02:00.0");
-    REQUIRE(machine.session().map_guest(one->dma()));
-    REQUIRE(two->dma().map(iovas(0x5000, 0x5fff), machine.high.host.first(page), vmm::Access::read));
-    CHECK(machine.session().remove_ram(machine.high.range).error().code == Errc::in_use);
-    CHECK(machine.mapped("0000:01:00.0") == 2);
-    REQUIRE(two->dma().unmap(IovaRange::full()));
-    CHECK(machine.session().remove_ram(machine.high.range));
-    CHECK(machine.mapped("0000:01:00.0") == 1);
 }
 
 TEST_CASE("a failure half way leaves nothing mapped") {
