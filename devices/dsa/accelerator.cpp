@@ -32,7 +32,7 @@ constexpr std::uint32_t group_flags_mask = 0x0ff0ffbf;
 Accelerator::Accelerator(const Shape& shape, Context context)
     : shape_{shape}, context_{std::move(context)}, queues_(shape.queues) {
     for (unsigned i = 0; i < shape.engines; ++i) {
-        auto& engine = *engines_.emplace_back(std::make_unique<Engine>());
+        auto& engine = *engines_.emplace_back(std::make_unique<Engine>(*this));
         engine.copier = context_.make_copier ? context_.make_copier() : std::make_unique<CpuCopier>();
     }
 }
@@ -63,6 +63,20 @@ void Accelerator::stop() noexcept {
     for (auto& queue : queues_)
         queue.revoke();
     permissions_ = {};
+    work_.notify_all();
+}
+
+void Accelerator::pause() noexcept {
+    std::unique_lock lock{mutex_};
+    paused_ = true;
+    interrupt_engines();
+    rested_.wait(lock, [&] { return std::ranges::all_of(engines_, [](const auto& one) { return one->at_rest; }); });
+}
+
+void Accelerator::resume() noexcept {
+    const std::lock_guard lock{mutex_};
+    paused_ = false;
+    interrupt_engines();
     work_.notify_all();
 }
 
@@ -235,8 +249,14 @@ void Accelerator::deliver(const Raise& raise) const noexcept {
 
 Accelerator::Reply Accelerator::enqueue(unsigned index, bool limited, const Descriptor& command) noexcept {
     Submission submission{command, {}, true, 0};
-    if (context_.spaces)
-        submission.space = context_.spaces->open(iommu::HostPasid{command.pasid()});
+    std::optional<iommu::GuestPasid> guest;
+    if (context_.spaces) {
+        const iommu::HostPasid host{command.pasid()};
+        submission.space = context_.spaces->open(host);
+        guest = context_.spaces->guest_of(host);
+    }
+    submission.descriptor.pasid_word =
+        guest.value_or(iommu::GuestPasid{}).raw() | (command.pasid_word & privileged_bit);
     return accept(index, limited, Kind::enqueued, std::move(submission));
 }
 
@@ -255,8 +275,6 @@ Accelerator::Reply Accelerator::submit(unsigned index, bool limited, const Descr
         submission.space = context_.spaces->open(iommu::GuestPasid{command.pasid()});
         submission.by_pasid = submission.space != nullptr;
     }
-    if (submission.space)
-        submission.descriptor.pasid_word = submission.space->pasid().raw() | (command.pasid_word & privileged_bit);
     return accept(index, limited, Kind::stored, std::move(submission));
 }
 
@@ -296,8 +314,8 @@ Accelerator::Reply Accelerator::accept(unsigned index, bool limited, Kind kind, 
             if (queue.dedicated()) {
                 submission.space = queue.space();
                 submission.by_pasid = queue.pasid_enabled();
-                submission.descriptor.pasid_word = (submission.space ? submission.space->pasid().raw() : 0U) |
-                                                   (queue.privileged() ? privileged_bit : 0U);
+                submission.descriptor.pasid_word =
+                    (queue.pasid_enabled() ? queue.pasid().raw() : 0U) | (queue.privileged() ? privileged_bit : 0U);
             }
             submission.number = submissions_.fetch_add(1, std::memory_order_relaxed) + 1;
             ++queue.counts.submitted;

@@ -65,6 +65,14 @@ public:
     vmm::Result<void> start();
     /// Aborts everything and gives all PASIDs back; nothing is executed any more.
     void stop() noexcept;
+    /// Returns when no engine touches memory or interrupts: each has ended its descriptor, or rests between two
+    /// pieces of it, the size of Transfer::chunk_size at most. What is submitted meanwhile waits.
+    void pause() noexcept;
+    /// Goes on where pause() left off.
+    void resume() noexcept;
+    /// A function-level reset: registers as after power-on, all work aborted without a trace. Does not wait; where an
+    /// engine is at work CMDSTS is active until it has let go.
+    void reset_function() noexcept;
 
     [[nodiscard]] const Shape& shape() const { return shape_; }
     [[nodiscard]] unsigned vectors() const { return shape_.queues + 1; }
@@ -93,11 +101,18 @@ public:
     [[nodiscard]] std::vector<QueueInfo> queues() const;
 
 private:
-    struct Engine {
+    struct Engine final : Pace {
+        explicit Engine(Accelerator& of) : owner{of} {}
+        [[nodiscard]] bool go_on() noexcept override {
+            return !interrupted.load(std::memory_order_relaxed) || owner.go_on(*this);
+        }
+        Accelerator& owner;
         std::unique_ptr<Copier> copier{};
         std::thread thread{};
-        std::atomic<bool> cancel{false};
+        std::atomic<bool> interrupted{false}; ///< cancelled or paused; written with mutex_ held
         // Guarded by mutex_.
+        bool cancelled{};
+        bool at_rest{true};             ///< touches no memory, and interrupts nobody
         std::vector<unsigned> queues{}; ///< of its group
         std::size_t next{};             ///< where the round goes on
         bool running{};
@@ -150,21 +165,26 @@ private:
     [[nodiscard]] bool quiet(const Pending& pending) const;
     void complete(const Pending& pending);
     void reset_all();
+    void begin(Pending pending, Raise& raise);
     [[nodiscard]] std::optional<Submission> take(Engine& engine);
+    void interrupt_engines();
+    void rest(Engine& engine, std::unique_lock<std::mutex>& lock);
     [[nodiscard]] Limits limits_of(const WorkQueue& queue) const;
 
     // Without it.
     enum class Kind : std::uint8_t { enqueued, posted, stored };
     Reply accept(unsigned index, bool limited, Kind kind, Submission submission);
     void work(Engine& engine) noexcept;
+    [[nodiscard]] bool go_on(Engine& engine) noexcept;
     struct Execution;
+    struct Verdict;
     void execute(Engine& engine, const Submission& submission, const Limits& limits, bool bus_master) noexcept;
-    [[nodiscard]] Status judge(const Execution& execution, const Descriptor& descriptor, const Limits& limits);
-    [[nodiscard]] bool may_interrupt(const Execution& execution, const Descriptor& descriptor) const;
+    [[nodiscard]] Verdict judge(const Execution& execution, const Descriptor& descriptor, const Limits& limits) const;
+    [[nodiscard]] std::optional<unsigned> vector_of(const Execution& execution, const Descriptor& descriptor) const;
     [[nodiscard]] Outcome run_batch(Operation& operation, const Execution& execution);
     /// Writes the record and interrupts, or reports why it cannot be.
     void conclude(const Execution& execution, const Descriptor& descriptor, const Outcome& outcome,
-                  std::optional<std::uint16_t> batch_index);
+                  std::optional<unsigned> vector, std::optional<std::uint16_t> batch_index);
     void report_error(const SoftwareError& error);
     void deliver(const Raise& raise) const noexcept;
 
@@ -172,8 +192,9 @@ private:
     const Context context_;
     vmm::log::RateLimiter limiter_{};
 
-    mutable std::mutex mutex_; // guards all below
-    std::condition_variable work_{};
+    mutable std::mutex mutex_;         // guards all below
+    std::condition_variable work_{};   ///< there is some, or a reason to end or to go on
+    std::condition_variable rested_{}; ///< an engine came to rest
     std::vector<std::unique_ptr<Engine>> engines_{};
     std::vector<WorkQueue> queues_;
     std::array<std::uint32_t, max_engines * group_stride / 4> groups_{};
@@ -187,6 +208,7 @@ private:
     std::array<std::uint64_t, 4> swerr_{};
     std::optional<Pending> pending_{};
     bool stopping_{};
+    bool paused_{};
     std::atomic<std::uint64_t> submissions_{}; ///< number of the last one; read without the lock by idle engines
 };
 

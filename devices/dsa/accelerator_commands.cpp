@@ -44,18 +44,31 @@ void Accelerator::begin_command(std::uint32_t value, Raise& raise) {
     Pending pending{command, 0, {}, submissions_.load(std::memory_order_relaxed), interrupt};
     if (const auto error = prepare(pending, operand_of(value)); error != CommandError::none)
         return end(error);
-    if (disables(command)) {
+    begin(std::move(pending), raise);
+}
+
+void Accelerator::begin(Pending pending, Raise& raise) {
+    if (disables(pending.command)) {
         for (unsigned index = 0; index < shape_.queues; ++index)
             if ((pending.queues >> index & 1) != 0 && queues_[index].state() == WorkQueue::State::enabled)
                 queues_[index].stop_accepting();
-        if (command == Command::disable_device)
+        if (pending.command == Command::disable_device)
             state_ = DeviceState::draining;
     }
-    if (aborts(command))
+    if (aborts(pending.command))
         abort(pending.queues, pending.pasid());
     cmdsts_ = cmdsts_active;
     pending_ = std::move(pending);
     try_finish(raise);
+}
+
+void Accelerator::reset_function() noexcept {
+    Raise raise; // stays empty: the vectors are reset, too
+    const std::lock_guard lock{mutex_};
+    pending_.reset(); // whatever the driver waited for
+    Pending pending{Command::reset_device, 0, {}, submissions_.load(std::memory_order_relaxed), false};
+    pending.queues = (1U << shape_.queues) - 1;
+    begin(std::move(pending), raise);
 }
 
 void Accelerator::finish_command(std::uint8_t error, bool interrupt, Raise& raise) {
@@ -93,7 +106,8 @@ CommandError Accelerator::enable_device() {
         return CommandError::device_enabled;
     if (!bus_.bus_master)
         return CommandError::bus_master_off;
-    if (bus_.pasid != bus_.page_requests || (bus_.pasid && !bus_.ats))
+    // Without page requests a fault ends its descriptor, as block-on-fault is off; they are by PASID.
+    if ((bus_.pasid && !bus_.ats) || (bus_.page_requests && !bus_.pasid))
         return CommandError::pasid_config;
     std::uint32_t entries = 0;
     for (const auto& queue : queues_)
@@ -128,7 +142,7 @@ CommandError Accelerator::enable_queue(std::uint32_t operand) {
         engines_, [&](const auto& engine) { return std::ranges::count(engine->queues, operand) != 0; });
     if (!served)
         return CommandError::bad_config;
-    if (queue.privileged() && !bus_.privileged_mode)
+    if (queue.pasid_enabled() && queue.privileged() && !bus_.privileged_mode)
         return CommandError::queue_pasid;
     std::shared_ptr<Space> space;
     if (queue.dedicated() && queue.pasid_enabled()) {
@@ -188,7 +202,10 @@ void Accelerator::abort(std::uint32_t queues, std::optional<iommu::HostPasid> pa
             queues_[index].abort(pasid);
     for (auto& engine : engines_)
         if (engine->running && (queues >> engine->queue & 1) != 0 && (!pasid || engine->pasid == pasid))
-            engine->cancel.store(true, std::memory_order_relaxed);
+            engine->cancelled = true;
+    interrupt_engines();
+    if (paused_)
+        work_.notify_all(); // an engine may rest in the middle of what is aborted
 }
 
 void Accelerator::forget(iommu::HostPasid pasid) noexcept {
@@ -234,7 +251,7 @@ void Accelerator::complete(const Pending& pending) {
             continue;
         queues_[index].disable();
         if (pending.command == Command::reset_queue)
-            queues_[index].reset_config();
+            queues_[index].reset_config(state_ != DeviceState::disabled);
     }
     if (pending.command == Command::disable_device)
         state_ = DeviceState::disabled;
@@ -245,7 +262,7 @@ void Accelerator::complete(const Pending& pending) {
 void Accelerator::reset_all() {
     state_ = DeviceState::disabled;
     for (auto& queue : queues_)
-        queue.reset_config();
+        queue.reset_config(false);
     groups_ = {};
     permissions_ = {};
     gencfg_ = genctrl_ = intcause_ = 0;

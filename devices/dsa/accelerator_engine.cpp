@@ -44,13 +44,15 @@ struct Accelerator::Execution {
     const Limits& limits;
 };
 
+/// What a descriptor may do.
+struct Accelerator::Verdict {
+    Status status{Status::none};      ///< none: be executed
+    std::optional<unsigned> vector{}; ///< interrupt when it is complete: asked for, and permitted
+};
+
 Limits Accelerator::limits_of(const WorkQueue& queue) const {
-    return {queue.max_transfer(),
-            queue.max_batch(),
-            static_cast<std::uint16_t>(vectors()),
-            (gencfg_ & gencfg_user_interrupts) != 0 || !queue.pasid_enabled(),
-            bus_.privileged_mode,
-            false};
+    return {queue.max_transfer(), queue.max_batch(), (gencfg_ & gencfg_user_interrupts) != 0 || !queue.pasid_enabled(),
+            bus_.privileged_mode || !queue.pasid_enabled(), false};
 }
 
 /// Round by round, as many descriptors of a queue as its priority says.
@@ -72,11 +74,34 @@ std::optional<Submission> Accelerator::take(Engine& engine) {
             engine.number = submission.number;
             engine.pasid =
                 submission.by_pasid && submission.space ? std::optional{submission.space->pasid()} : std::nullopt;
-            engine.cancel.store(false, std::memory_order_relaxed);
+            engine.at_rest = false;
+            engine.cancelled = false;
+            engine.interrupted.store(false, std::memory_order_relaxed);
             return submission;
         }
     }
     return std::nullopt;
+}
+
+void Accelerator::interrupt_engines() {
+    for (auto& engine : engines_)
+        engine->interrupted.store(engine->cancelled || paused_, std::memory_order_relaxed);
+}
+
+/// Until there is a reason to look again.
+void Accelerator::rest(Engine& engine, std::unique_lock<std::mutex>& lock) {
+    engine.at_rest = true;
+    rested_.notify_all();
+    work_.wait(lock);
+    engine.at_rest = false;
+}
+
+/// Between two pieces of work.
+bool Accelerator::go_on(Engine& engine) noexcept {
+    std::unique_lock lock{mutex_};
+    while (paused_ && !engine.cancelled)
+        rest(engine, lock);
+    return !engine.cancelled;
 }
 
 void Accelerator::work(Engine& engine) noexcept {
@@ -85,6 +110,10 @@ void Accelerator::work(Engine& engine) noexcept {
     std::unique_lock lock{mutex_};
     auto idle_since = Clock::time_point{};
     while (!stopping_) {
+        if (paused_) {
+            rest(engine, lock);
+            continue;
+        }
         auto submission = take(engine);
         if (!submission) {
             const auto seen = submissions_.load(std::memory_order_relaxed);
@@ -92,10 +121,10 @@ void Accelerator::work(Engine& engine) noexcept {
             while (submissions_.load(std::memory_order_relaxed) == seen && Clock::now() - idle_since < linger)
                 _mm_pause();
             lock.lock();
-            submission = take(engine);
+            submission = paused_ ? std::nullopt : take(engine);
             if (!submission) {
                 if (!stopping_)
-                    work_.wait(lock);
+                    rest(engine, lock);
                 continue;
             }
         }
@@ -118,6 +147,8 @@ void Accelerator::work(Engine& engine) noexcept {
             work_.notify_all(); // a drain of another engine may have waited for this
         idle_since = Clock::now();
     }
+    engine.at_rest = true;
+    rested_.notify_all();
 }
 
 void Accelerator::execute(Engine& engine, const Submission& submission, const Limits& limits,
@@ -136,33 +167,37 @@ void Accelerator::execute(Engine& engine, const Submission& submission, const Li
         return;
     }
     const Execution execution{engine, submission, *memory, limits};
-    Operation operation{*memory, engine.cancel, *engine.copier};
-    const Status status = judge(execution, descriptor, limits);
-    const Outcome outcome = status != Status::none                 ? failed(status)
+    Operation operation{*memory, engine, *engine.copier};
+    const Verdict verdict = judge(execution, descriptor, limits);
+    const Outcome outcome = verdict.status != Status::none         ? failed(verdict.status)
                             : descriptor.opcode() == Opcode::batch ? run_batch(operation, execution)
                                                                    : operation.run(descriptor);
-    conclude(execution, descriptor, outcome, {});
+    conclude(execution, descriptor, outcome, verdict.vector, {});
 }
 
-Status Accelerator::judge(const Execution& execution, const Descriptor& descriptor, const Limits& limits) {
+Accelerator::Verdict Accelerator::judge(const Execution& execution, const Descriptor& descriptor,
+                                        const Limits& limits) const {
+    Verdict verdict{check(descriptor, limits), vector_of(execution, descriptor)};
     if (descriptor.has(flag::completion_address_valid) && !vmm::is_aligned(descriptor.completion, completion_size))
-        return Status::completion_alignment;
-    if (const Status status = check(descriptor, limits); status != Status::none)
-        return status;
-    return !descriptor.has(flag::request_interrupt) || may_interrupt(execution, descriptor) ? Status::none
-                                                                                            : Status::interrupt_handle;
+        verdict.status = Status::completion_alignment;
+    else if (verdict.status == Status::none && descriptor.has(flag::request_interrupt) && !verdict.vector)
+        verdict.status = Status::interrupt_handle;
+    return verdict;
 }
 
-/// The handle is a vector's number, and the vector is open to this PASID.
-bool Accelerator::may_interrupt(const Execution& execution, const Descriptor& descriptor) const {
+/// The one place that looks at an interrupt handle: it is a vector's number, and the vector is open to this PASID.
+std::optional<unsigned> Accelerator::vector_of(const Execution& execution, const Descriptor& descriptor) const {
     const unsigned vector = descriptor.interrupt_handle;
-    if (vector == 0 || vector >= vectors() || (!descriptor.privileged() && !execution.limits.user_interrupts))
-        return false;
+    const bool privileged = descriptor.privileged() && execution.limits.privileged_mode;
+    if (!descriptor.has(flag::request_interrupt) || vector == 0 || vector >= vectors() ||
+        (!privileged && !execution.limits.user_interrupts))
+        return std::nullopt;
     const std::lock_guard lock{mutex_};
     const auto& permission = permissions_[vector];
     const auto& space = execution.submission.space;
-    return space ? permission.space && permission.space->pasid() == space->pasid()
-                 : (permission.word & permission_pasid_enable) == 0;
+    const bool open = space ? permission.space && permission.space->pasid() == space->pasid()
+                            : (permission.word & permission_pasid_enable) == 0;
+    return open ? std::optional{vector} : std::nullopt;
 }
 
 Outcome Accelerator::run_batch(Operation& operation, const Execution& execution) {
@@ -176,7 +211,7 @@ Outcome Accelerator::run_batch(Operation& operation, const Execution& execution)
         return out;
     };
     for (std::uint32_t index = 0; index < batch.size; ++index) {
-        if (execution.engine.cancel.load(std::memory_order_relaxed)) {
+        if (!execution.engine.go_on()) {
             Outcome out;
             out.cancelled = true;
             return out;
@@ -194,19 +229,19 @@ Outcome Accelerator::run_batch(Operation& operation, const Execution& execution)
         }
         if (failures && descriptor->has(flag::fence))
             return end(Status::batch_failures, index);
-        descriptor->pasid_word = batch.pasid_word; // whatever the list says
-        const Status status = judge(execution, *descriptor, limits);
-        const Outcome outcome = status == Status::none ? operation.run(*descriptor) : failed(status);
+        descriptor->pasid_word = batch.pasid_word; // PASID and PRIV are the batch's, whatever the list says
+        const Verdict verdict = judge(execution, *descriptor, limits);
+        const Outcome outcome = verdict.status == Status::none ? operation.run(*descriptor) : failed(verdict.status);
         if (outcome.cancelled)
             return outcome;
         failures = failures || !outcome.succeeded();
-        conclude(execution, *descriptor, outcome, static_cast<std::uint16_t>(index));
+        conclude(execution, *descriptor, outcome, verdict.vector, static_cast<std::uint16_t>(index));
     }
     return end(failures ? Status::batch_failures : Status::success, batch.size);
 }
 
 void Accelerator::conclude(const Execution& execution, const Descriptor& descriptor, const Outcome& outcome,
-                           std::optional<std::uint16_t> batch_index) {
+                           std::optional<unsigned> vector, std::optional<std::uint16_t> batch_index) {
     const unsigned queue = execution.engine.queue;
     const auto status = static_cast<Status>(outcome.record.status & ~status_write_fault);
     {
@@ -236,9 +271,8 @@ void Accelerator::conclude(const Execution& execution, const Descriptor& descrip
     }
     if (error.code != 0)
         report_error(error);
-    if (descriptor.has(flag::request_interrupt) && status != Status::interrupt_handle &&
-        status != Status::invalid_flags)
-        deliver({1U << descriptor.interrupt_handle});
+    if (vector && status != Status::invalid_flags)
+        deliver({1U << *vector});
 }
 
 } // namespace devices::dsa

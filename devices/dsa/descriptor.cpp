@@ -126,12 +126,8 @@ Status check(const Descriptor& descriptor, const Limits& limits) noexcept {
         return Status::invalid_flags;
     if (descriptor.privileged() && !limits.privileged_mode)
         return Status::privilege;
-    if (descriptor.has(flag::request_interrupt)) {
-        if (!descriptor.privileged() && !limits.user_interrupts)
-            return Status::invalid_flags;
-        if (descriptor.interrupt_handle == 0 || descriptor.interrupt_handle >= limits.vectors)
-            return Status::interrupt_handle;
-    }
+    if (descriptor.has(flag::request_interrupt) && !descriptor.privileged() && !limits.user_interrupts)
+        return Status::invalid_flags;
     const auto unused = std::span{descriptor.specific}.subspan(specific_bytes(descriptor));
     if (descriptor.reserved != 0 || std::ranges::any_of(unused, [](std::byte byte) { return byte != std::byte{0}; }))
         return Status::nonzero_reserved;

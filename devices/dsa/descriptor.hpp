@@ -136,13 +136,12 @@ static_assert(sizeof(CompletionRecord) == completion_size && vmm::GuestPod<Compl
 struct Limits {
     std::uint64_t max_transfer{}; ///< bytes
     std::uint32_t max_batch{};    ///< descriptors
-    std::uint16_t vectors{};      ///< interrupt handles are 1 to vectors - 1
-    bool user_interrupts{};       ///< GENCFG lets descriptors without privilege interrupt
-    bool privileged_mode{};       ///< the function's PASID capability has privileged mode on
+    bool user_interrupts{};       ///< descriptors without privilege may ask for interrupts
+    bool privileged_mode{};       ///< descriptors may be privileged
     bool inside_batch{};
 };
 
-/// none when the descriptor may be executed.
+/// none when the descriptor may be executed. Interrupt handles are the device's to judge.
 [[nodiscard]] Status check(const Descriptor& descriptor, const Limits& limits) noexcept;
 
 } // namespace devices::dsa

@@ -38,8 +38,8 @@ struct Outcome {
 /// reach end it with a page fault: nothing beyond what `memory` grants is touched.
 class Operation {
 public:
-    Operation(const vmm::DmaMemory& memory, const std::atomic<bool>& cancel, Copier& copier)
-        : memory_{memory}, transfer_{memory, cancel}, copier_{copier} {}
+    Operation(const vmm::DmaMemory& memory, Pace& pace, Copier& copier)
+        : memory_{memory}, transfer_{memory, pace}, copier_{copier} {}
     [[nodiscard]] Outcome run(const Descriptor& descriptor);
 
 private:

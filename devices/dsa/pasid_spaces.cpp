@@ -63,6 +63,11 @@ std::shared_ptr<Space> PasidSpaces::open(iommu::HostPasid pasid) noexcept {
     return service_.acquire(pasid) ? view(pasid) : nullptr;
 }
 
+std::optional<iommu::GuestPasid> PasidSpaces::guest_of(iommu::HostPasid pasid) noexcept {
+    const auto info = service_.core().info(pasid);
+    return info ? info->spid : std::nullopt;
+}
+
 /// Takes over the reference.
 std::shared_ptr<Space> PasidSpaces::view(iommu::HostPasid host) noexcept {
     if (endpoint_)

@@ -26,6 +26,7 @@ public:
 
     [[nodiscard]] std::shared_ptr<Space> open(iommu::GuestPasid pasid) noexcept override;
     [[nodiscard]] std::shared_ptr<Space> open(iommu::HostPasid pasid) noexcept override;
+    [[nodiscard]] std::optional<iommu::GuestPasid> guest_of(iommu::HostPasid pasid) noexcept override;
 
 private:
     class View;

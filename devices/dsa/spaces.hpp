@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "iommu/ids.hpp"
 #include "vmm/memory/dma_memory.hpp"
@@ -32,6 +33,9 @@ public:
     /// Null when the PASID is not allocated to this guest, or not bound for this device.
     [[nodiscard]] virtual std::shared_ptr<Space> open(iommu::GuestPasid pasid) noexcept = 0;
     [[nodiscard]] virtual std::shared_ptr<Space> open(iommu::HostPasid pasid) noexcept = 0;
+    /// How this guest names a PASID of its own, also while it is being freed. For what the guest gets to see: the
+    /// host's number is not.
+    [[nodiscard]] virtual std::optional<iommu::GuestPasid> guest_of(iommu::HostPasid pasid) noexcept = 0;
 };
 
 } // namespace devices::dsa

@@ -65,7 +65,7 @@ std::optional<Stop> Transfer::copy_backward(std::uint64_t source, std::uint64_t 
     std::uint64_t left = size;
     std::size_t most = chunk_size;
     while (left != 0) {
-        if (cancel_.load(std::memory_order_relaxed))
+        if (!pace_.go_on())
             return Stop{Stop::Why::cancelled, size - left, 0, false};
         const auto part = static_cast<std::size_t>(std::min<std::uint64_t>(left, most));
         const std::uint64_t from = source + (left - part), to = destination + (left - part);

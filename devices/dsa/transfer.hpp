@@ -4,8 +4,8 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -19,6 +19,17 @@ namespace devices::dsa {
 struct Operand {
     std::uint64_t address{};
     vmm::Access access{};
+};
+
+/// Who works asks here between two pieces, so that an abort or a pause takes effect within one.
+class Pace {
+public:
+    Pace() = default;
+    Pace(const Pace&) = delete;
+    Pace& operator=(const Pace&) = delete;
+    virtual ~Pace() = default;
+    /// May wait, so it is called with no memory held. False: the work is aborted.
+    [[nodiscard]] virtual bool go_on() noexcept = 0;
 };
 
 /// Where an operation ended early.
@@ -63,7 +74,7 @@ public:
     static constexpr std::size_t max_operands = 3;
     static constexpr std::size_t chunk_size = 128 * 1024;
 
-    Transfer(const vmm::DmaMemory& memory, const std::atomic<bool>& cancel) : memory_{memory}, cancel_{cancel} {}
+    Transfer(const vmm::DmaMemory& memory, Pace& pace) : memory_{memory}, pace_{pace} {}
 
     /// Calls `step(pieces, bytes, done)` for chunk after chunk, `pieces` one per operand; a step returns the offset in
     /// its chunk at which it wants to stop. nullopt when everything was walked.
@@ -71,7 +82,7 @@ public:
     std::optional<Stop> forward(std::span<const Operand> operands, std::uint64_t size, Step&& step) {
         std::uint64_t done = 0;
         while (done < size) {
-            if (cancel_.load(std::memory_order_relaxed))
+            if (!pace_.go_on())
                 return Stop{Stop::Why::cancelled, done, 0, false};
             const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(size - done, chunk_size));
             const auto hold = memory_.hold();
@@ -100,7 +111,7 @@ private:
     bool whole(std::uint64_t address, std::size_t size, vmm::Access access, std::vector<iovec>& out);
 
     const vmm::DmaMemory& memory_;
-    const std::atomic<bool>& cancel_;
+    Pace& pace_;
     std::array<std::vector<iovec>, max_operands> pieces_{};
 };
 

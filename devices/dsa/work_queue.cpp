@@ -49,6 +49,13 @@ void WorkQueue::enable(std::shared_ptr<Space> space) {
     state_ = State::enabled;
 }
 
+void WorkQueue::reset_config(bool device_enabled) {
+    const auto size = words_[wq::size_word];
+    words_ = {};
+    if (device_enabled)
+        words_[wq::size_word] = size;
+}
+
 void WorkQueue::revoke() {
     state_ = State::busy;
     waiting_.clear();

@@ -16,7 +16,7 @@ namespace devices::dsa {
 
 /// A descriptor with the address space it may use.
 struct Submission {
-    Descriptor descriptor{};
+    Descriptor descriptor{};        ///< its PASID is the guest's number, for errors; nothing is looked up by it
     std::shared_ptr<Space> space{}; ///< null: without PASID, or its PASID is not known any more
     bool by_pasid{};
     std::uint64_t number{}; ///< counts up over all queues
@@ -62,7 +62,8 @@ public:
     void disable();
     /// Its PASID is gone: off as soon as nothing runs.
     void revoke();
-    void reset_config() { words_ = {}; }
+    /// The size is part of the device's configuration and stays while that is on.
+    void reset_config(bool device_enabled);
     [[nodiscard]] const std::shared_ptr<Space>& space() const { return space_; }
 
     // Work.

@@ -13,6 +13,7 @@
 #include "devices/dsa/portals.hpp"
 #include "iommu/enqcmd_execute.hpp"
 #include "iommu/page_walk.hpp"
+#include "tests/fakes/dsa_pace.hpp"
 #include "tests/fakes/page_tables.hpp"
 
 namespace {
@@ -149,9 +150,9 @@ void memcpy_1_mib_scattered(benchmark::State& state) {
 void memmove_1_mib(benchmark::State& state) {
     Guest guest{static_cast<Guest::Pages>(state.range(0))};
     const auto space = guest.spaces.open(guest.pasid);
-    std::atomic<bool> cancel{false};
+    fakes::DsaPace pace;
     CpuCopier copier;
-    Operation operation{space->memory(false), cancel, copier};
+    Operation operation{space->memory(false), pace, copier};
     Descriptor descriptor{};
     descriptor.flags_word = static_cast<std::uint32_t>(Opcode::memmove) << 24;
     descriptor.source = linear;

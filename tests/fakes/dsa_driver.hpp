@@ -28,6 +28,9 @@ public:
     std::shared_ptr<devices::dsa::Space> open(iommu::HostPasid host) noexcept override {
         return host.raw() < offset ? nullptr : take(host.raw() - offset);
     }
+    std::optional<iommu::GuestPasid> guest_of(iommu::HostPasid host) noexcept override {
+        return host.raw() < offset ? std::nullopt : std::optional{iommu::GuestPasid{host.raw() - offset}};
+    }
     PagedMemory& memory(std::uint32_t guest) { return pasids.at(guest)->memory; }
     int references(std::uint32_t guest) { return pasids.at(guest)->references; }
 
@@ -92,6 +95,11 @@ struct DsaDriver {
     }
     void set(std::uint64_t offset, std::uint32_t value) {
         std::array<std::byte, 4> bytes{};
+        vmm::store_le(bytes, value);
+        accelerator.write(offset, bytes);
+    }
+    void set64(std::uint64_t offset, std::uint64_t value) {
+        std::array<std::byte, 8> bytes{};
         vmm::store_le(bytes, value);
         accelerator.write(offset, bytes);
     }

@@ -8,6 +8,7 @@
 #include "devices/dsa/accelerator.hpp"
 #include "devices/dsa/portals.hpp"
 #include "tests/fakes/dsa_driver.hpp"
+#include "tests/fakes/dsa_pace.hpp"
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
@@ -43,13 +44,13 @@ void check_canary(fakes::PagedMemory& memory) {
 void run_one(const Descriptor& descriptor) {
     fakes::PagedMemory memory{32};
     lay_out(memory);
-    std::atomic<bool> cancel{false};
+    fakes::DsaPace pace;
     CpuCopier copier;
     constexpr Limits limits{
-        .max_transfer = 1ULL << 31, .max_batch = 16, .vectors = 3, .user_interrupts = true, .privileged_mode = true};
+        .max_transfer = 1ULL << 31, .max_batch = 16, .user_interrupts = true, .privileged_mode = true};
     if (check(descriptor, limits) != Status::none || descriptor.opcode() == Opcode::batch)
         return;
-    const auto out = Operation{memory, cancel, copier}.run(descriptor);
+    const auto out = Operation{memory, pace, copier}.run(descriptor);
     require(!out.cancelled && out.record.status != 0);
     require(out.record.bytes_completed <= std::max<std::uint32_t>(descriptor.size, 0xa0000));
     check_canary(memory);

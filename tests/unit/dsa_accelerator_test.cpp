@@ -2,9 +2,12 @@
 // Registers, commands and life of queues.
 #include "devices/dsa/accelerator.hpp"
 
+#include <set>
+
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_driver.hpp"
 #include "tests/fakes/files.hpp"
+#include "tests/fakes/register_table.hpp"
 
 using namespace devices::dsa;
 using fakes::DsaDriver;
@@ -50,6 +53,49 @@ TEST_CASE("drivers' writers are told the registers' places as they are") {
     }
 }
 
+TEST_CASE("what the table for drivers' writers says of accesses is so, and beside it is nothing") {
+    DsaDriver driver;
+    std::set<std::uint64_t> known;
+    unsigned rows = 0;
+    for (const auto& row : fakes::register_table("The accelerator's registers")) {
+        ++rows;
+        if (row.offset >= reg::registers_end)
+            continue; // MSI-X
+        INFO(row.name);
+        REQUIRE(row.bytes != 0);
+        const unsigned count = row.stride == 0                ? 1
+                               : row.offset == reg::msix_perm ? driver.accelerator.vectors()
+                               : row.offset == reg::grpcfg    ? driver.accelerator.shape().engines
+                                                              : driver.accelerator.shape().queues;
+        bool changed = false;
+        for (unsigned i = 0; i < count; ++i)
+            for (unsigned at = 0; at < row.bytes; at += 4) {
+                const auto offset = row.offset + i * row.stride + at;
+                CHECK(known.insert(offset).second);
+                const auto before = driver.get(offset);
+                for (unsigned byte = 0; byte < 4; ++byte) {
+                    std::array<std::byte, 1> one{};
+                    driver.accelerator.read(offset + byte, one);
+                    CHECK(one[0] == static_cast<std::byte>(before >> 8 * byte & 0xff));
+                }
+                driver.accelerator.write(offset, std::array{std::byte{0xff}, std::byte{0xff}});
+                CHECK(driver.get(offset) == before);
+                driver.set(offset, 0xffffffff);
+                changed = changed || driver.get(offset) != before;
+                driver.set(offset, before);
+            }
+        CHECK(changed == (row.access == "rw"));
+    }
+    CHECK(rows == 20);
+    for (std::uint64_t offset = 0; offset < reg::registers_end; offset += 4) {
+        if (known.contains(offset))
+            continue;
+        INFO(offset);
+        driver.set(offset, 0xffffffff);
+        CHECK(driver.get(offset) == 0);
+    }
+}
+
 TEST_CASE("narrow reads are bytes of the register, narrow and crooked writes do nothing") {
     DsaDriver driver;
     std::array<std::byte, 2> two{};
@@ -71,6 +117,8 @@ TEST_CASE("enabling the device checks bus, groups and sizes, each with its own c
     driver.accelerator.set_bus_state({.bus_master = true, .pasid = true});
     CHECK(enable() == code(CommandError::pasid_config));
     driver.accelerator.set_bus_state({.bus_master = true, .pasid = true, .page_requests = true});
+    CHECK(enable() == code(CommandError::pasid_config));
+    driver.accelerator.set_bus_state({.bus_master = true, .page_requests = true});
     CHECK(enable() == code(CommandError::pasid_config));
     driver.accelerator.set_bus_state({true, true, true, true, true});
     driver.set_queue(0, wq::size_word, 17);
@@ -163,12 +211,43 @@ TEST_CASE("commands on queues take a mask and refuse what is not there") {
     CHECK(driver.command(Command::abort_queue, 1) == 0);
     CHECK(driver.command(Command::disable_queue, 1) == 0);
     CHECK(driver.get(reg::wqcfg) == 16); // keeps its configuration
+    CHECK(driver.get(reg::wqcfg + 4) == 8);
     CHECK(driver.command(Command::reset_queue, 1) == 0);
-    CHECK(driver.get(reg::wqcfg) == 0);
+    CHECK(driver.get(reg::wqcfg) == 16); // sizes and groups are the device's
+    CHECK(driver.get(reg::wqcfg + 4) == 0);
+    CHECK(driver.get(reg::wqcfg + 8) == 0);
+    CHECK(driver.get(reg::grpcfg) == 3);
     CHECK(driver.command(static_cast<Command>(13)) == code(CommandError::invalid_command));
     CHECK(driver.command(static_cast<Command>(0)) == code(CommandError::invalid_command));
     CHECK(driver.command(Command::disable_device) == 0);
     CHECK(driver.command(Command::disable_device) == code(CommandError::device_not_enabled));
+    CHECK(driver.command(Command::reset_queue, 1) == 0);
+    CHECK(driver.get(reg::wqcfg) == 0); // now the size can be set anew
+}
+
+TEST_CASE("PASIDs with address translation need no page requests") {
+    DsaDriver driver;
+    driver.configure();
+    driver.accelerator.set_bus_state({.bus_master = true, .pasid = true, .ats = true});
+    CHECK(driver.command(Command::enable_device) == 0);
+    CHECK(driver.command(Command::enable_queue, 0) == 0);
+}
+
+TEST_CASE("a queue that works by PASID is privileged only in privileged mode, one without PASID always may be") {
+    DsaDriver driver;
+    driver.spaces.add(7);
+    driver.configure();
+    driver.accelerator.set_bus_state({.bus_master = true, .pasid = true, .ats = true});
+    REQUIRE(driver.command(Command::enable_device) == 0);
+    const std::uint32_t privileged = 10U << 4 | wq::dedicated | wq::privileged;
+    driver.set_queue(1, wq::mode_word, privileged | wq::pasid_enable | 7U << 8);
+    CHECK(driver.command(Command::enable_queue, 1) == code(CommandError::queue_pasid));
+    driver.set_queue(1, wq::mode_word, privileged);
+    CHECK(driver.command(Command::enable_queue, 1) == 0);
+    CHECK(driver.command(Command::disable_queue, 2) == 0);
+    driver.accelerator.set_bus_state({.bus_master = true, .pasid = true, .privileged_mode = true, .ats = true});
+    driver.set_queue(1, wq::mode_word, privileged | wq::pasid_enable | 7U << 8);
+    CHECK(driver.command(Command::enable_queue, 1) == 0);
 }
 
 TEST_CASE("a command with the interrupt bit raises vector 0") {

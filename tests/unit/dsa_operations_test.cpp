@@ -3,6 +3,7 @@
 
 #include "devices/dsa/crc32c.hpp"
 #include "tests/catch.hpp"
+#include "tests/fakes/dsa_pace.hpp"
 #include "tests/fakes/paged_memory.hpp"
 
 using namespace devices::dsa;
@@ -16,9 +17,9 @@ constexpr auto page = fakes::PagedMemory::page;
 
 struct Bench {
     fakes::PagedMemory memory{1024};
-    std::atomic<bool> cancel{false};
+    fakes::DsaPace pace{};
     CpuCopier copier{};
-    Operation operation{memory, cancel, copier};
+    Operation operation{memory, pace, copier};
 
     Bench() {
         memory.map(source, 100 * page);
@@ -116,7 +117,7 @@ TEST_CASE("a page fault says where, whether by a write, and how much was done be
 
 TEST_CASE("an abort leaves nothing to report") {
     Bench bench;
-    bench.cancel = true;
+    bench.pace.cancel = true;
     for (const std::uint64_t to : {target, source + 1})
         CHECK(bench.run(make(Opcode::memmove, source, to, 200)).cancelled);
 }

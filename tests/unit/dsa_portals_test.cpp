@@ -61,6 +61,40 @@ TEST_CASE("a batch runs in order, in its own PASID, and tells how its members di
     }
 }
 
+TEST_CASE("a batch's members have its privilege and its PASID, whatever the list says") {
+    Bench bench;
+    REQUIRE(bench.bring_up());
+    REQUIRE(bench.command(Command::disable_device) == 0);
+    bench.set(reg::gencfg, 0); // interrupts are for privileged descriptors
+    REQUIRE(bench.command(Command::enable_device) == 0);
+    REQUIRE(bench.command(Command::enable_queue, 0) == 0);
+    bench.set(reg::msix_perm + 8, 1U << 12 | permission_pasid_enable);
+    auto& memory = bench.spaces.memory(1);
+    std::array members{Bench::copy(0x100, record + 0x40), DsaDriver::make(Opcode::noop, 0, 0, 0, 0)};
+    members[0].flags_word = members[0].flags_word | flag::request_interrupt;
+    members[0].interrupt_handle = 1;
+    members[1].flags_word = 0x7fU << 24; // a software error
+    constexpr std::uint32_t priv = 1U << 31;
+    const auto run = [&](std::uint32_t batch_privilege, std::uint32_t in_list) {
+        memory.at(record) = memory.at(record + 0x40) = std::byte{0};
+        for (auto& member : members)
+            member.pasid_word = in_list | (2 + fakes::DsaSpaces::offset);
+        bench.put_list(memory, members);
+        auto batch = Bench::of(1, DsaDriver::make(Opcode::batch, list, 0, 2, record));
+        batch.pasid_word = batch.pasid_word | batch_privilege;
+        bench.set(reg::swerr, 3);
+        bench.accelerator.enqueue(0, true, batch);
+        CHECK(bench.status(memory) == 5);
+        CHECK((bench.get64(reg::swerr) >> 40 & 0xfffff) == 1);
+        CHECK((bench.get64(reg::swerr) & swerr::privileged) == (batch_privilege != 0 ? swerr::privileged : 0));
+        return std::to_integer<unsigned>(memory.at(record + 0x40));
+    };
+    CHECK(run(0, priv) == 0x11); // may not ask for interrupts
+    CHECK(bench.interrupts[1] == 0);
+    CHECK(run(priv, 0) == 1);
+    CHECK(bench.interrupts[1] == 1);
+}
+
 TEST_CASE("plain stores to a slot make a submission, and a read tells what became of it") {
     Bench bench;
     REQUIRE(bench.bring_up());

@@ -117,7 +117,7 @@ TEST_CASE("descriptors that break a rule complete with its status, or as a softw
         bench.accelerator.enqueue(0, true, descriptor);
         CHECK(bench.error_code() == 0x10);
         CHECK((bench.get64(reg::swerr) >> 32 & 0xff) == 0x7f);
-        CHECK((bench.get64(reg::swerr) >> 40 & 0xfffff) == 1 + fakes::DsaSpaces::offset);
+        CHECK((bench.get64(reg::swerr) >> 40 & 0xfffff) == 1); // the guest's number
         CHECK(bench.get(reg::intcause) == cause::software_error);
         CHECK(bench.interrupts[0] == 0);
     }
@@ -145,6 +145,19 @@ TEST_CASE("descriptors that break a rule complete with its status, or as a softw
     SECTION("a PASID that is not there any more") {
         CHECK(bench.accelerator.enqueue(0, true, Bench::of(5, Bench::copy())) == Reply::accepted);
         CHECK(bench.error_code() == 0x1a);
+        CHECK((bench.get64(reg::swerr) >> 40 & 0xfffff) == 5);
+    }
+    SECTION("a dedicated queue's PASID") {
+        REQUIRE(bench.command(Command::disable_queue, 2) == 0);
+        bench.set_queue(1, wq::mode_word, 10U << 4 | wq::dedicated | wq::pasid_enable | 2U << 8);
+        REQUIRE(bench.command(Command::enable_queue, 1) == 0);
+        auto descriptor = Bench::copy();
+        descriptor.flags_word = 0x7fU << 24;
+        descriptor.pasid_word = 9; // means nothing here
+        bench.accelerator.post(1, descriptor);
+        CHECK(bench.error_code() == 0x10);
+        CHECK((bench.get64(reg::swerr) >> 40 & 0xfffff) == 2);
+        CHECK(bench.command(Command::disable_queue, 2) == 0);
     }
     SECTION("bus mastering is off") {
         bench.accelerator.set_bus_state({.bus_master = false, .pasid = true});
@@ -185,6 +198,46 @@ TEST_CASE("a completion interrupt needs a vector that is open to the PASID") {
     CHECK(bench.interrupts[1] == 1);
     bench.set(reg::msix_perm + 8, 0);
     CHECK(bench.released(1));
+}
+
+TEST_CASE("no interrupt goes out that the vector's owner did not permit, however its descriptor ends") {
+    Bench bench;
+    REQUIRE(bench.bring_up());
+    bench.set(reg::msix_perm + 8, 1U << 12 | permission_pasid_enable);
+    bench.accelerator.set_bus_state({.bus_master = true, .pasid = true, .ats = true}); // no privileged mode
+    const auto ask = [&](std::uint32_t guest, unsigned handle, auto&& change) {
+        auto descriptor = Bench::of(guest, Bench::copy());
+        descriptor.flags_word = descriptor.flags_word | flag::request_interrupt;
+        descriptor.interrupt_handle = static_cast<std::uint16_t>(handle);
+        change(descriptor);
+        CHECK(bench.accelerator.enqueue(0, true, descriptor) == Reply::accepted);
+        CHECK(bench.idle());
+    };
+    const auto sent = [&] {
+        REQUIRE(bench.command(Command::drain_all) == 0); // the last one's interrupt, too
+        unsigned sum = 0;
+        for (const auto& count : bench.interrupts)
+            sum += count;
+        return sum;
+    };
+    const auto as_it_is = [](Descriptor&) {};
+    const auto crooked = [](Descriptor& one) { one.completion = one.completion + 8; };
+    const auto unknown = [](Descriptor& one) { one.flags_word = (one.flags_word & 0xffffff) | 0x7fU << 24; };
+    const auto privileged = [](Descriptor& one) { one.pasid_word = one.pasid_word | 1U << 31; };
+    const auto reserved = [](Descriptor& one) { one.reserved = 1; };
+    // Another's vector, the device's own, one that is not there, and two beyond any word's bits.
+    for (const unsigned handle : {1U, 0U, 3U, 40U, 0xffffU}) {
+        ask(2, handle, as_it_is);
+        ask(2, handle, crooked);
+        ask(2, handle, unknown);
+        ask(2, handle, privileged);
+        ask(2, handle, reserved);
+        CHECK(sent() == 0);
+    }
+    // Who may, is interrupted for a failure, too.
+    ask(1, 1, reserved);
+    CHECK(sent() == 1);
+    CHECK(bench.interrupts[1] == 1);
 }
 
 TEST_CASE("a drain command returns when what came before it is done, an abort stops it half way") {
