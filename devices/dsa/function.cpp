@@ -9,12 +9,23 @@ namespace {
 constexpr pci::Identity identity{
     .vendor = 0x8086, .device = 0x0b25, .class_code = 0x088000, .subsystem_vendor = 0x8086, .subsystem = 0};
 
-// Capabilities (PCI Express base specification, 7.5.3, 7.8.9, 10.5.1, 10.5.2).
+// Capabilities (PCI Express base specification, 7.5.3, 7.8.9, 10.5.1, 10.5.2). Offsets are from a capability's start.
 constexpr std::uint8_t express_id = 0x10;
 constexpr std::uint16_t ats_id = 0x0f;
 constexpr std::uint16_t page_request_id = 0x13;
 constexpr std::uint16_t pasid_id = 0x1b;
 constexpr std::uint16_t integrated_endpoint = 9U << 4 | 2; ///< version 2
+constexpr unsigned express_size = 60;
+constexpr unsigned device_capabilities = 4;
+constexpr std::uint32_t role_based_errors = 1U << 15;
+constexpr std::uint32_t function_level_reset = 1U << 28;
+constexpr unsigned device_control = 8;
+constexpr std::uint16_t initiate_reset = 1U << 15;
+constexpr unsigned device_capabilities2 = 0x24;
+constexpr std::uint32_t end_to_end_prefix = 1U << 21; ///< Linux enables no PASID without it
+constexpr std::uint32_t one_prefix = 1U << 22;
+constexpr std::uint16_t requests_stopped = 1U << 8;
+constexpr std::uint16_t response_pasid_required = 1U << 15; ///< Linux enables no page requests without it
 constexpr std::uint16_t pasid_privileged = 1U << 2;
 constexpr std::uint16_t pasid_width = 20U << 8;
 constexpr unsigned control_after_capability = 6; ///< ATS and PASID; page requests have it at 4
@@ -54,9 +65,17 @@ vmm::Result<void> DsaFunction::build() {
     TRY_VOID(space.add_bar(portal_bar, {pci::BarKind::memory64, portals_.size(), true}));
     TRY_VOID(msix_.add_capability(space));
 
-    std::array<std::byte, 58> express{};
-    vmm::store_le(std::span{express}.first(2), integrated_endpoint);
-    TRY_VOID(space.add_capability(express_id, express));
+    constexpr unsigned header = 2; // the body comes after it
+    std::array<std::byte, express_size - header> express{};
+    std::array<std::byte, express_size - header> express_writable{};
+    const auto put = [](std::span<std::byte> body, unsigned offset, std::unsigned_integral auto value) {
+        vmm::store_le(body.subspan(offset - header, sizeof value), value);
+    };
+    put(express, header, integrated_endpoint);
+    put(express, device_capabilities, role_based_errors | function_level_reset);
+    put(express, device_capabilities2, end_to_end_prefix | one_prefix);
+    put(express_writable, device_control, initiate_reset);
+    express_ = TRY(space.add_capability(express_id, express, express_writable));
 
     std::array<std::byte, 4> body{};
     std::array<std::byte, 4> writable{};
@@ -66,7 +85,8 @@ vmm::Result<void> DsaFunction::build() {
 
     std::array<std::byte, 12> requests{};
     std::array<std::byte, 12> requests_writable{};
-    vmm::store_le(std::span{requests}, std::uint64_t{0x100} << 16 | std::uint64_t{64} << 32); // stopped; capacity
+    constexpr std::uint64_t status = requests_stopped | response_pasid_required, capacity = 64;
+    vmm::store_le(std::span{requests}, status << 16 | capacity << 32);
     vmm::store_le(std::span{requests_writable}.first(2), enable);
     vmm::store_le(std::span{requests_writable}.subspan(8), 0xffffffff);
     page_requests_ = TRY(space.add_extended_capability(page_request_id, 1, requests, requests_writable));
@@ -80,6 +100,7 @@ vmm::Result<void> DsaFunction::build() {
     space.watch(ats_ + control_after_capability, 2, publish);
     space.watch(page_requests_ + 4, 2, publish);
     space.watch(pasid_ + control_after_capability, 2, publish);
+    space.watch(express_ + device_control, 2, [this] { on_device_control(); });
     return {};
 }
 
@@ -105,6 +126,18 @@ void DsaFunction::publish_bus_state() noexcept {
                                 .privileged_mode = (pasid & pasid_privileged) != 0,
                                 .ats = (control(ats_ + control_after_capability) & ats_enable) != 0,
                                 .page_requests = (control(page_requests_ + 4) & enable) != 0});
+}
+
+/// A function-level reset (7.5.3.4): the bit reads as 0, and all else as after power-on.
+void DsaFunction::on_device_control() noexcept {
+    if ((config().get<std::uint16_t>(express_ + device_control) & initiate_reset) == 0)
+        return;
+    accelerator_.reset_function();
+    portals_.reset();
+    msix_.reset();
+    // Zeros everywhere clear every bit that the guest can set, and tell those who watch.
+    static constexpr std::array<std::byte, pci::ConfigSpace::express> zeros{};
+    config().write(0, zeros);
 }
 
 void DsaFunction::bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept {

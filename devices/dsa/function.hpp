@@ -43,6 +43,7 @@ private:
     DsaFunction(const Shape& shape, const Context& context);
     vmm::Result<void> build();
     void publish_bus_state() noexcept;
+    void on_device_control() noexcept;
 
     iommu::Domains* const iommu_;
     std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< null without an IOMMU
@@ -51,6 +52,7 @@ private:
     std::unique_ptr<PasidSpaces> spaces_; ///< null without PASIDs
     Accelerator accelerator_;             // after what it interrupts through
     Portals portals_;
+    unsigned express_{};
     unsigned ats_{};
     unsigned page_requests_{};
     unsigned pasid_{};

@@ -46,6 +46,13 @@ struct Bench {
         machine.set<std::uint32_t>(at, 0x1c, 0);
         machine.decode(at, pci::command_bit::memory | pci::command_bit::bus_master);
     }
+    unsigned conventional(std::uint8_t id) {
+        for (unsigned offset = machine.get<std::uint8_t>(at, 0x34); offset != 0;
+             offset = machine.get<std::uint8_t>(at, offset + 1))
+            if (machine.get<std::uint8_t>(at, offset) == id)
+                return offset;
+        return 0;
+    }
     void enable_capabilities() {
         machine.set<std::uint16_t>(at, extended(0x1b) + 6, 5);
         machine.set<std::uint16_t>(at, extended(0x0f) + 6, 0x8000);
@@ -104,6 +111,12 @@ TEST_CASE("the function is what drivers look for") {
     CHECK(bench.machine.get<std::uint16_t>(bench.at, bench.extended(0x1b) + 4) == (20U << 8 | 4));
     CHECK(bench.extended(0x0f) != 0);
     CHECK(bench.extended(0x13) != 0);
+    // What Linux asks for before it enables PASIDs, page requests, and resets.
+    const unsigned express = bench.conventional(0x10);
+    REQUIRE(express != 0);
+    CHECK((bench.machine.get<std::uint32_t>(bench.at, express + 0x24) >> 21 & 1) == 1);
+    CHECK((bench.machine.get<std::uint32_t>(bench.at, express + 4) >> 28 & 1) == 1);
+    CHECK((bench.machine.get<std::uint16_t>(bench.at, bench.extended(0x13) + 6) & 0x8100) == 0x8100);
     bench.place();
     CHECK(bench.get(reg::version) == 0x100);
     // Three queues: the portals need 48 KiB, a BAR is a power of two.
@@ -129,11 +142,7 @@ TEST_CASE("a command's interrupt goes out by MSI-X") {
     bench.set(reg::msix_table, 0xfee01000);
     bench.set(reg::msix_table + 8, 0x41);
     bench.set(reg::msix_table + 12, 0);
-    unsigned msix = 0;
-    for (unsigned offset = bench.machine.get<std::uint8_t>(bench.at, 0x34); offset != 0;
-         offset = bench.machine.get<std::uint8_t>(bench.at, offset + 1))
-        if (bench.machine.get<std::uint8_t>(bench.at, offset) == 0x11)
-            msix = offset;
+    const unsigned msix = bench.conventional(0x11);
     REQUIRE(msix != 0);
     CHECK((bench.machine.get<std::uint16_t>(bench.at, msix + 2) & 0x7ff) == 3);
     bench.machine.set<std::uint16_t>(bench.at, msix + 2, 0x8000);
@@ -190,6 +199,56 @@ TEST_CASE("work of two PASIDs, their freeing in the middle of it, and no referen
     CHECK(bench.get(reg::wqcfg + 24) >> 30 == 1);                                                // still on
     CHECK(bench.guest.core.refused_puts() == 0);
     CHECK(bench.command(Command::drain_all) == 0);
+}
+
+TEST_CASE("a function-level reset leaves the function as after power-on, whatever it was at") {
+    Bench bench;
+    const auto pasid = bench.guest.alloc();
+    constexpr std::uint64_t address = 0x7f0000000000;
+    REQUIRE(bench.guest.service->bind(endpoint, pasid, bench.table(0, address, 0x400000)) == iommu::PasidStatus::ok);
+    const auto host = bench.guest.host(pasid);
+    const unsigned express = bench.conventional(0x10), msix = bench.conventional(0x11);
+    auto descriptor = fakes::DsaDriver::make(Opcode::memmove, address, address + 0x20000, 0x20000, address + 0x10000);
+    descriptor.pasid_word = host.raw();
+    for (unsigned round = 0; round < 3; ++round) {
+        bench.place();
+        bench.enable_capabilities();
+        bench.machine.set<std::uint16_t>(bench.at, msix + 2, 0x8000);
+        bench.machine.set<std::uint8_t>(bench.at, pci::reg::interrupt_line, 7);
+        REQUIRE(bench.bring_up(pasid.raw()));
+        bench.set(reg::msix_perm + 8, pasid.raw() << 12 | permission_pasid_enable);
+        fakes::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40, 0); // a submission that is not whole
+        for (unsigned i = 0; i < 12; ++i)
+            (void)bench.machine.memory.enqueue(vmm::Gpa{Bench::portals}, bench.bytes(descriptor));
+        bench.machine.set<std::uint16_t>(bench.at, express + 8, 0x8000);
+
+        CHECK(bench.machine.get<std::uint16_t>(bench.at, express + 8) == 0);
+        CHECK(bench.machine.get<std::uint16_t>(bench.at, pci::reg::command) == 0);
+        CHECK((bench.machine.get<std::uint32_t>(bench.at, 0x10) & ~0xfU) == 0);
+        CHECK(bench.machine.get<std::uint8_t>(bench.at, pci::reg::interrupt_line) == 0);
+        CHECK(bench.machine.get<std::uint16_t>(bench.at, bench.extended(0x1b) + 6) == 0);
+        CHECK(bench.machine.get<std::uint16_t>(bench.at, bench.extended(0x0f) + 6) == 0);
+        CHECK((bench.machine.get<std::uint16_t>(bench.at, bench.extended(0x13) + 4) & 1) == 0);
+        CHECK((bench.machine.get<std::uint16_t>(bench.at, msix + 2) & 0xc000) == 0);
+        CHECK(bench.machine.get<std::uint32_t>(bench.at, 0) == 0x0b258086);
+        CHECK_FALSE(bench.machine.memory.enqueue(vmm::Gpa{Bench::portals}, bench.bytes(descriptor)));
+
+        bench.place();
+        CHECK(eventually([&] { return bench.get(reg::cmdsts) == 0; }));
+        CHECK(bench.references(host) == 0);
+        for (const auto offset : {reg::gensts, reg::wqcfg, reg::grpcfg, reg::gencfg, reg::genctrl, reg::intcause,
+                                  reg::swerr, reg::msix_perm + 8})
+            CHECK(bench.get(offset) == 0);
+        // The slot begins anew: the rest of the bytes alone are no submission.
+        for (unsigned i = 8; i < 64; i += 8)
+            fakes::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40 + i, 0);
+        CHECK(fakes::in<std::uint32_t>(bench.machine.memory, Bench::portals + 0x40) == 0xffffffff);
+    }
+    // Other bits of the register do nothing.
+    bench.place();
+    bench.machine.set<std::uint16_t>(bench.at, express + 8, 0x7fff);
+    CHECK(bench.machine.get<std::uint16_t>(bench.at, express + 8) == 0);
+    CHECK(bench.get(reg::version) == 0x100);
 }
 
 TEST_CASE("a function taken from the bus gives its PASIDs back") {
