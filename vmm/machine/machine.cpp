@@ -203,6 +203,8 @@ Result<void> Machine::pause() {
     for (auto& vcpu : vcpus_)
         vcpu->kick();
     gate_.wait_until_parked(static_cast<unsigned>(vcpus_.size()));
+    if (const auto accelerator = platform_->dsa())
+        accelerator->accelerator().pause();
     state_ = State::paused;
     return {};
 }
@@ -213,6 +215,8 @@ Result<void> Machine::resume() {
     if (state_ != State::paused)
         return fail(Errc::wrong_state, "the guest is not paused", "pause it first");
     state_ = State::running;
+    if (const auto accelerator = platform_->dsa())
+        accelerator->accelerator().resume();
     gate_.set(RunGate::State::running);
     return {};
 }
