@@ -83,6 +83,7 @@ run_command() {
 . /etc/inox/modules.sh
 load_for_devices
 load 9p 9pnet_virtio kvm_amd
+[ ! -e /etc/inox/inox_ud.ko ] || insmod /etc/inox/inox_ud.ko
 ip link set lo up
 hostname lab
 dir=$(sed -n 's/.*\blab=\([^ ]*\).*/\1/p' /proc/cmdline)

@@ -3,24 +3,32 @@
 # The two initramfs files: of small guests, and of the lab machine. Named by what went into them, so that a change makes
 # a new one. Needs common.sh and kernels.sh.
 
-# initramfs KIND KERNEL...: prints the path; KIND guest or lab; KERNEL: Debian kernels whose modules go in
+# initramfs KIND WHAT...: prints the path; KIND guest or lab; WHAT: Debian kernels whose modules go in, and modules of our own
+# (paths that end in .ko), which lie in /etc/inox then
 initramfs() {
-    local kind=$1 kernel dirs=() file
+    local kind=$1 what parts=() file
     shift
     need busybox-static python3 gcc libc6-dev
-    for kernel; do dirs+=("$(debian_kernel "$kernel")"); done
-    file=$cache/initramfs/$kind-$(initramfs_key "$kind" "${dirs[@]}").cpio
-    [ -e "$file" ] || with_lock "initramfs-$kind" build_initramfs "$kind" "$file" "${dirs[@]}"
+    for what; do
+        case $what in
+            *.ko) parts+=("$what") ;;
+            *) parts+=("$(debian_kernel "$what")") ;;
+        esac
+    done
+    file=$cache/initramfs/$kind-$(initramfs_key "$kind" "${parts[@]}").cpio
+    [ -e "$file" ] || with_lock "initramfs-$kind" build_initramfs "$kind" "$file" "${parts[@]}"
     echo "$file"
 }
 
 initramfs_key() {
-    local kind=$1 dir
+    local kind=$1 part
     shift
     {
         cat "$root"/tools/guest/{init.c,"$kind-run.sh",modules.sh,mkcpio.py} "$root/tools/lib/initramfs.sh"
         sha256sum </bin/busybox
-        for dir; do cat "$dir/SHA256SUMS"; done
+        for part; do
+            if [ -d "$part" ]; then cat "$part/SHA256SUMS"; else sha256sum <"$part"; fi
+        done
     } | sha256sum | head -c 16
 }
 
@@ -37,10 +45,10 @@ build_initramfs() {
     find "$cache/initramfs" -name '*.cpio' -mtime +7 -delete        # what earlier versions of their parts made
 }
 
-# initramfs_spec KIND TMP KERNEL-DIR...: what mkcpio.py reads. Nothing is compressed: unpacking costs every boot more than
+# initramfs_spec KIND TMP KERNEL-DIR-OR-MODULE...: what mkcpio.py reads. Nothing is compressed: unpacking costs every boot more than
 # reading does.
 initramfs_spec() {
-    local kind=$1 tmp=$2 d dir release file
+    local kind=$1 tmp=$2 d part release file
     shift 2
     for d in bin dev etc etc/inox lib lib/modules root sbin tmp; do echo "dir /$d 755"; done
     echo "node /dev/console 600 c 5 1"
@@ -51,11 +59,15 @@ initramfs_spec() {
     echo "file /bin/busybox 755 /bin/busybox"
     echo "link /bin/sh busybox"
     echo "link /sbin/modprobe ../bin/busybox"
-    for dir; do
-        release=$(cat "$dir/release")
+    for part; do
+        if [ ! -d "$part" ]; then
+            echo "file /etc/inox/${part##*/} 644 $part"
+            continue
+        fi
+        release=$(cat "$part/release")
         echo "dir /lib/modules/$release 755"
-        for file in modules.dep modules.alias $(cat "$dir/$kind.files"); do
-            echo "file /lib/modules/$release/$file 644 $dir/modules/$file"
+        for file in modules.dep modules.alias $(cat "$part/$kind.files"); do
+            echo "file /lib/modules/$release/$file 644 $part/modules/$file"
         done
     done
 }

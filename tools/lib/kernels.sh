@@ -62,7 +62,7 @@ newest_package() {
     found=$(apt-cache search --names-only "$1" 2>/dev/null | cut -d' ' -f1 | sort -V | tail -n 1)
     if [ -z "$found" ]; then
         say "apt-get update"
-        as_root apt-get update -qq >&2 || true
+        as_root timeout 600 apt-get update -qq >&2 || true
         found=$(apt-cache search --names-only "$1" | cut -d' ' -f1 | sort -V | tail -n 1)
     fi
     [ -n "$found" ] || die "apt offers no package like $1" "check that bookworm and bookworm-security are among apt's sources"
@@ -71,9 +71,9 @@ newest_package() {
 
 # download PACKAGE DIR: its .deb into DIR
 download() {
-    local get=(apt-get download -qq -o APT::Sandbox::User=root "$1")
+    local get=(timeout 1800 apt-get download -qq -o APT::Sandbox::User=root "$1")
     (cd "$2" && "${get[@]}" >&2) 2>/dev/null && return
-    as_root apt-get update -qq >&2 || true                  # the lists may be older than the archive
+    as_root timeout 600 apt-get update -qq >&2 || true                  # the lists may be older than the archive
     (cd "$2" && "${get[@]}" >&2) || die "apt-get download $1 failed" "check the network, then run the same command again"
 }
 
@@ -143,15 +143,59 @@ extract_elf() {
 
 number() { od -An -v -t "u$3" -j $(($2)) -N "$3" "$1" | tr -d ' '; }
 
+# --- inox_ud: the lab's KVM shows ENQCMD to user space ----------------------------------------------------------------
+
+# debian_ud_module NAME: prints the path of tools/guest/inox_ud.c as a module for a Debian kernel, built on first use;
+# nothing, and says why, where it cannot be built: the kernel's headers are gone from the archive once a newer one is there
+debian_ud_module() {
+    local dir release sum file
+    dir=$(debian_kernel "$1")
+    release=$(cat "$dir/release")
+    sum=$(sha256sum <"$root/tools/guest/inox_ud.c")
+    file=$cache/kernels/inox_ud-$release-${sum:0:12}/inox_ud.ko
+    if [ ! -e "$file" ] && [ -z "${INOX_LAB:-}" ] && [ -z "$(find "$file.failed" -mmin -600 2>/dev/null)" ]; then
+        with_lock "inox_ud-$release" fetch_ud_module "$release" "$file" || touch "$file.failed"     # not tried again for ten hours
+    fi
+    [ ! -e "$file" ] || echo "$file"
+}
+
+# fetch_ud_module RELEASE FILE: the headers are unpacked, never installed: installing them brings a kernel image along
+fetch_ud_module() {
+    local release=$1 file=$2 tmp package
+    [ ! -e "$file" ] || return 0                    # another process was quicker
+    need gcc-12 make
+    mkdir -p "${file%/*}"
+    say "building the lab's module against the headers of Debian's $release"
+    scratch tmp "$cache/kernels"
+    for package in "linux-headers-$release" "linux-headers-${release%-amd64}-common" "linux-kbuild-${release%-amd64}"; do
+        (download "$package" "$tmp") || { say "no $package: ENQCMD does not reach user space in the lab"; return 1; }
+        dpkg-deb --fsys-tarfile "$tmp/$package"_*.deb | tar -x -C "$tmp"
+    done
+    echo "include $tmp/usr/src/linux-headers-${release%-amd64}-common/Makefile" >"$tmp/usr/src/linux-headers-$release/Makefile"
+    build_ud_module "$tmp/usr/src/linux-headers-$release" "$tmp" "$file"
+}
+
+# build_ud_module BUILD-TREE TMP FILE: without BTF, which would want pahole
+build_ud_module() {
+    local tree=$1 source=$2/inox_ud file=$3
+    mkdir -p "$source"
+    cp "$root/tools/guest/inox_ud.c" "$source/"
+    echo 'obj-m := inox_ud.o' >"$source/Makefile"
+    timeout 1h make -s -C "$tree" M="$source" CONFIG_DEBUG_INFO_BTF_MODULES= modules >"$source/log" 2>&1 ||
+        { tail -n 5 "$source/log" >&2; return 1; }
+    strip --strip-debug -o "$file.new" "$source/inox_ud.ko"
+    mv "$file.new" "$file"
+}
+
 # --- the lab machine's own kernel -------------------------------------------------------------------------------------
 
 lab_kernel_dir() {
     local sum
-    sum=$(grep '^CONFIG' "$root/tools/guest/lab.config" | sha256sum)
+    sum=$({ grep '^CONFIG' "$root/tools/guest/lab.config"; cat "$root/tools/guest/inox_ud.c"; } | sha256sum)
     echo "$cache/lab-kernel-${sum:0:12}"
 }
 
-# build_lab_kernel: Debian's linux-source-6.12 with tools/guest/lab.config into the cache
+# build_lab_kernel: Debian's linux-source-6.12 with tools/guest/lab.config into the cache, and our module for it
 build_lab_kernel() {
     local dir work source
     dir=$(lab_kernel_dir)
@@ -167,9 +211,10 @@ build_lab_kernel() {
     source=$work/linux-source-6.12
     configure_lab_kernel "$source" "$work/lab"
     say "building the lab kernel: 2 to 10 minutes on 2 cores, log in $work/build.log"
-    make -C "$source" O="$work/lab" -j"$(nproc)" vmlinux >"$work/build.log" 2>&1 &
+    timeout 4h make -C "$source" O="$work/lab" -j"$(nproc)" vmlinux modules >"$work/build.log" 2>&1 &
     show_progress $! "$work/build.log"
     mkdir -p "$dir"
+    build_ud_module "$work/lab" "$work" "$dir/inox_ud.ko" || die "the module inox_ud did not build" "the lines above say why"
     strip -o "$dir/vmlinux.new" "$work/lab/vmlinux"
     mv "$dir/vmlinux.new" "$dir/vmlinux"
     rm -rf "$work"

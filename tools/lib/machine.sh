@@ -11,7 +11,7 @@ probe_host() {
         gcc -O1 -o "$probe.$$" "$root/tools/guest/host-probe.c" && mv "$probe.$$" "$probe"
     fi
     if [ -x "$probe" ]; then
-        read -r tsc_khz kvm < <("$probe")
+        read -r tsc_khz kvm < <(timeout 30 "$probe") || die "$probe did not end within 30 s, or crashed: /dev/kvm is broken" "see dmesg"
     else    # without a compiler: good enough for the clock, and no claim about KVM
         tsc_khz=$(awk -F'[ .]+' '/cpu MHz/ { printf "%d%s", $(NF-1), substr($NF "000", 1, 3); exit }' /proc/cpuinfo)
         kvm=missing
@@ -20,18 +20,19 @@ probe_host() {
 
 # choose_kernel: sets kernel, kernel_image and kernel_initrd
 choose_kernel() {
-    local tailored
+    local tailored module
     tailored=$(lab_kernel_dir)/vmlinux
     [ -n "$kernel" ] || { [ -e "$tailored" ] && kernel=tailored || kernel=debian; }
     case $kernel in
         tailored)
             [ -e "$tailored" ] || die "the lab's own kernel is not built" "tools/lab kernels"
             kernel_image=$tailored
-            kernel_initrd=$(initramfs lab)
+            kernel_initrd=$(initramfs lab "${tailored%vmlinux}inox_ud.ko")
             ;;
         debian)
             kernel_image=$(elf_of 6.12)
-            kernel_initrd=$(initramfs lab 6.12)
+            module=$(debian_ud_module 6.12)
+            kernel_initrd=$(initramfs lab 6.12 ${module:+"$module"})
             ;;
         *) die "no lab kernel is called '$kernel'" "--kernel tailored or --kernel debian" ;;
     esac
