@@ -29,7 +29,7 @@ outside() {
     "$root/tools/dev" initramfs >/dev/null || skip "the initramfs cannot be built here"
     image=$("$root/tools/dev" image) || skip "the Debian image cannot be built here"
     work=$(mktemp -d /tmp/inox-debian.XXXXXX) || exit
-    trap 'rm -rf "$work" "$expect_dir"' EXIT
+    at_end 'rm -rf "$work" "$expect_dir"'
     head -c "$noise_bytes" /dev/urandom >"$work/noise"
     sha256sum <"$work/noise" | cut -d' ' -f1 >"$work/noise.sum"
     gcc -static -O2 -o "$work/talk" "$root/tools/guest/talk.c" || exit
@@ -48,7 +48,7 @@ inside() {
 
 in_network() {
     inox=$1 work=$2 failed=0
-    trap 'stop_all; kill $(jobs -p) 2>/dev/null || true; rm -rf "$expect_dir"' EXIT
+    at_end 'stop_all; kill $(jobs -p) 2>/dev/null || true; rm -rf "$expect_dir"'
     choose_machine
     prepare_host
     if [ -n "$minutes" ]; then stressed_life
@@ -199,7 +199,7 @@ resident() { awk '/^Rss:/ { print $2 }' "/proc/${guest_pid[it]}/smaps_rollup"; }
 
 # What the guest frees goes back to the host by itself
 use_balloon() {
-    local full limit=$((SECONDS + 30))
+    local full limit=$((SECONDS + 300))
     check "gave ${machine[balloon]} MiB to the balloon" says "${machine[balloon]}" "awk '/^balloon_inflate/ { print \$2 / 256 }' /proc/vmstat"
     check "fills 160 MiB" guest it 'head -c 160M /dev/zero >/dev/shm/fill' 100
     full=$(resident)

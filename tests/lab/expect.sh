@@ -11,6 +11,8 @@
 #   finish NAME SECONDS            until the VMM has ended; sets $ended to its status
 #   stop NAME                      ends the VMM
 
+. "$(dirname "${BASH_SOURCE[0]}")/../../tools/lib/ends.sh"
+
 expect_dir=$(mktemp -d "${TMPDIR:-/tmp}/inox-expect.XXXXXX")
 declare -A guest_pid guest_in guest_out guest_said
 heard='' ended=''
@@ -79,6 +81,10 @@ finish() {
 stop() {
     [ -n "${guest_pid[$1]:-}" ] || return 0
     kill "${guest_pid[$1]}" 2>/dev/null || true
+    ends_within 30 "${guest_pid[$1]}" || {
+        echo "expect: $1 did not end within 30 s of SIGTERM" >&2
+        kill -KILL "${guest_pid[$1]}" 2>/dev/null || true
+    }
     forget "$1"
 }
 
@@ -86,7 +92,8 @@ forget() {
     local in=${guest_in[$1]} out=${guest_out[$1]}
     ended=0
     wait "${guest_pid[$1]}" || ended=$?
-    while hear "$1"; do :; done
+    local limit=$((SECONDS + 10)) # for what a child of the VMM may go on saying
+    while [ $SECONDS -lt $limit ] && hear "$1"; do :; done
     exec {in}>&- {out}>&-
     guest_pid[$1]=
 }

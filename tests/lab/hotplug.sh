@@ -39,7 +39,7 @@ inside() {
 in_network() {
     local kernel
     inox=$1 failed=0
-    trap 'stop_all; rm -rf "$expect_dir"' EXIT
+    at_end 'stop_all; rm -rf "$expect_dir"'
     head -c 3000000 /dev/urandom >/tmp/data.img
     truncate -s 3M /tmp/data.img
     sum=$(sha256sum </tmp/data.img | cut -d' ' -f1)
@@ -81,7 +81,7 @@ panic() {
     type_line it "echo c >/proc/sysrq-trigger"
     check "panic: ends" finish it 60
     check "panic: with its own status" [ "$ended" = 135 ]
-    wait $reader
+    await_end $reader "the reader of events"
     check "panic: is an event" grep -q '"event":"guest-panic"' /tmp/events
 }
 

@@ -17,7 +17,7 @@ outside() {
     "$root/tools/dev" kernel 6.12 >/dev/null || skip "Debian's 6.12 kernel cannot be had here"
     "$root/tools/dev" initramfs 6.12 >/dev/null || skip "the initramfs cannot be built here"
     work=$(mktemp -d /tmp/inox-iommu.XXXXXX) || exit
-    trap 'rm -rf "$work"' EXIT
+    at_end 'rm -rf "$work"'
     gcc -static -O2 -o "$work/vfio-user" "$root/tools/guest/vfio-user.c" || exit
     head -c 16000000 /dev/urandom >"$work/disk"
     truncate -s 24M "$work/disk"

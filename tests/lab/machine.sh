@@ -3,8 +3,9 @@
 # The lab keeps its promises: status, output, files, time limit, and a KVM and a VFIO that work.
 set -uo pipefail
 root=$(readlink -f "$(dirname "$(readlink -f "$0")")/../..")
+. "$root/tests/lab/lib.sh"
 work=$(mktemp -d /tmp/inox-lab-test.XXXXXX)
-trap 'grep -ho "/tmp/inox-lab\.[A-Za-z0-9]*" "$work/all" | xargs -r rm -rf; rm -rf "$work"' EXIT
+at_end 'grep -ho "/tmp/inox-lab\.[A-Za-z0-9]*" "$work/all" | xargs -r rm -rf; rm -rf "$work"'
 failed=0
 
 # lab ARGS...: runs it; sets status, and $work/stdout and $work/stderr

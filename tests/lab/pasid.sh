@@ -16,7 +16,7 @@ if [ -z "${INOX_LAB:-}" ]; then
     done
     "$root/tools/dev" initramfs >/dev/null || skip "the initramfs cannot be built here"
     work=$(mktemp -d /tmp/inox-pasid.XXXXXX)
-    trap 'rm -rf "$work"' EXIT
+    at_end 'rm -rf "$work"'
     gcc -std=gnu2x -O2 -static -s -Wall -Wextra -Werror -o "$work/pasid" "$root/tools/guest/pasid.c"
     gcc -nostdlib -static -no-pie -Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack -o "$work/idle" \
         "$root/tests/kvm/guests/idle.S"
@@ -52,7 +52,7 @@ refuses() {
     for _ in $(seq 100); do if grep -q '^i' /tmp/stdout; then break; fi; sleep 0.1; done
     shown=$("$inox" ctl -s /tmp/api pasids) || true
     kill $pid
-    wait $pid || true
+    await_end $pid "the idle guest" || true
     rm -f /tmp/api
     said=$(grep -c 'no PASIDs for' /tmp/stderr) || true
     if grep -q '^i' /tmp/stdout && [ "$said" = 1 ] && grep -q "no PASIDs for .*$reason.*works without" /tmp/stderr &&

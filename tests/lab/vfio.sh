@@ -17,7 +17,7 @@ outside() {
     done
     "$root/tools/dev" initramfs >/dev/null || skip "the initramfs cannot be built here"
     work=$(mktemp -d /tmp/inox-vfio.XXXXXX) || exit
-    trap 'kill $server 2>/dev/null; rm -rf "$work"' EXIT
+    at_end 'kill $server 2>/dev/null; rm -rf "$work"'
     for source in tools/guest/edu.c tests/kvm/guests/idle.S; do
         gcc -ffreestanding -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fcf-protection=none -O1 -nostdlib -static -no-pie \
             -Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack -o "$work/$(basename "${source%.*}")" "$root/$source" || exit
@@ -135,7 +135,7 @@ killed() {
     edu_guest --vfio "$edu" >/tmp/second
     ok "a device in use is refused" grep -q "\[in_use\]" /tmp/second || tail -n 3 /tmp/second
     kill -9 $pid
-    wait $pid 2>/dev/null
+    await_end $pid "the killed inox"
     edu_guest --vfio "$edu" >/tmp/edu.out
     ok "a killed inox leaves its device reusable" [ $? = 0 ] || tail -n 5 /tmp/edu.out
 }

@@ -10,7 +10,7 @@ root=$(readlink -f "$(dirname "$(readlink -f "$0")")/../..")
 
 if [ -z "${INOX_LAB:-}" ]; then
     work=$(mktemp -d /tmp/inox-vfio-host.XXXXXX)
-    trap 'rm -rf "$work"' EXIT
+    at_end 'rm -rf "$work"'
     failed=0
     # run NAME LAB-OPTIONS...: this script again, in a lab with these devices, as `part NAME`
     run() {
@@ -126,11 +126,14 @@ part_devices() {
         [ $backend = container ] || [ -e /dev/iommu ] || continue
         "$probe" "$device" $backend hold >/tmp/hold 2>&1 &
         local holder=$!
-        until grep -q ^holding /tmp/hold || ! kill -0 $holder 2>/dev/null; do sleep 0.1; done
+        for _ in $(seq 600); do
+            ! grep -q ^holding /tmp/hold && kill -0 $holder 2>/dev/null || break
+            sleep 0.1
+        done
         "$probe" "$device" $backend >/tmp/probe 2>&1
         ok "a device that another process has, by $backend" grep -q "\[in_use\]" /tmp/probe || tail -n 5 /tmp/probe
         kill -9 $holder
-        wait $holder 2>/dev/null
+        await_end $holder "the killed probe"
         "$probe" "$device" $backend >/tmp/probe 2>&1
         ok "free as soon as that one was killed" grep -q ^PASS /tmp/probe || tail -n 5 /tmp/probe
     done

@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # What every tool shares: places, messages, packages, locks. Sourced, never run.
 
+. "$(dirname "${BASH_SOURCE[0]}")/ends.sh"
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
-cache=${INOX_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/inox}
+HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}     # some environments have none
+export HOME=${HOME:-/tmp}
+cache=${INOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/inox}
 tool=${0##*/}
 started=${EPOCHREALTIME/[.,]/}
 
@@ -17,6 +21,7 @@ say() {
 die() {
     printf '%s: %s\n' "$tool" "$1" >&2
     [ $# -lt 2 ] || printf '  next: %s\n' "$2" >&2
+    already_said
     exit "${die_status:-1}"
 }
 
@@ -27,7 +32,7 @@ as_root() {
 }
 
 apt_install() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    as_root timeout 1800 env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 "$@"
 }
 
@@ -42,7 +47,7 @@ need() {
     log=$(mktemp)
     # shellcheck disable=SC2086  # a list of package names
     if ! apt_install $missing >"$log" 2>&1; then
-        as_root apt-get update -qq >>"$log" 2>&1 || true
+        as_root timeout 600 apt-get update -qq >>"$log" 2>&1 || true
         apt_install $missing >>"$log" 2>&1 || {
             tail -n 5 "$log" >&2
             die "apt could not install: $missing" "look at $log and run apt-get update"
@@ -55,7 +60,10 @@ need() {
 with_lock() (
     mkdir -p "$cache/locks"
     exec 9>"$cache/locks/$1"
-    flock 9
+    flock -n 9 || {
+        say "waiting for another process that has $cache/locks/$1"
+        flock -w 3600 9 || die "waited an hour for $cache/locks/$1" "end the process that holds it: fuser $cache/locks/$1"
+    }
     shift
     "$@"
 )
@@ -72,6 +80,5 @@ sums_hold() {
 # scratch NAME [PARENT]: sets the variable NAME to a fresh directory that goes away with this (sub)shell
 scratch() {
     printf -v "$1" %s "$(mktemp -d "${2:-${TMPDIR:-/tmp}}/inox.XXXXXX")"
-    # shellcheck disable=SC2064  # now is right: the name may be local
-    trap "rm -rf '${!1}'" EXIT
+    at_end "rm -rf '${!1}'"
 }

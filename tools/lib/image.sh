@@ -89,14 +89,14 @@ build_base() {
     debian_sources >"$tmp/sources.list"
     if [ ! -s "$tmp/sources.list" ]; then
         say "apt-get update"
-        as_root apt-get update -qq >&2 || true
+        as_root timeout 600 apt-get update -qq >&2 || true
         debian_sources >"$tmp/sources.list"
     fi
     [ -s "$tmp/sources.list" ] || die "apt has no source of Debian's $image_suite" "add one to /etc/apt/sources.list and run apt-get update"
     packages=$(grep -v '^#' "$root/tools/guest/image/packages" | tr '\n' ',')
     mapfile -t options < <(base_options)
     say "fetching and installing Debian's $image_suite with mmdebstrap (about 90 MB, a few minutes)"
-    (SOURCE_DATE_EPOCH=$image_time mmdebstrap --include="${packages%,}" "${options[@]}" - "$tmp/sources.list" 2>"$tmp/log" |
+    (SOURCE_DATE_EPOCH=$image_time timeout 3600 mmdebstrap --include="${packages%,}" "${options[@]}" - "$tmp/sources.list" 2>"$tmp/log" |
         zstd -q -3 -o "$tmp/base.tar.zst") &
     show_bootstrap $! "$tmp/log"
     mv "$tmp/base.tar.zst" "$file"

@@ -8,6 +8,9 @@ test_packages=(python3 qemu-system-x86 iproute2 busybox-static gcc libc6-dev kmo
 lint_packages=(clang-format clang-tidy-19 shellcheck python3)
 fuzz_packages=(clang-19 libclang-rt-19-dev)
 
+# A client of the API that one test drives
+node_client=(firecrackerode 1.0.2)
+
 # node_package NAME VERSION: prints the folder that holds node_modules/NAME, from the cache or from npm; status 1 and the
 # reason on standard error when it cannot be had. Needs common.sh.
 node_package() {
@@ -17,7 +20,7 @@ node_package() {
     if [ ! -d "$dir/node_modules/$1" ]; then
         command -v npm >/dev/null || { echo "npm is missing" >&2; return 1; }
         mkdir -p "$dir"
-        log=$(cd "$dir" && npm install --prefix "$dir" --no-audit --no-fund --ignore-scripts "$1@$2" 2>&1) || {
+        log=$(cd "$dir" && timeout 300 npm install --prefix "$dir" --no-audit --no-fund --ignore-scripts "$1@$2" 2>&1) || {
             echo "npm could not install $1@$2: $(grep -m1 -E 'E?404|error' <<<"$log")" >&2
             return 1
         }

@@ -1,0 +1,59 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC2317  # functions that checks call by name
+# tools/lab ends, and says why, whatever QEMU does: here another program stands in its place.
+set -uo pipefail
+root=$(readlink -f "$(dirname "$(readlink -f "$0")")/../..")
+work=$(mktemp -d /tmp/inox-lab-test.XXXXXX)
+trap 'grep -hos "/tmp/inox-lab\.[A-Za-z0-9]*" "$work/stderr."* | xargs -r rm -rf; rm -rf "$work"' EXIT
+failed=0
+qemu=$work/bin/qemu-system-x86_64
+mkdir "$work/bin"
+
+# A cache with a kernel of the lab, which nothing boots
+export INOX_CACHE=$work/cache
+dir=$(bash -c '. "$1/tools/lib/common.sh"; . "$1/tools/lib/kernels.sh"; lab_kernel_dir' bash "$root")
+mkdir -p "$dir"
+touch "$dir/vmlinux" "$dir/inox_ud.ko"
+
+# lab NAME OPTION...: sets status, output and how long it took
+lab() {
+    local name=$1 begin=$SECONDS
+    shift
+    PATH=$work/bin:$PATH timeout -k 1 60 "$root/tools/lab" --nested "$@" -- true </dev/null >"$work/stdout.$name" 2>"$work/stderr.$name"
+    status=$?
+    took=$((SECONDS - begin))
+    errors=$(cat "$work/stderr.$name")
+}
+
+check() {
+    local text=$1
+    shift
+    if "$@"; then echo "PASS $text"; else echo "FAIL $text: status $status after $took s: $errors"; failed=1; fi
+}
+said() { [[ $errors == *"$1"* ]]; }
+
+printf '#!/nowhere/sh\n' >"$qemu"
+chmod 755 "$qemu"
+for turn in 1 2 3; do # it was a race
+    lab unstartable --timeout 30
+    check "a QEMU that cannot be executed ($turn)" [ "$status" = 126 ]
+    check "and the reason ($turn)" said "QEMU could not start"
+done
+
+printf '#!/bin/sh\necho "no such machine" >&2\nexit 1\n' >"$qemu"
+lab refusing --timeout 30
+check "a QEMU that refuses" [ "$status" = 126 ]
+check "and what it said" said "no such machine"
+
+printf '#!/bin/sh\nexec sleep 1000\n' >"$qemu"
+lab hanging --timeout 2
+check "a QEMU that hangs" [ "$status" = 124 ]
+check "and its time limit" said "the time limit of 2 s is over"
+
+# The machine dies, and nobody opened its channels
+printf '#!/bin/sh\nkill -SEGV $$\n' >"$qemu"
+lab dying --timeout 30
+check "a QEMU that crashes" [ "$status" = 125 ]
+check "and that it did" said "the machine died"
+exit $failed
