@@ -13,7 +13,7 @@ answers=$scratch/answers
 api() {
     local type data=()
     [ $# -lt 3 ] || data=(-d "$3")
-    body=$(curl -s --max-time 10 --unix-socket "$sock" -X "$1" "${data[@]}" -o - -w '\n%{http_code} %{content_type}' "http://localhost$2")
+    body=$(curl -s --max-time 60 --unix-socket "$sock" -X "$1" "${data[@]}" -o - -w '\n%{http_code} %{content_type}' "http://localhost$2")
     read -r status type <<<"${body##*$'\n'}"
     body=${body%$'\n'*}
     printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$status" "${type:-}" "${body//[$'\n\t']/ }" >>"$answers"
@@ -32,8 +32,7 @@ expect() {
 
 # ends CODE: the VMM ends with it, and its socket is gone
 ends() {
-    wait "$vmm"
-    code=$?
+    await "$vmm" 'the VMM'
     checks=$((checks + 1))
     [ "$code" = "$1" ] && [ ! -e "$sock" ] || fail "the VMM should end with $1 and remove its socket"
 }
@@ -42,20 +41,9 @@ start_vmm() {
     "$inox" "$@" >"$scratch/serial" 2>"$scratch/log" <"$scratch/input" &
     vmm=$!
     trap 'kill "$vmm" 2>/dev/null; rm -rf "$scratch"' EXIT
-    for _ in $(seq 300); do
-        [ ! -S "$sock" ] || return 0
-        sleep 0.01
-    done
+    ! eventually test -S "$sock" || return 0
     code='' out='' err=$(cat "$scratch/log") fail "the socket does not appear"
     finish
-}
-
-eventually() {
-    for _ in $(seq 300); do
-        ! "$@" >/dev/null 2>&1 || return 0
-        sleep 0.01
-    done
-    return 1
 }
 
 check() {
@@ -149,7 +137,7 @@ expect 200 openapi GET /inox/openapi.json
 curl -s --unix-socket "$sock" http://localhost/inox/openapi.json >"$scratch/openapi.json"
 body100=$(printf '{"x": "%060000d"}' 0)
 check 'a large body waits for 100-continue and is refused by its size' eval \
-    "curl -s --max-time 10 -H 'Expect: 100-continue' --unix-socket $sock -X PUT -d '$body100' http://localhost/mmds | grep -q 'larger than the limit of 51200'"
+    "curl -s --max-time 60 -H 'Expect: 100-continue' --unix-socket $sock -X PUT -d '$body100' http://localhost/mmds | grep -q 'larger than the limit of 51200'"
 for text in 'INFO] The API server received a Put request on "/machine-config" with body "{\"vcpu_count\": 2' \
     'The request was executed successfully. Status code: 204 No Content.' 'Total previous API call duration: ' \
     'Received Error. Status code: 400 Bad Request. Message: ' 'API server started.' '[api-test:api:INFO]'; do
@@ -158,7 +146,7 @@ done
 check 'metadata is not in the log' eval "! grep -q meta-data $scratch/log"
 echo -n '.' >&8 # ends it with 7
 ends 7
-wait "$reader"
+await "$reader" "the reader of events"
 for event in started paused resumed device-added device-removed device-ejecting ended; do
     check "there was the event $event" grep -q "\"event\":\"$event\"" "$scratch/events"
 done
@@ -169,7 +157,7 @@ start_vmm --api-sock "$sock"
 reads_events
 kill -TERM "$vmm"
 ends 143
-wait "$reader"
+await "$reader" "the reader of events"
 check 'the last event is the end' grep -q '"event":"ended","how":"stopped","code":"terminated"' "$scratch/events"
 
 # Readers of events have a limit of their own, and take no place of those who ask
@@ -192,14 +180,14 @@ expect 200 '"open_connections":1' GET /inox/status
 expect 200 '"event_readers":16' GET /inox/status
 expect 200 'inox_api_server_refused_streams_total 1' GET /inox/metrics
 : >"$scratch/leave"
-wait "$readers"
+await "$readers" 'the sixteen readers'
 check 'those who leave make room' eventually eval "curl -s --unix-socket $sock http://localhost/inox/status | grep -q '\"event_readers\":0'"
 kill -TERM "$vmm"
 ends 143
 
 start_vmm --api-sock "$sock"
 kill -KILL "$vmm"
-wait "$vmm" 2>/dev/null
+await "$vmm" "the VMM"
 check 'a killed VMM leaves its socket' test -S "$sock"
 printf '{"boot-source": {"kernel_image_path": "%s"}}' "$guests/idle" >"$scratch/vm.json"
 "$inox" --api-sock "$sock" --config-file "$scratch/vm.json" >"$scratch/serial" 2>"$scratch/log" <&8 &
@@ -225,7 +213,7 @@ expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/panic_reset\"}
 reads_events
 expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
 ends 135
-wait "$reader"
+await "$reader" "the reader of events"
 check 'a panic is told once for each kind, then the end' test "$(sed -n 's/.*"event":"\([^"]*\)".*"\(crash_kernel\|code\)":"*\([a-z_]*\).*/\1 \3/p' "$scratch/events" | tr '\n' ' ')" = \
     'guest-panic true guest-panic false ended guest_panic '
 
@@ -234,7 +222,7 @@ expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/triple_fault\"
 reads_events
 expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
 ends 131
-wait "$reader"
+await "$reader" "the reader of events"
 check 'a triple fault is the last event' eval "tail -n 1 $scratch/events | grep -q '\"event\":\"ended\",\"how\":\"failed\",\"code\":\"guest_triple_fault\"'"
 
 # Two starts at once: one succeeds.
@@ -245,7 +233,7 @@ for i in 1 2 3 4; do
         http://localhost/actions >"$scratch/start$i" &
     starts[i]=$!
 done
-wait "${starts[@]}"
+for start in "${starts[@]}"; do await "$start" 'a start'; done
 check 'one of four starts succeeds' test "$(cat "$scratch"/start? | grep -c 204)" = 1
 
 # An API beside `inox run`.

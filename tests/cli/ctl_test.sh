@@ -20,14 +20,13 @@ sock=$scratch/sock
 truncate -s 1M "$scratch/disk" "$scratch/disk2"
 mkfifo "$scratch/input"
 exec 8<>"$scratch/input" # never ends
-"$inox" run --kernel "$guests/echo" --api-sock "$sock" --disk "path=$scratch/disk,id=first" --balloon size=2 --timeout 100s >/dev/null 2>"$scratch/log" <"$scratch/input" &
+"$inox" run --kernel "$guests/echo" --api-sock "$sock" --disk "path=$scratch/disk,id=first" --balloon size=2 --timeout 900s >/dev/null 2>"$scratch/log" <"$scratch/input" &
 vmm=$!
 trap 'kill "$vmm" 2>/dev/null; rm -rf "$scratch"' EXIT
-for _ in $(seq 300); do
-    [ ! -S "$sock" ] || ! "$inox" ctl -s "$sock" status 2>/dev/null | grep -q Running || break
-    sleep 0.01
-done
 ctl() { "$inox" ctl -s "$sock" "$@"; }
+# status_shows TEXT: the VMM answers, and so
+status_shows() { ctl --json status 2>/dev/null | grep -q -- "$1"; }
+eventually status_shows Running || fail 'the guest does not run'
 
 accepted 'state                 Running' ctl status
 accepted '"state": "Running"' ctl --json status
@@ -101,19 +100,15 @@ while piece := s.recv(65536):
     sys.stdout.buffer.write(piece)
 END
 old=$!
-for _ in $(seq 300); do
-    [ "$(ctl --json status | grep -c '"event_readers": 2')" = 0 ] || break
-    sleep 0.01
-done
+eventually status_shows '"event_readers": 2' || fail 'there should be two readers of events'
 accepted '' ctl pause
 accepted 'Paused' ctl status
 accepted '' ctl resume
 accepted '' ctl stop
 kill "$vmm"
-wait "$vmm"
-wait "$reader"
-code=$?
-wait "$old"
+await "$vmm" 'the VMM'
+await "$old" 'the old reader of events'
+await "$reader" 'the reader of events'
 checks=$((checks + 5))
 [ "$code" = 0 ] || fail 'the events end with the VMM, and that is no error'
 grep -q '  paused$' "$scratch/events" || fail 'events are lines'
@@ -128,19 +123,13 @@ ends() {
     rm -f "$sock"
     "$inox" run --api-sock "$sock" "$@" >"$scratch/out" 2>"$scratch/log" <"$scratch/input" &
     vmm=$!
-    for _ in $(seq 300); do
-        [ ! -S "$sock" ] || ! "$inox" ctl -s "$sock" status >/dev/null 2>&1 || break
-        sleep 0.01
-    done
+    eventually status_shows state || fail 'the VMM does not answer'
     ctl --json events >"$scratch/events" &
     reader=$!
-    for _ in $(seq 300); do
-        ! grep -q started "$scratch/events" || break
-        sleep 0.01
-    done
+    eventually grep -q started "$scratch/events" || fail 'there is no event of the start'
     eval "$act"
-    wait "$vmm"
-    wait "$reader"
+    await "$vmm" 'the VMM'
+    await "$reader" 'the reader of events'
     checks=$((checks + 1))
     out=$(tail -n 1 "$scratch/events") code=$?
     [[ $out == *'"event":"ended",'"$how" ]] || fail "the last event should be ended with $how"

@@ -9,7 +9,7 @@ guests=$(dirname "$inox")/tests/kvm/guests
 command -v node >/dev/null || { echo 'skipped: node is missing'; exit 77; }
 # INOX_FIRECRACKERODE_DIR: a folder that has node_modules/firecrackerode already
 package=${INOX_FIRECRACKERODE_DIR:-}
-[ -n "$package" ] || package=$(node_package firecrackerode 1.0.2 2>"$scratch/why") || { echo "skipped: $(cat "$scratch/why")"; exit 77; }
+[ -n "$package" ] || package=$(node_package "${node_client[@]}" 2>"$scratch/why") || { echo "skipped: $(cat "$scratch/why")"; exit 77; }
 
 mkfifo "$scratch/input"
 exec 8<>"$scratch/input"
@@ -24,10 +24,10 @@ const firecracker = new Firecracker({socketPath: '$scratch/sock'});
 const state = (state) => new Promise((resolve, reject) => firecracker.modem.dial(
     {path: '/vm', method: 'PATCH', data: {state}, statusCodes: {204: true, 400: 'bad'}}, (error) => error ? reject(error) : resolve()));
 const shown = async (text) => {
-    for (let i = 0; i < 500 && !fs.readFileSync('$scratch/serial', 'latin1').includes(text); i++) await new Promise((r) => setTimeout(r, 10));
+    for (let i = 0; i < 6000 && !fs.readFileSync('$scratch/serial', 'latin1').includes(text); i++) await new Promise((r) => setTimeout(r, 10));
 };
 (async () => {
-    for (let i = 0; i < 500 && !fs.existsSync('$scratch/sock'); i++) await new Promise((r) => setTimeout(r, 10));
+    for (let i = 0; i < 6000 && !fs.existsSync('$scratch/sock'); i++) await new Promise((r) => setTimeout(r, 10));
     const refused = await firecracker.bootSource({kernel_image_path: '/nonexistent'}).then(() => 'taken', (e) => e.message);
     if (!refused.includes('The kernel file cannot be opened')) throw new Error(refused);
     await firecracker.bootSource({kernel_image_path: '$guests/echo', boot_args: 'console=ttyS0 reboot=k panic=1 pci=off'});
@@ -42,8 +42,7 @@ const shown = async (text) => {
 })().catch((error) => { console.log(error); process.exit(1); });
 END
 accepted driven node "$scratch/drive.js"
-wait "$vmm"
-code=$?
+await "$vmm" 'the VMM'
 checks=$((checks + 1))
 [ "$code" = 7 ] && grep -q AB "$scratch/serial" || fail 'the guest should have answered and ended with 7'
 finish

@@ -10,6 +10,11 @@ typedef unsigned long u64;
 // ---- machine --------------------------------------------------------------------------------------------------------
 
 static void outb(u16 port, u8 value) { __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
+static u8 inb(u16 port) {
+    u8 value;
+    __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
+    return value;
+}
 static void say(const char* text) {
     while (*text)
         outb(0x3f8, (u8)*text++);
