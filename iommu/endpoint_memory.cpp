@@ -20,19 +20,40 @@ bool allows(std::uint32_t flags, Access access) {
     return (flags & wanted) == wanted;
 }
 
-/// Pieces that lie one behind the other in host memory become one: a ring over several pages needs that.
-void append(std::vector<iovec>& out, std::size_t before, std::byte* host, std::uint64_t size) {
-    if (out.size() > before) {
-        iovec& previous = out.back();
-        if (static_cast<std::byte*>(previous.iov_base) + previous.iov_len == host) {
-            previous.iov_len += size;
-            return;
-        }
-    }
-    out.push_back({host, size});
-}
+/// Of one request, as many mappings ask the cache; a longer one would push all others out of it, and goes through the
+/// table's entries in a row.
+constexpr unsigned cached_mappings = 4;
 
 } // namespace
+
+struct EndpointMemory::Request {
+    std::uint64_t at; ///< the first byte that is not translated yet
+    const std::uint64_t last;
+    const Access access;
+    std::vector<iovec>& out;
+    vmm::TranslationLimit& limit;
+    const std::size_t before{out.size()};
+    bool whole{false}; ///< the last byte is translated
+    bool full{false};  ///< the limit is reached
+
+    /// `known` has the byte `at`. Pieces that lie one behind the other in host memory become one: a ring over several
+    /// pages needs that.
+    void append(const Known& known) {
+        const std::uint64_t end = std::min(known.last, last);
+        const std::uint64_t size = end - at + 1;
+        std::byte* const host = known.host + (at - known.start);
+        iovec* const previous = out.size() > before ? &out.back() : nullptr;
+        full = !limit.take_mapping();
+        if (full)
+            return;
+        if (previous && static_cast<std::byte*>(previous->iov_base) + previous->iov_len == host)
+            previous->iov_len += size;
+        else if (full = !limit.take_piece(); !full)
+            out.push_back({host, size});
+        whole = end == last;
+        at = end + 1;
+    }
+};
 
 vmm::DmaMemory::Hold EndpointMemory::hold() const {
     if (waiting_.load(std::memory_order_relaxed) != 0)
@@ -48,32 +69,64 @@ std::unique_lock<std::shared_mutex> EndpointMemory::lock() {
     return alone;
 }
 
-bool EndpointMemory::translate(vmm::Range<Iova> range, Access access, std::vector<iovec>& out) const noexcept {
-    const std::size_t before = out.size();
-    if (view_ == View::direct)
-        return translate_direct(range, out);
-    if (view_ == View::blocked)
-        return refuse(Fault::Reason::domain, access, range.start().raw(), out, before);
-    Known known;
-    for (std::uint64_t at = range.start().raw();; at = known.last + 1) {
-        if (!find(at, known))
-            return refuse(known.flags == 0 ? Fault::Reason::mapping : Fault::Reason::unknown, access, at, out, before);
-        if (!allows(known.flags, access))
-            return refuse(Fault::Reason::mapping, access, at, out, before);
-        const std::uint64_t last = std::min(known.last, range.last().raw());
-        append(out, before, known.host + (at - known.start), last - at + 1);
-        if (last == range.last().raw())
-            return true;
+vmm::Translated EndpointMemory::translate(vmm::Range<Iova> range, Access access, std::vector<iovec>& out,
+                                          vmm::TranslationLimit& limit) const noexcept {
+    Request request{range.start().raw(), range.last().raw(), access, out, limit};
+    switch (view_) {
+    case View::direct:
+        return translate_direct(request);
+    case View::blocked:
+        return refuse(Fault::Reason::domain, request);
+    case View::mapped:
+        break;
     }
+    return translate_mapped(request);
 }
 
-bool EndpointMemory::translate_direct(vmm::Range<Iova> range, std::vector<iovec>& out) const noexcept {
-    const auto physical = vmm::Range<Gpa>::closed(Gpa{range.start().raw()}, Gpa{range.last().raw()});
-    const auto bytes = memory_.host(*physical);
+vmm::Translated EndpointMemory::translate_mapped(Request& request) const noexcept {
+    for (unsigned count = 0; !request.whole; ++count) {
+        Known known;
+        if (count < cached_mappings ? !find(request.at, known) : !look_up(request.at, known))
+            return refuse(known.flags == 0 ? Fault::Reason::mapping : Fault::Reason::unknown, request);
+        if (!allows(known.flags, request.access))
+            return refuse(Fault::Reason::mapping, request);
+        request.append(known);
+        if (count >= cached_mappings)
+            append_neighbours(request);
+        if (request.full) {
+            request.out.resize(request.before);
+            return vmm::Translated::too_many;
+        }
+    }
+    return vmm::Translated::whole;
+}
+
+/// The mappings that follow one behind the other. What stops it for another reason than the request's end or its limit
+/// is looked up again, and found out then.
+void EndpointMemory::append_neighbours(Request& request) const noexcept {
+    if (request.whole || request.full)
+        return;
+    std::uint64_t visited = 0;
+    table_->visit(Iova{request.at}, [&](const Mapping& mapping) {
+        Known known;
+        ++visited;
+        if (mapping.range.start().raw() != request.at || !allows(mapping.flags, request.access) ||
+            !part_of(mapping, request.at, known))
+            return false;
+        request.append(known);
+        return !request.whole && !request.full;
+    });
+    misses_.fetch_add(visited, std::memory_order_relaxed);
+}
+
+vmm::Translated EndpointMemory::translate_direct(const Request& request) const noexcept {
+    const auto bytes = memory_.host(*vmm::Range<Gpa>::closed(Gpa{request.at}, Gpa{request.last}));
     if (!bytes)
-        return false;
-    out.push_back({bytes->data(), bytes->size()});
-    return true;
+        return vmm::Translated::fault;
+    if (!request.limit.take_piece())
+        return vmm::Translated::too_many;
+    request.out.push_back({bytes->data(), bytes->size()});
+    return vmm::Translated::whole;
 }
 
 /// False: nothing is there; known.flags is 0 without a mapping.
@@ -101,31 +154,33 @@ bool EndpointMemory::find(std::uint64_t address, Known& known) const noexcept {
 
 bool EndpointMemory::look_up(std::uint64_t address, Known& known) const noexcept {
     const auto mapping = table_->find(Iova{address});
-    known.flags = mapping ? mapping->flags | wire::map_mmio : 0; // not 0, even without permissions
-    if (!mapping)
-        return false;
-    // One mapping may reach over the end of RAM: only the part around the address counts.
-    const std::uint64_t start = mapping->range.start().raw();
-    const std::uint64_t physical = mapping->physical.raw() + (address - start);
+    known.flags = 0;
+    return mapping && part_of(*mapping, address, known);
+}
+
+/// One mapping may reach over the end of RAM: only the part around the address counts.
+bool EndpointMemory::part_of(const Mapping& mapping, std::uint64_t address, Known& known) const noexcept {
+    known.flags = mapping.flags | wire::map_mmio; // not 0, even without permissions
+    const std::uint64_t start = mapping.range.start().raw();
+    const std::uint64_t physical = mapping.physical.raw() + (address - start);
     const auto& regions = memory_.regions();
     const auto region =
         std::ranges::find_if(regions, [&](const auto& one) { return one.range.contains(Gpa{physical}); });
     if (region == regions.end())
         return false;
     const std::uint64_t below = std::min(address - start, physical - region->range.start().raw());
-    const std::uint64_t above = std::min(mapping->range.last().raw() - address, region->range.last().raw() - physical);
+    const std::uint64_t above = std::min(mapping.range.last().raw() - address, region->range.last().raw() - physical);
     known.start = address - below;
     known.last = address + above;
     known.host = region->host.data() + (physical - below - region->range.start().raw());
     return true;
 }
 
-bool EndpointMemory::refuse(Fault::Reason reason, Access access, std::uint64_t address, std::vector<iovec>& out,
-                            std::size_t before) const noexcept {
-    out.resize(before);
+vmm::Translated EndpointMemory::refuse(Fault::Reason reason, const Request& request) const noexcept {
+    request.out.resize(request.before);
     fault_count_.fetch_add(1, std::memory_order_relaxed);
-    faults_.report({id_, reason, access, Iova{address}});
-    return false;
+    faults_.report({id_, reason, request.access, Iova{request.at}});
+    return vmm::Translated::fault;
 }
 
 EndpointMemory::Counts EndpointMemory::counts() const {

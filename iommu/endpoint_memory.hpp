@@ -30,7 +30,8 @@ public:
     [[nodiscard]] std::uint64_t generation() const noexcept override {
         return generation_.load(std::memory_order_acquire);
     }
-    bool translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out) const noexcept override;
+    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out,
+                                            vmm::TranslationLimit& limit) const noexcept override;
 
     struct Counts {
         std::uint64_t hits{};
@@ -69,11 +70,15 @@ private:
     static constexpr std::size_t line_count = 64;
 
     [[nodiscard]] Line& line_of(std::uint64_t address) const { return lines_[address / vmm::page_size % line_count]; }
-    bool translate_direct(vmm::Range<vmm::Iova> range, std::vector<iovec>& out) const noexcept;
+    /// One call of translate().
+    struct Request;
+    [[nodiscard]] vmm::Translated translate_direct(const Request& request) const noexcept;
+    [[nodiscard]] vmm::Translated translate_mapped(Request& request) const noexcept;
+    void append_neighbours(Request& request) const noexcept;
     [[nodiscard]] bool find(std::uint64_t address, Known& known) const noexcept;
     [[nodiscard]] bool look_up(std::uint64_t address, Known& known) const noexcept;
-    bool refuse(Fault::Reason reason, vmm::Access access, std::uint64_t address, std::vector<iovec>& out,
-                std::size_t before) const noexcept;
+    [[nodiscard]] bool part_of(const Mapping& mapping, std::uint64_t address, Known& known) const noexcept;
+    vmm::Translated refuse(Fault::Reason reason, const Request& request) const noexcept;
 
     const vmm::GuestMemory& memory_;
     Faults& faults_;

@@ -139,9 +139,16 @@ std::byte* PasidSpace::host(const PageRun& run, Request& request) const noexcept
     return nullptr;
 }
 
+std::uint64_t PasidSpace::full(Request& request) noexcept {
+    request.full = true;
+    return 0;
+}
+
 std::uint64_t PasidSpace::append(std::uint64_t at, std::uint64_t most, Request& request,
                                  std::vector<iovec>& out) const noexcept {
     const PageAccess wanted{.write = writes(request.access), .user = !request.privileged};
+    if (!request.limit.take_mapping())
+        return full(request);
     request.walks += request.cacheable ? 0 : 1;
     auto run = request.cacheable ? find(at, most, wanted, request) : request.walker.run(at, most, wanted);
     if (!run) {
@@ -159,16 +166,18 @@ std::uint64_t PasidSpace::append(std::uint64_t at, std::uint64_t most, Request& 
     }
     if (!out.empty() && static_cast<std::byte*>(out.back().iov_base) + out.back().iov_len == bytes)
         out.back().iov_len += run->size;
-    else
+    else if (request.limit.take_piece())
         out.push_back({bytes, run->size});
+    else
+        return full(request);
     return run->size;
 }
 
-bool PasidSpace::translate(vmm::Range<vmm::Iova> range, Access access, bool privileged,
-                           std::vector<iovec>& out) const noexcept {
+vmm::Translated PasidSpace::translate(vmm::Range<vmm::Iova> range, Access access, bool privileged,
+                                      std::vector<iovec>& out, vmm::TranslationLimit& limit) const noexcept {
     const std::size_t before = out.size();
     const std::size_t before_length = before == 0 ? 0 : out.back().iov_len;
-    Request request{access, privileged, range.size_minus_one() < cached_request, PageWalker{memory_, paging_}};
+    Request request{access, privileged, range.size_minus_one() < cached_request, PageWalker{memory_, paging_}, limit};
     bool good = live_.load(std::memory_order_seq_cst);
     if (good && ((privileged && !table_.privileged) || range.size_minus_one() >= longest_request)) {
         report(range.start().raw(), access, privileged, PageFault::Cause::protection);
@@ -192,7 +201,7 @@ bool PasidSpace::translate(vmm::Range<vmm::Iova> range, Access access, bool priv
         if (before != 0)
             out.back().iov_len = before_length;
     }
-    return good;
+    return good ? vmm::Translated::whole : request.full ? vmm::Translated::too_many : vmm::Translated::fault;
 }
 
 void PasidSpace::report(std::uint64_t at, Access access, bool privileged, PageFault::Cause cause) const noexcept {

@@ -85,9 +85,10 @@ private:
         [[nodiscard]] std::uint64_t generation() const noexcept override {
             return space_.generation_.load(std::memory_order_acquire);
         }
-        bool translate(vmm::Range<vmm::Iova> range, vmm::Access access,
-                       std::vector<iovec>& out) const noexcept override {
-            return space_.translate(range, access, privileged_, out);
+        [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access,
+                                                std::vector<iovec>& out,
+                                                vmm::TranslationLimit& limit) const noexcept override {
+            return space_.translate(range, access, privileged_, out, limit);
         }
 
     private:
@@ -107,17 +108,20 @@ private:
         bool privileged;
         bool cacheable; ///< a few pages; longer ones would push all others out
         PageWalker walker;
+        vmm::TranslationLimit& limit;
         const vmm::RamRegion* ram{}; ///< where the last piece was
         std::uint64_t hits{};
         std::uint64_t walks{};
+        bool full{false}; ///< the limit is reached
     };
 
     [[nodiscard]] vmm::DmaMemory::Hold hold() const;
-    bool translate(vmm::Range<vmm::Iova> range, vmm::Access access, bool privileged,
-                   std::vector<iovec>& out) const noexcept;
-    /// Appends what lies at `at`, at most `most` bytes; returns how many, 0 on a fault.
+    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access, bool privileged,
+                                            std::vector<iovec>& out, vmm::TranslationLimit& limit) const noexcept;
+    /// Appends what lies at `at`, at most `most` bytes; returns how many, 0 on a fault or at the limit.
     std::uint64_t append(std::uint64_t at, std::uint64_t most, Request& request,
                          std::vector<iovec>& out) const noexcept;
+    static std::uint64_t full(Request& request) noexcept;
     [[nodiscard]] std::expected<PageRun, PageFault> find(std::uint64_t at, std::uint64_t most, PageAccess wanted,
                                                          Request& request) const noexcept;
     /// Null when some of it is no RAM.

@@ -25,8 +25,9 @@ bool write_record(const vmm::DmaMemory& memory, std::uint64_t address, const Com
     const auto range = vmm::Range<vmm::Iova>::sized(vmm::Iova{address}, completion_size);
     thread_local std::vector<iovec> pieces;
     pieces.clear();
+    vmm::TranslationLimit limit{1, 1};
     // Aligned, so on one page and in one piece.
-    if (!range || !memory.translate(*range, vmm::Access::write, pieces) || pieces.front().iov_len < completion_size)
+    if (!range || memory.translate(*range, vmm::Access::write, pieces, limit) != vmm::Translated::whole)
         return false;
     auto* const to = static_cast<std::byte*>(pieces.front().iov_base);
     const auto bytes = std::as_bytes(std::span{&record, 1});

@@ -8,7 +8,10 @@ class Nothing final : public vmm::DmaMemory {
 public:
     Hold hold() const override { return {}; }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    bool translate(vmm::Range<vmm::Iova>, vmm::Access, std::vector<iovec>&) const noexcept override { return false; }
+    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova>, vmm::Access, std::vector<iovec>&,
+                                            vmm::TranslationLimit&) const noexcept override {
+        return vmm::Translated::fault;
+    }
 };
 
 } // namespace

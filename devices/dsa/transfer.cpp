@@ -25,7 +25,8 @@ void merge(std::vector<iovec>& pieces) {
 bool Transfer::whole(std::uint64_t address, std::size_t size, vmm::Access access, std::vector<iovec>& out) {
     out.clear();
     const auto range = vmm::Range<vmm::Iova>::sized(vmm::Iova{address}, size);
-    if (!range || !memory_.translate(*range, access, out))
+    auto limit = vmm::TranslationLimit::pages_of(size);
+    if (!range || memory_.translate(*range, access, out, limit) != vmm::Translated::whole)
         return false;
     merge(out);
     return true;
@@ -41,7 +42,8 @@ std::size_t Transfer::reach(std::uint64_t address, std::size_t size, vmm::Access
         const std::uint64_t at = address + done;
         const auto part = std::min<std::uint64_t>(size - done, vmm::page_size - at % vmm::page_size);
         const auto range = vmm::Range<vmm::Iova>::sized(vmm::Iova{at}, part);
-        if (!range || at < address || !memory_.translate(*range, access, out))
+        vmm::TranslationLimit limit{1, 1};
+        if (!range || at < address || memory_.translate(*range, access, out, limit) != vmm::Translated::whole)
             break;
         done += part;
     }

@@ -10,6 +10,7 @@ namespace {
 
 using vmm::Access;
 using vmm::Iova;
+using vmm::Translated;
 
 constexpr std::uint16_t flag_next = 1;
 constexpr std::uint16_t flag_write = 2;
@@ -25,6 +26,15 @@ constexpr std::size_t ring_index = 2; // of the idx field, in both rings
 constexpr std::size_t ring_start = 4;
 
 } // namespace
+
+void Chain::clear() {
+    constexpr std::size_t worth_keeping = 64;
+    for (auto* const pieces : {&readable, &writable}) {
+        pieces->clear();
+        if (pieces->capacity() > worth_keeping)
+            pieces->shrink_to_fit();
+    }
+}
 
 std::uint64_t Chain::bytes(std::span<const iovec> pieces) {
     std::uint64_t sum = 0;
@@ -102,7 +112,8 @@ bool Queue::fail(const char* reason) noexcept {
 bool Queue::map(Iova start, std::uint64_t size, Access access, std::byte*& out) noexcept {
     std::vector<iovec> pieces;
     const auto range = vmm::Range<Iova>::sized(start, size);
-    if (!range || !memory_.translate(*range, access, pieces) || pieces.size() != 1)
+    vmm::TranslationLimit limit{1, size / vmm::page_size + 2};
+    if (!range || memory_.translate(*range, access, pieces, limit) != Translated::whole)
         return false;
     out = static_cast<std::byte*>(pieces[0].iov_base);
     return true;
@@ -147,18 +158,21 @@ bool Queue::pop(Chain& chain) noexcept {
     chain.head = head;
     chain.readable.clear();
     chain.writable.clear();
-    if (!walk(head, chain))
+    Walk one{chain};
+    const bool good = walk(one);
+    chain.work = one.descriptors + static_cast<std::uint32_t>(max_mappings - one.limit.mappings);
+    if (!good)
         return false;
     ++next_available_;
     return true;
 }
 
-bool Queue::walk(std::uint16_t head, Chain& chain) noexcept {
-    std::uint16_t index = head;
-    for (unsigned count = 0;; ++count) {
+bool Queue::walk(Walk& walk) noexcept {
+    std::uint16_t index = walk.chain.head;
+    for (;;) {
         if (index >= layout_.size)
             return fail("a descriptor index is out of range");
-        if (count >= layout_.size)
+        if (walk.descriptors++ >= layout_.size)
             return fail("a descriptor chain loops");
         Descriptor descriptor{};
         std::memcpy(&descriptor, descriptors_ + std::size_t{index} * sizeof descriptor, sizeof descriptor);
@@ -166,9 +180,9 @@ bool Queue::walk(std::uint16_t head, Chain& chain) noexcept {
             // 2.7.5.3.1: an indirect descriptor ends its chain.
             if ((descriptor.flags & flag_next) != 0)
                 return fail("an indirect descriptor has a successor");
-            return walk_indirect(descriptor, chain);
+            return walk_indirect(descriptor, walk);
         }
-        if (!add(descriptor, chain))
+        if (!add(descriptor, walk))
             return false;
         if ((descriptor.flags & flag_next) == 0)
             return true;
@@ -176,19 +190,20 @@ bool Queue::walk(std::uint16_t head, Chain& chain) noexcept {
     }
 }
 
-bool Queue::walk_indirect(const Descriptor& table, Chain& chain) noexcept {
+bool Queue::walk_indirect(const Descriptor& table, Walk& walk) noexcept {
     const std::uint32_t entries = table.length / sizeof(Descriptor);
     if (entries == 0 || table.length % sizeof(Descriptor) != 0 || entries > max_chain)
         return fail("an indirect table has an impossible length");
     std::uint32_t index = 0;
     for (std::uint32_t count = 0; count < entries; ++count) {
         Descriptor descriptor{};
+        ++walk.descriptors;
         if (!memory_.read(Iova{table.address + std::uint64_t{index} * sizeof descriptor},
                           std::as_writable_bytes(std::span{&descriptor, 1})))
             return fail("an indirect table lies outside the memory the device may reach");
         if ((descriptor.flags & flag_indirect) != 0)
             return fail("an indirect table holds an indirect descriptor");
-        if (!add(descriptor, chain))
+        if (!add(descriptor, walk))
             return false;
         if ((descriptor.flags & flag_next) == 0)
             return true;
@@ -199,19 +214,25 @@ bool Queue::walk_indirect(const Descriptor& table, Chain& chain) noexcept {
     return fail("an indirect descriptor chain loops");
 }
 
-bool Queue::add(const Descriptor& descriptor, Chain& chain) noexcept {
+bool Queue::add(const Descriptor& descriptor, Walk& walk) noexcept {
+    Chain& chain = walk.chain;
     const bool writable = (descriptor.flags & flag_write) != 0;
     // 2.7.4.2: what the device reads comes before what it writes.
     if (!writable && !chain.writable.empty())
         return fail("a readable descriptor follows a writable one");
-    if (chain.readable.size() + chain.writable.size() >= max_chain)
-        return fail("a descriptor chain has too many pieces");
     const auto range = vmm::Range<Iova>::sized(Iova{descriptor.address}, descriptor.length);
     if (!range)
         return fail("a descriptor is empty or wraps");
-    if (!memory_.translate(*range, writable ? Access::write : Access::read, writable ? chain.writable : chain.readable))
+    switch (memory_.translate(*range, writable ? Access::write : Access::read,
+                              writable ? chain.writable : chain.readable, walk.limit)) {
+    case Translated::whole:
+        return true;
+    case Translated::fault:
         return fail("a buffer lies outside the memory the device may reach");
-    return true;
+    case Translated::too_many:
+        break;
+    }
+    return fail("a descriptor chain has too many pieces");
 }
 
 void Queue::push(std::uint16_t head, std::uint32_t written) noexcept {

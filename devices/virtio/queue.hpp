@@ -29,8 +29,12 @@ struct QueueLayout {
 /// One request: host memory of the buffers, in the driver's order. Reusable, so that steady work allocates nothing.
 struct Chain {
     std::uint16_t head{};
+    std::uint32_t work{};          ///< that taking it was: descriptors read and mappings looked up
     std::vector<iovec> readable{}; ///< by the device
     std::vector<iovec> writable{};
+
+    /// Empties it, and gives back memory that only an unusually long request needed.
+    void clear();
 
     [[nodiscard]] static std::uint64_t bytes(std::span<const iovec> pieces);
     /// Copies from the start of the readable part at `offset`; returns how many bytes there were.
@@ -48,8 +52,12 @@ void keep_front(std::vector<iovec>& pieces, std::uint64_t bytes);
 /// (broken()) and nothing else.
 class Queue {
 public:
-    /// Descriptors in one chain, an indirect table included.
+    /// Descriptors in one chain, an indirect table included; and the pieces of host memory they lie in: what one
+    /// system call takes (IOV_MAX).
     static constexpr unsigned max_chain = 1024;
+    /// Mappings of the guest's IOMMU that the buffers of one chain may lie over: 68 MiB in pages of 4 KiB, more than
+    /// any request of a disk.
+    static constexpr unsigned max_mappings = 17 * 1024;
 
     Queue(const vmm::DmaMemory& memory, const QueueLayout& layout, bool event_index);
 
@@ -86,10 +94,17 @@ private:
     };
     static_assert(sizeof(Descriptor) == 16 && vmm::GuestPod<Descriptor>);
 
+    /// Of the chain that is being walked.
+    struct Walk {
+        Chain& chain;
+        vmm::TranslationLimit limit{max_chain, max_mappings};
+        unsigned descriptors{0};
+    };
+
     bool fail(const char* reason) noexcept;
-    bool walk(std::uint16_t head, Chain& chain) noexcept;
-    bool walk_indirect(const Descriptor& table, Chain& chain) noexcept;
-    bool add(const Descriptor& descriptor, Chain& chain) noexcept;
+    bool walk(Walk& walk) noexcept;
+    bool walk_indirect(const Descriptor& table, Walk& walk) noexcept;
+    bool add(const Descriptor& descriptor, Walk& walk) noexcept;
     [[nodiscard]] bool map(vmm::Iova start, std::uint64_t size, vmm::Access access, std::byte*& out) noexcept;
     [[nodiscard]] std::uint16_t available_index() const noexcept;
 

@@ -63,7 +63,9 @@ struct IommuWorld {
                                               vmm::Access access = vmm::Access::read) {
         const auto hold = memory.hold();
         std::vector<iovec> out;
-        if (!memory.translate(*vmm::Range<vmm::Iova>::sized(vmm::Iova{at * page}, page), access, out))
+        vmm::TranslationLimit limit{1, 1};
+        if (memory.translate(*vmm::Range<vmm::Iova>::sized(vmm::Iova{at * page}, page), access, out, limit) !=
+            vmm::Translated::whole)
             return std::nullopt;
         const auto* host = static_cast<const std::byte*>(out.at(0).iov_base);
         return static_cast<std::uint64_t>(host - ram.memory.regions()[0].host.data()) / page;

@@ -23,20 +23,25 @@ public:
         return {};
     }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    bool translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out) const noexcept override {
+    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out,
+                                            vmm::TranslationLimit& limit) const noexcept override {
         const std::size_t before = out.size();
         for (std::uint64_t at = range.start().raw();;) {
             const auto found = pages_.find(at / page);
             if (revoked || found == pages_.end() ||
                 (static_cast<unsigned>(access) & ~static_cast<unsigned>(found->second.access)) != 0) {
                 out.resize(before);
-                return false;
+                return vmm::Translated::fault;
+            }
+            if (!limit.take_mapping() || !limit.take_piece()) {
+                out.resize(before);
+                return vmm::Translated::too_many;
             }
             const auto size = std::min(range.last().raw() - at + 1, page - at % page);
             // NOLINTNEXTLINE: a device writes through what it is given
             out.push_back({const_cast<std::byte*>(host_.data()) + found->second.host * page + at % page, size});
             if (range.last().raw() - at < size)
-                return true;
+                return vmm::Translated::whole;
             at += size;
         }
     }

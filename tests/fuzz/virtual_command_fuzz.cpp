@@ -7,6 +7,7 @@
 #include "devices/pasid_registers.hpp"
 #include "iommu/pasid_requests.hpp"
 #include "tests/fakes/pasid_guest.hpp"
+#include "tests/fakes/translate.hpp"
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
@@ -39,7 +40,7 @@ struct Target {
         if (!memory || !range)
             return;
         const auto hold = memory->hold();
-        if (!memory->translate(*range, write ? vmm::Access::write : vmm::Access::read, pieces)) {
+        if (!fakes::translate(*memory, *range, write ? vmm::Access::write : vmm::Access::read, pieces)) {
             require(pieces.empty());
             return;
         }

@@ -41,8 +41,9 @@ public:
     explicit MovingMemory(const vmm::DirectMemory& memory) : memory_{memory} {}
     Hold hold() const override { return Hold{std::shared_lock{mutex_}}; }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return generation_.load(); }
-    bool translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out) const noexcept override {
-        return mapped_ && memory_.translate(range, access, out);
+    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out,
+                                            vmm::TranslationLimit& limit) const noexcept override {
+        return mapped_ ? memory_.translate(range, access, out, limit) : vmm::Translated::fault;
     }
     /// What the guest does to its IOMMU: waits until the device is done with all it holds.
     void remap() {

@@ -185,12 +185,13 @@ TEST_CASE("buffers taken ahead follow when translations change") {
         explicit Moving(const TestRam& ram) : inner{ram.memory} {}
         Hold hold() const override { return {}; }
         [[nodiscard]] std::uint64_t generation() const noexcept override { return change; }
-        bool translate(vmm::Range<vmm::Iova> range, vmm::Access access,
-                       std::vector<iovec>& out) const noexcept override {
+        [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access,
+                                                std::vector<iovec>& out,
+                                                vmm::TranslationLimit& limit) const noexcept override {
             const auto at = range.start().raw();
             const bool moves = moved && at >= 0x800000;
             return inner.translate(*vmm::Range<vmm::Iova>::sized(vmm::Iova{moves ? at + 0x100000 : at}, range.size()),
-                                   access, out);
+                                   access, out, limit);
         }
         vmm::DirectMemory inner;
         std::uint64_t change{1};

@@ -7,10 +7,12 @@ namespace vmm {
 namespace {
 
 // Buffers of copies are tens of bytes: a handful of pieces at most, and no allocation after the first on each thread.
-std::vector<iovec>& scratch() {
+std::vector<iovec>* translated(const DmaMemory& memory, Iova start, std::uint64_t size, Access access) {
     thread_local std::vector<iovec> pieces;
     pieces.clear();
-    return pieces;
+    const auto range = Range<Iova>::sized(start, size);
+    auto limit = TranslationLimit::pages_of(size);
+    return range && memory.translate(*range, access, pieces, limit) == Translated::whole ? &pieces : nullptr;
 }
 
 } // namespace
@@ -18,11 +20,10 @@ std::vector<iovec>& scratch() {
 bool DmaMemory::read(Iova from, std::span<std::byte> to) const noexcept {
     if (to.empty())
         return true;
-    const auto range = Range<Iova>::sized(from, to.size());
-    auto& pieces = scratch();
-    if (!range || !translate(*range, Access::read, pieces))
+    const auto* const pieces = translated(*this, from, to.size(), Access::read);
+    if (!pieces)
         return false;
-    for (const iovec& piece : pieces) {
+    for (const iovec& piece : *pieces) {
         std::memcpy(to.data(), piece.iov_base, piece.iov_len);
         to = to.subspan(piece.iov_len);
     }
@@ -32,23 +33,25 @@ bool DmaMemory::read(Iova from, std::span<std::byte> to) const noexcept {
 bool DmaMemory::write(Iova to, std::span<const std::byte> from) const noexcept {
     if (from.empty())
         return true;
-    const auto range = Range<Iova>::sized(to, from.size());
-    auto& pieces = scratch();
-    if (!range || !translate(*range, Access::write, pieces))
+    const auto* const pieces = translated(*this, to, from.size(), Access::write);
+    if (!pieces)
         return false;
-    for (const iovec& piece : pieces) {
+    for (const iovec& piece : *pieces) {
         std::memcpy(piece.iov_base, from.data(), piece.iov_len);
         from = from.subspan(piece.iov_len);
     }
     return true;
 }
 
-bool DirectMemory::translate(Range<Iova> range, Access, std::vector<iovec>& out) const noexcept {
+Translated DirectMemory::translate(Range<Iova> range, Access, std::vector<iovec>& out,
+                                   TranslationLimit& limit) const noexcept {
     const auto bytes = memory_.host(Gpa{range.start().raw()}, range.size());
     if (!bytes)
-        return false;
+        return Translated::fault;
+    if (!limit.take_piece())
+        return Translated::too_many;
     out.push_back({bytes->data(), bytes->size()});
-    return true;
+    return Translated::whole;
 }
 
 } // namespace vmm

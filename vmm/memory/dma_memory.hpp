@@ -21,6 +21,26 @@ namespace vmm {
 /// What the device does with the memory.
 enum class Access : std::uint8_t { read = 1, write = 2, read_write = 3 };
 
+/// What translations may still yield and cost; they count it down. The guest decides how its memory is mapped: the
+/// buffer of one descriptor may lie over a million mappings.
+struct TranslationLimit {
+    std::size_t pieces{};   ///< of host memory
+    std::size_t mappings{}; ///< looked up; several may make one piece
+    [[nodiscard]] constexpr bool take_piece() { return pieces != 0 && pieces-- != 0; }
+    [[nodiscard]] constexpr bool take_mapping() { return mappings != 0 && mappings-- != 0; }
+    /// For a range whose size is not the guest's choice: it may lie in pages each on its own.
+    static constexpr TranslationLimit pages_of(std::uint64_t size) {
+        const std::size_t pages = size / page_size + 2;
+        return {pages, pages};
+    }
+};
+
+enum class Translated : std::uint8_t {
+    whole,
+    fault,    ///< some byte may not be accessed so; reported where the guest can see it
+    too_many, ///< the limit was reached first; nothing is reported
+};
+
 /// Thread-safe.
 class DmaMemory {
 public:
@@ -43,9 +63,10 @@ public:
     /// Changes whenever a translation may have; compare under a hold.
     [[nodiscard]] virtual std::uint64_t generation() const noexcept = 0;
 
-    /// Appends the host bytes behind the range, in order, possibly in several pieces. False, with nothing appended,
-    /// when any byte may not be accessed so; the fault is reported where the guest can see it.
-    virtual bool translate(Range<Iova> range, Access access, std::vector<iovec>& out) const noexcept = 0;
+    /// Appends the host bytes behind the range, in order, possibly in several pieces; nothing unless the answer is
+    /// `whole`. Never does more work, nor appends more, than `limit` has left.
+    [[nodiscard]] virtual Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                               TranslationLimit& limit) const noexcept = 0;
 
     /// Copies. False when any byte may not be accessed; nothing is copied then.
     bool read(Iova from, std::span<std::byte> to) const noexcept;
@@ -70,7 +91,8 @@ public:
     explicit DirectMemory(const GuestMemory& memory) : memory_{memory} {}
     Hold hold() const override { return {}; }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    bool translate(Range<Iova> range, Access access, std::vector<iovec>& out) const noexcept override;
+    [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                       TranslationLimit& limit) const noexcept override;
 
 private:
     const GuestMemory& memory_;
