@@ -5,6 +5,7 @@
 #include <cstring>
 #include <linux/virtio_balloon.h>
 #include <sys/mman.h>
+#include <utility>
 
 namespace devices::virtio {
 namespace {
@@ -22,6 +23,10 @@ constexpr std::uint16_t queue_size = 128;
 constexpr unsigned batch = 8;
 constexpr std::size_t max_pages = 1024;     // of one request: four times what drivers send
 constexpr std::size_t max_statistics = 512; // bytes of one report
+/// What one turn gives back: the host takes a millisecond or two to free as much in small pages.
+constexpr std::uint64_t released_at_once = 64 * vmm::MiB;
+
+constexpr unsigned start_later = 63; // beside the queues
 
 struct BalloonConfig {
     vmm::Le32 target;
@@ -104,13 +109,11 @@ void Balloon::on_activate() noexcept {
         roles_.push_back(Role::hinting);
     if (negotiated(reporting_feature))
         roles_.push_back(Role::reporting);
-    loop_.post([weak = weak_from_this()] {
-        const auto self = weak.lock();
-        if (!self)
-            return;
-        for (unsigned i = 0; i < self->queue_sizes_.size(); ++i)
-            self->kick(i); // the driver may have rung before we were ready
-        self->schedule_statistics();
+    done_.assign(roles_.size(), 0);
+    later_.post(loop_, start_later, weak_from_this(), [](Balloon& balloon) {
+        for (unsigned i = 0; i < balloon.queue_sizes_.size(); ++i)
+            balloon.kick(i); // the driver may have rung before we were ready
+        balloon.schedule_statistics();
     });
 }
 
@@ -124,6 +127,8 @@ void Balloon::on_reset() noexcept {
 }
 
 void Balloon::on_reset_queue(unsigned index) noexcept {
+    if (index < done_.size())
+        done_[index] = 0;
     if (index == index_of(Role::statistics))
         report_.reset();
 }
@@ -140,38 +145,43 @@ void Balloon::on_kick(unsigned index) noexcept {
     const auto hold = memory().hold();
     if (!ring->refresh())
         return;
-    const auto served = serve(*ring, chain_, batch, [&](Chain& chain) {
-        serve_one(roles_[index], *ring, chain);
-        return true;
-    });
+    const auto served = serve(*ring, chain_, batch, [&](Chain& chain) { return serve_one(index, *ring, chain); });
     signal(index);
-    if (served == Served::more)
-        loop_.post([weak = weak_from_this(), index] {
-            if (const auto self = weak.lock())
-                self->kick(index);
-        });
+    if (served != Served::all)
+        kick_later(index);
 }
 
-void Balloon::serve_one(Role role, Queue& queue, Chain& chain) noexcept {
-    switch (role) {
+void Balloon::kick_later(unsigned index) noexcept {
+    later_.post(loop_, index, weak_from_this(), [index](Balloon& balloon) { balloon.kick(index); });
+}
+
+/// False: a part is done; the rest has to wait for the next turn.
+bool Balloon::serve_one(unsigned index, Queue& queue, Chain& chain) noexcept {
+    std::uint64_t& done = done_[index];
+    switch (roles_[index]) {
     case Role::statistics:
-        return take_statistics(queue, chain);
+        take_statistics(queue, chain);
+        return true;
     case Role::inflate:
         inflate(chain);
         break;
     case Role::deflate:
         break; // the pages come back when the guest touches them
     case Role::hinting:
-        hint(chain);
+        if (!hint(chain, done))
+            return false;
         break;
     case Role::reporting:
-        release_free(chain);
+        if (!release_free(chain, done))
+            return false;
         break;
     }
+    done = 0;
     queue.push(chain.head, 0);
+    return true;
 }
 
-void Balloon::inflate(const Chain& chain) noexcept {
+void Balloon::inflate(Chain& chain) noexcept {
     pages_.resize(max_pages);
     const auto bytes = chain.copy_from(0, std::as_writable_bytes(std::span{pages_}));
     if (!chain.writable.empty() || Chain::bytes(chain.readable) > bytes || bytes % sizeof pages_[0] != 0)
@@ -183,6 +193,7 @@ void Balloon::inflate(const Chain& chain) noexcept {
         while (next < pages_.size() && pages_[next] <= pages_[next - 1] + 1)
             ++next;
         release_pages(pages_[first], pages_[next - 1]);
+        chain.work += Turn::system_call;
         first = next;
     }
 }
@@ -205,13 +216,30 @@ void Balloon::release_pages(std::uint32_t first, std::uint32_t last) noexcept {
 }
 
 /// Pages the guest has no use for, until it writes to them. With a poison value they must keep it (5.5.6.5).
-void Balloon::release_free(const Chain& chain) noexcept {
+/// `done` bytes of them went back in earlier turns. False: more has to wait for another.
+bool Balloon::release_free(Chain& chain, std::uint64_t& done) noexcept {
     if (!chain.readable.empty())
         note_bad_request("free pages that are not writable");
     if (negotiated(poison_feature) && poison_ != 0)
-        return;
-    for (const iovec& piece : chain.writable)
-        release({static_cast<std::byte*>(piece.iov_base), piece.iov_len});
+        return true;
+    std::uint64_t skip = done;
+    std::uint64_t left = released_at_once;
+    for (const iovec& piece : chain.writable) {
+        const std::uint64_t skipped = std::min<std::uint64_t>(skip, piece.iov_len);
+        skip -= skipped;
+        std::byte* const start = static_cast<std::byte*>(piece.iov_base) + skipped;
+        std::uint64_t size = piece.iov_len - skipped;
+        const bool rest = size > left;
+        if (rest) // the cut is no page's middle
+            size = left - std::min(left, reinterpret_cast<std::uint64_t>(start + left) % (2 * vmm::MiB)); // NOLINT
+        release({start, size});
+        chain.work += Turn::system_call;
+        left -= size;
+        done += size;
+        if (rest)
+            return false;
+    }
+    return true;
 }
 
 void Balloon::release(std::span<std::byte> bytes) noexcept {
@@ -280,19 +308,20 @@ vmm::Result<void> Balloon::set_statistics_interval(std::chrono::seconds interval
 
 // Free page hinting (5.5.6.4).
 
-void Balloon::hint(const Chain& chain) noexcept {
+bool Balloon::hint(Chain& chain, std::uint64_t& done) noexcept {
     if (!chain.readable.empty()) {
         vmm::Le32 command{};
-        if (chain.copy_from(0, std::as_writable_bytes(std::span{&command, 1})) != sizeof command)
-            return note_bad_request("a hinting command is cut off");
+        if (chain.copy_from(0, std::as_writable_bytes(std::span{&command, 1})) != sizeof command) {
+            note_bad_request("a hinting command is cut off");
+            return true;
+        }
         guest_command_ = std::uint32_t{command};
         if (command == hinting_stop && acknowledge_ && host_command_ > hinting_done)
             set_host_command(hinting_done);
-        return;
+        return true;
     }
     // Pages of a run that is over may be in use again.
-    if (guest_command_ > hinting_done && guest_command_ == host_command_)
-        release_free(chain);
+    return guest_command_ <= hinting_done || guest_command_ != host_command_ || release_free(chain, done);
 }
 
 void Balloon::set_host_command(std::uint32_t command) noexcept {

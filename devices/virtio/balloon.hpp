@@ -12,6 +12,7 @@
 
 #include "devices/virtio/balloon_statistics.hpp"
 #include "devices/virtio/device.hpp"
+#include "devices/virtio/later.hpp"
 #include "devices/virtio/serve.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/memory/guest_memory.hpp"
@@ -79,12 +80,13 @@ private:
     void on_reset_queue(unsigned queue) noexcept override;
 
     [[nodiscard]] std::optional<unsigned> index_of(Role role) const;
-    void serve_one(Role role, Queue& queue, Chain& chain) noexcept;
-    void inflate(const Chain& chain) noexcept;
+    [[nodiscard]] bool serve_one(unsigned index, Queue& queue, Chain& chain) noexcept;
+    void kick_later(unsigned index) noexcept;
+    void inflate(Chain& chain) noexcept;
     void release_pages(std::uint32_t first, std::uint32_t last) noexcept;
-    void release_free(const Chain& chain) noexcept;
+    [[nodiscard]] bool release_free(Chain& chain, std::uint64_t& done) noexcept;
     void release(std::span<std::byte> bytes) noexcept;
-    void hint(const Chain& chain) noexcept;
+    [[nodiscard]] bool hint(Chain& chain, std::uint64_t& done) noexcept;
     void set_host_command(std::uint32_t command) noexcept;
     void take_statistics(Queue& queue, const Chain& chain) noexcept;
     void ask_statistics() noexcept;
@@ -113,8 +115,10 @@ private:
 
     // With the lock.
     std::vector<Role> roles_{};             ///< of the queues this driver has
+    std::vector<std::uint64_t> done_{};     ///< of each queue's next request, bytes that were given back already
     std::optional<std::uint16_t> report_{}; ///< the statistics buffer: giving it back asks for a new report
     std::vector<std::uint32_t> pages_{};
+    Later later_{};
     Chain chain_{};
 };
 

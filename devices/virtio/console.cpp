@@ -59,10 +59,7 @@ void Console::announce_size() noexcept {
 /// On a vCPU thread.
 void Console::on_activate() noexcept {
     offer_room();
-    loop_.post([weak = weak_from_this()] {
-        if (const auto self = weak.lock())
-            self->kick(transmit_queue); // the driver may have rung before we were ready
-    });
+    transmit_later(); // the driver may have rung before we were ready
 }
 
 void Console::on_kick(unsigned index) noexcept {
@@ -81,9 +78,9 @@ void Console::on_kick(unsigned index) noexcept {
 void Console::offer_room() noexcept {
     if (!wants_room_.exchange(false))
         return;
-    loop_.post([weak = weak_from_this()] {
-        if (const auto self = weak.lock(); self && self->input_room_)
-            self->input_room_();
+    later_.post(loop_, receive_queue, weak_from_this(), [](Console& console) {
+        if (console.input_room_)
+            console.input_room_();
     });
 }
 
@@ -97,7 +94,9 @@ std::size_t Console::receive(std::span<const std::byte> bytes) noexcept {
         const auto hold = memory().hold();
         const bool reachable = ring->refresh();
         ring->ask_notifications(false);
-        while (reachable && taken < bytes.size() && ring->pop(chain_)) {
+        Turn turn;
+        while (reachable && taken < bytes.size() && !turn.over() && ring->pop(chain_)) {
+            turn.spend(chain_);
             if (chain_.writable.empty())
                 return stop_broken("a buffer for input is not writable");
             const auto written = chain_.copy_to(0, bytes.subspan(taken));
@@ -106,6 +105,7 @@ std::size_t Console::receive(std::span<const std::byte> bytes) noexcept {
         }
         wants_room_ = taken < bytes.size();
         ring->ask_notifications(wants_room_);
+        chain_.clear();
         if (wants_room_ && ring->has_work())
             offer_room();
         signal(receive_queue);
@@ -134,21 +134,24 @@ void Console::transmit() noexcept {
     });
     signal(transmit_queue);
     if (served == Served::more || budget == 0)
-        loop_.post([weak = weak_from_this()] {
-            if (const auto self = weak.lock())
-                self->kick(transmit_queue);
-        });
+        transmit_later();
+}
+
+void Console::transmit_later() noexcept {
+    later_.post(loop_, transmit_queue, weak_from_this(), [](Console& console) { console.kick(transmit_queue); });
 }
 
 /// Goes on behind taken_. False: some is left for later.
-bool Console::write(const Chain& chain, std::uint64_t& budget) noexcept {
+bool Console::write(Chain& chain, std::uint64_t& budget) noexcept {
     std::uint64_t skip = taken_;
     for (const iovec& piece : chain.readable) {
+        chain.work += Turn::system_call;
         const auto skipped = std::min<std::uint64_t>(skip, piece.iov_len);
         skip -= skipped;
         const std::size_t size = std::min<std::uint64_t>(piece.iov_len - skipped, budget);
         const std::size_t done =
             size == 0 ? 0 : output_({static_cast<const std::byte*>(piece.iov_base) + skipped, size});
+        chain.work += static_cast<std::uint32_t>(done / 16); // a terminal takes little at once
         taken_ += done;
         budget -= done;
         if (done < piece.iov_len - skipped)

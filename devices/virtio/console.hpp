@@ -7,6 +7,7 @@
 #include <string>
 
 #include "devices/virtio/device.hpp"
+#include "devices/virtio/later.hpp"
 #include "devices/virtio/serve.hpp"
 #include "vmm/base/event_loop.hpp"
 
@@ -65,7 +66,8 @@ private:
     }
     void announce_size() noexcept;
     void transmit() noexcept;
-    [[nodiscard]] bool write(const Chain& chain, std::uint64_t& budget) noexcept;
+    void transmit_later() noexcept;
+    [[nodiscard]] bool write(Chain& chain, std::uint64_t& budget) noexcept;
     void offer_room() noexcept;
 
     vmm::EventLoop& loop_;
@@ -78,6 +80,7 @@ private:
     // With the lock.
     bool announced_{false};  ///< the driver was, or will be, told the first size
     std::uint64_t taken_{0}; ///< bytes of the next chain that output has already
+    Later later_{};
     Chain chain_{};
 };
 

@@ -54,6 +54,8 @@ bool Entropy::serve_one(Queue& queue, Chain& chain) noexcept {
     if (chain.writable.empty() || !chain.readable.empty())
         note_bad_request("a request for random bytes is not writable");
     keep_front(chain.writable, max_bytes);
+    chain.work +=
+        static_cast<std::uint32_t>(Turn::system_call * chain.writable.size() + Chain::bytes(chain.writable) / 64);
     const auto wait = limiter_.spend(Chain::bytes(chain.writable), RateLimiter::Time::clock::now());
     if (wait.count() != 0) {
         again(wait);

@@ -4,15 +4,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "devices/virtio/serve.hpp"
-
 namespace devices::virtio {
 namespace {
 
 namespace wire = iommu::wire;
 
 /// Requests of one turn; the rest is for the loop, and its other work gets a chance between.
-constexpr unsigned turn = 256;
+constexpr unsigned requests_at_once = 256;
 
 // 4 KiB, 2 MiB, 1 GiB. The driver maps a range as one request for each of these sizes it is made of: with every power
 // of two it would send several for a few pages.
@@ -66,17 +64,18 @@ void Iommu::write_config(std::uint64_t offset, std::span<const std::byte> data) 
 void Iommu::on_reset() noexcept { requests_.reset(); }
 
 void Iommu::on_kick(unsigned index) noexcept {
+    // On the vCPU's thread: time that the host takes for the guest's mappings is the guest's own.
     if (index == request_queue)
-        serve_requests();
+        serve_requests(Turn{Turn::Clock::duration::max()});
     // Buffers on the event queue wait there for faults.
 }
 
-void Iommu::serve_requests() noexcept {
+void Iommu::serve_requests(Turn turn) noexcept {
     Queue* ring = queue(request_queue);
     const auto hold = memory().hold();
     if (!ring || !ring->refresh())
         return;
-    const auto served = serve(*ring, chain_, turn, [&](const Chain& chain) {
+    const auto served = serve(*ring, chain_, turn, requests_at_once, [&](const Chain& chain) {
         answer(*ring, chain);
         return true;
     });
@@ -105,7 +104,7 @@ void Iommu::serve_soon() noexcept {
                 self->posted_ = false;
                 if (!active || self->stopped())
                     return;
-                self->serve_requests();
+                self->serve_requests(Turn{});
                 if (const Queue* ring = self->queue(request_queue); ring && ring->broken())
                     self->stop_broken(ring->broken_reason());
             });

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "devices/virtio/device.hpp"
+#include "devices/virtio/serve.hpp"
 #include "iommu/domains.hpp"
 #include "iommu/request.hpp"
 #include "vmm/base/event_loop.hpp"
@@ -50,7 +51,7 @@ private:
     void on_activate() noexcept override { domains_.driver_ready(); }
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
-    void serve_requests() noexcept;
+    void serve_requests(Turn turn) noexcept;
     void answer(Queue& ring, const Chain& chain) noexcept;
     void serve_soon() noexcept;
 

@@ -25,6 +25,8 @@ void NetReceiver::configure(bool mergeable, std::uint64_t offloads, std::uint16_
 
 void NetReceiver::forget() noexcept {
     pieces_.resize(1);
+    pieces_.shrink_to_fit();
+    chain_.clear();
     buffers_.clear();
     capacity_ = 0;
     waiting_ = false;
@@ -40,7 +42,9 @@ void NetReceiver::follow_translations(Queue& queue) noexcept {
 }
 
 NetReceiver::Taken NetReceiver::take_buffer(Queue& queue) noexcept {
-    if (!queue.pop(chain_)) {
+    const bool popped = queue.pop(chain_);
+    work_ += chain_.work;
+    if (!popped) {
         reason_ = queue.broken_reason();
         return queue.broken() ? Taken::broken : Taken::none;
     }

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "devices/virtio/net_header.hpp"
@@ -43,6 +44,8 @@ public:
     [[nodiscard]] bool has_waiting() const { return waiting_; }
 
     [[nodiscard]] std::size_t frame_bytes() const { return frame_; } ///< of the last frame
+    /// Of the buffers taken since the last call (Chain::work).
+    [[nodiscard]] std::uint64_t take_work() { return std::exchange(work_, 0); }
     [[nodiscard]] int error() const { return error_; }
     [[nodiscard]] const char* reason() const { return reason_; }
 
@@ -71,6 +74,7 @@ private:
     std::vector<Buffer> buffers_{};                     ///< taken and not given back, oldest first
     std::uint64_t capacity_{0};                         ///< of all buffers_
     std::uint64_t generation_{0};                       ///< of the translations behind pieces_
+    std::uint64_t work_{0};
     Chain chain_{};
 
     NetHeader header_{};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames between the port and the rings.
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -13,6 +14,9 @@ using Outcome = NetReceiver::Outcome;
 
 constexpr unsigned batch = 128; // frames between two looks at the rest of the loop's work
 constexpr unsigned early = 4;   // frames after which the driver hears of them, to work while we do
+
+/// Of a frame that goes through a system call and is copied there.
+std::uint32_t work_of(std::size_t bytes) { return Turn::system_call + static_cast<std::uint32_t>(bytes / 256); }
 
 void count(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed); // one writer: the loop
@@ -40,7 +44,8 @@ void Net::receive(unsigned index) noexcept {
 }
 
 Net::Next Net::receive_some(Pair& pair, Queue& queue, unsigned index) noexcept {
-    for (unsigned i = 0; i < batch; ++i) {
+    Turn turn;
+    for (unsigned i = 0; i < batch && !turn.over(); ++i) {
         switch (next_frame(pair, queue, index)) {
         case Outcome::delivered:
             count(traffic_.received);
@@ -67,6 +72,7 @@ Net::Next Net::receive_some(Pair& pair, Queue& queue, unsigned index) noexcept {
             stop_broken(pair.receiver.reason());
             return Next::wait;
         }
+        turn.spend(work_of(pair.receiver.frame_bytes()) + pair.receiver.take_work());
     }
     if (port_->fd(index) >= 0)
         return Next::watch; // comes back at once
@@ -138,6 +144,7 @@ void Net::transmit(unsigned index) noexcept {
 bool Net::send(unsigned index, Queue& queue, Chain& chain) noexcept {
     const std::size_t head = chain.copy_from(0, std::as_writable_bytes(std::span{&header_, 1}));
     const std::uint64_t bytes = Chain::bytes(chain.readable) - head;
+    chain.work += work_of(std::min<std::uint64_t>(bytes, max_frame));
     const char* refused = !chain.writable.empty() ? "a frame to send is writable"
                           : head < sizeof header_ ? "a frame is shorter than its header"
                                                   : accept_sent(header_, bytes, negotiated_features());

@@ -9,6 +9,7 @@ namespace devices::virtio {
 namespace {
 
 constexpr unsigned event_queue = 2;
+constexpr unsigned start_later = 63; // beside the queues
 constexpr std::uint64_t lowest_cid = 3;
 constexpr std::uint64_t highest_cid = 0xfffffffe;
 
@@ -39,10 +40,7 @@ void Vsock::read_config(std::uint64_t offset, std::span<std::byte> data) noexcep
 
 /// On a vCPU thread: sockets belong to the loop.
 void Vsock::on_activate() noexcept {
-    loop_.post([weak = weak_from_this()] {
-        if (const auto self = weak.lock())
-            self->locked([&] { self->start(); });
-    });
+    later_.post(loop_, start_later, weak_from_this(), [](Vsock& vsock) { vsock.locked([&] { vsock.start(); }); });
 }
 
 void Vsock::start() noexcept {
@@ -52,10 +50,7 @@ void Vsock::start() noexcept {
 }
 
 void Vsock::again(unsigned queue) noexcept {
-    loop_.post([weak = weak_from_this(), queue] {
-        if (const auto self = weak.lock())
-            self->kick(queue);
-    });
+    later_.post(loop_, queue, weak_from_this(), [queue](Vsock& vsock) { vsock.kick(queue); });
 }
 
 void Vsock::on_kick(unsigned queue) noexcept {
@@ -73,7 +68,8 @@ void Vsock::forget_all() noexcept {
     ready_.clear();
     resets_.clear();
     blocked_ = false;
-    loop_.post([gone = std::make_unique<Streams>(std::exchange(streams_, {}))] {});
+    if (!streams_.greetings.empty() || !streams_.connections.empty() || !streams_.draining.empty())
+        loop_.post([gone = std::make_unique<Streams>(std::exchange(streams_, {}))] {});
     count_open();
 }
 

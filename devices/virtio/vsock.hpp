@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "devices/virtio/device.hpp"
+#include "devices/virtio/later.hpp"
 #include "devices/virtio/serve.hpp"
 #include "devices/virtio/vsock_connection.hpp"
 #include "devices/virtio/vsock_listener.hpp"
@@ -114,11 +115,12 @@ private:
     [[nodiscard]] bool on_packet(Chain& chain) noexcept;
     void dispatch(const VsockHeader& header, Chain& chain) noexcept;
     void act(VsockConnection& connection, VsockFlow::Event event, const VsockHeader& header, Chain& chain) noexcept;
-    void open_from_guest(VsockPorts ports, const VsockHeader& header) noexcept;
+    void open_from_guest(VsockPorts ports, const VsockHeader& header, Chain& chain) noexcept;
     void take_data(VsockConnection& connection, std::uint32_t bytes, Chain& chain) noexcept;
     void answer_reset(VsockPorts ports) noexcept;
 
     void feed() noexcept;
+    void feed_on() noexcept;
     [[nodiscard]] Fed feed_next(Queue& queue) noexcept;
     [[nodiscard]] Fed feed_control(Queue& queue, VsockConnection& connection) noexcept;
     [[nodiscard]] Fed feed_data(Queue& queue, VsockConnection& connection) noexcept;
@@ -144,6 +146,8 @@ private:
     bool blocked_{false};                 // packets of the guest wait until resets_ is shorter
     std::uint64_t next_id_{0};
     std::uint32_t next_host_port_{0};
+    Turn turn_{}; ///< of the kick or event that is at work
+    Later later_{};
     Chain sent_{};
     std::vector<Chain> buffers_{};
     std::vector<iovec> pieces_{};

@@ -18,6 +18,8 @@ constexpr std::uint32_t bytes_at_once = 128 * 1024; // of one connection, before
 constexpr std::size_t max_resets = 256;
 constexpr std::size_t header_size = sizeof(VsockHeader);
 
+std::uint32_t work_of(std::uint32_t bytes) { return Turn::system_call + bytes / 256; }
+
 VsockPorts ports_of(const VsockHeader& header) { return {header.source_port, header.destination_port}; }
 
 } // namespace
@@ -28,13 +30,14 @@ void Vsock::transmit() noexcept {
     Queue* ring = queue(1);
     if (!ring || stopped())
         return;
+    turn_ = Turn{};
     auto served = Served::more;
-    for (unsigned round = 0; served == Served::more && round < rounds_at_once && !stopped(); ++round) {
+    for (unsigned round = 0; served == Served::more && round < rounds_at_once && !turn_.over() && !stopped(); ++round) {
         {
             const auto hold = memory().hold();
             if (!ring->refresh())
                 return;
-            served = serve(*ring, sent_, packets_at_once, [&](Chain& chain) {
+            served = serve(*ring, sent_, turn_, packets_at_once, [&](Chain& chain) {
                 if (!on_packet(chain))
                     return false;
                 ring->push(chain.head, 0);
@@ -43,7 +46,7 @@ void Vsock::transmit() noexcept {
             signal(1);
         }
         blocked_ = served == Served::blocked;
-        feed();
+        feed_on();
     }
     if (served == Served::more)
         again(1);
@@ -54,6 +57,7 @@ bool Vsock::on_packet(Chain& chain) noexcept {
     if (resets_.size() >= max_resets)
         return false;
     VsockHeader header;
+    chain.work += Turn::system_call;
     if (chain.copy_from(0, std::as_writable_bytes(std::span{&header, 1})) != header_size) {
         note_bad_request("a packet is shorter than its header");
         return true;
@@ -80,7 +84,7 @@ void Vsock::dispatch(const VsockHeader& header, Chain& chain) noexcept {
     if (at != streams_.connections.end())
         act(at->second, at->second.flow.on_packet(header), header, chain);
     else if (operation == VsockOp::request)
-        open_from_guest(ports, header);
+        open_from_guest(ports, header, chain);
     else if (operation != VsockOp::reset)
         answer_reset(ports);
 }
@@ -124,7 +128,8 @@ void Vsock::act(VsockConnection& connection, VsockFlow::Event event, const Vsock
     enqueue_if_due(connection);
 }
 
-void Vsock::open_from_guest(VsockPorts ports, const VsockHeader& header) noexcept {
+void Vsock::open_from_guest(VsockPorts ports, const VsockHeader& header, Chain& chain) noexcept {
+    chain.work += 8 * Turn::system_call; // a socket, its connection, and the loop's watches
     vmm::UniqueFd socket =
         make_room() ? connect_unix(listener_.path() + "_" + std::to_string(ports.host)) : vmm::UniqueFd{};
     VsockConnection* connection = socket ? add(ports, VsockFlow::Origin::guest, std::move(socket)) : nullptr;
@@ -140,6 +145,7 @@ void Vsock::open_from_guest(VsockPorts ports, const VsockHeader& header) noexcep
 }
 
 void Vsock::take_data(VsockConnection& connection, std::uint32_t bytes, Chain& chain) noexcept {
+    chain.work += work_of(bytes);
     (void)drop_front(chain.readable, header_size);
     keep_front(chain.readable, bytes);
     traffic_.to_host_bytes.fetch_add(bytes, std::memory_order_relaxed);
@@ -154,6 +160,12 @@ void Vsock::answer_reset(VsockPorts ports) noexcept { resets_.push_back(ports); 
 // To the guest.
 
 void Vsock::feed() noexcept {
+    turn_ = Turn{};
+    feed_on();
+}
+
+/// In the turn that is under way.
+void Vsock::feed_on() noexcept {
     Queue* ring = queue(0);
     if (!ring || stopped())
         return;
@@ -162,7 +174,7 @@ void Vsock::feed() noexcept {
         return stop_broken(ring->broken_reason());
     ring->ask_notifications(false);
     unsigned turns = turns_at_once;
-    for (; turns != 0; --turns) {
+    for (; turns != 0 && !turn_.over(); --turns) {
         const Fed fed = feed_next(*ring);
         if (fed == Fed::broken)
             return;
@@ -175,7 +187,7 @@ void Vsock::feed() noexcept {
             break;
     }
     signal(0);
-    if (turns == 0)
+    if (turns == 0 || turn_.over())
         again(0);
     if (blocked_ && resets_.size() < max_resets / 2)
         again(1);
@@ -238,6 +250,7 @@ Vsock::Fed Vsock::feed_data(Queue& queue, VsockConnection& connection) noexcept 
     message.msg_iovlen = pieces_.size();
     const ssize_t got = ::recvmsg(connection.socket.get(), &message, MSG_DONTWAIT);
     const int error = errno;
+    turn_.spend(work_of(got > 0 ? static_cast<std::uint32_t>(got) : 0));
     fill(queue, connection, buffers, got > 0 ? static_cast<std::size_t>(got) : 0);
     if (got < 0 && error == EINTR)
         return Fed::more;
@@ -256,7 +269,7 @@ std::size_t Vsock::take_buffers(Queue& queue, std::uint32_t room) noexcept {
     buffers_.resize(buffers_at_once);
     std::size_t count = 0;
     std::uint64_t capacity = 0;
-    while (count < buffers_at_once && capacity < room) {
+    while (count < buffers_at_once && capacity < room && (count == 0 || !turn_.over())) {
         Chain& chain = buffers_[count];
         if (take_buffer(queue, chain) != Fed::more)
             break;
@@ -295,10 +308,13 @@ void Vsock::fill(Queue& queue, VsockConnection& connection, std::size_t buffers,
     }
     for (; used < buffers; ++used)
         queue.undo_pop();
+    for (Chain& chain : std::span{buffers_}.first(buffers))
+        chain.clear();
 }
 
 Vsock::Fed Vsock::take_buffer(Queue& queue, Chain& chain) noexcept {
     if (queue.pop(chain)) {
+        turn_.spend(chain);
         if (chain.readable.empty() && Chain::bytes(chain.writable) > header_size)
             return Fed::more;
         stop_broken("a receive buffer is too small or not writable");

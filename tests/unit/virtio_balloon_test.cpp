@@ -200,6 +200,40 @@ TEST_CASE("free pages that the guest reports go back to the host") {
     CHECK(guest.balloon->counters().bad_requests == 1);
 }
 
+TEST_CASE("reported memory goes back a part at a time, whatever pieces it comes in, and all of it goes") {
+    const std::uint64_t ram = 512 * vmm::MiB;
+    struct Large {
+        vmm::EventLoop loop{};
+        fakes::VirtioDriver driver;
+        std::shared_ptr<Balloon> balloon;
+    } guest{{}, fakes::VirtioDriver{ram}, {}};
+    guest.balloon = *Balloon::create({.free_page_reporting = true}, guest.loop, guest.driver.ram.memory);
+    guest.driver.activate(*guest.balloon, reporting_bit);
+    fakes::turn(guest.loop);
+    constexpr unsigned queue = 2;
+    // 300 MiB, from a page that is no large page's first.
+    guest.driver[queue]
+        .chain()
+        .raw({32 * vmm::MiB + vmm::page_size, 200 << 20, true})
+        .raw({300 * vmm::MiB, 100 << 20, true})
+        .post();
+    guest.balloon->kick(queue);
+    CHECK(guest.balloon->released() <= 64 * vmm::MiB);
+    CHECK_FALSE(guest.driver[queue].used());
+    unsigned turns = 0; // of the loop, in which other work has its chance
+    for (; turns < 100 && !guest.driver[queue].used(); ++turns)
+        fakes::turn(guest.loop);
+    CHECK(turns >= 2);
+    CHECK(turns < 100);
+    CHECK(guest.balloon->released() == 300 * vmm::MiB);
+    // The next request starts at its own beginning.
+    guest.driver[queue].chain().raw({32 * vmm::MiB, 1 << 20, true}).post();
+    guest.balloon->kick(queue);
+    CHECK(guest.driver[queue].used());
+    CHECK(guest.balloon->released() == 301 * vmm::MiB);
+    guest.balloon->reset();
+}
+
 TEST_CASE("reported pages that must keep a poison value stay") {
     Guest guest{{.free_page_reporting = true}};
     guest.start(reporting_bit | poison_bit);
