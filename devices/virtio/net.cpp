@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "devices/virtio/net_uapi.hpp"
 #include "devices/virtio/tap.hpp"
@@ -13,6 +14,12 @@ namespace {
 using vmm::log::Level;
 
 constexpr std::uint16_t control_queue_size = 64;
+
+// The host's calls that change a tap wait for all other users of its network. A guest gets enough of them at once for a
+// start with every queue pair, and then a few a second.
+constexpr BucketLimits port_changes{4 * Net::max_pairs, 0, std::chrono::seconds{4}};
+
+constexpr unsigned start_later = 63; // beside the queues
 
 struct NetConfig {
     MacAddress mac;
@@ -51,12 +58,13 @@ Net::Net(const NetOptions& options, vmm::EventLoop& loop, std::unique_ptr<NetPor
       mac_{options.mac.value_or(
           MacAddress::derived(options.mac_seed.empty() ? options.id + "/" + options.tap : options.mac_seed))},
       retry_delay_{options.retry}, receive_limiter_{options.receive_limits, RateLimiter::Time::clock::now()},
-      send_limiter_{options.send_limits, RateLimiter::Time::clock::now()}, pairs_{options.queue_pairs} {}
+      send_limiter_{options.send_limits, RateLimiter::Time::clock::now()}, pairs_{options.queue_pairs},
+      changes_{port_changes, RateLimiter::Time::clock::now()} {}
 
 vmm::Result<void> Net::open(const NetOptions& options) {
     const auto pairs = static_cast<unsigned>(pairs_.size());
     TRY_VOID(port_->open(pairs));
-    port_->set_active_pairs(1);
+    on_port_open();
     mtu_ = static_cast<std::uint16_t>(options.mtu.value_or(port_->mtu()));
     features_ = port_->capabilities() | net_feature::mac | net_feature::status | net_feature::mergeable |
                 net_feature::control | net_feature::guest_offloads | (mtu_ != 0 ? net_feature::mtu : 0) |
@@ -84,19 +92,16 @@ void Net::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept 
 
 /// On a vCPU thread: the port belongs to the loop.
 void Net::on_activate() noexcept {
-    loop_.post([weak = weak_from_this()] {
-        if (const auto self = weak.lock())
-            self->locked([&] { self->start(); });
-    });
+    later_.post(loop_, start_later, weak_from_this(), [](Net& net) { net.locked([&] { net.start(); }); });
 }
 
 void Net::start() noexcept {
-    if (started_ || stopped())
+    if (started_ || stopped() ||
+        change_port(1, negotiated(net_feature::guest_checksum) ? negotiated_features() & net_feature::offloads : 0) ==
+            Done::later)
         return;
     started_ = true;
     uncharged_.reset();
-    set_offloads(negotiated(net_feature::guest_checksum) ? negotiated_features() & net_feature::offloads : 0);
-    set_active_pairs(1);
     for (unsigned i = 0; i < pairs_.size() * 2 + 1; ++i)
         again(i); // the driver may have rung before we were ready
     if (port_->fd(0) < 0)
@@ -134,26 +139,41 @@ void Net::on_kick(unsigned index) noexcept {
 }
 
 void Net::again(unsigned index) noexcept {
-    loop_.post([weak = weak_from_this(), index] {
-        if (const auto self = weak.lock())
-            self->kick(index);
-    });
+    later_.post(loop_, index, weak_from_this(), [index](Net& net) { net.kick(index); });
 }
 
-void Net::set_offloads(std::uint64_t offloads) noexcept {
+/// What the driver asks for. The port hears of it only if it is news, and a guest that changes its mind for ever waits.
+Net::Done Net::change_port(unsigned pairs, std::uint64_t offloads) noexcept {
+    const unsigned calls = (told_offloads_ != offloads ? 1 : 0) + std::max(told_pairs_, pairs) -
+                           std::min(told_pairs_, pairs); // each pair is a call
+    const auto wait = changes_.wait(calls, RateLimiter::Time::clock::now());
+    if (calls != 0 && wait.count() != 0) {
+        change_later_ = loop_.after(wait, [this] { locked([&] { started_ ? again(control_queue()) : start(); }); });
+        return Done::later;
+    }
+    changes_.spend(calls);
+    const bool more = pairs != active_pairs_;
+    active_pairs_ = pairs;
     offloads_ = offloads;
-    port_->set_offloads(offloads);
+    tell_port();
     for (Pair& pair : pairs_)
         pair.receiver.configure(negotiated(net_feature::mergeable), offloads, mtu_);
+    for (unsigned i = 0; more && i < 2 * pairs; ++i)
+        again(i);
+    return Done::yes;
 }
 
-void Net::set_active_pairs(unsigned pairs) noexcept {
-    active_pairs_ = pairs;
-    port_->set_active_pairs(pairs);
-    for (unsigned i = 0; i < pairs; ++i) {
-        again(2 * i);
-        again(2 * i + 1);
-    }
+void Net::tell_port() noexcept {
+    if (std::exchange(told_offloads_, offloads_) != offloads_)
+        port_->set_offloads(offloads_);
+    if (std::exchange(told_pairs_, active_pairs_) != active_pairs_)
+        port_->set_active_pairs(active_pairs_);
+}
+
+void Net::on_port_open() noexcept {
+    told_offloads_ = 0;
+    told_pairs_ = static_cast<unsigned>(pairs_.size());
+    tell_port();
 }
 
 void Net::update_limits(const RateLimits& receive, const RateLimits& send) noexcept {
@@ -194,8 +214,9 @@ void Net::look_for_port() noexcept {
             return look_for_port_later();
         vmm::log::write(Level::warning, "%s: tap '%s' is back; the link is up", name().c_str(), port_->name().c_str());
         link_up_ = true;
-        port_->set_offloads(offloads_);
-        set_active_pairs(active_pairs_);
+        on_port_open();
+        for (unsigned i = 0; i < 2 * active_pairs_; ++i)
+            again(i);
         config_changed();
     });
     if (!active && found)

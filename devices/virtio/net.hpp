@@ -12,6 +12,7 @@
 
 #include "devices/rate_limiter.hpp"
 #include "devices/virtio/device.hpp"
+#include "devices/virtio/later.hpp"
 #include "devices/virtio/mac_address.hpp"
 #include "devices/virtio/net_port.hpp"
 #include "devices/virtio/net_receiver.hpp"
@@ -77,6 +78,7 @@ private:
         bool paid{false};             ///< the frame that waits for writable was charged
     };
     enum class Next : std::uint8_t { watch, wait };
+    enum class Done : std::uint8_t { yes, refused, later };
 
     Net(const NetOptions& options, vmm::EventLoop& loop, std::unique_ptr<NetPort> port);
     vmm::Result<void> open(const NetOptions& options);
@@ -104,9 +106,10 @@ private:
     [[nodiscard]] bool offer_to_filter(std::size_t bytes) noexcept;
 
     void control(unsigned queue) noexcept;
-    [[nodiscard]] bool execute(const Chain& chain) noexcept;
-    void set_active_pairs(unsigned pairs) noexcept;
-    void set_offloads(std::uint64_t offloads) noexcept;
+    [[nodiscard]] Done execute(const Chain& chain) noexcept;
+    [[nodiscard]] Done change_port(unsigned pairs, std::uint64_t offloads) noexcept;
+    void tell_port() noexcept;
+    void on_port_open() noexcept;
 
     void lose_port(int error) noexcept;
     void look_for_port_later() noexcept;
@@ -130,6 +133,11 @@ private:
     bool started_{false};     // with the lock: offloads are set for this driver
     unsigned active_pairs_{1};
     std::uint64_t offloads_{0};
+    unsigned told_pairs_{1}; ///< what the port knows, since it is open
+    std::uint64_t told_offloads_{0};
+    TokenBucket changes_; ///< calls to change the port that a guest may still cause
+    vmm::Registration change_later_{};
+    Later later_{};
     Chain chain_{};
     NetHeader header_{};
     std::vector<iovec> pieces_{};

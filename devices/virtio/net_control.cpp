@@ -23,8 +23,11 @@ void Net::control(unsigned index) noexcept {
     if (!ring->refresh())
         return;
     const auto served = serve(*ring, chain_, batch, [&](Chain& chain) {
-        const std::byte answer{execute(chain) ? std::uint8_t{VIRTIO_NET_OK} : std::uint8_t{VIRTIO_NET_ERR}};
-        if (answer == std::byte{VIRTIO_NET_ERR})
+        const Done done = execute(chain);
+        if (done == Done::later)
+            return false;
+        const std::byte answer{done == Done::yes ? std::uint8_t{VIRTIO_NET_OK} : std::uint8_t{VIRTIO_NET_ERR}};
+        if (done == Done::refused)
             note_bad_request("a control command");
         ring->push(chain.head, static_cast<std::uint32_t>(chain.copy_to(0, {&answer, 1})));
         return true;
@@ -34,29 +37,27 @@ void Net::control(unsigned index) noexcept {
         again(index);
 }
 
-bool Net::execute(const Chain& chain) noexcept {
+Net::Done Net::execute(const Chain& chain) noexcept {
     Command command;
     if (chain.copy_from(0, std::as_writable_bytes(std::span{&command, 1})) != sizeof command)
-        return false;
+        return Done::refused;
     const auto data = [&]<class T>(T& value) {
         return chain.copy_from(sizeof command, std::as_writable_bytes(std::span{&value, 1})) == sizeof value;
     };
     if (command.kind == VIRTIO_NET_CTRL_MQ && command.command == VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET) {
         std::uint16_t pairs = 0;
         if (!negotiated(net_feature::queue_pairs) || !data(pairs) || pairs < 1 || pairs > pairs_.size())
-            return false;
-        set_active_pairs(pairs);
-        return true;
+            return Done::refused;
+        return change_port(pairs, offloads_);
     }
     if (command.kind == VIRTIO_NET_CTRL_GUEST_OFFLOADS && command.command == VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET) {
         std::uint64_t offloads = 0;
         const std::uint64_t allowed = negotiated_features() & net_feature::offloads;
         if (!negotiated(net_feature::guest_offloads) || !data(offloads) || (offloads & ~allowed) != 0)
-            return false;
-        set_offloads((offloads & net_feature::guest_checksum) != 0 ? offloads : 0);
-        return true;
+            return Done::refused;
+        return change_port(active_pairs_, (offloads & net_feature::guest_checksum) != 0 ? offloads : 0);
     }
-    return false;
+    return Done::refused;
 }
 
 } // namespace devices::virtio

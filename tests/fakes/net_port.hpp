@@ -25,6 +25,7 @@ public:
                                    devices::virtio::net_feature::host_tso6 | devices::virtio::net_feature::offloads};
         std::uint64_t offloads{};
         unsigned active{};
+        unsigned calls{}; ///< that changed it
         std::uint16_t mtu{1500};
         bool missing{false};
 
@@ -74,8 +75,14 @@ public:
         return pair < state_->near.size() ? state_->near[pair].get() : -1;
     }
     [[nodiscard]] std::uint64_t capabilities() const override { return state_->capabilities; }
-    void set_offloads(std::uint64_t offloads) noexcept override { state_->offloads = offloads; }
-    void set_active_pairs(unsigned pairs) noexcept override { state_->active = pairs; }
+    void set_offloads(std::uint64_t offloads) noexcept override {
+        state_->offloads = offloads;
+        ++state_->calls;
+    }
+    void set_active_pairs(unsigned pairs) noexcept override {
+        state_->active = pairs;
+        ++state_->calls;
+    }
     [[nodiscard]] std::uint16_t mtu() const override { return state_->mtu; }
 
 private:

@@ -180,6 +180,62 @@ TEST_CASE("queue pairs beyond the first work once the driver asks for them") {
     CHECK(s.port->active == 1);
 }
 
+TEST_CASE("what the port knows already is not told again, and a guest that changes its mind for ever waits") {
+    NetGuest s{{.queue_pairs = 4}};
+    s.start(offers | net_feature::queue_pairs | net_feature::guest_offloads | net_feature::guest_checksum |
+            net_feature::guest_tso4);
+    constexpr unsigned control = 8;
+    const auto offload = [&](std::uint64_t bits) { return s.command(5, 0, bits, control); };
+    const auto pairs = [&](std::uint16_t number) { return s.command(4, 0, number, control); };
+    REQUIRE(offload(net_feature::guest_checksum) == 0);
+    REQUIRE(pairs(2) == 0);
+    unsigned before = s.port->calls;
+    for (int i = 0; i < 200; ++i) {
+        s.driver.ram.next = 0x200000;
+        REQUIRE(offload(net_feature::guest_checksum) == 0);
+        REQUIRE(pairs(2) == 0);
+    }
+    CHECK(s.port->calls == before);
+
+    // On and off again, as many as the ring holds, over and over.
+    struct [[gnu::packed]] Command {
+        std::uint8_t kind{5}, number{0};
+        std::uint64_t bits;
+    };
+    before = s.port->calls;
+    unsigned posted = 0, answered = 0;
+    const auto start = std::chrono::steady_clock::now();
+    CHECK(run_until(s.loop, [&] {
+        while (s.driver[control].used())
+            ++answered;
+        for (; posted < answered + 16; ++posted) {
+            s.driver.ram.next = 0x200000 + 64 * (posted % 64);
+            const std::uint64_t bits = posted % 2 == 0 ? 0 : net_feature::guest_checksum | net_feature::guest_tso4;
+            s.driver[control].chain().readable(Command{.bits = bits}).writable(1).post();
+        }
+        s.net->kick(control);
+        return answered >= 70;
+    }));
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    CHECK(s.port->calls - before <= 64 + 16 * took.count() + 1);
+}
+
+TEST_CASE("drivers that come and go do not make the port's calls or the loop's list grow") {
+    NetGuest s;
+    s.start(offers | net_feature::guest_checksum);
+    const auto calls = s.port->calls;
+    const auto kicks = s.net->counters().kicks.load();
+    for (int i = 0; i < 300; ++i) { // the loop has no time meanwhile
+        s.net->reset();
+        s.driver.activate(*s.net, offers | net_feature::guest_checksum);
+    }
+    run_for(s.loop, 5ms);
+    CHECK(s.port->calls == calls);
+    CHECK(s.net->counters().kicks - kicks <= 6);
+    s.send(frame(60));
+    CHECK(s.port->take());
+}
+
 TEST_CASE("a tap that disappears takes the link down, and up when it is back") {
     NetGuest s;
     s.start(offers);
