@@ -110,7 +110,7 @@ void handle(Service& service, Request request, std::shared_ptr<Exchange> exchang
     auto prepared = prepare(std::move(request));
     if (auto* response = std::get_if<Response>(&prepared))
         return observed->answer(std::move(*response));
-    service.loop.post([&service, action = std::move(std::get<Action>(prepared)), observed]() mutable {
+    service.loop.post_urgent([&service, action = std::move(std::get<Action>(prepared)), observed]() mutable {
         Services services{service.instance, service.server->counters()};
         action(services, observed);
     });

@@ -91,3 +91,48 @@ TEST_CASE("the event loop runs posted work, watches and timers until stopped") {
     CHECK(timer_fired);
     CHECK(seen == 2);
 }
+
+TEST_CASE("urgent work passes by all that waits, in its own order, and none of it is lost") {
+    EventLoop loop;
+    auto event = *EventFd::create();
+    std::string order;
+    Registration watch = *loop.watch(event.fd(), [&] {
+        event.drain();
+        order += 'w';
+    });
+    loop.post([&] {
+        order += '1';
+        event.signal();
+        for (const char c : {'A', 'B'})
+            loop.post_urgent([&, c] { order += c; });
+    });
+    for (const char c : {'2', '3'})
+        loop.post([&, c] { order += c; });
+    loop.post([&] { loop.post([&] { loop.post([&] { loop.stop(); }); }); });
+    loop.run();
+    CHECK(order.substr(0, 5) == "1AB23");
+    CHECK(order.find('w') != order.npos);
+    loop.restart();
+    loop.post_urgent([&] { loop.stop(); }); // also when nothing else wakes the loop
+    loop.run();
+}
+
+TEST_CASE("urgent work may end the watch or the timer whose handler it runs before") {
+    EventLoop loop;
+    auto event = *EventFd::create();
+    Registration watch, timer;
+    bool ran = false;
+    watch = *loop.watch(event.fd(), [&] { ran = true; });
+    timer = loop.after(std::chrono::milliseconds{1}, [&] { ran = true; });
+    loop.post([&] {
+        event.signal();
+        std::this_thread::sleep_for(std::chrono::milliseconds{5}); // both are due now
+        loop.post_urgent([&] {
+            watch.reset();
+            timer.reset();
+        });
+    });
+    auto end = loop.after(std::chrono::milliseconds{20}, [&] { loop.stop(); });
+    loop.run();
+    CHECK_FALSE(ran);
+}

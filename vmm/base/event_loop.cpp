@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/base/event_loop.hpp"
 
+#include <atomic>
+#include <deque>
+#include <mutex>
 #include <utility>
 
 #include <boost/asio/io_context.hpp>
@@ -17,11 +20,31 @@ namespace asio = boost::asio;
 struct EventLoop::Impl {
     asio::io_context context{1};
     asio::executor_work_guard<asio::io_context::executor_type> work{context.get_executor()};
+    std::mutex urgent_mutex{};
+    std::deque<std::move_only_function<void()>> urgent{}; // guarded by urgent_mutex
+    std::atomic<bool> has_urgent{false};
+
+    /// Each handler begins with this.
+    void run_urgent() {
+        while (has_urgent.load(std::memory_order_acquire)) {
+            std::move_only_function<void()> next;
+            {
+                const std::lock_guard lock{urgent_mutex};
+                if (!urgent.empty()) {
+                    next = std::move(urgent.front());
+                    urgent.pop_front();
+                }
+                has_urgent.store(!urgent.empty(), std::memory_order_relaxed);
+            }
+            if (next)
+                next();
+        }
+    }
 };
 
 struct EventLoop::Watch : std::enable_shared_from_this<Watch> {
-    Watch(asio::io_context& context, int fd, bool write, std::function<void()> call)
-        : descriptor{context, fd}, writable{write}, handler{std::move(call)} {}
+    Watch(Impl& owner, int fd, bool write, std::function<void()> call)
+        : loop{owner}, descriptor{owner.context, fd}, writable{write}, handler{std::move(call)} {}
 
     void arm() {
         const auto kind =
@@ -29,12 +52,16 @@ struct EventLoop::Watch : std::enable_shared_from_this<Watch> {
         descriptor.async_wait(kind, [self = shared_from_this()](const boost::system::error_code& error) {
             if (error || self->cancelled)
                 return;
+            self->loop.run_urgent();
+            if (self->cancelled)
+                return;
             self->handler();
             if (!self->cancelled)
                 self->arm();
         });
     }
 
+    Impl& loop;
     asio::posix::stream_descriptor descriptor;
     bool writable;
     std::function<void()> handler;
@@ -48,7 +75,21 @@ void EventLoop::run() { impl_->context.run(); }
 void EventLoop::stop() { impl_->context.stop(); }
 void EventLoop::restart() { impl_->context.restart(); }
 
-void EventLoop::post(std::move_only_function<void()> handler) { asio::post(impl_->context, std::move(handler)); }
+void EventLoop::post(std::move_only_function<void()> handler) {
+    asio::post(impl_->context, [&loop = *impl_, run = std::move(handler)]() mutable {
+        loop.run_urgent();
+        run();
+    });
+}
+
+void EventLoop::post_urgent(std::move_only_function<void()> handler) {
+    {
+        const std::lock_guard lock{impl_->urgent_mutex};
+        impl_->urgent.push_back(std::move(handler));
+        impl_->has_urgent.store(true, std::memory_order_release);
+    }
+    asio::post(impl_->context, [&loop = *impl_] { loop.run_urgent(); });
+}
 
 Result<Registration> EventLoop::watch(int fd, std::function<void()> handler) {
     return watch_for(fd, false, std::move(handler));
@@ -64,7 +105,7 @@ Result<Registration> EventLoop::watch_for(int fd, bool writable, std::function<v
         return fail_errno(Errc::host_error, "cannot duplicate a watched descriptor", "raise ulimit -n");
     std::shared_ptr<Watch> watch;
     try {
-        watch = std::make_shared<Watch>(impl_->context, own, writable, std::move(handler));
+        watch = std::make_shared<Watch>(*impl_, own, writable, std::move(handler));
     } catch (const boost::system::system_error& error) {
         ::close(own);
         return fail(Errc::host_error, std::string{"cannot watch a descriptor: "} + error.what());
@@ -80,10 +121,14 @@ Result<Registration> EventLoop::watch_for(int fd, bool writable, std::function<v
 Registration EventLoop::after(std::chrono::nanoseconds delay, std::function<void()> handler) {
     auto timer = std::make_shared<asio::steady_timer>(impl_->context, delay);
     auto cancelled = std::make_shared<bool>(false);
-    timer->async_wait([timer, cancelled, call = std::move(handler)](const boost::system::error_code& error) {
-        if (!error && !*cancelled)
-            call();
-    });
+    timer->async_wait(
+        [&loop = *impl_, timer, cancelled, call = std::move(handler)](const boost::system::error_code& error) {
+            if (error || *cancelled)
+                return;
+            loop.run_urgent();
+            if (!*cancelled)
+                call();
+        });
     return Registration{[timer, cancelled] {
         *cancelled = true;
         timer->cancel();

@@ -28,6 +28,9 @@ public:
 
     /// Runs `handler` on the loop. From any thread.
     void post(std::move_only_function<void()> handler);
+    /// The same before all that waits for the loop, after the handler that runs now: for what people ask, so that no
+    /// guest's work makes them wait. In the order of these calls.
+    void post_urgent(std::move_only_function<void()> handler);
     /// Runs `handler` on the loop and returns its result. From any thread but the loop's.
     template <class F> auto call(F handler) -> decltype(handler()) {
         std::packaged_task<decltype(handler())()> task{std::move(handler)};

@@ -21,8 +21,7 @@ constexpr int ending_signals[] = {SIGABRT, SIGALRM, SIGBUS,    SIGFPE,  SIGILL, 
 /// Only calls that are safe in a handler. Every signal is blocked in it, SIGTTOU too, so the settings are taken even
 /// from a process in the background. The signal comes again, and ends the process, as soon as this returns.
 extern "C" void restore_and_end(int signal) {
-    if (const int fd = raw_fd.exchange(-1); fd >= 0)
-        ::tcsetattr(fd, TCSANOW, &settings_before);
+    restore_terminal();
     ::signal(signal, SIG_DFL);
     ::raise(signal);
 }
@@ -58,6 +57,10 @@ RawTerminal::RawTerminal(int fd) {
 RawTerminal::~RawTerminal() {
     if (!active_)
         return;
+    restore_terminal();
+}
+
+void restore_terminal() noexcept {
     if (const int fd = raw_fd.exchange(-1); fd >= 0)
         ::tcsetattr(fd, TCSANOW, &settings_before);
 }

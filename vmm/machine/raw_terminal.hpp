@@ -17,4 +17,8 @@ private:
     bool active_{false};
 };
 
+/// Gives the terminal back early, for a process that ends without its destructors. From any thread in which SIGTTOU is
+/// blocked.
+void restore_terminal() noexcept;
+
 } // namespace vmm

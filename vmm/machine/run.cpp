@@ -1,44 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/run.hpp"
 
-#include <csignal>
 #include <cstdio>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "vmm/base/os.hpp"
 #include "vmm/machine/preparation.hpp"
+#include "vmm/machine/watchdog.hpp"
 
 namespace vmm {
 namespace {
-
-/// Signals as readable events; blocked for every thread made after this.
-class Signals {
-public:
-    static Result<Signals> create() {
-        sigset_t set;
-        ::sigemptyset(&set);
-        for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH})
-            ::sigaddset(&set, signal);
-        ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-        ::signal(SIGPIPE, SIG_IGN); // NOLINT: a reader that leaves must not end the guest
-        ::signal(SIGXFSZ, SIG_IGN); // NOLINT: nor must a file at its size limit (ulimit -f); writes fail then
-        UniqueFd fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
-        if (!fd)
-            return fail_errno(Errc::host_error, "signalfd failed");
-        return Signals{std::move(fd)};
-    }
-    [[nodiscard]] int fd() const { return fd_.get(); }
-    /// The number of the next one; 0 when there is none.
-    [[nodiscard]] unsigned take() const {
-        signalfd_siginfo info{};
-        return ::read(fd_.get(), &info, sizeof info) == sizeof info ? info.ssi_signo : 0;
-    }
-
-private:
-    explicit Signals(UniqueFd fd) : fd_{std::move(fd)} {}
-    UniqueFd fd_;
-};
 
 /// Everything one run owns, on the thread that runs the loop.
 class Session {
@@ -62,16 +33,22 @@ public:
 
 private:
     void end(GuestEnd end);
-    void on_signal(unsigned signal);
+    void on_signal(int signal);
     void end_well(const char* what) { end({GuestEnd::How::stopped, 0, {}, what}); }
-    void end_with(Error error) { end({GuestEnd::How::stopped, 0, std::move(error)}); }
+    /// By a signal or the time limit: nobody waits for long then.
+    void end_with(Error error) {
+        stopped_from_outside_ |= !end_;
+        end({GuestEnd::How::stopped, 0, std::move(error)});
+    }
     [[nodiscard]] int report();
     [[nodiscard]] int report_end();
 
     const RunOptions options_;
     EventLoop loop_;
+    std::unique_ptr<Watchdog> watchdog_{}; // goes after what it watches the end of
     Instance instance_;
     std::optional<GuestEnd> end_;
+    bool stopped_from_outside_{false};
     bool expected_seen_{false};
     bool left_{false}; ///< by Ctrl-A X
 };
@@ -83,13 +60,11 @@ void Session::end(GuestEnd end) {
     loop_.stop();
 }
 
-void Session::on_signal(unsigned signal) {
-    if (signal == SIGWINCH)
+void Session::on_signal(int signal) {
+    if (auto error = Watchdog::end_by(signal))
+        end_with(std::move(*error));
+    else
         instance_.resize_console();
-    else if (signal == SIGINT)
-        end_with({Errc::interrupted, "interrupted (SIGINT)", {}, {}, 0});
-    else if (signal != 0)
-        end_with({Errc::terminated, format("terminated (SIG%s)", ::sigabbrev_np(static_cast<int>(signal))), {}, {}, 0});
 }
 
 /// A serial log with a hole is an error of a run that was good otherwise.
@@ -128,20 +103,13 @@ int Session::report_end() {
 }
 
 Result<int> Session::run(const RunPlan& plan) {
-    const auto signals = TRY(Signals::create());
+    watchdog_ =
+        TRY(Watchdog::create(loop_, {.timeout = options_.timeout,
+                                     .on_signal = [this](int signal) { on_signal(signal); },
+                                     .on_timeout = [this] { end_with(Watchdog::end_by_timeout(*options_.timeout)); }}));
     Registration companion;
     if (plan.companion)
         companion = TRY(plan.companion(loop_, instance_));
-    auto signal_watch = TRY(loop_.watch(signals.fd(), [&] { on_signal(signals.take()); }));
-    Registration deadline;
-    if (options_.timeout)
-        deadline = loop_.after(*options_.timeout, [this] {
-            end_with({Errc::timed_out,
-                      format("the guest did not end within %lld ms", static_cast<long long>(options_.timeout->count())),
-                      "give it more time with --timeout, or see its console for where it hangs",
-                      {},
-                      0});
-        });
     if (plan.start_now) {
         if (auto started = instance_.start(); !started) {
             instance_.end({GuestEnd::How::failed, 0, started.error()});
@@ -150,7 +118,10 @@ Result<int> Session::run(const RunPlan& plan) {
         if (plan.on_started)
             plan.on_started();
     }
+    TRY_VOID(watchdog_->start());
     loop_.run();
+    if (stopped_from_outside_)
+        watchdog_->ending(*end_->error);
     instance_.end(*end_);
     companion.reset();
     return report();
