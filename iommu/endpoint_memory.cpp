@@ -36,12 +36,12 @@ struct EndpointMemory::Request {
     bool whole{false}; ///< the last byte is translated
     bool full{false};  ///< the limit is reached
 
-    /// `known` has the byte `at`. Pieces that lie one behind the other in host memory become one: a ring over several
+    /// `part` has the byte `at`. Pieces that lie one behind the other in host memory become one: a ring over several
     /// pages needs that.
-    void append(const Known& known) {
-        const std::uint64_t end = std::min(known.last, last);
+    void append(const Known& part) {
+        const std::uint64_t end = std::min(part.last, last);
         const std::uint64_t size = end - at + 1;
-        std::byte* const host = known.host + (at - known.start);
+        std::byte* const host = part.host + (at - part.start);
         iovec* const previous = out.size() > before ? &out.back() : nullptr;
         full = !limit.take_mapping();
         if (full)
@@ -69,18 +69,53 @@ std::unique_lock<std::shared_mutex> EndpointMemory::lock() {
     return alone;
 }
 
+/// False: nothing is there; known.flags is 0 without a mapping.
+bool EndpointMemory::find(std::uint64_t address, Known& known) const noexcept {
+    Line& line = line_of(address);
+    if (line.busy.exchange(true, std::memory_order_acquire)) {
+        misses_.fetch_add(1, std::memory_order_relaxed);
+        return look_up(address, known);
+    }
+    bool found = line.known.start <= address && address <= line.known.last;
+    if (found) {
+        line.hits.store(line.hits.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    } else {
+        misses_.fetch_add(1, std::memory_order_relaxed);
+        Known fresh;
+        found = look_up(address, fresh);
+        line.known = found ? fresh : Known{};
+        known = fresh;
+    }
+    if (found)
+        known = line.known;
+    line.busy.store(false, std::memory_order_release);
+    return found;
+}
+
 vmm::Translated EndpointMemory::translate(vmm::Range<Iova> range, Access access, std::vector<iovec>& out,
                                           vmm::TranslationLimit& limit) const noexcept {
     Request request{range.start().raw(), range.last().raw(), access, out, limit};
-    switch (view_) {
-    case View::direct:
+    if (view_ == View::direct)
         return translate_direct(request);
-    case View::blocked:
+    if (view_ == View::blocked)
         return refuse(Fault::Reason::domain, request);
-    case View::mapped:
-        break;
+    // Nearly every buffer lies within what a line knows.
+    Line& line = line_of(request.at);
+    std::byte* host = nullptr;
+    if (!line.busy.exchange(true, std::memory_order_acquire)) {
+        const Known& known = line.known;
+        if (known.start <= request.at && request.last <= known.last && allows(known.flags, access)) {
+            host = known.host + (request.at - known.start);
+            line.hits.store(line.hits.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        }
+        line.busy.store(false, std::memory_order_release);
     }
-    return translate_mapped(request);
+    if (!host)
+        return translate_mapped(request);
+    if (!limit.take_mapping() || !limit.take_piece())
+        return vmm::Translated::too_many;
+    out.push_back({host, request.last - request.at + 1});
+    return vmm::Translated::whole;
 }
 
 vmm::Translated EndpointMemory::translate_mapped(Request& request) const noexcept {
@@ -127,29 +162,6 @@ vmm::Translated EndpointMemory::translate_direct(const Request& request) const n
         return vmm::Translated::too_many;
     request.out.push_back({bytes->data(), bytes->size()});
     return vmm::Translated::whole;
-}
-
-/// False: nothing is there; known.flags is 0 without a mapping.
-bool EndpointMemory::find(std::uint64_t address, Known& known) const noexcept {
-    Line& line = line_of(address);
-    if (line.busy.exchange(true, std::memory_order_acquire)) {
-        misses_.fetch_add(1, std::memory_order_relaxed);
-        return look_up(address, known);
-    }
-    bool found = line.known.start <= address && address <= line.known.last;
-    if (found) {
-        line.hits.store(line.hits.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    } else {
-        misses_.fetch_add(1, std::memory_order_relaxed);
-        Known fresh;
-        found = look_up(address, fresh);
-        line.known = found ? fresh : Known{};
-        known = fresh;
-    }
-    if (found)
-        known = line.known;
-    line.busy.store(false, std::memory_order_release);
-    return found;
 }
 
 bool EndpointMemory::look_up(std::uint64_t address, Known& known) const noexcept {

@@ -4,11 +4,13 @@
 #include <random>
 
 #include "devices/virtio/balloon.hpp"
+#include "devices/virtio/block.hpp"
 #include "devices/virtio/console.hpp"
 #include "devices/virtio/entropy.hpp"
 #include "devices/virtio/later.hpp"
 #include "devices/virtio/serve.hpp"
 #include "tests/catch.hpp"
+#include "tests/fakes/disk.hpp"
 #include "tests/fakes/iommu_world.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/translate.hpp"
@@ -152,6 +154,27 @@ TEST_CASE("the largest request of a disk, mapped page by page, is served") {
     REQUIRE(queue.pop(taken));
     CHECK(Chain::bytes(taken.writable) == 254 * 256 * 1024 + 1);
     CHECK(taken.work == 256 + 254 * 64 + 2); // descriptors and mappings
+}
+
+TEST_CASE("256 requests of 4 GiB over a million mappings leave a disk's loop and its memory alone") {
+    Attacker attacker{most, Attacker::Lie::scattered};
+    const fakes::TempImage image{vmm::MiB};
+    vmm::EventLoop loop;
+    const auto block = *Block::create({.id = "disk0", .path = image.path()}, loop);
+    fakes::VirtqueueDriver driver{attacker.world.ram, 256};
+    fakes::RecordingNotifier notifier;
+    std::vector<std::optional<Queue>> queues;
+    queues.emplace_back(std::in_place, attacker.memory, driver.layout, false);
+    block->activate(attacker.memory, std::move(queues), feature::version_1 | feature::access_platform, notifier);
+    for (std::uint16_t i = 0; i < 256; ++i) {
+        driver.set_descriptor(i, far * page, 0xffff0000, 2, 0);
+        driver.make_available(i);
+    }
+    const std::uint64_t before = attacker.looked_up();
+    block->kick(0);
+    CHECK(attacker.looked_up() - before <= Queue::max_chain + 16);
+    CHECK(notifier.broken == 1);
+    block->reset();
 }
 
 TEST_CASE("an unusually long request's memory is given back") {
