@@ -117,6 +117,20 @@ TEST_CASE("urgent work passes by all that waits, in its own order, and none of i
     loop.run();
 }
 
+TEST_CASE("urgent work without end leaves a part of the loop to all else") {
+    EventLoop loop;
+    unsigned urgent = 0;
+    std::function<void()> again = [&] {
+        ++urgent;
+        loop.post_urgent(again);
+    };
+    loop.post_urgent(again);
+    loop.post([&] { loop.stop(); });
+    loop.run();
+    CHECK(urgent > 0);
+    CHECK(urgent < 100);
+}
+
 TEST_CASE("urgent work may end the watch or the timer whose handler it runs before") {
     EventLoop loop;
     auto event = *EventFd::create();
