@@ -15,6 +15,7 @@
 #include "vmm/base/address.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/range.hpp"
+#include "vmm/memory/dma_pins.hpp"
 
 namespace vmm {
 
@@ -49,8 +50,9 @@ public:
     DmaMemory& operator=(const DmaMemory&) = delete;
     virtual ~DmaMemory() = default;
 
-    /// While a hold lives, translations stay valid: an unmap by the guest waits for it. Take it before translate(),
-    /// keep it until the last access, also of asynchronous I/O. Not recursive.
+    /// While a hold lives, translations stay valid: a vCPU that unmaps waits for it. Take it before translate(), keep
+    /// it until the last access, or pin() what asynchronous I/O uses beyond it. A few milliseconds at most. Not
+    /// recursive.
     class [[nodiscard]] Hold {
     public:
         Hold() = default;
@@ -60,6 +62,9 @@ public:
         std::shared_lock<std::shared_mutex> lock_{};
     };
     virtual Hold hold() const = 0;
+    /// Under the hold that the addresses were translated under: the guest's unmap of any of them is answered only after
+    /// pin.release(). Nothing where translations are for ever.
+    virtual void pin(DmaPin& pin) const { (void)pin; }
     /// Changes whenever a translation may have; compare under a hold.
     [[nodiscard]] virtual std::uint64_t generation() const noexcept = 0;
 
