@@ -38,7 +38,7 @@ Domains::Domain* Domains::find(DomainId id) const {
     return found == domains_.end() ? nullptr : found->second.get();
 }
 
-Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass) {
+Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, vmm::DmaDrain* drain) {
     const std::lock_guard lock{mutex_};
     Endpoint* endpoint = find(endpoint_id);
     if (!endpoint)
@@ -61,6 +61,10 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass) 
             return Status::no_memory;
     }
     leave_domain(*endpoint);
+    if (endpoint->memory) {
+        block(*endpoint); // in no domain it may have reached everything
+        collect(*endpoint, IovaRange::full(), drain);
+    }
     if (!domain) {
         auto& place = domains_[domain_id];
         place = std::make_unique<Domain>();
@@ -80,7 +84,7 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass) 
     return Status::ok;
 }
 
-Status Domains::detach(DomainId domain_id, EndpointId endpoint_id) {
+Status Domains::detach(DomainId domain_id, EndpointId endpoint_id, vmm::DmaDrain* drain) {
     const std::lock_guard lock{mutex_};
     Endpoint* endpoint = find(endpoint_id);
     if (!endpoint)
@@ -88,6 +92,7 @@ Status Domains::detach(DomainId domain_id, EndpointId endpoint_id) {
     if (!endpoint->domain || endpoint->domain->id != domain_id)
         return Status::invalid;
     leave_domain(*endpoint);
+    collect(*endpoint, IovaRange::full(), drain);
     if (auto settled = settle(*endpoint); !settled) {
         note_failure(*endpoint, "detach", settled.error());
         return status_of(settled.error());
@@ -126,7 +131,7 @@ Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std
     return Status::ok;
 }
 
-Status Domains::unmap(DomainId domain_id, Iova start, Iova last) {
+Status Domains::unmap(DomainId domain_id, Iova start, Iova last, vmm::DmaDrain* drain) {
     const std::lock_guard lock{mutex_};
     Domain* domain = find(domain_id);
     if (!domain)
@@ -137,16 +142,18 @@ Status Domains::unmap(DomainId domain_id, Iova start, Iova last) {
     const auto inside = domain->table.inside(*range);
     if (inside.cut)
         return Status::range;
-    if (!inside.extent)
-        return Status::ok;
-    const IovaRange extent = *inside.extent;
-    {
+    if (inside.extent) {
         const ViewLocks views{*domain};
         mapping_count_ -= domain->table.erase(inside);
         for (const Endpoint* endpoint : domain->endpoints)
             if (endpoint->memory)
-                endpoint->memory->forget(extent);
+                endpoint->memory->forget(*inside.extent);
     }
+    // Also where nothing is mapped any more: an earlier UNMAP may still wait for the same I/O.
+    collect(*domain, *range, drain);
+    if (!inside.extent)
+        return Status::ok;
+    const IovaRange extent = *inside.extent;
     std::vector<Endpoint*> disobeyed;
     for (Endpoint* endpoint : domain->endpoints) {
         if (!endpoint->mapper)
@@ -252,13 +259,17 @@ void Domains::in_use(EndpointId id) {
         endpoint->name.c_str());
 }
 
-void Domains::reset() {
+void Domains::reset(vmm::DmaDrain* drain) {
     const std::lock_guard lock{mutex_};
     has_driver_ = false;
     for (const auto& [id, endpoint] : endpoints_) {
-        if (!endpoint->domain)
+        // Also of an earlier request that nobody is told of any more.
+        if (!endpoint->domain) {
+            collect(*endpoint, IovaRange::full(), drain);
             continue;
+        }
         leave_domain(*endpoint);
+        collect(*endpoint, IovaRange::full(), drain);
         if (auto settled = settle(*endpoint); !settled)
             note_failure(*endpoint, "reset", settled.error());
     }

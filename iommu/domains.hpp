@@ -88,27 +88,30 @@ public:
         return std::make_unique<EndpointMemory>(memory_, faults_);
     }
 
-    // The guest's requests, in the order of checks of 5.13.6. `flags` as on the wire.
+    // The guest's requests, in the order of checks of 5.13.6. `flags` as on the wire. What they take away is out of
+    // reach when they return; I/O that began before may still be under way, and `drain` gets it: the guest's answer has
+    // to wait for that. Null: nothing pins. They wait for holds, never for I/O.
 
-    Status attach(DomainId domain, EndpointId endpoint, bool bypass);
-    Status detach(DomainId domain, EndpointId endpoint);
+    Status attach(DomainId domain, EndpointId endpoint, bool bypass, vmm::DmaDrain* drain = nullptr);
+    Status detach(DomainId domain, EndpointId endpoint, vmm::DmaDrain* drain = nullptr);
     /// `last` is the address of the last byte, as on the wire. When it returns, every assigned endpoint of the domain
     /// has the mapping, or none has.
     Status map(DomainId domain, vmm::Iova start, vmm::Iova last, vmm::Gpa physical, std::uint32_t flags,
                bool mmio_allowed);
-    /// When it returns ok nothing accesses memory through the mappings any more. device_error: the same, but an
-    /// endpoint whose host did not obey was detached.
-    Status unmap(DomainId domain, vmm::Iova start, vmm::Iova last);
+    /// When it returned ok and `drain` is done nothing accesses memory through the mappings any more. device_error: the
+    /// same, but an endpoint whose host did not obey was detached.
+    Status unmap(DomainId domain, vmm::Iova start, vmm::Iova last, vmm::DmaDrain* drain = nullptr);
     /// no_entry, or ok with the addresses the endpoint cannot have mapped.
     Status probe(EndpointId endpoint, std::vector<ReservedRegion>& out) const;
 
     /// Whether endpoints in no domain reach all RAM 1:1.
     [[nodiscard]] bool bypass() const;
+    /// I/O that began before may finish as it began: there is no answer that could wait for it.
     void set_bypass(bool bypass);
     /// The guest's driver of the IOMMU is ready: has_driver() from now on.
     void driver_ready();
     /// The driver let go of the device: every endpoint is detached, every domain gone; bypass() stays (5.13.4).
-    void reset();
+    void reset(vmm::DmaDrain* drain = nullptr);
     /// The guest begins to use an endpoint's device. When it has no driver of the IOMMU and bypass() lets the device
     /// reach everything, the operator is told, once.
     void in_use(EndpointId endpoint);
@@ -140,6 +143,8 @@ private:
     [[nodiscard]] Endpoint* find(EndpointId id) const;
     [[nodiscard]] Domain* find(DomainId id) const;
     void leave_domain(Endpoint& endpoint);
+    static void collect(const Endpoint& endpoint, vmm::Range<vmm::Iova> range, vmm::DmaDrain* drain);
+    static void collect(Domain& domain, vmm::Range<vmm::Iova> range, vmm::DmaDrain* drain);
     void erase_if_empty(Domain& domain);
     vmm::Result<void> settle(Endpoint& endpoint);
     vmm::Result<void> fill(Endpoint& endpoint, const Domain& domain);

@@ -74,8 +74,30 @@ void Domains::leave_domain(Endpoint& endpoint) {
         const auto alone = endpoint.memory->lock();
         endpoint.memory->set_view(EndpointMemory::View::blocked, nullptr);
     }
+    if (endpoint.memory) {
+        vmm::DmaDrain old;
+        endpoint.memory->pins()->collect(IovaRange::full(), old);
+        if (!old.done())
+            domain->leavers.push_back({endpoint.memory->pins(), std::move(old)});
+    }
     std::erase(domain->endpoints, &endpoint);
     erase_if_empty(*domain);
+}
+
+/// Once nothing new can be translated through what was taken away.
+void Domains::collect(const Endpoint& endpoint, IovaRange range, vmm::DmaDrain* drain) {
+    if (drain && endpoint.memory)
+        endpoint.memory->pins()->collect(range, *drain);
+}
+
+void Domains::collect(Domain& domain, IovaRange range, vmm::DmaDrain* drain) {
+    for (const Endpoint* endpoint : domain.endpoints)
+        collect(*endpoint, range, drain);
+    std::erase_if(domain.leavers, [&](Domain::Leaver& leaver) {
+        if (!leaver.old.done() && drain)
+            leaver.pins->collect(range, *drain);
+        return leaver.old.done();
+    });
 }
 
 void Domains::erase_if_empty(Domain& domain) {

@@ -25,6 +25,12 @@ struct Domains::Domain {
     bool bypass{};
     MappingTable table{};
     std::vector<Endpoint*> endpoints{}; ///< by id, which is the order of their locks
+    /// Endpoints that left, or are gone, while I/O through this domain's mappings was under way.
+    struct Leaver {
+        std::shared_ptr<vmm::DmaPins> pins;
+        vmm::DmaDrain old; ///< done: what it still pins has nothing to do with this domain
+    };
+    std::vector<Leaver> leavers{};
 };
 
 /// All memory of a domain's emulated endpoints, held alone: nobody translates, nobody uses a translation. Under

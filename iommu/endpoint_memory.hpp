@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Guest memory as an emulated device behind the IOMMU reaches it: through its domain's mappings, with a cache.
 //
-// Who translates takes hold() first; Domains takes the same lock alone before it removes a mapping, and answers the
-// guest after that. So after the answer nothing is accessed through the old mapping.
+// Who translates takes hold() first; Domains takes the same lock alone before it removes a mapping, and collects what
+// is pinned there. The guest is answered when all of that is released. So after the answer nothing is accessed through
+// the old mapping.
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <vector>
@@ -27,6 +29,7 @@ public:
     EndpointMemory(const vmm::GuestMemory& memory, Faults& faults) : memory_{memory}, faults_{faults} {}
 
     Hold hold() const override;
+    void pin(vmm::DmaPin& pin) const override { pins_->add(pin); }
     [[nodiscard]] std::uint64_t generation() const noexcept override {
         return generation_.load(std::memory_order_acquire);
     }
@@ -52,6 +55,8 @@ public:
     void set_view(View view, const MappingTable* table);
     /// Mappings in the range have been removed.
     void forget(vmm::Range<vmm::Iova> range);
+    /// What I/O under way uses; the set outlives this when the device does.
+    [[nodiscard]] const std::shared_ptr<vmm::DmaPins>& pins() const { return pins_; }
 
 private:
     /// A part of a mapping that is RAM: each address in it has its host byte.
@@ -87,6 +92,7 @@ private:
     mutable std::shared_mutex mutex_;
     mutable std::mutex gate_;
     std::atomic<unsigned> waiting_{0};
+    const std::shared_ptr<vmm::DmaPins> pins_{vmm::DmaPins::create()};
     EndpointId id_{};
     View view_{View::blocked};
     const MappingTable* table_{};

@@ -108,18 +108,20 @@ std::optional<Request> decode(std::span<const std::byte> bytes) {
     return std::nullopt;
 }
 
-Status execute(const Request& request, Domains& domains, std::uint64_t features) {
+Status execute(const Request& request, Domains& domains, std::uint64_t features, vmm::DmaDrain* drain) {
     struct Visitor {
         Domains& domains;
         std::uint64_t features;
+        vmm::DmaDrain* drain;
         Status operator()(const wire::Attach& r) const {
             const std::uint32_t known = has(features, wire::feature::bypass_config) ? wire::attach_bypass : 0;
             if (r.reserved != 0 || (r.flags & ~known) != 0)
                 return Status::invalid;
-            return domains.attach(DomainId{r.domain}, EndpointId{r.endpoint}, (r.flags & wire::attach_bypass) != 0);
+            return domains.attach(DomainId{r.domain}, EndpointId{r.endpoint}, (r.flags & wire::attach_bypass) != 0,
+                                  drain);
         }
         Status operator()(const wire::Detach& r) const {
-            return domains.detach(DomainId{r.domain}, EndpointId{r.endpoint}); // reserved bytes are ignored
+            return domains.detach(DomainId{r.domain}, EndpointId{r.endpoint}, drain); // reserved bytes are ignored
         }
         Status operator()(const wire::Map& r) const {
             return domains.map(DomainId{r.domain}, Iova{r.virt_start}, Iova{r.virt_last}, Gpa{r.phys_start}, r.flags,
@@ -128,14 +130,14 @@ Status execute(const Request& request, Domains& domains, std::uint64_t features)
         Status operator()(const wire::Unmap& r) const {
             if (r.reserved != 0)
                 return Status::invalid;
-            return domains.unmap(DomainId{r.domain}, Iova{r.virt_start}, Iova{r.virt_last});
+            return domains.unmap(DomainId{r.domain}, Iova{r.virt_start}, Iova{r.virt_last}, drain);
         }
         Status operator()(const wire::Probe& r) const {
             std::vector<ReservedRegion> ignored;
             return domains.probe(EndpointId{r.endpoint}, ignored);
         }
     };
-    return std::visit(Visitor{domains, features}, request);
+    return std::visit(Visitor{domains, features, drain}, request);
 }
 
 bool encode_properties(std::span<const ReservedRegion> regions, std::span<std::byte> out) {
@@ -171,7 +173,7 @@ std::optional<std::size_t> Requests::answer_size(std::uint8_t type, std::uint64_
 }
 
 std::span<const std::byte> Requests::handle(std::span<const std::byte> request, std::uint64_t writable,
-                                            std::uint64_t features, Answer& answer) noexcept {
+                                            std::uint64_t features, Answer& answer, vmm::DmaDrain* drain) noexcept {
     constexpr std::size_t tail_size = sizeof(wire::Tail);
     const std::uint8_t type = request.empty() ? 0 : std::to_integer<std::uint8_t>(request[0]);
     const auto size = answer_size(type, features);
@@ -184,15 +186,15 @@ std::span<const std::byte> Requests::handle(std::span<const std::byte> request, 
     const std::size_t body = fits ? *size : static_cast<std::size_t>(writable) - tail_size;
     const auto properties = std::span{answer}.first(body);
     std::ranges::fill(properties, std::byte{0});
-    const Status status = fits ? execute(request, features, properties) : Status::invalid;
+    const Status status = fits ? execute(request, features, properties, drain) : Status::invalid;
     put(answer, body, wire::Tail{static_cast<std::uint8_t>(status), {}});
     types_[type < types_.size() ? type : 0].fetch_add(1, std::memory_order_relaxed);
     statuses_[static_cast<std::size_t>(status)].fetch_add(1, std::memory_order_relaxed);
     return std::span{answer}.first(body + tail_size);
 }
 
-Status Requests::execute(std::span<const std::byte> bytes, std::uint64_t features,
-                         std::span<std::byte> answer) noexcept {
+Status Requests::execute(std::span<const std::byte> bytes, std::uint64_t features, std::span<std::byte> answer,
+                         vmm::DmaDrain* drain) noexcept {
     if (bytes.size() > max_request)
         return Status::invalid;
     const std::uint8_t type = std::to_integer<std::uint8_t>(bytes[0]);
@@ -206,11 +208,11 @@ Status Requests::execute(std::span<const std::byte> bytes, std::uint64_t feature
         const Status status = domains_.probe(EndpointId{probe->endpoint}, regions);
         return status == Status::ok && !encode_properties(regions, answer) ? Status::invalid : status;
     }
-    return iommu::execute(*request, domains_, features);
+    return iommu::execute(*request, domains_, features, drain);
 }
 
-void Requests::reset() noexcept {
-    domains_.reset();
+void Requests::reset(vmm::DmaDrain* drain) noexcept {
+    domains_.reset(drain);
     if (extension_)
         extension_->reset();
 }

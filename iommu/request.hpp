@@ -18,8 +18,9 @@ namespace iommu {
 using Request = std::variant<wire::Attach, wire::Detach, wire::Map, wire::Unmap, wire::Probe>;
 /// nullopt: no request of the standard, or not of its length.
 std::optional<Request> decode(std::span<const std::byte> bytes);
-/// Reserved fields and the rules of 5.13.6.3 to 5.13.6.7, but PROBE's answer. `features`: what the driver accepted.
-Status execute(const Request& request, Domains& domains, std::uint64_t features);
+/// Reserved fields and the rules of 5.13.6.3 to 5.13.6.7, but PROBE's answer. `features`: what the driver accepted;
+/// `drain`: see Domains.
+Status execute(const Request& request, Domains& domains, std::uint64_t features, vmm::DmaDrain* drain = nullptr);
 /// PROBE's properties; zeros behind the last. False when there is no room.
 bool encode_properties(std::span<const ReservedRegion> regions, std::span<std::byte> out);
 
@@ -59,17 +60,18 @@ public:
     Requests(Domains& domains, RequestExtension* extension) : domains_{domains}, extension_{extension} {}
 
     /// What to write at the start of the driver's `writable` bytes; empty: nothing, the used length is 0. The result is
-    /// part of `answer`. `request` may be cut at max_request + 1 bytes.
+    /// part of `answer`. `request` may be cut at max_request + 1 bytes. The answer holds once `drain` is done.
     std::span<const std::byte> handle(std::span<const std::byte> request, std::uint64_t writable,
-                                      std::uint64_t features, Answer& answer) noexcept;
-    void reset() noexcept;
+                                      std::uint64_t features, Answer& answer, vmm::DmaDrain* drain = nullptr) noexcept;
+    void reset(vmm::DmaDrain* drain = nullptr) noexcept;
 
     [[nodiscard]] Counts counts() const;
     [[nodiscard]] bool extended() const { return extension_ != nullptr; }
 
 private:
     [[nodiscard]] std::optional<std::size_t> answer_size(std::uint8_t type, std::uint64_t features) const noexcept;
-    Status execute(std::span<const std::byte> request, std::uint64_t features, std::span<std::byte> answer) noexcept;
+    Status execute(std::span<const std::byte> request, std::uint64_t features, std::span<std::byte> answer,
+                   vmm::DmaDrain* drain) noexcept;
 
     Domains& domains_;
     RequestExtension* extension_;
