@@ -11,6 +11,8 @@ namespace wire = iommu::wire;
 
 /// Requests of one turn; the rest is for the loop, and its other work gets a chance between.
 constexpr unsigned requests_at_once = 256;
+/// Answers that wait for I/O. A driver that keeps its rules has no more requests under way than the ring has entries.
+constexpr std::size_t most_late = 256;
 
 // 4 KiB, 2 MiB, 1 GiB. The driver maps a range as one request for each of these sizes it is made of: with every power
 // of two it would send several for a few pages.
@@ -19,13 +21,15 @@ static_assert((page_sizes & (2 * iommu::Domains::granule - 1)) == iommu::Domains
 
 } // namespace
 
-std::shared_ptr<Iommu> Iommu::create(iommu::Domains& domains, vmm::EventLoop& loop,
-                                     iommu::RequestExtension* extension) {
-    return std::shared_ptr<Iommu>{new Iommu{domains, loop, extension}};
+std::shared_ptr<Iommu> Iommu::create(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension,
+                                     std::chrono::milliseconds patience) {
+    return std::shared_ptr<Iommu>{new Iommu{domains, loop, extension, patience}};
 }
 
-Iommu::Iommu(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension)
-    : Device{"iommu (virtio-iommu)"}, domains_{domains}, requests_{domains, extension}, loop_{loop} {
+Iommu::Iommu(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension,
+             std::chrono::milliseconds patience)
+    : Device{"iommu (virtio-iommu)"}, domains_{domains}, requests_{domains, extension}, loop_{loop}, patience_{
+                                                                                                         patience} {
     listener_ = domains.faults().listen([this](const iommu::Faults::Entry& entry) { on_fault(entry.fault); });
 }
 
@@ -61,7 +65,17 @@ void Iommu::write_config(std::uint64_t offset, std::span<const std::byte> data) 
         domains_.set_bypass(value == 1);
 }
 
-void Iommu::on_reset() noexcept { requests_.reset(); }
+/// Nobody hears the answers that were still to come; all the I/O they waited for is what the reset waits for.
+void Iommu::on_reset() noexcept {
+    std::erase_if(late_, [](const auto& one) { return one.second.chain.has_value(); });
+    full_ = false;
+    Late late;
+    requests_.reset(&late.drain);
+    if (late.drain.done())
+        return;
+    resetting_.fetch_add(1, std::memory_order_relaxed);
+    answer_later(std::move(late));
+}
 
 void Iommu::on_kick(unsigned index) noexcept {
     // On the vCPU's thread: time that the host takes for the guest's mappings is the guest's own.
@@ -75,24 +89,97 @@ void Iommu::serve_requests(Turn turn) noexcept {
     const auto hold = memory().hold();
     if (!ring || !ring->refresh())
         return;
-    const auto served = serve(*ring, chain_, turn, requests_at_once, [&](const Chain& chain) {
-        answer(*ring, chain);
-        return true;
-    });
+    const auto served =
+        serve(*ring, chain_, turn, requests_at_once, [&](const Chain& chain) { return answer(*ring, chain); });
+    full_ = served == Served::blocked;
     signal(request_queue);
     if (served == Served::more)
         serve_soon();
 }
 
-void Iommu::answer(Queue& ring, const Chain& chain) noexcept {
+/// False: too many answers are late already, the request has to wait.
+bool Iommu::answer(Queue& ring, const Chain& chain) noexcept {
+    if (late_.size() >= most_late)
+        return false;
     // Copied once, however it is cut into pieces: what the guest changes afterwards does not count.
     std::array<std::byte, iommu::Requests::max_request + 1> bytes;
     const auto size = chain.copy_from(0, bytes);
-    const auto out =
-        requests_.handle(std::span{bytes}.first(size), Chain::bytes(chain.writable), negotiated_features(), answer_);
+    Late late;
+    const auto out = requests_.handle(std::span{bytes}.first(size), Chain::bytes(chain.writable), negotiated_features(),
+                                      answer_, &late.drain);
     if (out.empty())
         note_bad_request("a request without room for an answer, or of a type nobody knows");
-    ring.push(chain.head, static_cast<std::uint32_t>(chain.copy_to(0, out)));
+    if (late.drain.done()) {
+        ring.push(chain.head, static_cast<std::uint32_t>(chain.copy_to(0, out)));
+        return true;
+    }
+    late.chain = chain;
+    std::ranges::copy(out, late.answer.begin()); // requests that take something away are answered by a status alone
+    answer_later(std::move(late));
+    return true;
+}
+
+void Iommu::answer_later(Late late) noexcept {
+    late.deadline = std::chrono::steady_clock::now() + patience_;
+    const std::uint64_t number = ++late_count_;
+    Late& kept = late_.emplace(number, std::move(late)).first->second;
+    // Who releases the last pin holds its device's lock; this device's comes before.
+    kept.drain.when_done([weak = weak_from_this(), &loop = loop_, number] {
+        loop.post([weak, number] {
+            if (const auto self = weak.lock())
+                self->finish_late(number);
+        });
+    });
+    if (!std::exchange(watching_, true))
+        loop_.post([weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->watch_late();
+        });
+}
+
+void Iommu::finish_late(std::uint64_t number) noexcept {
+    with_lock([&](bool active) {
+        const auto found = late_.find(number);
+        if (found == late_.end())
+            return; // a reset came between
+        const Late late = std::move(found->second);
+        late_.erase(found);
+        if (!late.chain) {
+            resetting_.fetch_sub(1, std::memory_order_release);
+            return;
+        }
+        Queue* ring = active && !stopped() ? queue(request_queue) : nullptr;
+        if (!ring || !ring->refresh())
+            return;
+        ring->push(late.chain->head, static_cast<std::uint32_t>(late.chain->copy_to(0, late.answer)));
+        signal(request_queue);
+        if (full_)
+            serve_requests(Turn{});
+        if (ring->broken())
+            stop_broken(ring->broken_reason());
+    });
+}
+
+/// Sets the timer for the first deadline; whose has passed is told.
+void Iommu::watch_late() noexcept {
+    const auto now = std::chrono::steady_clock::now();
+    std::vector<vmm::DmaDrain> overdue;
+    with_lock([&](bool) {
+        late_timer_.reset();
+        auto first = std::chrono::steady_clock::time_point::max();
+        for (auto& [number, late] : late_) {
+            if (late.deadline <= now) {
+                overdue.push_back(late.drain);
+                late.deadline = now + patience_;
+            }
+            first = std::min(first, late.deadline);
+        }
+        watching_ = !late_.empty();
+        if (watching_)
+            late_timer_ = loop_.after(first - now, [this] { watch_late(); });
+    });
+    for (vmm::DmaDrain& drain : overdue) // their devices' locks come first
+        drain.hurry();
 }
 
 void Iommu::serve_soon() noexcept {

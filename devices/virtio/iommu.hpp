@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // virtio-iommu (virtio 1.3, 5.13): the queues in front of iommu/. It is never behind an IOMMU itself.
 //
-//   request queue   one answer a request, before the used element is written; drivers wait for it with interrupts off,
-//                   so it is served on the vCPU's thread within their write, and nothing here waits for another vCPU
+//   request queue   drivers wait for each answer with interrupts off, so it is served on the vCPU's thread within their
+//                   write, and nothing here waits for another vCPU or for I/O. An answer that has to wait for I/O under
+//                   way comes later, from the loop; requests behind it go on
 //   event queue     faults, as long as the driver has given buffers
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "devices/virtio/device.hpp"
@@ -23,9 +27,14 @@ namespace devices::virtio {
 /// Create and destroy it on the loop's thread, or while the loop does not run.
 class Iommu final : public Device, public std::enable_shared_from_this<Iommu> {
 public:
+    /// How long an answer waits for a device's I/O before that is cancelled and the device breaks. Linux's watchdogs
+    /// look for 20 seconds.
+    static constexpr std::chrono::milliseconds default_patience{5000};
+
     /// `extension` may be null. All must outlive the device.
     static std::shared_ptr<Iommu> create(iommu::Domains& domains, vmm::EventLoop& loop,
-                                         iommu::RequestExtension* extension = nullptr);
+                                         iommu::RequestExtension* extension = nullptr,
+                                         std::chrono::milliseconds patience = default_patience);
     ~Iommu() override;
 
     [[nodiscard]] Type type() const override { return Type::iommu; }
@@ -35,6 +44,7 @@ public:
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     /// `bypass` counts whether or not the driver accepted the feature (5.13.4).
     void write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    [[nodiscard]] bool resetting() const noexcept override { return resetting_.load(std::memory_order_acquire) != 0; }
 
     [[nodiscard]] iommu::Requests::Counts requests() const { return requests_.counts(); }
     /// Faults the driver was told of, and those it gave no buffer for.
@@ -47,12 +57,24 @@ private:
     static constexpr unsigned event_queue = 1;
     static constexpr std::size_t most_pending = 64;
 
-    Iommu(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension);
+    /// An answer that waits for I/O.
+    struct Late {
+        std::optional<Chain> chain{}; ///< none: a reset
+        std::array<std::byte, sizeof(iommu::wire::Tail)> answer{};
+        vmm::DmaDrain drain{};
+        std::chrono::steady_clock::time_point deadline{};
+    };
+
+    Iommu(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension,
+          std::chrono::milliseconds patience);
     void on_activate() noexcept override { domains_.driver_ready(); }
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
     void serve_requests(Turn turn) noexcept;
-    void answer(Queue& ring, const Chain& chain) noexcept;
+    bool answer(Queue& ring, const Chain& chain) noexcept;
+    void answer_later(Late late) noexcept;
+    void finish_late(std::uint64_t number) noexcept;
+    void watch_late() noexcept;
     void serve_soon() noexcept;
 
     void on_fault(const iommu::Fault& fault) noexcept; // any thread
@@ -62,8 +84,15 @@ private:
     iommu::Domains& domains_;
     iommu::Requests requests_;
     vmm::EventLoop& loop_;
+    const std::chrono::milliseconds patience_;
     Chain chain_{};
     iommu::Requests::Answer answer_{};
+    std::map<std::uint64_t, Late> late_{};
+    std::uint64_t late_count_{0};
+    bool watching_{false};               ///< watch_late() will come
+    bool full_{false};                   ///< requests wait until fewer answers do
+    std::atomic<unsigned> resetting_{0}; ///< resets that wait for I/O
+    vmm::Registration late_timer_{};     ///< the loop's
     bool posted_{false};
     std::atomic<std::uint64_t> told_{0};
     std::atomic<std::uint64_t> dropped_{0};
