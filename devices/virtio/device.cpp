@@ -16,21 +16,27 @@ void Device::activate(const vmm::DmaMemory& memory, std::vector<std::optional<Qu
 }
 
 void Device::reset() noexcept {
-    std::lock_guard lock{mutex_};
-    if (!active_)
-        return;
-    on_reset();
-    active_ = false;
-    queues_.clear();
-    negotiated_ = 0;
+    {
+        std::lock_guard lock{mutex_};
+        if (!active_)
+            return;
+        on_reset();
+        active_ = false;
+        queues_.clear();
+        negotiated_ = 0;
+    }
+    settle();
 }
 
 void Device::reset_queue(unsigned index) noexcept {
-    std::lock_guard lock{mutex_};
-    if (!active_ || !queue(index))
-        return;
-    on_reset_queue(index);
-    queues_[index].reset();
+    {
+        std::lock_guard lock{mutex_};
+        if (!active_ || !queue(index))
+            return;
+        on_reset_queue(index);
+        queues_[index].reset();
+    }
+    settle();
 }
 
 void Device::enable_queue(unsigned index, const Queue& fresh) noexcept {

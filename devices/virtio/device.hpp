@@ -95,12 +95,13 @@ public:
     /// DRIVER_OK. `queues` has one entry a queue; those the driver left disabled are empty.
     void activate(const vmm::DmaMemory& memory, std::vector<std::optional<Queue>> queues, std::uint64_t features,
                   Notifier& notifier) noexcept;
-    /// After it returns the device touches no guest memory. Safe when not active.
+    /// After it returns the device touches no guest memory, unless it is resetting(). Safe when not active.
     void reset() noexcept;
-    /// A reset, of the device or of a queue, is still under way in another process. The driver must see it so: status
-    /// (2.1.2) and queue_reset (2.6.1) read as not finished. Any thread.
+    /// A reset, of the device or of a queue, is not done: what it ended is still under way, in another process or in
+    /// the host's storage, and may touch guest memory. The driver must see it so: status (2.1.2) and queue_reset
+    /// (2.6.1) read as not finished. Any thread, without the lock.
     [[nodiscard]] virtual bool resetting() const noexcept { return false; }
-    /// The driver reset one queue (2.6.1): it is forgotten.
+    /// The driver reset one queue (2.6.1): it is forgotten. As reset() for what it had taken from the queue.
     void reset_queue(unsigned queue) noexcept;
     /// The driver enabled a queue after DRIVER_OK (2.6.1).
     void enable_queue(unsigned index, const Queue& fresh) noexcept;
@@ -116,10 +117,12 @@ public:
 protected:
     virtual void on_activate() noexcept {}
     virtual void on_kick(unsigned queue) noexcept = 0;
-    /// Stop everything that may touch guest memory, and wait for it.
+    /// Stop everything that may touch guest memory; what cannot be stopped at once is resetting().
     virtual void on_reset() noexcept {}
     /// The same for one queue; the queue is gone when it returns.
     virtual void on_reset_queue(unsigned queue) noexcept { (void)queue; }
+    /// After either of them, without the lock: wait until nothing is resetting(), but not for long.
+    virtual void settle() noexcept {}
 
     /// For the device's own events (a packet, a finished read): runs `work` with the lock when active.
     template <class F> void locked(F&& work) noexcept {

@@ -25,6 +25,14 @@ std::atomic_ref<std::uint16_t> shared(std::byte* ring, std::size_t offset) {
 constexpr std::size_t ring_index = 2; // of the idx field, in both rings
 constexpr std::size_t ring_start = 4;
 
+/// Appends the range, to the last one where it follows that.
+void keep_address(std::vector<vmm::Range<Iova>>& addresses, vmm::Range<Iova> range) {
+    if (!addresses.empty() && addresses.back().last().raw() + 1 == range.start().raw() && range.start().raw() != 0)
+        addresses.back() = *vmm::Range<Iova>::closed(addresses.back().start(), range.last());
+    else
+        addresses.push_back(range);
+}
+
 } // namespace
 
 void Chain::clear() {
@@ -158,6 +166,7 @@ bool Queue::pop(Chain& chain) noexcept {
     chain.head = head;
     chain.readable.clear();
     chain.writable.clear();
+    chain.addresses.clear();
     Walk one{chain};
     const bool good = walk(one);
     chain.work = one.descriptors + static_cast<std::uint32_t>(max_mappings - one.limit.mappings);
@@ -226,6 +235,8 @@ bool Queue::add(const Descriptor& descriptor, Walk& walk) noexcept {
     switch (memory_.translate(*range, writable ? Access::write : Access::read,
                               writable ? chain.writable : chain.readable, walk.limit)) {
     case Translated::whole:
+        if (chain.keeps_addresses)
+            keep_address(chain.addresses, *range);
         return true;
     case Translated::fault:
         return fail("a buffer lies outside the memory the device may reach");

@@ -32,6 +32,9 @@ struct Chain {
     std::uint32_t work{};          ///< that taking it was: descriptors read and mappings looked up
     std::vector<iovec> readable{}; ///< by the device
     std::vector<iovec> writable{};
+    /// The pieces' bus addresses in order, for DmaMemory::pin(); kept only when asked for. Neighbours are joined.
+    bool keeps_addresses{false};
+    std::vector<vmm::Range<vmm::Iova>> addresses{};
 
     /// Empties it, and gives back memory that only an unusually long request needed.
     void clear();
