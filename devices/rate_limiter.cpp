@@ -66,16 +66,16 @@ void RateLimiter::update(const RateLimits& limits, Time now) {
     replace(ops_, limits.ops, now);
 }
 
-nanoseconds RateLimiter::spend(std::uint64_t bytes, Time now) {
+nanoseconds RateLimiter::spend(std::uint64_t bytes, Time now, std::uint64_t operations) {
     nanoseconds wait{0};
     if (ops_)
-        wait = ops_->wait(1, now);
+        wait = ops_->wait(operations, now);
     if (bandwidth_)
         wait = std::max(wait, bandwidth_->wait(bytes, now));
     if (wait.count() > 0)
         return wait;
     if (ops_)
-        ops_->spend(1);
+        ops_->spend(operations);
     if (bandwidth_)
         bandwidth_->spend(bytes);
     return wait;

@@ -60,8 +60,9 @@ public:
     RateLimiter(const RateLimits& limits, Time now);
 
     [[nodiscard]] bool unlimited() const { return !bandwidth_ && !ops_; }
-    /// Takes one operation of `bytes` and returns 0, or takes nothing and returns when to ask again.
-    [[nodiscard]] std::chrono::nanoseconds spend(std::uint64_t bytes, Time now);
+    /// Takes `operations` of `bytes` in all and returns 0, or takes nothing and returns when to ask again.
+    [[nodiscard]] std::chrono::nanoseconds spend(std::uint64_t bytes, Time now, std::uint64_t operations = 1);
+    [[nodiscard]] bool limits_bandwidth() const { return bandwidth_.has_value(); }
     /// Limits that are given replace those in force, with a full bucket; the others go on as they are.
     void update(const RateLimits& limits, Time now);
 

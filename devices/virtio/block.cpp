@@ -2,18 +2,31 @@
 // Creation, configuration and life of the device. What it does with requests is in block_serve.cpp.
 #include "devices/virtio/block.hpp"
 
+#include <poll.h>
+
 #include <algorithm>
-#include <cstring>
+#include <array>
 
 namespace devices::virtio {
 namespace {
 
 using std::chrono::steady_clock;
 
+/// A vCPU may wait so long for a reset; then its driver has to look again.
+constexpr std::chrono::milliseconds longest_settling{50};
+
+/// Until one is readable, or a little time has passed.
+void wait_for(std::span<const int> fds) noexcept {
+    std::array<pollfd, 2> polled{};
+    for (std::size_t i = 0; i < std::min(fds.size(), polled.size()); ++i)
+        polled[i] = {fds[i], POLLIN, 0};
+    (void)::poll(polled.data(), std::min(fds.size(), polled.size()), 1);
+}
+
 } // namespace
 
 vmm::Result<std::shared_ptr<Block>> Block::create(BlockOptions options, vmm::EventLoop& loop) {
-    auto engine = create_block_engine(options.engine, options.id);
+    auto engine = TRY(create_block_engine(options.engine, options.id));
     return create(std::move(options), loop, std::move(engine));
 }
 
@@ -23,44 +36,46 @@ vmm::Result<std::shared_ptr<Block>> Block::create(BlockOptions options, vmm::Eve
         return vmm::fail(vmm::Errc::config_value,
                          vmm::format("disk '%s' has %u queues", options.id.c_str(), options.queues),
                          vmm::format("give 1 to %u", max_queues));
-    BlockFile file = TRY(BlockFile::open(options.path, options.read_only));
+    auto file = std::make_shared<BlockFile>(TRY(BlockFile::open(options.path, options.read_only)));
     std::shared_ptr<Block> block{new Block{std::move(options), std::move(file), std::move(engine), loop}};
     TRY_VOID(block->watch_engine());
     return block;
 }
 
-Block::Block(BlockOptions options, BlockFile file, std::unique_ptr<BlockEngine> engine, vmm::EventLoop& loop)
+Block::Block(BlockOptions options, std::shared_ptr<BlockFile> file, std::unique_ptr<BlockEngine> engine,
+             vmm::EventLoop& loop)
     : Device{options.id + " (virtio-blk)"}, options_{std::move(options)}, file_{std::move(file)},
       engine_{std::move(engine)}, loop_{loop}, queue_sizes_(options_.queues, queue_size),
-      limiter_{options_.limits, steady_clock::now()}, config_{make_block_config(file_, options_.queues)} {}
+      limiter_{options_.limits, steady_clock::now()}, config_{make_block_config(*file_, options_.queues)} {}
 
-// The kernel must not write into guest memory that may be gone.
-Block::~Block() { reset(); }
+// The engine borrows the jobs. Mostly nothing is left of them: a reset came before, and until its end nobody died.
+Block::~Block() {
+    reset();
+    while (in_flight_ != 0) {
+        wait_for(engine_->ready_fds());
+        run_engine();
+    }
+}
 
 vmm::Result<void> Block::watch_engine() {
-    if (engine_->ready_fd() < 0)
-        return {};
-    engine_watch_ = TRY(loop_.watch(engine_->ready_fd(), [this] { locked([this] { serve(0); }); }));
+    for (const int fd : engine_->ready_fds())
+        engine_watches_.push_back(TRY(loop_.watch(fd, [this] { engine_ready(); })));
     return {};
 }
 
 vmm::Result<void> Block::replace(const std::string& path) {
-    std::optional<BlockFile> other;
-    if (!file_.is(path))
-        other = TRY(BlockFile::open(path, options_.read_only));
+    std::shared_ptr<BlockFile> other;
+    if (!file_->is(path))
+        other = std::make_shared<BlockFile>(TRY(BlockFile::open(path, options_.read_only)));
     vmm::Result<void> result{};
     with_lock([&](bool active) {
-        if (active) {
-            const auto hold = memory().hold();
-            finish_all(true);
-        }
         if (other)
-            file_ = std::move(*other);
-        else if (result = file_.refresh_size(); !result)
+            file_ = std::move(other);
+        else if (result = file_->refresh_size(); !result)
             return;
         {
             std::lock_guard lock{config_mutex_};
-            config_ = make_block_config(file_, options_.queues);
+            config_ = make_block_config(*file_, options_.queues);
         }
         if (active)
             config_changed();
@@ -122,19 +137,42 @@ void Block::on_activate() noexcept {
 }
 
 void Block::on_reset() noexcept {
-    finish_all(false);
+    abandon(~std::uint64_t{0});
     starved_ = touched_ = 0;
     throttled_ = false;
     writeback_ = true;
+    if (in_flight_ != 0)
+        alive_ = weak_from_this().lock();
+}
+
+void Block::on_reset_queue(unsigned index) noexcept {
+    abandon(std::uint64_t{1} << index);
+    starved_ &= ~(std::uint64_t{1} << index);
+}
+
+void Block::finish_orphans() noexcept {
+    run_engine();
+    if (in_flight_ != 0)
+        return;
     // However deep the driver's queues were, an idle disk is small again.
     free_slots_.clear();
     slots_.clear();
 }
 
-void Block::on_reset_queue(unsigned index) noexcept {
-    const auto hold = memory().hold();
-    finish_all(true);
-    starved_ &= ~(std::uint64_t{1} << index);
+/// Reads and writes end soon, as a rule, and a driver need not look twice then.
+void Block::settle() noexcept {
+    const auto end = steady_clock::now() + longest_settling;
+    for (;;) {
+        with_lock([this](bool active) {
+            if (!active) // else the loop does it, with the rings
+                finish_orphans();
+            if (in_flight_ == 0)
+                alive_.reset(); // whoever resets holds it, too
+        });
+        if (!resetting() || steady_clock::now() >= end)
+            return;
+        wait_for(engine_->ready_fds());
+    }
 }
 
 } // namespace devices::virtio

@@ -2,11 +2,10 @@
 #include <fcntl.h>
 #include <liburing.h>
 
+#include <array>
 #include <cerrno>
-#include <chrono>
-#include <thread>
 
-#include "devices/virtio/block_engine.hpp"
+#include "devices/virtio/block_worker.hpp"
 
 namespace devices::virtio {
 namespace {
@@ -18,42 +17,48 @@ using Kind = BlockJob::Kind;
 class UringEngine final : public BlockEngine {
 public:
     /// Takes over the ring.
-    explicit UringEngine(const io_uring& ring) : ring_{ring} {}
+    UringEngine(const io_uring& ring, std::unique_ptr<BlockWorker> worker)
+        : ring_{ring}, worker_{std::move(worker)}, fds_{ring_.ring_fd, worker_->ready_fd()} {}
     /// The owner has taken back every job.
     ~UringEngine() override { ::io_uring_queue_exit(&ring_); }
 
     [[nodiscard]] std::string_view name() const override { return "io_uring"; }
-    [[nodiscard]] int ready_fd() const override { return ring_.ring_fd; }
+    [[nodiscard]] std::span<const int> ready_fds() const override { return fds_; }
     void submit(BlockJob& job) noexcept override;
-    BlockJob* take_finished(Wait wait) noexcept override;
+    BlockJob* take_finished() noexcept override;
     [[nodiscard]] bool stalled() const noexcept override { return ::io_uring_sq_ready(&ring_) != 0; }
+    void cancel(BlockJob& job) noexcept override;
 
 private:
     void prepare(io_uring_sqe& entry, BlockJob& job) const noexcept;
-    [[nodiscard]] io_uring_cqe* next(Wait wait) noexcept;
+    [[nodiscard]] io_uring_cqe* next() noexcept;
     /// True when the job is finished, false when the rest of it was submitted.
     bool settle(BlockJob& job, int result) noexcept;
 
-    void finish_here(BlockJob& job) noexcept;
-
     io_uring ring_;
-    unsigned in_ring_{0};                // entries whose completion was not taken yet
-    std::vector<BlockJob*> done_here_{}; // carried out by this thread
+    std::unique_ptr<BlockWorker> worker_; // for what the ring cannot do
+    std::array<int, 2> fds_;
 };
-
-void UringEngine::finish_here(BlockJob& job) noexcept {
-    carry_out(job);
-    done_here_.push_back(&job);
-}
 
 void UringEngine::submit(BlockJob& job) noexcept {
     // Devices are discarded by an ioctl, which the ring does not carry.
     io_uring_sqe* entry =
         job.kind == Kind::discard && discard_mode(*job.file) < 0 ? nullptr : ::io_uring_get_sqe(&ring_);
     if (!entry)
-        return finish_here(job);
+        return worker_->submit(job);
     prepare(*entry, job);
-    ++in_ring_;
+    ::io_uring_sqe_set_data(entry, &job);
+}
+
+void UringEngine::cancel(BlockJob& job) noexcept {
+    job.cancelled = true;
+    if (worker_->cancel(job))
+        return;
+    io_uring_sqe* entry = ::io_uring_get_sqe(&ring_);
+    if (!entry) // not even room to ask: it ends by itself
+        return;
+    ::io_uring_prep_cancel(entry, &job, 0);
+    ::io_uring_sqe_set_data(entry, nullptr);
 }
 
 void UringEngine::prepare(io_uring_sqe& entry, BlockJob& job) const noexcept {
@@ -76,32 +81,29 @@ void UringEngine::prepare(io_uring_sqe& entry, BlockJob& job) const noexcept {
                                   static_cast<off_t>(job.offset), static_cast<off_t>(job.length));
         break;
     }
-    ::io_uring_sqe_set_data(&entry, &job);
+    // From the page cache the ring would copy it within the submission.
+    if (job.data && job.length > most_at_once)
+        ::io_uring_sqe_set_flags(&entry, IOSQE_ASYNC);
 }
 
-io_uring_cqe* UringEngine::next(Wait wait) noexcept {
-    const bool waits = wait == Wait::yes;
+io_uring_cqe* UringEngine::next() noexcept {
     io_uring_cqe* completion = nullptr;
     while (::io_uring_peek_cqe(&ring_, &completion) != 0) {
-        if (in_ring_ == 0 || (!waits && ::io_uring_sq_ready(&ring_) == 0))
+        if (::io_uring_sq_ready(&ring_) == 0)
             return nullptr;
-        const int result = ::io_uring_submit_and_wait(&ring_, waits ? 1 : 0);
-        if (result > 0 || result == -EINTR)
-            continue;
-        // Short of memory, or the completion ring is full.
-        if (!waits)
+        const int result = ::io_uring_submit(&ring_);
+        if (result <= 0 && result != -EINTR) // short of memory, or the completion ring is full
             return nullptr;
-        if (result < 0)
-            std::this_thread::sleep_for(std::chrono::milliseconds{1});
     }
     return completion;
 }
 
 bool UringEngine::settle(BlockJob& job, int result) noexcept {
     const bool transfer = job.kind == Kind::read || job.kind == Kind::write;
-    if (result == -EAGAIN || result == -EINTR || result == -ECANCELED || (!transfer && is_unsupported(-result))) {
-        carry_out(job);
-        return true;
+    if (!job.cancelled &&
+        (result == -EAGAIN || result == -EINTR || result == -ECANCELED || (!transfer && is_unsupported(-result)))) {
+        worker_->submit(job);
+        return false;
     }
     job.error = result < 0 ? -result : 0;
     if (result < 0 || !transfer)
@@ -109,34 +111,33 @@ bool UringEngine::settle(BlockJob& job, int result) noexcept {
     if (result == 0)
         job.error = BlockJob::ended_early;
     else if (!advance(job, static_cast<std::uint64_t>(result))) {
-        submit(job);
-        return false;
+        if (!job.cancelled) {
+            submit(job);
+            return false;
+        }
+        job.error = ECANCELED;
     }
     return true;
 }
 
-BlockJob* UringEngine::take_finished(Wait wait) noexcept {
+BlockJob* UringEngine::take_finished() noexcept {
     for (;;) {
-        if (!done_here_.empty()) {
-            BlockJob* job = done_here_.back();
-            done_here_.pop_back();
+        if (BlockJob* job = worker_->take_finished())
             return job;
-        }
-        io_uring_cqe* completion = next(wait);
+        io_uring_cqe* completion = next();
         if (!completion)
             return nullptr;
         auto* job = static_cast<BlockJob*>(::io_uring_cqe_get_data(completion));
         const int result = completion->res;
         ::io_uring_cqe_seen(&ring_, completion);
-        --in_ring_;
-        if (settle(*job, result))
+        if (job && settle(*job, result)) // else: what became of a cancellation, which its job tells
             return job;
     }
 }
 
 } // namespace
 
-std::unique_ptr<BlockEngine> create_uring_engine() {
+std::unique_ptr<BlockEngine> create_uring_engine(std::unique_ptr<BlockWorker>& worker) {
     io_uring ring{};
     // Without interruptions of this thread by completions; the flag is younger (5.19) than all else that is used here.
     int result = ::io_uring_queue_init(BlockEngine::depth, &ring, IORING_SETUP_COOP_TASKRUN);
@@ -146,7 +147,7 @@ std::unique_ptr<BlockEngine> create_uring_engine() {
         errno = -result;
         return nullptr;
     }
-    return std::make_unique<UringEngine>(ring);
+    return std::make_unique<UringEngine>(ring, std::move(worker));
 }
 
 } // namespace devices::virtio

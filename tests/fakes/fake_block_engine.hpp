@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <deque>
 #include <vector>
 
@@ -24,7 +25,7 @@ public:
     };
 
     [[nodiscard]] std::string_view name() const override { return "fake"; }
-    [[nodiscard]] int ready_fd() const override { return ready_.fd(); }
+    [[nodiscard]] std::span<const int> ready_fds() const override { return {&fd_, 1}; }
     void submit(Job& job) noexcept override {
         seen.push_back({job.kind, job.offset, job.length, job.durable, job.unmap});
         if (finish_at_once) {
@@ -34,11 +35,8 @@ public:
             waiting.push_back(&job);
         }
     }
-    Job* take_finished(Wait wait) noexcept override {
+    Job* take_finished() noexcept override {
         ready_.drain();
-        if (wait == Wait::yes)
-            while (!waiting.empty())
-                finish(0, 0);
         if (finished_.empty())
             return nullptr;
         Job* job = finished_.front();
@@ -46,6 +44,12 @@ public:
         return job;
     }
     [[nodiscard]] bool stalled() const noexcept override { return false; }
+    void cancel(Job& job) noexcept override {
+        ++cancels;
+        const auto found = std::ranges::find(waiting, &job);
+        if (!stubborn && found != waiting.end())
+            finish(static_cast<std::size_t>(found - waiting.begin()), ECANCELED);
+    }
 
     /// The kernel's part: the job at `index` of those waiting ends so.
     void finish(std::size_t index, int with_error) {
@@ -57,6 +61,8 @@ public:
     }
 
     bool finish_at_once{false};
+    bool stubborn{false}; ///< what has begun cannot be cancelled
+    unsigned cancels{0};
     int error{0};
     std::vector<Seen> seen{};
     std::vector<Job*> waiting{};
@@ -64,6 +70,7 @@ public:
 private:
     std::deque<Job*> finished_{};
     vmm::EventFd ready_{*vmm::EventFd::create()};
+    int fd_{ready_.fd()};
 };
 
 } // namespace fakes

@@ -176,7 +176,7 @@ TEST_CASE("the ranges of a discard are done one after the other, up to the first
     CHECK(seen[1].offset == 16 * 512);
 }
 
-TEST_CASE("a reset waits for what is in flight and answers nothing of it") {
+TEST_CASE("a reset ends what is in flight and answers nothing of it") {
     FakedDisk faked;
     Disk& disk = faked.disk;
     const auto pieces = disk.post(VIRTIO_BLK_T_IN, 1, "", 512);
@@ -191,7 +191,7 @@ TEST_CASE("a reset waits for what is in flight and answers nothing of it") {
     CHECK(disk.read(0, 512).status == ok);
 }
 
-TEST_CASE("the reset of one queue waits for its requests, and the other queues go on") {
+TEST_CASE("the reset of one queue ends its requests, and the other queues go on") {
     FakedDisk faked{{.queues = 2}};
     Disk& disk = faked.disk;
     disk.post(VIRTIO_BLK_T_IN, 1, "", 512, 0);
@@ -200,23 +200,33 @@ TEST_CASE("the reset of one queue waits for its requests, and the other queues g
     disk.kick(1);
     CHECK(faked.waiting() == 2);
     disk.block->reset_queue(0);
-    CHECK(faked.waiting() == 0);
+    CHECK_FALSE(disk.block->resetting());
+    CHECK(faked.waiting() == 1);
+    faked.finish(0);
     CHECK(disk.wait_used(1));
     disk.kick(0);
     faked.instant();
     CHECK(disk.request(VIRTIO_BLK_T_IN, 0, "", 512, 1).status == ok);
 }
 
-TEST_CASE("an image is replaced only when nothing is in flight on the old one, and the answers are not lost") {
+TEST_CASE("a replacement waits for nothing: what is in flight ends on the old image, and its answers are not lost") {
     FakedDisk faked;
     Disk& disk = faked.disk;
     fakes::TempImage other{vmm::MiB};
     const auto pieces = disk.post(VIRTIO_BLK_T_OUT, 1, sector, 0);
     disk.kick();
     CHECK(disk.on_loop([&] { return disk.block->replace(other.path()); }));
-    CHECK(faked.waiting() == 0);
+    REQUIRE(faked.waiting() == 1);
+    CHECK(disk.on_loop([&] { return faked.engine->waiting[0]->file->path(); }) == disk.image.path());
+    CHECK_FALSE(devices::virtio::BlockFile::open(disk.image.path(), false)); // still used
+    faked.finish(0);
     CHECK(disk.wait_used());
     CHECK(faked.status_of(pieces) == ok);
+    CHECK(devices::virtio::BlockFile::open(disk.image.path(), false));
+    disk.post(VIRTIO_BLK_T_OUT, 1, sector, 0);
+    disk.kick();
+    CHECK(disk.on_loop([&] { return faked.engine->waiting[0]->file->path(); }) == other.path());
+    faked.finish(0);
 }
 
 TEST_CASE("no more is in flight than the engine holds, and the rest follows") {
@@ -249,17 +259,39 @@ TEST_CASE("no more is in flight than the engine holds, and the rest follows") {
     CHECK(faked.waiting() == 0);
 }
 
-TEST_CASE("behind an IOMMU nothing stays in flight when the kick is over") {
+TEST_CASE("a slow flush keeps neither a reset nor the loop") {
     FakedDisk faked;
-    faked.disk.block->reset();
-    faked.disk.activate(0, devices::virtio::feature::access_platform);
-    faked.disk.post(VIRTIO_BLK_T_IN, 1, "", 512);
-    faked.disk.post(VIRTIO_BLK_T_DISCARD, 0, Disk::range(0, 8) + Disk::range(16, 8), 0);
-    faked.disk.kick();
-    CHECK(faked.waiting() == 0);
-    CHECK(faked.disk.on_loop([&] { return faked.disk.drivers[0]->used(); }));
-    CHECK(faked.disk.on_loop([&] { return faked.disk.drivers[0]->used(); }));
-    CHECK(faked.seen().size() == 3);
+    Disk& disk = faked.disk;
+    disk.on_loop([&] { faked.engine->stubborn = true; });
+    const auto pieces = disk.post(VIRTIO_BLK_T_FLUSH, 0, "", 0);
+    disk.kick();
+    disk.block->reset(); // as from a vCPU
+    CHECK_FALSE(disk.block->resetting());
+    CHECK(faked.waiting() == 1);
+    disk.activate();
+    disk.post(VIRTIO_BLK_T_IN, 1, "", 512);
+    disk.kick();
+    REQUIRE(faked.waiting() == 2);
+    faked.finish(0); // of before the reset
+    faked.finish(0);
+    CHECK(disk.wait_used());
+    CHECK_FALSE(disk.on_loop([&] { return disk.drivers[0]->used(); }));
+    CHECK(faked.status_of(pieces) == 0xee);
+}
+
+TEST_CASE("a read that cannot be ended leaves a reset unfinished until it ends") {
+    FakedDisk faked;
+    Disk& disk = faked.disk;
+    disk.on_loop([&] { faked.engine->stubborn = true; });
+    disk.post(VIRTIO_BLK_T_IN, 1, "", 512);
+    disk.kick();
+    disk.block->reset();
+    CHECK(disk.block->resetting());
+    faked.finish(0);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{10};
+    while (disk.block->resetting() && std::chrono::steady_clock::now() < end)
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    CHECK_FALSE(disk.block->resetting());
 }
 
 TEST_CASE("a disk that dies with requests in flight waits for them") {

@@ -41,16 +41,20 @@ public:
     explicit MovingMemory(const vmm::DirectMemory& memory) : memory_{memory} {}
     Hold hold() const override { return Hold{std::shared_lock{mutex_}}; }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return generation_.load(); }
+    void pin(vmm::DmaPin& pin) const override { pins_->add(pin); }
     [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out,
                                             vmm::TranslationLimit& limit) const noexcept override {
         return mapped_ ? memory_.translate(range, access, out, limit) : vmm::Translated::fault;
     }
-    /// What the guest does to its IOMMU: waits until the device is done with all it holds.
-    void remap() {
+    /// What the guest does to its IOMMU. The drain is done when the device is done with all it used.
+    vmm::DmaDrain remap() {
+        vmm::DmaDrain drain;
         std::unique_lock lock{mutex_};
         mapped_ = false;
         ++generation_;
+        pins_->collect(vmm::Range<vmm::Iova>::full(), drain);
         mapped_ = true;
+        return drain;
     }
 
 private:
@@ -58,6 +62,7 @@ private:
     mutable std::shared_mutex mutex_;
     bool mapped_{true}; // guarded by mutex_
     std::atomic<std::uint64_t> generation_{1};
+    std::shared_ptr<vmm::DmaPins> pins_{vmm::DmaPins::create()};
 };
 
 } // namespace
@@ -158,6 +163,8 @@ TEST_CASE("a reset from another thread waits for reads that wait for the disk") 
             last = disk.post(VIRTIO_BLK_T_IN, i * 1024, "", 65536);
         disk.kick();
         disk.block->reset();
+        while (disk.block->resetting())
+            std::this_thread::sleep_for(1ms);
         // From now on the memory is the guest's alone.
         disk.on_loop([&] {
             for (std::uint64_t at = 0; at < 65536; at += 8)
@@ -186,7 +193,9 @@ TEST_CASE("an IOMMU that unmaps waits for the disk and never for ever, on the lo
     std::atomic<bool> stop{false};
     std::jthread guest{[&] {
         while (!stop) {
-            moving.remap();
+            const vmm::DmaDrain drain = moving.remap();
+            while (!drain.done())
+                std::this_thread::yield();
             std::this_thread::sleep_for(50us);
         }
     }};
@@ -197,7 +206,7 @@ TEST_CASE("an IOMMU that unmaps waits for the disk and never for ever, on the lo
         disk.post(VIRTIO_BLK_T_IN, i % 2048, "", 512);
         disk.on_loop([&] {
             disk.block->kick(0);
-            moving.remap();
+            (void)moving.remap();
         });
         REQUIRE(disk.wait_used());
     }
