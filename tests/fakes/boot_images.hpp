@@ -7,6 +7,7 @@
 #include <elf.h>
 #include <span>
 #include <vector>
+#include <zlib.h>
 
 #include "vmm/base/bytes.hpp"
 
@@ -72,6 +73,33 @@ struct Elf {
         file.insert(file.end(), data.begin(), data.end());
         return file;
     }
+    /// The same as a 32-bit file for i386.
+    [[nodiscard]] Bytes bytes32() const {
+        Bytes file(data_at);
+        Elf32_Ehdr ehdr{};
+        std::memcpy(ehdr.e_ident, header.e_ident, sizeof ehdr.e_ident);
+        ehdr.e_ident[EI_CLASS] = ELFCLASS32;
+        ehdr.e_type = header.e_type;
+        ehdr.e_machine = header.e_machine == EM_X86_64 ? EM_386 : header.e_machine;
+        ehdr.e_entry = static_cast<Elf32_Addr>(header.e_entry);
+        ehdr.e_phoff = headers_at;
+        ehdr.e_phentsize = sizeof(Elf32_Phdr);
+        ehdr.e_phnum = static_cast<Elf32_Half>(program_headers.size());
+        put(file, 0, ehdr);
+        for (std::size_t i = 0; i < program_headers.size(); ++i) {
+            const Elf64_Phdr& wide = program_headers[i];
+            Elf32_Phdr narrow{};
+            narrow.p_type = wide.p_type;
+            narrow.p_offset = static_cast<Elf32_Off>(wide.p_offset);
+            narrow.p_paddr = static_cast<Elf32_Addr>(wide.p_paddr);
+            narrow.p_filesz = static_cast<Elf32_Word>(wide.p_filesz);
+            narrow.p_memsz = static_cast<Elf32_Word>(wide.p_memsz);
+            narrow.p_align = static_cast<Elf32_Word>(wide.p_align);
+            put(file, headers_at + i * sizeof narrow, narrow);
+        }
+        file.insert(file.end(), data.begin(), data.end());
+        return file;
+    }
 };
 
 inline Bytes filled(std::size_t size, std::uint8_t value) { return Bytes(size, std::byte{value}); }
@@ -79,6 +107,24 @@ template <class T> Bytes bytes_of(const T& value) {
     Bytes bytes;
     put(bytes, 0, value);
     return bytes;
+}
+
+/// One member of a gzip archive.
+inline Bytes gzipped(const Bytes& content) {
+    z_stream stream{};
+    constexpr int gzip_header = 15 + 16;
+    if (::deflateInit2(&stream, 1, Z_DEFLATED, gzip_header, 9, Z_DEFAULT_STRATEGY) != Z_OK)
+        return {};
+    Bytes out(::deflateBound(&stream, content.size()));
+    Bytes input = content; // zlib's pointer is not const
+    stream.next_in = reinterpret_cast<Bytef*>(input.data());
+    stream.avail_in = static_cast<uInt>(input.size());
+    stream.next_out = reinterpret_cast<Bytef*>(out.data());
+    stream.avail_out = static_cast<uInt>(out.size());
+    ::deflate(&stream, Z_FINISH);
+    out.resize(stream.total_out);
+    ::deflateEnd(&stream);
+    return out;
 }
 
 struct BzImage {

@@ -72,19 +72,50 @@ TEST_CASE("a bzImage without what inox needs is refused by field") {
         return kernel;
     };
     check_invalid(with([](auto& h) { h.boot_flag = 0; }), "boot_flag");
-    check_invalid(with([](auto& h) { h.version = 0x020b; }), "2.11");
-    check_invalid(with([](auto& h) { h.xloadflags = 0; }), "xloadflags");
+    check_invalid(with([](auto& h) { h.version = 0x0205; }), "2.05");
+    check_invalid(with([](auto& h) { h.version = 0x0209, h.code32_start = 0x10000; }), "code32_start");
     check_invalid(with([](auto& h) { h.loadflags = 0; }), "loadflags");
     check_invalid(with([](auto& h) { h.kernel_alignment = 0; }), "kernel_alignment");
     check_invalid(with([](auto& h) { h.kernel_alignment = 0x300000; }), "kernel_alignment");
     check_invalid(with([](auto& h) { h.payload_length = 0x401; }), "payload");
     check_invalid(with([](auto& h) { h.syssize = 0x41; }), "syssize");
-    check_invalid(with([](auto& h) { h.syssize = 0x20; }), "64-bit entry");
+    check_invalid(with([](auto& h) { h.syssize = 0x20; }), "no room for the entry");
 }
 
-TEST_CASE("every truncation of a bzImage is refused") {
+TEST_CASE("a bzImage that has no 64-bit entry is entered at its 32-bit one") {
+    fakes::BzImage kernel;
+    kernel.header.xloadflags = 0;
+    kernel.header.syssize = 1;
+    const auto newer = parse(kernel.bytes());
+    REQUIRE(newer);
+    CHECK_FALSE(newer->entry64);
+    CHECK(newer->load == Gpa{0x400000});
+    kernel.header.version = 0x0206; // fields that came later are not read
+    kernel.header.xloadflags = XLF_KERNEL_64;
+    kernel.header.code32_start = 0x100000;
+    kernel.header.kernel_alignment = 0;
+    kernel.header.payload_length = 0x10000;
+    const auto older = parse(kernel.bytes());
+    REQUIRE(older);
+    CHECK_FALSE(older->entry64);
+    CHECK(older->load == Gpa{0x100000});
+    CHECK(older->memory_size == 16);
+}
+
+TEST_CASE("a bzImage may end within the last paragraph that its header counts, and no earlier") {
+    fakes::BzImage kernel;
+    const auto whole = kernel.bytes();
+    for (std::size_t missing = 1; missing < 20; ++missing) {
+        const auto image = parse(fakes::Bytes(whole.begin(), whole.end() - static_cast<std::ptrdiff_t>(missing)));
+        REQUIRE(image.has_value() == (missing < 16));
+        if (image)
+            REQUIRE(image->payload_size == kernel.payload.size() - missing);
+    }
+}
+
+TEST_CASE("every truncation of a bzImage by a paragraph or more is refused") {
     const auto whole = fakes::BzImage{}.bytes();
-    for (std::size_t size = 0; size < whole.size(); ++size) {
+    for (std::size_t size = 0; size <= whole.size() - 16; ++size) {
         const fakes::Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
         const auto image = parse(cut);
         REQUIRE_FALSE(image);

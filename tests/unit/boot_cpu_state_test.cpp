@@ -47,6 +47,17 @@ TEST_CASE("a Linux entry starts in 64-bit mode with boot_params in RSI") {
     CHECK(sregs.apic_base == 0xfee00900);
 }
 
+TEST_CASE("a 32-bit Linux entry starts in protected mode without paging, boot_params in ESI") {
+    kvm_sregs sregs{};
+    kvm_regs regs{};
+    set_initial_state({Entry::Mode::linux32, Gpa{0x100000}, Gpa{0x7000}}, sregs, regs);
+    CHECK(regs.rsi == 0x7000);
+    CHECK((regs.rbx == 0 && regs.rbp == 0 && regs.rdi == 0));
+    CHECK((sregs.cr0 == 0x11 && sregs.cr4 == 0 && sregs.efer == 0));
+    CHECK((sregs.cs.selector == 0x10 && sregs.cs.l == 0 && sregs.cs.db == 1));
+    CHECK((sregs.ds.selector == 0x18 && sregs.ss.selector == 0x18));
+}
+
 TEST_CASE("a PVH entry starts in 32-bit protected mode without paging, start info in EBX") {
     kvm_sregs sregs{};
     kvm_regs regs{};

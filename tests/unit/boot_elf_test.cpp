@@ -76,8 +76,14 @@ TEST_CASE("damaged or foreign notes only cost the PVH entry") {
 
 TEST_CASE("an ELF that is not an x86-64 executable is refused by name") {
     auto elf = small_elf();
+    elf.header.e_ident[EI_CLASS] = 3;
+    check_invalid(elf, "64-bit or 32-bit");
+    elf = small_elf();
     elf.header.e_ident[EI_CLASS] = ELFCLASS32;
-    check_invalid(elf, "64-bit");
+    check_invalid(elf, "machine 62");
+    elf = small_elf();
+    elf.header.e_ident[EI_DATA] = ELFDATA2MSB;
+    check_invalid(elf, "little-endian");
     elf = small_elf();
     elf.header.e_machine = EM_AARCH64;
     check_invalid(elf, "machine 183");
@@ -122,13 +128,27 @@ TEST_CASE("ELF segments that cannot be are refused") {
     check_invalid(small_elf().note(pvh, fakes::bytes_of(0x300000U)), "PVH note");
 }
 
+TEST_CASE("a 32-bit ELF file has a PVH entry, or is told which loader it needs") {
+    const auto image = parse(small_elf().note(pvh, fakes::bytes_of(0x100004U)).bytes32());
+    REQUIRE(image);
+    CHECK(image->pvh_entry == Gpa{0x100004});
+    CHECK(image->segments.size() == 1);
+    CHECK(image->segments[0].start == Gpa{0x100000});
+    const auto multiboot = parse(small_elf().bytes32());
+    REQUIRE_FALSE(multiboot);
+    CHECK(multiboot.error().what.find("without a PVH note") != std::string::npos);
+    CHECK(multiboot.error().hint.find("Multiboot") != std::string::npos);
+}
+
 TEST_CASE("every truncation of an ELF kernel is refused") {
-    const auto whole = small_elf().note(pvh, fakes::bytes_of(0x100004U)).bytes();
-    REQUIRE(parse(whole));
-    for (std::size_t size = 0; size < whole.size(); ++size) {
-        const fakes::Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
-        const auto image = parse(cut);
-        REQUIRE_FALSE(image);
-        REQUIRE(image.error().code == Errc::kernel_invalid);
+    const auto elf = small_elf().note(pvh, fakes::bytes_of(0x100004U));
+    for (const auto& whole : {elf.bytes(), elf.bytes32()}) {
+        REQUIRE(parse(whole));
+        for (std::size_t size = 0; size < whole.size(); ++size) {
+            const fakes::Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
+            const auto image = parse(cut);
+            REQUIRE_FALSE(image);
+            REQUIRE(image.error().code == Errc::kernel_invalid);
+        }
     }
 }

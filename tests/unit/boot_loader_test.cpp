@@ -9,6 +9,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/boot_images.hpp"
+#include "vmm/boot/gzip.hpp"
 #include "vmm/boot/hello.hpp"
 #include "vmm/boot/image.hpp"
 #include "vmm/memory/layout.hpp"
@@ -259,7 +260,7 @@ TEST_CASE("what is not a kernel is named for what it is") {
         std::memcpy(bytes.data(), start.data(), start.size());
         check_refused(load_bytes(memory, bytes), Errc::kernel_invalid, says);
     };
-    refused("\x1f\x8b", "gzip");
+    refused("\x1f\x8b", "gzip archive is damaged");
     refused({"\xfd"
              "7zXZ\0",
              6},
@@ -272,6 +273,57 @@ TEST_CASE("what is not a kernel is named for what it is") {
     std::memcpy(arm.data() + 56, "ARM\x64", 4);
     check_refused(load_bytes(memory, arm), Errc::kernel_invalid, "arm64");
     check_refused(load_bytes(memory, filled(1, 0)), Errc::kernel_invalid, "neither");
+}
+
+TEST_CASE("a kernel in gzip is unpacked, whatever kernel it is") {
+    const auto memory = ram(64 * MiB);
+    const auto elf = elf_at(0x100000).note(pvh, fakes::bytes_of(0x100000U));
+    CHECK(load_bytes(memory, fakes::gzipped(elf.bytes()))->kind == KernelKind::elf_pvh);
+    CHECK(guest_bytes(memory, Gpa{0x100000}, 16) == filled(16, 0xf4));
+    CHECK(load_bytes(ram(64 * MiB), fakes::gzipped(fakes::BzImage{}.bytes()))->kind == KernelKind::bzimage);
+    const auto grub = load_bytes(ram(64 * MiB), fakes::gzipped(elf.bytes32()));
+    CHECK(grub->entry.mode == Entry::Mode::pvh32);
+
+    const auto refused = [&](const Bytes& file, const std::string& says) {
+        check_refused(load_bytes(memory, file), Errc::kernel_invalid, says);
+    };
+    refused(fakes::gzipped(filled(100, 7)), "(unpacked): not a kernel");
+    refused(fakes::gzipped(fakes::gzipped(elf.bytes())), "gzip");
+    auto cut = fakes::gzipped(elf.bytes());
+    cut.resize(cut.size() - 9);
+    refused(cut, "ends early");
+    auto damaged = fakes::gzipped(elf.bytes());
+    damaged[damaged.size() - 5] ^= std::byte{1}; // of the checksum
+    refused(damaged, "damaged");
+}
+
+TEST_CASE("an archive's members follow each other, and what is no member is left alone") {
+    Bytes file = fakes::gzipped(filled(70000, 1));
+    const Bytes second = fakes::gzipped(filled(5, 2));
+    file.insert(file.end(), second.begin(), second.end());
+    const auto unpack = [](const Bytes& bytes, std::uint64_t largest = largest_unpacked) {
+        return gunzip(Image::of(bytes, "k", Image::kernel), largest);
+    };
+    CHECK(unpack(file)->size() == 70005);
+    CHECK(unpack(file, 70005)->size() == 70005);
+    file.insert(file.end(), 512, std::byte{0});
+    CHECK(unpack(file)->size() == 70005);
+    const auto bomb = unpack(file, 70004);
+    REQUIRE_FALSE(bomb);
+    CHECK(bomb.error().code == Errc::kernel_invalid);
+    CHECK(bomb.error().what.find("unpacks to more than") != std::string::npos);
+}
+
+TEST_CASE("a bzImage without a 64-bit entry is entered in 32-bit mode, through a GDT that fits") {
+    const auto memory = ram(64 * MiB);
+    fakes::BzImage kernel;
+    kernel.header.xloadflags = 0;
+    const auto loaded = load_bytes(memory, kernel.bytes());
+    REQUIRE(loaded);
+    CHECK(loaded->entry.mode == Entry::Mode::linux32);
+    CHECK(loaded->entry.rip == Gpa{0x400000});
+    CHECK(std::uint64_t{*memory.read<Le64>(layout::gdt + 0x10)} == 0x00cf9b000000ffff);
+    CHECK(params_of(memory).hdr.header == 0x53726448);
 }
 
 TEST_CASE("a kernel file's segments reach guest memory with any kind of pages") {

@@ -14,9 +14,10 @@ constexpr std::uint8_t code_type = 0xb;
 constexpr std::uint8_t data_type = 0x3;
 constexpr std::uint8_t busy_tss_type = 0xb;
 
-// Selectors. Linux wants 64-bit code at 0x10 and data at 0x18 (boot.rst, "64-bit boot protocol").
-constexpr std::uint16_t code32_selector = 0x08;
-constexpr std::uint16_t code64_selector = 0x10;
+// Selectors. Linux wants code of its entry's mode at 0x10 and data at 0x18 (boot.rst, "32-bit" and "64-bit boot
+// protocol").
+constexpr std::uint16_t pvh_code_selector = 0x08;
+constexpr std::uint16_t linux_code_selector = 0x10;
 constexpr std::uint16_t data_selector = 0x18;
 constexpr std::uint16_t tss_selector = 0x20;
 
@@ -81,12 +82,13 @@ static_assert((2 + directories) * page_size <= layout::boot_page_tables_size);
 
 void set_initial_state(const Entry& entry, kvm_sregs& sregs, kvm_regs& regs) {
     const bool long_mode = entry.mode == Entry::Mode::linux64;
+    const bool pvh = entry.mode == Entry::Mode::pvh32;
     regs = {};
     regs.rip = entry.rip.raw();
     regs.rflags = X86_EFLAGS_FIXED;
-    (long_mode ? regs.rsi : regs.rbx) = entry.boot_info.raw();
+    (pvh ? regs.rbx : regs.rsi) = entry.boot_info.raw();
 
-    sregs.cs = flat_segment(long_mode ? code64_selector : code32_selector, code_type, long_mode);
+    sregs.cs = flat_segment(pvh ? pvh_code_selector : linux_code_selector, code_type, long_mode);
     sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = flat_segment(data_selector, data_type, false);
     sregs.tr = tss_segment();
     sregs.ldt = {};
@@ -117,11 +119,11 @@ std::array<kvm_msr_entry, 2> initial_msrs() {
     return {mtrr_def_type, misc_enable};
 }
 
-Result<void> write_boot_tables(const GuestMemory& memory) {
+Result<void> write_boot_tables(const GuestMemory& memory, Entry::Mode mode) {
     const std::array<std::uint64_t, gdt_entries> gdt{
         0,
-        descriptor(flat_segment(code32_selector, code_type, false)),
-        descriptor(flat_segment(code64_selector, code_type, true)),
+        descriptor(flat_segment(pvh_code_selector, code_type, false)),
+        descriptor(flat_segment(linux_code_selector, code_type, mode == Entry::Mode::linux64)),
         descriptor(flat_segment(data_selector, data_type, false)),
         descriptor(tss_segment()),
         0,

@@ -21,6 +21,6 @@ kvm_fpu initial_fpu();
 std::array<kvm_msr_entry, 2> initial_msrs();
 
 /// GDT, identity map of the low 4 GiB and reset code, at their places in layout.hpp. load() calls it.
-Result<void> write_boot_tables(const GuestMemory& memory);
+Result<void> write_boot_tables(const GuestMemory& memory, Entry::Mode mode = Entry::Mode::linux64);
 
 } // namespace vmm::boot

@@ -16,29 +16,77 @@ constexpr std::uint64_t max_notes = 1 * MiB;
 constexpr const char* rebuild = "fetch or build the kernel again";
 
 Result<void> check_header(const Image& file, const Elf64_Ehdr& header) {
-    if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB)
-        return file.invalid("ELF, but not of 64-bit little-endian kind", "give an x86-64 kernel");
-    if (header.e_machine != EM_X86_64)
-        return file.invalid(format("ELF for machine %u (e_machine), not for x86-64 (62)", header.e_machine),
+    const bool wide = header.e_ident[EI_CLASS] == ELFCLASS64;
+    if (header.e_machine != (wide ? EM_X86_64 : EM_386))
+        return file.invalid(format("%s-bit ELF for machine %u (e_machine), not for x86 (%u)", wide ? "64" : "32",
+                                   header.e_machine, wide ? EM_X86_64 : EM_386),
                             "give an x86-64 kernel");
     if (header.e_type != ET_EXEC && header.e_type != ET_DYN)
         return file.invalid(format("ELF type %u (e_type) is not an executable", header.e_type),
                             "give the linked vmlinux, not an object file");
-    if (header.e_phentsize != sizeof(Elf64_Phdr))
-        return file.invalid(format("e_phentsize is %u, not 56", header.e_phentsize), rebuild);
+    const std::size_t entry = wide ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
+    if (header.e_phentsize != entry)
+        return file.invalid(format("e_phentsize is %u, not %zu", header.e_phentsize, entry), rebuild);
     if (header.e_phnum == 0 || header.e_phnum == PN_XNUM)
         return file.invalid(format("%u program headers (e_phnum)", header.e_phnum), rebuild);
     return {};
 }
 
-Result<std::vector<Elf64_Phdr>> read_program_headers(const Image& file, const Elf64_Ehdr& header) {
-    const std::uint64_t bytes = std::uint64_t{header.e_phnum} * sizeof(Elf64_Phdr);
+Elf64_Phdr widened(const Elf32_Phdr& from) {
+    Elf64_Phdr to{};
+    to.p_type = from.p_type;
+    to.p_flags = from.p_flags;
+    to.p_offset = from.p_offset;
+    to.p_vaddr = from.p_vaddr;
+    to.p_paddr = from.p_paddr;
+    to.p_filesz = from.p_filesz;
+    to.p_memsz = from.p_memsz;
+    to.p_align = from.p_align;
+    return to;
+}
+const Elf64_Phdr& widened(const Elf64_Phdr& same) { return same; }
+
+/// Fields of either class in the shape of the wider one.
+Result<Elf64_Ehdr> read_header(const Image& file) {
+    Elf64_Ehdr header{};
+    const auto ident = std::as_writable_bytes(std::span{header.e_ident});
+    TRY_VOID(file.read(0, ident));
+    if (header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_ident[EI_CLASS] == ELFCLASSNONE ||
+        header.e_ident[EI_CLASS] > ELFCLASS64)
+        return file.invalid("ELF, but not of little-endian 64-bit or 32-bit kind", "give an x86-64 kernel");
+    if (header.e_ident[EI_CLASS] == ELFCLASS64) {
+        TRY_VOID(file.read(0, std::as_writable_bytes(std::span{&header, 1})));
+        return header;
+    }
+    Elf32_Ehdr narrow{};
+    TRY_VOID(file.read(0, std::as_writable_bytes(std::span{&narrow, 1})));
+    header.e_type = narrow.e_type;
+    header.e_machine = narrow.e_machine;
+    header.e_entry = narrow.e_entry;
+    header.e_phoff = narrow.e_phoff;
+    header.e_phentsize = narrow.e_phentsize;
+    header.e_phnum = narrow.e_phnum;
+    return header;
+}
+
+template <class Phdr>
+Result<std::vector<Elf64_Phdr>> read_program_headers_as(const Image& file, const Elf64_Ehdr& header) {
+    const std::uint64_t bytes = std::uint64_t{header.e_phnum} * sizeof(Phdr);
     if (header.e_phoff > file.size() || bytes > file.size() - header.e_phoff)
         return file.invalid(format("program headers at 0x%llx (e_phoff) end beyond the file", ull{header.e_phoff}),
                             rebuild);
-    std::vector<Elf64_Phdr> headers(header.e_phnum);
+    std::vector<Phdr> headers(header.e_phnum);
     TRY_VOID(file.read(header.e_phoff, std::as_writable_bytes(std::span{headers})));
-    return headers;
+    std::vector<Elf64_Phdr> out;
+    out.reserve(headers.size());
+    for (const Phdr& one : headers)
+        out.push_back(widened(one));
+    return out;
+}
+
+Result<std::vector<Elf64_Phdr>> read_program_headers(const Image& file, const Elf64_Ehdr& header) {
+    return header.e_ident[EI_CLASS] == ELFCLASS64 ? read_program_headers_as<Elf64_Phdr>(file, header)
+                                                  : read_program_headers_as<Elf32_Phdr>(file, header);
 }
 
 Result<void> check_in_file(const Image& file, std::size_t index, const Elf64_Phdr& header) {
@@ -104,8 +152,7 @@ bool is_elf(const Image& file) {
 }
 
 Result<ElfImage> parse_elf(const Image& file) {
-    Elf64_Ehdr header{};
-    TRY_VOID(file.read(0, std::as_writable_bytes(std::span{&header, 1})));
+    const Elf64_Ehdr header = TRY(read_header(file));
     TRY_VOID(check_header(file, header));
     const auto program_headers = TRY(read_program_headers(file, header));
 
@@ -124,6 +171,10 @@ Result<ElfImage> parse_elf(const Image& file) {
     }
     if (image.segments.empty())
         return file.invalid("no loadable segment (PT_LOAD)", rebuild);
+    if (!image.pvh_entry && header.e_ident[EI_CLASS] == ELFCLASS32)
+        return file.invalid("a 32-bit ELF without a PVH note, the only 32-bit entry of an ELF that inox knows",
+                            "such kernels are started by a Multiboot loader such as GRUB: give inox GRUB's PVH image "
+                            "(grub-i386-xen_pvh.bin), with the kernel on a disk");
     if (image.pvh_entry)
         TRY_VOID(check_entry(file, image, image.pvh_entry->raw(), "PVH note"));
     else

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ELF64 executables for x86-64, such as Linux's vmlinux.
+// ELF executables for x86: 64-bit ones such as Linux's vmlinux, 32-bit ones with a PVH entry such as GRUB and Xen.
 #pragma once
 
 #include <optional>
@@ -19,7 +19,7 @@ struct ElfSegment {
 };
 
 struct ElfImage {
-    Gpa entry;                      ///< 64-bit
+    Gpa entry;                      ///< 64-bit; of a file without a PVH entry
     std::optional<Gpa> pvh_entry{}; ///< 32-bit, from the Xen note; below 4 GiB
     std::vector<ElfSegment> segments{};
 };

@@ -17,7 +17,7 @@ struct Magic {
 using namespace std::string_view_literals;
 constexpr const char* x86_kernel = "give an x86-64 kernel";
 constexpr Magic magics[] = {
-    {0, "\x1f\x8b"sv, {"a gzip archive", "unpack it first: zcat FILE > vmlinux"}},
+    {0, "\x1f\x8b"sv, {"a gzip archive", "it holds another archive: unpack it with zcat"}},
     {0,
      "\xfd"
      "7zXZ\0"sv,

@@ -55,6 +55,14 @@ Image Image::of(std::span<const std::byte> bytes, std::string name, const Role& 
     return image;
 }
 
+Image Image::with(std::vector<std::byte> bytes, const char* note) const {
+    Image image{name_ + " (" + note + ")", *role_};
+    image.own_ = std::move(bytes);
+    image.bytes_ = image.own_; // stays where it is when the vector moves
+    image.size_ = image.own_.size();
+    return image;
+}
+
 Result<void> Image::read(std::uint64_t offset, std::span<std::byte> out) const {
     const auto ends_early = [&] {
         return fail(

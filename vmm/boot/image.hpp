@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/os.hpp"
@@ -28,6 +29,8 @@ public:
     static Result<Image> open(const std::string& path, const Role& role);
     /// `bytes` must outlive the image.
     static Image of(std::span<const std::byte> bytes, std::string name, const Role& role);
+    /// The image in other bytes, which it keeps: `note` is for messages, as in "kernel 'path' (unpacked)".
+    [[nodiscard]] Image with(std::vector<std::byte> bytes, const char* note) const;
 
     [[nodiscard]] std::uint64_t size() const { return size_; }
     /// "kernel 'path'", for messages.
@@ -51,6 +54,7 @@ private:
     const Role* role_;
     std::string name_;
     UniqueFd file_{};
+    std::vector<std::byte> own_{}; ///< what bytes_ shows, when the image owns it
     std::span<const std::byte> bytes_{};
     std::uint64_t size_{};
 };

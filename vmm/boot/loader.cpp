@@ -8,6 +8,7 @@
 #include "vmm/boot/cpu_state.hpp"
 #include "vmm/boot/elf.hpp"
 #include "vmm/boot/file_kind.hpp"
+#include "vmm/boot/gzip.hpp"
 #include "vmm/boot/hello.hpp"
 #include "vmm/boot/placement.hpp"
 #include "vmm/memory/layout.hpp"
@@ -66,7 +67,8 @@ Result<KernelLoaded> load_bzimage(const Image& kernel, const LoadRequest& reques
     TRY_VOID(check_cmdline(request, kernel.name(), image.max_cmdline_size));
     const auto range = TRY(placement.claim(image.load, image.memory_size, kernel.name(), Errc::kernel_does_not_fit));
     TRY_VOID(read_into(memory, kernel, image.payload_offset, image.load, image.payload_size));
-    const Entry entry{Entry::Mode::linux64, image.load + bzimage_entry64, layout::boot_params};
+    const Entry entry = image.entry64 ? Entry{Entry::Mode::linux64, image.load + bzimage_entry64, layout::boot_params}
+                                      : Entry{Entry::Mode::linux32, image.load, layout::boot_params};
     return KernelLoaded{{KernelKind::bzimage, entry, range, {}}, image.initrd_last, image};
 }
 
@@ -91,12 +93,15 @@ Result<KernelLoaded> load_elf(const Image& kernel, const LoadRequest& request, c
     return KernelLoaded{{kind, entry, *Range<Gpa>::closed(first, last), {}}};
 }
 
+/// `unpacked`: it was in an archive, which is not looked for twice.
 Result<KernelLoaded> load_kernel(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
-                                 Placement& placement) {
+                                 Placement& placement, bool unpacked = false) {
     if (is_elf(kernel))
         return load_elf(kernel, request, memory, placement);
     if (is_bzimage(kernel))
         return load_bzimage(kernel, request, memory, placement);
+    if (is_gzip(kernel) && !unpacked)
+        return load_kernel(TRY(gunzip(kernel)), request, memory, placement, true);
     const FileKind kind = file_kind(kernel);
     return kernel.invalid(std::string{"not a kernel inox can boot: "} + kind.name, kind.hint);
 }
@@ -107,7 +112,7 @@ Result<Loaded> finish(const GuestMemory& memory, const KernelLoaded& kernel, con
         TRY_VOID(write_start_info(memory, info));
     else
         TRY_VOID(write_boot_params(memory, info, kernel.bzimage ? &*kernel.bzimage : nullptr));
-    TRY_VOID(write_boot_tables(memory));
+    TRY_VOID(write_boot_tables(memory, kernel.loaded.entry.mode));
     return kernel.loaded;
 }
 

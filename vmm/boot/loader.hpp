@@ -14,7 +14,7 @@ namespace vmm::boot {
 class Image;
 
 struct LoadRequest {
-    std::string kernel{}; ///< path of a bzImage or an ELF vmlinux; empty for the built-in hello guest
+    std::string kernel{}; ///< path of a bzImage or an ELF vmlinux, perhaps in gzip; empty for the built-in hello guest
     std::string initrd{}; ///< path; empty for none
     std::string cmdline{};
 };
@@ -23,6 +23,7 @@ struct LoadRequest {
 struct Entry {
     enum class Mode : std::uint8_t {
         linux64, ///< 64-bit mode, paging on, RSI = boot_params (Linux x86 boot protocol, 64-bit)
+        linux32, ///< 32-bit protected mode, paging off, ESI = boot_params (the same, 32-bit)
         pvh32,   ///< 32-bit protected mode, paging off, EBX = hvm_start_info
     };
     Mode mode{Mode::linux64};

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels in gzip, as some distributions ship them.
+#pragma once
+
+#include "vmm/boot/image.hpp"
+
+namespace vmm::boot {
+
+/// A kernel that unpacks to more is refused: a small file can unpack to a thousand times its size.
+inline constexpr std::uint64_t largest_unpacked = 1 * GiB;
+
+[[nodiscard]] bool is_gzip(const Image& file);
+/// All members of the archive, one after another (RFC 1952); what follows the last one is ignored, as gzip does.
+Result<Image> gunzip(const Image& file, std::uint64_t largest = largest_unpacked);
+
+} // namespace vmm::boot
