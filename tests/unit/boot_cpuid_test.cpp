@@ -44,12 +44,13 @@ Leaves host(bool amd) {
     else
         add(leaves, 0, 0, {0x20, 0x756e6547, 0x6c65746e, 0x49656e69});
     for (const std::uint32_t leaf : {1U, 5U, 6U, 7U, 0xaU, 0x12U, 0x14U, 0x80000001U, 0x80000008U, 0x8000000aU,
-                                     0x8000001eU, 0x8000001fU, 0x80000022U})
+                                     0x8000001eU, 0x8000001fU, 0x80000022U, 0x80000026U})
         add(leaves, leaf, 0, {all, all, all, all});
     add(leaves, 4, 0, {0x121, 1, 2, 3}); // level 1 data
     add(leaves, 4, 1, {0x163, 1, 2, 3}); // level 3 unified
     add(leaves, 4, 2, {0, 0, 0, 0});
     add(leaves, 0x8000001d, 0, {0x163, 1, 2, 3});
+    add(leaves, 0x80000000, 0, {0x80000026, 0, 0, 0});
     add(leaves, 0x40000000, 0, {0x40000001, 0x4b4d564b, 0x564b4d56, 0x4d});
     add(leaves, 0x40000001, 0, {0x01007efb, 0, 0, 0});
     return leaves;
@@ -92,6 +93,92 @@ TEST_CASE("with SMT, pairs of vCPUs share a core") {
     CHECK(get(amd, 0x80000008)->ecx == (3 | 2U << 12));
 }
 
+namespace {
+
+struct Place {
+    unsigned package, core, thread;
+    bool operator==(const Place&) const = default;
+};
+
+/// By leaf 0xb or 0x1f: Linux's detect_extended_topology(), for Intel's CPUs.
+Place place_by_topology_leaf(const Leaves& leaves, std::uint32_t leaf) {
+    const unsigned id = get(leaves, leaf, 0)->edx;
+    const unsigned thread_bits = get(leaves, leaf, 0)->eax & 0x1f;
+    const unsigned package_bits = get(leaves, leaf, 1)->eax & 0x1f;
+    return {id >> package_bits, (id & (bit(package_bits) - 1)) >> thread_bits, id & (bit(thread_bits) - 1)};
+}
+
+/// By leaves 0x80000001, 0x80000008 and 0x8000001e: Linux's amd_get_topology().
+Place place_by_amd_leaves(const Leaves& leaves) {
+    const unsigned id = get(leaves, 1)->ebx >> 24;
+    const unsigned package_bits = get(leaves, 0x80000008)->ecx >> 12 & 0xf;
+    REQUIRE((get(leaves, 0x80000001)->ecx & bit(22)) != 0);
+    REQUIRE(get(leaves, 0x80000000)->eax >= 0x8000001e);
+    const auto topology = get(leaves, 0x8000001e);
+    REQUIRE(topology->eax == id);
+    const unsigned threads = (topology->ebx >> 8 & 0xff) + 1;
+    return {id >> package_bits, topology->ebx & 0xff, id % threads};
+}
+
+/// How many neighbours share a cache: Linux divides APIC ids by the number rounded up to a power of two.
+unsigned sharing(const Registers& cache) { return (cache.eax >> 14 & 0xfff) + 1; }
+
+/// What KVM says on an AMD CPU that has no TOPOEXT: nested under an emulated CPU, or older than family 17h.
+Leaves host_without_topoext() {
+    Leaves leaves;
+    add(leaves, 0, 0, {0xd, 0x68747541, 0x444d4163, 0x69746e65});
+    add(leaves, 1, 0, {0x00800f12, 0, 0, 0});
+    add(leaves, 0x80000000, 0, {0x8000000a, 0, 0, 0});
+    add(leaves, 0x80000001, 0, {0, 0, 0, 0});
+    add(leaves, 0x80000005, 0, {0, 0, 0x20080140, 0x40040140});
+    add(leaves, 0x80000006, 0, {0, 0, 0x02006140, 0x00808140});
+    return leaves;
+}
+
+} // namespace
+
+TEST_CASE("both vendors' leaves say the topology that was asked for") {
+    for (const unsigned cpus : {1U, 2U, 6U, 8U, 64U, 254U})
+        for (const bool smt : {false, true})
+            for (unsigned cpu = 0; cpu < cpus; ++cpu) {
+                const CpuidRequest request{.cpu = cpu, .cpus = cpus, .smt = smt};
+                const unsigned threads = smt && cpus > 1 ? 2 : 1;
+                const Place wanted{0, cpu / threads, cpu % threads};
+                INFO(cpus << " CPUs, SMT " << smt << ", CPU " << cpu);
+                const auto intel = guest_cpuid(host(false), request);
+                REQUIRE(place_by_topology_leaf(intel, 0xb) == wanted);
+                REQUIRE(place_by_topology_leaf(intel, 0x1f) == wanted);
+                REQUIRE(sharing(*get(intel, 4, 0)) == threads);
+                REQUIRE(sharing(*get(intel, 4, 1)) >= cpus);
+                for (const auto& amd :
+                     {guest_cpuid(host(true), request), guest_cpuid(host_without_topoext(), request)}) {
+                    REQUIRE(place_by_amd_leaves(amd) == wanted);
+                    REQUIRE(place_by_topology_leaf(amd, 0xb) == wanted);
+                    REQUIRE((get(amd, 0x80000008)->ecx & 0xff) + 1 == cpus);
+                }
+            }
+}
+
+TEST_CASE("an AMD CPU without cache leaf 0x8000001d gets one that says what its older leaves say") {
+    const auto leaves = guest_cpuid(host_without_topoext(), {.cpu = 3, .cpus = 4, .smt = true});
+    const auto size = [](const Registers& r) {
+        return ((r.ebx & 0xfff) + 1) * ((r.ebx >> 22) + 1) * (r.ecx + 1) / 1024;
+    };
+    const auto kind = [](const Registers& r) { return std::pair{r.eax & 0x1f, r.eax >> 5 & 7}; };
+    using Kind = std::pair<unsigned, unsigned>;
+    CHECK(kind(*get(leaves, 0x8000001d, 0)) == Kind{1, 1});
+    CHECK(size(*get(leaves, 0x8000001d, 0)) == 32);
+    CHECK(kind(*get(leaves, 0x8000001d, 1)) == Kind{2, 1});
+    CHECK(size(*get(leaves, 0x8000001d, 1)) == 64);
+    CHECK(kind(*get(leaves, 0x8000001d, 2)) == Kind{3, 2});
+    CHECK(size(*get(leaves, 0x8000001d, 2)) == 512);
+    CHECK(sharing(*get(leaves, 0x8000001d, 2)) == 2);
+    CHECK(kind(*get(leaves, 0x8000001d, 3)) == Kind{3, 3});
+    CHECK(size(*get(leaves, 0x8000001d, 3)) == 16 * 1024);
+    CHECK(sharing(*get(leaves, 0x8000001d, 3)) == 4);
+    CHECK(get(leaves, 0x8000001d, 4) == Registers{0, 0, 0, 0});
+}
+
 TEST_CASE("one vCPU is a package of one, with or without SMT") {
     for (const bool smt : {false, true}) {
         const auto leaves = guest_cpuid(host(true), {.cpu = 0, .cpus = 1, .smt = smt});
@@ -114,7 +201,7 @@ TEST_CASE("a guest is told of the hypervisor and not of what it cannot use") {
     CHECK((get(leaves, 7)->ecx & bit(29)) == 0); // ENQCMD
     CHECK((get(leaves, 7)->ebx & (bit(2) | bit(25))) == 0);
     CHECK(get(leaves, 6) == Registers{4, 0, 0, 0});
-    for (const std::uint32_t hidden : {5U, 0xaU, 0x12U, 0x14U, 0x8000000aU, 0x8000001fU, 0x80000022U})
+    for (const std::uint32_t hidden : {5U, 0xaU, 0x12U, 0x14U, 0x8000000aU, 0x8000001fU, 0x80000022U, 0x80000026U})
         CHECK(get(leaves, hidden) == Registers{0, 0, 0, 0});
     CHECK((get(leaves, 0x80000001)->ecx & (bit(2) | bit(23) | bit(24) | bit(29))) == 0);
     CHECK((get(guest_cpuid(host(true), {.tsc_deadline = false}), 1)->ecx & bit(24)) == 0);

@@ -16,6 +16,11 @@ constexpr std::uint32_t hypervisor_leaf = 0x40000000;
 constexpr std::uint32_t hypervisor_timing_leaf = 0x40000010; // VMware's convention, also used by QEMU and FreeBSD
 constexpr std::uint32_t kvm_apic_bus_khz = 1'000'000;
 constexpr std::uint32_t brand_leaf = 0x80000002; // and the two after it
+constexpr std::uint32_t extended_leaf = 0x80000000;
+constexpr std::uint32_t amd_features_leaf = 0x80000001;
+constexpr std::uint32_t amd_sizes_leaf = 0x80000008;
+constexpr std::uint32_t amd_caches_leaf = 0x8000001d;
+constexpr std::uint32_t amd_topology_leaf = 0x8000001e;
 
 constexpr std::uint32_t bit(unsigned number) { return 1U << number; }
 
@@ -104,10 +109,15 @@ void fill_cache(Entry& cache, const Topology& topology, bool intel) {
 
 void fill_amd_features(Entry& entry, const Topology& topology) {
     assign(entry.ecx, 1, topology.cpus > 1); // CmpLegacy
+    assign(entry.ecx, 22, true);             // TOPOEXT: without it no leaf tells of threads
     assign(entry.ecx, 2, false);             // SVM: no nested guests
     assign(entry.ecx, 23, false);            // extended performance counters, core and northbridge
     assign(entry.ecx, 24, false);
     assign(entry.ecx, 29, false); // MONITORX
+}
+
+void fill_amd_sizes(Entry& entry, const Topology& topology) {
+    entry.ecx = (topology.cpus - 1) | topology.package_bits << 12; // threads of the package, bits of an APIC id
 }
 
 void fill_amd_topology(Entry& entry, const Topology& topology) {
@@ -137,17 +147,21 @@ void filter_entry(Entry& entry, const CpuidRequest& request, const Topology& top
     case 0x8000000a: // SVM
     case 0x8000001f: // memory encryption
     case 0x80000022: // performance counters
+    case 0x80000026: // the host's topology once more
         return clear(entry);
-    case 0x80000001:
+    case amd_features_leaf:
         if (amd)
             fill_amd_features(entry, topology);
         return;
-    case 0x80000008:
-        entry.ecx = amd ? (topology.cpus - 1) | topology.package_bits << 12 : 0;
+    case amd_sizes_leaf:
+        if (amd)
+            fill_amd_sizes(entry, topology);
+        else
+            entry.ecx = 0;
         return;
-    case 0x8000001d:
+    case amd_caches_leaf:
         return fill_cache(entry, topology, false);
-    case 0x8000001e:
+    case amd_topology_leaf:
         return fill_amd_topology(entry, topology);
     default:
         return;
@@ -166,6 +180,79 @@ void set_extended_topology(Entries& entries, std::uint32_t function, const Topol
     add(0, topology.thread_bits, topology.threads_per_core, smt);
     add(1, topology.package_bits, topology.cpus, core);
     add(2, 0, 0, 0);
+}
+
+/// A cache as leaves 0x80000005 and 0x80000006 have it; ways of 0: there is none.
+struct LegacyCache {
+    unsigned type; ///< 1 data, 2 instructions, 3 both
+    unsigned level;
+    std::uint32_t bytes;
+    unsigned ways;
+    bool fully_associative;
+    unsigned line;
+};
+
+LegacyCache legacy_level1(unsigned type, std::uint32_t value) {
+    constexpr unsigned full = 0xff;
+    const unsigned line = value & 0xff;
+    const std::uint32_t bytes = (value >> 24) * 1024;
+    const unsigned ways = value >> 16 & 0xff;
+    return {type, 1, bytes, ways == full && line != 0 ? bytes / line : ways, ways == full, line};
+}
+
+LegacyCache legacy_outer(unsigned level, std::uint32_t bytes, std::uint32_t value) {
+    constexpr unsigned ways_of[16] = {0, 1, 2, 3, 4, 6, 8, 0, 16, 0, 32, 48, 64, 96, 128, 0};
+    constexpr unsigned full = 15;
+    const unsigned line = value & 0xff;
+    const unsigned code = value >> 12 & 0xf;
+    return {3, level, bytes, code == full && line != 0 ? bytes / line : ways_of[code], code == full, line};
+}
+
+/// With TOPOEXT, Linux reads caches from leaf 0x8000001d alone. Where KVM has none, it says what the older leaves say.
+void set_amd_caches(Entries& entries, const Topology& topology) {
+    const Entry* known = find(entries, amd_caches_leaf);
+    const Entry* level1 = find(entries, 0x80000005);
+    const Entry* outer = find(entries, 0x80000006);
+    if ((known && (known->eax & 0x1f) != 0) || !level1 || !outer)
+        return;
+    const LegacyCache caches[] = {legacy_level1(1, level1->ecx), legacy_level1(2, level1->edx),
+                                  legacy_outer(2, (outer->ecx >> 16) * 1024, outer->ecx),
+                                  legacy_outer(3, (outer->edx >> 18) * 512 * 1024, outer->edx)};
+    std::erase_if(entries, [](const Entry& entry) { return entry.function == amd_caches_leaf; });
+    std::uint32_t index = 0;
+    const auto add = [&](Entry entry) {
+        entry.flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+        entries.push_back(entry);
+    };
+    for (const LegacyCache& cache : caches) {
+        const std::uint32_t set_bytes = cache.ways * cache.line;
+        if (set_bytes == 0 || cache.bytes < set_bytes)
+            continue;
+        const std::uint32_t self_initialising = bit(8) | (cache.fully_associative ? bit(9) : 0);
+        Entry entry = make(amd_caches_leaf, index++, cache.type | cache.level << 5 | self_initialising,
+                           (cache.line - 1) | (cache.ways - 1) << 22, cache.bytes / set_bytes - 1, 0);
+        fill_cache(entry, topology, false);
+        add(entry);
+    }
+    add(make(amd_caches_leaf, index, 0, 0, 0, 0));
+}
+
+/// The leaves from which Linux learns of threads on AMD's CPUs, also where the host's CPU or KVM has none of them.
+void set_amd_topology(Entries& entries, const Topology& topology) {
+    Entry* range = find(entries, extended_leaf);
+    if (!range || !find(entries, amd_features_leaf))
+        return;
+    range->eax = std::max(range->eax, amd_topology_leaf);
+    const auto add_missing = [&](std::uint32_t leaf, auto fill) {
+        if (find(entries, leaf))
+            return;
+        Entry entry = make(leaf, 0, 0, 0, 0, 0);
+        fill(entry);
+        entries.push_back(entry);
+    };
+    add_missing(amd_sizes_leaf, [&](Entry& entry) { fill_amd_sizes(entry, topology); });
+    add_missing(amd_topology_leaf, [&](Entry& entry) { fill_amd_topology(entry, topology); });
+    set_amd_caches(entries, topology);
 }
 
 void set_timing(Entries& entries, std::uint32_t tsc_khz) {
@@ -218,6 +305,8 @@ Entries guest_cpuid(Entries supported, const CpuidRequest& request) {
     set_extended_topology(supported, x2apic_topology, topology);
     if (has_v2)
         set_extended_topology(supported, v2_topology, topology);
+    if (amd)
+        set_amd_topology(supported, topology);
     set_timing(supported, request.tsc_khz);
     set_brand(supported);
     return supported;
