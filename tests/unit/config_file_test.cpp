@@ -89,7 +89,7 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
     const auto far = parse(R"({"inox": {"colour": 1}})");
     CHECK(far.problems.at(0).hint ==
           "the keys here are timeout, expect, serial_log, boot_timeline, api_sock, api_group, "
-          "api_connections, on_panic or quiet");
+          "api_connections, on_panic, panic_text, on_reboot, grace or quiet");
 }
 
 TEST_CASE("only Firecracker's dialect ignores unknown top-level keys, and it lists them") {
@@ -254,7 +254,7 @@ TEST_CASE("disks and interfaces reach their options, from JSON and from key=valu
     CHECK(drive.block.cache == BlockCache::unsafe);
     CHECK(drive.block.engine == BlockEngineKind::sync);
     CHECK(drive.block.limits.bandwidth->size == 10);
-    CHECK(root_cmdline(parsed.file.config) == " root=/dev/vda ro");
+    CHECK(machine_cmdline(parsed.file.config) == "root=/dev/vda ro");
     CHECK(parsed.file.config.nets.at(0).mac->text() == "06:00:ac:10:00:02");
 
     ConfigFile file;
@@ -264,7 +264,7 @@ TEST_CASE("disks and interfaces reach their options, from JSON and from key=valu
     CHECK(problems.empty());
     CHECK(file.config.drives.at(0).block.path == "/d");
     CHECK(file.config.drives.at(0).block.engine == BlockEngineKind::sync);
-    CHECK(root_cmdline(file.config) == " root=/dev/vda ro");
+    CHECK(machine_cmdline(file.config) == "root=/dev/vda ro");
     CHECK(file.config.nets.at(0).mtu == 1400);
 }
 
@@ -289,13 +289,6 @@ TEST_CASE("devices that cannot be told apart, two roots and bad values are refus
           "config_value /network-interfaces/0/mtu");
     CHECK(only_problem(R"({"network-interfaces": [{"host_dev_name": "t", "guest_mac": "zz"}]})") ==
           "config_value /network-interfaces/0/guest_mac");
-}
-
-TEST_CASE("noapic, and only that word, is left out of a command line") {
-    CHECK(usable_cmdline("ro console=ttyS0 noapic reboot=k") == "ro console=ttyS0 reboot=k");
-    CHECK(usable_cmdline("noapic") == "");
-    CHECK(usable_cmdline("ro noapic") == "ro ");
-    CHECK(usable_cmdline("noapictimer x=noapic") == "noapictimer x=noapic");
 }
 
 TEST_CASE("as in Firecracker, cpu-config may name a file") {

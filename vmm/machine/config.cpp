@@ -5,6 +5,7 @@
 
 #include "devices/pci/root_bus.hpp"
 #include "devices/virtio/tap.hpp"
+#include "vmm/boot/cmdline.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/config_vfio.hpp"
 #include "vmm/memory/layout.hpp"
@@ -17,6 +18,14 @@ std::optional<Error> problem(Errc code, const char* where, std::string what, std
 }
 
 bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+
+/// pci= takes a list; each word of that name adds to it.
+bool tells_pci_off(std::string_view cmdline) {
+    for (const auto& word : boot::cmdline_words(cmdline))
+        if (word.name == "pci" && ("," + std::string{word.value.value_or("")} + ",").contains(",off,"))
+            return true;
+    return false;
+}
 
 } // namespace
 
@@ -63,34 +72,23 @@ std::vector<DeviceConfig> device_configs(const Config& config) {
     return all;
 }
 
-std::string usable_cmdline(const std::string& cmdline) {
-    static constexpr std::string_view word = "noapic";
-    const auto at = cmdline.find(word);
-    const bool starts = at == 0 || (at != cmdline.npos && cmdline[at - 1] == ' ');
-    const bool ends = at != cmdline.npos && (at + word.size() == cmdline.size() || cmdline[at + word.size()] == ' ');
-    if (!starts || !ends)
-        return cmdline;
-    std::string out = cmdline;
-    out.erase(at, word.size() + (at + word.size() < cmdline.size() ? 1 : 0));
-    return out;
-}
-
 void use_default_cmdline(BootConfig& boot, std::string_view cmdline) {
     boot.cmdline = cmdline;
     boot.own_cmdline = false;
 }
 
-std::string pci_cmdline(const Config& config) {
-    const bool told = (" " + config.boot.cmdline + " ").find(" pci=off ") != std::string::npos;
-    return config.machine.transport == Transport::pci || told ? "" : " pci=off";
-}
-
-std::string root_cmdline(const Config& config) {
+std::string machine_cmdline(const Config& config) {
+    const std::string_view given = config.boot.cmdline;
+    std::string words;
+    const auto add = [&](const std::string& word) { words += (words.empty() ? "" : " ") + word; };
+    if (config.machine.transport == Transport::mmio && !tells_pci_off(given))
+        add("pci=off");
     const auto root = std::ranges::find(config.drives, true, &DriveConfig::root);
-    if (root == config.drives.end() || (" " + config.boot.cmdline).find(" root=") != std::string::npos)
-        return {};
-    return " root=" + (root->partuuid.empty() ? "/dev/vda" : "PARTUUID=" + root->partuuid) +
-           (root->block.read_only ? " ro" : " rw");
+    if (root != config.drives.end() && !boot::find_cmdline_word(given, "root")) {
+        add("root=" + (root->partuuid.empty() ? "/dev/vda" : "PARTUUID=" + root->partuuid));
+        add(root->block.read_only ? "ro" : "rw");
+    }
+    return words;
 }
 
 std::optional<Error> check_cpus(std::uint64_t cpus, bool smt) {

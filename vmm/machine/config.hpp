@@ -123,13 +123,9 @@ std::vector<PlacedDevice> placed_devices(const Config& config);
 /// The command line of a kernel for which the operator named none.
 void use_default_cmdline(BootConfig& boot, std::string_view cmdline);
 
-/// " pci=off" for a machine without PCI whose kernel is not told so yet; else empty.
-std::string pci_cmdline(const Config& config);
-/// The words that tell a kernel of its root device, with a blank before them; empty without one.
-std::string root_cmdline(const Config& config);
-/// The command line without the word "noapic", which firectl passes by default: Linux knows only the IO-APIC on
-/// hardware-reduced ACPI, and would have no interrupts at all.
-std::string usable_cmdline(const std::string& cmdline);
+/// What a kernel must be told of this machine and its root device, unless its command line tells it already: words with
+/// blanks between them.
+std::string machine_cmdline(const Config& config);
 
 /// Whether devices in no domain reach guest memory when the guest starts; with an IOMMU.
 bool boot_bypass(const Config& config);

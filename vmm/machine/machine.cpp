@@ -6,6 +6,7 @@
 
 #include "vmm/base/log.hpp"
 #include "vmm/boot/acpi.hpp"
+#include "vmm/boot/cmdline.hpp"
 #include "vmm/boot/cpu_state.hpp"
 #include "vmm/boot/cpuid.hpp"
 #include "vmm/machine/preparation.hpp"
@@ -24,7 +25,7 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
     if (config.iommu)
         acpi.iommu = static_cast<std::uint16_t>(iommu_address.index());
     acpi.pasids = has_pasids(config);
-    if (usable_cmdline(config.boot.cmdline) != config.boot.cmdline)
+    if (boot::find_cmdline_word(config.boot.cmdline, unusable_word))
         log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
                                         "no other interrupt controller than the IO-APIC that Linux would use");
     auto loaded = boot::load({config.boot.kernel, config.boot.initrd, kernel_cmdline(config)}, memory);

@@ -9,6 +9,7 @@
 #include "devices/cmos.hpp"
 #include "devices/debug_ports.hpp"
 #include "devices/pvpanic.hpp"
+#include "vmm/boot/cmdline.hpp"
 #include "vmm/machine/platform_parts.hpp"
 #include "vmm/memory/layout.hpp"
 
@@ -32,16 +33,12 @@ std::vector<boot::AcpiMmioDevice> plan_virtio_mmio(const Config& config) {
 }
 
 std::string kernel_cmdline(const Config& config) {
-    return usable_cmdline(config.boot.cmdline) + pci_cmdline(config) + root_cmdline(config) +
-           virtio_mmio_cmdline(plan_virtio_mmio(config));
-}
-
-std::string virtio_mmio_cmdline(const std::vector<boot::AcpiMmioDevice>& plan) {
-    std::string text;
-    for (const auto& device : plan)
-        text += format(" virtio_mmio.device=4K@%#llx:%u",
-                       static_cast<unsigned long long>(device.registers.start().raw()), device.gsi);
-    return text;
+    const auto own = boot::without_cmdline_word(config.boot.cmdline, unusable_word);
+    std::string words = machine_cmdline(config);
+    for (const auto& device : plan_virtio_mmio(config))
+        words += format("%svirtio_mmio.device=4K@%#llx:%u", words.empty() ? "" : " ",
+                        static_cast<unsigned long long>(device.registers.start().raw()), device.gsi);
+    return boot::with_cmdline_words(own, words);
 }
 
 Platform::Platform(std::unique_ptr<Devices> devices, const Context& context)

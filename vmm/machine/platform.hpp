@@ -34,8 +34,9 @@ namespace vmm {
 /// Registers and interrupts of the virtio-mmio devices; empty with virtio-pci. Known before any device exists, because
 /// ACPI and the kernel command line name them.
 std::vector<boot::AcpiMmioDevice> plan_virtio_mmio(const Config& config);
-/// What virtio_mmio.device= parameters the plan needs, each with a blank before it.
-std::string virtio_mmio_cmdline(const std::vector<boot::AcpiMmioDevice>& plan);
+/// firectl passes it by default, but Linux knows only the IO-APIC on hardware-reduced ACPI, and would have no
+/// interrupts at all: it is left out of every command line.
+inline constexpr std::string_view unusable_word = "noapic";
 /// What the kernel is told: the operator's words, and those this machine needs.
 std::string kernel_cmdline(const Config& config);
 
