@@ -2,10 +2,12 @@
 #include "vmm/machine/vcpu_thread.hpp"
 
 #include <csignal>
+#include <cstring>
 #include <pthread.h>
 #include <system_error>
 
 #include "vmm/machine/host_report.hpp"
+#include "vmm/machine/no_progress.hpp"
 #include "vmm/machine/triple_fault.hpp"
 
 namespace vmm {
@@ -81,10 +83,11 @@ void VcpuThread::kick() noexcept {
         ::pthread_kill(thread_.native_handle(), kick_signal());
 }
 
-void VcpuThread::ask_stuck() noexcept {
+void VcpuThread::ask_stuck(bool kicked) noexcept {
     stuck_.store(-1, std::memory_order_release);
     asked_.store(true, std::memory_order_release);
-    kick();
+    if (kicked)
+        kick();
 }
 
 void VcpuThread::loop() noexcept {
@@ -93,14 +96,31 @@ void VcpuThread::loop() noexcept {
         vcpu_->clear_interrupt();
         if (!context_.gate.pass())
             return;
-        if (asked_.exchange(false, std::memory_order_acq_rel))
+        if (asked_.exchange(false, std::memory_order_acq_rel)) {
+            look_where_it_stands();
             stuck_.store(vcpu_->stuck() ? 1 : 0, std::memory_order_release);
+        }
         const VmExit exit = vcpu_->run();
         exits_.fetch_add(1, std::memory_order_relaxed);
         if (!handle(exit))
             return;
     }
 }
+
+void VcpuThread::look_where_it_stands() noexcept {
+    const auto regs = vcpu_->regs();
+    const auto place = fault_place(*vcpu_, context_.ram);
+    const bool suspect = regs && place && vcpu_->mp_state().value_or(KVM_MP_STATE_HALTED) == KVM_MP_STATE_RUNNABLE &&
+                         uses_descriptors(place->bytes);
+    const bool same = suspect && std::memcmp(&*regs, &stood_at_, sizeof stood_at_) == 0;
+    if (suspect) {
+        stood_at_ = *regs;
+        instruction_ = place->bytes;
+    }
+    standing_.store(same ? standing_.load(std::memory_order_relaxed) + 1 : suspect ? 1 : 0, std::memory_order_release);
+}
+
+Error VcpuThread::standing_error() const { return no_progress(vcpu_->id(), stood_at_.rip, instruction_); }
 
 bool VcpuThread::handle(const VmExit& exit) noexcept {
     return std::visit(Overloaded{

@@ -44,10 +44,16 @@ public:
     Result<void> start();
     /// Makes the thread look at the gate soon, whatever the guest does. Any thread.
     void kick() noexcept;
-    /// Kicks and asks whether the vCPU is stuck (Vcpu::stuck); the answer is stuck() after it went through the gate.
-    void ask_stuck() noexcept;
-    /// Result of the last ask_stuck(): 1 stuck, 0 not, -1 not answered yet.
+    /// Asks whether the vCPU gets on; the answer is there after it went through the gate: soon when it is kicked, else
+    /// after its next exit.
+    void ask_stuck(bool kicked = true) noexcept;
+    /// Of the last ask_stuck(), Vcpu::stuck(): 1 stuck, 0 not, -1 not answered yet.
     [[nodiscard]] int stuck() const noexcept { return stuck_.load(std::memory_order_acquire); }
+    /// How many of the last calls of ask_stuck() in a row found it at the same instruction with the same registers,
+    /// where that is one that KVM may try for ever (no_progress.hpp).
+    [[nodiscard]] unsigned standing() const noexcept { return standing_.load(std::memory_order_acquire); }
+    /// What it stands at; after standing() was not 0, until the next ask_stuck().
+    [[nodiscard]] Error standing_error() const;
 
     [[nodiscard]] Vcpu& vcpu() { return *vcpu_; }
     /// Exits to user space so far.
@@ -60,12 +66,16 @@ private:
     void access_msr(const vm_exit::MsrAccess& msr) noexcept;
     bool emulate(const vm_exit::EmulationFailure& failure) noexcept;
     [[nodiscard]] Error describe(const VmExit& exit) const;
+    void look_where_it_stands() noexcept;
 
     std::unique_ptr<Vcpu> vcpu_;
     Context context_;
     std::atomic<std::uint64_t> exits_{0};
     std::atomic<bool> asked_{false};
     std::atomic<int> stuck_{-1};
+    std::atomic<unsigned> standing_{0};
+    kvm_regs stood_at_{}; // of the thread, like the next; published by standing_
+    std::vector<std::uint8_t> instruction_{};
     std::uint64_t ia32_pasid_{0}; // of the thread
     std::thread thread_;
 };
