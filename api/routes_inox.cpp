@@ -187,6 +187,16 @@ Prepared get_device(Call& call) {
     });
 }
 
+Prepared put_power_button(Call& call) {
+    const auto body = read_object(call.request.body, {});
+    if (body.refusal)
+        return *body.refusal;
+    return plain(call, [](Services& services) {
+        const auto pressed = services.instance.press_power_button();
+        return pressed ? done() : refuse(pressed.error());
+    });
+}
+
 namespace {
 
 /// What can be plugged in, and how its section of the configuration is called.

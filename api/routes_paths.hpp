@@ -66,5 +66,6 @@ Prepared get_events(Call& call);
 Prepared get_prometheus(Call& call);
 Prepared get_iommu(Call& call);
 Prepared get_pasids(Call& call);
+Prepared put_power_button(Call& call);
 
 } // namespace api

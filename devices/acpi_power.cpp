@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/acpi_power.hpp"
 
-#include <algorithm>
-
 namespace devices {
 namespace {
 
@@ -12,7 +10,22 @@ constexpr unsigned sleep_type(std::uint8_t value) { return (value >> 2) & 7; }
 } // namespace
 
 /// Sleep control is write-only to the guest's eyes, and it never wakes up: WAK_STS stays 0.
-void AcpiPower::read(std::uint64_t, std::span<std::byte> data) noexcept { std::ranges::fill(data, std::byte{0}); }
+void AcpiPower::read(std::uint64_t offset, std::span<std::byte> data) noexcept {
+    for (auto& byte : data)
+        byte = std::byte{offset++ == button && pressed_.exchange(false)};
+}
+
+void AcpiPower::press_button() noexcept {
+    pressed_.store(true);
+    line_->trigger();
+}
+
+bool AcpiPower::remind() noexcept {
+    const bool unseen = pressed_.load();
+    if (unseen)
+        line_->trigger();
+    return unseen;
+}
 
 void AcpiPower::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {
     for (const auto byte : data) {

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ACPI sleep control, sleep status and reset registers of a hardware-reduced machine (ACPI 6.5, 4.8.3.7, 4.8.3.6).
+// The ACPI sleep control, sleep status and reset registers of a hardware-reduced machine (ACPI 6.5, 4.8.3.7, 4.8.3.6),
+// and behind them the power button's: the generic event device's method reads it (vmm/boot/dsdt.cpp).
 #pragma once
+
+#include <atomic>
+#include <memory>
 
 #include "devices/guest_events.hpp"
 #include "vmm/bus/bus.hpp"
+#include "vmm/bus/irq.hpp"
 
 namespace devices {
 
@@ -13,17 +18,27 @@ public:
     static constexpr std::uint64_t sleep_control = 0;
     static constexpr std::uint64_t sleep_status = 1;
     static constexpr std::uint64_t reset_register = 2;
+    static constexpr std::uint64_t button = 3; ///< bit 0: it was pressed; reading clears it
     static constexpr std::uint8_t reset_value = 1;
     static constexpr std::uint8_t sleep_type_s5 = 5; ///< what \_S5 holds
 
-    explicit AcpiPower(GuestEvents& events) : events_{events} {}
+    /// `line` is the generic event device's, edge triggered.
+    AcpiPower(GuestEvents& events, std::unique_ptr<vmm::IrqLine> line) : events_{events}, line_{std::move(line)} {}
 
     [[nodiscard]] std::string_view name() const override { return "acpi-power"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
 
+    /// Any thread.
+    void press_button() noexcept;
+    /// Interrupts once more if the guest has not seen the last press: an edge is lost on a guest that does not listen
+    /// yet. False when it has.
+    bool remind() noexcept;
+
 private:
     GuestEvents& events_;
+    std::unique_ptr<vmm::IrqLine> line_;
+    std::atomic<bool> pressed_{false};
 };
 
 } // namespace devices

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a guest's kernel says that it panicked: QEMU's pvpanic, ACPI device QEMU0001, a register of one byte that drivers
-// of Linux and Windows know.
+// How a guest's kernel says that it panicked: QEMU's pvpanic, a register of one byte that drivers of Linux and Windows
+// know. It is there twice, as the ACPI device QEMU0001 and as a PCI function: kernels have the driver of either, or
+// none.
 #pragma once
 
+#include <memory>
+
 #include "devices/guest_events.hpp"
+#include "devices/pci/function.hpp"
 #include "vmm/bus/bus.hpp"
 
 namespace devices {
@@ -22,6 +26,21 @@ public:
 
 private:
     GuestEvents& events_;
+};
+
+/// The register at the start of BAR 0.
+class PvPanicFunction final : public pci::Function {
+public:
+    /// no_resource as of ConfigSpace::add_bar.
+    static vmm::Result<std::shared_ptr<PvPanicFunction>> create(GuestEvents& events);
+
+    [[nodiscard]] std::string_view name() const override { return "pvpanic-pci"; }
+    void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+
+private:
+    explicit PvPanicFunction(GuestEvents& events);
+    PvPanic register_;
 };
 
 } // namespace devices

@@ -72,7 +72,12 @@ const CtlCommand commands[] = {
     {"start", "", 0, 0, "start the configured guest", [](const Given&) { return action("InstanceStart"); }},
     {"pause", "", 0, 0, "", [](const Given&) { return state("Paused"); }},
     {"resume", "", 0, 0, "", [](const Given&) { return state("Resumed"); }},
-    {"stop", "", 0, 0, "ask the guest to end (Ctrl-Alt-Del)", [](const Given&) { return action("SendCtrlAltDel"); }},
+    {"stop", "", 0, 0, "ask the guest to reboot (Ctrl-Alt-Del), which ends it",
+     [](const Given&) { return action("SendCtrlAltDel"); }},
+    {"shutdown", "", 0, 0, "press the guest's power button",
+     [](const Given&) {
+         return Request{"PUT", "/inox/power-button", api::object_text({}), {}};
+     }},
     {"ctrl-alt-del", "", 0, 0, "the same", [](const Given&) { return action("SendCtrlAltDel"); }},
     {"flush-metrics", "", 0, 0, "write a line to the metrics file now",
      [](const Given&) { return action("FlushMetrics"); }},

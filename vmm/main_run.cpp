@@ -208,6 +208,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
     if (const auto problems = apply_options(given, file); !problems.empty())
         return report_problems(problems, config_path);
     RunPlan plan;
+    plan.closing_line = true;
     plan.start_failed = [&](Error error) {
         std::vector<Error> problems{std::move(error)};
         name_options(problems, given);

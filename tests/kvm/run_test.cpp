@@ -78,8 +78,71 @@ TEST_CASE("a panic the guest reports is how it ended, also when it then reboots;
     const auto ended = boot("panic", {"--on-panic", "end"});
     CHECK(ended.code == 135);
     const auto reported = boot("panic", {"--timeout", "1s"});
-    CHECK(reported.code == 124);
+    CHECK(reported.code == 135);
     CHECK(has(reported.out, "p"));
+}
+
+TEST_CASE("a panic that only the console shows is no success") {
+    const auto panicked = boot("panic_text");
+    CHECK(panicked.code == 135);
+    CHECK(has(panicked.err, "the guest's kernel panicked: Attempted to kill init! [guest_panic]"));
+    CHECK(has(panicked.err, "inox: the guest failed (guest_panic) after "));
+    CHECK(boot("panic_text", {"--panic-text", "off"}).code == 0);
+    CHECK(boot("panic_text", {"--console", "/dev/null"}).code == 135);
+    CHECK(boot("reboot_text").code == 0);
+}
+
+TEST_CASE("a run ends with a line that says how, unless it shall be quiet") {
+    const auto last_line = [](const Outcome& outcome) {
+        const auto end = outcome.err.find_last_not_of('\n');
+        const auto start = end == std::string::npos ? end : outcome.err.find_last_of('\n', end);
+        return outcome.err.substr(start == std::string::npos ? 0 : start + 1);
+    };
+    CHECK(last_line(boot("power_off")).starts_with("inox: the guest powered off after "));
+    CHECK(last_line(boot("reset_acpi")).starts_with("inox: the guest rebooted after "));
+    CHECK(last_line(boot("exit")).ends_with(" s; exit code 42\n"));
+    CHECK(last_line(boot("halt")).starts_with("inox: the guest failed (guest_halted) after "));
+    CHECK(boot("reset_acpi", {"--quiet"}).err.empty());
+}
+
+TEST_CASE("a reboot ends the run, fails it, or starts the guest again") {
+    CHECK(boot("reset_acpi", {"--on-reboot", "end"}).code == 0);
+    const auto failed = boot("reset_acpi", {"--on-reboot", "fail"});
+    CHECK(failed.code == 136);
+    CHECK(has(failed.err, "the guest rebooted [expect_not_seen]"));
+    // It reboots for ever: once a second.
+    const auto again = boot("reboot_text", {"--on-reboot", "restart", "--timeout", "3500ms"});
+    CHECK(again.code == 124);
+    const auto count = [&](const std::string& part) {
+        std::size_t found = 0;
+        for (auto at = again.out.find(part); at != std::string::npos; at = again.out.find(part, at + 1))
+            ++found;
+        return found;
+    };
+    CHECK(count("Restarting system") >= 2);
+    CHECK(count("Restarting system") <= 5);
+    CHECK(boot("panic_text", {"--on-reboot", "restart"}).code == 135);
+    CHECK(boot("power_off", {"--on-reboot", "restart"}).code == 0);
+}
+
+TEST_CASE("with a grace period, SIGTERM presses the power button; a guest that does not react ends after it") {
+    const auto off = boot("power_button", {"--grace", "20s"}, {.signal = SIGTERM, .signal_when = "b"});
+    CHECK(off.code == 0);
+    CHECK(has(off.err, "inox: the guest powered off after "));
+    const auto deaf = boot("spin", {"--grace", "300ms"}, {.signal = SIGTERM, .signal_when = "s"});
+    CHECK(deaf.code == 143);
+    CHECK(has(deaf.err, "did not power off within the 300 ms"));
+    CHECK(boot("power_button", {}, {.signal = SIGTERM, .signal_when = "b"}).code == 143);
+}
+
+TEST_CASE("an instruction that KVM tries for ever ends the guest with its place") {
+    for (const char* guest : {"lidt_unmapped", "lgdt_unmapped"}) {
+        const auto outcome = boot(guest);
+        INFO(guest << ": " << outcome.err);
+        CHECK(outcome.code == 133);
+        CHECK(has(outcome.err, "[guest_emulation_failure]"));
+        CHECK(has(outcome.err, "0f 01"));
+    }
 }
 
 TEST_CASE("--timeout ends a guest that spins, at the time it says") {
@@ -191,7 +254,7 @@ TEST_CASE("Ctrl-A X ends a run well, with a line of its own behind the guest's u
     const auto left = tests::run_on_terminal(run, "login: ", "\x01x");
     INFO(left.shown);
     CHECK(left.code == 0);
-    CHECK(has(left.shown, "login: \r\ninox: the guest was ended from the terminal (Ctrl-A X)\r\n"));
+    CHECK(has(left.shown, "login: \r\ninox: the guest was ended from the terminal (Ctrl-A X) after "));
     auto expecting = run;
     expecting.insert(expecting.end(), {"--expect", "never"});
     const auto unseen = tests::run_on_terminal(expecting, "login: ", "\x01x");

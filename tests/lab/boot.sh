@@ -1,12 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Debian's kernels boot to user space under inox: the CPUs and the memory they see, the exit code, power-off and reboot,
-# no word of complaint about our ACPI, and a virtio console on a terminal. All of it in one start of the lab machine.
+# no word of complaint about our ACPI, and a virtio console on a terminal. And they end in every way a kernel can, with
+# the status that this deserves. All of it in one start of the lab machine.
 #   boot.sh INOX            a lean set with every value in it; INOX_BOOT_MATRIX=full: all of them
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
 . "$here/lib.sh"
+. "$here/expect.sh"
 
 # KERNEL CPUS MIB END; KERNEL/elf is the uncompressed ELF file, entered by its PVH note
 lean="6.1-cloud 1 256 exit
@@ -28,6 +30,22 @@ full="6.1-cloud 1 256 exit
 6.12 4 6144 exit
 6.1-cloud/elf 1 256 exit
 6.12/elf 4 6144 exit"
+
+# NAME STATUS WORDS-ON-STDERR; what each does is in end_line and end_arguments
+ends="panic 135 the guest's kernel panicked: sysrq triggered crash
+killed-init 135 the guest's kernel panicked: Attempted to kill init! exitcode=0x00000000
+missing-root 135 the guest's kernel panicked: VFS: Unable to mount root fs
+hang-after-panic 135 the guest's kernel panicked: Attempted to kill init!
+on-panic-end 135 the guest's kernel panicked: sysrq triggered crash
+no-driver 135 the guest's kernel panicked: sysrq triggered crash
+text-off 0 inox: the guest rebooted after
+emergency-reboot 0 inox: the guest rebooted after
+reboot 0 inox: the guest rebooted after
+reboot-fail 136 the guest rebooted [expect_not_seen]
+restart 7 inox: the guest exited after
+poweroff 0 inox: the guest powered off after
+button 0 inox: the guest powered off after
+deaf 143 did not power off within the 1000 ms of --grace"
 
 rows() { [ "${INOX_BOOT_MATRIX:-}" = full ] && echo "$full" || echo "$lean"; }
 
@@ -67,14 +85,65 @@ END
 }
 
 inside() {
-    local inox=$1 failed=0 kernel cpus mib end initrd
+    local inox=$1 failed=0 kernel cpus mib end initrd name status words
     initrd=$("$root/tools/dev" initramfs)
     while read -r kernel cpus mib end; do
         check_boot || failed=1
     done < <(rows)
+    while read -r name status words; do
+        check_end || failed=1
+    done <<<"$ends"
     "$here/console.py" "$("$root/tools/dev" kernel 6.1-cloud)" "$initrd" "$inox" || failed=1
     return $failed
 }
+
+# What the guest of an end runs
+end_line() {
+    case $1 in
+        panic | on-panic-end | hang-after-panic) echo 'echo c >/proc/sysrq-trigger' ;;
+        no-driver | text-off) echo 'rmmod pvpanic-mmio pvpanic-pci; echo c >/proc/sysrq-trigger' ;;
+        emergency-reboot) echo 'rmmod pvpanic-mmio pvpanic-pci; echo b >/proc/sysrq-trigger' ;;
+        reboot | reboot-fail) echo 'reboot -f' ;;
+        restart) echo 'read -r -t 2 turn; [ "$turn" = second ] && exit 7; reboot -f' ;;
+        poweroff) echo 'poweroff -f' ;;
+        button)
+            echo 'modprobe evdev; name=$(grep -l "Power Button" /sys/class/input/event*/device/name | cut -d/ -f5)'
+            echo 'echo listening; head -c 24 "/dev/input/$name" >/dev/null; poweroff -f'
+            ;;
+        deaf) echo 'echo listening; sleep 60' ;;
+    esac
+}
+
+# check_end: one boot that ends by $name, with $status, and with $words among the last lines of standard error
+check_end() {
+    local about="end by $name" failed=0 got=0 line=() options=() cmdline="console=ttyS0 quiet panic=-1" kernel=6.1-cloud
+    options=(--initrd "$initrd" --memory 256M --timeout 120s)
+    [ -z "$(end_line "$name")" ] || line=("inox.sh=$(end_line "$name" | base64 -w0)")
+    case $name in
+        killed-init) cmdline+=" rdinit=/bin/true" ;;
+        missing-root) options=(--memory 256M --timeout 120s) cmdline+=" root=/dev/none" ;;
+        hang-after-panic) cmdline="console=ttyS0 quiet rdinit=/bin/true" options+=(--timeout 30s) line=() ;;
+        on-panic-end) cmdline="console=ttyS0 quiet" options+=(--on-panic end) ;;
+        text-off) options+=(--panic-text off) ;;
+        reboot-fail) options+=(--on-reboot fail) ;;
+        restart) options+=(--on-reboot restart) ;;
+        button) options+=(--grace 60s) ;;
+        deaf) options+=(--grace 1s) ;;
+    esac
+    start end "$inox" run --kernel "$(image $kernel)" "${options[@]}" --cmdline "$cmdline ${line[*]}"
+    case $name in
+        button | deaf) await end listening 120 && kill -TERM "${guest_pid[end]}" ;;
+        restart) await end 'user space up' 120 && await end 'user space up' 120 && type_line end second ;;
+    esac || failed=1
+    finish end 180 || failed=1
+    got=$ended
+    ok "status $status, and says so" ended_as_wanted
+    [ $failed = 0 ] || { echo "--- status $got; the last lines of $about:"; tail -n 15 "$expect_dir/end.log" "$expect_dir/end.err"; }
+    rm -f "$expect_dir"/end.{log,err}
+    return $failed
+}
+
+ended_as_wanted() { [ "$got" = "$status" ] && grep -qF "$words" "$expect_dir/end.err" && tail -n 1 "$expect_dir/end.err" | grep -q '^inox: .* after '; }
 
 # check_boot: one boot of $kernel with $cpus and $mib that ends by $end; one line for each check
 check_boot() {

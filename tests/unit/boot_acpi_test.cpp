@@ -200,7 +200,17 @@ TEST_CASE("every slot but the host bridge's can be filled and emptied while the 
     CHECK_FALSE(contains(dsdt, aml::path("S00")));
     CHECK(contains(dsdt, aml::port_region("PHPR", layout::port_pci_hotplug)));
     CHECK(contains(dsdt, aml::string("ACPI0013")));
-    CHECK_FALSE(contains(Tables{{.pci = false}}.dsdt(), aml::string("ACPI0013")));
+    CHECK_FALSE(contains(Tables{{.pci = false}}.dsdt(), aml::path("NEWS")));
+}
+
+TEST_CASE("every machine has a power button whose press its event device passes on") {
+    for (const bool pci : {true, false}) {
+        const auto dsdt = Tables{{.pci = pci}}.dsdt();
+        CHECK(contains(dsdt, aml::name("_HID", aml::eisa_id("PNP0C0C"))));
+        CHECK(contains(dsdt, aml::string("ACPI0013")));
+        CHECK(contains(dsdt, aml::notify("\\_SB.PWRB", 0x80)));
+        CHECK(contains(dsdt, aml::byte_registers("BTNR", {"BTNS"})));
+    }
 }
 
 TEST_CASE("each virtio-mmio device has a DSDT entry with its registers and interrupt") {

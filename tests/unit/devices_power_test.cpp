@@ -5,14 +5,44 @@
 #include "devices/pvpanic.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/fake_guest_events.hpp"
+#include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/registers.hpp"
 
 using fakes::in;
 using fakes::out;
 
+namespace {
+
+/// A machine's power registers, with the interrupt of their button.
+struct Power {
+    fakes::FakeGuestEvents events{};
+    fakes::FakeIrqs irqs{};
+    devices::AcpiPower registers{events, irqs.line(9, vmm::TriggerMode::edge).value()};
+};
+
+} // namespace
+
+TEST_CASE("the power button interrupts and is read once for a press") {
+    Power machine;
+    CHECK(in(machine.registers, 3) == 0);
+    CHECK_FALSE(machine.registers.remind());
+    machine.registers.press_button();
+    machine.registers.press_button();
+    CHECK(machine.irqs.lines.at(0)->triggers == 2);
+    CHECK(machine.registers.remind());
+    CHECK(machine.irqs.lines.at(0)->triggers == 3);
+    CHECK(in(machine.registers, 2) == 0);
+    CHECK(in(machine.registers, 3) == 1);
+    CHECK(in(machine.registers, 3) == 0);
+    CHECK_FALSE(machine.registers.remind());
+    out(machine.registers, 3, 1);
+    CHECK(in(machine.registers, 3) == 0);
+}
+
 TEST_CASE("sleep type 5 with the enable bit powers off, and nothing else does") {
-    fakes::FakeGuestEvents events;
-    devices::AcpiPower power{events};
+    Power machine;
+    auto& events = machine.events;
+    auto& power = machine.registers;
     for (unsigned value = 0; value < 256; ++value)
         out(power, 0, static_cast<std::uint8_t>(value & ~0x20U));
     out(power, 0, (4 << 2) | 0x20);
@@ -24,8 +54,9 @@ TEST_CASE("sleep type 5 with the enable bit powers off, and nothing else does") 
 }
 
 TEST_CASE("the reset register resets with its value only") {
-    fakes::FakeGuestEvents events;
-    devices::AcpiPower power{events};
+    Power machine;
+    auto& events = machine.events;
+    auto& power = machine.registers;
     out(power, 2, 0);
     out(power, 2, 6);
     out(power, 0, 1);

@@ -206,14 +206,28 @@ Bytes port_region(std::string_view name, Range<IoPort> ports) {
     return concat(
         {{ext_prefix, ext_region_op}, path(name), {system_io}, integer(ports.start().raw()), integer(ports.size())});
 }
-Bytes dword_registers(std::string_view region, const std::vector<std::string_view>& names) {
-    constexpr std::uint8_t dword_access_zero_rest = 0x43; // 32 bits, no lock, other bits of a register write as zero
-    Bytes content = concat({path(region), {dword_access_zero_rest}});
+namespace {
+
+/// `access` is the access type of 19.6.48: 1 for bytes, 3 for double words. No lock, other bits of a register write as
+/// zero.
+Bytes registers(std::string_view region, const std::vector<std::string_view>& names, std::uint8_t access,
+                std::uint8_t bits) {
+    constexpr std::uint8_t zero_rest = 0x40;
+    Bytes content = concat({path(region), {static_cast<std::uint8_t>(access | zero_rest)}});
     for (const auto name : names) {
         append(content, path(name));
-        append(content, {0x20}); // bits, encoded as a package length that does not count itself
+        append(content, {bits}); // encoded as a package length that does not count itself
     }
     return with_length({ext_prefix, ext_field_op}, content);
+}
+
+} // namespace
+
+Bytes dword_registers(std::string_view region, const std::vector<std::string_view>& names) {
+    return registers(region, names, 3, 32);
+}
+Bytes byte_registers(std::string_view region, const std::vector<std::string_view>& names) {
+    return registers(region, names, 1, 8);
 }
 
 Bytes arg(unsigned index) { return {static_cast<std::uint8_t>(arg0_op + index)}; }

@@ -35,6 +35,8 @@ Bytes method(std::string_view name, unsigned arguments, const std::vector<Bytes>
 Bytes port_region(std::string_view name, Range<IoPort> ports);
 /// Field over a region: 32-bit registers one after another from its start, accessed whole.
 Bytes dword_registers(std::string_view region, const std::vector<std::string_view>& names);
+/// The same of 8-bit registers.
+Bytes byte_registers(std::string_view region, const std::vector<std::string_view>& names);
 
 // Inside methods.
 Bytes arg(unsigned index);

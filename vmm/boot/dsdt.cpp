@@ -138,11 +138,20 @@ Bytes hotplug() {
     return concat(terms);
 }
 
+/// ACPI 6.5, 4.8.2.2.1.2: a button that notifies of a press.
+Bytes power_button() { return device("PWRB", {hardware_id("PNP0C0C"), name("_UID", integer(0))}); }
+
 /// ACPI 6.5, 5.6.9: turns an interrupt into a call of _EVT.
-Bytes generic_event_device() {
+Bytes generic_event_device(bool pci) {
+    constexpr std::uint8_t pressed = 0x80;
+    const auto button = *Range<IoPort>::closed(layout::port_acpi.last(), layout::port_acpi.last());
+    std::vector<Bytes> news{store(path("BTNS"), local(0)),
+                            if_true(bit_and(local(0), integer(1), nowhere()), {notify("\\_SB.PWRB", pressed)})};
+    if (pci)
+        news.push_back(path("\\_SB.PCI0.NEWS"));
     return device("GED", {name("_HID", string("ACPI0013")), name("_UID", integer(0)),
                           name("_CRS", resources({interrupt(layout::gsi_ged, IrqMode::edge_high)})),
-                          method("_EVT", 1, {path("\\_SB.PCI0.NEWS")})});
+                          port_region("BTNR", button), byte_registers("BTNR", {"BTNS"}), method("_EVT", 1, news)});
 }
 
 Bytes pci_host_bridge() {
@@ -169,15 +178,15 @@ Bytes pci_host_bridge() {
 } // namespace
 
 Bytes dsdt_body(const AcpiConfig& config) {
-    std::vector<Bytes> devices{motherboard(config.pci), serial_port(), keyboard_controller(), pvpanic()};
+    std::vector<Bytes> devices{motherboard(config.pci), serial_port(), keyboard_controller(), pvpanic(),
+                               power_button()};
     for (unsigned i = 0; i < config.virtio_mmio.size(); ++i)
         devices.push_back(virtio_mmio(i, config.virtio_mmio[i]));
     if (config.pasids)
         devices.push_back(pasid_commands());
-    if (config.pci) {
+    if (config.pci)
         devices.push_back(pci_host_bridge());
-        devices.push_back(generic_event_device());
-    }
+    devices.push_back(generic_event_device(config.pci));
     return concat({
         name("\\_S5", package({integer(sleep_type_s5), integer(0), integer(0), integer(0)})),
         scope("\\_SB", devices),

@@ -43,6 +43,7 @@ struct MachineConfig {
     bool smt{false};                       ///< two threads per core
     Transport transport{Transport::pci};
     bool end_on_panic{false};                 ///< whatever its kernel would do next
+    bool panic_text{true};                    ///< a panic that a console shows counts, too
     std::vector<boot::CpuidModifier> cpuid{}; ///< over what a guest sees otherwise, in this order
 };
 

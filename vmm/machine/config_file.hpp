@@ -35,12 +35,18 @@ struct MmdsConfig {
     bool imds_compatible{false}; ///< text even where JSON is asked for
 };
 
+/// What becomes of a guest that reboots in order.
+enum class OnReboot : std::uint8_t { end, fail, restart };
+inline constexpr std::array<std::string_view, 3> reboot_words{"end", "fail", "restart"};
+
 struct RunOptions {
     std::optional<std::chrono::milliseconds> timeout{}; ///< wall time from the call; then Errc::timed_out
     std::string expect{};        ///< POSIX extended regex searched in each serial line; seen: the run ends with success
     std::string serial_log{};    ///< path that receives every serial byte
     std::string boot_timeline{}; ///< path ending in .json or .svg, written at the end
     bool quiet{false};           ///< no closing line on standard error
+    OnReboot on_reboot{OnReboot::end};
+    std::optional<std::chrono::milliseconds> grace{}; ///< for a guest to power off after SIGTERM; none: it ends at once
 };
 
 /// Where the serial port's output goes.

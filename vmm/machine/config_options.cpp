@@ -74,6 +74,13 @@ Result<void> set_timeout(const CommandOption& self, const std::string& text, Con
     return {};
 }
 
+Result<void> set_grace(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.run.grace = parse_duration(text);
+    if (!file.run.grace)
+        return refuse(self, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h; a plain number is seconds");
+    return {};
+}
+
 Result<void> set_expect(const CommandOption& self, const std::string& text, ConfigFile& file) {
     if (text.empty())
         return refuse(self, "the expression is empty", "write a part of the text to wait for");
@@ -90,6 +97,21 @@ Result<void> set_on_panic(const CommandOption& self, const std::string& text, Co
     if (found == std::end(panic_words))
         return refuse(self, in_quotes(text) + " is nothing inox does", "use report or end");
     file.config.machine.end_on_panic = found != std::begin(panic_words);
+    return {};
+}
+
+Result<void> set_panic_text(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text != "on" && text != "off")
+        return refuse(self, in_quotes(text) + " is neither on nor off", "use on or off");
+    file.config.machine.panic_text = text == "on";
+    return {};
+}
+
+Result<void> set_on_reboot(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto found = std::ranges::find(reboot_words, text);
+    if (found == std::end(reboot_words))
+        return refuse(self, in_quotes(text) + " is nothing a reboot can do", "use end, fail or restart");
+    file.run.on_reboot = static_cast<OnReboot>(found - std::begin(reboot_words));
     return {};
 }
 
@@ -208,6 +230,14 @@ constexpr CommandOption options[] = {
     {"--on-panic", "WHAT",
      "report: a panic is told, and counts when the guest ends; end: it ends the guest; default report",
      "/inox/on_panic", set_on_panic},
+    {"--panic-text", "WHAT",
+     "off: a panic that the console shows, but no pvpanic driver reports, does not count; default on",
+     "/inox/panic_text", set_panic_text},
+    {"--on-reboot", "WHAT",
+     "end: a reboot ends the run well; fail: with an error; restart: the guest starts again; default end",
+     "/inox/on_reboot", set_on_reboot},
+    {"--grace", "TIME", "SIGTERM presses the power button first, and ends the guest after this time", "/inox/grace",
+     set_grace},
     {"--serial-log", "FILE", "keep a copy of the console's output", "/inox/serial_log", set_path<serial_log>},
     {"--boot-timeline", "FILE", "draw (.svg) or list (.json) when each step of the boot happened",
      "/inox/boot_timeline", set_boot_timeline},

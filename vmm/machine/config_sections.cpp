@@ -100,13 +100,16 @@ constexpr Field machine_config[] = {
 
 // ---- inox --------------------------------------------------------------------------------------------------------
 
-void read_timeout(const JsonValue& value, ConfigFile& file) {
-    if (!value.json().is_string() && !value.json().is_number_unsigned())
-        return value.report_type("a time such as \"60s\" or a number of seconds");
+std::optional<std::chrono::milliseconds> read_time(const JsonValue& value) {
+    if (!value.json().is_string() && !value.json().is_number_unsigned()) {
+        value.report_type("a time such as \"60s\" or a number of seconds");
+        return std::nullopt;
+    }
     const std::string text = value.json().is_string() ? value.text().value_or("") : value.json().dump();
-    file.run.timeout = parse_duration(text);
-    if (!file.run.timeout)
+    const auto time = parse_duration(text);
+    if (!time)
         value.report(Errc::config_value, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h");
+    return time;
 }
 
 void read_expect(const JsonValue& value, ConfigFile& file) {
@@ -129,7 +132,8 @@ void read_on_panic(const JsonValue& value, ConfigFile& file) {
 }
 
 constexpr Field inox_section[] = {
-    {"timeout", Need::optional, Null::refused, read_timeout},
+    {"timeout", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { file.run.timeout = read_time(value); }},
     {"expect", Need::optional, Null::refused, read_expect},
     {"serial_log", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.serial_log); }},
@@ -146,6 +150,17 @@ constexpr Field inox_section[] = {
          file.api.connections = static_cast<unsigned>(count);
      }},
     {"on_panic", Need::optional, Null::refused, read_on_panic},
+    {"panic_text", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         file.config.machine.panic_text = value.boolean().value_or(file.config.machine.panic_text);
+     }},
+    {"on_reboot", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         if (const auto index = value.one_of(reboot_words))
+             file.run.on_reboot = static_cast<OnReboot>(*index);
+     }},
+    {"grace", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { file.run.grace = read_time(value); }},
     {"quiet", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
 };

@@ -28,6 +28,7 @@ public:
     std::size_t take(std::span<const std::byte> bytes) noexcept;
     /// Before the guest runs: who is told when there is room again.
     void connect(devices::virtio::Console& device) { device_ = &device; }
+    void disconnect() { device_ = nullptr; }
     [[nodiscard]] bool on_terminal() const { return !file_; }
     /// Bytes that the file lacks.
     [[nodiscard]] std::uint64_t missed() const { return file_ ? file_->missed() : 0; }

@@ -55,11 +55,22 @@ void GuestConsole::connect(Machine& machine) {
     if (port_)
         port_->connect(*machine.console());
     resize();
-    terminal_ = std::make_unique<RawTerminal>(STDIN_FILENO);
+    if (!terminal_)
+        terminal_ = std::make_unique<RawTerminal>(STDIN_FILENO);
+    if (input_)
+        input_->on_room();
+}
+
+void GuestConsole::disconnect() {
+    if (port_)
+        port_->disconnect();
+    machine_ = nullptr;
 }
 
 void GuestConsole::start_input() {
-    ConsoleInput::Guest guest{[this](std::span<const std::byte> bytes) {
+    ConsoleInput::Guest guest{[this](std::span<const std::byte> bytes) -> std::size_t {
+                                  if (machine_ == nullptr)
+                                      return 0;
                                   return on_virtio() ? machine_->console()->receive(bytes)
                                                      : machine_->serial_input(bytes);
                               },
@@ -69,7 +80,7 @@ void GuestConsole::start_input() {
 }
 
 void GuestConsole::resize() {
-    if (on_virtio())
+    if (machine_ != nullptr && on_virtio())
         machine_->console()->resize(terminal_size(STDIN_FILENO));
 }
 

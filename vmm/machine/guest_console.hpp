@@ -36,6 +36,8 @@ public:
     void connect(Machine& machine);
     /// Begins to read the terminal. After the machine started.
     void start_input();
+    /// Between two machines: what is typed waits for the next one, which connect() brings.
+    void disconnect();
     /// The terminal has another size.
     void resize();
     /// After the machine stopped: what is left goes out, the terminal is as it was.

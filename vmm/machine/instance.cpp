@@ -25,6 +25,14 @@ EventLog::Details details_of(const GuestEnd& end) {
     return details;
 }
 
+EventLog::Details details_of(const GuestPanic& panic) {
+    const bool device = panic.source == GuestPanic::Source::pvpanic;
+    EventLog::Details details{{"source", device ? "pvpanic" : "console"}, {"crash_kernel", panic.crash_kernel}};
+    if (!panic.reason.empty())
+        details.emplace_back("what", panic.reason);
+    return details;
+}
+
 /// In Firecracker's words, which benchmarks look for.
 void write_boot_time(const Timeline& timeline) {
     const auto us = timeline.at(Timeline::Step::user_space_up) / 1000;
@@ -91,13 +99,27 @@ Result<void> Instance::start() {
 Result<void> Instance::make_machine() {
     gate_ = TRY(RunGate::create());
     console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, {hooks_.on_expected, hooks_.on_leave}));
+    return run_machine();
+}
+
+Result<void> Instance::run_machine() {
+    Config config = file_.config;
+    for (auto& net : config.nets)
+        TRY_VOID(add_metadata_service(net));
+    machine_ = TRY(Machine::create(config, loop_, timeline_, *gate_, machine_hooks()));
+    console_->connect(*machine_);
+    started_at_ = std::chrono::steady_clock::now();
+    return machine_->start();
+}
+
+Machine::Hooks Instance::machine_hooks() {
     auto hooks = console_->machine_hooks();
-    hooks.on_end = hooks_.on_end;
+    hooks.on_end = [this](GuestEnd end) { on_machine_end(std::move(end)); };
     hooks.on_device = [this](const DeviceEvent& event) { on_device(event); };
     hooks.on_device_error = [this](const DeviceName& name, const std::string& what) {
         events_.publish("device-error", {{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}, {"what", what}});
     };
-    hooks.on_panic = [this](bool crash_kernel) { events_.publish("guest-panic", {{"crash_kernel", crash_kernel}}); };
+    hooks.on_panic = [this](const GuestPanic& panic) { events_.publish("guest-panic", details_of(panic)); };
     if (identity_.log_boot_time)
         hooks.on_user_space_up = [this] { write_boot_time(timeline_); };
     hooks.on_iommu_fault = [this, told = std::make_shared<std::uint64_t>(0)](const iommu::Faults::Entry& entry) {
@@ -110,12 +132,45 @@ Result<void> Instance::make_machine() {
                          {"reason", iommu::reason_text(fault.reason)},
                          {"left_out", left_out}});
     };
-    Config config = file_.config;
-    for (auto& net : config.nets)
-        TRY_VOID(add_metadata_service(net));
-    machine_ = TRY(Machine::create(config, loop_, timeline_, *gate_, std::move(hooks)));
-    console_->connect(*machine_);
-    return machine_->start();
+    return hooks;
+}
+
+// ---- a reboot ------------------------------------------------------------------------------------------------------
+
+void Instance::on_machine_end(GuestEnd end) {
+    if (end.how != GuestEnd::How::reset || shutting_down_ || file_.run.on_reboot == OnReboot::end)
+        return hooks_.on_end(std::move(end));
+    if (file_.run.on_reboot == OnReboot::restart)
+        return restart_later();
+    hooks_.on_end({GuestEnd::How::failed, 0,
+                   Error{Errc::expect_not_seen, "the guest rebooted", "--on-reboot fail makes that an error", {}, 0}});
+}
+
+/// A guest that reboots at once, again and again, is started once a second: cheap for the host, and it may go on for as
+/// long as the operator lets it.
+void Instance::restart_later() {
+    machine_->stop();
+    const auto next = started_at_ + std::chrono::seconds{1};
+    const auto delay = std::chrono::ceil<std::chrono::milliseconds>(next - std::chrono::steady_clock::now());
+    restart_timer_ = loop_.after(std::max(delay, std::chrono::milliseconds{0}), [this] {
+        // Behind what the old machine's vCPUs have posted.
+        loop_.post([this] { restart(); });
+    });
+}
+
+/// The old machine's devices give back what the new one's need: disks, taps, sockets, host devices.
+void Instance::restart() {
+    if (finished_)
+        return;
+    console_->disconnect();
+    machine_.reset();
+    gate_->reopen();
+    if (auto started = run_machine(); !started) {
+        if (machine_)
+            machine_->stop();
+        return hooks_.on_end({GuestEnd::How::failed, 0, std::move(started).error()});
+    }
+    events_.publish("restarted", {{"count", ++restarts_}});
 }
 
 Result<void> Instance::add_metadata_service(devices::virtio::NetOptions& net) const {
@@ -158,17 +213,29 @@ Result<void> Instance::send_ctrl_alt_del() {
     return {};
 }
 
+Result<void> Instance::press_power_button() {
+    auto* machine = TRY(running_machine());
+    if (machine->state() != Machine::State::running)
+        return fail(Errc::wrong_state, "the guest does not run: it cannot see its power button", "resume it first");
+    shutting_down_ = true;
+    machine->press_power_button();
+    return {};
+}
+
 void Instance::end(const GuestEnd& why) {
     stop();
     events_.publish("ended", details_of(why));
 }
 
 void Instance::stop() {
-    if (!machine_ || machine_->state() == Machine::State::stopped)
+    if (!console_ || finished_)
         return;
+    finished_ = true;
+    restart_timer_.reset();
     metrics_timer_.reset();
     static_cast<void>(flush_metrics());
-    machine_->stop();
+    if (machine_)
+        machine_->stop();
     console_->finish();
 }
 

@@ -58,9 +58,13 @@ public:
     Result<void> pause();
     Result<void> resume();
     Result<void> send_ctrl_alt_del();
+    /// Presses the guest's power button; a reboot that follows ends it, whatever a reboot does otherwise.
+    Result<void> press_power_button();
     /// Ends the guest, if there is one; the console's last bytes go out and the terminal is restored. Then readers of
     /// events are told why, as the last event of all: call it once.
     void end(const GuestEnd& why);
+    /// The end in the light of a panic before it: see Machine::judged().
+    [[nodiscard]] GuestEnd judged(GuestEnd end) const { return machine_ ? machine_->judged(std::move(end)) : end; }
 
     /// Null before the start.
     [[nodiscard]] Machine* machine() const { return machine_.get(); }
@@ -93,6 +97,11 @@ private:
     void stop();
     [[nodiscard]] Result<Machine*> running_machine() const;
     Result<void> make_machine();
+    Result<void> run_machine();
+    [[nodiscard]] Machine::Hooks machine_hooks();
+    void on_machine_end(GuestEnd end);
+    void restart_later();
+    void restart();
     /// An interface of the metadata service gets it; others stay as they are.
     Result<void> add_metadata_service(devices::virtio::NetOptions& net) const;
     Result<void> check_complete() const;
@@ -110,6 +119,11 @@ private:
     std::string metrics_head_{}; ///< what every line of metrics begins with
     std::function<void(Samples&)> more_samples_{};
     Registration metrics_timer_{};
+    std::chrono::steady_clock::time_point started_at_{};
+    Registration restart_timer_{};
+    std::uint64_t restarts_{0};
+    bool shutting_down_{false};
+    bool finished_{false}; ///< the console's last bytes are out
 
     // In order of dependence.
     std::unique_ptr<RunGate> gate_;

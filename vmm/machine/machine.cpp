@@ -38,16 +38,6 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
     return loaded;
 }
 
-/// A guest that said it panicked did not end well, however it ended.
-GuestEnd panic_end() {
-    return {GuestEnd::How::failed, 0,
-            Error{Errc::guest_panic,
-                  "the guest's kernel panicked",
-                  "its console says why; --serial-log FILE keeps that",
-                  {},
-                  0}};
-}
-
 } // namespace
 
 Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, GuestMemory memory)
@@ -66,6 +56,8 @@ Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop
 
 Result<void> Machine::build(const Config& config) {
     end_on_panic_ = config.machine.end_on_panic;
+    if (config.machine.panic_text)
+        watch_consoles();
     Result<boot::Loaded> loaded = fail(Errc::internal, "nothing loaded");
     Result<void> built{};
     {
@@ -224,6 +216,7 @@ Result<void> Machine::resume() {
 
 void Machine::stop() {
     stuck_timer_.reset();
+    last_words_.reset();
     gate_.set(RunGate::State::stopping);
     for (auto& vcpu : vcpus_)
         vcpu->kick();
@@ -233,70 +226,13 @@ void Machine::stop() {
 
 std::size_t Machine::serial_input(std::span<const std::byte> bytes) { return platform_->serial_input(bytes); }
 void Machine::send_ctrl_alt_del() { platform_->send_ctrl_alt_del(); }
+void Machine::press_power_button() { platform_->press_power_button(); }
 
 std::uint64_t Machine::exits() const {
     std::uint64_t sum = 0;
     for (const auto& vcpu : vcpus_)
         sum += vcpu->exits();
     return sum;
-}
-
-void Machine::power_off() noexcept { report_end({GuestEnd::How::powered_off, 0, {}}); }
-void Machine::reset() noexcept { report_end({GuestEnd::How::reset, 0, {}}); }
-void Machine::exit(std::uint8_t code) noexcept { report_end({GuestEnd::How::exited, code, {}}); }
-void Machine::user_space_up() noexcept {
-    timeline_.mark(Step::user_space_up);
-    if (hooks_.on_user_space_up && !user_space_told_.exchange(true))
-        loop_.post(hooks_.on_user_space_up);
-}
-
-void Machine::panicked(bool crash_kernel) noexcept {
-    if ((crash_kernel ? crash_kernel_ : panicked_).exchange(true))
-        return; // a guest may say it as often as it likes
-    if (hooks_.on_panic)
-        loop_.post([tell = hooks_.on_panic, crash_kernel] { tell(crash_kernel); });
-    if (end_on_panic_ && !crash_kernel)
-        report_end(panic_end());
-}
-
-void Machine::report_end(GuestEnd end) noexcept {
-    if (ended_.exchange(true))
-        return;
-    if (panicked_ && (end.how == GuestEnd::How::reset || end.how == GuestEnd::How::powered_off))
-        end = panic_end();
-    // The guest must not run on behind a power-off: the vCPU that reports parks at the gate, the others are kicked.
-    gate_.set(RunGate::State::stopping);
-    loop_.post([tell = hooks_.on_end, end = std::move(end)] { tell(end); });
-}
-
-// A guest whose every vCPU is halted with interrupts off can never go on, and KVM does not tell. It is asked at growing
-// intervals (1, 16, then 60 seconds), so an idle guest is left alone.
-void Machine::schedule_stuck_check(std::chrono::milliseconds delay) {
-    stuck_timer_ = loop_.after(delay, [this, delay] {
-        if (state_ != State::running)
-            return schedule_stuck_check(delay);
-        const auto exits_now = exits();
-        const bool silent = exits_now == exits_at_last_check_;
-        exits_at_last_check_ = exits_now;
-        if (!silent)
-            return schedule_stuck_check(delay);
-        for (auto& vcpu : vcpus_)
-            vcpu->ask_stuck();
-        stuck_timer_ = loop_.after(std::chrono::milliseconds{50}, [this, delay] { check_stuck(delay); });
-    });
-}
-
-void Machine::check_stuck(std::chrono::milliseconds waited) {
-    exits_at_last_check_ = exits(); // the question itself made each vCPU exit once
-    const bool stuck = std::all_of(vcpus_.begin(), vcpus_.end(), [](const auto& vcpu) { return vcpu->stuck() == 1; });
-    if (!stuck)
-        return schedule_stuck_check(std::min<std::chrono::milliseconds>(waited * 16, std::chrono::minutes{1}));
-    report_end({GuestEnd::How::failed, 0,
-                Error{Errc::guest_halted,
-                      "the guest halted for good: every vCPU is halted with interrupts off",
-                      "let the guest power off, reboot or write its exit code to port 0xf4 instead",
-                      {},
-                      0}});
 }
 
 } // namespace vmm

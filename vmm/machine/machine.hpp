@@ -22,6 +22,7 @@
 #include "vmm/machine/config.hpp"
 #include "vmm/machine/enqueue_emulator.hpp"
 #include "vmm/machine/machine_views.hpp"
+#include "vmm/machine/panic_text.hpp"
 #include "vmm/machine/pasids.hpp"
 #include "vmm/machine/platform.hpp"
 #include "vmm/machine/run_gate.hpp"
@@ -36,6 +37,17 @@ struct GuestEnd {
     std::uint8_t exit_code{0};    ///< How::exited: what the guest wrote to the exit port
     std::optional<Error> error{}; ///< How::failed; also How::stopped, unless it was meant to end so
     std::string what{};           ///< How::stopped without an error: what ended it
+};
+
+/// What is known when a guest's kernel panics.
+struct GuestPanic {
+    enum class Source : std::uint8_t {
+        pvpanic, ///< its driver says so
+        console, ///< its text says so
+    };
+    Source source{};
+    bool crash_kernel{false}; ///< another kernel of the guest's own takes over
+    std::string reason{};     ///< Source::console: the kernel's words
 };
 
 /// Everything is called on the loop's thread unless it says otherwise.
@@ -58,8 +70,8 @@ public:
         std::function<void(const DeviceEvent&)> on_device{};
         /// A driver broke a device, which waits for its reset; on the loop, and rate limited.
         std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
-        /// The guest's kernel says that it panicked, and whether a crash kernel takes over; on the loop, once for each.
-        std::function<void(bool crash_kernel)> on_panic{};
+        /// The guest's kernel panicked; on the loop. A device says it once, and once more of a crash kernel.
+        std::function<void(const GuestPanic&)> on_panic{};
         std::function<void()> on_user_space_up{}; ///< on the loop; once
         /// The guest's IOMMU refused an access; on the loop, and rate limited: the numbers tell what was left out.
         std::function<void(const iommu::Faults::Entry&)> on_iommu_fault{};
@@ -82,6 +94,11 @@ public:
     std::size_t serial_input(std::span<const std::byte> bytes);
     /// The guest sees Ctrl-Alt-Del on its keyboard.
     void send_ctrl_alt_del();
+    /// The guest sees a press of its ACPI power button.
+    void press_power_button();
+    /// The end of a guest in the light of a panic before it: guest_panic, unless its kernel ended in order after that.
+    /// Any thread.
+    [[nodiscard]] GuestEnd judged(GuestEnd end) const;
     /// Null without a virtio console.
     [[nodiscard]] devices::virtio::Console* console() const { return platform_->console(); }
 
@@ -128,9 +145,12 @@ private:
     void user_space_up() noexcept override;
     void panicked(bool crash_kernel) noexcept override;
 
+    void watch_consoles();
+    void await_last_words(std::uint64_t exits_before, std::chrono::milliseconds patience);
     void report_end(GuestEnd end) noexcept; // any thread; the first report counts
     void schedule_stuck_check(std::chrono::milliseconds delay);
-    void check_stuck(std::chrono::milliseconds waited);
+    void ask_stuck(std::chrono::milliseconds waited, bool silent);
+    void check_stuck(std::chrono::milliseconds waited, bool silent);
 
     EventLoop& loop_;
     Timeline& timeline_;
@@ -142,6 +162,9 @@ private:
     std::atomic<bool> panicked_{false};
     std::atomic<bool> crash_kernel_{false};
     std::atomic<bool> user_space_told_{false};
+    std::unique_ptr<PanicText> panic_text_; // null: not looked for
+    std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
+    Registration last_words_;
     MachineViews views_;
 
     // In order of dependence: destruction runs from the bottom up.

@@ -64,6 +64,11 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::ve
     auto one = opened.begin();
     for (const auto& device : placed_devices(config))
         TRY(placed(platform->add_opened(device.config, std::move(*one++)), device.where));
+    // Beside the host bridge it takes no slot, and behind all others its BAR moves none of theirs.
+    if (own.pci) {
+        auto pvpanic = TRY(devices::PvPanicFunction::create(context.events));
+        TRY(own.pci->add(std::move(pvpanic), devices::pci::Address{0, 1}));
+    }
     return platform;
 }
 
@@ -83,7 +88,8 @@ Result<void> Platform::add_legacy() {
     const auto below_4g = context_.memory.regions().front().range.size();
     TRY_VOID(
         ports.add(layout::port_cmos, std::make_shared<devices::Cmos>(below_4g, context_.memory.size() - below_4g)));
-    TRY_VOID(ports.add(layout::port_acpi, std::make_shared<devices::AcpiPower>(events)));
+    own.power = std::make_shared<devices::AcpiPower>(events, TRY(irqs.line(layout::gsi_ged, TriggerMode::edge)));
+    TRY_VOID(ports.add(layout::port_acpi, own.power));
     TRY_VOID(ports.add(layout::port_pvpanic, std::make_shared<devices::PvPanic>(events)));
     TRY_VOID(ports.add(devices::DebugPorts::ports, std::make_shared<devices::DebugPorts>(events)));
     return context_.mmio.add(devices::BootTimer::mmio, std::make_shared<devices::BootTimer>(events));
@@ -97,6 +103,18 @@ void Platform::guest_starts() {
 
 std::size_t Platform::serial_input(std::span<const std::byte> bytes) { return devices_->serial->receive(bytes); }
 devices::virtio::Console* Platform::console() const { return devices_->console.get(); }
+void Platform::press_power_button() {
+    devices_->power->press_button();
+    remind_of_button();
+}
+
+void Platform::remind_of_button() {
+    button_reminder_ = context_.loop.after(std::chrono::seconds{1}, [this] {
+        if (devices_->power->remind())
+            remind_of_button();
+    });
+}
+
 void Platform::send_ctrl_alt_del() { devices_->keyboard->send_ctrl_alt_del(); }
 
 } // namespace vmm

@@ -73,6 +73,8 @@ public:
 
     std::size_t serial_input(std::span<const std::byte> bytes);
     void send_ctrl_alt_del();
+    /// Presses the power button, again each second until the guest has seen it.
+    void press_power_button();
     /// Opens what the device needs and shows it to the guest; a running one is told. On the loop's thread.
     Result<DeviceStatus> add(const DeviceConfig& config);
     /// The guest runs from now on.
@@ -96,10 +98,12 @@ private:
     Result<DeviceStatus> add_to_pci(NewDevice device);
     Result<DeviceStatus> add_to_mmio(const NewDevice& device);
     void prepare_assigned();
+    void remind_of_button();
     void on_assigned_event(const DeviceName& name, const devices::vfio::DeviceEvent& event);
 
     Context context_;
     std::unique_ptr<Devices> devices_;
+    Registration button_reminder_{};
     DeviceTable table_; // leaves the buses first
 };
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "devices/acpi_power.hpp"
 #include "devices/i8042.hpp"
 #include "devices/pci/root_bus.hpp"
 #include "devices/serial.hpp"
@@ -21,6 +22,7 @@ struct Platform::Devices {
     std::unique_ptr<iommu::PasidRequests> pasid_requests;
     std::shared_ptr<devices::Serial> serial;
     std::shared_ptr<devices::I8042> keyboard;
+    std::shared_ptr<devices::AcpiPower> power;
     std::unique_ptr<devices::pci::RootBus> pci;
     std::vector<std::shared_ptr<devices::virtio::MmioTransport>> mmio;
     std::vector<boot::AcpiMmioDevice> mmio_plan;

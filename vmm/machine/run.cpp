@@ -24,10 +24,7 @@ public:
                                              expected_seen_ = true;
                                              end_well("the console showed what --expect asks for");
                                          },
-                                         [this] {
-                                             left_ = true;
-                                             end_well("ended from the terminal (Ctrl-A X)");
-                                         }}} {}
+                                         [this] { end_well("the guest was ended from the terminal (Ctrl-A X)"); }}} {}
 
     Result<int> run(const RunPlan& plan);
 
@@ -42,6 +39,8 @@ private:
     }
     [[nodiscard]] int report();
     [[nodiscard]] int report_end();
+    void say_how_it_ended(int code) const;
+    [[nodiscard]] bool ask_to_power_off();
 
     const RunOptions options_;
     EventLoop loop_;
@@ -50,33 +49,68 @@ private:
     std::optional<GuestEnd> end_;
     bool stopped_from_outside_{false};
     bool expected_seen_{false};
-    bool left_{false}; ///< by Ctrl-A X
+    bool closing_line_{false};
+    std::chrono::steady_clock::time_point started_at_{};
+    std::chrono::steady_clock::time_point ended_at_{};
+    bool asked_to_power_off_{false};
+    Registration grace_;
 };
 
 void Session::end(GuestEnd end) {
     if (end_)
         return;
-    end_ = std::move(end);
+    end_ = instance_.judged(std::move(end));
+    ended_at_ = std::chrono::steady_clock::now();
     loop_.stop();
 }
 
 void Session::on_signal(int signal) {
-    if (auto error = Watchdog::end_by(signal))
-        end_with(std::move(*error));
-    else
-        instance_.resize_console();
+    auto error = Watchdog::end_by(signal);
+    if (!error)
+        return instance_.resize_console();
+    if (signal == SIGTERM && ask_to_power_off())
+        return;
+    end_with(std::move(*error));
+}
+
+/// Whether the guest is asked, for the first time, and has time to answer.
+bool Session::ask_to_power_off() {
+    if (!options_.grace || asked_to_power_off_ || !instance_.press_power_button())
+        return false;
+    asked_to_power_off_ = true;
+    grace_ = loop_.after(*options_.grace, [this] {
+        end_with({Errc::terminated,
+                  format("terminated (SIGTERM); the guest did not power off within the %lld ms of --grace",
+                         static_cast<long long>(options_.grace->count())),
+                  "it needs the ACPI button driver and a program that acts on it, such as systemd-logind or acpid",
+                  {},
+                  0});
+    });
+    return true;
 }
 
 /// A serial log with a hole is an error of a run that was good otherwise.
 int Session::report() {
-    const int code = report_end();
-    if (code != 0)
-        return code;
-    const auto log = instance_.serial_log_result();
-    if (log)
-        return 0;
-    print_error(log.error());
-    return exit_code(log.error().code);
+    int code = report_end();
+    if (const auto log = instance_.serial_log_result(); code == 0 && !log) {
+        print_error(log.error());
+        code = exit_code(log.error().code);
+    }
+    if (closing_line_ && !options_.quiet)
+        say_how_it_ended(code);
+    return code;
+}
+
+/// One line, always the last: "inox: the guest powered off after 1.234 s".
+void Session::say_how_it_ended(int code) const {
+    static constexpr const char* words[] = {"powered off", "rebooted", "exited", "failed", "was stopped"};
+    std::string how = std::string{"the guest "} + words[static_cast<std::size_t>(end_->how)];
+    if (!end_->what.empty())
+        how = end_->what;
+    else if (end_->error && !expected_seen_)
+        how += " (" + std::string{error_name(end_->error->code)} + ")";
+    const std::chrono::duration<double> seconds = ended_at_ - started_at_;
+    std::fprintf(stderr, "inox: %s after %.3f s; exit code %d\n", how.c_str(), seconds.count(), code);
 }
 
 int Session::report_end() {
@@ -95,14 +129,11 @@ int Session::report_end() {
         print_error(error);
         return exit_code(error.code);
     }
-    if (!options_.quiet && left_)
-        std::fputs("inox: the guest was ended from the terminal (Ctrl-A X)\n", stderr);
-    if (!options_.quiet && end_->how == GuestEnd::How::exited && end_->exit_code != 0)
-        std::fprintf(stderr, "inox: the guest ended with exit code %u\n", end_->exit_code);
     return end_->exit_code;
 }
 
 Result<int> Session::run(const RunPlan& plan) {
+    closing_line_ = plan.closing_line;
     watchdog_ =
         TRY(Watchdog::create(loop_, {.timeout = options_.timeout,
                                      .on_signal = [this](int signal) { on_signal(signal); },
@@ -115,6 +146,7 @@ Result<int> Session::run(const RunPlan& plan) {
             instance_.end({GuestEnd::How::failed, 0, started.error()});
             return std::unexpected{std::move(started).error()};
         }
+        started_at_ = std::chrono::steady_clock::now();
         if (plan.on_started)
             plan.on_started();
     }

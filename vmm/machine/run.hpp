@@ -19,6 +19,7 @@ struct RunPlan {
     /// after the guest ended, while the loop does not run.
     std::function<Result<Registration>(EventLoop& loop, Instance& instance)> companion{};
     std::function<void()> on_started{}; ///< after a start that start_now asked for
+    bool closing_line{false};           ///< says how the guest ended and when, unless it shall be quiet
     /// Tells why the guest cannot start; the process's exit code.
     std::function<int(Error error)> start_failed{[](const Error& error) {
         print_error(error);

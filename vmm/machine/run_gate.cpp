@@ -25,6 +25,12 @@ void RunGate::wait_until_parked(unsigned count) {
     changed_.wait(lock, [&] { return parked_ >= count || state_.load(std::memory_order_relaxed) != State::paused; });
 }
 
+void RunGate::reopen() {
+    std::lock_guard lock{mutex_};
+    state_.store(State::running, std::memory_order_release);
+    closed_.drain();
+}
+
 bool RunGate::pass() {
     if (open()) [[likely]]
         return true;

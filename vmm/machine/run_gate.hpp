@@ -22,6 +22,8 @@ public:
     void set(State state);
     /// Returns once `count` threads wait inside pass().
     void wait_until_parked(unsigned count);
+    /// After stopping: for the threads of another machine. None of the old ones may be left.
+    void reopen();
 
     // vCPU threads.
     /// Returns at once while running; parks while paused; false means: leave the thread.
