@@ -281,6 +281,8 @@ void Serial::set_modem_control(std::uint8_t value, Effects& effects) {
     modem_control_ = value & 0x1f;
     if (!loopback() && (value & mcr_rts))
         request_to_send_seen_ = true;
+    if (!loopback() && !(value & mcr_out2) && !(interrupt_enable_ & ier_received))
+        opened_ = false; // closed: what comes now, and what was not taken, is for the next to open it
     const auto lines = modem_lines(modem_control_);
     const auto deltas = modem_deltas(modem_status_, lines);
     modem_status_ = static_cast<std::uint8_t>(lines | deltas | (modem_status_ & msr_deltas));

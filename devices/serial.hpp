@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A 16550A: what Linux calls ttyS0. The line is infinitely fast: a byte written has been sent, a byte received waits in
-// the FIFO until the guest takes it. Drivers empty the FIFO while they look for the chip and when they first open the
-// port; what is typed until then is kept for them.
+// the FIFO until the guest takes it. Drivers empty the FIFO while they look for the chip and when they open and close
+// the port; what is typed while it is not open, or not taken by then, is kept for the next to open it.
 #pragma once
 
 #include <array>
@@ -91,12 +91,13 @@ private:
     bool wants_room_{};           // receive() had to leave bytes behind
     bool request_to_send_seen_{}; // the guest has raised RTS once: from then on, RTS low stops input
     bool looped_back_{};          // fifo_ has bytes that the guest sent itself
-    // Input that the guest cleared unread before it first opened the port; it goes back into fifo_ before any other
+    // Input that the guest cleared unread while the port was not open; it goes back into fifo_ before any other
     // does. So it and the input in fifo_ are never more than fifo_size.
     std::array<std::uint8_t, fifo_size> held_{};
     std::size_t held_count_{};
     unsigned polls_{}; // of the line status since the FIFO was cleared
-    bool opened_{};    // the receive interrupt was on, and RTS and OUT2 high, at one time
+    // The receive interrupt was on, and RTS and OUT2 high, at one time since the interrupt was off and OUT2 low.
+    bool opened_{};
 };
 
 } // namespace devices

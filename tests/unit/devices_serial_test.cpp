@@ -40,6 +40,17 @@ struct Line {
             text.push_back(static_cast<char>(in(uart, rbr)));
         return text;
     }
+    /// What it does at the last close. With HUPCL, the default, it lowers RTS and DTR first.
+    void close(bool hang_up) {
+        if (hang_up)
+            out(uart, mcr, 0x08);
+        out(uart, ier, 0);
+        out(uart, mcr, static_cast<std::uint8_t>(hang_up ? 0x00 : 0x03));
+        out(uart, fcr, 0x01);
+        out(uart, fcr, 0x07);
+        out(uart, fcr, 0x00);
+        in(uart, rbr);
+    }
     /// What Linux's 8250 driver does at open.
     void open() {
         out(uart, fcr, 0x01);
@@ -261,6 +272,30 @@ TEST_CASE("what is typed before Linux first opens the port waits for it, though 
     line.receive("late");
     out(uart, fcr, 0x83);
     CHECK(line.drain().empty());
+}
+
+TEST_CASE("what is typed while the port is closed again, or was not taken before, waits for the next to open it") {
+    const bool hang_up = GENERATE(true, false);
+    Line line;
+    std::string typed, got;
+    for (int i = 0; i < 40; ++i)
+        typed += "command " + std::to_string(i) + "\n";
+    std::string_view rest{typed};
+    const auto type = [&](std::size_t count) { rest.remove_prefix(line.receive(rest.substr(0, count))); };
+    for (int round = 0; round < 5; ++round) {
+        line.open();
+        type(20);
+        got += line.drain();
+        type(round); // comes too late for this one
+        line.close(hang_up);
+        type(30);
+    }
+    line.open();
+    for (int turn = 0; turn < 1000 && got.size() < typed.size(); ++turn) {
+        got += line.drain();
+        type(16);
+    }
+    CHECK(got == typed);
 }
 
 TEST_CASE(
