@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/client.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <optional>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -17,10 +19,52 @@ using vmm::Errc;
 using vmm::Result;
 using vmm::UniqueFd;
 
-/// Reads an answer: its head, then its body by length, by chunks or to the end.
-class Reader {
+std::string encoded(std::string_view text, bool (*stays)(unsigned char)) {
+    std::string out;
+    for (const char c : text)
+        if (const auto byte = static_cast<unsigned char>(c); stays(byte))
+            out += c;
+        else
+            out += vmm::format("%%%02X", byte);
+    return out;
+}
+
+} // namespace
+
+/// For a socket, until a moment.
+class Client::Wait {
 public:
-    explicit Reader(const UniqueFd& socket) : fd_{socket.get()} {}
+    explicit Wait(std::chrono::milliseconds limit) : end_{Clock::now() + limit} {}
+
+    /// False when the moment has passed.
+    [[nodiscard]] bool for_events(int socket, short events) const {
+        for (;;) {
+            pollfd poll{socket, events, 0};
+            const int ready = ::poll(&poll, 1, endless_ ? -1 : static_cast<int>(left().count()));
+            if (ready > 0 || (ready < 0 && errno != EINTR))
+                return true; // an error shows at the next call
+            if (ready == 0 && over())
+                return false;
+        }
+    }
+    [[nodiscard]] bool over() const { return !endless_ && Clock::now() >= end_; }
+    /// From now on as long as it takes.
+    void lift() { endless_ = true; }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    [[nodiscard]] std::chrono::milliseconds left() const {
+        const auto time = std::chrono::ceil<std::chrono::milliseconds>(end_ - Clock::now());
+        return std::clamp(time, std::chrono::milliseconds{0}, std::chrono::milliseconds{1'000'000});
+    }
+    Clock::time_point end_;
+    bool endless_{false};
+};
+
+/// Reads an answer: its head, then its body by length, by chunks or to the end.
+class Client::Reader {
+public:
+    Reader(const UniqueFd& socket, const Wait& wait) : fd_{socket.get()}, wait_{wait} {}
 
     /// One line without its end; nullopt at the end of the connection.
     std::optional<std::string> line() {
@@ -81,50 +125,48 @@ public:
 private:
     bool fill() {
         std::array<char, 16384> piece{};
+        if (!wait_.for_events(fd_, POLLIN))
+            return false;
         const auto got = ::read(fd_, piece.data(), piece.size());
         if (got <= 0)
-            return got < 0 && errno == EINTR;
+            return got < 0 && (errno == EINTR || errno == EAGAIN);
         buffer_.append(piece.data(), static_cast<std::size_t>(got));
         return true;
     }
 
     int fd_;
+    const Wait& wait_;
     std::string buffer_{};
     unsigned status_{0};
     std::size_t length_{0};
     bool chunked_{false};
 };
 
-std::string encoded(std::string_view text, bool (*stays)(unsigned char)) {
-    std::string out;
-    for (const char c : text)
-        if (const auto byte = static_cast<unsigned char>(c); stays(byte))
-            out += c;
-        else
-            out += vmm::format("%%%02X", byte);
-    return out;
-}
-
-std::unexpected<vmm::Error> no_answer() {
+std::unexpected<vmm::Error> Client::no_answer(const Wait& wait) const {
+    if (wait.over())
+        return vmm::fail(
+            Errc::timed_out,
+            vmm::format("no answer from '%s' within %lld ms", path_.c_str(), static_cast<long long>(limit_.count())),
+            "is the process stopped? what takes long may be given more time with --timeout");
     return vmm::fail(Errc::host_error, "the other side ended the connection without an answer",
                      "has the guest ended meanwhile?");
 }
 
-Result<Client::Answer> rest(Reader& reader) {
-    Client::Answer answer{reader.status(), {}};
+Result<Client::Answer> Client::rest(Reader& reader, const Wait& wait) const {
+    Answer answer{reader.status(), {}};
     if (reader.chunked()) {
         for (auto piece = reader.chunk(); !piece.empty(); piece = reader.chunk())
             answer.body += piece;
+        if (wait.over())
+            return no_answer(wait);
         return answer;
     }
     auto body = reader.bytes(reader.length());
     if (!body)
-        return no_answer();
+        return no_answer(wait);
     answer.body = std::move(*body);
     return answer;
 }
-
-} // namespace
 
 std::string percent_encoded(std::string_view text) {
     return encoded(text, [](unsigned char c) {
@@ -133,26 +175,34 @@ std::string percent_encoded(std::string_view text) {
     });
 }
 
-Result<UniqueFd> Client::connect() const {
+Result<UniqueFd> Client::connect(const Wait& wait) const {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path_.empty() || path_.size() >= sizeof address.sun_path)
         return vmm::fail(Errc::bad_option, vmm::format("the socket's path has %zu bytes", path_.size()),
                          "name the socket that --api-sock named: 1 to 107 bytes");
     std::memcpy(address.sun_path, path_.data(), path_.size());
-    UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!socket)
         return vmm::fail_errno(Errc::host_error, "no socket");
     const auto* generic = reinterpret_cast<const sockaddr*>(&address); // NOLINT: what connect(2) takes
-    if (::connect(socket.get(), generic, sizeof address) != 0)
+    while (::connect(socket.get(), generic, sizeof address) != 0) {
+        if (errno == EAGAIN && !wait.over()) { // others wait there already
+            ::usleep(10'000);
+            continue;
+        }
+        if (errno == EAGAIN)
+            return no_answer(wait);
         return vmm::fail_errno(Errc::not_found, "cannot reach '" + path_ + "'",
                                errno == EACCES ? "it belongs to another user: see --api-group"
                                                : "is inox running with --api-sock " + path_ + "?");
+    }
     return socket;
 }
 
-Result<UniqueFd> Client::send(std::string_view method, std::string_view target, std::string_view body) const {
-    auto socket = TRY(connect());
+Result<UniqueFd> Client::send(const Wait& wait, std::string_view method, std::string_view target,
+                              std::string_view body) const {
+    auto socket = TRY(connect(wait));
     std::string request = std::string{method} + " " +
                           encoded(target, [](unsigned char c) { return c > ' ' && c < 0x7f; }) +
                           " HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n";
@@ -163,7 +213,9 @@ Result<UniqueFd> Client::send(std::string_view method, std::string_view target, 
     std::string_view left{request};
     while (!left.empty()) {
         const auto sent = ::send(socket.get(), left.data(), left.size(), MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR)
+        if (sent < 0 && errno == EAGAIN && !wait.for_events(socket.get(), POLLOUT))
+            return no_answer(wait);
+        if (sent < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (sent < 0)
             break; // the answer tells why
@@ -173,21 +225,24 @@ Result<UniqueFd> Client::send(std::string_view method, std::string_view target, 
 }
 
 Result<Client::Answer> Client::call(std::string_view method, std::string_view target, std::string_view body) const {
-    const auto socket = TRY(send(method, target, body));
-    Reader reader{socket};
+    const Wait wait{limit_};
+    const auto socket = TRY(send(wait, method, target, body));
+    Reader reader{socket, wait};
     if (!reader.head())
-        return no_answer();
-    return rest(reader);
+        return no_answer(wait);
+    return rest(reader, wait);
 }
 
 Result<Client::Answer> Client::follow(std::string_view target,
                                       const std::function<bool(std::string_view line)>& on_line) const {
-    const auto socket = TRY(send("GET", target, {}));
-    Reader reader{socket};
+    Wait wait{limit_};
+    const auto socket = TRY(send(wait, "GET", target, {}));
+    Reader reader{socket, wait};
     if (!reader.head())
-        return no_answer();
+        return no_answer(wait);
     if (!reader.chunked())
-        return rest(reader);
+        return rest(reader, wait);
+    wait.lift();
     std::string text;
     for (auto piece = reader.chunk(); !piece.empty(); piece = reader.chunk()) {
         text += piece;

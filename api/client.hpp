@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The other side of the socket, for `inox ctl`. Blocking.
+// The other side of the socket, for `inox ctl`. Blocking, within a limit.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -20,10 +21,12 @@ public:
         std::string body{};
     };
 
-    explicit Client(std::string path) : path_{std::move(path)} {}
+    /// `limit`: from the call to the end of the answer, or of its head where pieces follow.
+    explicit Client(std::string path, std::chrono::milliseconds limit = std::chrono::minutes{1})
+        : path_{std::move(path)}, limit_{limit} {}
 
-    /// not_found when nobody listens there, host_error when the answer is none. What a request line cannot hold of
-    /// `target`, such as spaces, is percent-encoded.
+    /// not_found when nobody listens there, host_error when the answer is none, timed_out after the limit. What a
+    /// request line cannot hold of `target`, such as spaces, is percent-encoded.
     [[nodiscard]] vmm::Result<Answer> call(std::string_view method, std::string_view target,
                                            std::string_view body = {}) const;
     /// Each line of an answer in pieces, until `on_line` returns false or the other side ends it. What is no such
@@ -32,10 +35,17 @@ public:
                                              const std::function<bool(std::string_view line)>& on_line) const;
 
 private:
-    [[nodiscard]] vmm::Result<vmm::UniqueFd> connect() const;
-    [[nodiscard]] vmm::Result<vmm::UniqueFd> send(std::string_view method, std::string_view target,
+    class Wait;
+    class Reader;
+    [[nodiscard]] vmm::Result<vmm::UniqueFd> connect(const Wait& wait) const;
+    [[nodiscard]] vmm::Result<vmm::UniqueFd> send(const Wait& wait, std::string_view method, std::string_view target,
                                                   std::string_view body) const;
+    /// Why there is no answer.
+    [[nodiscard]] std::unexpected<vmm::Error> no_answer(const Wait& wait) const;
+    [[nodiscard]] vmm::Result<Answer> rest(Reader& reader, const Wait& wait) const;
+
     std::string path_;
+    std::chrono::milliseconds limit_;
 };
 
 } // namespace api

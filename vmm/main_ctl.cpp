@@ -19,6 +19,7 @@ struct Given {
     std::string command{};
     std::vector<std::string> words{}; ///< what follows the command
     std::string kind{};
+    std::string timeout{};
     bool json{false};
     bool force{false};
 };
@@ -144,7 +145,8 @@ std::string help() {
     }
     return out +
            "\n  -s, --socket PATH   the socket\n  --json              the answer as JSON\n"
-           "  --force             remove at once\n  --kind KIND         of the device, where several have the id\n\n"
+           "  --force             remove at once\n  --kind KIND         of the device, where several have the id\n"
+           "  --timeout TIME      how long to wait for an answer, such as 500ms or 2m; default 1m\n\n"
            "KEY and VALUE are those of the configuration's section (docs/config.md): true, false, numbers, JSON, or "
            "text.\n"
            "Exit code 0, or that of the refusal (docs/exit-codes.md).\n\n"
@@ -171,6 +173,8 @@ Result<Given> parse(Arguments arguments) {
             TRY_VOID(value(given.socket));
         else if (word == "--kind")
             TRY_VOID(value(given.kind));
+        else if (word == "--timeout")
+            TRY_VOID(value(given.timeout));
         else if (word == "--json")
             given.json = true;
         else if (word == "--force")
@@ -221,7 +225,10 @@ Result<const CtlCommand*> find_command(const Given& given) {
 Result<int> work(const Given& given) {
     const auto* command = TRY(find_command(given));
     const auto request = command->request(given);
-    const api::Client client{given.socket};
+    const auto limit = parse_duration(given.timeout.empty() ? "1m" : given.timeout);
+    if (!limit)
+        return wrong(in_quotes(given.timeout) + " is no time", "write 500ms, 60s, 2m or 1h; a plain number is seconds");
+    const api::Client client{given.socket, *limit};
     if (command->name == "events") {
         bool heard = true;
         const auto answer = TRY(client.follow(request.target, [&](std::string_view line) {
