@@ -9,10 +9,11 @@
 #include <cstring>
 #include <ctime>
 #include <mutex>
-#include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
 #include <utility>
+
+#include "vmm/base/shared_output.hpp"
 
 namespace vmm::log {
 namespace {
@@ -92,21 +93,22 @@ void add_firecracker_prefix(Line& line, const Style& style, const Site& site) {
     line.add("] ");
 }
 
-/// A sink of ours does not block; standard error is shared with the shell and may, so it is asked first.
-bool has_room(int fd) {
-    pollfd poll{fd, POLLOUT, 0};
-    return fd != STDERR_FILENO || (::poll(&poll, 1, 0) == 1 && (poll.revents & POLLOUT) != 0);
+/// A sink of ours does not block; standard error is shared with the shell and might.
+ssize_t write_to(int fd, std::string_view line) {
+    if (fd != STDERR_FILENO)
+        return ::write(fd, line.data(), line.size());
+    static const auto* const standard_error = new SharedOutput{STDERR_FILENO}; // like shared(): never destroyed
+    return standard_error->write(line.data(), line.size());
 }
 
 /// Of a file; once.
 void tell_failure(int error) {
     std::lock_guard lock{shared().mutex};
-    if (std::exchange(shared().failure_told, true) || !has_room(STDERR_FILENO))
+    if (std::exchange(shared().failure_told, true))
         return;
     Line line;
     line.add("inox: WARN: log file '%s' cannot be written: %s", shared().sink_path.c_str(), std::strerror(error));
-    const auto whole = line.finish();
-    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, whole.data(), whole.size());
+    static_cast<void>(write_to(STDERR_FILENO, line.finish()));
 }
 
 } // namespace
@@ -160,7 +162,7 @@ void write(Site site, const char* text, ...) {
     va_end(args);
     const auto whole = line.finish();
     const int fd = sink.load(std::memory_order_relaxed);
-    const auto written = has_room(fd) ? ::write(fd, whole.data(), whole.size()) : 0;
+    const auto written = write_to(fd, whole);
     const int error = written < 0 ? errno : 0;
     if (written != static_cast<ssize_t>(whole.size()))
         dropped_lines.fetch_add(1, std::memory_order_relaxed);
