@@ -14,6 +14,8 @@
 #include <unistd.h>
 #include <vector>
 
+#include "vmm/base/unix_socket.hpp"
+
 namespace api {
 namespace {
 
@@ -165,14 +167,14 @@ Result<SocketFile> SocketFile::create(const std::string& path, const std::string
     const auto lock = lock_folder(path);
     TRY_VOID(remove_stale(path));
     const auto address = address_of(path);
-    if (::bind(socket.get(), generic(address), sizeof address) != 0)
+    const bool shared = !group.empty();
+    if (!vmm::bind_with_mode(socket.get(), address, shared ? 0660 : 0600))
         return cannot_make(path);
     SocketFile file{std::move(socket), path, peers};
-    // Nobody can connect before listen(): the mode is right from the first moment that counts.
-    const bool shared = !group.empty();
-    if (::chmod(path.c_str(), shared ? 0660 : 0600) != 0 || (shared && ::chown(path.c_str(), -1U, owner) != 0))
-        return vmm::fail_errno(Errc::host_error, at(path) + " Cannot set its owner and mode",
-                               shared ? "you must be a member of the group, or root" : "");
+    // Nobody can connect before listen(). A link that somebody put in its place meanwhile is not followed.
+    if (shared && ::lchown(path.c_str(), -1U, owner) != 0)
+        return vmm::fail_errno(Errc::host_error, at(path) + " Cannot set its group",
+                               "you must be a member of the group, or root");
     if (::listen(file.fd(), SOMAXCONN) != 0)
         return vmm::fail_errno(Errc::host_error, at(path) + " Cannot listen");
     return file;

@@ -35,6 +35,7 @@ vmm::Result<std::unique_ptr<PasidTable>> PasidTable::create() {
     auto mapping = vmm::Mapping::create(file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
     if (!mapping)
         return std::unexpected{std::move(mapping).error()};
+    ::madvise(mapping->bytes().data(), mapping->bytes().size(), MADV_DONTDUMP);
     return std::unique_ptr<PasidTable>{new PasidTable{std::move(file), std::move(*mapping)}};
 }
 

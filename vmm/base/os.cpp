@@ -98,7 +98,8 @@ Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsign
 
 Result<UniqueFd> open_output(const std::string& path, OutputStart start) {
     const int flags = O_CREAT | O_NONBLOCK | O_NOCTTY | (start == OutputStart::append ? O_APPEND : O_TRUNC);
-    auto file = open_file(path, flags | O_WRONLY, Errc::output_unwritable);
+    // What a guest says may be secret: only its owner reads a file that is made here.
+    auto file = open_file(path, flags | O_WRONLY, Errc::output_unwritable, 0600);
     // A pipe is opened for both directions: then it needs no reader.
     if (file ? is_pipe(file->get()) : file.error().sys_errno == ENXIO)
         if (auto both = open_file(path, flags | O_RDWR, Errc::output_unwritable); both || !file)

@@ -95,6 +95,8 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
         }
         // A child of this process must never get copies of pages a device writes to.
         ::madvise(mapping->bytes().data(), bytes, MADV_DONTFORK);
+        // Nor is the guest's memory part of our core dumps: it is large, and not ours to show.
+        ::madvise(mapping->bytes().data(), bytes, MADV_DONTDUMP);
         if (huge_pages == HugePages::transparent)
             ::madvise(mapping->bytes().data(), bytes, MADV_HUGEPAGE);
         if (!memory.file_) // for readers of /proc/PID/maps; not every kernel can
