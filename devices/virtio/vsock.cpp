@@ -5,6 +5,8 @@
 #include <cstring>
 #include <linux/virtio_vsock.h>
 
+#include "vmm/base/descriptors.hpp"
+
 namespace devices::virtio {
 namespace {
 
@@ -17,6 +19,9 @@ constexpr std::uint64_t highest_cid = 0xfffffffe;
 constexpr std::uint32_t large_buffer = 256 * 1024;
 constexpr std::uint32_t small_buffer = 32 * 1024;
 constexpr std::size_t large_buffers = 64;
+
+/// Of one connection: its socket, and what the loop watches it by for reading and for writing.
+constexpr std::size_t descriptors_each = 3;
 
 } // namespace
 
@@ -32,7 +37,8 @@ vmm::Result<std::shared_ptr<Vsock>> Vsock::create(const VsockOptions& options, v
 
 Vsock::Vsock(const VsockOptions& options, vmm::EventLoop& loop, VsockListener listener)
     : Device{options.id + " (virtio-vsock)"}, loop_{loop}, listener_{std::move(listener)},
-      guest_cid_{options.guest_cid}, request_timeout_{options.request_timeout} {}
+      guest_cid_{options.guest_cid}, request_timeout_{options.request_timeout},
+      limit_{std::clamp<std::size_t>(vmm::descriptors::spendable() / descriptors_each, 1, max_connections)} {}
 
 void Vsock::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
     vmm::store_le(data, offset < sizeof guest_cid_ ? guest_cid_ >> (8 * offset) : 0);
@@ -94,9 +100,21 @@ bool Vsock::make_room() noexcept {
     const auto total = [&] {
         return streams_.connections.size() + streams_.draining.size() + streams_.greetings.size();
     };
-    while (total() >= max_connections && !streams_.draining.empty())
+    while (total() >= limit_ && !streams_.draining.empty())
         streams_.draining.pop_front();
-    return total() < max_connections;
+    if (total() < limit_)
+        return true;
+    note_full();
+    return false;
+}
+
+/// By the limit, or because a descriptor could not be had.
+void Vsock::note_full() noexcept {
+    traffic_.refused_limit.fetch_add(1, std::memory_order_relaxed);
+    if (told_full_.allow())
+        vmm::log::write(vmm::log::Level::warning, "%s: a connection is refused: there are %zu, and there may be %zu%s",
+                        name().c_str(), streams_.connections.size(), limit_,
+                        limit_ < max_connections ? " with this limit on descriptors (ulimit -n)" : "");
 }
 
 VsockConnection* Vsock::add(VsockPorts ports, VsockFlow::Origin origin, vmm::UniqueFd socket) noexcept {

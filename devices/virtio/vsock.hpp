@@ -23,13 +23,14 @@
 #include "devices/virtio/vsock_listener.hpp"
 #include "devices/virtio/vsock_packet.hpp"
 #include "vmm/base/event_loop.hpp"
+#include "vmm/base/log.hpp"
 
 namespace devices::virtio {
 
 struct VsockOptions {
     std::string id{"vsock0"};                        ///< for people
     std::uint64_t guest_cid{};                       ///< 3..0xfffffffe
-    std::string uds_path{};                          ///< up to 107 bytes
+    std::string uds_path{};                          ///< up to VsockListener::longest_uds_path bytes
     std::chrono::milliseconds request_timeout{5000}; ///< for a guest's answer to CONNECT
 };
 
@@ -37,14 +38,16 @@ struct VsockCounters {
     std::atomic<std::uint64_t> to_guest_bytes{0};
     std::atomic<std::uint64_t> to_host_bytes{0};
     std::atomic<std::uint64_t> opened{0};
-    std::atomic<std::uint64_t> refused{0}; ///< nobody listens, or too many connections
+    std::atomic<std::uint64_t> refused{0};       ///< nobody listens, or as below
+    std::atomic<std::uint64_t> refused_limit{0}; ///< there are as many as descriptors allow
     std::atomic<std::uint64_t> open{0};
 };
 
 /// Drop the last reference on the loop's thread, or when the loop does not run.
 class Vsock final : public Device, public std::enable_shared_from_this<Vsock> {
 public:
-    /// Connections, those that greet and those whose last bytes a host program has not read included.
+    /// Connections, those that greet and those whose last bytes a host program has not read included; fewer where the
+    /// process may not have the descriptors (limit()).
     static constexpr std::size_t max_connections = 1023;
     static constexpr std::size_t max_greetings = 64;
 
@@ -57,6 +60,8 @@ public:
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
 
     [[nodiscard]] const VsockCounters& traffic() const { return traffic_; }
+    /// Of connections, by the limit on descriptors when the device was made.
+    [[nodiscard]] std::size_t limit() const { return limit_; }
     /// The guest goes on as a copy of an earlier one: ends all connections and tells the driver so (5.10.6.7). On the
     /// loop's thread.
     void transport_reset() noexcept;
@@ -77,6 +82,12 @@ private:
         Connections connections{};
         std::list<Connections::node_type> draining{}; // the guest is done; oldest first
     };
+    /// As whom the guest's packet was sent to, or its driver does not know the answer.
+    struct Reset {
+        VsockPorts ports{};
+        std::uint64_t from{vsock_host_cid};
+        std::uint16_t type{vsock_stream};
+    };
     enum class Fed : std::uint8_t { more, idle, no_buffers, broken };
 
     Vsock(const VsockOptions& options, vmm::EventLoop& loop, VsockListener listener);
@@ -91,6 +102,7 @@ private:
     void start() noexcept;
     void again(unsigned queue) noexcept;
     [[nodiscard]] bool make_room() noexcept;
+    void note_full() noexcept;
     VsockConnection* add(VsockPorts ports, VsockFlow::Origin origin, vmm::UniqueFd socket) noexcept;
     [[nodiscard]] VsockConnection* find(VsockPorts ports, std::uint64_t id) noexcept;
     void retire(VsockConnection& connection) noexcept;
@@ -117,7 +129,7 @@ private:
     void act(VsockConnection& connection, VsockFlow::Event event, const VsockHeader& header, Chain& chain) noexcept;
     void open_from_guest(VsockPorts ports, const VsockHeader& header, Chain& chain) noexcept;
     void take_data(VsockConnection& connection, std::uint32_t bytes, Chain& chain) noexcept;
-    void answer_reset(VsockPorts ports) noexcept;
+    void answer_reset(const Reset& reset) noexcept;
 
     void feed() noexcept;
     void feed_on() noexcept;
@@ -136,13 +148,15 @@ private:
     VsockListener listener_;
     std::uint64_t guest_cid_;
     std::chrono::milliseconds request_timeout_;
+    std::size_t limit_;
     VsockCounters traffic_{};
+    vmm::log::RateLimiter told_full_{1};
     vmm::Registration listening_{};
     vmm::Registration listen_later_{};
 
     Streams streams_{};
     std::list<VsockConnection*> ready_{}; // have something for the guest, next first
-    std::deque<VsockPorts> resets_{};     // answers that belong to no connection
+    std::deque<Reset> resets_{};          // answers that belong to no connection
     bool blocked_{false};                 // packets of the guest wait until resets_ is shorter
     std::uint64_t next_id_{0};
     std::uint32_t next_host_port_{0};

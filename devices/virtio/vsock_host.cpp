@@ -123,7 +123,7 @@ void Vsock::open_from_host(vmm::UniqueFd socket, std::uint32_t guest_port) noexc
 }
 
 void Vsock::on_request_timeout(VsockConnection& connection) noexcept {
-    answer_reset(connection.ports);
+    answer_reset({connection.ports});
     retire(connection);
     feed();
 }

@@ -8,6 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/base/unix_socket.hpp"
+
 namespace devices::virtio {
 namespace {
 
@@ -18,13 +20,21 @@ vmm::UniqueFd stream_socket() {
     return vmm::UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
 }
 
+constexpr const char* shorter_hint = "use a shorter path, such as one relative to the working directory";
+
+/// With room for the ports of a guest's connections.
+vmm::Result<void> check_length(const std::string& path) {
+    const auto problem = VsockListener::length_problem(path.size());
+    return problem.empty() ? vmm::Result<void>{} : vmm::fail(vmm::Errc::config_value, problem, shorter_hint);
+}
+
 vmm::Result<sockaddr_un> address_of(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() > longest_path)
         return vmm::fail(vmm::Errc::config_value,
-                         vmm::format("vsock path of %zu bytes: a socket path has 1 to %zu", path.size(), longest_path),
-                         "use a shorter path, such as one relative to the working directory");
+                         vmm::format("socket path of %zu bytes: it may have 1 to %zu", path.size(), longest_path),
+                         shorter_hint);
     std::memcpy(address.sun_path, path.data(), path.size());
     return address;
 }
@@ -56,6 +66,7 @@ std::unexpected<vmm::Error> cannot_make(const std::string& path) {
 
 vmm::UniqueFd connect_unix(const std::string& path) {
     const auto address = address_of(path);
+    errno = 0;
     vmm::UniqueFd socket = stream_socket();
     if (!address || !socket)
         return {};
@@ -64,14 +75,23 @@ vmm::UniqueFd connect_unix(const std::string& path) {
     return socket;
 }
 
+std::string VsockListener::length_problem(std::size_t bytes) {
+    if (bytes != 0 && bytes <= longest_uds_path)
+        return {};
+    if (bytes == 0)
+        return "the vsock path is empty";
+    return vmm::format("a vsock path of %zu bytes is %zu too long: a guest's port adds up to %zu (_4294967295), and a "
+                       "unix socket takes at most %zu",
+                       bytes, bytes - longest_uds_path, longest_path - longest_uds_path, longest_path);
+}
+
 vmm::Result<VsockListener> VsockListener::create(const std::string& path) {
+    TRY_VOID(check_length(path));
     const auto address = TRY(address_of(path));
     if (TRY(is_left_over(path)))
         ::unlink(path.c_str());
     VsockListener listener{stream_socket(), path};
-    // Before bind: the path then never exists with wider permissions.
-    if (listener.fd() < 0 || ::fchmod(listener.fd(), S_IRUSR | S_IWUSR) != 0 ||
-        with(address, [&](auto... to) { return ::bind(listener.fd(), to...); }) != 0)
+    if (listener.fd() < 0 || !vmm::bind_with_mode(listener.fd(), address, S_IRUSR | S_IWUSR))
         return cannot_make(path);
     ::lstat(path.c_str(), &listener.identity_);
     if (::listen(listener.fd(), SOMAXCONN) != 0)
@@ -80,7 +100,7 @@ vmm::Result<VsockListener> VsockListener::create(const std::string& path) {
 }
 
 vmm::Result<void> VsockListener::check(const std::string& path) {
-    TRY(address_of(path));
+    TRY_VOID(check_length(path));
     TRY(is_left_over(path));
     errno = vmm::creation_error(path);
     return errno == 0 ? vmm::Result<void>{} : cannot_make(path);

@@ -14,9 +14,13 @@ namespace devices::virtio {
 class VsockListener {
 public:
     static constexpr std::size_t longest_path = 107;
+    /// A guest's connections go to PATH_PORT, "_4294967295" at most.
+    static constexpr std::size_t longest_uds_path = longest_path - 11;
+    /// What is wrong with the length of a path; empty: nothing.
+    static std::string length_problem(std::size_t bytes);
 
-    /// Replaces a socket nobody listens at. Refuses one in use, anything that is not a socket, and a path that does
-    /// not fit a socket address.
+    /// Replaces a socket nobody listens at. Refuses one in use, anything that is not a socket, and a path that leaves
+    /// no room for any port.
     static vmm::Result<VsockListener> create(const std::string& path);
     /// Whether create() would work; nothing is made or removed.
     static vmm::Result<void> check(const std::string& path);

@@ -67,8 +67,9 @@ bool Vsock::on_packet(Chain& chain) noexcept {
         dispatch(header, chain);
         break;
     case VsockVerdict::reset:
-        note_bad_request("a packet of an unknown kind or length");
-        answer_reset(ports_of(header));
+        if (header.destination_cid == vsock_host_cid)
+            note_bad_request("a packet of an unknown kind or length");
+        answer_reset({ports_of(header), header.destination_cid, header.type});
         break;
     case VsockVerdict::drop:
         note_bad_request("a packet that is not this guest's");
@@ -86,7 +87,7 @@ void Vsock::dispatch(const VsockHeader& header, Chain& chain) noexcept {
     else if (operation == VsockOp::request)
         open_from_guest(ports, header, chain);
     else if (operation != VsockOp::reset)
-        answer_reset(ports);
+        answer_reset({ports});
 }
 
 void Vsock::act(VsockConnection& connection, VsockFlow::Event event, const VsockHeader& header, Chain& chain) noexcept {
@@ -118,7 +119,7 @@ void Vsock::act(VsockConnection& connection, VsockFlow::Event event, const Vsock
         note_bad_request("a packet breaks the rules of its connection");
         [[fallthrough]];
     case Event::guest_closed:
-        answer_reset(connection.ports);
+        answer_reset({connection.ports});
         [[fallthrough]];
     case Event::ended:
         return retire(connection);
@@ -130,8 +131,10 @@ void Vsock::act(VsockConnection& connection, VsockFlow::Event event, const Vsock
 
 void Vsock::open_from_guest(VsockPorts ports, const VsockHeader& header, Chain& chain) noexcept {
     chain.work += 8 * Turn::system_call; // a socket, its connection, and the loop's watches
-    vmm::UniqueFd socket =
-        make_room() ? connect_unix(listener_.path() + "_" + std::to_string(ports.host)) : vmm::UniqueFd{};
+    const bool room = make_room();
+    vmm::UniqueFd socket = room ? connect_unix(listener_.path() + "_" + std::to_string(ports.host)) : vmm::UniqueFd{};
+    if (room && !socket && (errno == EMFILE || errno == ENFILE))
+        note_full();
     VsockConnection* connection = socket ? add(ports, VsockFlow::Origin::guest, std::move(socket)) : nullptr;
     if (connection && watch_readable(*connection)) {
         connection->flow.on_request(header);
@@ -141,7 +144,7 @@ void Vsock::open_from_guest(VsockPorts ports, const VsockHeader& header, Chain& 
     traffic_.refused.fetch_add(1, std::memory_order_relaxed);
     if (connection)
         retire(*connection);
-    answer_reset(ports);
+    answer_reset({ports});
 }
 
 void Vsock::take_data(VsockConnection& connection, std::uint32_t bytes, Chain& chain) noexcept {
@@ -155,7 +158,7 @@ void Vsock::take_data(VsockConnection& connection, std::uint32_t bytes, Chain& c
         watch_writable(connection);
 }
 
-void Vsock::answer_reset(VsockPorts ports) noexcept { resets_.push_back(ports); }
+void Vsock::answer_reset(const Reset& reset) noexcept { resets_.push_back(reset); }
 
 // To the guest.
 
@@ -198,7 +201,10 @@ Vsock::Fed Vsock::feed_next(Queue& queue) noexcept {
     if (!resets_.empty()) {
         if (const Fed taken = take_buffer(queue, sent_); taken != Fed::more)
             return taken;
-        const VsockHeader header = header_for(resets_.front(), VsockOp::reset, 0);
+        const Reset& reset = resets_.front();
+        VsockHeader header = header_for(reset.ports, VsockOp::reset, 0);
+        header.source_cid = reset.from;
+        header.type = reset.type;
         resets_.pop_front();
         sent_.copy_to(0, std::as_bytes(std::span{&header, 1}));
         queue.push(sent_.head, header_size);

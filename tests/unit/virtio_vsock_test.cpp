@@ -3,12 +3,15 @@
 #include "devices/virtio/vsock.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <thread>
 
 #include "tests/catch.hpp"
+#include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/vsock_guest.hpp"
+#include "vmm/base/descriptors.hpp"
 
 using namespace devices::virtio;
 using namespace std::chrono_literals;
@@ -23,7 +26,7 @@ constexpr std::uint32_t both = vsock_shutdown_receive | vsock_shutdown_send;
 
 } // namespace
 
-TEST_CASE("a CID below 3 or above 32 bits and a path over 107 bytes are refused with the number") {
+TEST_CASE("a CID below 3 or above 32 bits and a path without room for a port are refused with the number") {
     vmm::EventLoop loop;
     fakes::TemporaryFolder folder;
     for (const std::uint64_t cid : {0ULL, 1ULL, 2ULL, 0xffffffffULL, 0x1'0000'0003ULL}) {
@@ -32,11 +35,14 @@ TEST_CASE("a CID below 3 or above 32 bits and a path over 107 bytes are refused 
         CHECK(done.error().code == vmm::Errc::config_value);
         CHECK(done.error().what.find(std::to_string(cid)) != std::string::npos);
     }
-    const std::string longest = folder.path + "/" + std::string(107 - folder.path.size() - 1, 'x');
+    const std::string longest = folder.path + "/" + std::string(96 - folder.path.size() - 1, 'x');
     CHECK(Vsock::create({.guest_cid = 3, .uds_path = longest}, loop));
     const auto longer = Vsock::create({.guest_cid = 3, .uds_path = longest + "x"}, loop);
     CHECK(longer.error().code == vmm::Errc::config_value);
-    CHECK(longer.error().what.find("108") != std::string::npos);
+    CHECK(longer.error().what.find("97 bytes is 1 too long") != std::string::npos);
+    CHECK(VsockListener::check(longest));
+    CHECK(VsockListener::check(longest + "x").error().what == longer.error().what);
+    CHECK(VsockListener::length_problem(108).find("108 bytes is 12 too long") != std::string::npos);
     CHECK(Vsock::create({.guest_cid = 3, .uds_path = ""}, loop).error().code == vmm::Errc::config_value);
 }
 
@@ -172,7 +178,9 @@ TEST_CASE("what leads nowhere is answered with a reset") {
     auto header = guest.head(Op::request, {1, 2});
     header.type = 2; // seqpacket
     guest.send(header);
-    CHECK(guest.next().op() == Op::reset);
+    reset = guest.next();
+    CHECK(reset.op() == Op::reset);
+    CHECK(reset.header.type == 2);
     guest.send(Op::reset, {1, 2});
     header.source_cid = 99;
     guest.send(header);
@@ -191,6 +199,58 @@ TEST_CASE("a request for ports that are connected already resets the connection"
     guest.send(Op::request, ports);
     CHECK(guest.next().op() == Op::reset);
     CHECK(guest.until([&] { return program.ended(); }));
+}
+
+TEST_CASE("a connection to a CID that there is not is reset at once, by that CID, and is no fault of the guest") {
+    VsockGuest guest;
+    HostListener listener{guest.path("_52")};
+    for (const std::uint64_t cid : {0ULL, 1ULL, 3ULL, 42ULL, 0xfffffffeULL}) {
+        auto header = guest.head(Op::request, {5000, 52});
+        header.destination_cid = cid;
+        guest.send(header);
+        const auto answer = guest.next();
+        CHECK(answer.op() == Op::reset);
+        CHECK(answer.header.source_cid == cid); // the driver looks for the socket by this
+        CHECK(answer.header.source_port == 52);
+        CHECK(answer.header.destination_cid == VsockGuest::cid);
+        CHECK(answer.header.destination_port == 5000);
+    }
+    CHECK_FALSE(listener.accept());
+    CHECK(guest.device->counters().bad_requests == 0);
+}
+
+TEST_CASE("connections leave the API its descriptors, and the guest and the operator hear of it") {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    const rlimit small{512, limit.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &small) == 0);
+    unsigned opened = 0, refused = 0, most = 0;
+    std::string told;
+    {
+        const fakes::LogCapture log;
+        const vmm::descriptors::Reserve api{150};
+        VsockGuest guest;
+        HostListener listener{guest.path("_1")};
+        for (std::uint32_t i = 0; i < 300; ++i) {
+            guest.send(Op::request, {i, 1});
+            (void)listener.accept(); // and gone: only the device's descriptors count
+            while (const auto packet = guest.look()) {
+                opened += packet->op() == Op::response;
+                refused += packet->op() == Op::reset;
+            }
+            const vmm::UniqueFd highest{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
+            most = std::max(most, static_cast<unsigned>(highest.get()));
+        }
+        CHECK(guest.device->limit() == (512 - 150 - 128) / 3);
+        CHECK(guest.device->traffic().refused_limit == refused);
+        told = log.text();
+    }
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    CHECK(opened != 0);
+    CHECK(refused != 0);
+    CHECK(opened + refused >= 300);
+    CHECK(most < 512 - 150);
+    CHECK(told.find("ulimit -n") != std::string::npos);
 }
 
 TEST_CASE("connections have a limit, and those that end make room") {

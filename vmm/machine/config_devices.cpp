@@ -192,7 +192,7 @@ void read_cid(const JsonValue& value, ConfigFile& file) {
 constexpr Field vsock_field_rows[] = {
     {"guest_cid", Need::required, Null::refused, read_cid, "cid"},
     {"uds_path", Need::required, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.config.vsock->uds_path); }, "uds"},
+     [](const JsonValue& value, ConfigFile& file) { read_vsock_path(value, file.config.vsock->uds_path); }, "uds"},
     {"vsock_id", Need::optional, Null::means_absent,
      [](const JsonValue& value, ConfigFile& file) { file.config.vsock->id = read_id(value); }, "id"},
 };

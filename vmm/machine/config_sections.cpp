@@ -32,6 +32,15 @@ void read_socket_path(const JsonValue& value, std::string& out) {
     out.clear();
 }
 
+void read_vsock_path(const JsonValue& value, std::string& out) {
+    read_path(value, out);
+    const auto problem = out.empty() ? "" : devices::virtio::VsockListener::length_problem(out.size());
+    if (problem.empty())
+        return;
+    value.report(Errc::config_value, problem, "use a shorter path, such as one relative to the working directory");
+    out.clear();
+}
+
 unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise) {
     const auto number = value.number(most, Errc::config_value);
     if (number && *number == 0)

@@ -67,6 +67,8 @@ void read_text(const JsonValue& value, std::string& out);
 void read_path(const JsonValue& value, std::string& out);
 /// Also one that is too long for a unix socket.
 void read_socket_path(const JsonValue& value, std::string& out);
+/// The same for the vsock device, whose socket needs room for ports behind it.
+void read_vsock_path(const JsonValue& value, std::string& out);
 /// 1 to `most`; `otherwise` for what is none.
 unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise);
 

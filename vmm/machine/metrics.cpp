@@ -65,6 +65,8 @@ void collect_vsock(const devices::virtio::Vsock& vsock, Collector out) {
     out.count("tx_bytes_count", traffic.to_host_bytes);
     out.count("conns_added", traffic.opened);
     out.count("conns_refused", traffic.refused);
+    out.count("conns_refused_limit", traffic.refused_limit);
+    out.gauge("conns_limit", vsock.limit());
     out.gauge("conns_open", traffic.open);
 }
 
