@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/server.hpp"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <set>
 #include <sys/socket.h>
@@ -12,6 +14,7 @@
 #include <boost/asio/post.hpp>
 
 #include "api/server_connection.hpp"
+#include "vmm/base/descriptors.hpp"
 #include "vmm/base/log.hpp"
 
 namespace api {
@@ -41,6 +44,11 @@ private:
     void admit(vmm::UniqueFd peer);
     void turn_away(vmm::UniqueFd peer, Response response);
     std::shared_ptr<Connection> connect(vmm::UniqueFd peer);
+    /// Closes a client that is idle; false when there is none.
+    bool close_idle();
+    [[nodiscard]] bool somebody_waits() const;
+    /// Somebody waits and no descriptor is left: takes him with the one in reserve and says so. False: not even that.
+    bool refuse_one();
     void end_when_empty();
 
     const ServerOptions options_;
@@ -58,6 +66,9 @@ private:
                                    end_when_empty();
                                }};
     std::set<std::shared_ptr<Connection>> connections_;
+    vmm::UniqueFd spare_{}; ///< given up for a moment to say no
+    vmm::log::RateLimiter told_full_{1};
+    vmm::descriptors::Reserve reserve_{options_.max_connections + options_.max_streams + most_refusals};
     std::thread thread_;
 };
 
@@ -66,6 +77,7 @@ vmm::Result<void> Server::Core::start() {
     if (own < 0)
         return vmm::fail_errno(vmm::Errc::host_error, "cannot watch the API socket", "raise ulimit -n");
     listener_.assign(own);
+    spare_.reset(::fcntl(file_.fd(), F_DUPFD_CLOEXEC, 0));
     accept_soon();
     try {
         thread_ = std::thread{[this] {
@@ -122,7 +134,13 @@ void Server::Core::accept_some() {
             continue;
         if (errno == EAGAIN)
             return accept_soon();
-        // No descriptors left, for example: those who wait go on waiting.
+        if (errno == EMFILE || errno == ENFILE) {
+            if (!somebody_waits()) // the kernel looks for a descriptor first
+                return accept_soon();
+            if (close_idle() || refuse_one())
+                continue;
+        }
+        // Those who wait go on waiting.
         timer_.expires_after(accept_later);
         timer_.async_wait([this](const boost::system::error_code& error) {
             if (!error && !stopping_)
@@ -135,7 +153,7 @@ void Server::Core::accept_some() {
 void Server::Core::admit(vmm::UniqueFd peer) {
     ++counters_.connections;
     const bool allowed = file_.peers().admits(peer.get());
-    const bool full = shared_.count(Connection::Kind::client) >= options_.max_connections;
+    const bool full = allowed && shared_.count(Connection::Kind::client) >= options_.max_connections && !close_idle();
     if (!allowed || full) {
         ++(allowed ? counters_.refused_full : counters_.refused_peer);
         return turn_away(std::move(peer),
@@ -145,6 +163,42 @@ void Server::Core::admit(vmm::UniqueFd peer) {
     }
     if (const auto connection = connect(std::move(peer)))
         connection->start();
+}
+
+bool Server::Core::close_idle() {
+    std::pair<Connection::Idle, std::shared_ptr<Connection>> least{};
+    for (const auto& connection : connections_)
+        if (const auto idle = connection->idle(); idle && (!least.second || *idle < least.first))
+            least = {*idle, connection};
+    if (!least.second)
+        return false;
+    ++counters_.closed_idle;
+    least.second->close();
+    return true;
+}
+
+bool Server::Core::somebody_waits() const {
+    pollfd poll{file_.fd(), POLLIN, 0};
+    return ::poll(&poll, 1, 0) == 1;
+}
+
+bool Server::Core::refuse_one() {
+    if (!spare_)
+        return false;
+    spare_.reset();
+    vmm::UniqueFd peer{::accept4(file_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    const bool taken{peer};
+    if (taken) {
+        ++counters_.refused_descriptors;
+        const auto bytes = Connection::farewell(
+            {503, protocol_error("No descriptors are left: raise ulimit -n."), "application/json", false});
+        static_cast<void>(::send(peer.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
+        if (told_full_.allow())
+            vmm::log::write(vmm::log::Level::warning, "a client of the API is refused: no descriptors are left");
+    }
+    peer.reset();
+    spare_.reset(::fcntl(file_.fd(), F_DUPFD_CLOEXEC, 0));
+    return taken;
 }
 
 /// Those who may not stay are told, and read to the end for a moment; above a limit they are told only.

@@ -15,8 +15,9 @@ namespace api {
 
 struct ServerOptions {
     std::string path{};
-    std::string group{};                ///< whose members may connect besides our own user and root; empty: nobody's
-    unsigned max_connections{64};       ///< one more is told so and closed
+    std::string group{}; ///< whose members may connect besides our own user and root; empty: nobody's
+    /// For one more the one that has been idle for longest is closed; when all are busy, it is told so and closed.
+    unsigned max_connections{64};
     unsigned max_streams{most_streams}; ///< readers of streams, who do not count as connections
     std::size_t max_body{51200};        ///< bytes
     /// From a request's first byte to its last, and for the answer to be read. Also for a connection's first byte.
@@ -26,16 +27,18 @@ struct ServerOptions {
 };
 
 struct ServerCounters {
-    std::atomic<std::uint64_t> connections{0};     ///< accepted so far
-    std::atomic<std::uint64_t> open{0};            ///< now, without streams
-    std::atomic<std::uint64_t> streams{0};         ///< readers of streams now
-    std::atomic<std::uint64_t> requests{0};        ///< complete ones
-    std::atomic<std::uint64_t> refused_full{0};    ///< max_connections were open
-    std::atomic<std::uint64_t> refused_streams{0}; ///< max_streams were open
-    std::atomic<std::uint64_t> refused_peer{0};    ///< of a user who may not
-    std::atomic<std::uint64_t> malformed{0};       ///< requests that were none, or too large
-    std::atomic<std::uint64_t> timed_out{0};       ///< connections whose deadline passed
-    std::atomic<std::uint64_t> dropped_readers{0}; ///< streams whose reader was too slow
+    std::atomic<std::uint64_t> connections{0};         ///< accepted so far
+    std::atomic<std::uint64_t> open{0};                ///< now, without streams
+    std::atomic<std::uint64_t> streams{0};             ///< readers of streams now
+    std::atomic<std::uint64_t> requests{0};            ///< complete ones
+    std::atomic<std::uint64_t> refused_full{0};        ///< max_connections were busy
+    std::atomic<std::uint64_t> refused_descriptors{0}; ///< the process had no descriptor left
+    std::atomic<std::uint64_t> closed_idle{0};         ///< for a newcomer
+    std::atomic<std::uint64_t> refused_streams{0};     ///< max_streams were open
+    std::atomic<std::uint64_t> refused_peer{0};        ///< of a user who may not
+    std::atomic<std::uint64_t> malformed{0};           ///< requests that were none, or too large
+    std::atomic<std::uint64_t> timed_out{0};           ///< connections whose deadline passed
+    std::atomic<std::uint64_t> dropped_readers{0};     ///< streams whose reader was too slow
 };
 
 class Server {

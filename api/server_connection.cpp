@@ -10,6 +10,8 @@ namespace {
 constexpr std::size_t most_drained = 1024 * 1024;
 constexpr std::chrono::milliseconds drain_time{1000};
 constexpr std::size_t most_pieces_at_once = 64;
+constexpr std::chrono::seconds silent_after{1}; // a client that connected and asks nothing
+constexpr std::chrono::seconds unused_after{5}; // and one that asked before
 
 } // namespace
 
@@ -167,8 +169,19 @@ void Connection::next_request() {
     phase_ = Phase::reading;
     if (!parser_.idle())
         return dispatch();
+    idle_since_ = std::chrono::steady_clock::now();
     set_deadline(served_ == 0 ? shared_.options.request_deadline : shared_.options.idle_deadline);
     read_more(false);
+}
+
+std::optional<Connection::Idle> Connection::idle() const {
+    boost::system::error_code error;
+    if (kind_ != Kind::client || phase_ != Phase::reading || !parser_.idle() || socket_.available(error) != 0)
+        return std::nullopt;
+    const auto age = std::chrono::steady_clock::now() - idle_since_;
+    if (served_ == 0)
+        return Idle{age >= silent_after ? Idle::Kind::silent : Idle::Kind::new_silent, idle_since_};
+    return Idle{age >= unused_after ? Idle::Kind::unused : Idle::Kind::used, idle_since_};
 }
 
 void Connection::read_more(bool in_request) {

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <array>
+#include <chrono>
+#include <compare>
 #include <deque>
+#include <optional>
 #include <utility>
 
 #include <boost/asio/io_context.hpp>
@@ -54,6 +57,16 @@ public:
     void finish();
     void close();
 
+    /// How little it would lose by being closed, least first, then since when; nullopt while it has a request, a part
+    /// of one, or an answer on its way. A client that has just connected is about to ask.
+    struct Idle {
+        enum class Kind : std::uint8_t { silent, unused, new_silent, used };
+        Kind kind{};
+        std::chrono::steady_clock::time_point since{};
+        auto operator<=>(const Idle&) const = default;
+    };
+    [[nodiscard]] std::optional<Idle> idle() const;
+
 private:
     class Answer;
     class Pieces;
@@ -95,6 +108,7 @@ private:
     std::atomic<bool> open_{true};
     std::uint64_t request_{0}; ///< number of the request in work
     std::uint64_t served_{0};
+    std::chrono::steady_clock::time_point idle_since_{}; ///< in Phase::reading
     std::size_t drained_{0};
     Phase phase_{Phase::reading};
     Kind kind_{Kind::client};

@@ -132,7 +132,9 @@ void add_samples(const Service& service, vmm::Samples& samples) {
     add("open_streams", server.streams, vmm::Sample::Kind::gauge);
     add("requests", server.requests);
     add("refused_full", server.refused_full);
+    add("refused_descriptors", server.refused_descriptors);
     add("refused_streams", server.refused_streams);
+    add("closed_idle", server.closed_idle);
     add("refused_peer", server.refused_peer);
     add("malformed", server.malformed);
     add("timed_out", server.timed_out);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server on a real socket: order, limits, deadlines, and clients that behave badly.
 #include <algorithm>
+#include <fcntl.h>
 #include <mutex>
 #include <sys/resource.h>
 #include <vector>
@@ -67,39 +68,146 @@ TEST_CASE("a client that waits for 100-continue gets it, then the answer") {
     CHECK(client.receive_answer().find("\"/x\"") != std::string::npos);
 }
 
-TEST_CASE("a client beyond the limit is told so, and a place that becomes free is taken") {
+TEST_CASE("a client beyond the limit is told so while all are busy, and a place that becomes free is taken") {
     const auto path = socket_path();
-    const auto server = serve({.path = path, .max_connections = 2});
+    std::atomic<unsigned> busy{0};
+    std::vector<std::shared_ptr<api::Exchange>> exchanges;
+    const auto server = serve({.path = path, .max_connections = 2}, [&](api::Request request, const auto& exchange) {
+        if (request.path != "/busy")
+            return echo(std::move(request), exchange);
+        exchanges.push_back(exchange);
+        ++busy;
+    });
     auto first = std::make_unique<ApiSocket>(path);
     ApiSocket second{path};
-    for (auto* client : {first.get(), &second}) {
-        REQUIRE(client->send(get_root));
-        CHECK(client->receive_answer().starts_with("HTTP/1.1 200"));
-    }
+    for (auto* client : {first.get(), &second})
+        REQUIRE(client->send("GET /busy HTTP/1.1\r\n\r\n"));
+    REQUIRE(eventually([&] { return busy == 2; }));
     ApiSocket third{path};
     CHECK(third.receive_all() == "HTTP/1.1 503 \r\nServer: Firecracker API\r\nConnection: close\r\n"
                                  "Content-Type: application/json\r\nContent-Length: 40\r\n\r\n"
                                  "{ \"error\": \"Too many open connections\" }");
-    first.reset();
-    REQUIRE(eventually([&] { return server->counters().open == 1; }));
+    exchanges.front()->answer({200, "{}", "application/json", false});
+    CHECK(first->receive_answer().starts_with("HTTP/1.1 200"));
     ApiSocket fourth{path};
     REQUIRE(fourth.send(get_root));
     CHECK(fourth.receive_answer().starts_with("HTTP/1.1 200"));
     CHECK(server->counters().refused_full == 1);
 }
 
+TEST_CASE("clients that are idle make way for one more: those who never asked first, then the longest idle") {
+    const auto path = socket_path();
+    const auto server = serve({.path = path, .max_connections = 3});
+    ApiSocket oldest{path};
+    ApiSocket used{path};
+    for (auto* client : {&oldest, &used}) {
+        REQUIRE(client->send(get_root));
+        CHECK(client->receive_answer().starts_with("HTTP/1.1 200"));
+    }
+    ApiSocket silent{path};
+    REQUIRE(eventually([&] { return server->counters().open == 3; }));
+    ApiSocket third{path}; // takes the place of the silent one
+    REQUIRE(third.send(get_root));
+    CHECK(third.receive_answer().starts_with("HTTP/1.1 200"));
+    CHECK(silent.receive_all().empty());
+    CHECK(silent.ended());
+    ApiSocket fourth{path};
+    REQUIRE(fourth.send(get_root));
+    CHECK(fourth.receive_answer().starts_with("HTTP/1.1 200"));
+    CHECK(oldest.receive_all().empty());
+    CHECK(oldest.ended());
+    REQUIRE(used.send(get_root));
+    CHECK(used.receive_answer().starts_with("HTTP/1.1 200"));
+    CHECK(server->counters().closed_idle == 2);
+    CHECK(server->counters().refused_full == 0);
+}
+
+TEST_CASE("a crowd of idle clients keeps nobody out, however many there are") {
+    const auto path = socket_path();
+    const auto server = serve({.path = path});
+    std::vector<std::unique_ptr<ApiSocket>> crowd;
+    for (int i = 0; i < 64; ++i) {
+        crowd.push_back(std::make_unique<ApiSocket>(path));
+        REQUIRE(crowd.back()->send(get_root));
+        CHECK(crowd.back()->receive_answer().starts_with("HTTP/1.1 200"));
+    }
+    for (int i = 0; i < 20; ++i) {
+        ApiSocket next{path};
+        REQUIRE(next.send(get_root));
+        CHECK(next.receive_answer().starts_with("HTTP/1.1 200"));
+    }
+}
+
+TEST_CASE("without a descriptor left a client is told so at once, and the server does not spin") {
+    const auto path = socket_path();
+    std::atomic<bool> busy{false};
+    std::shared_ptr<api::Exchange> held;
+    const auto server = serve({.path = path}, [&](api::Request request, const auto& exchange) {
+        if (request.path != "/busy")
+            return echo(std::move(request), exchange);
+        held = exchange;
+        busy = true;
+    });
+    ApiSocket first{path};
+    REQUIRE(first.send("GET /busy HTTP/1.1\r\n\r\n"));
+    REQUIRE(eventually([&] { return busy.load(); }));
+    std::vector<vmm::UniqueFd> late;
+    for (int i = 0; i < 3; ++i)
+        late.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    const rlimit small{std::min<rlim_t>(limit.rlim_cur, 256), limit.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &small);
+    std::vector<vmm::UniqueFd> all;
+    for (;;) {
+        vmm::UniqueFd one{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
+        if (!one)
+            break;
+        all.push_back(std::move(one));
+    }
+    std::vector<std::string> answers;
+    for (const auto& client : late) {
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        path.copy(address.sun_path, sizeof address.sun_path - 1);
+        (void)::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address); // NOLINT
+        pollfd poll{client.get(), POLLIN, 0};
+        char text[512];
+        const auto got = ::poll(&poll, 1, 5000) == 1 ? ::read(client.get(), text, sizeof text) : 0;
+        answers.emplace_back(text, got > 0 ? static_cast<std::size_t>(got) : 0);
+    }
+    all.clear();
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    for (const auto& answer : answers)
+        CHECK(answer.find("No descriptors are left") != std::string::npos);
+    CHECK(server->counters().refused_descriptors == 3);
+    held->answer({200, "{}", "application/json", false});
+    CHECK(first.receive_answer().starts_with("HTTP/1.1 200"));
+    ApiSocket next{path};
+    REQUIRE(next.send(get_root));
+    CHECK(next.receive_answer().starts_with("HTTP/1.1 200"));
+}
+
 TEST_CASE("everybody beyond the limit is told, and they take no place that becomes free") {
     const auto path = socket_path();
-    const auto server = serve({.path = path, .max_connections = 1});
+    std::atomic<bool> busy{false};
+    std::shared_ptr<api::Exchange> held;
+    const auto server = serve({.path = path, .max_connections = 1}, [&](api::Request request, const auto& exchange) {
+        if (request.path != "/busy")
+            return echo(std::move(request), exchange);
+        held = exchange;
+        busy = true;
+    });
     auto first = std::make_unique<ApiSocket>(path);
-    REQUIRE(first->send(get_root));
-    CHECK(first->receive_answer().starts_with("HTTP/1.1 200"));
+    REQUIRE(first->send("GET /busy HTTP/1.1\r\n\r\n"));
+    REQUIRE(eventually([&] { return busy.load(); }));
     std::vector<std::unique_ptr<ApiSocket>> late;
     for (int i = 0; i < 100; ++i)
         late.push_back(std::make_unique<ApiSocket>(path));
     for (const auto& client : late)
         CHECK(client->receive_answer().starts_with("HTTP/1.1 503"));
     first.reset();
+    held->answer({200, "{}", "application/json", false});
     REQUIRE(eventually([&] { return server->counters().open == 0; }));
     ApiSocket next{path};
     REQUIRE(next.send(get_root));
