@@ -224,6 +224,7 @@ constexpr const char* default_socket = "/run/firecracker.socket";
 
 /// Flags over the file, as Firecracker does it.
 Result<void> apply(const Flags& given, ConfigFile& file) {
+    file.run.console_overflow = ConsoleOverflow::drop;
     auto& log = file.log;
     if (log.path.empty())
         log.path = given.value("log-path");

@@ -244,6 +244,81 @@ expect 200 '"state":"Running"' GET /
 kill -TERM "$vmm"
 ends 143
 
+# A standard output that nobody reads: the guest waits, or loses, but pause, resume, metrics and the end do not wait.
+rm "$scratch/serial"
+mkfifo "$scratch/serial"
+exec 7<>"$scratch/serial"
+for overflow in wait drop; do
+    start_vmm run --kernel "$guests/flood" --memory 16M --api-sock "$sock" --console-overflow "$overflow" --timeout 100s
+    sleep 0.5
+    for _ in 1 2 3; do
+        expect 204 '' PATCH /vm '{"state": "Paused"}'
+        expect 204 '' PATCH /vm '{"state": "Resumed"}'
+    done
+    expect 200 '"state":"Running"' GET /
+    expect 200 'inox_logger_missed_serial_bytes_total' GET /inox/metrics
+    if [ "$overflow" = drop ]; then
+        check 'what is lost is counted' eval "! grep -q 'missed_serial_bytes_total 0' <<<\"\$body\""
+    else
+        check 'nothing is lost' grep -q 'missed_serial_bytes_total 0' <<<"$body"
+    fi
+    kill -TERM "$vmm"
+    ends 143
+done
+start_vmm --api-sock "$sock"
+expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/flood\"}"
+expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
+check 'with the flags of Firecracker it loses' eventually eval \
+    "curl -s --unix-socket $sock http://localhost/inox/metrics | grep -q 'missed_serial_bytes_total [1-9]'"
+kill -TERM "$vmm"
+ends 143
+exec 7<&-
+rm "$scratch/serial"
+
+# In the background of a terminal: the start does not stop the process, and the terminal stays the shell's.
+cat >"$scratch/background.py" <<'END'
+import json, os, pty, signal, socket, sys, termios, time
+inox, path, guest = sys.argv[1:]
+told, tell = os.pipe()
+shell, terminal = pty.fork()
+if shell == 0:
+    job = os.fork()
+    if job == 0:
+        os.setpgid(0, 0)
+        os.execv(inox, [inox, "--api-sock", path])
+    os.write(tell, str(job).encode())
+    signal.pause()
+job = int(os.read(told, 20))
+
+def call(method, target, body):
+    for _ in range(500):
+        try:
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(10)
+            client.connect(path)
+            break
+        except OSError:
+            time.sleep(0.01)
+    text = json.dumps(body) if body else ""
+    client.sendall(f"{method} {target} HTTP/1.1\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+    return client.recv(65536).decode()
+
+try:
+    assert " 204 " in call("PUT", "/boot-source", {"kernel_image_path": guest})
+    assert " 204 " in call("PUT", "/actions", {"action_type": "InstanceStart"})
+    time.sleep(0.5)
+    assert '"state":"Running"' in call("GET", "/", None)
+    assert open(f"/proc/{job}/stat").read().rsplit(") ")[1][0] != "T"
+    assert termios.tcgetattr(terminal)[3] & termios.ICANON
+finally:
+    os.kill(job, signal.SIGKILL)
+    os.kill(shell, signal.SIGKILL)
+END
+run timeout 60 python3 "$scratch/background.py" "$inox" "$sock" "$guests/echo"
+checks=$((checks + 1))
+[ "$code" = 0 ] || fail 'a start in the background of a terminal works'
+rm -f "$sock"
+
 run python3 "$(dirname "$0")/openapi_check.py" "$scratch/openapi.json" "$answers"
 checks=$((checks + 1))
 [ "$code" = 0 ] || fail 'every answer fits the contract'

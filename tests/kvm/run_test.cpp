@@ -7,6 +7,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/files.hpp"
+#include "tests/fakes/job.hpp"
 #include "tests/fakes/process.hpp"
 #include "tests/fakes/terminal.hpp"
 
@@ -204,6 +205,69 @@ TEST_CASE("a reader that never reads cannot keep the process from ending") {
     const auto outcome = boot("flood", {}, {.signal = SIGTERM, .limit = 20s, .read_output = false, .signal_after = 3s});
     CHECK(outcome.code == 143);
     CHECK(outcome.took < 10s);
+}
+
+TEST_CASE("nor can one that does not read the last words either, when they go to the same pipe") {
+    const auto outcome = run_process(
+        {"/bin/bash", "-c",
+         std::string{"exec 2>&1; exec "} + INOX_PROGRAM + " run --kernel " + INOX_GUESTS + "/flood --memory 16M"},
+        {.signal = SIGTERM, .limit = 60s, .read_output = false, .signal_after = 3s});
+    CHECK(outcome.code == 143);
+    CHECK(outcome.took < 30s);
+}
+
+TEST_CASE("--console-overflow drop counts what nobody reads") {
+    const std::string metrics = "/tmp/inox-kvm-metrics-" + std::to_string(::getpid());
+    const auto outcome = boot("flood", {"--console-overflow", "drop", "--metrics", metrics, "--timeout", "3s"},
+                              {.signal = SIGTERM, .limit = 60s, .read_output = false, .signal_after = 5s});
+    INFO(outcome.err);
+    CHECK(outcome.code == 124);
+    CHECK(has(outcome.err, "nobody reads the console's output"));
+    const auto text = slurp(metrics);
+    const auto last = text.rfind("\"missed_serial_bytes\":");
+    REQUIRE(last != text.npos);
+    CHECK(text[last + std::strlen("\"missed_serial_bytes\":")] != '0');
+    ::unlink(metrics.c_str());
+}
+
+TEST_CASE("a job of a shell: in the background it runs and leaves the terminal alone, in front it has it") {
+    const std::string guest = std::string{INOX_GUESTS} + "/echo";
+    fakes::JobShell shell{[&] {
+        ::execl(INOX_PROGRAM, "inox", "run", "--kernel", guest.c_str(), "--memory", "16M", "--timeout", "100s",
+                nullptr);
+    }};
+    const auto eventually = [](auto done) {
+        const auto end = std::chrono::steady_clock::now() + 20s;
+        while (!done() && std::chrono::steady_clock::now() < end)
+            std::this_thread::sleep_for(5ms);
+        return done();
+    };
+    std::string shown;
+    const auto shows = [&](const char* text) { return eventually([&] { return has(shown += shell.shown(), text); }); };
+    std::this_thread::sleep_for(1s);
+    CHECK_FALSE(shell.stopped());
+    CHECK_FALSE(shell.ended());
+    CHECK(shell.cooked());
+    shell.to_front();
+    CHECK(eventually([&] { return !shell.cooked(); }));
+    shell.type("abc");
+    CHECK(shows("ABC"));
+    ::kill(shell.job(), SIGTSTP);
+    CHECK(eventually([&] { return shell.stopped(); }));
+    CHECK(shell.cooked());
+    shell.to_background();
+    ::kill(shell.job(), SIGCONT); // bg
+    CHECK(eventually([&] { return !shell.stopped(); }));
+    std::this_thread::sleep_for(500ms);
+    CHECK_FALSE(shell.stopped());
+    CHECK(shell.cooked());
+    shell.to_front();
+    CHECK(eventually([&] { return !shell.cooked(); }));
+    shell.type("def");
+    CHECK(shows("DEF"));
+    shell.type(".");
+    CHECK(eventually([&] { return shell.ended(); }));
+    CHECK(shell.cooked());
 }
 
 TEST_CASE("--expect ends with success when a line or a prompt matches, and fails when the guest ends first") {

@@ -48,7 +48,7 @@ TEST_CASE("every key reaches its field") {
                            "track_dirty_pages": false, "cpu_template": "None"},
         "logger": {"log_path": "/log", "level": "Debug", "show_level": true, "show_log_origin": false},
         "inox": {"timeout": "500ms", "expect": "up$", "serial_log": "/s", "boot_timeline": "t.svg", "quiet": true,
-                 "on_panic": "end"}})");
+                 "on_panic": "end", "console_overflow": "drop", "keep_fds": "5,6"}})");
     CHECK(parsed.problems.empty());
     const auto& config = parsed.file.config;
     const auto& run = parsed.file.run;
@@ -65,6 +65,8 @@ TEST_CASE("every key reaches its field") {
     CHECK(run.timeout == std::chrono::milliseconds{500});
     CHECK(run.expect == "up$");
     CHECK(run.serial_log == "/s");
+    CHECK(run.console_overflow == ConsoleOverflow::drop);
+    CHECK(run.keep_fds == std::vector<int>{5, 6});
     CHECK(run.boot_timeline == "t.svg");
     CHECK(run.quiet);
     CHECK(parsed.file.config.machine.end_on_panic);
@@ -88,8 +90,8 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
     CHECK(inner.problems[0].hint == "did you mean 'vcpu_count'?");
     const auto far = parse(R"({"inox": {"colour": 1}})");
     CHECK(far.problems.at(0).hint ==
-          "the keys here are timeout, expect, serial_log, boot_timeline, api_sock, api_group, "
-          "api_connections, on_panic, panic_text, on_reboot, grace or quiet");
+          "the keys here are timeout, expect, serial_log, console_overflow, keep_fds, boot_timeline, api_sock, "
+          "api_group, api_connections, on_panic, panic_text, on_reboot, grace or quiet");
 }
 
 TEST_CASE("only Firecracker's dialect ignores unknown top-level keys, and it lists them") {
@@ -125,6 +127,10 @@ TEST_CASE("a value of the wrong type is reported at its pointer") {
     CHECK(only_problem(R"({"inox": {"timeout": true}})") == "config_type /inox/timeout");
     CHECK(only_problem(R"({"inox": {"expect": ["x"]}})") == "config_type /inox/expect");
     CHECK(only_problem(R"({"inox": {"on_panic": "ignore"}})") == "config_value /inox/on_panic");
+    CHECK(only_problem(R"({"inox": {"console_overflow": "block"}})") == "config_value /inox/console_overflow");
+    for (const char* list : {"", "2", "5,", ",5", "5;6", "-5", "99999999999"})
+        CHECK(only_problem(R"({"inox": {"keep_fds": ")" + std::string{list} + R"("}})") ==
+              "config_value /inox/keep_fds");
     CHECK(only_problem(R"({"inox": {"quiet": "yes"}})") == "config_type /inox/quiet");
     CHECK(only_problem(R"({"logger": "/log"})") == "config_type /logger");
 }

@@ -47,6 +47,9 @@ TEST_CASE("each option sets its field") {
     CHECK(with("--timeout", "1m").run.timeout == std::chrono::milliseconds{60'000});
     CHECK(with("--expect", "a|b").run.expect == "a|b");
     CHECK(with("--serial-log", "/s").run.serial_log == "/s");
+    CHECK(with("--keep-fds", "5,17").run.keep_fds == std::vector<int>{5, 17});
+    CHECK(with("--console-overflow", "drop").run.console_overflow == ConsoleOverflow::drop);
+    CHECK(with("--console-overflow", "wait").run.console_overflow == ConsoleOverflow::wait);
     CHECK(with("--boot-timeline", "b.svg").run.boot_timeline == "b.svg");
     CHECK(with("--quiet", "").run.quiet);
     CHECK(with("--on-panic", "end").config.machine.end_on_panic);

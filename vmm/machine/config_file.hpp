@@ -2,7 +2,9 @@
 // The configuration file: Firecracker's shape, plus an "inox" object for what only inox has. See docs/config.md.
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,10 +41,19 @@ struct MmdsConfig {
 enum class OnReboot : std::uint8_t { end, fail, restart };
 inline constexpr std::array<std::string_view, 3> reboot_words{"end", "fail", "restart"};
 
+/// What becomes of console output that the reader of our standard output leaves no room for.
+enum class ConsoleOverflow : std::uint8_t {
+    wait, ///< the guest's write takes until there is room
+    drop, ///< it is lost, and counted
+};
+inline constexpr std::array<std::string_view, 2> overflow_words{"wait", "drop"};
+
 struct RunOptions {
     std::optional<std::chrono::milliseconds> timeout{}; ///< wall time from the call; then Errc::timed_out
-    std::string expect{};        ///< POSIX extended regex searched in each serial line; seen: the run ends with success
-    std::string serial_log{};    ///< path that receives every serial byte
+    std::string expect{};     ///< POSIX extended regex searched in each serial line; seen: the run ends with success
+    std::string serial_log{}; ///< path that receives every serial byte
+    ConsoleOverflow console_overflow{ConsoleOverflow::wait};
+    std::vector<int> keep_fds{}; ///< inherited descriptors that requests of the API will name
     std::string boot_timeline{}; ///< path ending in .json or .svg, written at the end
     bool quiet{false};           ///< no closing line on standard error
     OnReboot on_reboot{OnReboot::end};

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "vmm/base/descriptors.hpp"
 #include "vmm/machine/config_text.hpp"
 
 namespace vmm {
@@ -112,6 +113,21 @@ Result<void> set_on_reboot(const CommandOption& self, const std::string& text, C
     if (found == std::end(reboot_words))
         return refuse(self, in_quotes(text) + " is nothing a reboot can do", "use end, fail or restart");
     file.run.on_reboot = static_cast<OnReboot>(found - std::begin(reboot_words));
+    return {};
+}
+
+Result<void> set_console_overflow(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto found = std::ranges::find(overflow_words, text);
+    if (found == std::end(overflow_words))
+        return refuse(self, in_quotes(text) + " is nothing inox does", "use wait or drop");
+    file.run.console_overflow = static_cast<ConsoleOverflow>(found - std::begin(overflow_words));
+    return {};
+}
+
+Result<void> set_keep_fds(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.run.keep_fds = descriptors::parse_list(text);
+    if (file.run.keep_fds.empty())
+        return refuse(self, in_quotes(text) + " is no list of descriptors", "write 5 or 5,6: from 3");
     return {};
 }
 
@@ -239,12 +255,18 @@ constexpr CommandOption options[] = {
     {"--grace", "TIME", "SIGTERM presses the power button first, and ends the guest after this time", "/inox/grace",
      set_grace},
     {"--serial-log", "FILE", "keep a copy of the console's output", "/inox/serial_log", set_path<serial_log>},
+    {"--console-overflow", "WHAT",
+     "when nobody reads standard output: wait, the guest's write takes until there is room; drop, it is lost and "
+     "counted; default wait",
+     "/inox/console_overflow", set_console_overflow},
     {"--boot-timeline", "FILE", "draw (.svg) or list (.json) when each step of the boot happened",
      "/inox/boot_timeline", set_boot_timeline},
     {"--quiet", nullptr, "no closing line", "/inox/quiet", set_quiet},
     {"--api-sock", "PATH", "serve the control API on this unix socket", "/inox/api_sock", set_path<api_socket>},
     {"--api-group", "GROUP", "members of this group may use it too", "/inox/api_group", set_path<api_group>},
     {"--api-connections", "N", "clients at once; default 64", "/inox/api_connections", set_api_connections},
+    {"--keep-fds", "N[,N...]", "descriptors that the API will name: all other inherited ones are closed",
+     "/inox/keep_fds", set_keep_fds},
     {"--metrics", "FILE", "a line of metrics at the start, once a minute and at the end", "/metrics/metrics_path",
      set_path<metrics_path>},
     {"--log-path", "FILE", "log to a file instead of standard error", "/logger/log_path", set_path<log_path>},

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "devices/virtio/vsock_listener.hpp"
+#include "vmm/base/descriptors.hpp"
 #include "vmm/machine/config_text.hpp"
 
 namespace vmm {
@@ -140,12 +141,28 @@ void read_on_panic(const JsonValue& value, ConfigFile& file) {
         file.config.machine.end_on_panic = *index == 1;
 }
 
+void read_console_overflow(const JsonValue& value, ConfigFile& file) {
+    if (const auto index = value.one_of(overflow_words))
+        file.run.console_overflow = static_cast<ConsoleOverflow>(*index);
+}
+
+void read_keep_fds(const JsonValue& value, ConfigFile& file) {
+    const auto text = value.text();
+    if (!text)
+        return;
+    file.run.keep_fds = descriptors::parse_list(*text);
+    if (file.run.keep_fds.empty())
+        value.report(Errc::config_value, in_quotes(*text) + " is no list of descriptors", "write 5 or 5,6: from 3");
+}
+
 constexpr Field inox_section[] = {
     {"timeout", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.run.timeout = read_time(value); }},
     {"expect", Need::optional, Null::refused, read_expect},
     {"serial_log", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.serial_log); }},
+    {"console_overflow", Need::optional, Null::refused, read_console_overflow},
+    {"keep_fds", Need::optional, Null::refused, read_keep_fds},
     {"boot_timeline", Need::optional, Null::refused, read_boot_timeline},
     {"api_sock", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.api.socket); }},

@@ -8,10 +8,12 @@
 #include <string>
 
 #include "vmm/base/event_loop.hpp"
+#include "vmm/machine/raw_terminal.hpp"
 
 namespace vmm {
 
-/// Lives on the loop's thread. Reads only what the guest has room for, so nothing is lost.
+/// Lives on the loop's thread. Reads only what the guest has room for, so nothing is lost, and a terminal only while it
+/// is ours: what is typed at another job's time is that job's.
 class ConsoleInput {
 public:
     struct Guest {
@@ -20,9 +22,12 @@ public:
         /// Ctrl-A X on a terminal.
         std::function<void()> leave;
     };
-    ConsoleInput(EventLoop& loop, int fd, bool terminal, Guest guest);
+    /// `terminal`: the one that `fd` is, if it is one; outlives this.
+    ConsoleInput(EventLoop& loop, int fd, RawTerminal& terminal, Guest guest);
     /// Begins to read.
-    void start();
+    void start() { watch(); }
+    /// The terminal may be ours again, or not any more.
+    void look_again();
     /// The guest took something: there may be room again. Loop's thread.
     void on_room();
 
@@ -31,11 +36,12 @@ private:
     void take(std::span<const char> typed);
     void deliver();
     void watch();
+    void unwatch();
     Result<Registration> watch_shared();
 
     EventLoop& loop_;
     int fd_;
-    bool terminal_;
+    RawTerminal& terminal_;
     Guest guest_;
     std::string pending_{}; ///< read but not yet taken by the guest; at most one read's worth
     bool escape_{false};
@@ -43,6 +49,7 @@ private:
     bool pollable_{true};
     UniqueFd ready_{}; ///< readable when fd_ is
     Registration watch_{};
+    Registration later_{}; ///< in the background: when to look again
     bool watching_{false};
 };
 

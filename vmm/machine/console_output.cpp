@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/console_output.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <poll.h>
 #include <unistd.h>
 
-#include "vmm/base/log.hpp"
-
 namespace vmm {
 namespace {
 
-// POSIX: a writable pipe takes this much without blocking.
-constexpr std::size_t never_blocks = 512;
+constexpr std::chrono::milliseconds last_patience{250};
+/// Each pause while a vCPU waits may leave what it wrote behind; more than this is lost.
+constexpr std::size_t most_backlog = 64 * 1024;
 
 } // namespace
 
@@ -22,6 +20,8 @@ void ConsoleOutput::write(std::span<const std::byte> bytes) noexcept {
     std::lock_guard lock{mutex_};
     if (serial_file_)
         serial_file_->write(bytes);
+    else if (backlog_.size() + bytes.size() > most_backlog)
+        drop(bytes.size());
     else if (!reader_gone_)
         backlog_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size()); // NOLINT: bytes are characters
     while (!backlog_.empty() && write_some()) {
@@ -34,15 +34,22 @@ std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
     if (!lock) // a vCPU waits for the reader
         return 0;
     std::size_t taken = reader_gone_ ? bytes.size() : 0;
-    while (taken < bytes.size()) {
-        pollfd poll{fd_, POLLOUT, 0};
-        if (!backlog_.empty() || ::poll(&poll, 1, 0) != 1)
+    while (taken < bytes.size() && backlog_.empty()) {
+        const auto written = out_.write(bytes.data() + taken, bytes.size() - taken);
+        if (written >= 0) {
+            note_shown(bytes.data() + taken, static_cast<std::size_t>(written));
+            taken += static_cast<std::size_t>(written);
+            continue;
+        }
+        if (errno == EINTR)
+            continue;
+        if (errno != EAGAIN)
+            lose_reader(errno);
+        else if (overflow_ == ConsoleOverflow::drop)
+            drop(bytes.size() - taken);
+        else
             break;
-        const auto written = ::write(fd_, bytes.data() + taken, std::min(bytes.size() - taken, never_blocks));
-        if (written < 0)
-            break;
-        note_shown(bytes.data() + taken, static_cast<std::size_t>(written));
-        taken += static_cast<std::size_t>(written);
+        taken = bytes.size();
     }
     copy(bytes.first(taken));
     return taken;
@@ -58,50 +65,59 @@ void ConsoleOutput::copy(std::span<const std::byte> bytes) noexcept {
 }
 
 bool ConsoleOutput::write_some() noexcept {
-    std::array<pollfd, 2> polls{{{fd_, POLLOUT, 0}, {gate_.closed_fd(), POLLIN, 0}}};
-    if (::poll(polls.data(), polls.size(), -1) < 0)
-        return errno == EINTR && gate_.open();
-    if (polls[0].revents == 0)
-        return false;
-    const auto written = ::write(fd_, backlog_.data(), std::min(backlog_.size(), never_blocks));
+    const auto written = out_.write(backlog_.data(), backlog_.size());
     if (written >= 0) {
-        note_shown(std::as_bytes(std::span{backlog_}).data(), static_cast<std::size_t>(written));
+        note_shown(backlog_.data(), static_cast<std::size_t>(written));
         backlog_.erase(0, static_cast<std::size_t>(written));
         return true;
     }
-    if (errno == EINTR || errno == EAGAIN)
+    if (errno == EINTR)
         return gate_.open();
-    // EPIPE and the like: the guest goes on without a reader.
-    log::write(log::Level::warning, "console output is gone (errno %d); the guest runs on", errno);
-    reader_gone_ = true;
+    if (errno != EAGAIN)
+        lose_reader(errno);
+    else if (overflow_ == ConsoleOverflow::wait)
+        return wait_for_room();
+    else
+        drop(backlog_.size());
     backlog_.clear();
     return false;
 }
 
-void ConsoleOutput::flush() noexcept {
-    std::lock_guard lock{mutex_};
-    while (!backlog_.empty()) {
-        pollfd poll{fd_, POLLOUT, 0};
-        if (::poll(&poll, 1, 250) != 1)
-            return;
-        const auto written = ::write(fd_, backlog_.data(), std::min(backlog_.size(), never_blocks));
-        if (written < 0)
-            return;
-        note_shown(std::as_bytes(std::span{backlog_}).data(), static_cast<std::size_t>(written));
-        backlog_.erase(0, static_cast<std::size_t>(written));
-    }
+/// False when the gate closed.
+bool ConsoleOutput::wait_for_room() noexcept {
+    std::array<pollfd, 2> polls{{{out_.fd(), POLLOUT, 0}, {gate_.closed_fd(), POLLIN, 0}}};
+    return ::poll(polls.data(), polls.size(), -1) < 0 ? errno == EINTR && gate_.open() : polls[0].revents != 0;
 }
 
-void ConsoleOutput::note_shown(const std::byte* data, std::size_t size) noexcept {
+/// EPIPE and the like: the guest goes on without a reader.
+void ConsoleOutput::lose_reader(int error) noexcept {
+    log::write(log::Level::warning, "console output is gone (errno %d); the guest runs on", error);
+    reader_gone_ = true;
+}
+
+void ConsoleOutput::drop(std::size_t bytes) noexcept {
+    dropped_.fetch_add(bytes, std::memory_order_relaxed);
+    if (told_.allow())
+        log::write(log::Level::warning, "nobody reads the console's output: %llu bytes are lost so far",
+                   static_cast<unsigned long long>(dropped_.load(std::memory_order_relaxed)));
+}
+
+void ConsoleOutput::flush() noexcept {
+    std::lock_guard lock{mutex_};
+    if (!backlog_.empty() && out_.write_within(backlog_, last_patience))
+        note_shown(backlog_.data(), backlog_.size());
+    backlog_.clear();
+}
+
+void ConsoleOutput::note_shown(const void* data, std::size_t size) noexcept {
     if (size != 0)
-        in_line_ = data[size - 1] != std::byte{'\n'};
+        in_line_ = static_cast<const char*>(data)[size - 1] != '\n';
 }
 
 void ConsoleOutput::end_line() noexcept {
     std::lock_guard lock{mutex_};
-    pollfd poll{fd_, POLLOUT, 0};
-    if (in_line_ && backlog_.empty() && ::isatty(fd_) != 0 && ::poll(&poll, 1, 0) == 1)
-        in_line_ = ::write(fd_, "\n", 1) != 1;
+    if (in_line_ && backlog_.empty() && ::isatty(out_.fd()) != 0)
+        in_line_ = out_.write("\n", 1) != 1;
 }
 
 } // namespace vmm

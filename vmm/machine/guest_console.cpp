@@ -10,7 +10,7 @@ namespace vmm {
 Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
                                                            Timeline& timeline, Hooks hooks) {
     std::unique_ptr<GuestConsole> console{new GuestConsole{loop, std::move(hooks)}};
-    console->output_ = std::make_unique<ConsoleOutput>(STDOUT_FILENO, gate, timeline);
+    console->output_ = std::make_unique<ConsoleOutput>(STDOUT_FILENO, gate, timeline, file.run.console_overflow);
     if (!file.serial.path.empty())
         console->output_->serial_to(
             TRY(placed(OutputFile::open(file.serial.path, "the serial port's file"), "/serial/serial_out_path")));
@@ -56,7 +56,8 @@ void GuestConsole::connect(Machine& machine) {
         port_->connect(*machine.console());
     resize();
     if (!terminal_)
-        terminal_ = std::make_unique<RawTerminal>(STDIN_FILENO);
+        terminal_.emplace(STDIN_FILENO);
+    terminal_->take();
     if (input_)
         input_->on_room();
 }
@@ -75,13 +76,26 @@ void GuestConsole::start_input() {
                                                      : machine_->serial_input(bytes);
                               },
                               hooks_.on_leave};
-    input_ = std::make_unique<ConsoleInput>(loop_, STDIN_FILENO, terminal_->active(), std::move(guest));
+    input_ = std::make_unique<ConsoleInput>(loop_, STDIN_FILENO, *terminal_, std::move(guest));
     input_->start();
 }
 
 void GuestConsole::resize() {
     if (machine_ != nullptr && on_virtio())
         machine_->console()->resize(terminal_size(STDIN_FILENO));
+}
+
+void GuestConsole::suspend() {
+    if (terminal_)
+        terminal_->give_back();
+}
+
+void GuestConsole::resume() {
+    if (terminal_)
+        terminal_->forget();
+    if (input_)
+        input_->look_again();
+    resize();
 }
 
 void GuestConsole::finish() {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "vmm/base/event_loop.hpp"
 #include "vmm/machine/config_file.hpp"
@@ -32,14 +33,18 @@ public:
 
     /// All of them but on_end.
     Machine::Hooks machine_hooks();
-    /// Takes the terminal. After the machine was made, before it starts.
+    /// Takes the terminal, if we are in front of it. After the machine was made, before it starts.
     void connect(Machine& machine);
-    /// Begins to read the terminal. After the machine started.
+    /// Begins to read the terminal, when we are in front of it. After the machine started.
     void start_input();
     /// Between two machines: what is typed waits for the next one, which connect() brings.
     void disconnect();
     /// The terminal has another size.
     void resize();
+    /// The process is about to be stopped: the terminal is as it was.
+    void suspend();
+    /// It goes on, in front of the terminal or behind it.
+    void resume();
     /// After the machine stopped: what is left goes out, the terminal is as it was.
     void finish();
     /// Of --serial-log: output_unwritable when a part of it is missing.
@@ -60,7 +65,7 @@ private:
     devices::RateLimiter limiter_{}; // guarded by limit_mutex_
     std::unique_ptr<ConsoleOutput> output_;
     std::unique_ptr<ConsolePort> port_;
-    std::unique_ptr<RawTerminal> terminal_;
+    std::optional<RawTerminal> terminal_;
     std::unique_ptr<ConsoleInput> input_;
     Machine* machine_{};
 };

@@ -296,4 +296,14 @@ void Instance::resize_console() {
         console_->resize();
 }
 
+void Instance::suspend_console() {
+    if (console_)
+        console_->suspend();
+}
+
+void Instance::resume_console() {
+    if (console_)
+        console_->resume();
+}
+
 } // namespace vmm

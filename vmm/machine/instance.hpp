@@ -90,6 +90,9 @@ public:
     Result<std::shared_ptr<devices::virtio::Balloon>> balloon() const;
     /// The terminal has another size.
     void resize_console();
+    /// The process is about to be stopped; it goes on. See GuestConsole.
+    void suspend_console();
+    void resume_console();
     /// After end(): output_unwritable when --serial-log lacks a part.
     [[nodiscard]] Result<void> serial_log_result() const;
 

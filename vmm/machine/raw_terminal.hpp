@@ -3,18 +3,30 @@
 
 namespace vmm {
 
-/// Puts a terminal into raw mode and back, also when a signal ends the process that nobody else handles, a crash among
-/// them. Not a terminal: does nothing. One at a time.
+/// A terminal in raw mode while our process group is in front of it, and never touched while another one is: a job in
+/// the background that did would be stopped, or take the shell's terminal from it. It is given back also when a signal
+/// ends the process that nobody else handles, a crash among them. Not a terminal: does nothing. One at a time, on one
+/// thread.
 class RawTerminal {
 public:
     explicit RawTerminal(int fd);
-    ~RawTerminal();
+    ~RawTerminal() { give_back(); }
     RawTerminal(const RawTerminal&) = delete;
     RawTerminal& operator=(const RawTerminal&) = delete;
-    [[nodiscard]] bool active() const { return active_; }
+
+    [[nodiscard]] bool is_terminal() const { return terminal_; }
+    /// Raw mode, when we are in front. Whether it may be read now.
+    bool take();
+    /// The process was stopped: whoever had the terminal meanwhile may have changed it. take() starts anew.
+    void forget() { held_ = false; }
+    /// As it was, if it is still ours.
+    void give_back();
 
 private:
-    bool active_{false};
+    int fd_;
+    bool terminal_;
+    bool held_{false};         ///< in raw mode by us
+    bool taken_before_{false}; ///< at one time
 };
 
 /// Gives the terminal back early, for a process that ends without its destructors. From any thread in which SIGTTOU is

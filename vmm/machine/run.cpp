@@ -1,15 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/run.hpp"
 
-#include <cstdio>
+#include <csignal>
 #include <unistd.h>
 
 #include "vmm/base/os.hpp"
+#include "vmm/base/shared_output.hpp"
 #include "vmm/machine/preparation.hpp"
 #include "vmm/machine/watchdog.hpp"
 
 namespace vmm {
 namespace {
+
+/// Does what SIGTSTP does by default; returns when the process goes on.
+void stop_process() {
+    sigset_t stop;
+    ::sigemptyset(&stop);
+    ::sigaddset(&stop, SIGTSTP);
+    ::raise(SIGTSTP); // waits, as it is blocked
+    ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
+    ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+}
+
+/// Waits a moment only for a reader that does not read.
+void tell(std::string_view text) {
+    (void)SharedOutput{STDERR_FILENO}.write_within(text, std::chrono::milliseconds{250});
+}
 
 /// Everything one run owns, on the thread that runs the loop.
 class Session {
@@ -66,6 +82,12 @@ void Session::end(GuestEnd end) {
 
 void Session::on_signal(int signal) {
     auto error = Watchdog::end_by(signal);
+    if (signal == SIGTSTP) {
+        instance_.suspend_console();
+        return stop_process(); // goes on with SIGCONT
+    }
+    if (signal == SIGCONT)
+        return instance_.resume_console();
     if (!error)
         return instance_.resize_console();
     if (signal == SIGTERM && ask_to_power_off())
@@ -110,7 +132,7 @@ void Session::say_how_it_ended(int code) const {
     else if (end_->error && !expected_seen_)
         how += " (" + std::string{error_name(end_->error->code)} + ")";
     const std::chrono::duration<double> seconds = ended_at_ - started_at_;
-    std::fprintf(stderr, "inox: %s after %.3f s; exit code %d\n", how.c_str(), seconds.count(), code);
+    tell(format("inox: %s after %.3f s; exit code %d\n", how.c_str(), seconds.count(), code));
 }
 
 int Session::report_end() {
@@ -161,7 +183,7 @@ Result<int> Session::run(const RunPlan& plan) {
 
 } // namespace
 
-void print_error(const Error& error) { (void)write_all(STDERR_FILENO, error.report()); }
+void print_error(const Error& error) { tell(error.report()); }
 
 int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     const std::string drawing = file.run.boot_timeline;

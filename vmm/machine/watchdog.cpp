@@ -17,9 +17,12 @@ namespace vmm {
 Result<std::unique_ptr<Watchdog>> Watchdog::create(EventLoop& loop, Options options) {
     sigset_t set;
     ::sigemptyset(&set);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH})
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP, SIGCONT})
         ::sigaddset(&set, signal);
     ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    // A job in the background that reads or writes the terminal must not be stopped, guest and API with it.
+    ::signal(SIGTTIN, SIG_IGN); // NOLINT: reads fail then
+    ::signal(SIGTTOU, SIG_IGN); // NOLINT: writes do not
     ::signal(SIGPIPE, SIG_IGN); // NOLINT: a reader that leaves must not end the guest
     ::signal(SIGXFSZ, SIG_IGN); // NOLINT: nor must a file at its size limit (ulimit -f); writes fail then
     UniqueFd fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
@@ -125,9 +128,10 @@ void Watchdog::on_readable() {
     auto tell = [this, signal] { options_.on_signal(signal); };
     if (auto error = end_by(signal))
         return ask(std::move(*error), std::move(tell));
-    if (!shared_->resize_waits.exchange(true))
-        loop_.post_urgent([shared = shared_, tell = std::move(tell)] {
-            shared->resize_waits = false;
+    const std::uint64_t bit = std::uint64_t{1} << signal;
+    if ((shared_->waiting.fetch_or(bit) & bit) == 0)
+        loop_.post_urgent([shared = shared_, bit, tell = std::move(tell)] {
+            shared->waiting &= ~bit;
             tell();
         });
 }

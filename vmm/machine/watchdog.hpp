@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -22,13 +23,14 @@ public:
         std::chrono::milliseconds hears_within{2000};       ///< the loop, what it is asked
         std::chrono::milliseconds ends_within{10'000};      ///< what follows ending()
         // On the loop.
-        std::function<void(int signal)> on_signal{}; ///< also SIGWINCH, once for all that came meanwhile
+        /// Also SIGWINCH, SIGTSTP and SIGCONT, each once for all of its kind that came meanwhile.
+        std::function<void(int signal)> on_signal{};
         std::function<void()> on_timeout{};
     };
 
-    /// Blocks SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGWINCH for the calling thread and every thread made after this;
-    /// they wait for start(). A pipe without a reader and a file at its size limit no longer end the process. `loop`
-    /// must outlive it.
+    /// Blocks SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP and SIGCONT for the calling thread and every thread
+    /// made after this; they wait for start(). A pipe without a reader and a file at its size limit no longer end the
+    /// process, and the terminal of another job no longer stops it. `loop` must outlive it.
     static Result<std::unique_ptr<Watchdog>> create(EventLoop& loop, Options options);
     /// The process will not be ended any more.
     ~Watchdog();
@@ -49,7 +51,7 @@ private:
     /// What the loop shares with the thread; lives as long as either needs it.
     struct Shared {
         std::atomic<bool> heard{false};
-        std::atomic<bool> resize_waits{false};
+        std::atomic<std::uint64_t> waiting{0}; ///< one bit a signal that does not end the process
     };
 
     Watchdog(EventLoop& loop, Options options, UniqueFd signals, EventFd woken);
