@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "vmm/base/descriptors.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/main_commands.hpp"
 
@@ -66,6 +67,9 @@ void fill_standard_descriptors() {
 
 int main(int argc, char** argv) {
     fill_standard_descriptors();
+    descriptors::raise_limit();
+    for (int i = 1; i < argc; ++i)
+        descriptors::keep_named(argv[i]);
     Timeline timeline;
     timeline.mark(Timeline::Step::process_started);
     try {

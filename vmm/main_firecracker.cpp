@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "api/routes.hpp"
+#include "vmm/base/descriptors.hpp"
 #include "vmm/machine/config_options.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/logging.hpp"
@@ -29,6 +30,7 @@ constexpr auto flags = std::to_array<Flag>({
     {"api-sock", true},
     {"api-group", true},
     {"api-connections", true},
+    {"keep-fds", true},
     {"config-file", true},
     {"no-api", false},
     {"id", true},
@@ -187,6 +189,7 @@ constexpr const char* help = R"(inox with Firecracker's flags:
 and of inox:
   --api-group GROUP             members of this group may use the socket too
   --api-connections N           clients at once; default 64
+  --keep-fds N[,N...]           descriptors that the API will name: all other inherited ones are closed
 
 inox has commands of its own: inox --help
 )";
@@ -244,6 +247,11 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
         file.metrics = MetricsConfig{given.value("metrics-path")};
     if (!given.has("enable-pci"))
         file.config.machine.transport = Transport::mmio;
+    if (given.has("keep-fds")) {
+        file.run.keep_fds = descriptors::parse_list(given.value("keep-fds"));
+        if (file.run.keep_fds.empty())
+            return wrong("'--keep-fds' is no list of descriptors: " + in_quotes(given.value("keep-fds")));
+    }
     if (given.has("no-api"))
         return {};
     file.api.socket = given.has("api-sock") ? given.value("api-sock") : default_socket;
@@ -308,6 +316,7 @@ Result<int> start(const Flags& given, Timeline& timeline) {
     }
     TRY_VOID(apply(given, parsed.file));
     const RunPlan plan = plan_for(given, parsed.file.api, TRY(read_metadata(given)));
+    close_inherited(parsed.file);
     TRY_VOID(use_log(parsed.file.log, LogShape::firecracker, plan.identity.id));
     for (const auto& key : parsed.ignored)
         log::write(log::Level::warning, "%s: the unknown key '%s' is ignored", path.c_str(), key.c_str());

@@ -4,6 +4,7 @@
 
 #include "api/service.hpp"
 #include "api/socket_file.hpp"
+#include "vmm/base/descriptors.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/main_commands.hpp"
@@ -34,6 +35,16 @@ int report_problems(std::span<const Error> problems, const std::string& file) {
 }
 
 int report_problem(Error problem) { return report_problems({&problem, 1}); }
+
+void close_inherited(const ConfigFile& file) {
+    for (const auto& device : file.config.vfio)
+        for (const int fd : {device.open.files.container, device.open.files.group, device.open.files.iommufd,
+                             device.open.files.device})
+            descriptors::keep(fd);
+    for (const int fd : file.run.keep_fds)
+        descriptors::keep(fd);
+    descriptors::close_inherited();
+}
 
 namespace {
 

@@ -207,6 +207,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
             given.push_back({options[i], values[i]});
     if (const auto problems = apply_options(given, file); !problems.empty())
         return report_problems(problems, config_path);
+    close_inherited(file);
     RunPlan plan;
     plan.closing_line = true;
     plan.start_failed = [&](Error error) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "vmm/base/descriptors.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/machine/config_file.hpp"
 #include "vmm/machine/config_json.hpp"
@@ -64,6 +65,8 @@ Result<std::string> load_text(const std::string& path, std::size_t max_size) {
 
 ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport) {
     auto text = load_text(path, json_max_size);
+    if (text)
+        descriptors::keep_named(*text);
     if (text && dialect == Dialect::firecracker)
         text = with_cpu_config(std::move(*text));
     if (text)
