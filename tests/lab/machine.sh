@@ -40,13 +40,20 @@ for device in /sys/bus/pci/devices/*; do
     basename "$device" >/sys/bus/pci/drivers_probe
     basename "$(readlink -f "$device/driver")" | sed 's/^/driver /'
 done
+[ ! -e /sys/module/inox_ud ] || echo "has inox_ud"
+[ ! -e /proc/modules ] || echo "has modules"
+[ ! -e /sys/kernel/debug/kprobes ] || echo "has kprobes"
+[ ! -e /proc/sys/kernel/seccomp/actions_avail ] || echo "has seccomp"
+! grep -qw hugetlb /sys/fs/cgroup/cgroup.controllers || echo "has the hugetlb cgroup"
+python3 -c 'import ctypes; print("has landlock" if ctypes.CDLL(None).syscall(444, None, 0, 1) > 0 else "no landlock")'
+bash -c '. "$1/tools/lib/common.sh"; . "$1/tools/lib/machine.sh"; probe_host; echo "has a $kvm KVM"' bash "$3"
 echo result >"$LAB_OUT/result"
 touch "$2/file" 2>/dev/null && echo "the host's files can be written to"
 touch /tmp/file && echo "fresh tmp"
 sleep 1000 &
 exit 203
 EOS
-lab --timeout 300 --device nvme --out "$work/out" -- bash "$work/job" "two words" "$work"
+lab --timeout 300 --device nvme --out "$work/out" -- bash "$work/job" "two words" "$work" "$root"
 check "the command's status" [ "$status" = 203 ]
 check "its words, unchanged" grep -qx 'to stdout: two words' "$work/stdout"
 check "stdout and stderr apart" grep -qx 'to stderr' "$work/stderr"
@@ -54,6 +61,9 @@ check "stdout by its name" grep -qx 'by name' "$work/stdout"
 check "every byte of the output" grep -q "$(seq 1 200000 | sha256sum)" "$work/stdout"
 check "KVM and VFIO" [ "$(grep -c '^/dev' "$work/stdout")" = 2 ]
 check "the NVMe disk in a group, bound to vfio-pci" [ "$(grep -cE '^nvme in group [0-9]+|^driver vfio-pci' "$work/stdout")" = 2 ]
+for thing in inox_ud modules kprobes seccomp "the hugetlb cgroup" landlock "a good KVM"; do
+    check "has $thing" grep -qx "has $thing" "$work/stdout"
+done
 check "a result in --out" [ "$(cat "$work/out/result" 2>/dev/null)" = result ]
 check "the host's files read-only, /tmp fresh" [ "$(grep -xE "the host's files.*|fresh tmp" "$work/stdout")" = "fresh tmp" ]
 check "logs kept on failure" [ -s "$(grep -o '/tmp/inox-lab\.[A-Za-z0-9]*' "$work/stderr" | tail -n 1)/dmesg.log" ]
