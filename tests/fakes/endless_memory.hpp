@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that is mapped everywhere, page by page, to one page, and slow: work in it has no end within a test.
+// Memory that is mapped everywhere, page by page, to one page, and slow: work in it has no end within a test. Each
+// thread has a page of its own, as what several do to one would be a race.
 #pragma once
 
 #include <algorithm>
@@ -26,17 +27,20 @@ public:
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
     bool translate(vmm::Range<vmm::Iova> range, vmm::Access, std::vector<iovec>& out) const noexcept override {
         longest = std::max(longest.load(), range.size_minus_one() + 1);
+        static std::atomic<std::size_t> threads{0};
+        thread_local const std::size_t mine = threads++ % page_count;
         for (std::uint64_t at = range.start().raw();;) {
             const auto size = std::min(range.last().raw() - at + 1, vmm::page_size - at % vmm::page_size);
             // NOLINTNEXTLINE: a device writes through what it is given
-            out.push_back({const_cast<std::byte*>(page.data()) + at % vmm::page_size, size});
+            out.push_back({const_cast<std::byte*>(pages[mine].data()) + at % vmm::page_size, size});
             if (range.last().raw() - at < size)
                 return true;
             at += size;
         }
     }
 
-    std::array<std::byte, vmm::page_size> page{};
+    static constexpr std::size_t page_count = 8;
+    std::array<std::array<std::byte, vmm::page_size>, page_count> pages{};
     mutable std::atomic<std::uint64_t> holds{0};
     mutable std::atomic<std::uint64_t> longest{0}; ///< bytes asked for at once
 

@@ -26,12 +26,12 @@ struct Bench {
                             {memory, nullptr, [this](unsigned) { ++interrupts; }, {}}};
 
     Bench() {
-        // As a list, the page is as many long copies as a batch may have.
-        const auto member = DsaDriver::make(Opcode::memmove, 0x1'0000'0000, 0x9'0000'0000, huge, 0);
-        for (std::size_t at = 0; at < memory.page.size(); at += descriptor_size) {
-            std::memcpy(memory.page.data() + at, &member, descriptor_size);
-            vmm::store_le(std::span{memory.page}.subspan(at + 4, 4), static_cast<std::uint32_t>(Opcode::memmove) << 24);
-        }
+        // As a list, a page is as many long copies as a batch may have.
+        auto member = DsaDriver::make(Opcode::memmove, 0x1'0000'0000, 0x9'0000'0000, huge, 0);
+        member.flags_word = static_cast<std::uint32_t>(Opcode::memmove) << 24;
+        for (auto& page : memory.pages)
+            for (std::size_t at = 0; at < page.size(); at += descriptor_size)
+                std::memcpy(page.data() + at, &member, descriptor_size);
         accelerator.set_bus_state({.bus_master = true});
         set(reg::wqcfg, 16);
         set(reg::wqcfg + 8, wq::dedicated | 10U << 4);
