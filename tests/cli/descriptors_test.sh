@@ -67,6 +67,7 @@ check 'the socket is for us alone' test "$(stat -c %a "$sock")" = 600
 check 'so is the log' test "$(stat -c %a "$scratch/made.log")" = 600
 check 'and the metrics' test "$(stat -c %a "$scratch/made.metrics")" = 600
 leave
+ulimit -Sn "$(ulimit -Hn)"
 umask 0777
 serve --api-group "$(id -g)"
 check 'and with a group for its members, whatever the umask' test "$(stat -c %a "$sock")" = 660

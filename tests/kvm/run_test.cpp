@@ -256,6 +256,7 @@ TEST_CASE("a job of a shell: in the background it runs and leaves the terminal a
     CHECK(eventually([&] { return shell.stopped(); }));
     CHECK(shell.cooked());
     shell.to_background();
+    std::this_thread::sleep_for(200ms);
     ::kill(shell.job(), SIGCONT); // bg
     CHECK(eventually([&] { return !shell.stopped(); }));
     std::this_thread::sleep_for(500ms);
