@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <pty.h>
 
+#include <random>
+
 #include "tests/catch.hpp"
 #include "tests/fakes/job.hpp"
 #include "tests/fakes/log_capture.hpp"
@@ -138,22 +140,35 @@ TEST_CASE("a console that ends in the background leaves the terminal's settings 
 }
 
 TEST_CASE("output to a terminal that nobody reads never waits where it must not") {
-    int master = -1, slave = -1;
-    REQUIRE(::openpty(&master, &slave, nullptr, nullptr, nullptr) == 0);
-    Output output{slave, ConsoleOverflow::wait};
-    const std::string text(100, 'x');
+    std::array<std::array<int, 2>, 20> terminals{}; // master and slave
+    for (auto& [master, slave] : terminals)
+        REQUIRE(::openpty(&master, &slave, nullptr, nullptr, nullptr) == 0);
+    const std::string text(512, 'x');
     std::atomic<bool> done{false};
     std::thread loop{[&] {
-        for (unsigned refused = 0; refused < 100;)
-            refused += output.console.offer(bytes_of(text)) < text.size() ? 1 : 0;
+        // By pieces of many sizes some terminals come to have less room than the next piece needs, and poll(2) says
+        // yes.
+        std::mt19937 random{7};
+        for (const auto& [master, slave] : terminals) {
+            Output output{slave, ConsoleOverflow::wait};
+            for (unsigned tries = 0, refused = 0; refused < 50 && tries < 10'000; ++tries) {
+                const auto piece = bytes_of(text).first(1 + random() % text.size());
+                refused += output.console.offer(piece) < piece.size() ? 1 : 0;
+            }
+        }
         done = true;
     }};
     CHECK(eventually([&] { return done.load(); }));
-    for (std::array<char, 65536> sink{}; !done;)
-        (void)!::read(master, sink.data(), sink.size());
+    for (std::array<char, 4096> sink{}; const auto& [master, slave] : terminals) {
+        ::fcntl(master, F_SETFL, O_NONBLOCK);
+        while (!done && ::read(master, sink.data(), sink.size()) > 0)
+            std::this_thread::sleep_for(1ms);
+    }
+    for (const auto& [master, slave] : terminals)
+        ::close(master);
     loop.join();
-    ::close(master);
-    ::close(slave);
+    for (const auto& [master, slave] : terminals)
+        ::close(slave);
 }
 
 TEST_CASE("a full pipe holds a vCPU until there is room, or until it is to pause, and loses nothing") {
