@@ -239,7 +239,7 @@ TEST_CASE("a thousand connections leave the server as it was") {
 
 TEST_CASE("slow senders end at their deadline and delay nobody") {
     const auto path = socket_path();
-    const auto server = serve({.path = path, .request_deadline = 1s, .idle_deadline = 1s});
+    const auto server = serve({.path = path, .request_deadline = 4s, .idle_deadline = 4s});
     ApiSocket silent{path};
     ApiSocket slow{path};
     REQUIRE(slow.send("GET / HT"));
@@ -250,9 +250,9 @@ TEST_CASE("slow senders end at their deadline and delay nobody") {
     ApiSocket quick{path};
     REQUIRE(quick.send(get_root));
     CHECK(quick.receive_answer().starts_with("HTTP/1.1 200"));
-    CHECK(std::chrono::steady_clock::now() - began < 800ms);
+    CHECK(std::chrono::steady_clock::now() - began < 3s);
     for (auto* client : {&silent, &slow, &idle}) {
-        CHECK(client->receive_all().empty());
+        CHECK(client->receive_all(30s).empty());
         CHECK(client->ended());
     }
     CHECK(server->counters().timed_out >= 3);
