@@ -66,11 +66,12 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, 
         collect(*endpoint, IovaRange::full(), drain);
     }
     if (!domain) {
-        auto& place = domains_[domain_id];
-        place = std::make_unique<Domain>();
-        domain = place.get();
-        domain->id = domain_id;
-        domain->bypass = bypass;
+        auto made = std::make_unique<Domain>();
+        made->id = domain_id;
+        made->bypass = bypass;
+        domain = made.get();
+        const std::lock_guard show{sight_};
+        domains_.emplace(domain_id, std::move(made));
     }
     if (auto filled = fill(*endpoint, *domain); !filled) {
         note_failure(*endpoint, "attach", filled.error());
@@ -78,6 +79,7 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, 
         erase_if_empty(*domain);
         return status_of(filled.error());
     }
+    const std::lock_guard show{sight_};
     endpoint->domain = domain;
     auto& members = domain->endpoints;
     members.insert(std::ranges::upper_bound(members, endpoint->id, {}, &Endpoint::id), endpoint);
@@ -100,9 +102,8 @@ Status Domains::detach(DomainId domain_id, EndpointId endpoint_id, vmm::DmaDrain
     return Status::ok;
 }
 
-Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std::uint32_t flags, bool mmio_allowed) {
-    constexpr std::uint32_t permissions = wire::map_read | wire::map_write;
-    if ((flags & ~(permissions | (mmio_allowed ? wire::map_mmio : 0))) != 0)
+Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std::uint32_t flags) {
+    if ((flags & ~(wire::map_read | wire::map_write)) != 0)
         return Status::invalid;
     const std::lock_guard lock{mutex_};
     Domain* domain = find(domain_id);
@@ -126,6 +127,7 @@ Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std
         return status;
     // Nobody holds a translation of this range, but the table may be read.
     const ViewLocks views{*domain};
+    const std::lock_guard show{sight_};
     domain->table.insert(*place, mapping);
     ++mapping_count_;
     return Status::ok;
@@ -144,6 +146,7 @@ Status Domains::unmap(DomainId domain_id, Iova start, Iova last, vmm::DmaDrain* 
         return Status::range;
     if (inside.extent) {
         const ViewLocks views{*domain};
+        const std::lock_guard show{sight_};
         mapping_count_ -= domain->table.erase(inside);
         for (const Endpoint* endpoint : domain->endpoints)
             if (endpoint->memory)
@@ -191,10 +194,9 @@ Status Domains::map_hosts(Domain& domain, const Mapping& mapping) {
     const auto physical =
         vmm::Range<Gpa>::closed(mapping.physical, Gpa{mapping.physical.raw() + mapping.range.size_minus_one()});
     const auto host = memory_.host(*physical);
-    // Another device's registers: the mapping is as the guest wants it, and nothing is reached through it.
-    if (!host)
-        return (mapping.flags & wire::map_mmio) != 0 ? Status::ok : Status::fault;
-    const auto access = mapping.flags & (wire::map_read | wire::map_write);
+    if (!host) // another device's registers, perhaps: no endpoint could reach them through the mapping
+        return Status::fault;
+    const auto access = mapping.flags;
     if (access == 0)
         return Status::ok;
     for (std::size_t i = 0; i < domain.endpoints.size(); ++i) {
@@ -222,14 +224,9 @@ Status Domains::map_hosts(Domain& domain, const Mapping& mapping) {
     return Status::ok;
 }
 
-bool Domains::bypass() const {
-    const std::lock_guard lock{mutex_};
-    return bypass_;
-}
-
 void Domains::set_bypass(bool bypass) {
     const std::lock_guard lock{mutex_};
-    if (std::exchange(bypass_, bypass) == bypass)
+    if (bypass_.exchange(bypass) == bypass)
         return;
     for (const auto& [id, endpoint] : endpoints_)
         if (!endpoint->domain)
@@ -240,11 +237,6 @@ void Domains::set_bypass(bool bypass) {
 void Domains::driver_ready() {
     const std::lock_guard lock{mutex_};
     has_driver_ = true;
-}
-
-bool Domains::has_driver() const {
-    const std::lock_guard lock{mutex_};
-    return has_driver_;
 }
 
 void Domains::in_use(EndpointId id) {

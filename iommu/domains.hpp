@@ -10,6 +10,7 @@
 //                     auto stay = domains.add_endpoint(id, "disk0", *memory);       // once its address is known
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -62,8 +63,9 @@ struct DomainReport {
     std::vector<EndpointId> endpoints{};
 };
 
-/// Thread-safe; one lock serialises all that changes anything. Locks below it: endpoints' memory, and what the mappers
-/// take. Calls may wait for holds of emulated endpoints' memory, never call it under one.
+/// Thread-safe; one lock serialises all that changes anything, also while a host pins memory. A second one, held for
+/// moments, covers what operators see. Locks below the first: endpoints' memory, what the mappers take, then the
+/// second. Calls may wait for holds of emulated endpoints' memory, never call it under one.
 class Domains {
 public:
     /// Mappings are whole pages of this size.
@@ -96,8 +98,8 @@ public:
     Status detach(DomainId domain, EndpointId endpoint, vmm::DmaDrain* drain = nullptr);
     /// `last` is the address of the last byte, as on the wire. When it returns, every assigned endpoint of the domain
     /// has the mapping, or none has.
-    Status map(DomainId domain, vmm::Iova start, vmm::Iova last, vmm::Gpa physical, std::uint32_t flags,
-               bool mmio_allowed);
+    /// Only RAM can be mapped: registers of other devices are refused (fault).
+    Status map(DomainId domain, vmm::Iova start, vmm::Iova last, vmm::Gpa physical, std::uint32_t flags);
     /// When it returned ok and `drain` is done nothing accesses memory through the mappings any more. device_error: the
     /// same, but an endpoint whose host did not obey was detached.
     Status unmap(DomainId domain, vmm::Iova start, vmm::Iova last, vmm::DmaDrain* drain = nullptr);
@@ -105,7 +107,7 @@ public:
     Status probe(EndpointId endpoint, std::vector<ReservedRegion>& out) const;
 
     /// Whether endpoints in no domain reach all RAM 1:1.
-    [[nodiscard]] bool bypass() const;
+    [[nodiscard]] bool bypass() const { return bypass_; }
     /// I/O that began before may finish as it began: there is no answer that could wait for it.
     void set_bypass(bool bypass);
     /// The guest's driver of the IOMMU is ready: has_driver() from now on.
@@ -116,12 +118,12 @@ public:
     /// reach everything, the operator is told, once.
     void in_use(EndpointId endpoint);
 
-    // Sight.
+    // Sight. Never waits for a host that maps or unmaps, however long that takes.
 
     [[nodiscard]] Faults& faults() { return faults_; }
     [[nodiscard]] const Faults& faults() const { return faults_; }
     [[nodiscard]] const Limits& limits() const { return limits_; }
-    [[nodiscard]] bool has_driver() const;
+    [[nodiscard]] bool has_driver() const { return has_driver_; }
     [[nodiscard]] vmm::Range<vmm::Iova> input_range() const { return input_; }
     [[nodiscard]] std::vector<EndpointReport> endpoints() const;
     [[nodiscard]] std::vector<DomainReport> domains() const;
@@ -129,7 +131,7 @@ public:
     [[nodiscard]] std::optional<std::vector<Mapping>> mappings(DomainId domain, vmm::Iova from,
                                                                std::size_t count) const;
     /// Of all domains.
-    [[nodiscard]] std::size_t mapping_count() const;
+    [[nodiscard]] std::size_t mapping_count() const { return mapping_count_; }
 
 private:
     struct Endpoint;
@@ -161,13 +163,14 @@ private:
     Faults faults_{};
     vmm::log::RateLimiter limiter_{2};
 
-    mutable std::mutex mutex_; // guards all below
-    bool bypass_;
-    bool has_driver_{false};
+    mutable std::mutex mutex_; // to change anything below
+    mutable std::mutex sight_; // and this, to change it or to look at it without mutex_; no host is called with it
+    std::atomic<bool> bypass_;
+    std::atomic<bool> has_driver_{false};
     bool told_no_driver_{false};
     std::map<EndpointId, std::unique_ptr<Endpoint>> endpoints_;
     std::map<DomainId, std::unique_ptr<Domain>> domains_;
-    std::size_t mapping_count_{0};
+    std::atomic<std::size_t> mapping_count_{0};
 };
 
 } // namespace iommu

@@ -53,6 +53,7 @@ vmm::Result<vmm::Registration> Domains::add(std::unique_ptr<Endpoint> endpoint) 
         endpoint->memory->set_id(id);
     }
     TRY_VOID(settle(*endpoint));
+    const std::lock_guard show{sight_};
     endpoints_.emplace(id, std::move(endpoint));
     return vmm::Registration{[this, id] { remove(id); }};
 }
@@ -62,12 +63,13 @@ void Domains::remove(EndpointId id) {
     Endpoint* endpoint = find(id);
     leave_domain(*endpoint);
     block(*endpoint);
+    const std::lock_guard show{sight_};
     endpoints_.erase(id);
 }
 
 /// Its view stays what it was: the caller changes it next.
 void Domains::leave_domain(Endpoint& endpoint) {
-    Domain* domain = std::exchange(endpoint.domain, nullptr);
+    Domain* domain = endpoint.domain;
     if (!domain)
         return;
     if (endpoint.memory) { // the table may go
@@ -80,7 +82,11 @@ void Domains::leave_domain(Endpoint& endpoint) {
         if (!old.done())
             domain->leavers.push_back({endpoint.memory->pins(), std::move(old)});
     }
-    std::erase(domain->endpoints, &endpoint);
+    {
+        const std::lock_guard show{sight_};
+        endpoint.domain = nullptr;
+        std::erase(domain->endpoints, &endpoint);
+    }
     erase_if_empty(*domain);
 }
 
@@ -104,7 +110,9 @@ void Domains::erase_if_empty(Domain& domain) {
     if (!domain.endpoints.empty())
         return;
     mapping_count_ -= domain.table.size();
-    domains_.erase(domain.id);
+    decltype(domains_)::node_type gone; // a large table takes its time to go
+    const std::lock_guard show{sight_};
+    gone = domains_.extract(domain.id);
 }
 
 /// In no domain: all RAM or nothing.
@@ -136,7 +144,7 @@ vmm::Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain) {
     vmm::Result<void> result{};
     domain.table.visit(Iova{0}, [&](const Mapping& mapping) {
         const auto host = memory_.host(mapping.physical, mapping.range.size());
-        const auto access = mapping.flags & (wire::map_read | wire::map_write);
+        const auto access = mapping.flags;
         if (!host || access == 0)
             return true;
         endpoint.filled = true;
@@ -197,7 +205,7 @@ void Domains::note_failure(const Endpoint& endpoint, const char* what, const vmm
 
 std::vector<EndpointReport> Domains::endpoints() const {
     using State = EndpointReport::State;
-    const std::lock_guard lock{mutex_};
+    const std::lock_guard lock{sight_};
     std::vector<EndpointReport> out;
     for (const auto& [id, endpoint] : endpoints_) {
         EndpointReport& report = out.emplace_back();
@@ -218,7 +226,7 @@ std::vector<EndpointReport> Domains::endpoints() const {
 }
 
 std::vector<DomainReport> Domains::domains() const {
-    const std::lock_guard lock{mutex_};
+    const std::lock_guard lock{sight_};
     std::vector<DomainReport> out;
     for (const auto& [id, domain] : domains_) {
         DomainReport& report = out.emplace_back();
@@ -232,7 +240,7 @@ std::vector<DomainReport> Domains::domains() const {
 }
 
 std::optional<std::vector<Mapping>> Domains::mappings(DomainId id, Iova from, std::size_t count) const {
-    const std::lock_guard lock{mutex_};
+    const std::lock_guard lock{sight_};
     const Domain* domain = find(id);
     if (!domain)
         return std::nullopt;
@@ -243,11 +251,6 @@ std::optional<std::vector<Mapping>> Domains::mappings(DomainId id, Iova from, st
             return out.size() < count;
         });
     return out;
-}
-
-std::size_t Domains::mapping_count() const {
-    const std::lock_guard lock{mutex_};
-    return mapping_count_;
 }
 
 } // namespace iommu

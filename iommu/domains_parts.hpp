@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 
 #include "iommu/domains.hpp"
 
@@ -15,9 +16,9 @@ struct Domains::Endpoint {
     EndpointMemory* memory{}; // these
     std::vector<ReservedRegion> reserved{};
     Domain* domain{};
-    bool direct{false}; ///< reaches all RAM 1:1: it may bypass, or is in a bypass domain
-    bool filled{false}; ///< the mapper may hold something
-    bool lost{false};   ///< the mapper holds something that it did not give back
+    std::atomic<bool> direct{false}; ///< reaches all RAM 1:1: it may bypass, or is in a bypass domain
+    bool filled{false};              ///< the mapper may hold something
+    std::atomic<bool> lost{false};   ///< the mapper holds something that it did not give back
 };
 
 struct Domains::Domain {

@@ -124,8 +124,7 @@ Status execute(const Request& request, Domains& domains, std::uint64_t features,
             return domains.detach(DomainId{r.domain}, EndpointId{r.endpoint}, drain); // reserved bytes are ignored
         }
         Status operator()(const wire::Map& r) const {
-            return domains.map(DomainId{r.domain}, Iova{r.virt_start}, Iova{r.virt_last}, Gpa{r.phys_start}, r.flags,
-                               has(features, wire::feature::mmio));
+            return domains.map(DomainId{r.domain}, Iova{r.virt_start}, Iova{r.virt_last}, Gpa{r.phys_start}, r.flags);
         }
         Status operator()(const wire::Unmap& r) const {
             if (r.reserved != 0)

@@ -37,7 +37,7 @@ Iommu::~Iommu() { reset(); }
 
 std::uint64_t Iommu::features() const {
     namespace f = wire::feature;
-    return f::input_range | f::domain_range | f::map_unmap | f::probe | f::mmio | f::bypass_config |
+    return f::input_range | f::domain_range | f::map_unmap | f::probe | f::bypass_config |
            (requests_.extended() ? f::private_requests : 0);
 }
 

@@ -41,8 +41,8 @@ struct World {
     }
     void map(std::uint64_t at) {
         const std::uint64_t start = (at + 0x100000) * page; // above the MSI window
-        require(domains.map(DomainId{1}, Iova{start}, Iova{start + page - 1}, Gpa{at % (ram_size / page) * page}, 3,
-                            true) == Status::ok);
+        require(domains.map(DomainId{1}, Iova{start}, Iova{start + page - 1}, Gpa{at % (ram_size / page) * page}, 3) ==
+                Status::ok);
     }
     void unmap(std::uint64_t at) {
         const std::uint64_t start = (at + 0x100000) * page;

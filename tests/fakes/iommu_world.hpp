@@ -36,7 +36,7 @@ struct IommuWorld {
     Status map(std::uint32_t domain, std::uint64_t first, std::uint64_t last, std::uint64_t physical = 16,
                std::uint32_t flags = read | write) {
         return domains.map(DomainId{domain}, vmm::Iova{first * page}, vmm::Iova{last * page + page - 1},
-                           vmm::Gpa{physical * page}, flags, true);
+                           vmm::Gpa{physical * page}, flags);
     }
     Status unmap(std::uint32_t domain, std::uint64_t first, std::uint64_t last) {
         return domains.unmap(DomainId{domain}, vmm::Iova{first * page}, vmm::Iova{last * page + page - 1});

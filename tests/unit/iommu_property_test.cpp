@@ -34,6 +34,8 @@ struct ModelDomain {
     std::set<EndpointId> members{};
 };
 
+constexpr std::uint64_t registers = 0xc2000; ///< a page that is no memory
+
 /// What 5.13.6 says, without hosts.
 struct Model {
     std::map<std::uint32_t, ModelDomain> domains{};
@@ -77,6 +79,8 @@ struct Model {
         for (const auto& [start, mapping] : at->second.mappings)
             if (start <= last && first <= mapping.last)
                 return Status::invalid;
+        if (physical == registers)
+            return Status::fault;
         at->second.mappings[first] = {last, physical, flags};
         return Status::ok;
     }
@@ -208,9 +212,8 @@ struct Run {
             case 2: {
                 const std::uint64_t first = pick(12);
                 const std::uint64_t last = first + pick(3);
-                const bool registers = pick(10) == 0;
-                const std::uint64_t physical = registers ? 0x80000 : 16 + pick(64);
-                const std::uint32_t flags = pick(4) | (registers ? W::mmio : 0);
+                const std::uint64_t physical = pick(10) == 0 ? registers : 16 + pick(64);
+                const std::uint32_t flags = pick(4);
                 const Model before = model;
                 expected = model.map(domain, first, last, physical, flags);
                 got = world.map(domain, first, last, physical, flags);

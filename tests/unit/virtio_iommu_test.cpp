@@ -23,8 +23,8 @@ namespace wire = iommu::wire;
 namespace {
 
 constexpr std::uint64_t page = W::page;
-constexpr std::uint64_t accepted = wire::feature::map_unmap | wire::feature::probe | wire::feature::mmio |
-                                   wire::feature::bypass_config | feature::version_1;
+constexpr std::uint64_t accepted =
+    wire::feature::map_unmap | wire::feature::probe | wire::feature::bypass_config | feature::version_1;
 
 struct Guest {
     IommuWorld world{};
@@ -79,9 +79,8 @@ struct Guest {
 
 TEST_CASE("virtio-iommu offers what its driver needs, and says how large things are") {
     Guest guest;
-    CHECK(guest.device->features() ==
-          (wire::feature::input_range | wire::feature::domain_range | wire::feature::map_unmap | wire::feature::probe |
-           wire::feature::mmio | wire::feature::bypass_config));
+    CHECK(guest.device->features() == (wire::feature::input_range | wire::feature::domain_range |
+                                       wire::feature::map_unmap | wire::feature::probe | wire::feature::bypass_config));
     wire::Config config;
     guest.device->read_config(0, std::as_writable_bytes(std::span{&config, 1}));
     CHECK(config.page_size_mask == 0x40201000);
@@ -255,7 +254,7 @@ TEST_CASE("a whole device works behind the IOMMU: rings and buffers are addresse
     driver[0].chain().writable(64).post();
     SECTION("with everything mapped") {
         REQUIRE(domains.attach(iommu::DomainId{1}, iommu::EndpointId{0x30}, false) == Status::ok);
-        REQUIRE(domains.map(iommu::DomainId{1}, vmm::Iova{0}, vmm::Iova{4 * vmm::MiB - 1}, vmm::Gpa{0}, 3, true) ==
+        REQUIRE(domains.map(iommu::DomainId{1}, vmm::Iova{0}, vmm::Iova{4 * vmm::MiB - 1}, vmm::Gpa{0}, 3) ==
                 Status::ok);
         rng->kick(0);
         CHECK(driver[0].used()->length == 64);

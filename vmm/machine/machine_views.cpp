@@ -59,8 +59,7 @@ std::optional<IommuMappings> mappings_of(const iommu::Domains& domains, std::uin
     for (const auto& mapping : *found) {
         std::string access;
         for (const auto& [flag, letter] :
-             {std::pair{iommu::wire::map_read, 'r'}, std::pair{iommu::wire::map_write, 'w'},
-              std::pair{iommu::wire::map_mmio, 'm'}})
+             {std::pair{iommu::wire::map_read, 'r'}, std::pair{iommu::wire::map_write, 'w'}})
             if ((mapping.flags & flag) != 0)
                 access += letter;
         out.items.push_back({mapping.range.start().raw(), mapping.range.last().raw(), mapping.physical.raw(), access});
