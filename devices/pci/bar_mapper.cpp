@@ -105,8 +105,8 @@ std::optional<BarMapper::Span> BarMapper::find_gap(const Bar& bar, std::span<con
         return gap(windows_.io, bar.size, bar.size, taken);
     const auto size = std::max(bar.size, vmm::page_size);
     std::optional<Span> found;
-    if (bar.kind == BarKind::memory64)
-        found = gap(windows_.memory64, size, size, taken);
+    if (bar.kind == BarKind::memory64 && windows_.memory64)
+        found = gap(*windows_.memory64, size, size, taken);
     return found ? found : gap(windows_.memory32, size, size, taken);
 }
 
@@ -150,7 +150,7 @@ void BarMapper::unmap_all(Attached& attached) noexcept {
 bool BarMapper::in_window(const Bar& bar, Span span) const {
     if (bar.kind == BarKind::io)
         return holds(windows_.io, span);
-    return holds(windows_.memory32, span) || holds(windows_.memory64, span);
+    return holds(windows_.memory32, span) || (windows_.memory64 && holds(*windows_.memory64, span));
 }
 
 void BarMapper::map(Attached& attached, unsigned index, Span span) noexcept {

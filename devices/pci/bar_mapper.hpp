@@ -18,7 +18,7 @@ namespace devices::pci {
 /// What the host bridge forwards to its functions. No RAM, interrupt controller or other device may lie inside.
 struct Windows {
     vmm::Range<vmm::Gpa> memory32{vmm::layout::pci_bars_32};
-    vmm::Range<vmm::Gpa> memory64{vmm::layout::pci_bars_64};
+    std::optional<vmm::Range<vmm::Gpa>> memory64{vmm::layout::pci_bars_64};
     vmm::Range<vmm::IoPort> io{vmm::layout::pci_io};
 };
 

@@ -56,7 +56,8 @@ struct PciMachine {
     vmm::MemoryBus memory{};
     vmm::PortBus ports{};
     FakeGuestEvents events{};
-    std::unique_ptr<devices::pci::RootBus> root{devices::pci::RootBus::create(memory, ports, events).value()};
+    devices::pci::Windows windows{};
+    std::unique_ptr<devices::pci::RootBus> root{devices::pci::RootBus::create(memory, ports, events, windows).value()};
 
     static std::uint64_t ecam(devices::pci::Address at, unsigned reg) {
         return vmm::layout::ecam.start().raw() + (std::uint64_t{at.index()} << 12) + reg;

@@ -283,3 +283,15 @@ TEST_CASE("write the ACPI tables to files", "[.acpi_files]") {
         REQUIRE(out.good());
     }
 }
+
+TEST_CASE("the host bridge's windows are those of the machine") {
+    AcpiConfig config;
+    config.bars_32 = fixed_range<Gpa>(0x80000000, 0xbfffffff);
+    config.bars_64 = fixed_range<Gpa>(256 * GiB, 64 * 1024 * GiB - 1);
+    const Bytes dsdt = Tables{config}.dsdt();
+    CHECK(contains(dsdt, aml::memory32_window(config.bars_32)));
+    CHECK(contains(dsdt, aml::memory64_window(*config.bars_64)));
+    CHECK_FALSE(contains(dsdt, aml::memory32_window(layout::pci_bars_32)));
+    config.bars_64.reset();
+    CHECK_FALSE(contains(Tables{config}.dsdt(), aml::memory64_window(layout::pci_bars_64)));
+}

@@ -235,3 +235,8 @@ TEST_CASE("a CPU name that KVM gives is kept, a blank one is filled in") {
     add(blank, 0x80000002, 0, {0, 0, 0, 0});
     CHECK(get(guest_cpuid(blank, {}), 0x80000004));
 }
+
+TEST_CASE("a guest's address bits are the host's: windows for BARs are placed by them") {
+    CHECK(get(guest_cpuid(host(true), {.cpus = 2}), 0x80000008)->eax == all);
+    CHECK(get(guest_cpuid(host(false), {.cpus = 2}), 0x80000008)->eax == all);
+}

@@ -91,6 +91,26 @@ TEST_CASE("BARs are placed in their windows, each on pages of its own, without o
     }
 }
 
+TEST_CASE("BARs of 256 GiB and more together are placed, and without a 64-bit window below 4 GiB") {
+    const auto add = [](PciMachine& machine, std::uint64_t size) {
+        const auto function = std::make_shared<PciFunction>();
+        REQUIRE(function->config().add_bar(0, {.kind = BarKind::memory64, .size = size, .prefetchable = true}));
+        return machine.root->add(function) ? function->config().bar_address(0) : 0;
+    };
+    PciMachine usual;
+    CHECK(add(usual, 128 * GiB) == 256 * GiB);
+    CHECK(add(usual, 128 * GiB) == 384 * GiB);
+    CHECK(add(usual, 128 * GiB) == 0);
+    PciMachine large{.windows = {.memory64 = vmm::fixed_range<vmm::Gpa>(256 * GiB, 64 * 1024 * GiB - 1)}};
+    CHECK(add(large, 16 * KiB) == 256 * GiB);
+    CHECK(add(large, 512 * GiB) == 512 * GiB);
+    for (std::uint64_t i = 0; i < 8; ++i)
+        CHECK(add(large, 512 * GiB) == (i + 2) * 512 * GiB);
+    PciMachine small{.windows = {.memory64 = std::nullopt}};
+    CHECK(add(small, 16 * MiB) == 0xc2000000);
+    CHECK(add(small, 1 * GiB) == 0);
+}
+
 TEST_CASE("BARs answer only while the guest decodes them") {
     PciMachine machine;
     auto function = three_bars();

@@ -8,6 +8,7 @@
 
 #include "vmm/base/error.hpp"
 #include "vmm/memory/guest_memory.hpp"
+#include "vmm/memory/layout.hpp"
 
 namespace vmm::boot {
 
@@ -19,7 +20,9 @@ struct AcpiMmioDevice {
 
 struct AcpiConfig {
     unsigned cpus{1};
-    bool pci{true};     ///< host bridge and MCFG
+    bool pci{true}; ///< host bridge and MCFG
+    Range<Gpa> bars_32{layout::pci_bars_32};
+    std::optional<Range<Gpa>> bars_64{layout::pci_bars_64};
     bool pasids{false}; ///< the virtual command interface
     std::vector<AcpiMmioDevice> virtio_mmio{};
     /// Bus, slot and function of a virtio-iommu with all other functions of the segment behind it: bus << 8 | slot << 3

@@ -154,20 +154,19 @@ Bytes generic_event_device(bool pci) {
                           port_region("BTNR", button), byte_registers("BTNR", {"BTNS"}), method("_EVT", 1, news)});
 }
 
-Bytes pci_host_bridge() {
+Bytes pci_host_bridge(const AcpiConfig& config) {
+    std::vector<Bytes> windows{bus_numbers(0, static_cast<std::uint8_t>(layout::ecam.size() / MiB - 1)),
+                               io_ports(layout::port_pci_config), io_window(layout::pci_io),
+                               memory32_window(config.bars_32)};
+    if (config.bars_64)
+        windows.push_back(memory64_window(*config.bars_64));
     return device("PCI0", {
                               hardware_id("PNP0A08"),
                               name("_CID", eisa_id("PNP0A03")),
                               name("_SEG", integer(0)),
                               name("_BBN", integer(0)),
                               name("_UID", integer(0)),
-                              name("_CRS", resources({
-                                               bus_numbers(0, static_cast<std::uint8_t>(layout::ecam.size() / MiB - 1)),
-                                               io_ports(layout::port_pci_config),
-                                               io_window(layout::pci_io),
-                                               memory32_window(layout::pci_bars_32),
-                                               memory64_window(layout::pci_bars_64),
-                                           })),
+                              name("_CRS", resources(windows)),
                               pci_routing(),
                               pci_osc(),
                               pci_dsm(),
@@ -185,7 +184,7 @@ Bytes dsdt_body(const AcpiConfig& config) {
     if (config.pasids)
         devices.push_back(pasid_commands());
     if (config.pci)
-        devices.push_back(pci_host_bridge());
+        devices.push_back(pci_host_bridge(config));
     devices.push_back(generic_event_device(config.pci));
     return concat({
         name("\\_S5", package({integer(sleep_type_s5), integer(0), integer(0), integer(0)})),

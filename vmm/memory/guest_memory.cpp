@@ -70,6 +70,10 @@ Result<UniqueFd> make_file(std::uint64_t size, bool hugetlb) {
 } // namespace
 
 Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages, Sharing sharing) {
+    return create(size, huge_pages, sharing, layout::hole.start());
+}
+
+Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages, Sharing sharing, Gpa hole) {
     TRY_VOID(check_size(size, huge_pages));
     GuestMemory memory;
     memory.size_ = size;
@@ -80,7 +84,7 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
     // Huge pages are reserved now, or their lack would kill the process at the first touch.
     const int flags = (memory.file_ ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | (hugetlb ? 0 : MAP_NORESERVE);
 
-    const std::uint64_t low = std::min(size, layout::hole.start().raw());
+    const std::uint64_t low = std::min(size, hole.raw());
     auto add = [&](Gpa start, std::uint64_t bytes, std::uint64_t offset) -> Result<void> {
         // Aligned as file and guest addresses are: so a huge page stays one in every table, ours, KVM's and an IOMMU's.
         auto mapping = Mapping::create_aligned(huge_page_size, bytes, PROT_READ | PROT_WRITE, flags, memory.file_.get(),

