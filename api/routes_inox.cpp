@@ -268,10 +268,12 @@ Prepared put_device(Call& call) {
         return refusal(Errc::unsupported, "not available in this build", "plug in a device of another kind");
     auto& device = devices.front();
     std::visit(IdSetter{call.id}, device);
-    return answering([device = std::move(device)](Services& services) {
-        const auto added = services.instance.add_device(device);
-        return added ? done() : refusal(added.error()); // 400 also for what is not found: the path is there
-    });
+    return Action{[device = std::move(device)](Services& services, const std::shared_ptr<Exchange>& exchange) {
+        services.instance.add_device(device, [exchange](const vmm::Result<vmm::DeviceStatus>& added) {
+            exchange->answer(added ? done()
+                                   : refusal(added.error())); // 400 also for what is not found: the path is there
+        });
+    }};
 }
 
 Prepared delete_device(Call& call) {
@@ -281,6 +283,9 @@ Prepared delete_device(Call& call) {
     if (query.refusal())
         return *query.refusal();
     return answering([id = call.id, kind, forced](Services& services) {
+        if (kind.value_or(vmm::DeviceKind::vfio) == vmm::DeviceKind::vfio &&
+            services.instance.cancel_device({vmm::DeviceKind::vfio, id}))
+            return done();
         const auto name = name_of(*services.instance.machine(), id, kind);
         if (!name)
             return refuse(name.error());

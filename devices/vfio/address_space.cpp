@@ -89,35 +89,50 @@ vmm::Result<void> AddressSpace::check_budget(std::uint64_t size) const {
 }
 
 vmm::Result<void> AddressSpace::map(IovaRange range, std::span<std::byte> host, vmm::Access access) {
+    TRY_VOID(reserve(range, host));
+    if (resources_.before_pinning)
+        resources_.before_pinning(host);
+    auto mapped = pin(range, host, access);
+    if (!mapped)
+        cancel(range);
+    return mapped;
+}
+
+vmm::Result<void> AddressSpace::reserve(IovaRange range, std::span<std::byte> host) {
     TRY_VOID(check_map(range, host));
     TRY_VOID(check_budget(host.size()));
     TRY_VOID(resources_.memory.use(host));
-    if (resources_.before_pinning)
-        resources_.before_pinning(host);
+    if (!mappings_.insert(range, {host})) // checked above
+        return fail(Errc::internal, "DMA mapping " + text(range));
+    return {};
+}
+
+vmm::Result<void> AddressSpace::unpin(IovaRange range) {
+    const auto [base, size] = kernel_terms(range);
+    if (const int error = kernel_unmap(base, size); error < 0)
+        return failed(Errc::host_error, error, "unmapping " + text(range) + " in " + name_);
+    return {};
+}
+
+vmm::Result<void> AddressSpace::pin(IovaRange range, std::span<std::byte> host, vmm::Access access) {
     const auto [base, size] = kernel_terms(range);
     const int error = kernel_map(base, size, host, access);
-    if (error < 0)
-        resources_.memory.unuse(host);
     const std::string what = "mapping " + text(range) + " for DMA in " + name_;
     switch (-error) {
     case 0:
-        break;
+        return {};
     case EEXIST:
         return failed(Errc::already_exists, error, what);
     case ENOSPC:
         return failed(Errc::no_resource, error, what, "raise dma_entry_limit of the module vfio_iommu_type1");
     case ENOMEM:
         return failed(Errc::no_resource, error, what,
-                      raise_lock_limit_hint(resources_.memory.pinned() + host.size()) +
-                          "; or the host is out of memory");
+                      raise_lock_limit_hint(resources_.memory.pinned()) + "; or the host is out of memory");
     case EINVAL:
         return failed(Errc::config_value, error, what);
     default:
         return failed(Errc::host_error, error, what);
     }
-    if (!mappings_.insert(range, {host})) // checked above
-        return fail(Errc::internal, what);
-    return {};
 }
 
 std::vector<IovaRange> AddressSpace::inside(IovaRange range) const {

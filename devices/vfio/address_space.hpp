@@ -36,6 +36,15 @@ public:
     vmm::Result<void> map(IovaRange range, std::span<std::byte> host, vmm::Access access) final;
     vmm::Result<void> unmap(IovaRange range) final;
 
+    // map() in steps, so that the kernel's part, which takes long when it pins much, can run beside the loop.
+    /// Checks and notes the mapping as map() does; the kernel does not know of it yet.
+    vmm::Result<void> reserve(IovaRange range, std::span<std::byte> host);
+    /// The kernel's part. Any thread, as long as nobody else calls. The note stays, also after an error.
+    vmm::Result<void> pin(IovaRange range, std::span<std::byte> host, vmm::Access access);
+    vmm::Result<void> unpin(IovaRange range);
+    /// Takes the note back: the kernel has no such mapping.
+    void cancel(IovaRange range) { forget({&range, 1}); }
+
     [[nodiscard]] std::span<const iommu::ReservedRegion> reserved() const final { return window_.reserved; }
     [[nodiscard]] std::span<const IovaRange> apertures() const final { return window_.apertures; }
     [[nodiscard]] std::uint64_t page_sizes() const final { return window_.page_sizes; }
@@ -43,6 +52,8 @@ public:
     [[nodiscard]] std::size_t mapping_count() const { return mappings_.size(); }
     /// The mapping that holds the address starts and ends here; nullopt when there is none.
     [[nodiscard]] std::optional<IovaRange> mapping_at(vmm::Iova address) const;
+    /// Whether other devices' BARs can be mapped in it.
+    [[nodiscard]] virtual bool maps_bars() const = 0;
     /// "IOMMU group 12".
     [[nodiscard]] const std::string& name() const { return name_; }
 

@@ -17,8 +17,8 @@ namespace host = vmm::host;
 
 class Check {
 public:
-    Check(const std::string& root, const SysfsDevice& device, Backend wanted, const OpenFiles& given)
-        : root_{root}, device_{device}, given_{given}, backend_{choose_backend(root, device, wanted, given)} {}
+    Check(const std::string& root, const SysfsDevice& device, const OpenOptions& options)
+        : root_{root}, device_{device}, given_{options.files}, backend_{choose_backend(root, device, options)} {}
 
     std::vector<Error> run() {
         if (!device_.exists) {
@@ -49,15 +49,22 @@ private:
 
     void check_driver() {
         const auto& driver = device_.function.driver;
-        if (driver.find("vfio") != std::string::npos)
+        if (device_.function.offered || group_offered())
             return;
         if (!host::exists(root_ + "/sys/bus/pci/drivers/vfio-pci"))
             return add(Errc::vfio_missing, "the driver vfio-pci, which " + name() + " needs, is not loaded",
                        "sudo modprobe vfio-pci");
         add(Errc::vfio_driver,
             name() + (driver.empty() ? std::string{" is bound to no driver"} : " is bound to the driver " + driver) +
-                ", not to vfio-pci",
+                (driver == "vfio-pci" ? ", which does not offer it by VFIO" : ", not to vfio-pci"),
             bind_commands(device_.function));
+    }
+
+    /// Before Linux 6.1 the group's file is there when a driver offers one of its devices, whatever that driver's name;
+    /// opening it tells whether it is this one.
+    [[nodiscard]] bool group_offered() const {
+        return !device_.function.driver.empty() && device_.group && !host::exists(root_ + "/sys/class/vfio-dev") &&
+               host::exists(root_ + "/dev/vfio/" + std::to_string(*device_.group));
     }
 
     void check_iommu() {
@@ -119,7 +126,8 @@ private:
         if (device_.device_file.empty())
             return add(Errc::vfio_missing, "this host's kernel offers no device file for " + name(),
                        "use the container backend, or a host kernel with VFIO_DEVICE_CDEV (Linux 6.6)");
-        check_file(device_.device_file, bind_commands(device_.function));
+        check_file(device_.device_file,
+                   "use the container backend, or a host kernel with VFIO_DEVICE_CDEV (Linux 6.6)");
     }
 
     const std::string& root_;
@@ -143,22 +151,25 @@ const char* backend_name(Backend backend) {
     return "auto";
 }
 
-Backend choose_backend(const std::string& root, const SysfsDevice& device, Backend wanted, const OpenFiles& given) {
-    if (wanted != Backend::automatic)
-        return wanted;
+Backend choose_backend(const std::string& root, const SysfsDevice& device, const OpenOptions& options) {
+    const auto& given = options.files;
+    if (options.backend != Backend::automatic)
+        return options.backend;
     if (given.container >= 0 || given.group >= 0)
         return Backend::container;
     if (given.iommufd >= 0 || given.device >= 0)
         return Backend::iommufd;
     const auto usable = [](const std::string& path) { return ::access(path.c_str(), R_OK | W_OK) == 0; };
+    if (options.p2p && device.group && usable(root + "/dev/vfio/vfio") &&
+        usable(root + "/dev/vfio/" + std::to_string(*device.group)))
+        return Backend::container;
     return !device.device_file.empty() && usable(root + "/dev/iommu") && usable(root + device.device_file)
                ? Backend::iommufd
                : Backend::container;
 }
 
-std::vector<Error> assignment_problems(const std::string& root, const SysfsDevice& device, Backend wanted,
-                                       const OpenFiles& given) {
-    return Check{root, device, wanted, given}.run();
+std::vector<Error> assignment_problems(const std::string& root, const SysfsDevice& device, const OpenOptions& options) {
+    return Check{root, device, options}.run();
 }
 
 } // namespace devices::vfio

@@ -246,6 +246,8 @@ private:
         const unsigned type = flags >> type_shift & 0xf;
         if (get<std::uint32_t>(at + 4) & has_reset)
             plan_.express_control = at + 8;
+        if (type == endpoint || type == legacy_endpoint)
+            plan_.link_status = at + 0x12;
         const bool has_second_registers = (flags & 0xf) >= 2 && at + 0x3c <= ConfigSpace::conventional;
         if (has_second_registers)
             plan_.map.limit_writes(at + 0x28, static_cast<std::uint16_t>(~tolerance_and_flush));

@@ -58,6 +58,8 @@ struct ConfigPlan {
     /// (bit 15), advanced features control (bit 0).
     std::optional<unsigned> express_control{};
     std::optional<unsigned> features_control{};
+    /// Link status of the device itself, where it has a link. Not what the guest sees.
+    std::optional<unsigned> link_status{};
 };
 
 /// `device` is the whole space as the host shows it. Lays the header, both capability chains and inox's own registers

@@ -34,6 +34,7 @@ private:
     int kernel_unmap(std::uint64_t iova, std::uint64_t size) override;
     int kernel_unmap_all() override;
     [[nodiscard]] std::optional<std::uint64_t> mapping_limit() const override { return mapping_limit_; }
+    [[nodiscard]] bool maps_bars() const override { return true; }
 
     Kernel& kernel_;
     Files files_;           // closing the group takes it out of the container, and that drops the mappings

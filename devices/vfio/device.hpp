@@ -47,6 +47,8 @@ struct OpenOptions {
     Backend backend{Backend::automatic};
     OpenFiles files{};
     std::string vf_token{}; ///< UUID shared with the owner of the physical function; empty for none
+    /// Devices are to reach each other's BARs: Backend::automatic takes the container, which can map them.
+    bool p2p{false};
 };
 
 /// The address, when the options make sense by themselves; config_value otherwise. Does not look at the host.
@@ -111,6 +113,7 @@ private:
     };
     vmm::Result<std::vector<std::byte>> ask_reset_peers() const;
     vmm::Result<std::vector<Dependent>> reset_dependents() const;
+    [[nodiscard]] std::unexpected<vmm::Error> bus_reset_failed(int error, std::span<const Dependent> reached) const;
     vmm::Result<void> set_irqs(Interrupt kind, std::uint32_t flags, unsigned start, unsigned count,
                                std::span<const int> fds, const char* what);
 

@@ -79,6 +79,9 @@ vmm::Result<PciAddress> check_options(const OpenOptions& options) {
         return vmm::fail(Errc::config_value,
                          "descriptors of both kernel interfaces are given, or not those of the backend",
                          "give container and group, or iommufd and device");
+    if (options.p2p && (options.backend == Backend::iommufd || files.iommufd >= 0 || files.device >= 0))
+        return vmm::fail(Errc::config_value, "iommufd cannot map BARs, so that p2p=on is not possible with it",
+                         "use backend=auto or backend=container, or leave out p2p=on");
     return *address;
 }
 
@@ -117,15 +120,17 @@ private:
         // A launcher that opened everything may have put us where there is no sysfs.
         const bool all_given = files.group >= 0 ? files.container >= 0 : files.device >= 0 && files.iommufd >= 0;
         if (host_.exists || !all_given)
-            if (auto problems = assignment_problems(session_.root_, host_, options_.backend, files); !problems.empty())
+            if (auto problems = assignment_problems(session_.root_, host_, options_); !problems.empty())
                 return std::unexpected{std::move(problems.front())};
-        device_->backend_ = choose_backend(session_.root_, host_, options_.backend, files);
+        device_->backend_ = choose_backend(session_.root_, host_, options_);
         if (host_.group)
             device_->group_ = *host_.group;
         else
             device_->group_ = first_unknown_group + static_cast<unsigned>(std::max(files.group, files.device));
         if (const auto space = session_.spaces_.find(device_->group_); space != session_.spaces_.end()) {
             device_->dma_ = space->second.space.lock();
+            if (device_->dma_ && options_.backend == Backend::automatic && !files.any())
+                device_->backend_ = space->second.backend; // as the group's first device
             if (device_->dma_ && space->second.backend != device_->backend_)
                 return vmm::fail(Errc::config_value,
                                  device_->name() + " is in " + device_->dma_->name() +

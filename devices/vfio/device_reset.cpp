@@ -7,6 +7,7 @@
 #include "devices/vfio/container.hpp"
 #include "devices/vfio/device.hpp"
 #include "devices/vfio/session.hpp"
+#include "devices/vfio/sysfs.hpp"
 #include "vmm/base/bytes.hpp"
 
 namespace devices::vfio {
@@ -28,7 +29,13 @@ static_assert(info_header == 12 && dependent_size == 8);
 vmm::Result<void> Device::reset() {
     if (!can_reset_)
         return vmm::fail(Errc::unsupported, name() + " cannot be reset alone");
-    if (const int error = kernel_.reset(fd()); error < 0)
+    const int error = kernel_.reset(fd());
+    if (error == -EINVAL || error == -ENOTTY) // it was offered when the device was opened
+        return vmm::fail(Errc::unsupported, name() + " has no reset method any more",
+                         "see /sys/bus/pci/devices/" + address_.text() + "/reset_method");
+    if (error == -EAGAIN)
+        return vmm::fail(Errc::in_use, name() + " cannot be reset: the host is busy with it");
+    if (error < 0)
         return failed(error, "resetting " + name());
     return {};
 }
@@ -42,7 +49,11 @@ vmm::Result<std::vector<std::byte>> Device::ask_reset_peers() const {
         const int error = kernel_.hot_reset_info(fd(), answer);
         std::memcpy(&info, answer.data(), info_header);
         if (error == -ENODEV)
-            return vmm::fail(Errc::not_found, name() + " has no bus that can be reset");
+            return vmm::fail(Errc::not_found,
+                             name() + " has no reset method, and " + bus_reset_obstacle(session_.root_, address_, {}));
+        if (error == -EPERM)
+            return vmm::fail(Errc::vfio_group,
+                             name() + " has no reset method, and its bus is shared with a device of no IOMMU group");
         if (error < 0 && error != -ENOSPC)
             return failed(error, "asking what a bus reset of " + name() + " reaches");
         if (info.count > most_dependents)
@@ -82,9 +93,24 @@ vmm::Result<std::vector<ResetPeer>> Device::reset_peers() const {
     return peers;
 }
 
+/// The kernel says EINVAL whatever stands in the way.
+std::unexpected<vmm::Error> Device::bus_reset_failed(int error, std::span<const Dependent> reached) const {
+    const auto what = "the bus of " + name() + " cannot be reset";
+    if (error == -EBUSY || error == -EAGAIN)
+        return vmm::fail(Errc::in_use, what + ": the host is busy with a device behind it");
+    if (error != -EINVAL && error != -ENODEV && error != -ENOTTY)
+        return failed(error, "resetting the bus of " + name());
+    std::vector<PciAddress> addresses;
+    for (const auto& one : reached)
+        addresses.push_back(one.peer.address);
+    return vmm::fail(Errc::unsupported, what + ": " + bus_reset_obstacle(session_.root_, address_, addresses),
+                     "bind every device behind the bus to vfio-pci; `inox host` shows the ways to reset each");
+}
+
 vmm::Result<void> Device::hot_reset() {
     std::vector<std::int32_t> groups;
-    for (const auto& [peer, group] : TRY(reset_dependents())) {
+    const auto reached = TRY(reset_dependents());
+    for (const auto& [peer, group] : reached) {
         if (!peer.owned)
             return vmm::fail(Errc::in_use,
                              "a bus reset of " + name() + " would reset " + peer.address.text() + ", which is not ours",
@@ -100,7 +126,7 @@ vmm::Result<void> Device::hot_reset() {
     std::memcpy(buffer.data(), &reset, header);
     std::ranges::copy(std::as_bytes(std::span{groups}), buffer.begin() + static_cast<std::ptrdiff_t>(header));
     if (const int error = kernel_.hot_reset(fd(), buffer); error < 0)
-        return failed(error, "resetting the bus of " + name());
+        return bus_reset_failed(error, reached);
     return {};
 }
 

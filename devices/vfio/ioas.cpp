@@ -34,13 +34,15 @@ Ioas::~Ioas() { kernel_.destroy(iommufd(), id_); }
 
 vmm::Result<void> Ioas::attach(int device, std::span<const ReservedLine> labels) {
     uapi::AttachPageTable attach{uapi::attach_size_without_pasid, 0, id_, 0};
-    if (const int error = kernel_.attach(device, attach); error < 0)
+    const int error = kernel_.attach(device, attach);
+    if (error == -EADDRINUSE)
+        return failed(Errc::reserved_conflict, error,
+                      "memory is mapped where another device of " + name() + " may not do DMA",
+                      "give the guest less memory, or start it with all devices of the group");
+    if (error < 0)
         return failed(error == -EPERM ? Errc::iommu_unsafe : Errc::host_error, error,
                       "attaching a device of " + name() + " to its I/O address space");
-    if (window_known_)
-        return {};
     auto read = read_window(labels);
-    window_known_ = read.has_value();
     if (!read)
         detach(device);
     return read;

@@ -18,8 +18,9 @@ public:
     /// Devices detach first.
     ~Ioas() override;
 
-    /// Attaches a device that is bound to the iommufd; the first one tells what may be mapped. All devices of a group
-    /// go to the same address space.
+    /// Attaches a device that is bound to the iommufd. Each narrows what may be mapped: the window is read again.
+    /// reserved_conflict when the device may not do DMA to what is mapped already. All devices of a group go to the
+    /// same address space.
     vmm::Result<void> attach(int device, std::span<const ReservedLine> labels);
     void detach(int device);
 
@@ -34,11 +35,11 @@ private:
     int kernel_unmap(std::uint64_t iova, std::uint64_t size) override;
     int kernel_unmap_all() override;
     [[nodiscard]] std::optional<std::uint64_t> mapping_limit() const override { return std::nullopt; }
+    [[nodiscard]] bool maps_bars() const override { return false; } // EFAULT on every kernel: they are no pages
 
     Kernel& kernel_;
     std::shared_ptr<vmm::UniqueFd> iommufd_; ///< shared by all address spaces of the machine
     std::uint32_t id_;
-    bool window_known_{false};
 };
 
 } // namespace devices::vfio

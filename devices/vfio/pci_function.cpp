@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <utility>
 
 #include "devices/pci/root_bus.hpp"
 
@@ -18,6 +20,9 @@ constexpr std::uint16_t forwarded_command =
     command_bit::bus_master | command_bit::parity | command_bit::serr | command_bit::intx_disable;
 
 void fill_ones(std::span<std::byte> data) { std::ranges::fill(data, std::byte{0xff}); }
+bool all_ones(std::span<const std::byte> data) {
+    return std::ranges::all_of(data, [](std::byte one) { return one == std::byte{0xff}; });
+}
 
 /// Runs of the same owner reach the device in pieces it can take: aligned, of 4, 2 or 1 bytes.
 unsigned piece_size(unsigned offset, std::size_t left, const ConfigMap& map) {
@@ -52,6 +57,8 @@ void PciFunction::config_read(unsigned offset, std::span<std::byte> data) noexce
     if (!device_->read(region_config, offset, device)) {
         fill_ones(device);
         note_refusal("a read of configuration space");
+    } else {
+        note_ones(device);
     }
     for (std::size_t i = 0; i < data.size(); ++i)
         if (!plan_->map.owned(static_cast<unsigned>(offset + i)))
@@ -169,6 +176,8 @@ void PciFunction::bar_read(unsigned bar, std::uint64_t offset, std::span<std::by
     if (!device_->read(bar, offset, data)) {
         fill_ones(data);
         note_refusal("a read of a BAR");
+    } else {
+        note_ones(data);
     }
 }
 
@@ -233,18 +242,44 @@ void PciFunction::share_bars() {
                 shared_.emplace(range.start().raw(), Shared{range, std::move(registration)});
 }
 
-/// A host that refuses one access may have its reasons; one that no longer knows the device's vendor has lost it.
+/// Whether the host does not reach the device any more. VFIO answers its vendor and device id from a copy, so they
+/// prove nothing; class and revision, and the state of its link, are read from the device, and an absent one reads as
+/// ones.
+bool PciFunction::lost() const noexcept {
+    std::array<std::byte, 4> bytes{};
+    const auto silent = [&](unsigned at, std::size_t size) {
+        const auto part = std::span{bytes}.first(size);
+        return !device_->read(region_config, at, part) || all_ones(part);
+    };
+    return silent(reg::revision, 4) || (plan_->link_status && silent(*plan_->link_status, 2));
+}
+
+/// A host that refuses one access may have its reasons.
 void PciFunction::note_refusal(const char* what) noexcept {
     if (failed() || !limiter_.allow())
         return;
-    std::array<std::byte, 2> vendor{};
-    if (device_->read(region_config, reg::vendor, vendor) && vmm::load_le<std::uint16_t>(vendor) != 0xffff) {
-        vmm::log::write(vmm::log::Level::warning, "%s: the host refused %s", name_.c_str(), what);
-        return;
-    }
+    if (lost())
+        return note_loss();
+    vmm::log::write(vmm::log::Level::warning, "%s: the host refused %s", name_.c_str(), what);
+}
+
+/// A register may hold ones; a device that is gone has nothing else.
+void PciFunction::note_ones(std::span<const std::byte> data) noexcept {
+    if (data.size() >= 2 && all_ones(data) && !failed() && ones_limiter_.allow() && lost())
+        note_loss();
+}
+
+/// Some resets that a guest's driver starts take the device away for a moment: it has a second to come back.
+void PciFunction::note_loss() noexcept {
     context_.loop.post([weak = weak_from_this()] {
-        if (const auto self = weak.lock())
-            self->fail("it does not answer any more");
+        const auto self = weak.lock();
+        if (!self || self->stopped_ || std::exchange(self->seems_lost_, true))
+            return;
+        self->loss_check_ = self->context_.loop.after(std::chrono::seconds{1}, [self = self.get()] {
+            self->seems_lost_ = false;
+            if (self->lost())
+                self->fail(gone_text);
+        });
     });
 }
 
@@ -267,6 +302,7 @@ void PciFunction::stop() noexcept {
     vmm::log::write(vmm::log::Level::info, "%s: inox served %llu accesses to its BARs", name_.c_str(),
                     static_cast<unsigned long long>(trapped()));
     watches_.clear();
+    loss_check_.reset();
     wiring_.close();
     shared_.clear();
     bars_.close();

@@ -89,6 +89,7 @@ public:
     void on_bar_unmapped(unsigned bar) noexcept override;
 
 private:
+    static constexpr const char* gone_text = "it does not answer any more: pulled out, or its link is down";
     struct Shared {
         vmm::Range<vmm::Gpa> range;
         vmm::Registration registration;
@@ -118,6 +119,9 @@ private:
     [[nodiscard]] bool starts_reset(unsigned offset, std::span<const std::byte> data) const noexcept;
     void forget_guest_state() noexcept;
     void sync_interrupts() noexcept;
+    [[nodiscard]] bool lost() const noexcept;
+    void note_loss() noexcept;
+    void note_ones(std::span<const std::byte> data) noexcept;
     void note_refusal(const char* what) noexcept;
 
     // Life.
@@ -137,9 +141,12 @@ private:
     std::optional<unsigned> msix_moved_to_{};
     std::unique_ptr<vmm::IrqLine> line_{};
     vmm::log::RateLimiter limiter_{};
+    vmm::log::RateLimiter ones_limiter_{}; ///< looks for the device after reads of ones
     std::atomic<std::uint64_t> trapped_{};
     std::atomic<bool> failed_{};
     bool stopped_{};                                            // the loop's
+    vmm::Registration loss_check_{};                            // the loop's: while a device seems lost
+    bool seems_lost_{};                                         // the loop's
     InterruptWiring::Mode wanted_{InterruptWiring::Mode::none}; // under the root bus's lock
 
     // The loop's.

@@ -29,6 +29,10 @@ vmm::Result<std::vector<std::byte>> read_registers(const HostDevice& device) {
             return vmm::fail(vmm::Errc::host_error,
                              vmm::format("%s: cannot read its configuration space", device.name().c_str()),
                              "look at the host's kernel log: the device may be broken or in a low-power state");
+    if (vmm::load_le<std::uint32_t>(std::span{registers}.subspan(reg::revision, 4)) == ~std::uint32_t{0})
+        return vmm::fail(vmm::Errc::host_error,
+                         device.name() + " reads as ones: it did not come back from a reset or a low-power state",
+                         "look at the host's kernel log; loading vfio-pci with disable_idle_d3=1 keeps devices awake");
     return registers;
 }
 
@@ -86,6 +90,8 @@ vmm::Result<void> PciFunction::build(std::span<const std::byte> registers) {
     write_command(0);
     TRY_VOID(watch(Interrupt::error, [this] { fail("it reported an error to the host (see the host's kernel log)"); }));
     return watch(Interrupt::request, [this] {
+        if (!failed() && lost()) // pulled out: the host asks for what is left of it
+            fail(gone_text);
         const auto text = name_ + " is asked back by the host";
         vmm::log::write(vmm::log::Level::warning, "%s", text.c_str());
         if (context_.on_event)

@@ -2,14 +2,12 @@
 #include "devices/vfio/session.hpp"
 
 #include <algorithm>
-#include <array>
 #include <numeric>
-#include <sys/mman.h>
 #include <utility>
 
 #include "devices/vfio/container.hpp"
+#include "devices/vfio/pin_memory.hpp"
 #include "vmm/base/bytes.hpp"
-#include "vmm/base/host_files.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/memory/huge_pages.hpp"
 
@@ -17,9 +15,6 @@ namespace devices::vfio {
 namespace {
 
 using vmm::Errc;
-
-/// Smaller mappings are a guest's own, behind its IOMMU: they come and go too often for work on them to pay.
-constexpr std::uint64_t least_gathered = 32 * vmm::MiB;
 
 /// Where the device of a 1:1 address space sees it.
 IovaRange iova(vmm::Range<vmm::Gpa> range) {
@@ -30,25 +25,6 @@ std::string ram_text(const vmm::RamRegion& region) {
     return vmm::format("guest memory from 0x%llx to 0x%llx",
                        static_cast<unsigned long long>(region.range.start().raw()),
                        static_cast<unsigned long long>(region.range.last().raw()));
-}
-
-/// How much of it the host still has to give.
-std::uint64_t absent_bytes(std::span<const std::byte> host) {
-    std::array<unsigned char, 16384> present{};
-    std::uint64_t absent = 0;
-    for (std::size_t at = 0; at < host.size();) {
-        const auto size = std::min<std::size_t>(host.size() - at, present.size() * vmm::page_size);
-        const auto pages = static_cast<std::ptrdiff_t>(vmm::align_up(size, vmm::page_size) / vmm::page_size);
-        // The kernel writes nothing through it.
-        auto* start = const_cast<std::byte*>(host.data() + at); // NOLINT(cppcoreguidelines-pro-type-const-cast)
-        if (::mincore(start, size, present.data()) != 0)
-            return 0; // nobody knows
-        absent += static_cast<std::uint64_t>(std::count_if(present.begin(), present.begin() + pages,
-                                                           [](unsigned char page) { return (page & 1) == 0; })) *
-                  vmm::page_size;
-        at += size;
-    }
-    return absent;
 }
 
 void log_progress(std::uint64_t done, std::uint64_t total) {
@@ -109,27 +85,19 @@ vmm::Result<void> Session::add_ram(const vmm::RamRegion& region) {
     return mapped;
 }
 
-vmm::Result<void> Session::check_available() const {
-    auto available = vmm::host::meminfo(root_, "MemAvailable");
-    if (available == 0 || resources_.memory.pinned() != 0)
-        return {};
-    available += vmm::host::meminfo(root_, "HugePages_Rsvd") / vmm::KiB * vmm::host::meminfo(root_, "Hugepagesize");
-    const auto needed = std::accumulate(ram_.begin(), ram_.end(), std::uint64_t{0},
-                                        [](auto sum, const auto& region) { return sum + absent_bytes(region.host); });
-    if (needed <= available)
-        return {};
-    return vmm::fail(Errc::memory_unavailable,
-                     vmm::format("DMA pins all of the guest's memory: the host is to give %llu MiB more, and has only "
-                                 "%llu MiB available",
-                                 static_cast<unsigned long long>(needed / vmm::MiB),
-                                 static_cast<unsigned long long>(available / vmm::MiB)),
-                     "give the guest less memory, or free some on the host");
+std::uint64_t Session::ram_size() const {
+    return std::accumulate(ram_.begin(), ram_.end(), std::uint64_t{0},
+                           [](auto sum, const auto& region) { return sum + region.host.size(); });
 }
 
 vmm::Result<void> Session::map_all_ram(AddressSpace& space) {
-    TRY_VOID(check_available());
-    const auto total = std::accumulate(ram_.begin(), ram_.end(), std::uint64_t{0},
-                                       [](std::uint64_t sum, const auto& region) { return sum + region.host.size(); });
+    if (resources_.memory.pinned() == 0) {
+        std::vector<std::span<std::byte>> memory;
+        for (const auto& region : ram_)
+            memory.push_back(region.host);
+        TRY_VOID(check_available(root_, memory));
+    }
+    const auto total = ram_size();
     for (const auto& region : ram_)
         TRY_VOID(check_ram(space, region));
     TRY_VOID(resources_.lock_limit.check(resources_.memory.pinned(), total, "DMA to guest memory for " + space.name()));
@@ -165,9 +133,56 @@ vmm::Result<void> Session::map_guest(AddressSpace& space) {
         TRY_VOID(space.unmap(IovaRange::full()));
         return mapped;
     }
+    use_one_to_one(space);
+    return {};
+}
+
+void Session::use_one_to_one(AddressSpace& space) {
     one_to_one_.insert(&space);
     for (auto& bar : bars_)
         map_bar(space, bar);
+}
+
+vmm::Result<std::unique_ptr<PinJob>> Session::begin_map_guest(AddressSpace& space, std::uint64_t piece) {
+    if (one_to_one_.contains(&space))
+        return nullptr;
+    if (space.mapping_count() != 0)
+        return vmm::fail(Errc::wrong_state, space.name() + " has DMA mappings of the guest's own");
+    for (const auto& region : ram_)
+        TRY_VOID(check_ram(space, region));
+    const auto before = resources_.memory.pinned();
+    TRY_VOID(resources_.lock_limit.check(before, ram_size(), "DMA to guest memory for " + space.name()));
+    // No more mappings than the host is sure to take, with room for BARs.
+    constexpr std::uint64_t most_pieces = 4096;
+    while (ram_size() / piece > most_pieces)
+        piece *= 2;
+    std::vector<PinJob::Piece> pieces;
+    vmm::Result<void> reserved;
+    for (auto region = ram_.begin(); reserved && region != ram_.end(); ++region)
+        for (std::uint64_t at = 0; reserved && at < region->host.size(); at += piece) {
+            const auto host = region->host.subspan(at, std::min<std::uint64_t>(piece, region->host.size() - at));
+            const auto range = *IovaRange::sized(vmm::Iova{region->range.start().raw() + at}, host.size());
+            reserved = space.reserve(range, host);
+            if (reserved)
+                pieces.push_back({range, host});
+        }
+    auto job = std::make_unique<PinJob>(space, std::move(pieces), root_, hooks_.progress);
+    job->check_available_ = before == 0;
+    if (!reserved) {
+        (void)end_map_guest(*job);
+        return std::unexpected{std::move(reserved).error()};
+    }
+    return job;
+}
+
+vmm::Result<void> Session::end_map_guest(PinJob& job) {
+    const auto result = job.result_.value_or(vmm::fail(Errc::wrong_state, "memory was not pinned"));
+    if (!result) {
+        for (const auto& piece : job.pieces_)
+            job.space_.cancel(piece.range);
+        return result;
+    }
+    use_one_to_one(job.space_);
     return {};
 }
 
@@ -194,7 +209,10 @@ void Session::forget(AddressSpace& space) {
 }
 
 void Session::map_bar(AddressSpace& space, SharedBar& bar) {
-    if (const auto mapped = space.map(bar.range, bar.host, vmm::Access::read_write); mapped) {
+    const auto mapped = space.maps_bars() ? space.map(bar.range, bar.host, vmm::Access::read_write)
+                                          : vmm::fail(Errc::unsupported, "iommufd cannot map BARs; p2p=on takes the "
+                                                                         "container instead");
+    if (mapped) {
         bar.mapped_in.insert(&space);
         vmm::log::write(vmm::log::Level::info, "%s can be reached by devices of %s", bar.name.c_str(),
                         space.name().c_str());

@@ -15,6 +15,7 @@
 #include "devices/vfio/device.hpp"
 #include "devices/vfio/kernel.hpp"
 #include "devices/vfio/pci_address.hpp"
+#include "devices/vfio/pin_job.hpp"
 #include "devices/vfio/pin_progress.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/memory/guest_memory.hpp"
@@ -56,6 +57,13 @@ public:
     /// happens when it is 1:1 already. reserved_conflict when RAM lies where the group may not map; no_resource, with
     /// the number needed, when the host lets us lock or map too little. Nothing is mapped after an error.
     vmm::Result<void> map_guest(AddressSpace& space);
+    /// map_guest() for a machine that runs: what pins memory is PinJob::run(), for a thread of the caller's; then comes
+    /// end_map_guest(). Until then nobody else may change the address space, or open a device of its group. Null: it is
+    /// 1:1 already.
+    vmm::Result<std::unique_ptr<PinJob>> begin_map_guest(AddressSpace& space,
+                                                         std::uint64_t piece = PinJob::usual_piece);
+    /// After run(), or instead of it. After an error, or a stop, nothing is mapped.
+    vmm::Result<void> end_map_guest(PinJob& job);
     /// The address space is empty afterwards.
     vmm::Result<void> unmap_guest(AddressSpace& space);
 
@@ -76,12 +84,12 @@ private:
         std::string name;
         std::set<AddressSpace*> mapped_in{};
     };
-    /// Pinning takes every byte from the host, which would rather end processes than say no.
-    [[nodiscard]] vmm::Result<void> check_available() const;
     [[nodiscard]] vmm::Result<void> check_ram(const AddressSpace& space, const vmm::RamRegion& region) const;
     [[nodiscard]] vmm::Result<void> map_all_ram(AddressSpace& space);
     /// RAM that is to be pinned in one go is put into huge pages first: pinned, it could not move any more.
     void gather(std::span<std::byte> host);
+    void use_one_to_one(AddressSpace& space);
+    [[nodiscard]] std::uint64_t ram_size() const;
     void map_bar(AddressSpace& space, SharedBar& bar);
     void unshare_bar(std::uint64_t number);
     struct GroupSpace {

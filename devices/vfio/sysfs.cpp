@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdlib>
 #include <fcntl.h>
+#include <filesystem>
 
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/host_files.hpp"
@@ -76,21 +77,29 @@ unsigned read_address_bits(const std::string& unit_directory) {
 void read_group(const std::string& root, SysfsDevice& out) {
     const auto directory = root + "/sys/kernel/iommu_groups/" + std::to_string(*out.group);
     for (const auto& member : host::list(directory + "/devices"))
-        out.members.push_back(read_sysfs_function(directory + "/devices/" + member, member));
+        out.members.push_back(read_sysfs_function(root, directory + "/devices/" + member, member));
     out.reserved = parse_reserved(host::read_text(directory + "/reserved_regions", 64 * 1024));
     out.no_iommu = host::read_text(directory + "/name") == "vfio-noiommu" ||
                    host::exists(root + "/dev/vfio/noiommu-" + std::to_string(*out.group));
+}
+
+/// Since Linux 6.1, a device of VFIO stands below that of the bus, whatever driver made it. Before, names are all there
+/// is to see without opening the group.
+bool offered_by_vfio(const std::string& root, const std::string& directory, const std::string& driver) {
+    if (!host::list(directory + "/vfio-dev").empty())
+        return true;
+    return !host::exists(root + "/sys/class/vfio-dev") && driver.find("vfio") != std::string::npos;
 }
 
 } // namespace
 
 bool blocks_group(const SysfsFunction& function) {
     constexpr std::uint32_t bridge_class = 0x06;
-    return !function.driver.empty() && function.driver.find("vfio") == std::string::npos &&
-           function.driver != "pci-stub" && function.class_code >> 16 != bridge_class;
+    return !function.driver.empty() && !function.offered && function.driver != "pci-stub" &&
+           function.class_code >> 16 != bridge_class;
 }
 
-SysfsFunction read_sysfs_function(const std::string& directory, std::string address) {
+SysfsFunction read_sysfs_function(const std::string& root, const std::string& directory, std::string address) {
     const auto hex = [&](const char* name) {
         const auto text = host::read_text(directory + "/" + name);
         return text.starts_with("0x") ? text.substr(2) : text;
@@ -101,6 +110,7 @@ SysfsFunction read_sysfs_function(const std::string& directory, std::string addr
         function.id = hex("vendor") + ":" + hex("device");
     function.class_code = static_cast<std::uint32_t>(host::read_number(directory + "/class", 16));
     function.driver = host::link_name(directory + "/driver");
+    function.offered = !function.driver.empty() && offered_by_vfio(root, directory, function.driver);
     return function;
 }
 
@@ -108,7 +118,7 @@ SysfsDevice read_sysfs_device(const std::string& root, const PciAddress& address
     const auto directory = root + "/sys/bus/pci/devices/" + address.text();
     SysfsDevice out;
     out.exists = host::exists(directory);
-    out.function = read_sysfs_function(directory, address.text());
+    out.function = read_sysfs_function(root, directory, address.text());
     if (const auto group = host::link_name(directory + "/iommu_group"); !group.empty())
         out.group = static_cast<unsigned>(std::strtoul(group.c_str(), nullptr, 10));
     if (out.group)
@@ -122,6 +132,25 @@ SysfsDevice read_sysfs_device(const std::string& root, const PciAddress& address
     if (const auto names = host::list(directory + "/vfio-dev"); !names.empty())
         out.device_file = "/dev/vfio/devices/" + names.front();
     return out;
+}
+
+std::string bus_reset_obstacle(const std::string& root, const PciAddress& address,
+                               std::span<const PciAddress> reached) {
+    std::string others;
+    for (const auto& one : reached) {
+        const auto text = one.text();
+        const auto function = read_sysfs_function(root, root + "/sys/bus/pci/devices/" + text, text);
+        if (one != address && !function.offered)
+            others += (others.empty() ? "" : ", ") + text +
+                      (function.driver.empty() ? " (no driver)" : " (driver " + function.driver + ")");
+    }
+    if (!others.empty())
+        return "its bus is shared with " + others + ", not bound to vfio-pci";
+    std::error_code error;
+    const auto home = std::filesystem::canonical(root + "/sys/bus/pci/devices/" + address.text(), error);
+    if (!error && home.parent_path().filename().string().starts_with("pci"))
+        return "it is on the host's root bus, which cannot be reset";
+    return "the bridge above its bus offers no reset";
 }
 
 std::string bind_commands(const SysfsFunction& function) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,9 +20,10 @@ struct SysfsFunction {
     std::string id{};      ///< "8086:10d3"
     std::uint32_t class_code{};
     std::string driver{}; ///< empty for none
+    bool offered{};       ///< user space can have it by VFIO: its driver, whatever its name, has told the kernel so
 };
-/// Whether its driver keeps the whole group from being assigned. vfio-pci and its variants for one vendor, stubs, and
-/// the drivers of bridges do not.
+/// Whether its driver keeps the whole group from being assigned. Those that offer it by VFIO, stubs, and the drivers of
+/// bridges do not.
 bool blocks_group(const SysfsFunction& function);
 
 struct SysfsBar {
@@ -48,19 +50,22 @@ struct SysfsDevice {
     std::string device_file{}; ///< "/dev/vfio/devices/vfio0"; empty when the kernel has none
 };
 
-SysfsFunction read_sysfs_function(const std::string& directory, std::string address);
-/// `root` is put before every path.
+/// `root` is put before every path but `directory`, which has it.
+SysfsFunction read_sysfs_function(const std::string& root, const std::string& directory, std::string address);
 SysfsDevice read_sysfs_device(const std::string& root, const PciAddress& address);
 
 /// The two commands that hand a function to vfio-pci.
 std::string bind_commands(const SysfsFunction& function);
 
-/// container or iommufd: what a device opens with when `wanted` is asked for, and these files are `given`.
-Backend choose_backend(const std::string& root, const SysfsDevice& device, Backend wanted, const OpenFiles& given = {});
+/// container or iommufd: what a device opens with.
+Backend choose_backend(const std::string& root, const SysfsDevice& device, const OpenOptions& options);
 
 /// Everything that keeps the device from being assigned, gravest first, each with what helps. Empty: nothing that can
-/// be seen without opening it. `given`: files that inox need not open itself.
-std::vector<vmm::Error> assignment_problems(const std::string& root, const SysfsDevice& device, Backend wanted,
-                                            const OpenFiles& given = {});
+/// be seen without opening it.
+std::vector<vmm::Error> assignment_problems(const std::string& root, const SysfsDevice& device,
+                                            const OpenOptions& options = {});
+/// Why the kernel cannot reset the bus of this device, as far as the host tells; a clause that ends a sentence.
+/// `reached`: the functions behind the bus.
+std::string bus_reset_obstacle(const std::string& root, const PciAddress& address, std::span<const PciAddress> reached);
 
 } // namespace devices::vfio

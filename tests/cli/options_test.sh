@@ -33,7 +33,7 @@ refused 153 bad_option "--cpus: '99999999999999999999'" 'such as 4' "$inox" run 
 
 refused 105 memory_invalid '--memory: 0 bytes' '64M' "$inox" run --memory 0
 refused 105 memory_invalid '--memory: 1 MiB' '64M' "$inox" run --memory 1
-refused 105 memory_invalid '--memory: 253 GiB' 'at most 252 GiB' "$inox" run --memory 253G
+refused 105 memory_invalid '--memory: 4097 GiB' 'at most 4096 GiB' "$inox" run --memory 4097G
 refused 105 memory_invalid '--memory: 129 MiB' '130 MiB' "$inox" run --memory 129 --huge-pages 2M
 refused 105 memory_invalid '--memory: 65537 KiB' '65540 KiB' "$inox" run --memory 65537K
 refused 153 bad_option "--memory: '12Q' is no size" '512M or 4G' "$inox" run --memory 12Q

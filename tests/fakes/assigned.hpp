@@ -82,7 +82,13 @@ struct Assigned {
         if (::write(state->wired.at(kind).at(vector), &one, sizeof one) != sizeof one)
             std::abort();
     }
-    bool settle(const std::function<bool()>& done) { return run_until(loop, done, std::chrono::seconds{2}); }
+    bool settle(const std::function<bool()>& done, std::chrono::milliseconds limit = std::chrono::seconds{2}) {
+        return run_until(loop, done, limit);
+    }
+    /// A lost device has a moment to come back.
+    bool fails() {
+        return settle([&] { return function->failed(); }, std::chrono::seconds{20});
+    }
 
     std::shared_ptr<FakeHostDevice::State> state;
     vmm::EventLoop loop{};

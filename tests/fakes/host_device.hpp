@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "devices/vfio/host_device.hpp"
+#include "tests/fakes/vfio_device.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/bus/guest_mappings.hpp"
 
@@ -52,7 +53,9 @@ public:
         std::vector<vfio::ResetPeer> peers{}; ///< empty: no bus reset
         bool can_reset{true};
         bool reset_by_opening{false};
+        /// Pulled out: VFIO answers what it keeps a copy of, all else reads as ones, and writes go nowhere.
         std::atomic<bool> gone{};
+        std::atomic<bool> io_error{}; ///< every access fails
         bool refuse_maps{};
         unsigned vectors_left{4096}; ///< what the host can set aside
         bool alive{true};
@@ -117,9 +120,12 @@ public:
     [[nodiscard]] bool read(unsigned index, std::uint64_t offset, std::span<std::byte> out) const noexcept override {
         const std::lock_guard lock{state_->mutex};
         const auto& region = state_->regions[index];
-        if (state_->gone || offset + out.size() > region.size)
+        if (state_->io_error || offset + out.size() > region.size)
             return false;
         std::ranges::copy(state_->at(index, offset, out.size()), out.begin());
+        for (std::size_t i = 0; state_->gone && i < out.size(); ++i)
+            if (index != vfio::region_config || !kept_by_vfio(offset + i))
+                out[i] = std::byte{0xff};
         if (index != vfio::region_config)
             state_->reads.push_back({index, offset, out.size(), vmm::load_le(out)});
         return true;
@@ -128,8 +134,10 @@ public:
                              std::span<const std::byte> in) const noexcept override {
         const std::lock_guard lock{state_->mutex};
         const auto& region = state_->regions[index];
-        if (state_->gone || !region.writable || offset + in.size() > region.size)
+        if (state_->io_error || !region.writable || offset + in.size() > region.size)
             return false;
+        if (state_->gone)
+            return true;
         state_->writes.push_back({index, offset, in.size(), vmm::load_le(in)});
         std::ranges::copy(in, state_->at(index, offset, in.size()).begin());
         return true;

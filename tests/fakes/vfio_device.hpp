@@ -22,6 +22,12 @@
 
 namespace fakes {
 
+/// What vfio-pci answers of configuration space without the device: vendor and device id, BARs, ROM, interrupt pin.
+constexpr bool kept_by_vfio(std::uint64_t offset) {
+    return offset < 4 || (offset >= 0x10 && offset < 0x28) || (offset >= 0x30 && offset < 0x35) ||
+           (offset >= 0x3c && offset < 0x3e);
+}
+
 class VfioDevice {
 public:
     struct Region {
@@ -61,6 +67,7 @@ public:
     std::string token{};            ///< wanted of who opens it; empty: none
     std::vector<std::string> bus{}; ///< what a bus reset reaches; empty: there is no such reset
     bool gone{};                    ///< pulled out
+    bool io_error{};                ///< its regions cannot be read or written
     bool open{};
     bool masked{};
     vmm::UniqueFd unmask_event{};

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -29,6 +31,7 @@ public:
     bool isolated_interrupts{true};
     bool type1_loaded{true};
     bool bind_takes_token{false};
+    std::function<void()> on_map{}; ///< at the start of each call that maps, on its thread; the only one not the loop's
     std::vector<std::string> calls{}; ///< names, in order, of those that change something
 
     /// A device bound to vfio-pci, in the tree too; with its own file when `name` is given.
@@ -41,6 +44,8 @@ public:
             by_file_["/dev/vfio/devices/" + file_name] = &device;
         return device;
     }
+    /// What a device may not reach beside `rules.ranges`, as its own IOMMU has it. For iommufd.
+    std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> reserved{};
     [[nodiscard]] std::size_t count(std::string_view call) const {
         return static_cast<std::size_t>(std::ranges::count(calls, call));
     }
@@ -118,6 +123,8 @@ public:
         return 0;
     }
     int map_dma(int container, vfio_iommu_type1_dma_map& map) override {
+        if (on_map)
+            on_map();
         calls.emplace_back("map");
         auto* const file = find(container, Kind::container);
         return file && file->dma ? file->dma->map_type1(map) : -EINVAL;
@@ -195,16 +202,23 @@ public:
     std::int64_t read(int device, std::uint64_t offset, std::span<std::byte> out) override {
         return with(device, [&](VfioDevice& one) {
             one.last_width = out.size();
-            return one.gone ? -ENODEV
-                            : static_cast<int>(
-                                  ::pread(one.memory.get(), out.data(), out.size(), static_cast<off_t>(offset)));
+            if (one.io_error)
+                return -EIO;
+            const auto got = ::pread(one.memory.get(), out.data(), out.size(), static_cast<off_t>(offset));
+            constexpr auto config = devices::vfio::region_config * VfioDevice::region_stride;
+            for (std::size_t i = 0; one.gone && i < out.size(); ++i)
+                if (offset + i < config || !kept_by_vfio(offset + i - config))
+                    out[i] = std::byte{0xff};
+            return static_cast<int>(got);
         });
     }
     std::int64_t write(int device, std::uint64_t offset, std::span<const std::byte> in) override {
         return with(device, [&](VfioDevice& one) {
             one.last_width = in.size();
+            if (one.io_error)
+                return -EIO;
             return one.gone
-                       ? -ENODEV
+                       ? static_cast<int>(in.size())
                        : static_cast<int>(::pwrite(one.memory.get(), in.data(), in.size(), static_cast<off_t>(offset)));
         });
     }
@@ -223,8 +237,12 @@ public:
     int ioas_alloc(int iommufd, devices::vfio::uapi::IoasAlloc& alloc) override;
     int ioas_ranges(int iommufd, devices::vfio::uapi::IoasIovaRanges& ranges) override;
     int ioas_map(int iommufd, devices::vfio::uapi::IoasMap& map) override {
+        if (on_map)
+            on_map();
         calls.emplace_back("map");
         auto* const dma = ioas(iommufd, map.ioas_id);
+        if (is_register_memory(map.user_va))
+            return -EFAULT; // iommufd takes pages only
         return dma ? dma->map_ioas(map) : -ENOENT;
     }
     int ioas_unmap(int iommufd, devices::vfio::uapi::IoasUnmap& unmap) override {
@@ -308,12 +326,37 @@ private:
             return nullptr;
         return files_.at(device.iommufd).ioas.at(device.attached).get();
     }
+    /// Whether a function is on the bus of a device and no driver of VFIO has it.
+    bool unoffered(const std::string& address) const {
+        const auto driver = std::filesystem::path{tree.root()} / "sys/bus/pci/devices" / address / "driver";
+        return !std::filesystem::is_symlink(driver) ||
+               !tree.vfio_drivers.contains(std::filesystem::read_symlink(driver).filename());
+    }
+    unsigned group_in_tree(const std::string& address) const {
+        const auto link = std::filesystem::path{tree.root()} / "sys/bus/pci/devices" / address / "iommu_group";
+        return std::filesystem::is_symlink(link)
+                   ? static_cast<unsigned>(std::stoul(std::filesystem::read_symlink(link).filename()))
+                   : 0;
+    }
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> usable(std::uint32_t id);
     bool viable(unsigned group) const {
         return std::ranges::all_of(devices_, [&](const auto& device) {
             const auto driver = std::filesystem::path{tree.root()} / "sys/bus/pci/devices" / device->address / "driver";
             return device->group != group || !std::filesystem::is_symlink(driver) ||
-                   std::filesystem::read_symlink(driver).filename() == "vfio-pci";
+                   tree.vfio_drivers.contains(std::filesystem::read_symlink(driver).filename());
         });
+    }
+    /// Whether a device's region is mapped there.
+    static bool is_register_memory(std::uint64_t address) {
+        std::ifstream maps{"/proc/self/maps"};
+        for (std::string line; std::getline(maps, line);) {
+            char* end = nullptr;
+            const auto first = std::strtoull(line.c_str(), &end, 16);
+            const auto behind = std::strtoull(end + 1, nullptr, 16);
+            if (first <= address && address < behind)
+                return line.find("memfd:vfio") != line.npos;
+        }
+        return false;
     }
     std::vector<std::byte> info_capabilities(const VfioDma& dma) const {
         std::vector<std::byte> chain;

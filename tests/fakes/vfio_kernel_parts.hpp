@@ -26,8 +26,7 @@ inline int VfioKernel::hot_reset_info(int device, std::span<std::byte> buffer) {
         const auto address = *devices::vfio::PciAddress::parse(file->device->bus[i]);
         vfio_pci_dependent_device one{0, static_cast<__u16>(address.segment), address.bus,
                                       static_cast<__u8>(address.slot << 3 | address.function)};
-        if (file->iommufd != 0)
-            one.group_id = devices::vfio::uapi::devid_not_owned;
+        one.group_id = file->iommufd != 0 ? devices::vfio::uapi::devid_not_owned : group_in_tree(file->device->bus[i]);
         for (const auto& other : devices_)
             if (other->address == file->device->bus[i] && file->iommufd == 0)
                 one.group_id = other->group;
@@ -58,6 +57,8 @@ inline int VfioKernel::hot_reset(int device, std::span<const std::byte> buffer) 
             return -EBADF;
         held.insert(group->group);
     }
+    if (std::ranges::any_of(file->device->bus, [&](const auto& other) { return unoffered(other); }))
+        return -EINVAL;
     for (const auto& other : devices_) {
         const bool hit = std::ranges::find(file->device->bus, other->address) != file->device->bus.end();
         if (hit && file->iommufd == 0 && !held.contains(other->group))
@@ -112,6 +113,10 @@ inline int VfioKernel::attach(int device, devices::vfio::uapi::AttachPageTable& 
         if (other.kind == Kind::device && &other != file && other.device->group == file->device->group &&
             other.attached != 0 && other.attached != attach.pt_id)
             return -EINVAL;
+    if (const auto own = reserved.find(file->device->address); own != reserved.end())
+        for (const auto& [iova, one] : files_.at(file->iommufd).ioas.at(attach.pt_id)->mappings())
+            if (iova <= own->second.second && own->second.first <= iova + one.size - 1)
+                return -EADDRINUSE;
     file->attached = attach.pt_id;
     calls.emplace_back("attach");
     return 0;
@@ -135,15 +140,34 @@ inline int VfioKernel::ioas_alloc(int iommufd, devices::vfio::uapi::IoasAlloc& a
     return 0;
 }
 
+/// Each device that is attached takes its own away.
+inline std::vector<std::pair<std::uint64_t, std::uint64_t>> VfioKernel::usable(std::uint32_t id) {
+    auto left = rules.ranges;
+    for (const auto& [key, file] : files_) {
+        const auto own = file.kind == Kind::device ? reserved.find(file.device->address) : reserved.end();
+        if (own == reserved.end() || file.attached != id)
+            continue;
+        const auto [first, last] = own->second;
+        for (std::size_t i = 0; i < left.size(); ++i)
+            if (const auto whole = left[i]; whole.first <= first && last <= whole.second) {
+                left[i].second = first - 1;
+                left.insert(left.begin() + static_cast<std::ptrdiff_t>(i) + 1, {last + 1, whole.second});
+                break;
+            }
+    }
+    return left;
+}
+
 inline int VfioKernel::ioas_ranges(int iommufd, devices::vfio::uapi::IoasIovaRanges& ranges) {
     if (!ioas(iommufd, ranges.ioas_id))
         return -ENOENT;
-    const auto room = std::exchange(ranges.num_iovas, static_cast<std::uint32_t>(rules.ranges.size()));
+    const auto found = usable(ranges.ioas_id);
+    const auto room = std::exchange(ranges.num_iovas, static_cast<std::uint32_t>(found.size()));
     ranges.out_iova_alignment = 4096;
-    if (room < rules.ranges.size())
+    if (room < found.size())
         return -EMSGSIZE;
-    for (std::size_t i = 0; i < rules.ranges.size(); ++i) {
-        const devices::vfio::uapi::IovaRange range{rules.ranges[i].first, rules.ranges[i].second};
+    for (std::size_t i = 0; i < found.size(); ++i) {
+        const devices::vfio::uapi::IovaRange range{found[i].first, found[i].second};
         std::memcpy(reinterpret_cast<std::byte*>(ranges.allowed_iovas) + i * sizeof range, &range,
                     sizeof range); // NOLINT
     }

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
 #include <unistd.h>
 
@@ -35,7 +36,12 @@ public:
     }
     void remove(const std::string& path) const { std::filesystem::remove_all(root_ / path); }
 
-    /// A function in its group, with the driver's link; `driver` may be empty.
+    std::set<std::string> vfio_drivers{"vfio-pci", "mlx5_vfio_pci"}; ///< those that offer devices by VFIO
+    /// From Linux 6.1 on there is a class of VFIO's devices, and each stands below that of the bus.
+    void with_vfio_class() const { directory("sys/class/vfio-dev"); }
+
+    /// A function in its group, with the driver's link; `driver` may be empty. The group has a file when one of its
+    /// drivers is VFIO's.
     void device(const std::string& address, unsigned group, const std::string& driver,
                 const std::string& class_code = "0x010802") const {
         const auto number = std::to_string(group);
@@ -48,7 +54,8 @@ public:
         link("sys/kernel/iommu_groups/" + number + "/devices/" + address, "../../../../bus/pci/devices/" + address);
         file("sys/kernel/iommu_groups/" + number + "/reserved_regions", "0x00000000fee00000 0x00000000feefffff msi\n");
         file("dev/vfio/vfio");
-        file("dev/vfio/" + number);
+        if (vfio_drivers.contains(driver))
+            file("dev/vfio/" + number);
     }
     void set_driver(const std::string& address, const std::string& driver) const {
         const auto path = "sys/bus/pci/devices/" + address + "/driver";

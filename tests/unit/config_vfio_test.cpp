@@ -32,6 +32,33 @@ TEST_CASE("a host device has every key of its section") {
     CHECK(device.msix_bar == 3U);
 }
 
+TEST_CASE("p2p asks for what only the container does, and not behind the guest's IOMMU") {
+    CHECK(parse(R"({"host": "01:00.0", "p2p": true})").file.config.vfio.at(0).open.p2p);
+    CHECK(parse(R"({"host": "01:00.0", "p2p": true, "backend": "container"})").problems.empty());
+    CHECK_FALSE(parse(R"({"host": "01:00.0", "p2p": null})").file.config.vfio.at(0).open.p2p);
+    CHECK(only_problem(parse(R"({"host": "01:00.0", "p2p": true, "backend": "iommufd"})")) == "config_value /vfio/0");
+    CHECK(only_problem(parse(R"({"host": "01:00.0", "p2p": true, "device_fd": 5})")) == "config_value /vfio/0");
+    CHECK(only_problem(parse_config(R"({"vfio": [{"host": "01:00.0", "p2p": true}], "iommu": {}})", Dialect::inox)) ==
+          "config_value /vfio/0/p2p");
+}
+
+TEST_CASE("windows for BARs have a size, where there is PCI") {
+    const auto parsed =
+        parse_config(R"({"inox": {"pci_window_32_mib": 1024, "pci_window_64_mib": 1048576}})", Dialect::inox);
+    REQUIRE(parsed.problems.empty());
+    CHECK(parsed.file.config.machine.windows == PciWindows{1 * GiB, 1024 * GiB});
+    CHECK(only_problem(parse_config(R"({"inox": {"pci_window_32_mib": 2050}})", Dialect::inox)) ==
+          "config_value /inox/pci_window_32_mib");
+    CHECK(only_problem(parse_config(R"({"inox": {"pci_window_32_mib": 0}})", Dialect::inox)) ==
+          "config_value /inox/pci_window_32_mib");
+    CHECK(only_problem(parse_config(R"({"inox": {"pci_window_64_mib": 3}})", Dialect::inox)) ==
+          "config_value /inox/pci_window_64_mib");
+    Config config = parsed.file.config;
+    config.machine.transport = Transport::mmio;
+    const auto problems = check(config);
+    CHECK(std::ranges::any_of(problems, [](const Error& one) { return one.where == "/inox"; }));
+}
+
 TEST_CASE("a host device needs its address only") {
     const auto parsed = parse(R"({"host": "01:00.0"}, {"host": "0000:02:00.0", "relocate_msix": "auto"})");
     REQUIRE(parsed.problems.empty());

@@ -225,7 +225,14 @@ TEST_CASE("a bridge, and a device that cannot be read, are refused with their na
     Assigned other{gone};
     REQUIRE(other.error);
     CHECK(other.error->code == vmm::Errc::host_error);
+    CHECK(other.error->what.find("reads as ones") != std::string::npos);
     CHECK(!other.error->hint.empty());
+    DeviceBuilder silent;
+    silent.state->io_error = true;
+    Assigned third{silent};
+    REQUIRE(third.error);
+    CHECK(third.error->code == vmm::Errc::host_error);
+    CHECK(!third.error->hint.empty());
 }
 
 TEST_CASE("every byte of every width can be read and written, at any offset") {

@@ -70,7 +70,7 @@ TEST_CASE("an access keeps its width, stays in its region, and reads ones when i
     CHECK_FALSE(device.read(0, ~std::uint64_t{0}, half));
     CHECK_FALSE(device.write(0, 0x4000, word));
     CHECK_FALSE(device.read(1, 0, half)); // not there
-    host.fake.gone = true;
+    host.fake.io_error = true;
     CHECK_FALSE(device.read(region_config, 0, half));
     CHECK(half[1] == std::byte{0xff});
     CHECK_FALSE(device.write(region_config, 0, half));
@@ -182,6 +182,44 @@ TEST_CASE("a bus reset is done when every function that it reaches is ours, and 
     REQUIRE(device.hot_reset());
     CHECK(host.fake.hot_resets == 1);
     CHECK(second.hot_resets == 1);
+}
+
+TEST_CASE("a bus that cannot be reset says why, by both interfaces") {
+    Host host;
+    const auto backend = GENERATE(Backend::container, Backend::iommufd);
+    SECTION("it has none") {
+        auto& device = host.open_it(backend);
+        const auto refused = device.hot_reset();
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().message() ==
+              "dev (0000:01:00.0) has no reset method, and the bridge above its bus offers no reset");
+    }
+    SECTION("it is the host's own") {
+        host.kernel.tree.remove("sys/bus/pci/devices/0000:01:00.0");
+        host.kernel.tree.directory("sys/devices/pci0000:00/0000:01:00.0/vfio-dev/vfio0");
+        host.kernel.tree.link("sys/devices/pci0000:00/0000:01:00.0/driver", "../../../bus/pci/drivers/vfio-pci");
+        host.kernel.tree.link("sys/devices/pci0000:00/0000:01:00.0/iommu_group", "../../../kernel/iommu_groups/7");
+        host.kernel.tree.link("sys/bus/pci/devices/0000:01:00.0", "../../../devices/pci0000:00/0000:01:00.0");
+        auto& device = host.open_it(backend);
+        CHECK(device.hot_reset().error().message() == "dev (0000:01:00.0) has no reset method, and it is on the host's "
+                                                      "root bus, which cannot be reset");
+    }
+    SECTION("somebody else's driver has a function behind it") {
+        host.kernel.tree.device("0000:01:00.1", 7, "");
+        host.kernel.tree.device("0000:01:00.2", 7, "pci-stub");
+        host.fake.bus = {address, "0000:01:00.1", "0000:01:00.2"};
+        auto& device = host.open_it(backend);
+        const auto refused = device.hot_reset();
+        REQUIRE_FALSE(refused);
+        if (backend == Backend::container)
+            CHECK(refused.error().message() ==
+                  "the bus of dev (0000:01:00.0) cannot be reset: its bus is shared with 0000:01:00.1 (no driver), "
+                  "0000:01:00.2 (driver pci-stub), not bound to vfio-pci");
+        else // the kernel tells whose they are
+            CHECK(refused.error().message().find("would reset 0000:01:00.1, which is not ours") != std::string::npos);
+        CHECK_FALSE(refused.error().hint.empty());
+        CHECK(refused.error().message().find("Invalid argument") == std::string::npos);
+    }
 }
 
 TEST_CASE("two functions of one group give the kernel the group once") {

@@ -115,10 +115,72 @@ TEST_CASE("a device that vanishes reads as ones, and is found out once") {
     CHECK(guest.bar_get<std::uint32_t>(0, 0x3ff0) == 0xffffffff);
     guest.bar_set<std::uint32_t>(0, 0x3ff0, 1);
     guest.set<std::uint32_t>(0x204, 1);
-    REQUIRE(guest.settle([&] { return guest.function->failed(); }));
+    REQUIRE(guest.fails());
     guest.settle([] { return false; });
     CHECK(guest.events.size() == 1);
     CHECK(guest.mappings.slots->empty());
+}
+
+TEST_CASE("a device whose vendor id still reads as ever is found out by what comes from the device") {
+    Assigned guest;
+    guest.decode();
+    guest.state->gone = true;
+    CHECK(guest.get<std::uint16_t>(0) == 0x1b36); // VFIO's copy
+    SECTION("configuration space reads as ones") { CHECK(guest.get<std::uint32_t>(0x204) == 0xffffffff); }
+    SECTION("registers read as ones") { CHECK(guest.bar_get<std::uint32_t>(0, 0x3ff0) == 0xffffffff); }
+    SECTION("the host refuses its registers") {
+        guest.state->io_error = true;
+        guest.bar_set<std::uint32_t>(0, 0x3ff0, 1);
+    }
+    REQUIRE(guest.fails());
+    REQUIRE(guest.events.size() == 1);
+    CHECK(has_line(guest.events, DeviceEvent::Kind::failed, "does not answer any more"));
+}
+
+TEST_CASE("a link that is down is a lost device, whatever the rest of configuration space says") {
+    auto builder = nvme();
+    Assigned guest{builder};
+    guest.decode();
+    builder.state->config<std::uint16_t>(0x80 + 0x12, 0xffff);
+    builder.state->config<std::uint32_t>(0x204, 0xffffffff);
+    CHECK(guest.get<std::uint32_t>(0x204) == 0xffffffff);
+    CHECK(guest.fails());
+}
+
+TEST_CASE("registers that hold ones cost nobody a device that is there") {
+    Assigned guest;
+    guest.decode();
+    guest.bar_set<std::uint32_t>(0, 0x3ff0, 0xffffffff);
+    for (int i = 0; i < 20; ++i)
+        CHECK(guest.bar_get<std::uint32_t>(0, 0x3ff0) == 0xffffffff);
+    guest.settle([] { return false; });
+    CHECK(!guest.function->failed());
+}
+
+TEST_CASE("a device that is away for a moment, as some resets take it, stays the guest's") {
+    Assigned guest;
+    guest.decode();
+    guest.state->gone = true;
+    CHECK(guest.get<std::uint32_t>(0x204) == 0xffffffff);
+    guest.settle([] { return false; }, std::chrono::milliseconds{100});
+    guest.state->gone = false;
+    guest.settle([] { return false; });
+    CHECK(!guest.function->failed());
+    CHECK(guest.events.empty());
+    guest.state->gone = true; // and is found out when it is gone for good
+    CHECK(guest.get<std::uint32_t>(0x204) == 0xffffffff);
+    CHECK(guest.fails());
+}
+
+TEST_CASE("a pulled-out device that the host asks back has failed, and is asked back all the same") {
+    Assigned guest;
+    guest.decode();
+    guest.state->gone = true;
+    guest.signal(Interrupt::request, 0);
+    REQUIRE(guest.settle([&] { return guest.events.size() == 2; }));
+    CHECK(guest.function->failed());
+    CHECK(has_line(guest.events, DeviceEvent::Kind::failed, "pulled out"));
+    CHECK(has_line(guest.events, DeviceEvent::Kind::asked_back, "vfio0 (0000:01:00.0)"));
 }
 
 TEST_CASE("a host that refuses one access does not cost the guest its device") {
@@ -204,5 +266,5 @@ TEST_CASE("vCPUs at configuration space, table and registers at once, while the 
         guest.state->gone = true;
     }
     (void)guest.get<std::uint32_t>(0x204);
-    CHECK(guest.settle([&] { return guest.function->failed(); }));
+    CHECK(guest.fails());
 }

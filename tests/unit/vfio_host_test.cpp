@@ -19,11 +19,15 @@ namespace {
 const PciAddress address = *PciAddress::parse("0000:01:00.0");
 constexpr const char* name = "0000:01:00.0";
 
+OpenOptions options(Backend backend, const OpenFiles& given = {}) {
+    return {.id = {}, .host = {}, .backend = backend, .files = given, .vf_token = {}};
+}
+
 struct Tree : fakes::VfioTree {
     [[nodiscard]] SysfsDevice read() const { return read_sysfs_device(root(), address); }
     [[nodiscard]] std::vector<vmm::Error> problems(Backend backend = Backend::automatic,
                                                    const OpenFiles& given = {}) const {
-        return assignment_problems(root(), read(), backend, given);
+        return assignment_problems(root(), read(), options(backend, given));
     }
     [[nodiscard]] vmm::Error only_problem(Backend backend = Backend::automatic) const {
         return fakes::only_problem(problems(backend));
@@ -103,14 +107,14 @@ TEST_CASE("a device that is ready has no problem, by either interface") {
     Tree tree;
     tree.device(name, 12, "vfio-pci");
     CHECK(tree.problems().empty());
-    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic) == Backend::container);
+    CHECK(choose_backend(tree.root(), tree.read(), {}) == Backend::container);
     tree.device_file(name, "vfio3");
     CHECK(tree.problems(Backend::iommufd).empty());
-    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic) == Backend::iommufd);
-    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic, {-1, 5, -1, -1}) == Backend::container);
+    CHECK(choose_backend(tree.root(), tree.read(), {}) == Backend::iommufd);
+    CHECK(choose_backend(tree.root(), tree.read(), options(Backend::automatic, {-1, 5, -1, -1})) == Backend::container);
     tree.remove("dev/vfio/devices");
-    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic) == Backend::container);
-    CHECK(choose_backend(tree.root(), tree.read(), Backend::automatic, {-1, -1, -1, 5}) == Backend::iommufd);
+    CHECK(choose_backend(tree.root(), tree.read(), {}) == Backend::container);
+    CHECK(choose_backend(tree.root(), tree.read(), options(Backend::automatic, {-1, -1, -1, 5})) == Backend::iommufd);
 }
 
 TEST_CASE("no such device is told, and nothing else") { CHECK(Tree{}.only_problem().code == Errc::not_found); }
@@ -133,6 +137,56 @@ TEST_CASE("a vendor's variant of vfio-pci will do") {
     Tree tree;
     tree.device(name, 12, "mlx5_vfio_pci");
     CHECK(tree.problems().empty());
+}
+
+TEST_CASE("what offers a device by VFIO is asked of the kernel, not read from a driver's name") {
+    Tree tree;
+    SECTION("a kernel that lists VFIO's devices: the vendor's own driver") {
+        tree.with_vfio_class();
+        tree.device(name, 12, "nvidia");
+        CHECK(tree.only_problem().code == Errc::vfio_driver); // its virtual GPU has no type yet
+        tree.vfio_drivers.insert("nvidia");
+        tree.device(name, 12, "nvidia");
+        tree.device_file(name, "vfio3");
+        CHECK(tree.problems().empty());
+        tree.device("0000:01:00.1", 12, "nvidia"); // of the same group, and not offered
+        CHECK(tree.only_problem().code == Errc::vfio_group);
+        tree.device_file("0000:01:00.1", "vfio4");
+        CHECK(tree.problems().empty());
+    }
+    SECTION("a kernel that lists VFIO's devices: a name that only sounds so") {
+        tree.with_vfio_class();
+        tree.device(name, 12, "not_a_vfio_driver");
+        CHECK(tree.only_problem().code == Errc::vfio_driver);
+        tree.device("0000:02:00.0", 13, "vfio-pci");
+        tree.device_file("0000:02:00.0", "vfio1");
+        tree.device("0000:02:00.1", 13, "not_a_vfio_driver");
+        const auto found =
+            assignment_problems(tree.root(), read_sysfs_device(tree.root(), *PciAddress::parse("0000:02:00.0")));
+        REQUIRE(found.size() == 1);
+        CHECK(found[0].code == Errc::vfio_group);
+    }
+    SECTION("an older one: there is a file of its group") {
+        tree.device(name, 12, "nvidia");
+        CHECK(tree.only_problem().code == Errc::vfio_driver);
+        tree.vfio_drivers.insert("nvidia");
+        tree.device(name, 12, "nvidia");
+        CHECK(tree.problems().empty());
+    }
+}
+
+TEST_CASE("devices that are to reach each other take the container where this user may open it") {
+    Tree tree;
+    tree.device(name, 12, "vfio-pci");
+    tree.device_file(name, "vfio3");
+    OpenOptions p2p;
+    p2p.p2p = true;
+    CHECK(choose_backend(tree.root(), tree.read(), p2p) == Backend::container);
+    p2p.backend = Backend::iommufd;
+    CHECK(choose_backend(tree.root(), tree.read(), p2p) == Backend::iommufd);
+    p2p.backend = Backend::automatic;
+    tree.remove("dev/vfio/12");
+    CHECK(choose_backend(tree.root(), tree.read(), p2p) == Backend::iommufd);
 }
 
 TEST_CASE("an absent module is told before the driver") {

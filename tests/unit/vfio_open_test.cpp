@@ -72,6 +72,49 @@ TEST_CASE("devices of one group share the address space, and a group keeps its b
     CHECK(host.open(address, backend)->group() == 7);
 }
 
+TEST_CASE("a vendor's driver that offers its device by VFIO opens by both interfaces") {
+    Opened host;
+    host.kernel.tree.vfio_drivers.insert("nvidia");
+    host.kernel.tree.with_vfio_class();
+    host.kernel.add(address, 7, "vfio0");
+    host.kernel.tree.set_driver(address, "nvidia");
+    CHECK(host.open(address, Backend::container)->backend() == Backend::container);
+    CHECK(host.open(address, Backend::iommufd)->backend() == Backend::iommufd);
+}
+
+TEST_CASE("without a wish a device opens as the others of its group did") {
+    Opened host;
+    host.kernel.add(address, 7, "vfio0");
+    host.kernel.add("0000:01:00.1", 7, "vfio1");
+    const auto one = host.open(address, Backend::container);
+    CHECK(host.open("0000:01:00.1")->backend() == Backend::container);
+}
+
+TEST_CASE("each device that joins an I/O address space narrows what may be mapped there") {
+    Opened host;
+    host.kernel.add(address, 7, "vfio0");
+    host.kernel.add("0000:01:00.1", 7, "vfio1");
+    host.kernel.reserved["0000:01:00.1"] = {0x10000000, 0x1fffffff};
+    const auto one = host.open(address, Backend::iommufd);
+    CHECK(one->dma().apertures().size() == 2);
+    const auto memory = host.pages(0x1000);
+    REQUIRE(host.session().memory().add(memory, "memory"));
+    SECTION("and is refused where that is mapped already") {
+        REQUIRE(one->dma().map(fakes::iovas(0x10000000, 0x10000fff), memory, vmm::Access::read));
+        const auto refused = host.try_open("0000:01:00.1", Backend::iommufd);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == Errc::reserved_conflict);
+        CHECK(one->dma().apertures().size() == 2);
+        REQUIRE(one->dma().unmap(fakes::iovas(0x10000000, 0x10000fff)));
+    }
+    const auto two = host.open("0000:01:00.1", Backend::iommufd);
+    REQUIRE(one->dma().apertures().size() == 3);
+    CHECK(one->dma().apertures()[1] == fakes::iovas(0x20000000, 0xfedfffff));
+    CHECK(one->dma().map(fakes::iovas(0x10000000, 0x10000fff), memory, vmm::Access::read).error().code ==
+          Errc::config_value);
+    CHECK(host.kernel.count("map") <= 1); // the kernel was not even asked
+}
+
 TEST_CASE("KVM learns of the file before the device opens and forgets it before the file closes") {
     Opened host;
     const auto backend = BOTH_KINDS;

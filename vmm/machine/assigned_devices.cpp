@@ -25,7 +25,7 @@ AssignedDevices::AssignedDevices(Context context)
                                              context_.kernel,
                                              context_.root} {}
 
-AssignedDevices::~AssignedDevices() = default;
+AssignedDevices::~AssignedDevices() { stop(); }
 
 Result<void> AssignedDevices::open(std::span<const VfioConfig> devices) {
     for (const auto& device : devices)
@@ -60,8 +60,108 @@ Result<void> AssignedDevices::check_alone(const Device& device) const {
 }
 
 Result<std::shared_ptr<PciFunction>> AssignedDevices::make(const VfioConfig& config, OnEvent on_event) {
+    auto device = TRY(prepare(config));
+    if (!context_.iommu)
+        TRY_VOID(session_.map_guest(device->dma()));
+    return finish(config, std::move(on_event), std::move(device));
+}
+
+Result<std::unique_ptr<Device>> AssignedDevices::prepare(const VfioConfig& config) {
     TRY_VOID(register_ram());
     auto device = TRY(take(config));
+    if (context_.iommu)
+        TRY_VOID(check_alone(*device));
+    return device;
+}
+
+bool AssignedDevices::making(const std::string& id) const {
+    return std::ranges::any_of(making_, [&](const Making& one) { return one.done && one.config.open.id == id; });
+}
+
+void AssignedDevices::make_later(const VfioConfig& config, OnEvent on_event, Done done) {
+    making_.push_back({config, std::move(on_event), std::move(done)});
+    if (making_.size() == 1)
+        make_next();
+}
+
+void AssignedDevices::make_next() {
+    while (!making_.empty() && !making_.front().job) { // else it is at work
+        if (making_.front().done && start_pinning(making_.front()))
+            return; // on_pinned() goes on
+        making_.pop_front();
+    }
+}
+
+/// False: it is over already.
+bool AssignedDevices::start_pinning(Making& making) {
+    const auto over = [&](Result<std::shared_ptr<PciFunction>> result) {
+        auto done = std::exchange(making.done, nullptr); // which may ask for more
+        done(std::move(result));
+        return false;
+    };
+    auto device = prepare(making.config);
+    if (!device)
+        return over(std::unexpected{std::move(device).error()});
+    making.device = std::move(*device);
+    if (context_.iommu)
+        return over(finish(making.config, std::move(making.on_event), std::move(making.device)));
+    auto job = session_.begin_map_guest(making.device->dma());
+    if (!job)
+        return over(std::unexpected{std::move(job).error()});
+    if (!*job)
+        return over(finish(making.config, std::move(making.on_event), std::move(making.device)));
+    making.job = std::move(*job);
+    pinning_ = std::jthread{[this, alive = std::weak_ptr{alive_}, job = making.job.get(),
+                             &loop = context_.loop](const std::stop_token& stop) {
+        job->run(stop);
+        loop.post([this, alive] {
+            if (alive.lock())
+                on_pinned();
+        });
+    }};
+    return true;
+}
+
+void AssignedDevices::on_pinned() {
+    if (!pinning_.joinable())
+        return; // stop() was faster
+    pinning_.join();
+    Making making = std::move(making_.front());
+    making_.pop_front();
+    const auto mapped = session_.end_map_guest(*making.job);
+    if (making.done) // else it was cancelled
+        making.done(mapped ? finish(making.config, std::move(making.on_event), std::move(making.device))
+                           : std::unexpected{mapped.error()});
+    making.device.reset();
+    make_next();
+}
+
+bool AssignedDevices::cancel(const std::string& id) {
+    const auto found =
+        std::ranges::find_if(making_, [&](const Making& one) { return one.done && one.config.open.id == id; });
+    if (found == making_.end())
+        return false;
+    if (found == making_.begin())
+        pinning_.request_stop();
+    auto done = std::exchange(found->done, nullptr);
+    done(fail(Errc::wrong_state, "vfio '" + id + "' was removed before the guest had it"));
+    return true;
+}
+
+void AssignedDevices::stop() {
+    if (pinning_.joinable()) {
+        pinning_.request_stop();
+        pinning_.join();
+        (void)session_.end_map_guest(*making_.front().job);
+    }
+    for (auto making = std::exchange(making_, {}); auto& one : making)
+        if (one.done)
+            one.done(
+                fail(Errc::wrong_state, "the machine ended before the guest had vfio '" + one.config.open.id + "'"));
+}
+
+Result<std::shared_ptr<PciFunction>> AssignedDevices::finish(const VfioConfig& config, OnEvent on_event,
+                                                             std::unique_ptr<Device> device) {
     const auto host = device->address();
     auto& space = device->dma();
     auto* const raw = device.get(); // the function owns it while it calls
@@ -71,10 +171,7 @@ Result<std::shared_ptr<PciFunction>> AssignedDevices::make(const VfioConfig& con
         .loop = context_.loop,
         .on_event = std::move(on_event),
         .guest_uses = [this](const devices::vfio::PciAddress& address) { return in_use(address); }};
-    if (context_.iommu) {
-        TRY_VOID(check_alone(*device));
-    } else {
-        TRY_VOID(session_.map_guest(space));
+    if (!context_.iommu) {
         context.share_bar = [this](Range<Gpa> range, std::span<std::byte> bytes, const std::string& name) {
             return alive() > 1 ? session_.share_bar(range, bytes, name) : Registration{};
         };

@@ -2,11 +2,13 @@
 // The host devices of one machine: opened, their DMA mapped, and made functions of the guest's PCI bus.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "devices/vfio/device.hpp"
@@ -44,6 +46,16 @@ public:
     /// The device as a PCI function. Without an IOMMU for the guest it reaches all guest memory from here on. In a
     /// machine with PASIDs it has them too where kernel, IOMMU and device can, and the PASIDs' view says why where not.
     Result<std::shared_ptr<devices::vfio::PciFunction>> make(const VfioConfig& config, OnEvent on_event);
+    using Done = std::move_only_function<void(Result<std::shared_ptr<devices::vfio::PciFunction>>)>;
+    /// make() for a machine that runs: memory is pinned by a thread of its own while the loop goes on. `done` is called
+    /// on the loop, perhaps before this returns. One device after the other.
+    void make_later(const VfioConfig& config, OnEvent on_event, Done done);
+    /// Whether make_later() is at work on a device of this id.
+    [[nodiscard]] bool making(const std::string& id) const;
+    /// Its `done` is told (wrong_state), and nothing is left of it. False when there is none.
+    bool cancel(const std::string& id);
+    /// The same for all; returns once no thread is at work, which is soon.
+    void stop();
     /// From now on devices are in use: no bus reset may hit them.
     void guest_starts() { running_ = true; }
 
@@ -56,6 +68,21 @@ private:
         std::weak_ptr<devices::vfio::PciFunction> function;
     };
 
+    struct Making {
+        VfioConfig config;
+        OnEvent on_event;
+        Done done;
+        std::unique_ptr<devices::vfio::Device> device{};
+        std::unique_ptr<devices::vfio::PinJob> job{};
+    };
+
+    /// What make() needs of the loop before memory is pinned, and after.
+    Result<std::unique_ptr<devices::vfio::Device>> prepare(const VfioConfig& config);
+    Result<std::shared_ptr<devices::vfio::PciFunction>> finish(const VfioConfig& config, OnEvent on_event,
+                                                               std::unique_ptr<devices::vfio::Device> device);
+    void make_next();
+    bool start_pinning(Making& making);
+    void on_pinned();
     Result<void> register_ram();
     Result<Registration> attach(devices::vfio::Device& device, devices::pci::Address at);
     Result<Registration> attach_pasids(devices::vfio::Device& device, iommu::EndpointId endpoint);
@@ -71,6 +98,9 @@ private:
     bool running_{false};
     std::map<std::string, std::unique_ptr<devices::vfio::Device>> opened_{}; ///< by id, until made
     std::vector<Made> made_{};
+    std::deque<Making> making_{}; ///< the first one is at work
+    std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
+    std::jthread pinning_{}; ///< of the first; last, so that it ends first
 };
 
 } // namespace vmm

@@ -121,6 +121,22 @@ std::optional<Error> check_memory(std::uint64_t bytes, HugePages huge_pages) {
     return std::nullopt;
 }
 
+std::optional<Error> check_windows(const PciWindows& windows) {
+    const auto wrong = [](std::optional<std::uint64_t> size, std::uint64_t most) {
+        return size && (*size == 0 || *size > most || !is_aligned(*size, PciWindows::unit));
+    };
+    if (wrong(windows.bars_32, PciWindows::most_32))
+        return problem(Errc::config_value, "/inox/pci_window_32_mib",
+                       "a 32-bit window for BARs is 2 MiB to " + size_text(PciWindows::most_32) +
+                           ", a multiple of 2 MiB, not " + size_text(*windows.bars_32),
+                       "480M is usual; more takes the place of memory below 4 GiB");
+    if (wrong(windows.bars_64, std::uint64_t{1} << 52))
+        return problem(Errc::config_value, "/inox/pci_window_64_mib",
+                       "a 64-bit window for BARs is a multiple of 2 MiB, not " + size_text(*windows.bars_64),
+                       "without the option it reaches as far as the CPU's addresses");
+    return std::nullopt;
+}
+
 std::optional<Error> check_cmdline(std::string_view cmdline) {
     static constexpr auto where = "/boot-source/boot_args";
     if (cmdline.size() >= layout::cmdline_capacity)
@@ -216,6 +232,10 @@ std::vector<Error> check(const Config& config) {
     add(check_cpus(config.machine.cpus, config.machine.smt));
     add(check_memory(config.machine.memory, config.machine.huge_pages));
     add(check_cmdline(config.boot.cmdline));
+    add(check_windows(config.machine.windows));
+    if (config.machine.windows != PciWindows{} && config.machine.transport == Transport::mmio)
+        add(problem(Errc::config_value, "/inox", "a machine without PCI has no windows for BARs",
+                    "start it with PCI (--enable-pci), or leave pci_window_32_mib and pci_window_64_mib away"));
     if (config.boot.kernel.empty() && !config.boot.initrd.empty())
         add(problem(Errc::config_missing_key, "/boot-source/initrd_path", "an initrd needs a kernel", name_kernel));
     if (config.boot.kernel.empty() && !config.boot.cmdline.empty())

@@ -23,6 +23,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/boot/cpuid.hpp"
+#include "vmm/memory/address_map.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace vmm {
@@ -45,6 +46,7 @@ struct MachineConfig {
     bool end_on_panic{false};                 ///< whatever its kernel would do next
     bool panic_text{true};                    ///< a panic that a console shows counts, too
     std::vector<boot::CpuidModifier> cpuid{}; ///< over what a guest sees otherwise, in this order
+    PciWindows windows{};                     ///< for BARs of PCI devices
 };
 
 struct BootConfig {
@@ -152,5 +154,6 @@ std::vector<Error> check(const Config& config);
 std::optional<Error> check_cpus(std::uint64_t cpus, bool smt);
 std::optional<Error> check_memory(std::uint64_t bytes, HugePages huge_pages);
 std::optional<Error> check_cmdline(std::string_view cmdline);
+std::optional<Error> check_windows(const PciWindows& windows);
 
 } // namespace vmm

@@ -5,6 +5,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "devices/vfio/kernel.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/boot/image.hpp"
 #include "vmm/boot/loader.hpp"
@@ -40,7 +41,7 @@ public:
         if (file_.config.console)
             check_file(file_.config.console->path, "/console/path");
         check_memory_and_kernel();
-        auto vfio = vfio_preflight(file_.config, {});
+        auto vfio = vfio_preflight(file_.config, {.kernel = &devices::vfio::Kernel::host()});
         findings_.vfio = std::move(vfio.needs);
         take(std::move(vfio.problems));
         take(device_preflight(file_.config, known_));

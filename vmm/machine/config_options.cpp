@@ -52,6 +52,21 @@ Result<void> set_memory(const CommandOption& self, const std::string& text, Conf
     return {};
 }
 
+template <std::optional<std::uint64_t> PciWindows::*window>
+Result<void> set_window(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto bytes = parse_size(text);
+    if (!bytes)
+        return refuse(self, in_quotes(text) + " is no size", "write 512M or 1T; a plain number is MiB");
+    PciWindows one;
+    one.*window = bytes;
+    if (auto problem = check_windows(one)) {
+        problem->where = self.name;
+        return std::unexpected<Error>{std::move(*problem)};
+    }
+    file.config.machine.windows.*window = bytes;
+    return {};
+}
+
 Result<void> set_huge_pages(const CommandOption& self, const std::string& text, ConfigFile& file) {
     static constexpr std::string_view names[] = {"none", "transparent", "2M"};
     const auto found = std::ranges::find_if(names, [&](std::string_view name) {
@@ -232,6 +247,11 @@ constexpr CommandOption options[] = {
     {"--vfio", "ADDRESS[,id=I]",
      "the guest gets this PCI device of the host, such as 0000:01:00.0; more keys in docs/config.md", "/vfio", add_vfio,
      true},
+    {"--pci-window-32", "SIZE",
+     "address space for BARs below 4 GiB; default 480M, more takes the place of memory there",
+     "/inox/pci_window_32_mib", set_window<&PciWindows::bars_32>},
+    {"--pci-window-64", "SIZE", "address space for 64-bit BARs; default: as far as the CPU's addresses reach",
+     "/inox/pci_window_64_mib", set_window<&PciWindows::bars_64>},
     {"--dsa", nullptr, "a virtual data-streaming accelerator, with PASIDs and ENQCMD", "/dsa", set_dsa},
     {"--pasid", "[quota=N]", "the guest can allocate PASIDs (1024 at most), also without an accelerator", "/pasid",
      add_element, false, true},

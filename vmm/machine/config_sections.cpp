@@ -155,6 +155,11 @@ void read_keep_fds(const JsonValue& value, ConfigFile& file) {
         value.report(Errc::config_value, in_quotes(*text) + " is no list of descriptors", "write 5 or 5,6: from 3");
 }
 
+template <std::optional<std::uint64_t> PciWindows::*window> void read_window(const JsonValue& value, ConfigFile& file) {
+    if (const auto mib = value.number(UINT64_MAX / MiB, Errc::config_value))
+        file.config.machine.windows.*window = *mib * MiB;
+}
+
 constexpr Field inox_section[] = {
     {"timeout", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.run.timeout = read_time(value); }},
@@ -187,6 +192,8 @@ constexpr Field inox_section[] = {
      }},
     {"grace", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.run.grace = read_time(value); }},
+    {"pci_window_32_mib", Need::optional, Null::means_absent, read_window<&PciWindows::bars_32>},
+    {"pci_window_64_mib", Need::optional, Null::means_absent, read_window<&PciWindows::bars_64>},
     {"quiet", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
 };

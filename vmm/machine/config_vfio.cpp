@@ -49,6 +49,8 @@ constexpr Field vfio_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { read_text(value, vfio(file).open.vf_token); }},
     {"rom", Need::optional, Null::means_absent,
      [](const JsonValue& value, ConfigFile& file) { vfio(file).rom = value.boolean().value_or(true); }},
+    {"p2p", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { vfio(file).open.p2p = value.boolean().value_or(false); }},
     {"relocate_msix", Need::optional, Null::means_absent, read_relocation},
     {"container_fd", Need::optional, Null::means_absent, read_descriptor<&devices::vfio::OpenFiles::container>},
     {"group_fd", Need::optional, Null::means_absent, read_descriptor<&devices::vfio::OpenFiles::group>},
@@ -91,6 +93,11 @@ void check_vfio(const Config& config, std::vector<Error>& problems) {
         if (std::ranges::find(seen, *address) != seen.end())
             problems.push_back({Errc::config_value, address->text() + " is assigned twice", "take one of them away",
                                 where + "/host", 0});
+        if (open.p2p && config.iommu)
+            problems.push_back(
+                {Errc::config_value,
+                 "behind the guest's IOMMU devices do not reach each other's BARs: p2p=on is not possible",
+                 "leave out p2p=on, or --iommu", where + "/p2p", 0});
         seen.push_back(*address);
     }
     if (!config.vfio.empty() && config.machine.transport == Transport::mmio)

@@ -13,9 +13,9 @@ HostPciDevice read_device(const std::string& root, const std::string& directory,
     HostPciDevice device;
     if (const auto address = PciAddress::parse(name)) {
         device.sysfs = read_sysfs_device(root, *address);
-        device.problems = assignment_problems(root, device.sysfs, Backend::automatic);
+        device.problems = assignment_problems(root, device.sysfs);
     } else { // of another bus: it is in the group, but cannot be assigned
-        device.sysfs.function = read_sysfs_function(directory, name);
+        device.sysfs.function = read_sysfs_function(root, directory, name);
         device.problems.push_back(
             {Errc::unsupported, name + " is no PCI device", "only PCI devices can be assigned", {}, 0});
     }

@@ -81,6 +81,11 @@ public:
     // While the guest runs. not_found for a device that is not there.
     /// Opens the device and shows it to the guest.
     Result<DeviceStatus> add_device(const DeviceConfig& config);
+    /// The same where its coming may take time, as memory that is pinned for an assigned device does: `done` is called
+    /// on the loop, perhaps before this returns, at the machine's end at the latest.
+    void add_device(const DeviceConfig& config, Platform::Added done);
+    /// A device on its way does not come any more. False when none of this name is.
+    bool cancel_device(const DeviceName& name) { return machine_ && machine_->cancel_device(name); }
     Result<void> remove_device(const DeviceName& name, Removal how);
     /// Another image, other limits, or both; empty: as it is.
     Result<void> change_drive(const std::string& id, const std::string& path, const devices::RateLimits& limits);
@@ -108,6 +113,8 @@ private:
     /// An interface of the metadata service gets it; others stay as they are.
     Result<void> add_metadata_service(devices::virtio::NetOptions& net) const;
     Result<void> check_complete() const;
+    /// What the machine is to add, when it may.
+    Result<DeviceConfig> addition(const DeviceConfig& config) const;
     void on_device(const DeviceEvent& event);
     void flush_metrics_later();
 

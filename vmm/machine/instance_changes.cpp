@@ -91,7 +91,7 @@ Result<void> Instance::check_complete() const {
     return {};
 }
 
-Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
+Result<DeviceConfig> Instance::addition(const DeviceConfig& config) const {
     auto* machine = TRY(running_machine());
     if (file_.config.machine.transport == Transport::mmio)
         return fail(Errc::wrong_state, "PCI is not enabled", "start with --enable-pci");
@@ -102,9 +102,25 @@ Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
     DeviceConfig complete = config;
     if (auto* net = std::get_if<devices::virtio::NetOptions>(&complete))
         TRY_VOID(add_metadata_service(*net));
-    auto status = TRY(machine->add_device(complete));
-    file_.config = std::move(changed);
+    return complete;
+}
+
+Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
+    const auto complete = TRY(addition(config));
+    auto status = TRY(machine_->add_device(complete));
+    add_to(file_.config, config);
     return status;
+}
+
+void Instance::add_device(const DeviceConfig& config, Platform::Added done) {
+    auto complete = addition(config);
+    if (!complete)
+        return done(std::unexpected{std::move(complete).error()});
+    machine_->add_device(*complete, [this, config, done = std::move(done)](Result<DeviceStatus> status) mutable {
+        if (status)
+            add_to(file_.config, config);
+        done(std::move(status));
+    });
 }
 
 Result<void> Instance::remove_device(const DeviceName& name, Removal how) {

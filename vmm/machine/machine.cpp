@@ -17,10 +17,13 @@ namespace {
 using Step = Timeline::Step;
 
 // What the first instruction needs in memory.
-Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timeline& timeline) {
+Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, const GuestMemory& memory,
+                          Timeline& timeline) {
     boot::AcpiConfig acpi;
     acpi.cpus = config.machine.cpus;
     acpi.pci = config.machine.transport == Transport::pci;
+    acpi.bars_32 = addresses.bars_32;
+    acpi.bars_64 = addresses.bars_64;
     acpi.virtio_mmio = plan_virtio_mmio(config);
     if (config.iommu)
         acpi.iommu = static_cast<std::uint16_t>(iommu_address.index());
@@ -40,16 +43,19 @@ Result<boot::Loaded> load(const Config& config, const GuestMemory& memory, Timel
 
 } // namespace
 
-Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, GuestMemory memory)
-    : loop_{loop}, timeline_{timeline}, gate_{gate}, hooks_{std::move(hooks)}, memory_{std::move(memory)} {}
+Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, const AddressMap& addresses,
+                 GuestMemory memory)
+    : loop_{loop}, timeline_{timeline}, gate_{gate}, hooks_{std::move(hooks)}, addresses_{addresses}, memory_{std::move(
+                                                                                                          memory)} {}
 
 Machine::~Machine() { stop(); }
 
 Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop& loop, Timeline& timeline,
                                                  RunGate& gate, Hooks hooks) {
+    const auto addresses = TRY(plan_memory(config));
     auto memory = TRY(create_memory(config));
     timeline.mark(Step::memory_ready);
-    std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, std::move(hooks), std::move(memory)}};
+    std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, std::move(hooks), addresses, std::move(memory)}};
     TRY_VOID(machine->build(config));
     return machine;
 }
@@ -61,7 +67,7 @@ Result<void> Machine::build(const Config& config) {
     Result<boot::Loaded> loaded = fail(Errc::internal, "nothing loaded");
     Result<void> built{};
     {
-        auto load_here = [&] { loaded = load(config, memory_, timeline_); };
+        auto load_here = [&] { loaded = load(config, addresses_, memory_, timeline_); };
         // Creating a VM is mostly waiting, so a kernel file is read meanwhile. The hello guest is not worth a thread.
         std::jthread beside;
         if (config.boot.kernel.empty())
@@ -93,10 +99,25 @@ Result<void> Machine::build_hardware(const Config& config) {
     if (has_pasids(config))
         TRY_VOID(create_pasids(config.pasid.value_or(PasidConfig{})));
     platform_ = TRY(Platform::create(config, std::move(opened),
-                                     {ports_, mmio_, *vm_, *vm_, *vm_, memory_, dma_, iommu_.get(), loop_, *this,
-                                      hooks_.serial_output, hooks_.serial_room, hooks_.on_device,
-                                      hooks_.on_device_error, pasids_ ? &pasids_->service() : nullptr,
-                                      [this](int file) { return vm_->add_vfio_file(file); }}));
+                                     {ports_,
+                                      mmio_,
+                                      *vm_,
+                                      *vm_,
+                                      *vm_,
+                                      memory_,
+                                      dma_,
+                                      iommu_.get(),
+                                      loop_,
+                                      *this,
+                                      hooks_.serial_output,
+                                      hooks_.serial_room,
+                                      hooks_.on_device,
+                                      hooks_.on_device_error,
+                                      pasids_ ? &pasids_->service() : nullptr,
+                                      [this](int file) { return vm_->add_vfio_file(file); },
+                                      nullptr,
+                                      {},
+                                      {.memory32 = addresses_.bars_32, .memory64 = addresses_.bars_64}}));
     return create_vcpus(config);
 }
 
@@ -217,6 +238,8 @@ Result<void> Machine::resume() {
 void Machine::stop() {
     stuck_timer_.reset();
     last_words_.reset();
+    if (platform_)
+        platform_->stop();
     gate_.set(RunGate::State::stopping);
     for (auto& vcpu : vcpus_)
         vcpu->kick();

@@ -27,6 +27,7 @@
 #include "vmm/machine/platform.hpp"
 #include "vmm/machine/run_gate.hpp"
 #include "vmm/machine/vcpu_thread.hpp"
+#include "vmm/memory/address_map.hpp"
 
 namespace vmm {
 
@@ -104,6 +105,10 @@ public:
 
     /// Adds a device; the guest is told when it runs. See DeviceTable for errors.
     Result<DeviceStatus> add_device(const DeviceConfig& config) { return platform_->add(config); }
+    /// The same, for kinds whose coming takes time; see Platform.
+    void add_device(const DeviceConfig& config, Platform::Added done) { platform_->add_later(config, std::move(done)); }
+    /// A device that is not there yet does not come any more. False: there is none.
+    bool cancel_device(const DeviceName& name) { return platform_->cancel(name); }
     /// Hooks::on_device tells when it is gone.
     Result<void> remove_device(const DeviceName& name, Removal how) { return platform_->table().remove(name, how); }
     [[nodiscard]] const DeviceTable& devices() const { return platform_->table(); }
@@ -130,7 +135,8 @@ public:
     [[nodiscard]] std::uint64_t exits() const;
 
 private:
-    Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, GuestMemory memory);
+    Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, const AddressMap& addresses,
+            GuestMemory memory);
     Result<void> build(const Config& config);
     Result<void> build_hardware(const Config& config);
     void watch_iommu();
@@ -168,6 +174,7 @@ private:
     MachineViews views_;
 
     // In order of dependence: destruction runs from the bottom up.
+    AddressMap addresses_;
     GuestMemory memory_;
     DirectMemory dma_{memory_};
     std::unique_ptr<iommu::Domains> iommu_;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Instructions that KVM may try for ever: its emulator reads and writes descriptors, their tables and the tables' registers
-// in guest memory only, and where the guest has none it does not fail but enters the guest again at the same place, with
-// an exit for a read each time or with none at all (Linux's arch/x86/kvm/emulate.c, users of read_std and write_std).
+// Instructions that KVM may try for ever: its emulator reads and writes descriptors, their tables and the tables'
+// registers in guest memory only, and where the guest has none it does not fail but enters the guest again at the same
+// place, with an exit for a read each time or with none at all (Linux's arch/x86/kvm/emulate.c, users of read_std and
+// write_std).
 #pragma once
 
 #include <cstdint>

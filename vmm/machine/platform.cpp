@@ -43,7 +43,7 @@ std::string kernel_cmdline(const Config& config) {
 
 Platform::Platform(std::unique_ptr<Devices> devices, const Context& context)
     : context_{context}, devices_{std::move(devices)}, table_{{context.loop, context.on_device}} {}
-Platform::~Platform() = default;
+Platform::~Platform() { stop(); }
 
 Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::vector<OpenedDevice> opened,
                                                    const Context& context) {
@@ -51,7 +51,7 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::ve
     TRY_VOID(platform->add_legacy());
     auto& own = *platform->devices_;
     if (config.machine.transport == Transport::pci) {
-        own.pci = TRY(devices::pci::RootBus::create(context.mmio, context.ports, context.events));
+        own.pci = TRY(devices::pci::RootBus::create(context.mmio, context.ports, context.events, context.windows));
         TRY_VOID(platform->table_.use(*own.pci, context.ports, context.irqs));
         if (context.iommu)
             TRY_VOID(platform->add_iommu());
@@ -93,6 +93,11 @@ Result<void> Platform::add_legacy() {
     TRY_VOID(ports.add(layout::port_pvpanic, std::make_shared<devices::PvPanic>(events)));
     TRY_VOID(ports.add(devices::DebugPorts::ports, std::make_shared<devices::DebugPorts>(events)));
     return context_.mmio.add(devices::BootTimer::mmio, std::make_shared<devices::BootTimer>(events));
+}
+
+void Platform::stop() {
+    if (devices_->assigned)
+        devices_->assigned->stop();
 }
 
 void Platform::guest_starts() {

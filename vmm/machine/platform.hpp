@@ -11,6 +11,7 @@
 
 #include "devices/dsa/function.hpp"
 #include "devices/guest_events.hpp"
+#include "devices/pci/bar_mapper.hpp"
 #include "devices/pci/function.hpp"
 #include "iommu/domains.hpp"
 #include "vmm/base/event_loop.hpp"
@@ -65,6 +66,7 @@ public:
         std::function<Result<Registration>(int)> add_vfio_file{}; ///< tells KVM of it
         devices::vfio::Kernel* vfio_kernel{};                     ///< null: the host's
         std::string vfio_root{};                                  ///< before every path of the host's
+        devices::pci::Windows windows{};                          ///< for BARs
     };
     /// `opened`: what open_devices() made of this configuration. On the loop's thread, or before it runs.
     static Result<std::unique_ptr<Platform>> create(const Config& config, std::vector<OpenedDevice> opened,
@@ -77,6 +79,14 @@ public:
     void press_power_button();
     /// Opens what the device needs and shows it to the guest; a running one is told. On the loop's thread.
     Result<DeviceStatus> add(const DeviceConfig& config);
+    /// The same for a running machine, where pinning memory for an assigned device takes its time beside the loop.
+    /// `done` is called on the loop, perhaps before this returns, and at the platform's end at the latest.
+    using Added = std::move_only_function<void(Result<DeviceStatus>)>;
+    void add_later(const DeviceConfig& config, Added done);
+    /// A device that add_later() is at work on is not to come any more: its `done` is told. False: there is none.
+    bool cancel(const DeviceName& name);
+    /// No device comes any more; those that were on their way are told so.
+    void stop();
     /// The guest runs from now on.
     void guest_starts();
     [[nodiscard]] DeviceTable& table() { return table_; }
@@ -97,6 +107,7 @@ private:
     Result<DeviceStatus> add_opened(const DeviceConfig& config, OpenedDevice opened);
     Result<DeviceStatus> add_to_pci(NewDevice device);
     Result<DeviceStatus> add_to_mmio(const NewDevice& device);
+    [[nodiscard]] Result<void> check_name(const DeviceName& name) const;
     void prepare_assigned();
     void remind_of_button();
     void on_assigned_event(const DeviceName& name, const devices::vfio::DeviceEvent& event);

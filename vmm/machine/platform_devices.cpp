@@ -38,11 +38,12 @@ struct Platform::Maker {
     }
     Result<NewDevice> operator()(const VfioConfig& device) const {
         platform.prepare_assigned();
-        auto function = TRY(own.assigned->make(
-            device, [&platform = platform, name = device_name(device)](const devices::vfio::DeviceEvent& event) {
-                platform.on_assigned_event(name, event);
-            }));
-        return NewDevice{.function = std::move(function)};
+        return NewDevice{.function = TRY(own.assigned->make(device, teller(device)))};
+    }
+    [[nodiscard]] AssignedDevices::OnEvent teller(const VfioConfig& device) const {
+        return [&platform = platform, name = device_name(device)](const devices::vfio::DeviceEvent& event) {
+            platform.on_assigned_event(name, event);
+        };
     }
 
     /// Permanent: IA32_PASID and the instructions are there from the first one on.
@@ -61,11 +62,37 @@ struct Platform::Maker {
     }
 };
 
+/// Before anything is opened: a second one must not disturb the first.
+Result<void> Platform::check_name(const DeviceName& name) const {
+    if (name.kind == DeviceKind::vfio && devices_->assigned && devices_->assigned->making(name.id))
+        return fail(Errc::already_exists, "there is already: " + name.text(), "give the new one another id");
+    return table_.check_free(name);
+}
+
+void Platform::add_later(const DeviceConfig& config, Added done) {
+    const auto* device = std::get_if<VfioConfig>(&config);
+    if (!device || !devices_->pci)
+        return done(add(config));
+    DeviceName name = device_name(config);
+    if (auto free = check_name(name); !free)
+        return done(std::unexpected{std::move(free).error()});
+    prepare_assigned();
+    devices_->assigned->make_later(*device, Maker{*this, {}}.teller(*device),
+                                   [this, name = std::move(name), done = std::move(done)](auto made) mutable {
+                                       if (!made)
+                                           return done(std::unexpected{std::move(made).error()});
+                                       done(add_to_pci({.name = std::move(name), .function = std::move(*made)}));
+                                   });
+}
+
+bool Platform::cancel(const DeviceName& name) {
+    return name.kind == DeviceKind::vfio && devices_->assigned && devices_->assigned->cancel(name.id);
+}
+
 /// To a running machine.
 Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
-    // Before anything is opened: a second one must not disturb the first.
     const DeviceName name = device_name(config);
-    TRY_VOID(table_.check_free(name));
+    TRY_VOID(check_name(name));
     // Drivers know one of these.
     if (name.kind == DeviceKind::vsock || name.kind == DeviceKind::entropy || name.kind == DeviceKind::balloon)
         for (const DeviceStatus& other : table_.list())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/preparation.hpp"
 
+#include <cpuid.h>
 #include <linux/kvm.h>
 
 #include "devices/virtio/balloon.hpp"
@@ -51,12 +52,31 @@ private:
     }
 };
 
+/// CPUID's leaf 0x80000008; zeros where there is none.
+kvm_cpuid_entry2 host_address_leaf() {
+    kvm_cpuid_entry2 leaf{};
+    leaf.function = 0x80000008;
+    (void)__get_cpuid(leaf.function, &leaf.eax, &leaf.ebx, &leaf.ecx, &leaf.edx);
+    return leaf;
+}
+
 } // namespace
 
+Result<AddressMap> plan_memory(const Config& config) {
+    std::vector<kvm_cpuid_entry2> leaf{host_address_leaf()};
+    for (const auto& modifier : config.machine.cpuid)
+        if (modifier.leaf == leaf.front().function && modifier.subleaf == 0)
+            TRY_VOID(boot::modify_cpuid(leaf, {modifier}));
+    auto plan = plan_addresses(config.machine.memory, usable_address_bits(leaf.front().eax), config.machine.windows);
+    const bool memory = !plan && plan.error().code == Errc::memory_invalid;
+    return placed(std::move(plan), memory ? "/machine-config/mem_size_mib" : "/inox/pci_window_64_mib");
+}
+
 Result<GuestMemory> create_memory(const Config& config) {
+    const auto plan = TRY(plan_memory(config));
     const auto sharing = config.shares.empty() ? GuestMemory::Sharing::unneeded : GuestMemory::Sharing::needed;
     const bool two_mib = config.machine.huge_pages == HugePages::two_mib;
-    return placed(GuestMemory::create(config.machine.memory, config.machine.huge_pages, sharing),
+    return placed(GuestMemory::create(config.machine.memory, config.machine.huge_pages, sharing, plan.hole),
                   two_mib ? "/machine-config/huge_pages" : "/machine-config/mem_size_mib");
 }
 

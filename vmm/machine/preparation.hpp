@@ -25,7 +25,9 @@ template <class T> Result<T> placed(Result<T> result, std::string_view where) {
     return result;
 }
 
-/// memory_invalid, memory_unavailable.
+/// By the width of this CPU's addresses, as the guest's CPUID will tell it. memory_invalid, no_resource.
+Result<AddressMap> plan_memory(const Config& config);
+/// The same, and memory_unavailable.
 Result<GuestMemory> create_memory(const Config& config);
 
 /// The value that an error of boot::load() is about.

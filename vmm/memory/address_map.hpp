@@ -27,8 +27,8 @@ struct AddressMap {
     std::optional<Range<Gpa>> bars_64{layout::pci_bars_64}; ///< none where the CPU's addresses end with RAM
 };
 
-/// `memory`: bytes of RAM. `address_bits`: of the guest's physical addresses. Without a wish the 64-bit window begins at
-/// 256 GiB, or at a quarter of a smaller CPU's space, or above RAM, and reaches to the end of the CPU's addresses.
+/// `memory`: bytes of RAM. `address_bits`: of the guest's physical addresses. Without a wish the 64-bit window begins
+/// at 256 GiB, or at a quarter of a smaller CPU's space, or above RAM, and reaches to the end of the CPU's addresses.
 /// memory_invalid when RAM does not fit the CPU, no_resource when the wanted 64-bit window does not.
 Result<AddressMap> plan_addresses(std::uint64_t memory, unsigned address_bits, const PciWindows& wanted);
 
