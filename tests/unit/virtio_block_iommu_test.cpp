@@ -49,8 +49,8 @@ struct Rig {
         vmm::log::set_level(vmm::log::Level::off);
         stays.push_back(*domains.add_endpoint(iommu::EndpointId{disk_id}, "disk", *memory));
         stays.push_back(*domains.add_endpoint(iommu::EndpointId{net_id}, "net", *net_memory));
-        driver.activate(*device, wire::feature::map_unmap | wire::feature::probe | wire::feature::mmio |
-                                     wire::feature::bypass_config | feature::version_1);
+        driver.activate(*device, wire::feature::map_unmap | wire::feature::probe | wire::feature::bypass_config |
+                                     feature::version_1);
         auto made = std::make_unique<fakes::FakeBlockEngine>();
         engine = made.get();
         block = *Block::create({.id = "disk0", .path = image.path()}, loop, std::move(made));
