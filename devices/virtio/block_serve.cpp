@@ -158,6 +158,8 @@ Block::Slot& Block::take_slot() {
 
 void Block::release(Slot& slot) noexcept {
     --in_flight_;
+    slot.pin.ranges.swap(slot.chain.addresses);
+    slot.chain.clear();
     slot.file.reset();
     slot.status_at.reset();
     slot.orphan = slot.cancelled = false;

@@ -37,11 +37,14 @@ void keep_address(std::vector<vmm::Range<Iova>>& addresses, vmm::Range<Iova> ran
 
 void Chain::clear() {
     constexpr std::size_t worth_keeping = 64;
-    for (auto* const pieces : {&readable, &writable}) {
-        pieces->clear();
-        if (pieces->capacity() > worth_keeping)
-            pieces->shrink_to_fit();
-    }
+    const auto empty = [](auto& pieces) {
+        pieces.clear();
+        if (pieces.capacity() > worth_keeping)
+            pieces.shrink_to_fit();
+    };
+    empty(readable);
+    empty(writable);
+    empty(addresses);
 }
 
 std::uint64_t Chain::bytes(std::span<const iovec> pieces) {

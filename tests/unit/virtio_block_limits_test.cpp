@@ -138,6 +138,19 @@ TEST_CASE("every kind of request is an operation, a refused one too") {
     CHECK(disk.block->block_counters().throttled > 0);
 }
 
+TEST_CASE("a chain gives back what only an unusually long request needed") {
+    devices::virtio::Chain chain;
+    for (const std::size_t pieces : {std::size_t{1000}, std::size_t{8}}) {
+        chain.readable.resize(pieces);
+        chain.writable.resize(pieces);
+        chain.addresses.assign(pieces, vmm::Range<vmm::Iova>::full());
+        chain.clear();
+        for (const std::size_t kept :
+             {chain.readable.capacity(), chain.writable.capacity(), chain.addresses.capacity()})
+            CHECK((pieces == 8 ? kept == 8 : kept == 0));
+    }
+}
+
 TEST_CASE("pieces are no operations of their own") {
     Disk disk{{.limits = {BucketLimits{64 * mib, 0, 1h}, BucketLimits{1, 0, 1h}}}, 64 * mib, instant()};
     CHECK(disk.request(VIRTIO_BLK_T_DISCARD, 0, Disk::range(0, sectors(16 * mib)), 0).status == ok);
