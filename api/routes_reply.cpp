@@ -2,6 +2,8 @@
 #include "api/routes_reply.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
 
 #include "api/json_place.hpp"
 #include "vmm/machine/config_json.hpp"
@@ -82,6 +84,24 @@ std::string quoted(const std::string& text) {
     return first == text.npos || last == text.npos ? text : text.substr(first + 1, last - first - 1);
 }
 
+/// As Rust prints it: the shortest digits that mean this number, never with an exponent, always with a point.
+std::string rust_number(double value) {
+    char buffer[32];
+    const auto end = std::to_chars(std::begin(buffer), std::end(buffer), value, std::chars_format::scientific).ptr;
+    const std::string_view text{buffer, static_cast<std::size_t>(end - buffer)};
+    const auto e = text.find('e');
+    const bool negative = text.starts_with('-');
+    std::string digits{text.substr(negative ? 1 : 0, e - (negative ? 1 : 0))};
+    std::erase(digits, '.');
+    const int point = 1 + std::atoi(std::string{text.substr(e + 1)}.c_str()); // digits before the point
+    if (point <= 0)
+        digits.insert(0, static_cast<std::size_t>(1 - point), '0');
+    const auto whole = static_cast<std::size_t>(std::max(point, 1));
+    if (digits.size() < whole + 1)
+        digits.resize(whole + 1, '0');
+    return (negative ? "-" : "") + digits.insert(whole, ".");
+}
+
 /// "string \"2\"": serde's words for a value that does not fit.
 std::string serde_value(std::string_view text, const std::string& pointer) {
     const auto root = nlohmann::json::parse(text, nullptr, false);
@@ -101,7 +121,7 @@ std::string serde_value(std::string_view text, const std::string& pointer) {
     case nlohmann::json::value_t::boolean:
         return "boolean `" + value.dump() + "`";
     case nlohmann::json::value_t::number_float:
-        return "floating point `" + value.dump() + "`";
+        return "floating point `" + rust_number(value.get<double>()) + "`";
     default:
         return "integer `" + value.dump() + "`";
     }
@@ -176,9 +196,12 @@ std::string serde_text(const Error& problem, std::string_view text, std::span<co
     default:
         if (const auto phrase = problem.what.find(" is not one of "); phrase != problem.what.npos)
             return serde_variant(problem.what, phrase) + place(Part::value, problem.where);
-        if (problem.what.find(" is not a whole number from ") != problem.what.npos)
-            return "invalid value: " + serde_value(text, problem.where) + ", expected " +
+        if (problem.what.find(" is not a whole number from ") != problem.what.npos) {
+            // Also whole numbers from 2^64 on, and those with an exponent, are floating point for serde.
+            const auto value = serde_value(text, problem.where);
+            return (value.starts_with("floating") ? "invalid type: " : "invalid value: ") + value + ", expected " +
                    serde_expected("a whole number", last_token(problem.where)) + place(Part::value, problem.where);
+        }
         return (problem.what.starts_with("Invalid ") ? "" : "invalid value: ") + problem.what +
                place(Part::value, problem.where);
     }

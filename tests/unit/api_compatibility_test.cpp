@@ -37,6 +37,19 @@ TEST_CASE("values of the wrong type or range are named as serde names them") {
     CHECK(machine("[]") == ApiClient::json_error("invalid type: sequence, expected u8 at line 1 column 16"));
     CHECK(machine("{}") == ApiClient::json_error("invalid type: map, expected u8 at line 1 column 16"));
     CHECK(machine("-1") == ApiClient::json_error("invalid value: integer `-1`, expected u8 at line 1 column 16"));
+    CHECK(machine("1e3") ==
+          ApiClient::json_error("invalid type: floating point `1000.0`, expected u8 at line 1 column 17"));
+    CHECK(machine("0.00125") ==
+          ApiClient::json_error("invalid type: floating point `0.00125`, expected u8 at line 1 column 21"));
+    const auto memory = [&](const std::string& mib) {
+        return ApiClient::fault(client.put("/machine-config", R"({"vcpu_count":1,"mem_size_mib":)" + mib + "}"));
+    };
+    CHECK(memory("18446744073709551616") ==
+          ApiClient::json_error(
+              "invalid type: floating point `18446744073709552000.0`, expected usize at line 1 column 51"));
+    CHECK(memory("-1e20") ==
+          ApiClient::json_error(
+              "invalid type: floating point `-100000000000000000000.0`, expected usize at line 1 column 36"));
     CHECK(ApiClient::fault(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 1, "smt": 2})")) ==
           ApiClient::json_error("invalid type: integer `2`, expected a boolean at line 1 column 45"));
     CHECK(ApiClient::fault(client.put("/vsock", R"({"guest_cid": "3", "uds_path": "a"})")) ==
