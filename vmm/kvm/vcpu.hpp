@@ -54,6 +54,7 @@ struct EntryFailure {
 };
 struct Failed { ///< KVM_RUN itself failed
     int sys_errno;
+    std::optional<Gpa> address{}; ///< EFAULT: whose page the host has not, where this KVM tells (since Linux 6.8)
 };
 struct Unknown {
     std::uint32_t reason;
@@ -105,6 +106,7 @@ public:
     [[nodiscard]] bool stuck() const;
 
 private:
+    [[nodiscard]] VmExit failure(int error) const noexcept;
     [[nodiscard]] struct kvm_run& kvm_run() const {
         return *reinterpret_cast<struct kvm_run*>(run_.bytes().data()); // NOLINT: the kernel's layout
     }

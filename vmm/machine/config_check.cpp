@@ -14,6 +14,7 @@
 #include "vmm/machine/host_report.hpp"
 #include "vmm/machine/platform.hpp"
 #include "vmm/machine/preparation.hpp"
+#include "vmm/memory/memory_limits.hpp"
 
 namespace vmm {
 namespace {
@@ -92,6 +93,12 @@ private:
     void check_available() {
         if (machine_.huge_pages == HugePages::two_mib)
             return;
+        if (const auto limit = group_limit({}, machine_.huge_pages);
+            limit && machine_.memory > limit->limit - std::min(limit->used, limit->limit))
+            findings_.notes.push_back(size_text(machine_.memory) + " of memory asked for, but " + limit->file +
+                                      " allows " + size_text(align_down(limit->limit, MiB)) + " and " +
+                                      size_text(align_down(limit->used, MiB)) +
+                                      " are in use: a guest that uses more is killed");
         const auto host = inspect_memory({});
         if (host.available != 0 && machine_.memory > host.available)
             findings_.notes.push_back(size_text(machine_.memory) + " of memory asked for, but the host has only " +

@@ -7,6 +7,7 @@
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/entropy.hpp"
 #include "vmm/machine/vfio_preflight.hpp"
+#include "vmm/memory/memory_limits.hpp"
 
 namespace vmm {
 namespace {
@@ -76,6 +77,8 @@ Result<GuestMemory> create_memory(const Config& config) {
     const auto plan = TRY(plan_memory(config));
     const auto sharing = config.shares.empty() ? GuestMemory::Sharing::unneeded : GuestMemory::Sharing::needed;
     const bool two_mib = config.machine.huge_pages == HugePages::two_mib;
+    TRY_VOID(placed(check_memory_limits({}, config.machine.memory, config.machine.huge_pages),
+                    "/machine-config/huge_pages"));
     return placed(GuestMemory::create(config.machine.memory, config.machine.huge_pages, sharing, plan.hole),
                   two_mib ? "/machine-config/huge_pages" : "/machine-config/mem_size_mib");
 }

@@ -8,6 +8,7 @@
 
 #include "vmm/machine/host_report.hpp"
 #include "vmm/machine/no_progress.hpp"
+#include "vmm/machine/run_failure.hpp"
 #include "vmm/machine/triple_fault.hpp"
 
 namespace vmm {
@@ -200,13 +201,7 @@ Error VcpuThread::describe(const VmExit& exit) const {
                              {},
                              0};
             },
-            [&](const vm_exit::Failed& failed) {
-                return Error{Errc::guest_entry_failed,
-                             who + ": KVM_RUN failed at " + at,
-                             "see the host's kernel log",
-                             {},
-                             failed.sys_errno};
-            },
+            [&](const vm_exit::Failed& failed) { return run_failure(vcpu_->id(), at, failed, context_.ram); },
             [&](const vm_exit::Unknown& unknown) {
                 return Error{Errc::guest_entry_failed,
                              format("%s: unknown exit %u of KVM_RUN at %s", who.c_str(), unknown.reason, at.c_str()),

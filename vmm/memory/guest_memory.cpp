@@ -12,6 +12,7 @@
 
 #include "vmm/memory/huge_pages.hpp"
 #include "vmm/memory/layout.hpp"
+#include "vmm/memory/memory_limits.hpp"
 
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41 // since Linux 5.17
@@ -40,27 +41,36 @@ Result<void> check_size(std::uint64_t size, HugePages huge_pages) {
 
 Error no_huge_pages(std::uint64_t size, int error) {
     const auto pages = static_cast<unsigned long long>(size / huge_page_size);
-    return {
-        Errc::memory_unavailable,
-        format("--huge-pages 2M: %llu huge pages of 2 MiB are not free", pages),
-        format("reserve them: sudo sysctl vm.nr_hugepages=%llu (/proc/sys/vm/nr_hugepages), or leave the option away",
-               pages),
-        {},
-        error};
+    return {Errc::memory_unavailable,
+            format("--huge-pages 2M: %llu huge pages of 2 MiB are not free", pages),
+            format("reserve them: sudo sysctl vm.nr_hugepages=%llu (/proc/sys/vm/nr_hugepages), or leave the option "
+                   "away (%s)",
+                   pages, memory_limits_text({}, HugePages::two_mib).c_str()),
+            {},
+            error};
 }
 
-constexpr const char* no_memory_hint = "give the guest less memory, or free some on the host";
+/// `error`: errno, which asking for the limits changes.
+Error no_memory(std::string what, bool hugetlb, int error) {
+    return {Errc::memory_unavailable,
+            std::move(what),
+            "give the guest less memory, or free some on the host (" +
+                memory_limits_text({}, hugetlb ? HugePages::two_mib : HugePages::none) + ")",
+            {},
+            error};
+}
 constexpr const char* memory_name = "inox-ram";
 
 Result<UniqueFd> make_file(std::uint64_t size, bool hugetlb) {
     UniqueFd file{
         ::memfd_create(memory_name, MFD_CLOEXEC | MFD_ALLOW_SEALING | (hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0U))};
-    if (!file)
+    if (!file && hugetlb)
         return fail_errno(Errc::memory_unavailable, "memfd_create for guest memory failed",
-                          hugetlb ? "is hugetlbfs in the host's kernel (CONFIG_HUGETLBFS)? or use no --huge-pages 2M"
-                                  : no_memory_hint);
+                          "is hugetlbfs in the host's kernel (CONFIG_HUGETLBFS)? or use no --huge-pages 2M");
+    if (!file)
+        return std::unexpected<Error>{no_memory("memfd_create for guest memory failed", hugetlb, errno)};
     if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
-        return fail_errno(Errc::memory_unavailable, "cannot size guest memory", no_memory_hint);
+        return std::unexpected<Error>{no_memory("cannot size guest memory", hugetlb, errno)};
     // Another process gets this descriptor. Were the file shorter than our mappings, touching them would end inox.
     if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) // NOLINT(*-vararg)
         return fail_errno(Errc::memory_unavailable, "cannot seal the size of guest memory");
@@ -92,10 +102,7 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
         if (!mapping) {
             if (hugetlb)
                 return std::unexpected(no_huge_pages(size, mapping.error().sys_errno));
-            Error error = mapping.error();
-            error.code = Errc::memory_unavailable;
-            error.hint = no_memory_hint;
-            return std::unexpected(std::move(error));
+            return std::unexpected<Error>{no_memory(mapping.error().what, hugetlb, mapping.error().sys_errno)};
         }
         // A child of this process must never get copies of pages a device writes to.
         ::madvise(mapping->bytes().data(), bytes, MADV_DONTFORK);
