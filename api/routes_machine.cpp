@@ -44,9 +44,11 @@ Error machine_problem(const Error& error) {
 Response store_machine(Services& services, const vmm::MachineConfig& machine) {
     const auto stored = services.instance.configure([&](vmm::ConfigFile& file) {
         const auto transport = file.config.machine.transport;
+        const auto most_cpus = file.config.machine.most_cpus;
         auto cpuid = std::move(file.config.machine.cpuid);
         file.config.machine = machine;
         file.config.machine.transport = transport;
+        file.config.machine.most_cpus = most_cpus;
         file.config.machine.cpuid = std::move(cpuid);
     });
     return stored ? done() : refusal(machine_problem(stored.error()), "Machine config error: ");

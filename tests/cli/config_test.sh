@@ -29,7 +29,7 @@ both 111 config_type "$vm#/machine-config/vcpu_count: expected a whole number, g
 config '{"boot-source": {"initrd_path": "x"}}'
 both 113 config_missing_key "$vm#/boot-source: the key 'kernel_image_path' is missing" 'add it'
 config '{"machine-config": {"vcpu_count": 0}}'
-both 107 cpus_invalid "$vm#/machine-config/vcpu_count: 0 CPUs" '1 to 32'
+both 107 cpus_invalid "$vm#/machine-config/vcpu_count: 0 CPUs" '1 to 255'
 config '{"machine-config": {"mem_size_mib": 0}}'
 both 105 memory_invalid "$vm#/machine-config/mem_size_mib: 0 bytes" '64M'
 config '{"machine-config": {"huge_pages": "1G"}}'
@@ -79,7 +79,7 @@ fi
 
 # Options win over the file, also over its absent values.
 config '{"machine-config": {"vcpu_count": 2, "mem_size_mib": 64}}'
-refused 107 cpus_invalid '--cpus: 40 CPUs' '' "$inox" run --config "$vm" --cpus 40
+refused 107 cpus_invalid '--cpus: 400 CPUs' '' "$inox" run --config "$vm" --cpus 400
 config '{"machine-config": {"vcpu_count": 3}}'
 refused 107 cpus_invalid "$vm#/machine-config/vcpu_count: 3 CPUs cannot be paired" 'even' \
     "$inox" run --config "$vm" --smt

@@ -64,6 +64,9 @@ printf '{"boot-source": {"kernel_image_path": "/k"}, "machine-config": {"vcpu_co
 refused 1 config_missing_key "$vm#/machine-config: the key 'mem_size_mib' is missing" '' \
     "$inox" --no-api --config-file "$vm"
 
+printf '{"boot-source": {"kernel_image_path": "/k"}, "drives": [], "machine-config": {"vcpu_count": 33, "mem_size_mib": 64}}' >"$vm"
+refused 1 cpus_invalid "$vm#/machine-config/vcpu_count: 33 CPUs" '1 to 32' "$inox" --no-api --config-file "$vm"
+
 # A whole run.
 guest=$(dirname "$inox")/tests/kvm/guests/exit
 if [ -w /dev/kvm ] && [ -e "$guest" ]; then

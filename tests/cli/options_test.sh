@@ -23,9 +23,9 @@ refused 153 bad_option '--cpus: the value is missing' 'inox run --help' "$inox" 
 refused 153 bad_option '--quiet: a switch takes no value' 'inox run --help' "$inox" run --quiet=3
 refused 153 bad_option 'the configuration file is missing' 'inox check vm.json' "$inox" check
 
-refused 107 cpus_invalid '--cpus: 0 CPUs' '1 to 32' "$inox" run --cpus 0
-refused 107 cpus_invalid '--cpus: 33 CPUs' '1 to 32' "$inox" run --cpus 33
-refused 107 cpus_invalid '--cpus: 18446744073709551615 CPUs' '1 to 32' "$inox" run --cpus 18446744073709551615
+refused 107 cpus_invalid '--cpus: 0 CPUs' '1 to 255' "$inox" run --cpus 0
+refused 107 cpus_invalid '--cpus: 256 CPUs' '1 to 255' "$inox" run --cpus 256
+refused 107 cpus_invalid '--cpus: 18446744073709551615 CPUs' '1 to 255' "$inox" run --cpus 18446744073709551615
 refused 107 cpus_invalid '--cpus: 3 CPUs cannot be paired' 'even number' "$inox" run --cpus 3 --smt
 refused 153 bad_option "--cpus: 'four'" 'such as 4' "$inox" run --cpus four
 refused 153 bad_option "--cpus: '-1'" 'such as 4' "$inox" run --cpus=-1
@@ -56,6 +56,12 @@ refused 153 bad_option "--expect: '(' is not a regular expression" 'grep -E' "$i
 refused 153 bad_option "--boot-timeline: 'x.png'" 'ending' "$inox" run --boot-timeline x.png
 refused 153 bad_option "--log-level: 'loud'" 'Warning' "$inox" run --log-level loud
 refused 119 output_unwritable '/nonexistent/log' '' "$inox" run --log-path /nonexistent/log
+
+# As many as there can be: what is told is that the kernel is missing.
+refused 100 kernel_missing '--kernel: ' '' "$inox" run --cpus 255 --kernel /nonexistent/k
+if [ -w /dev/kvm ]; then
+    accepted 'inox' "$inox" run --cpus 255 --timeout 100s
+fi
 
 # What the host lacks is told by the option that asked for it, and before KVM.
 refused 100 kernel_missing "--kernel: cannot open kernel '/nonexistent/k'" 'path' "$inox" run --kernel /nonexistent/k

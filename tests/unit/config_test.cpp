@@ -2,20 +2,33 @@
 #include "vmm/machine/config.hpp"
 
 #include "tests/catch.hpp"
+#include "vmm/machine/config_file.hpp"
 #include "vmm/memory/layout.hpp"
 
 using namespace vmm;
 
 TEST_CASE("the default machine passes all rules") { CHECK(check(Config{}).empty()); }
 
-TEST_CASE("CPUs are 1 to 32, and pairs with SMT") {
+TEST_CASE("CPUs are 1 to the most there are, and pairs with SMT") {
     for (const unsigned good : {1U, 2U, 31U, 32U})
-        CHECK_FALSE(check_cpus(good, false));
+        CHECK_FALSE(check_cpus(good, 32, false));
     for (const unsigned good : {1U, 2U, 32U})
-        CHECK_FALSE(check_cpus(good, true));
-    CHECK(check_cpus(0, false)->code == Errc::cpus_invalid);
-    CHECK(check_cpus(33, false)->code == Errc::cpus_invalid);
-    CHECK(check_cpus(3, true)->where == "/machine-config/vcpu_count");
+        CHECK_FALSE(check_cpus(good, 32, true));
+    CHECK(check_cpus(0, 32, false)->code == Errc::cpus_invalid);
+    CHECK(check_cpus(33, 32, false)->code == Errc::cpus_invalid);
+    CHECK(check_cpus(3, 32, true)->where == "/machine-config/vcpu_count");
+}
+
+TEST_CASE("a guest has 255 CPUs at most, and 32 where the configuration is Firecracker's") {
+    const auto problems = [](Dialect dialect, unsigned cpus) {
+        ConfigFile file = initial_config(dialect);
+        file.config.machine.cpus = cpus;
+        return check(file.config).size();
+    };
+    CHECK(problems(Dialect::inox, 255) == 0);
+    CHECK(problems(Dialect::inox, 256) == 1);
+    CHECK(problems(Dialect::firecracker, 32) == 0);
+    CHECK(problems(Dialect::firecracker, 33) == 1);
 }
 
 TEST_CASE("memory is whole pages between the least and the most") {

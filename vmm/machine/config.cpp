@@ -91,12 +91,12 @@ std::string machine_cmdline(const Config& config) {
     return words;
 }
 
-std::optional<Error> check_cpus(std::uint64_t cpus, bool smt) {
+std::optional<Error> check_cpus(std::uint64_t cpus, unsigned most, bool smt) {
     static constexpr auto where = "/machine-config/vcpu_count";
-    if (cpus < 1 || cpus > layout::max_cpus)
+    if (cpus < 1 || cpus > most)
         return problem(Errc::cpus_invalid, where,
-                       std::to_string(cpus) + " CPUs: a guest has 1 to " + std::to_string(layout::max_cpus),
-                       "ask for 1 to " + std::to_string(layout::max_cpus) + " CPUs");
+                       std::to_string(cpus) + " CPUs: a guest has 1 to " + std::to_string(most),
+                       "ask for 1 to " + std::to_string(most) + " CPUs");
     if (smt && cpus != 1 && cpus % 2 != 0)
         return problem(Errc::cpus_invalid, where, std::to_string(cpus) + " CPUs cannot be paired as SMT asks",
                        "use an even number of CPUs, or leave SMT off");
@@ -229,7 +229,7 @@ std::vector<Error> check(const Config& config) {
         if (found)
             problems.push_back(std::move(*found));
     };
-    add(check_cpus(config.machine.cpus, config.machine.smt));
+    add(check_cpus(config.machine.cpus, config.machine.most_cpus, config.machine.smt));
     add(check_memory(config.machine.memory, config.machine.huge_pages));
     add(check_cmdline(config.boot.cmdline));
     add(check_windows(config.machine.windows));

@@ -38,7 +38,8 @@ enum class Transport : std::uint8_t {
 inline constexpr std::array<std::string_view, 2> panic_words{"report", "end"};
 
 struct MachineConfig {
-    unsigned cpus{1};                      ///< 1..layout::max_cpus
+    unsigned cpus{1};                      ///< 1..most_cpus
+    unsigned most_cpus{32};                ///< Firecracker's; see initial_config()
     std::uint64_t memory{128 * MiB};       ///< bytes
     HugePages huge_pages{HugePages::none}; ///< Firecracker's default; see initial_config()
     bool smt{false};                       ///< two threads per core
@@ -151,7 +152,7 @@ inline constexpr std::string_view firecracker_cmdline =
 std::vector<Error> check(const Config& config);
 
 // The single rules, for those who hold one value; nullopt when it is good.
-std::optional<Error> check_cpus(std::uint64_t cpus, bool smt);
+std::optional<Error> check_cpus(std::uint64_t cpus, unsigned most, bool smt);
 std::optional<Error> check_memory(std::uint64_t bytes, HugePages huge_pages);
 std::optional<Error> check_cmdline(std::string_view cmdline);
 std::optional<Error> check_windows(const PciWindows& windows);

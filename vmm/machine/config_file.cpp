@@ -6,6 +6,7 @@
 #include "vmm/machine/config_json.hpp"
 #include "vmm/machine/config_sections.hpp"
 #include "vmm/machine/config_text.hpp"
+#include "vmm/memory/layout.hpp"
 
 namespace vmm {
 namespace {
@@ -144,8 +145,10 @@ std::optional<Error> check_metadata(const ConfigFile& file) {
 
 ConfigFile initial_config(Dialect dialect) {
     ConfigFile file;
-    if (dialect == Dialect::inox)
+    if (dialect == Dialect::inox) {
         file.config.machine.huge_pages = HugePages::transparent;
+        file.config.machine.most_cpus = layout::max_cpus;
+    }
     return file;
 }
 

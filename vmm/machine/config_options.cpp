@@ -36,7 +36,7 @@ Result<void> set_cpus(const CommandOption& self, const std::string& text, Config
     const auto cpus = parse_number(text);
     if (!cpus)
         return refuse(self, in_quotes(text) + " is no number of CPUs", "write a number such as 4");
-    if (auto problem = check_cpus(*cpus, false)) {
+    if (auto problem = check_cpus(*cpus, file.config.machine.most_cpus, false)) {
         problem->where = self.name;
         return std::unexpected<Error>{std::move(*problem)};
     }
@@ -228,7 +228,7 @@ constexpr CommandOption options[] = {
      "/boot-source/kernel_image_path", set_path<kernel>},
     {"--initrd", "FILE", "initial RAM disk", "/boot-source/initrd_path", set_path<initrd>},
     {"--cmdline", "TEXT", "the kernel's whole command line", "/boot-source/boot_args", set_cmdline},
-    {"--cpus", "N", "1 to 32; default 1", "/machine-config/vcpu_count", set_cpus},
+    {"--cpus", "N", "1 to 255; default 1", "/machine-config/vcpu_count", set_cpus},
     {"--memory", "SIZE", "such as 512M or 4G, a plain number is MiB; default 128M", "/machine-config/mem_size_mib",
      set_memory},
     {"--huge-pages", "KIND", "none, transparent or 2M; default transparent", "/machine-config/huge_pages",

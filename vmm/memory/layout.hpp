@@ -56,7 +56,7 @@ inline constexpr unsigned gsi_pci_intx = 16; ///< INTA..INTD: 16..19
 inline constexpr unsigned io_apic_pins = 24;
 inline constexpr unsigned first_msi_gsi = io_apic_pins; ///< routes of MSI vectors start here
 
-inline constexpr unsigned max_cpus = 32;
+inline constexpr unsigned max_cpus = 255; ///< APIC ids 0 to 254: 255 is the broadcast of 8-bit ones
 inline constexpr std::uint64_t min_ram = 1 * MiB + 64 * KiB;
 
 static_assert(!mmio_devices.overlaps(pci_bars_32) && !pci_bars_32.overlaps(ecam) && !ecam.overlaps(io_apic));
