@@ -129,6 +129,8 @@ Json drive_json(const vmm::DriveConfig& drive) {
         json["queues"] = drive.block.queues;
     if (!drive.block.serial.empty())
         json["serial"] = drive.block.serial;
+    if (drive.block.contents == devices::virtio::ImageContents::anything)
+        json["format"] = "raw";
     return json;
 }
 

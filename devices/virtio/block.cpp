@@ -36,7 +36,7 @@ vmm::Result<std::shared_ptr<Block>> Block::create(BlockOptions options, vmm::Eve
         return vmm::fail(vmm::Errc::config_value,
                          vmm::format("disk '%s' has %u queues", options.id.c_str(), options.queues),
                          vmm::format("give 1 to %u", max_queues));
-    auto file = std::make_shared<BlockFile>(TRY(BlockFile::open(options.path, options.read_only)));
+    auto file = std::make_shared<BlockFile>(TRY(BlockFile::open(options.path, options.read_only, options.contents)));
     std::shared_ptr<Block> block{new Block{std::move(options), std::move(file), std::move(engine), loop}};
     TRY_VOID(block->watch_engine());
     return block;
@@ -66,7 +66,7 @@ vmm::Result<void> Block::watch_engine() {
 vmm::Result<void> Block::replace(const std::string& path) {
     std::shared_ptr<BlockFile> other;
     if (!file_->is(path))
-        other = std::make_shared<BlockFile>(TRY(BlockFile::open(path, options_.read_only)));
+        other = std::make_shared<BlockFile>(TRY(BlockFile::open(path, options_.read_only, options_.contents)));
     vmm::Result<void> result{};
     with_lock([&](bool active) {
         if (other)

@@ -41,6 +41,7 @@ struct BlockOptions {
     std::string id{};
     std::string path{};
     bool read_only{false};
+    ImageContents contents{ImageContents::raw_disk};
     BlockCache cache{BlockCache::writeback};
     BlockEngineKind engine{BlockEngineKind::automatic};
     RateLimits limits{};

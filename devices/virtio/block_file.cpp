@@ -15,6 +15,7 @@
 #include <cerrno>
 
 #include "devices/virtio/block_request.hpp"
+#include "devices/virtio/image_format.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"
 
@@ -49,14 +50,15 @@ vmm::Result<vmm::UniqueFd> open_image(const std::string& path, bool read_only) {
 vmm::Result<std::uint64_t> whole_size(int fd, const std::string& path) {
     const std::uint64_t size = TRY(vmm::file_size(fd));
     if (size % sector_size != 0)
-        return vmm::fail(
-            Errc::disk_invalid,
-            vmm::format("disk image '%s' has %ju bytes: not whole 512-byte sectors", path.c_str(), uintmax_t{size}),
-            "extend it with truncate -s %512 " + quoted(path));
-    if (size == 0)
-        vmm::log::write(vmm::log::Level::warning, "disk image '%s' is empty: the guest sees a disk of size 0",
+        vmm::log::write(
+            vmm::log::Level::warning,
+            "disk image '%s' has %ju bytes, which is not whole sectors: the guest does not see the last %u; "
+            "truncate -s %%512 extends it",
+            path.c_str(), uintmax_t{size}, static_cast<unsigned>(size % sector_size));
+    if (size < sector_size)
+        vmm::log::write(vmm::log::Level::warning, "disk image '%s' holds no sector: the guest sees a disk of size 0",
                         path.c_str());
-    return size;
+    return vmm::align_down(size, sector_size);
 }
 
 int allocate(int fd, int mode, std::uint64_t offset, std::uint64_t length) noexcept {
@@ -88,9 +90,11 @@ int write_out_zeroes(int fd, std::uint64_t offset, std::uint64_t length) noexcep
 
 } // namespace
 
-vmm::Result<BlockFile> BlockFile::open(const std::string& path, bool read_only) {
+vmm::Result<BlockFile> BlockFile::open(const std::string& path, bool read_only, ImageContents contents) {
     BlockFile file{TRY(open_image(path, read_only)), path};
     TRY_VOID(file.inspect());
+    if (contents == ImageContents::raw_disk)
+        TRY_VOID(file.check_format());
     TRY_VOID(file.lock(read_only));
     // Only now nobody else changes it.
     TRY_VOID(file.refresh_size());
@@ -114,6 +118,20 @@ vmm::Result<void> BlockFile::inspect() {
     else if (const auto block = static_cast<std::uint32_t>(status.st_blksize);
              std::has_single_bit(block) && block >= sector_size && block <= 64 * vmm::KiB)
         topology_.physical = topology_.discard_unit = block;
+    return {};
+}
+
+/// Before anything is written: a partition table in the header of a qcow2 image would end it.
+vmm::Result<void> BlockFile::check_format() const {
+    std::array<std::byte, format_head> head{};
+    const ssize_t got = ::pread(fd(), head.data(), head.size(), 0);
+    if (got < 0)
+        return vmm::fail_errno(Errc::disk_missing, "cannot read disk image " + quoted(path_));
+    if (const auto format = foreign_format(std::span{head}.first(static_cast<std::size_t>(got))))
+        return vmm::fail(Errc::disk_invalid,
+                         "disk image " + quoted(path_) + " is a file of the " + format->name +
+                             " format, not a raw disk",
+                         conversion_hint(*format, path_));
     return {};
 }
 

@@ -18,17 +18,25 @@ struct BlockTopology {
     std::uint32_t discard_unit{4096}; ///< alignment of useful discards
 };
 
+/// What an image may hold.
+enum class ImageContents : std::uint8_t {
+    raw_disk, ///< nothing that is known for an image of another format, or for a compressed file
+    anything,
+};
+
 /// Reading and writing are left to the engines; everything else is here. Operations return 0 or an errno; they change
 /// nothing in this object, so any thread may call them.
 class BlockFile {
 public:
-    /// Refuses directories, sizes that are not whole sectors, and images another process or disk holds: a writer
-    /// excludes all others (open-file-description lock).
-    static vmm::Result<BlockFile> open(const std::string& path, bool read_only);
+    /// Refuses directories, files of other formats, and images another process or disk holds: a writer excludes all
+    /// others (open-file-description lock).
+    static vmm::Result<BlockFile> open(const std::string& path, bool read_only,
+                                       ImageContents contents = ImageContents::raw_disk);
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] const std::string& path() const { return path_; }
-    /// Size when it was opened or refreshed: what the guest was told.
+    /// Size when it was opened or refreshed: what the guest was told. Whole sectors; what is left of the file after
+    /// them is not part of the disk.
     [[nodiscard]] std::uint64_t size() const { return size_; }
     [[nodiscard]] bool is_device() const { return is_device_; }
     [[nodiscard]] const BlockTopology& topology() const { return topology_; }
@@ -50,6 +58,7 @@ public:
 private:
     BlockFile(vmm::UniqueFd fd, std::string path) : fd_{std::move(fd)}, path_{std::move(path)} {}
     vmm::Result<void> inspect();
+    [[nodiscard]] vmm::Result<void> check_format() const;
     vmm::Result<void> lock(bool read_only);
     void read_device_topology();
 

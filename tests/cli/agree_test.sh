@@ -9,6 +9,8 @@ mkdir "$folder"
 head -c 1024 /dev/zero | tr '\0' x >"$folder/disk"
 ln "$folder/disk" "$folder/link"
 printf x >"$folder/odd"
+printf 'QFI\373' >"$folder/qcow2"
+printf '\037\213\010' >"$folder/gzip"
 mkfifo "$folder/fifo"
 contents=$(ls "$folder")
 

@@ -26,6 +26,7 @@ public:
         path_ = ::mkdtemp(name);
         std::ofstream{at("disk")} << std::string(1024, 'x');
         std::ofstream{at("odd")} << "x";
+        std::ofstream{at("qcow2")} << "QFI\xfb";
         fs::create_hard_link(at("disk"), at("link"));
         ::mkfifo(at("fifo").c_str(), 0600);
     }
@@ -80,7 +81,7 @@ TEST_CASE("what a start would refuse is told with its place, and nothing is made
         {"{'drives': [{'path_on_host': '@'}]}", Errc::disk_invalid, "/drives/0/path_on_host"},
         {"{'drives': [{'path_on_host': '@/fifo'}]}", Errc::disk_invalid, "/drives/0/path_on_host"},
         {"{'drives': [{'path_on_host': '/dev/null'}]}", Errc::disk_invalid, "/drives/0/path_on_host"},
-        {"{'drives': [{'path_on_host': '@/odd'}]}", Errc::disk_invalid, "/drives/0/path_on_host"},
+        {"{'drives': [{'path_on_host': '@/qcow2'}]}", Errc::disk_invalid, "/drives/0/path_on_host"},
         {"{'drives': [{'path': '@/disk'}, {'path': '@/disk'}]}", Errc::in_use, "/drives/1/path_on_host"},
         {"{'drives': [{'path': '@/disk'}, {'path': '@/link'}]}", Errc::in_use, "/drives/1/path_on_host"},
         {"{'drives': [{'path': '@/disk'}, {'path': '@/link', 'root': true}]}", Errc::in_use, "/drives/0/path_on_host"},
@@ -129,7 +130,8 @@ TEST_CASE("what is there and can be made is good") {
     REQUIRE(::listen(socket.get(), 1) == 0);
     const auto before = folder.names();
     const auto problems = problems_of(folder, R"({"drives": [{"path": "@/disk", "readonly": true, "queues": 32},
-        {"path": "@/link", "readonly": true, "serial": "12345678901234567890"}],
+        {"path": "@/link", "readonly": true, "serial": "12345678901234567890"}, {"path": "@/odd"},
+        {"path": "@/qcow2", "format": "raw"}],
         "vsock": {"guest_cid": 3, "uds_path": "@/v"}, "shares": [{"tag": "t", "socket": "@/daemon"}],
         "metrics": {"metrics_path": "@/m"}, "logger": {"log_path": "@/fifo"}, "console": {"path": "@/c"},
         "serial": {"serial_out_path": "/dev/null"}, "inox": {"serial_log": "@/s", "boot_timeline": "@/t.json"}})");

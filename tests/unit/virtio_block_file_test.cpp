@@ -51,20 +51,69 @@ TEST_CASE("directories, character devices and FIFOs are no images, and opening o
     }
 }
 
-TEST_CASE("an image that is not whole sectors is refused") {
+TEST_CASE("of an image that is not whole sectors the rest is not part of the disk, and a warning says so") {
+    const fakes::LogCapture log;
     TempImage image{4096 + 511};
-    const auto error = refusal(image.path());
-    CHECK(error.code == Errc::disk_invalid);
-    CHECK(error.what.find("4607 bytes") != std::string::npos);
-    image.resize(512);
-    CHECK(BlockFile::open(image.path(), false)->size() == 512);
+    auto file = BlockFile::open(image.path(), false);
+    REQUIRE(file);
+    CHECK(file->size() == 4096);
+    CHECK(file->present_size() == 4096);
+    CHECK(log.text().find("4607 bytes") != std::string::npos);
+    CHECK(log.text().find("the last 511") != std::string::npos);
+    image.resize(8192 + 1);
+    REQUIRE(file->refresh_size());
+    CHECK(file->size() == 8192);
+    CHECK(log.text().find("8193 bytes") != std::string::npos);
 }
 
-TEST_CASE("an empty image is taken, with a warning") {
-    const fakes::LogCapture log;
-    TempImage image{0};
-    CHECK(BlockFile::open(image.path(), true)->size() == 0);
-    CHECK(log.text().find(image.path()) != std::string::npos);
+TEST_CASE("an image without a whole sector is taken, with a warning") {
+    for (const std::uint64_t size : {0, 1, 511}) {
+        const fakes::LogCapture log;
+        TempImage image{size};
+        CHECK(BlockFile::open(image.path(), true)->size() == 0);
+        CHECK(log.text().find(image.path()) != std::string::npos);
+        CHECK(log.text().find("size 0") != std::string::npos);
+    }
+}
+
+TEST_CASE("files of other formats are refused with how to convert them, unless anything may be in the image") {
+    using namespace std::string_literals;
+    struct Row {
+        std::size_t offset;
+        std::string magic;
+        const char* name;
+        const char* tool;
+    };
+    const Row rows[] = {
+        {0, "QFI\xfb\0\0\0\3"s, "qcow2", "qemu-img convert"},
+        {0, "vhdxfile"s, "VHDX", "qemu-img convert"},
+        {0, "conectix"s, "VHD", "qemu-img convert"},
+        {0, "KDMV\1\0\0\0"s, "VMDK", "qemu-img convert"},
+        {0, "# Disk DescriptorFile\nversion=1"s, "VMDK", "qemu-img convert"},
+        {0x40, "\x7f\x10\xda\xbe"s, "VDI", "qemu-img convert"},
+        {0, "\x1f\x8b\x08\0"s, "gzip", "gunzip"},
+        {0, "\xfd\x37zXZ\0"s, "xz", "unxz"},
+        {0, "\x28\xb5\x2f\xfd"s, "zstd", "unzstd"},
+        {0, "BZh91AY&SY"s, "bzip2", "bunzip2"},
+    };
+    for (const auto& row : rows) {
+        INFO(row.name);
+        TempImage image{4096};
+        REQUIRE(::pwrite(image.fd(), row.magic.data(), row.magic.size(), static_cast<off_t>(row.offset)) > 0);
+        const auto error = refusal(image.path());
+        CHECK(error.code == Errc::disk_invalid);
+        CHECK(error.what.find(row.name) != std::string::npos);
+        CHECK(error.hint.find(row.tool) != std::string::npos);
+        CHECK(error.hint.find("format=raw") != std::string::npos);
+        CHECK(BlockFile::open(image.path(), false, devices::virtio::ImageContents::anything));
+        CHECK(image.bytes(row.offset, row.magic.size()) == row.magic);
+    }
+}
+
+TEST_CASE("a file that is shorter than a magic number is no file of that format") {
+    TempImage image{5};
+    REQUIRE(::pwrite(image.fd(), "vhdxf", 5, 0) == 5);
+    CHECK(BlockFile::open(image.path(), false));
 }
 
 TEST_CASE("a writer excludes everybody else, readers only writers") {

@@ -19,7 +19,7 @@ enum class Errc : std::uint8_t {
     initrd_missing,
     initrd_does_not_fit,
     disk_missing,       ///< a disk image cannot be opened as asked for
-    disk_invalid,       ///< not a regular file or block device, or not whole sectors
+    disk_invalid,       ///< not a regular file or block device, or of another format than raw
     memory_invalid,     ///< 0, not a multiple of the page size, or beyond what the guest map can hold
     memory_unavailable, ///< the host cannot provide it
     cpus_invalid,

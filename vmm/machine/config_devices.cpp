@@ -88,6 +88,13 @@ void read_engine(const JsonValue& value, ConfigFile& file) {
         drive(file).block.engine = kinds[*index];
 }
 
+void read_format(const JsonValue& value, ConfigFile& file) {
+    static constexpr std::string_view names[] = {"auto", "raw"};
+    if (const auto index = value.one_of(names))
+        drive(file).block.contents =
+            *index == 0 ? devices::virtio::ImageContents::raw_disk : devices::virtio::ImageContents::anything;
+}
+
 void read_vhost_user_socket(const JsonValue& value, ConfigFile& /*file*/) {
     value.report(Errc::unsupported, "vhost-user disks are not in this version of inox", "use path_on_host");
 }
@@ -122,6 +129,7 @@ constexpr Field drive_field_rows[] = {
          drive(file).block.queues = read_count(value, devices::virtio::Block::max_queues, 1);
      }},
     {"serial", Need::optional, Null::means_absent, read_serial},
+    {"format", Need::optional, Null::means_absent, read_format},
 };
 
 // ---- network-interfaces --------------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ public:
         const auto prefix = where_.substr(0, where_.rfind('/') + 1);
         const bool unsure =
             std::ranges::any_of(known_, [&](const Error& one) { return one.where.starts_with(prefix); });
-        auto image = devices::virtio::BlockFile::open(drive.block.path, drive.block.read_only || unsure);
+        auto image =
+            devices::virtio::BlockFile::open(drive.block.path, drive.block.read_only || unsure, drive.block.contents);
         if (image)
             images_.push_back(std::move(*image)); // its lock keeps the others out
         else
