@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstring>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -80,6 +81,7 @@ void Watchdog::watch() {
     sigset_t all; // SIGTTOU among them: the terminal is given back also from the background
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    ::pthread_setname_np(::pthread_self(), "watchdog");
     while (!stop_) {
         std::array<pollfd, 2> polls{{{signals_.get(), POLLIN, 0}, {woken_.fd(), POLLIN, 0}}};
         ::poll(polls.data(), polls.size(), milliseconds_left());
