@@ -25,16 +25,22 @@ public:
         return {};
     }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    bool translate(vmm::Range<vmm::Iova> range, vmm::Access, std::vector<iovec>& out) const noexcept override {
+    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access, std::vector<iovec>& out,
+                                            vmm::TranslationLimit& limit) const noexcept override {
+        const std::size_t before = out.size();
         longest = std::max(longest.load(), range.size_minus_one() + 1);
         static std::atomic<std::size_t> threads{0};
         thread_local const std::size_t mine = threads++ % page_count;
         for (std::uint64_t at = range.start().raw();;) {
             const auto size = std::min(range.last().raw() - at + 1, vmm::page_size - at % vmm::page_size);
+            if (!limit.take_mapping() || !limit.take_piece()) {
+                out.resize(before);
+                return vmm::Translated::too_many;
+            }
             // NOLINTNEXTLINE: a device writes through what it is given
             out.push_back({const_cast<std::byte*>(pages[mine].data()) + at % vmm::page_size, size});
             if (range.last().raw() - at < size)
-                return true;
+                return vmm::Translated::whole;
             at += size;
         }
     }
