@@ -82,5 +82,11 @@ TEST_CASE("a guest that never ends its line cannot hide a panic behind it") {
         REQUIRE(guest.say(std::string(before, '.')).say(killed_init).text.panicked());
     }
     const std::string longest = "Kernel panic - not syncing: " + std::string(2000, 'y') + "\n";
-    CHECK(Watched{}.say(longest).text.panicked()->size() == PanicText::longest_reason);
+    for (std::size_t before = 0; before < 2 * PanicText::longest_line; ++before) {
+        Watched guest;
+        const auto reason = guest.say(std::string(before, '.')).say(longest).text.panicked();
+        REQUIRE(reason);
+        REQUIRE(reason->starts_with("yyyy"));
+        REQUIRE(reason->size() <= PanicText::longest_reason);
+    }
 }

@@ -33,6 +33,19 @@ bool printable(char c) { return c >= ' ' && c <= '~'; }
 
 } // namespace
 
+/// The end of a long line is where a kernel's own would stand. A panic goes to the front of the line, with what tells
+/// its last line from its first, and stays.
+void PanicText::make_room(Line& line) noexcept {
+    constexpr std::size_t kept_before = 16;
+    const auto at = std::string_view{line.text.data(), line.size}.find(panic_words);
+    line.settled = at <= kept_before;
+    if (line.settled)
+        return;
+    const std::size_t from = at == std::string_view::npos ? longest_line / 2 : at - kept_before;
+    line.size -= from;
+    std::copy_n(line.text.data() + from, line.size, line.text.data());
+}
+
 bool PanicText::take(Line& line, char c) noexcept {
     constexpr char escape = 0x1b;
     if (c == '\n') {
@@ -46,13 +59,10 @@ bool PanicText::take(Line& line, char c) noexcept {
     } else if (line.escape == Escape::sequence) {
         if (c >= '@' && c <= '~')
             line.escape = Escape::none;
-    } else if (printable(c)) {
-        if (line.size == line.text.size()) { // its end is where a kernel's line would stand
-            constexpr std::size_t half = longest_line / 2;
-            std::copy_n(line.text.begin() + half, half, line.text.begin());
-            line.size = half;
-        }
+    } else if (printable(c) && !line.settled) {
         line.text[line.size++] = c;
+        if (line.size == line.text.size())
+            make_room(line);
     }
     return false;
 }
@@ -65,6 +75,7 @@ void PanicText::feed(Console console, std::span<const std::byte> bytes) noexcept
             continue;
         const News news = look({line.text.data(), line.size});
         line.size = 0;
+        line.settled = false;
         if (news == News::none)
             continue;
         const std::string reason = reason_.value_or("");

@@ -44,9 +44,11 @@ private:
         std::array<char, longest_line> text{};
         std::size_t size{0};
         Escape escape{Escape::none};
+        bool settled{false}; ///< it tells of a panic, and is long enough
     };
     /// True at the end of a line.
     static bool take(Line& line, char character) noexcept;
+    static void make_room(Line& line) noexcept;
     News look(std::string_view line); // with the lock held
 
     Hooks hooks_;
