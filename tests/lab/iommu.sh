@@ -62,7 +62,7 @@ guest_line() {
     cat <<END
 echo "strict \$(cat /sys/bus/pci/devices/0000:00:02.0/iommu_group/type)"
 for d in /sys/bus/pci/devices/*; do
-    case \$d in *:00:00.0 | *:00:01.0) ;; *) [ ! -e \$d/driver ] || [ -e \$d/iommu_group ] || echo "bare \${d##*/}" ;; esac
+    case \$d in *:00:00.[01] | *:00:01.0) ;; *) [ ! -e \$d/driver ] || [ -e \$d/iommu_group ] || echo "bare \${d##*/}" ;; esac
 done
 echo "reserved \$(cat /sys/bus/pci/devices/0000:00:02.0/iommu_group/reserved_regions)"
 echo "read \$(sha256sum </dev/vda | cut -d' ' -f1)"
