@@ -115,7 +115,7 @@ void disk_reads(benchmark::State& state) {
     const auto memory = domains.make_memory();
     const auto stay = *domains.add_endpoint(EndpointId{8}, "disk", *memory);
     require(domains.attach(DomainId{1}, EndpointId{8}, false) == Status::ok);
-    require(domains.map(DomainId{1}, Iova{0}, Iova{ram_size - 1}, Gpa{0}, 3, false) == Status::ok);
+    require(domains.map(DomainId{1}, Iova{0}, Iova{ram_size - 1}, Gpa{0}, 3) == Status::ok);
     const auto kind =
         state.range(0) == 0 ? devices::virtio::BlockEngineKind::sync : devices::virtio::BlockEngineKind::automatic;
     const auto block = *devices::virtio::Block::create({.id = "disk", .path = image.path(), .engine = kind}, loop);

@@ -75,7 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         std::copy_n(input.begin(), std::min(input.size(), block.size()), block.begin());
         input = input.subspan(std::min(input.size(), block.size()));
     }
-    Chain chain{0, readable.pieces, writable.pieces};
+    Chain chain{.readable = readable.pieces, .writable = writable.pieces};
     BlockRequest request{};
     const BlockVerdict verdict = parse(chain, limits, request);
     for (const iovec& piece : chain.readable)

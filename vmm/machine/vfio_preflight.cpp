@@ -42,13 +42,13 @@ public:
         needs_.room_64 = addresses_.bars_64 ? addresses_.bars_64->size() : 0;
         for (std::size_t i = 0; i < config_.vfio.size(); ++i)
             check_device("/vfio/" + std::to_string(i), config_.vfio[i]);
-        if (kernel_ && problems_.empty())
-            open_devices();
         needs_.groups = groups_.size();
         needs_.lock_limit = limit_.bytes();
         if (one_to_one_)
             check_locked_memory();
         check_room();
+        if (kernel_ && problems_.empty()) // opening resets them: not for what is refused anyway
+            open_devices();
         return {std::move(problems_), std::move(needs_)};
     }
 
