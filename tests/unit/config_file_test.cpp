@@ -91,7 +91,8 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
     const auto far = parse(R"({"inox": {"colour": 1}})");
     CHECK(far.problems.at(0).hint ==
           "the keys here are timeout, expect, serial_log, console_overflow, keep_fds, boot_timeline, api_sock, "
-          "api_group, api_connections, on_panic, panic_text, on_reboot, grace or quiet");
+          "api_group, api_connections, on_panic, panic_text, on_reboot, grace, pci_window_32_mib, "
+          "pci_window_64_mib or quiet");
 }
 
 TEST_CASE("only Firecracker's dialect ignores unknown top-level keys, and it lists them") {
@@ -142,9 +143,9 @@ TEST_CASE("numbers out of range are refused, never narrowed") {
     const auto memory = [](const std::string& value) {
         return only_problem(R"({"machine-config": {"mem_size_mib": )" + value + "}}");
     };
-    for (const auto* value : {"0", "33", "-1", "257", "4294967297", "18446744073709551616", "1e30", "-1e30"})
+    for (const auto* value : {"0", "256", "-1", "257", "4294967297", "18446744073709551616", "1e30", "-1e30"})
         CHECK(cpus(value) == "cpus_invalid /machine-config/vcpu_count");
-    for (const auto* value : {"0", "1", "-5", "258049", "17592186044416", "18446744073709551615", "1e25"})
+    for (const auto* value : {"0", "1", "-5", "4194305", "17592186044416", "18446744073709551615", "1e25"})
         CHECK(memory(value) == "memory_invalid /machine-config/mem_size_mib");
     CHECK(cpus("1e999").starts_with("config_syntax"));
 }

@@ -208,7 +208,8 @@ TEST_CASE("a process that is ended so gives its terminal back") {
     REQUIRE(::openpty(&master, &slave, nullptr, nullptr, nullptr) == 0);
     REQUIRE(tests::lines_are_edited(master));
     const auto ended = in_child(0, [&](EventLoop& loop, const auto& ready) {
-        const vmm::RawTerminal raw{slave};
+        vmm::RawTerminal raw{slave};
+        raw.take();
         if (tests::lines_are_edited(master))
             ::_exit(1);
         std::vector<int> signals;

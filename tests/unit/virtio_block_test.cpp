@@ -221,11 +221,10 @@ TEST_CASE("another image takes over at run time, and the driver is told of its s
 
 TEST_CASE("a failed replacement changes nothing") {
     Disk disk;
-    fakes::TempImage odd{513};
-    for (const std::string& path : {std::string{"/nonexistent"}, std::string{"/tmp"}, odd.path()})
+    fakes::TempImage other_format{vmm::MiB};
+    REQUIRE(::pwrite(other_format.fd(), "QFI\xfb\0\0\0\3", 8, 0) == 8);
+    for (const std::string& path : {std::string{"/nonexistent"}, std::string{"/tmp"}, other_format.path()})
         CHECK_FALSE(disk.on_loop([&] { return disk.block->replace(path); }));
-    disk.image.resize(vmm::MiB + 1);
-    CHECK_FALSE(disk.on_loop([&] { return disk.block->replace(disk.image.path()); }));
     CHECK(disk.notifier.config == 0);
     CHECK(disk.block->size() == vmm::MiB);
     CHECK(disk.block->options().path == disk.image.path());
