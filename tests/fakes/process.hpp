@@ -85,6 +85,7 @@ inline Outcome run_process(const std::vector<std::string>& arguments, const Proc
         signalled = true;
     };
     if (!options.read_output) {
+        ::fcntl(out.ends[0], F_SETPIPE_SZ, 4096); // NOLINT(*-vararg): full soon, also by a guest that is slow
         ::usleep(static_cast<useconds_t>(options.signal_after.count() * 1000));
         send();
     }

@@ -165,7 +165,8 @@ static int in_user(const char* code, u64 destination, u64 source) {
     trap.vector = 0;
     __asm__ volatile("lea 1f(%%rip), %%rcx\n mov %%rcx, recover_rip(%%rip)\n mov %%rsp, recover_rsp(%%rip)\n"
                      "push $0x1b\n push %3\n push $0x2\n push $0x23\n push %2\n iretq\n1:\n"
-                     "mov $0x10, %%eax\n mov %%eax, %%ss\n" ::"D"(destination),
+                     // The way to ring 3 took DS and ES away, which 32-bit code needs.
+                     "mov $0x10, %%eax\n mov %%eax, %%ss\n mov %%eax, %%ds\n mov %%eax, %%es\n" ::"D"(destination),
                      "S"(source), "r"(rip), "r"(RAM_USER + 0x20000)
                      : "rax", "rcx", "memory", "cc");
     return trap.vector == 13 && *(volatile u8*)trap.rip == 0xf4;
