@@ -56,4 +56,12 @@ printf '#!/bin/sh\nkill -SEGV $$\n' >"$qemu"
 lab dying --timeout 30
 check "a QEMU that crashes" [ "$status" = 125 ]
 check "and that it did" said "the machine died"
+
+# One that gives no sign of life is started once more, and no more often
+printf '#!/bin/sh\necho >>%s\nexec sleep 1000\n' "$work/starts" >"$qemu"
+INOX_LAB_STILL=5 lab still --timeout 50
+check "a machine that stands still" [ "$status" = 125 ]
+check "is started twice" [ "$(wc -l <"$work/starts")" = 2 ]
+check "and both is said" said "starting it once more"
+check "with the reason" said "no sign of life for 5 s"
 exit $failed

@@ -31,6 +31,8 @@ choose_kernel() {
             ;;
         debian)
             kernel_image=$(elf_of 6.12)
+            # A tick that is lost under nested SVM stops a kernel that asks for each tick singly (docs/lab.md)
+            kernel_args="highres=off nohz=off $kernel_args"
             module=$(debian_ud_module 6.12)
             kernel_initrd=$(initramfs lab 6.12 ${module:+"$module"})
             ;;
@@ -76,14 +78,14 @@ share_args() {
         -device "virtio-9p-pci,fsdev=$1,mount_tag=$1")
 }
 
-# Channels 1 to 4 of one virtio-serial device: stdout, stderr, the status, the kernel log; console 0 when on a terminal
+# Channels 1 to 5 of one virtio-serial device: stdout, stderr, the status, the kernel log, signs of life; console 0 when on a terminal
 channel_args() {
     local number=0 name
     args+=(-device virtio-serial-pci)
     if [ -n "${terminal:-}" ]; then
         args+=(-chardev "stdio,id=terminal,signal=off,mux=on" -device "virtconsole,chardev=terminal,nr=0")
     fi
-    for name in stdout stderr status dmesg.log; do
+    for name in stdout stderr status dmesg.log alive; do
         number=$((number + 1))
         args+=(-chardev "file,id=c$number,path=$1/$name" -device "virtserialport,chardev=c$number,nr=$number")
     done
