@@ -159,7 +159,7 @@ check_boot() {
     [ "$end" != exit ] || wanted=42
     [ "$cpus" = 1 ] || smt=(--smt) siblings=0-1
     "$inox" run --kernel "$(image "$kernel")" --initrd "$initrd" --cpus "$cpus" "${smt[@]}" --memory "${mib}M" \
-        --cmdline "console=ttyS0 quiet panic=-1 inox.sh=$(guest_line "$end" | base64 -w0)" \
+        --cmdline "console=ttyS0 quiet loglevel=1 panic=-1 inox.sh=$(guest_line "$end" | base64 -w0)" \
         --timeout 300s --serial-log "$log" <<<"$typed_ahead" >/tmp/stdout 2>/tmp/stderr || status=$?
     seconds=$((SECONDS - seconds))
     [ -e "$log" ] || cp /tmp/stdout "$log"

@@ -92,7 +92,7 @@ boot() {
   "boot-source": {
     "kernel_image_path": "$("$root/tools/dev" kernel "$name")",
     "initrd_path": "$("$root/tools/dev" initramfs)",
-    "boot_args": "console=ttyS0 quiet panic=-1 net.ifnames=0"
+    "boot_args": "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0"
   },
   "machine-config": { "vcpu_count": 1, "mem_size_mib": 256 },
   "network-interfaces": [{ "iface_id": "first", "host_dev_name": "inox0", "guest_mac": "02:00:00:00:00:01" }],

@@ -40,6 +40,7 @@ root_disk() {
     cat >"$files/sbin/init" <<'END'
 #!/bin/sh
 /bin/busybox --install -s /bin
+exec >/dev/hvc0
 echo "root $(awk '$2 == "/" { print $1, $3, substr($4, 1, 2) }' /proc/mounts)"
 echo "strict $(cat /sys/block/vda/device/../iommu_group/type)"
 echo "noise $(sha256sum </etc/noise | cut -d' ' -f1)"
@@ -57,7 +58,7 @@ END
     /sbin/mke2fs -q -t ext4 -O ^metadata_csum -d "$files" "$work/root" || exit
 }
 
-# What the guest does: said as "KEY VALUE". The third disk holds the program for the nested driver.
+# What the guest does: said as "KEY VALUE", on a console of its own. The third disk holds the program for the nested driver.
 guest_line() {
     cat <<END
 echo "strict \$(cat /sys/bus/pci/devices/0000:00:02.0/iommu_group/type)"
@@ -99,7 +100,7 @@ inside() {
     echo vfio-pci >"$edu/driver_override"
     echo "${edu##*/}" >/sys/bus/pci/drivers_probe
     look_on &
-    boot "inox.sh=$(guest_line | base64 -w0)" --disk path=/tmp/disk --disk "path=$work/nested,readonly=on" \
+    boot "inox.out=hvc0 inox.sh=$(guest_line | base64 -w0)" --disk path=/tmp/disk --disk "path=$work/nested,readonly=on" \
         --disk "path=$work/vfio-user,readonly=on" --entropy --vfio "${edu##*/}" --api-sock /tmp/api
     ok "the guest reboots with its devices attached" [ "$status" = 0 ]
     ok "DMA is translated, each unmap reaches the IOMMU" [ "$(said strict)" = DMA ]
@@ -118,7 +119,7 @@ inside() {
     ok "nobody else suffers" same "$(said afterwards)"
     ok "nothing else is in the log" [ -z "$(said complaint)" ]
     ok "and inox finds nothing strange" no_other_warning
-    [ $failed = 0 ] || tail -n 25 /tmp/said /tmp/err /tmp/look /tmp/sight
+    [ $failed = 0 ] || tail -n 25 /tmp/said /tmp/out /tmp/err /tmp/look /tmp/sight
 
     boot "root=/dev/vda rw" --disk path=/tmp/root --vfio "${edu##*/}"
     about="root on a disk behind the IOMMU"
@@ -131,18 +132,19 @@ inside() {
     ok "nothing is in the log" [ -z "$(said complaint)" ]
     ok "no access was refused" no_fault
     ok "the file system is clean" root_is_clean
-    [ $failed = 0 ] || tail -n 25 /tmp/said /tmp/err
+    [ $failed = 0 ] || tail -n 25 /tmp/said /tmp/out /tmp/err
     exit $failed
 }
 
-# boot WORDS OPTIONS...: one guest from start to end; its status, and /tmp/said and /tmp/err
+# boot WORDS OPTIONS...: one guest from start to end; its status, and /tmp/said, /tmp/out (the kernel's console) and /tmp/err
 boot() {
     local words=$1
     shift
     status=0
-    "$inox" run --iommu --kernel "$("$root/tools/dev" kernel 6.12)" --initrd "$("$root/tools/dev" initramfs 6.12)" --memory 256M "$@" \
+    rm -f /tmp/console
+    "$inox" run --iommu --kernel "$("$root/tools/dev" kernel 6.12)" --initrd "$("$root/tools/dev" initramfs 6.12)" --memory 256M --console /tmp/console "$@" \
         --cmdline "console=ttyS0 quiet panic=-1 iommu.strict=1 $words" --timeout 200s </dev/null >/tmp/out 2>/tmp/err || status=$?
-    tr -d '\r' </tmp/out >/tmp/said
+    tr -d '\r' </tmp/console >/tmp/said
 }
 
 # Warnings of inox are of the faults that were provoked, and of edu, which has no reset

@@ -33,7 +33,7 @@ runs() {
     local name=$1 kernel=$2 status=0
     shift 2
     "$inox" run --kernel "$("$root/tools/dev" kernel "$kernel")" --initrd "$initrd" --memory 256M --dsa "$@" \
-        --cmdline "console=ttyS0 quiet panic=-1 inox.sh=$(base64 -w0 <<<'/bin/pasid')" \
+        --cmdline "console=ttyS0 quiet loglevel=1 panic=-1 inox.sh=$(base64 -w0 <<<'/bin/pasid')" \
         --timeout 200s </dev/null >/tmp/stdout 2>/tmp/stderr || status=$?
     if [ $status = 0 ] && grep -q '^pasid: all is well' <(tr -d '\r' </tmp/stdout); then
         echo "PASS $name"

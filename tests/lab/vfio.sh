@@ -140,7 +140,7 @@ killed() {
     ok "a killed inox leaves its device reusable" [ $? = 0 ] || tail -n 5 /tmp/edu.out
 }
 
-# What a guest does, as a shell line: said as "KEY VALUE"
+# What a guest does, as a shell line: said as "KEY VALUE", on a console of its own
 guest_line() {
     cat <<END
 for i in \$(seq 50); do [ -b /dev/nvme0n1 ] && break; sleep 0.2; done
@@ -175,12 +175,13 @@ use_disk() {
     shift 2
     [[ $* != *$card* ]] || with_card=yes
     watch_exits
-    "$inox" run --kernel "$("$root/tools/dev" kernel "$kernel")" --initrd "$("$root/tools/dev" initramfs)" --memory 256M --log-level info \
-        --cmdline "console=ttyS0 quiet panic=-1 net.ifnames=0 inox.sh=$(guest_line "$name" "$with_card" | base64 -w0)" \
+    rm -f /tmp/console
+    "$inox" run --console /tmp/console --kernel "$("$root/tools/dev" kernel "$kernel")" --initrd "$("$root/tools/dev" initramfs)" --memory 256M --log-level info \
+        --cmdline "console=ttyS0 quiet panic=-1 net.ifnames=0 inox.out=hvc0 inox.sh=$(guest_line "$name" "$with_card" | base64 -w0)" \
         --timeout 400s "$@" </dev/null >/tmp/stdout 2>/tmp/stderr
     status=$?
-    tr -d '\r' </tmp/stdout >/tmp/said
-    ok "$name: ends as it should, after $((SECONDS - begin)) s" [ $status = 42 ] || tail -n 10 /tmp/said /tmp/stderr
+    tr -d '\r' </tmp/console >/tmp/said
+    ok "$name: ends as it should, after $((SECONDS - begin)) s" [ $status = 42 ] || tail -n 10 /tmp/said /tmp/stdout /tmp/stderr
     ok "$name: mounts the NVMe disk" [ "$(said mounted)" = yes ] || tail -n 20 /tmp/said
     ok "$name: reads it right" [ "$(said read)" = "$(cat "$work/noise.sum")" ]
     ok "$name: writes, and reads what it wrote" [ "$(said kept)" = yes ]

@@ -73,7 +73,7 @@ give_back() { echo "$disk" >/sys/bus/pci/drivers_probe && [ -e "$driver/$disk" ]
 boot() {
     rm -f $socket
     start it "$inox" run --kernel "$("$root/tools/dev" kernel $name)" --initrd "$("$root/tools/dev" initramfs)" --memory 256M \
-        --cmdline "console=ttyS0 quiet panic=-1" --api-sock $socket --timeout 500s
+        --cmdline "console=ttyS0 quiet loglevel=1 panic=-1" --api-sock $socket --timeout 500s
     await it "a shell in the guest" 120 || { fail "does not boot"; return 1; }
     await it "# " 60 || { fail "has no shell"; return 1; }
     type_line it "stty -echo; dmesg -n 1; exec env PS1= PS2= sh"

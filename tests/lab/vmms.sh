@@ -10,7 +10,7 @@ declare -A machine=()
 vmm=()
 inox=${inox:-}
 
-cmdline() { echo "console=ttyS0 quiet panic=-1 net.ifnames=0 root=/dev/vda rw ${machine[words]:-}"; }
+cmdline() { echo "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0 root=/dev/vda rw ${machine[words]:-}"; }
 
 vmm_offers() { "$inox" run --help | grep -q -- "^ *--$1 "; }
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # What a guest does after the greeting: modules that fit its kernel, then the shell line of the kernel command line
-# (inox.sh=BASE64), whose exit status ends the guest; or with root=DEVICE the system on that disk; or an interactive shell.
+# (inox.sh=BASE64), whose exit status ends the guest, and whose output goes to inox.out=TERMINAL, where that is given (the
+# kernel's messages stay on the console); or with root=DEVICE the system on that disk; or an interactive shell.
 
 mkdir -p /proc /sys /dev /tmp /run /mnt /root /var
 /bin/busybox mount -t proc proc /proc       # from here on the shell finds every applet in itself
@@ -51,7 +52,12 @@ ip link set lo up 2>/dev/null
 
 cd /root || exit 1
 if [ -n "$line" ]; then
-    exec cttyhack sh -c "$(echo "$line" | base64 -d)"
+    out=$(word inox.out)
+    for _ in ${out:+$(seq 100)}; do
+        [ ! -c "/dev/$out" ] || break
+        sleep 0.1
+    done
+    exec cttyhack sh -c "${out:+exec >/dev/$out; }$(echo "$line" | base64 -d)"
 fi
 echo "a shell in the guest; its exit ends the guest"
 exec cttyhack sh -l
