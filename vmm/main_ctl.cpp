@@ -75,11 +75,11 @@ const CtlCommand commands[] = {
     {"resume", "", 0, 0, "", [](const Given&) { return state("Resumed"); }},
     {"stop", "", 0, 0, "ask the guest to reboot (Ctrl-Alt-Del), which ends it",
      [](const Given&) { return action("SendCtrlAltDel"); }},
+    {"ctrl-alt-del", "", 0, 0, "the same", [](const Given&) { return action("SendCtrlAltDel"); }},
     {"shutdown", "", 0, 0, "press the guest's power button",
      [](const Given&) {
          return Request{"PUT", "/inox/power-button", api::object_text({}), {}};
      }},
-    {"ctrl-alt-del", "", 0, 0, "the same", [](const Given&) { return action("SendCtrlAltDel"); }},
     {"flush-metrics", "", 0, 0, "write a line to the metrics file now",
      [](const Given&) { return action("FlushMetrics"); }},
     {"machine", "", 0, 0, "CPUs and memory", [](const Given&) { return look("/machine-config", View::machine); }},

@@ -10,6 +10,7 @@
 #include "vmm/machine/config_options.hpp"
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/logging.hpp"
+#include "vmm/machine/output_files.hpp"
 #include "vmm/machine/run.hpp"
 #include "vmm/main_commands.hpp"
 
@@ -317,6 +318,7 @@ Result<int> start(const Flags& given, Timeline& timeline) {
     TRY_VOID(apply(given, parsed.file));
     const RunPlan plan = plan_for(given, parsed.file.api, TRY(read_metadata(given)));
     close_inherited(parsed.file);
+    TRY_VOID(check_outputs_apart(parsed.file));
     TRY_VOID(use_log(parsed.file.log, LogShape::firecracker, plan.identity.id));
     for (const auto& key : parsed.ignored)
         log::write(log::Level::warning, "%s: the unknown key '%s' is ignored", path.c_str(), key.c_str());

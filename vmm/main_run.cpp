@@ -8,6 +8,7 @@
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/host_report.hpp"
 #include "vmm/machine/logging.hpp"
+#include "vmm/machine/output_files.hpp"
 #include "vmm/machine/run.hpp"
 #include "vmm/main_commands.hpp"
 
@@ -215,7 +216,10 @@ int run_command(Arguments arguments, Timeline& timeline) {
         name_options(problems, given);
         return report_problems(problems, config_path);
     };
-    if (auto started = use_log(file.log, LogShape::inox); !started)
+    auto started = check_outputs_apart(file);
+    if (started)
+        started = use_log(file.log, LogShape::inox);
+    if (!started)
         return plan.start_failed(std::move(started).error());
     timeline.mark(Timeline::Step::config_read);
     plan.companion = control_api(file.api);

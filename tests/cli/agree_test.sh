@@ -53,7 +53,7 @@ order=(
     '153 bad_option /inox/api_group "api_sock": "@/no/a", "api_group": "no-such-group"'
     '119 output_unwritable /metrics/metrics_path "metrics": {"metrics_path": "@/no/m"}'
     '119 output_unwritable /serial/serial_out_path "serial": {"serial_out_path": "@/no/s"}'
-    '119 output_unwritable /inox/serial_log "serial_log": "@/no/s"'
+    '119 output_unwritable /inox/serial_log "serial_log": "@/no/log"'
     '119 output_unwritable /console/path "console": {"path": "@/no/c"}'
     '106 memory_unavailable /machine-config/huge_pages "machine-config": {"mem_size_mib": 200000, "huge_pages": "2M"}'
     '100 kernel_missing /boot-source/kernel_image_path "boot-source": {"kernel_image_path": "@/none"}'

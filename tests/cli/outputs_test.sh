@@ -14,6 +14,23 @@ refused 153 bad_option '--config: the path is empty' 'name a file' "$inox" run -
 accepted '--config-file FILE' "$inox" --no-api --help
 accepted 'inox --no-api --help' "$inox" --help
 
+# A start that fails leaves the last log as it was, and no option destroys what the guest is made of.
+echo 'the last log' >"$scratch/log"
+refused 100 kernel_missing '--kernel: ' '' "$inox" run --kernel /nonexistent --serial-log "$scratch/log"
+head -c 1024 /dev/zero >"$scratch/disk"
+ln "$scratch/disk" "$scratch/disk.svg"
+for option in --serial-log --log-path --metrics --console; do
+    refused 119 output_unwritable "$option: '$scratch/disk' is a disk's image" 'file of its own' \
+        "$inox" run --disk "$scratch/disk" $option "$scratch/disk"
+done
+refused 119 output_unwritable "--boot-timeline: '$scratch/disk.svg' is a disk's image" 'file of its own' \
+    "$inox" run --disk "$scratch/disk" --boot-timeline "$scratch/disk.svg"
+refused 119 output_unwritable "--serial-log: '$scratch/disk' is the kernel" 'file of its own' \
+    "$inox" run --kernel "$scratch/disk" --serial-log "$scratch/disk"
+checks=$((checks + 2))
+[ "$(cat "$scratch/log")" = 'the last log' ] || fail 'the last log is lost'
+cmp -s -n 1024 "$scratch/disk" /dev/zero && [ "$(stat -c %s "$scratch/disk")" = 1024 ] || fail 'the disk was written'
+
 for closed in '>&-' '<&-' '<&- >&- 2>&-'; do
     timeout 30 sh -c "'$inox' --version $closed"
     code=$? out= err=

@@ -12,6 +12,7 @@
 #include "vmm/machine/config_text.hpp"
 #include "vmm/machine/device_preflight.hpp"
 #include "vmm/machine/host_report.hpp"
+#include "vmm/machine/output_files.hpp"
 #include "vmm/machine/platform.hpp"
 #include "vmm/machine/preparation.hpp"
 #include "vmm/memory/memory_limits.hpp"
@@ -32,6 +33,8 @@ public:
     }
 
     CheckFindings run(std::vector<Error> of_api) {
+        if (auto apart = check_outputs_apart(file_); !apart)
+            problems_.push_back(std::move(apart).error());
         check_file(file_.log.path, "/logger/log_path");
         check_file(file_.run.boot_timeline, "/inox/boot_timeline");
         take(std::move(of_api));

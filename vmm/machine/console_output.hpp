@@ -33,6 +33,11 @@ public:
     void serial_to(OutputFile file) { serial_file_.emplace(std::move(file)); }
     /// Before the guest runs.
     void log_to(OutputFile file) { log_.emplace(std::move(file)); }
+    /// The log is of this guest alone. Before the guest runs.
+    void clear_log() noexcept {
+        if (log_)
+            log_->clear();
+    }
     void expect(std::unique_ptr<Expect> expect, std::function<void()> on_seen) {
         expect_ = std::move(expect);
         on_seen_ = std::move(on_seen);

@@ -17,8 +17,7 @@ Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& fil
     if (file.serial.limit)
         console->limiter_ = {{file.serial.limit, std::nullopt}, std::chrono::steady_clock::now()};
     if (!file.run.serial_log.empty())
-        console->output_->log_to(
-            TRY(placed(OutputFile::open(file.run.serial_log, "serial log", OutputStart::replace), "/inox/serial_log")));
+        console->output_->log_to(TRY(placed(OutputFile::open(file.run.serial_log, "serial log"), "/inox/serial_log")));
     if (!file.run.expect.empty())
         console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
             self->loop_.post([seen = self->hooks_.on_expected] { seen(); });
@@ -55,8 +54,10 @@ void GuestConsole::connect(Machine& machine) {
     if (port_)
         port_->connect(*machine.console());
     resize();
-    if (!terminal_)
+    if (!terminal_) {
         terminal_.emplace(STDIN_FILENO);
+        output_->clear_log(); // now that the start has not failed; a guest that starts again goes on in it
+    }
     terminal_->take();
     if (input_)
         input_->on_room();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/mmds/service.hpp"
+#include "vmm/machine/output_files.hpp"
 #include "vmm/machine/preparation.hpp"
 
 namespace vmm {
@@ -73,6 +74,8 @@ Result<void> Instance::start() {
     if (machine_)
         return fail(Errc::wrong_state, "the guest was started before", "start it once");
     auto started = check_complete();
+    if (started)
+        started = check_outputs_apart(file_);
     if (started && file_.metrics && !metrics_)
         started = use_metrics(*file_.metrics);
     if (started)

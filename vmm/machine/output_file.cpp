@@ -17,6 +17,10 @@ OutputFile::OutputFile(OutputFile&& other) noexcept
     : file_{std::move(other.file_)}, path_{std::move(other.path_)}, role_{other.role_}, missed_{other.missed_.load()},
       first_errno_{other.first_errno_.load()} {}
 
+void OutputFile::clear() noexcept {
+    (void)!::ftruncate(file_.get(), 0); // fails on what is no file
+}
+
 std::size_t OutputFile::offer(std::span<const std::byte> bytes) noexcept {
     std::size_t done = 0;
     while (done < bytes.size()) {

@@ -24,6 +24,8 @@ public:
     OutputFile& operator=(const OutputFile&) = delete;
     ~OutputFile() = default;
 
+    /// A file is empty from here on; a pipe has nothing to lose.
+    void clear() noexcept;
     /// How many bytes from the start are done with, written or lost to a failure; fewer than all when a pipe is full.
     [[nodiscard]] std::size_t offer(std::span<const std::byte> bytes) noexcept;
     /// The same, dropping what a full pipe does not take.
