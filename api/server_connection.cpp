@@ -4,12 +4,15 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 
+#include "vmm/base/descriptors.hpp"
+
 namespace api {
 namespace {
 
 constexpr std::size_t most_drained = 1024 * 1024;
 constexpr std::chrono::milliseconds drain_time{1000};
 constexpr std::size_t most_pieces_at_once = 64;
+constexpr std::size_t left_for_clients = 8;     // descriptors, when a reader comes
 constexpr std::chrono::seconds silent_after{1}; // a client that connected and asks nothing
 constexpr std::chrono::seconds unused_after{5}; // and one that asked before
 
@@ -86,7 +89,8 @@ std::shared_ptr<Stream> Connection::Answer::stream(std::string content_type) {
     auto& shared = connection->shared_;
     auto taken = shared.counters.streams.load();
     do
-        if (taken >= shared.options.max_streams) {
+        // A reader stays, so it takes no descriptor that those who ask will need.
+        if (taken >= shared.options.max_streams || !vmm::descriptors::left(left_for_clients)) {
             ++shared.counters.refused_streams;
             return nullptr;
         }

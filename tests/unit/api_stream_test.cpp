@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Answers without end: their limit, slow readers, readers that end their own side, HTTP/1.0.
+#include <fcntl.h>
 #include <mutex>
+#include <sys/resource.h>
 #include <vector>
 
 #include "tests/fakes/api_socket.hpp"
@@ -198,4 +200,31 @@ TEST_CASE("an HTTP/1.0 reader gets lines as they are, until the connection ends"
     CHECK(client.receive_all() == "HTTP/1.0 200 \r\nServer: Firecracker API\r\nConnection: close\r\n"
                                   "Content-Type: application/x-ndjson\r\n\r\n{\"a\":1}\n{\"b\":2}\n");
     CHECK(client.ended());
+}
+
+TEST_CASE("readers of streams leave descriptors for who asks") {
+    Streams streams{{.path = socket_path()}};
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    const rlimit small{std::min<rlim_t>(limit.rlim_cur, 256), limit.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &small);
+    std::vector<vmm::UniqueFd> others;
+    while (others.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC)))
+        continue;
+    others.resize(others.size() - 25); // each reader takes two here, one for either end
+    std::vector<std::unique_ptr<Client>> readers;
+    std::string answer;
+    do {
+        readers.push_back(std::make_unique<Client>(streams.path));
+        REQUIRE(readers.back()->send(get_stream));
+        answer = readers.back()->receive_answer();
+    } while (has(answer, "chunked") && readers.size() < 12);
+    CHECK(answer.starts_with("HTTP/1.1 503"));
+    readers.pop_back();
+    for (int turn = 0; turn < 3; ++turn) {
+        Client one{streams.path};
+        REQUIRE(one.send(get_root));
+        CHECK(one.receive_answer().starts_with("HTTP/1.1 200"));
+    }
+    ::setrlimit(RLIMIT_NOFILE, &limit);
 }

@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
+#include <fcntl.h>
 #include <set>
 #include <string>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "vmm/base/os.hpp"
 
 namespace vmm::descriptors {
 namespace {
@@ -91,6 +94,14 @@ std::size_t spendable() {
     const std::size_t all = limit.rlim_cur;
     const std::size_t kept = machine_itself + std::min(reserved.load(), all / 2);
     return all > kept ? all - kept : 0;
+}
+
+bool left(std::size_t count) {
+    std::vector<UniqueFd> probes;
+    for (; count > 0; --count)
+        if (probes.emplace_back(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)); !probes.back()) // NOLINT(*-vararg)
+            return false;
+    return true;
 }
 
 } // namespace vmm::descriptors

@@ -37,4 +37,7 @@ private:
 /// most, and without some for the machine itself.
 [[nodiscard]] std::size_t spendable();
 
+/// Whether `count` more could be opened now. Costs two calls each. Any thread.
+[[nodiscard]] bool left(std::size_t count);
+
 } // namespace vmm::descriptors
