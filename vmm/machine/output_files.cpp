@@ -3,12 +3,19 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <sys/stat.h>
 
 #include "vmm/machine/config_text.hpp"
 
 namespace vmm {
 namespace {
+
+std::string whole_path(const std::string& path) {
+    std::error_code error;
+    auto whole = std::filesystem::weakly_canonical(path, error);
+    return error ? path : whole.string();
+}
 
 /// What a path names now. Two are the same file when these are equal.
 struct Identity {
@@ -28,9 +35,7 @@ std::optional<Identity> identity_of(const std::string& path) {
             return Identity{status.st_rdev, 0, {}};
         return S_ISREG(status.st_mode) ? std::optional{Identity{status.st_dev, status.st_ino, {}}} : std::nullopt;
     }
-    std::error_code error;
-    auto whole = std::filesystem::weakly_canonical(path, error);
-    return Identity{0, 0, error ? path : whole.string()};
+    return Identity{0, 0, whole_path(path)};
 }
 
 struct Output {
@@ -47,6 +52,11 @@ Result<void> check_outputs_apart(const ConfigFile& file) {
         std::string what;
         bool replaced;
     };
+    const auto& vsock = file.config.vsock;
+    if (vsock && !file.api.socket.empty() && whole_path(vsock->uds_path) == whole_path(file.api.socket))
+        return std::unexpected{Error{Errc::config_value,
+                                     in_quotes(vsock->uds_path) + " is the control API's socket, too",
+                                     "give each socket a path of its own", "/vsock/uds_path", 0}};
     std::vector<Taken> taken;
     const auto take_input = [&](const std::string& path, const char* what) {
         if (auto identity = identity_of(path); identity && identity->path.empty())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files that a run writes must not be files that it reads, nor each other's.
+// The files that a run writes must not be files that it reads, nor each other's; nor must its sockets be one.
 #pragma once
 
 #include "vmm/machine/config_file.hpp"
@@ -8,7 +8,7 @@ namespace vmm {
 
 /// output_unwritable, with the JSON pointer of the output in `where`: it is the kernel, the initrd or a disk's image,
 /// by whatever name, or two outputs are one file of which one is written anew. Pipes, terminals and other devices may
-/// be shared. Nothing is opened. In the order of a start.
+/// be shared. config_value: vsock's socket would be the API's. Nothing is opened. In the order of a start.
 Result<void> check_outputs_apart(const ConfigFile& file);
 
 } // namespace vmm
