@@ -36,6 +36,8 @@ constexpr Magic magics[] = {
     {0, "\x28\xb5\x2f\xfd"sv, "zstd", "unzstd"},
     {4, "1AY&SY"sv, "bzip2", "bunzip2"}, // after "BZh" and the level
     {0, "\x04\x22\x4d\x18"sv, "lz4", "unlz4"},
+    {0, "PK\3\4"sv, "zip", "funzip"},
+    {0, "\x89LZO\0\r\n"sv, "lzop", "lzop -dc"},
 };
 
 bool matches(const Magic& magic, std::span<const std::byte> head) {
@@ -54,10 +56,22 @@ std::optional<ForeignFormat> foreign_format(std::span<const std::byte> head) {
     return ForeignFormat{found->name, found->unpacker};
 }
 
+namespace {
+
+/// As a shell takes it for one word.
+std::string quoted(const std::string& path) {
+    std::string out = "'";
+    for (const char c : path)
+        out += c == '\'' ? std::string{"'\\''"} : std::string{c};
+    return out + "'";
+}
+
+} // namespace
+
 std::string conversion_hint(const ForeignFormat& format, const std::string& path) {
     const std::string how = format.unpacker != nullptr
-                                ? std::string{format.unpacker} + " <'" + path + "' >'" + path + ".raw'"
-                                : "qemu-img convert -O raw '" + path + "' '" + path + ".raw'";
+                                ? std::string{format.unpacker} + " <" + quoted(path) + " >" + quoted(path + ".raw")
+                                : "qemu-img convert -O raw " + quoted(path) + " " + quoted(path + ".raw");
     return "make a raw image of it: " + how + "; or say format=raw if the guest shall see it as it is";
 }
 

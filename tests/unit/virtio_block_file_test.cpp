@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "devices/virtio/block_config.hpp"
+#include "devices/virtio/image_format.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/log_capture.hpp"
@@ -95,6 +96,8 @@ TEST_CASE("files of other formats are refused with how to convert them, unless a
         {0, "\xfd\x37zXZ\0"s, "xz", "unxz"},
         {0, "\x28\xb5\x2f\xfd"s, "zstd", "unzstd"},
         {0, "BZh91AY&SY"s, "bzip2", "bunzip2"},
+        {0, "PK\3\4"s, "zip", "funzip"},
+        {0, "\x89LZO\0\r\n"s, "lzop", "lzop -dc"},
     };
     for (const auto& row : rows) {
         INFO(row.name);
@@ -108,6 +111,11 @@ TEST_CASE("files of other formats are refused with how to convert them, unless a
         CHECK(BlockFile::open(image.path(), false, devices::virtio::ImageContents::anything));
         CHECK(image.bytes(row.offset, row.magic.size()) == row.magic);
     }
+}
+
+TEST_CASE("the hint how to convert an image can be pasted, whatever its name") {
+    const auto hint = devices::virtio::conversion_hint({"qcow2", nullptr}, "it's.img");
+    CHECK(hint.find("qemu-img convert -O raw 'it'\\''s.img' 'it'\\''s.img.raw'") != std::string::npos);
 }
 
 TEST_CASE("a file that is shorter than a magic number is no file of that format") {
