@@ -31,8 +31,6 @@ choose_kernel() {
             ;;
         debian)
             kernel_image=$(elf_of 6.12)
-            # A tick that is lost under nested SVM stops a kernel that asks for each tick singly (docs/lab.md)
-            kernel_args="highres=off nohz=off $kernel_args"
             module=$(debian_ud_module 6.12)
             kernel_initrd=$(initramfs lab 6.12 ${module:+"$module"})
             ;;
@@ -40,7 +38,8 @@ choose_kernel() {
     esac
 }
 
-# machine_args DIR: sets args. The reasons for the CPU's missing features and for tsc_early_khz stand in docs/lab.md.
+# machine_args DIR: sets args. The reasons for the CPU's missing features, for tsc_early_khz and for the tick that comes by itself
+# (highres, nohz) stand in docs/lab.md.
 machine_args() {
     local dir=$1
     args=(-accel "tcg,thread=multi" -M q35 -cpu "EPYC-v3,+svm,+npt,-xsave,-avx,-avx2,-f16c" -smp "$smp" -m "$memory"
@@ -56,7 +55,7 @@ machine_args() {
         device_args "$device" "$number" "$dir"
     done
     args+=(-kernel "$kernel_image" -initrd "$kernel_initrd" -append
-        "console=ttyS0 panic=-1 quiet tsc_early_khz=$tsc_khz tsc=reliable no_timer_check lab=$dir $kernel_args")
+        "console=ttyS0 panic=-1 quiet tsc_early_khz=$tsc_khz tsc=reliable no_timer_check highres=off nohz=off lab=$dir $kernel_args")
 }
 
 # First among the devices: QEMU puts what comes later behind it
