@@ -33,7 +33,7 @@ std::size_t count(const std::string& text, const std::string& part) {
 TEST_CASE("a pipe without a reader opens, takes what fits and counts the rest; that is no failure") {
     const auto path = scratch("pipe");
     REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
-    auto file = OutputFile::open(path, "serial log", OutputStart::replace);
+    auto file = OutputFile::open(path, "serial log");
     REQUIRE(file);
     const std::string text(1'000'000, 'x');
     const auto fits = file->offer(bytes_of(text));
@@ -78,7 +78,9 @@ TEST_CASE("a file is replaced or continued, as asked for") {
     OutputFile::open(path, "log")->write(bytes_of("one"));
     OutputFile::open(path, "log")->write(bytes_of("two"));
     CHECK(fakes::slurp(path) == "onetwo");
-    OutputFile::open(path, "log", OutputStart::replace)->write(bytes_of("three"));
+    auto anew = OutputFile::open(path, "log");
+    anew->clear();
+    anew->write(bytes_of("three"));
     CHECK(fakes::slurp(path) == "three");
     ::unlink(path.c_str());
 }

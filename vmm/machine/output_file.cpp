@@ -9,8 +9,8 @@
 
 namespace vmm {
 
-Result<OutputFile> OutputFile::open(const std::string& path, const char* role, OutputStart start) {
-    return OutputFile{TRY(open_output(path, start)), path, role};
+Result<OutputFile> OutputFile::open(const std::string& path, const char* role) {
+    return OutputFile{TRY(open_output(path)), path, role};
 }
 
 OutputFile::OutputFile(OutputFile&& other) noexcept

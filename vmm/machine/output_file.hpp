@@ -17,7 +17,7 @@ namespace vmm {
 class OutputFile {
 public:
     /// `role`, such as "serial log", goes into messages. The errors of open_output().
-    static Result<OutputFile> open(const std::string& path, const char* role, OutputStart start = OutputStart::append);
+    static Result<OutputFile> open(const std::string& path, const char* role);
     OutputFile(OutputFile&& other) noexcept;
     OutputFile& operator=(OutputFile&&) = delete;
     OutputFile(const OutputFile&) = delete;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/output_files.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -57,15 +58,6 @@ Result<void> check_outputs_apart(const ConfigFile& file) {
         return std::unexpected{Error{Errc::config_value,
                                      in_quotes(vsock->uds_path) + " is the control API's socket, too",
                                      "give each socket a path of its own", "/vsock/uds_path", 0}};
-    std::vector<Taken> taken;
-    const auto take_input = [&](const std::string& path, const char* what) {
-        if (auto identity = identity_of(path); identity && identity->path.empty())
-            taken.push_back({std::move(*identity), what, true});
-    };
-    take_input(file.config.boot.kernel, "the kernel, which writing would destroy");
-    take_input(file.config.boot.initrd, "the initrd, which writing would destroy");
-    for (const auto& drive : file.config.drives)
-        take_input(drive.block.path, "a disk's image, which writing would destroy");
     const std::string none;
     const Output outputs[] = {
         {&file.log.path, "/logger/log_path", false},
@@ -75,6 +67,17 @@ Result<void> check_outputs_apart(const ConfigFile& file) {
         {&file.run.serial_log, "/inox/serial_log", true},
         {file.config.console ? &file.config.console->path : &none, "/console/path", false},
     };
+    if (std::ranges::all_of(outputs, [](const Output& one) { return one.path->empty(); }))
+        return {}; // a start without outputs looks at no file for this
+    std::vector<Taken> taken;
+    const auto take_input = [&](const std::string& path, const char* what) {
+        if (auto identity = identity_of(path); identity && identity->path.empty())
+            taken.push_back({std::move(*identity), what, true});
+    };
+    take_input(file.config.boot.kernel, "the kernel, which writing would destroy");
+    take_input(file.config.boot.initrd, "the initrd, which writing would destroy");
+    for (const auto& drive : file.config.drives)
+        take_input(drive.block.path, "a disk's image, which writing would destroy");
     for (const auto& output : outputs) {
         auto identity = identity_of(*output.path);
         if (!identity)
