@@ -109,8 +109,8 @@ TEST_CASE("a run ends with a line that says how, unless it shall be quiet") {
 TEST_CASE("a reboot ends the run, fails it, or starts the guest again") {
     CHECK(boot("reset_acpi", {"--on-reboot", "end"}).code == 0);
     const auto failed = boot("reset_acpi", {"--on-reboot", "fail"});
-    CHECK(failed.code == 136);
-    CHECK(has(failed.err, "the guest rebooted [expect_not_seen]"));
+    CHECK(failed.code == 144);
+    CHECK(has(failed.err, "the guest rebooted [guest_rebooted]"));
     // It reboots for ever: once a second.
     const auto again = boot("reboot_text", {"--on-reboot", "restart", "--timeout", "3500ms"});
     CHECK(again.code == 124);

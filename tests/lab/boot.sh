@@ -41,7 +41,7 @@ no-driver 135 the guest's kernel panicked: sysrq triggered crash
 text-off 0 inox: the guest rebooted after
 emergency-reboot 0 inox: the guest rebooted after
 reboot 0 inox: the guest rebooted after
-reboot-fail 136 the guest rebooted [expect_not_seen]
+reboot-fail 144 the guest rebooted [guest_rebooted]
 restart 7 inox: the guest exited after
 poweroff 0 inox: the guest powered off after
 button 0 inox: the guest powered off after
