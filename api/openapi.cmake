@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # The contract as JSON, embedded by api/openapi.cpp.
-find_package(Python3 REQUIRED COMPONENTS Interpreter)
 set(openapi_json ${CMAKE_BINARY_DIR}/generated/openapi.json)
 add_custom_command(
   OUTPUT ${openapi_json}
