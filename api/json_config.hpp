@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "vmm/machine/config_file.hpp"
+#include "vmm/config/config_file.hpp"
 
 namespace api {
 

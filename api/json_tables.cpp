@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "vmm/machine/config_text.hpp"
+#include "vmm/config/config_text.hpp"
 
 namespace api {
 namespace {

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <charconv>
 
-#include "vmm/machine/config_json.hpp"
-#include "vmm/machine/config_text.hpp"
+#include "vmm/config/config_json.hpp"
+#include "vmm/config/config_text.hpp"
 
 namespace api {
 

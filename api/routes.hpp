@@ -11,7 +11,7 @@
 
 #include "api/http.hpp"
 #include "api/server.hpp"
-#include "vmm/machine/instance.hpp"
+#include "vmm/instance/instance.hpp"
 
 namespace api {
 

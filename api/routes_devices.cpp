@@ -7,7 +7,7 @@
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 #include "vmm/base/os.hpp"
-#include "vmm/machine/tap_check.hpp"
+#include "vmm/host/tap_check.hpp"
 
 namespace api {
 

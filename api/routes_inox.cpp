@@ -9,8 +9,8 @@
 #include "api/query.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
-#include "vmm/machine/config_json.hpp"
-#include "vmm/machine/config_text.hpp"
+#include "vmm/config/config_json.hpp"
+#include "vmm/config/config_text.hpp"
 
 namespace api {
 

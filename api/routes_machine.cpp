@@ -8,8 +8,8 @@
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 #include "vmm/base/os.hpp"
-#include "vmm/machine/config_text.hpp"
-#include "vmm/machine/logging.hpp"
+#include "vmm/config/config_text.hpp"
+#include "vmm/instance/logging.hpp"
 
 namespace api {
 

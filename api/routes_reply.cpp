@@ -6,9 +6,9 @@
 #include <cstdlib>
 
 #include "api/json_place.hpp"
-#include "vmm/machine/config_json.hpp"
-#include "vmm/machine/config_sections.hpp"
-#include "vmm/machine/config_text.hpp"
+#include "vmm/config/config_json.hpp"
+#include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_text.hpp"
 
 namespace api {
 

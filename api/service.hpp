@@ -3,7 +3,7 @@
 #pragma once
 
 #include "api/server.hpp"
-#include "vmm/machine/instance.hpp"
+#include "vmm/instance/instance.hpp"
 
 namespace api {
 

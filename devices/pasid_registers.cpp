@@ -5,7 +5,7 @@
 #include <array>
 #include <cstring>
 
-#include "iommu/pasid_commands.hpp"
+#include "iommu/pasid/pasid_commands.hpp"
 #include "vmm/base/bytes.hpp"
 
 namespace devices {

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <mutex>
 
-#include "iommu/pasid_service.hpp"
+#include "iommu/pasid/pasid_service.hpp"
 #include "vmm/bus/bus.hpp"
 
 namespace devices {

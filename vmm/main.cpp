@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "vmm/base/descriptors.hpp"
-#include "vmm/machine/config_text.hpp"
+#include "vmm/config/config_text.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "vmm/base/timeline.hpp"
-#include "vmm/machine/config_file.hpp"
-#include "vmm/machine/run.hpp"
+#include "vmm/config/config_file.hpp"
+#include "vmm/instance/run.hpp"
 
 namespace vmm::cli {
 

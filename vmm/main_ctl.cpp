@@ -6,7 +6,7 @@
 
 #include "api/client.hpp"
 #include "api/json_tables.hpp"
-#include "vmm/machine/config_text.hpp"
+#include "vmm/config/config_text.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace vmm::cli {

@@ -7,11 +7,11 @@
 
 #include "api/routes.hpp"
 #include "vmm/base/descriptors.hpp"
-#include "vmm/machine/config_options.hpp"
-#include "vmm/machine/config_text.hpp"
-#include "vmm/machine/logging.hpp"
-#include "vmm/machine/output_files.hpp"
-#include "vmm/machine/run.hpp"
+#include "vmm/config/config_options.hpp"
+#include "vmm/config/config_text.hpp"
+#include "vmm/instance/logging.hpp"
+#include "vmm/instance/output_files.hpp"
+#include "vmm/instance/run.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace vmm::cli {

@@ -6,7 +6,7 @@
 #include "api/socket_file.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/base/os.hpp"
-#include "vmm/machine/config_text.hpp"
+#include "vmm/config/config_text.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace vmm::cli {

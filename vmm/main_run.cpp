@@ -3,13 +3,13 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
-#include "vmm/machine/config_check.hpp"
-#include "vmm/machine/config_options.hpp"
-#include "vmm/machine/config_text.hpp"
-#include "vmm/machine/host_report.hpp"
-#include "vmm/machine/logging.hpp"
-#include "vmm/machine/output_files.hpp"
-#include "vmm/machine/run.hpp"
+#include "vmm/config/config_options.hpp"
+#include "vmm/config/config_text.hpp"
+#include "vmm/host/host_report.hpp"
+#include "vmm/instance/config_check.hpp"
+#include "vmm/instance/logging.hpp"
+#include "vmm/instance/output_files.hpp"
+#include "vmm/instance/run.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace vmm::cli {

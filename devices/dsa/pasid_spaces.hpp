@@ -8,7 +8,7 @@
 #include <string>
 
 #include "devices/dsa/spaces.hpp"
-#include "iommu/pasid_service.hpp"
+#include "iommu/pasid/pasid_service.hpp"
 
 namespace devices::dsa {
 

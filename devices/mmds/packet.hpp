@@ -7,7 +7,7 @@
 #include <span>
 #include <string_view>
 
-#include "devices/virtio/mac_address.hpp"
+#include "devices/virtio/net/mac_address.hpp"
 
 namespace devices::mmds {
 

@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "devices/mmds/stack.hpp"
-#include "devices/virtio/net_port.hpp"
+#include "devices/virtio/net/port.hpp"
 #include "vmm/base/event_loop.hpp"
 
 namespace devices::mmds {

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 
 #include "devices/vfio/capabilities.hpp"
-#include "devices/vfio/ioas.hpp"
+#include "devices/vfio/dma/ioas.hpp"
 #include "devices/vfio/session.hpp"
 #include "vmm/base/bytes.hpp"
 

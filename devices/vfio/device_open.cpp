@@ -5,9 +5,9 @@
 #include <unistd.h>
 #include <utility>
 
-#include "devices/vfio/container.hpp"
 #include "devices/vfio/device.hpp"
-#include "devices/vfio/ioas.hpp"
+#include "devices/vfio/dma/container.hpp"
+#include "devices/vfio/dma/ioas.hpp"
 #include "devices/vfio/session.hpp"
 #include "devices/vfio/sysfs.hpp"
 #include "vmm/base/log.hpp"

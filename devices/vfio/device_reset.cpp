@@ -4,8 +4,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "devices/vfio/container.hpp"
 #include "devices/vfio/device.hpp"
+#include "devices/vfio/dma/container.hpp"
 #include "devices/vfio/session.hpp"
 #include "devices/vfio/sysfs.hpp"
 #include "vmm/base/bytes.hpp"

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "devices/vfio/device.hpp"
-#include "devices/vfio/ioas.hpp"
+#include "devices/vfio/dma/ioas.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"
 

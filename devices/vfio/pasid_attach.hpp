@@ -11,7 +11,7 @@
 
 #include "devices/vfio/config_map.hpp"
 #include "devices/vfio/kernel.hpp"
-#include "iommu/pasid_service.hpp"
+#include "iommu/pasid/pasid_service.hpp"
 
 namespace devices::vfio {
 

@@ -5,8 +5,8 @@
 #include <numeric>
 #include <utility>
 
-#include "devices/vfio/container.hpp"
-#include "devices/vfio/pin_memory.hpp"
+#include "devices/vfio/dma/container.hpp"
+#include "devices/vfio/dma/pin_memory.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/memory/huge_pages.hpp"

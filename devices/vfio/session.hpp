@@ -11,12 +11,12 @@
 #include <string>
 #include <vector>
 
-#include "devices/vfio/address_space.hpp"
 #include "devices/vfio/device.hpp"
+#include "devices/vfio/dma/address_space.hpp"
+#include "devices/vfio/dma/pin_job.hpp"
+#include "devices/vfio/dma/pin_progress.hpp"
 #include "devices/vfio/kernel.hpp"
 #include "devices/vfio/pci_address.hpp"
-#include "devices/vfio/pin_job.hpp"
-#include "devices/vfio/pin_progress.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/memory/guest_memory.hpp"
 

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "devices/vfio/device.hpp"
+#include "devices/vfio/dma/window.hpp"
 #include "devices/vfio/pci_address.hpp"
-#include "devices/vfio/window.hpp"
 #include "vmm/base/error.hpp"
 
 namespace devices::vfio {

@@ -11,8 +11,8 @@
 #include "devices/dsa/accelerator.hpp"
 #include "devices/dsa/pasid_spaces.hpp"
 #include "devices/dsa/portals.hpp"
-#include "iommu/enqcmd_execute.hpp"
-#include "iommu/page_walk.hpp"
+#include "iommu/pasid/enqcmd_execute.hpp"
+#include "iommu/pasid/page_walk.hpp"
 #include "tests/fakes/dsa_pace.hpp"
 #include "tests/fakes/page_tables.hpp"
 

@@ -8,8 +8,8 @@
 #include <random>
 #include <thread>
 
-#include "iommu/enqcmd_decode.hpp"
-#include "iommu/pasid_service.hpp"
+#include "iommu/pasid/enqcmd_decode.hpp"
+#include "iommu/pasid/pasid_service.hpp"
 #include "tests/fakes/page_tables.hpp"
 #include "tests/fakes/translate.hpp"
 

@@ -8,7 +8,7 @@
 #include "api/routes.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/contract.hpp"
-#include "vmm/machine/instance.hpp"
+#include "vmm/instance/instance.hpp"
 
 namespace fakes {
 

@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "devices/virtio/block.hpp"
+#include "devices/virtio/block/block.hpp"
 #include "tests/fakes/virtqueue_driver.hpp"
 #include "vmm/base/event_loop.hpp"
 

@@ -7,7 +7,7 @@
 #include <deque>
 #include <vector>
 
-#include "devices/virtio/block_engine.hpp"
+#include "devices/virtio/block/engine.hpp"
 #include "vmm/base/os.hpp"
 
 namespace fakes {

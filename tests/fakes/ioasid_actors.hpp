@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "iommu/ioasid.hpp"
+#include "iommu/pasid/ioasid.hpp"
 #include "tests/catch.hpp"
 
 namespace fakes {

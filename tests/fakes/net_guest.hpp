@@ -2,7 +2,7 @@
 // A guest's network driver around one network device with a FakePort.
 #pragma once
 
-#include "devices/virtio/net.hpp"
+#include "devices/virtio/net/net.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/net_port.hpp"
 #include "tests/fakes/run_loop.hpp"

@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "devices/virtio/net_header.hpp"
-#include "devices/virtio/net_port.hpp"
+#include "devices/virtio/net/header.hpp"
+#include "devices/virtio/net/port.hpp"
 
 namespace fakes {
 

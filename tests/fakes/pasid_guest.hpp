@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "iommu/pasid_service.hpp"
+#include "iommu/pasid/pasid_service.hpp"
 #include "tests/fakes/page_tables.hpp"
 
 namespace fakes {

@@ -5,8 +5,8 @@
 #include <deque>
 #include <optional>
 
-#include "devices/vfio/address_space.hpp"
 #include "devices/vfio/device.hpp"
+#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/session.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_kernel.hpp"

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "devices/virtio/vsock.hpp"
+#include "devices/virtio/vsock/vsock.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "devices/virtio/block_request.hpp"
+#include "devices/virtio/block/request.hpp"
 #include "tests/fuzz/input.hpp"
 
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/fuzz/input.hpp"
-#include "vmm/machine/config_check.hpp"
+#include "vmm/instance/config_check.hpp"
 
 namespace {
 

@@ -5,7 +5,7 @@
 #include <array>
 #include <vector>
 
-#include "iommu/enqcmd_decode.hpp"
+#include "iommu/pasid/enqcmd_decode.hpp"
 #include "tests/fuzz/input.hpp"
 
 using fuzz::require;

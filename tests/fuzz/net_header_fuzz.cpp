@@ -2,7 +2,7 @@
 // A driver's frames and control commands: negotiated features, then descriptor chains of any shape. Whatever the input,
 // every chain comes back, and what reaches the host is a frame whose header keeps the rules.
 
-#include "devices/virtio/net.hpp"
+#include "devices/virtio/net/net.hpp"
 #include "tests/fakes/net_port.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"

@@ -4,8 +4,8 @@
 #include <string_view>
 
 #include "devices/vfio/capabilities.hpp"
+#include "devices/vfio/dma/window.hpp"
 #include "devices/vfio/pci_address.hpp"
-#include "devices/vfio/window.hpp"
 #include "tests/fuzz/input.hpp"
 
 namespace {

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "devices/pasid_registers.hpp"
-#include "iommu/pasid_requests.hpp"
+#include "iommu/pasid/pasid_requests.hpp"
 #include "tests/fakes/pasid_guest.hpp"
 #include "tests/fakes/translate.hpp"
 #include "tests/fuzz/input.hpp"

@@ -15,8 +15,8 @@
 #include <string_view>
 #include <unistd.h>
 
-#include "devices/vfio/address_space.hpp"
 #include "devices/vfio/device.hpp"
+#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/session.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/host_files.hpp"

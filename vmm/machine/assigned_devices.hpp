@@ -15,8 +15,8 @@
 #include "devices/vfio/pci_function.hpp"
 #include "devices/vfio/session.hpp"
 #include "iommu/domains.hpp"
-#include "iommu/pasid_service.hpp"
-#include "vmm/machine/config.hpp"
+#include "iommu/pasid/pasid_service.hpp"
+#include "vmm/config/config.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace vmm {

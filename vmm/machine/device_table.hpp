@@ -20,7 +20,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/bus/bus.hpp"
 #include "vmm/bus/irq.hpp"
-#include "vmm/machine/config.hpp"
+#include "vmm/config/config.hpp"
 
 namespace vmm {
 

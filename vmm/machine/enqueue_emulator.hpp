@@ -7,8 +7,8 @@
 #include <functional>
 #include <optional>
 
-#include "iommu/enqcmd_execute.hpp"
-#include "iommu/page_walk.hpp"
+#include "iommu/pasid/enqcmd_execute.hpp"
+#include "iommu/pasid/page_walk.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/bus/bus.hpp"
 #include "vmm/kvm/vcpu.hpp"

@@ -6,8 +6,8 @@
 
 #include "devices/pasid_registers.hpp"
 #include "iommu/faults.hpp"
-#include "iommu/ioasid.hpp"
-#include "iommu/pasid_service.hpp"
+#include "iommu/pasid/ioasid.hpp"
+#include "iommu/pasid/pasid_service.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/bus/bus.hpp"
 #include "vmm/machine/machine_views.hpp"

@@ -19,7 +19,7 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/bus/guest_mappings.hpp"
 #include "vmm/bus/irq.hpp"
-#include "vmm/machine/config.hpp"
+#include "vmm/config/config.hpp"
 #include "vmm/machine/device_table.hpp"
 #include "vmm/machine/preparation.hpp"
 #include "vmm/memory/dma_memory.hpp"

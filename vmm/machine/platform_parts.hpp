@@ -10,7 +10,7 @@
 #include "devices/pci/root_bus.hpp"
 #include "devices/serial.hpp"
 #include "devices/virtio/mmio_transport.hpp"
-#include "iommu/pasid_requests.hpp"
+#include "iommu/pasid/pasid_requests.hpp"
 #include "vmm/machine/assigned_devices.hpp"
 #include "vmm/machine/platform.hpp"
 

@@ -6,7 +6,7 @@
 
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/entropy.hpp"
-#include "vmm/machine/vfio_preflight.hpp"
+#include "vmm/host/vfio_preflight.hpp"
 #include "vmm/memory/memory_limits.hpp"
 
 namespace vmm {

@@ -12,8 +12,8 @@
 #include "devices/virtio/console.hpp"
 #include "devices/virtio/device.hpp"
 #include "vmm/base/event_loop.hpp"
+#include "vmm/config/config.hpp"
 #include "vmm/kvm/vm.hpp"
-#include "vmm/machine/config.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace vmm {

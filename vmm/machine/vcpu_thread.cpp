@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <system_error>
 
-#include "vmm/machine/host_report.hpp"
+#include "vmm/host/host_report.hpp"
 #include "vmm/machine/no_progress.hpp"
 #include "vmm/machine/run_failure.hpp"
 #include "vmm/machine/triple_fault.hpp"

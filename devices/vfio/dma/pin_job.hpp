@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pins guest RAM for one address space beside the loop, in pieces, so that it can be stopped between them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "devices/vfio/dma/address_space.hpp"
+#include "devices/vfio/dma/pin_progress.hpp"
+#include "vmm/base/error.hpp"
+
+namespace devices::vfio {
+
+/// Made and ended by Session, on the loop; run() is for another thread. The address space outlives it, and nobody else
+/// changes it meanwhile.
+class PinJob {
+public:
+    /// Pinning one takes about a tenth of a second where pages are small.
+    static constexpr std::uint64_t usual_piece = std::uint64_t{256} << 20;
+    struct Piece {
+        IovaRange range;
+        std::span<std::byte> host; ///< reserved in the address space
+    };
+
+    PinJob(AddressSpace& space, std::vector<Piece> pieces, std::string root, PinProgress::Report progress)
+        : space_{space}, pieces_{std::move(pieces)}, root_{std::move(root)}, progress_{std::move(progress)} {}
+    PinJob(const PinJob&) = delete;
+    PinJob& operator=(const PinJob&) = delete;
+    ~PinJob() = default;
+
+    /// Pins them all, or what was pinned is unpinned again: after an error, or when it is asked to stop.
+    void run(const std::stop_token& stop);
+
+private:
+    friend class Session;
+    [[nodiscard]] vmm::Result<void> pin(const std::stop_token& stop);
+
+    AddressSpace& space_;
+    std::vector<Piece> pieces_;
+    std::string root_;
+    PinProgress::Report progress_;
+    bool check_available_{false}; ///< nothing is pinned yet: the host must have what is missing
+    std::size_t pinned_{0};       ///< pieces
+    std::optional<vmm::Result<void>> result_{};
+};
+
+} // namespace devices::vfio

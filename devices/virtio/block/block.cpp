@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// Creation, configuration and life of the device. What it does with requests is in block_serve.cpp.
+#include "devices/virtio/block/block.hpp"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <array>
+
+namespace devices::virtio {
+namespace {
+
+using std::chrono::steady_clock;
+
+/// A vCPU may wait so long for a reset; then its driver has to look again.
+constexpr std::chrono::milliseconds longest_settling{50};
+
+/// Until one is readable, or a little time has passed.
+void wait_for(std::span<const int> fds) noexcept {
+    std::array<pollfd, 2> polled{};
+    for (std::size_t i = 0; i < std::min(fds.size(), polled.size()); ++i)
+        polled[i] = {fds[i], POLLIN, 0};
+    (void)::poll(polled.data(), std::min(fds.size(), polled.size()), 1);
+}
+
+} // namespace
+
+vmm::Result<std::shared_ptr<Block>> Block::create(BlockOptions options, vmm::EventLoop& loop) {
+    auto engine = TRY(create_block_engine(options.engine, options.id));
+    return create(std::move(options), loop, std::move(engine));
+}
+
+vmm::Result<std::shared_ptr<Block>> Block::create(BlockOptions options, vmm::EventLoop& loop,
+                                                  std::unique_ptr<BlockEngine> engine) {
+    if (options.queues < 1 || options.queues > max_queues)
+        return vmm::fail(vmm::Errc::config_value,
+                         vmm::format("disk '%s' has %u queues", options.id.c_str(), options.queues),
+                         vmm::format("give 1 to %u", max_queues));
+    auto file = std::make_shared<BlockFile>(TRY(BlockFile::open(options.path, options.read_only, options.contents)));
+    std::shared_ptr<Block> block{new Block{std::move(options), std::move(file), std::move(engine), loop}};
+    TRY_VOID(block->watch_engine());
+    return block;
+}
+
+Block::Block(BlockOptions options, std::shared_ptr<BlockFile> file, std::unique_ptr<BlockEngine> engine,
+             vmm::EventLoop& loop)
+    : Device{options.id + " (virtio-blk)"}, options_{std::move(options)}, file_{std::move(file)},
+      engine_{std::move(engine)}, loop_{loop}, queue_sizes_(options_.queues, queue_size),
+      limiter_{options_.limits, steady_clock::now()}, config_{make_block_config(*file_, options_.queues)} {}
+
+// The engine borrows the jobs. Mostly nothing is left of them: a reset came before, and until its end nobody died.
+Block::~Block() {
+    reset();
+    while (in_flight_ != 0) {
+        wait_for(engine_->ready_fds());
+        run_engine();
+    }
+}
+
+vmm::Result<void> Block::watch_engine() {
+    for (const int fd : engine_->ready_fds())
+        engine_watches_.push_back(TRY(loop_.watch(fd, [this] { engine_ready(); })));
+    return {};
+}
+
+vmm::Result<void> Block::replace(const std::string& path) {
+    std::shared_ptr<BlockFile> other;
+    if (!file_->is(path))
+        other = std::make_shared<BlockFile>(TRY(BlockFile::open(path, options_.read_only, options_.contents)));
+    vmm::Result<void> result{};
+    with_lock([&](bool active) {
+        if (other)
+            file_ = std::move(other);
+        else if (result = file_->refresh_size(); !result)
+            return;
+        {
+            std::lock_guard lock{config_mutex_};
+            config_ = make_block_config(*file_, options_.queues);
+        }
+        if (active)
+            config_changed();
+    });
+    if (result)
+        options_.path = path;
+    return result;
+}
+
+void Block::update_limits(const RateLimits& limits) {
+    with_lock([&](bool active) {
+        limiter_.update(limits, steady_clock::now());
+        throttled_ = false;
+        if (active)
+            serve(0);
+    });
+    auto keep = [](auto& kept, const auto& given) {
+        if (given)
+            kept = given;
+    };
+    keep(options_.limits.bandwidth, limits.bandwidth);
+    keep(options_.limits.ops, limits.ops);
+}
+
+std::uint64_t Block::features() const {
+    namespace f = block_feature;
+    std::uint64_t bits = f::size_max | f::seg_max | f::geometry | f::blk_size | f::topology;
+    bits |= options_.read_only ? f::read_only : f::discard | f::write_zeroes;
+    if (options_.queues > 1)
+        bits |= f::multi_queue;
+    if (options_.cache == BlockCache::writeback)
+        bits |= f::flush | f::config_wce;
+    return bits;
+}
+
+void Block::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
+    BlockConfig copy{};
+    {
+        std::lock_guard lock{config_mutex_};
+        copy = config_;
+    }
+    copy.writeback = options_.cache != BlockCache::writethrough && writeback_ ? 1 : 0;
+    const auto bytes = std::as_bytes(std::span{&copy, 1});
+    std::ranges::fill(data, std::byte{0});
+    if (offset < bytes.size())
+        std::ranges::copy(bytes.subspan(offset).first(std::min(data.size(), bytes.size() - offset)), data.begin());
+}
+
+void Block::write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept {
+    constexpr std::uint64_t field = offsetof(BlockConfig, writeback);
+    if (options_.cache == BlockCache::writeback && offset <= field && field - offset < data.size())
+        writeback_ = data[field - offset] != std::byte{0};
+}
+
+void Block::on_activate() noexcept {
+    // 5.2.5.2: a driver that cannot flush is not to start with a cache.
+    if (negotiated(block_feature::config_wce) && !negotiated(block_feature::flush))
+        writeback_ = false;
+}
+
+void Block::on_reset() noexcept {
+    abandon(~std::uint64_t{0});
+    starved_ = touched_ = 0;
+    throttled_ = false;
+    writeback_ = true;
+    if (in_flight_ != 0)
+        alive_ = weak_from_this().lock();
+}
+
+void Block::on_reset_queue(unsigned index) noexcept {
+    abandon(std::uint64_t{1} << index);
+    starved_ &= ~(std::uint64_t{1} << index);
+}
+
+void Block::finish_orphans() noexcept {
+    run_engine();
+    if (in_flight_ != 0)
+        return;
+    // However deep the driver's queues were, an idle disk is small again.
+    free_slots_.clear();
+    slots_.clear();
+}
+
+/// Reads and writes end soon, as a rule, and a driver need not look twice then.
+void Block::settle() noexcept {
+    const auto end = steady_clock::now() + longest_settling;
+    for (;;) {
+        with_lock([this](bool active) {
+            if (!active) // else the loop does it, with the rings
+                finish_orphans();
+            if (in_flight_ == 0)
+                alive_.reset(); // whoever resets holds it, too
+        });
+        if (!resetting() || steady_clock::now() >= end)
+            return;
+        wait_for(engine_->ready_fds());
+    }
+}
+
+} // namespace devices::virtio

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <liburing.h>
+
+#include <array>
+#include <cerrno>
+
+#include "devices/virtio/block/worker.hpp"
+
+namespace devices::virtio {
+namespace {
+
+using Kind = BlockJob::Kind;
+
+// The ring's own descriptor is polled, not an eventfd: a completion that was taken within the kick then wakes nobody,
+// because epoll looks at the ring again before it reports.
+class UringEngine final : public BlockEngine {
+public:
+    /// Takes over the ring.
+    UringEngine(const io_uring& ring, std::unique_ptr<BlockWorker> worker)
+        : ring_{ring}, worker_{std::move(worker)}, fds_{ring_.ring_fd, worker_->ready_fd()} {}
+    /// The owner has taken back every job.
+    ~UringEngine() override { ::io_uring_queue_exit(&ring_); }
+
+    [[nodiscard]] std::string_view name() const override { return "io_uring"; }
+    [[nodiscard]] std::span<const int> ready_fds() const override { return fds_; }
+    void submit(BlockJob& job) noexcept override;
+    BlockJob* take_finished() noexcept override;
+    [[nodiscard]] bool stalled() const noexcept override { return ::io_uring_sq_ready(&ring_) != 0; }
+    void cancel(BlockJob& job) noexcept override;
+
+private:
+    void prepare(io_uring_sqe& entry, BlockJob& job) const noexcept;
+    [[nodiscard]] io_uring_cqe* next() noexcept;
+    /// True when the job is finished, false when the rest of it was submitted.
+    bool settle(BlockJob& job, int result) noexcept;
+
+    io_uring ring_;
+    std::unique_ptr<BlockWorker> worker_; // for what the ring cannot do
+    std::array<int, 2> fds_;
+};
+
+void UringEngine::submit(BlockJob& job) noexcept {
+    // Devices are discarded by an ioctl, which the ring does not carry.
+    io_uring_sqe* entry =
+        job.kind == Kind::discard && discard_mode(*job.file) < 0 ? nullptr : ::io_uring_get_sqe(&ring_);
+    if (!entry)
+        return worker_->submit(job);
+    prepare(*entry, job);
+    ::io_uring_sqe_set_data(entry, &job);
+}
+
+void UringEngine::cancel(BlockJob& job) noexcept {
+    job.cancelled = true;
+    if (worker_->cancel(job))
+        return;
+    io_uring_sqe* entry = ::io_uring_get_sqe(&ring_);
+    if (!entry) // not even room to ask: it ends by itself
+        return;
+    ::io_uring_prep_cancel(entry, &job, 0);
+    ::io_uring_sqe_set_data(entry, nullptr);
+}
+
+void UringEngine::prepare(io_uring_sqe& entry, BlockJob& job) const noexcept {
+    const int fd = job.file->fd();
+    switch (job.kind) {
+    case Kind::read:
+        ::io_uring_prep_readv(&entry, fd, job.data->data(), static_cast<unsigned>(job.data->size()), job.offset);
+        break;
+    case Kind::write:
+        ::io_uring_prep_writev(&entry, fd, job.data->data(), static_cast<unsigned>(job.data->size()), job.offset);
+        entry.rw_flags = job.durable ? RWF_DSYNC : 0;
+        break;
+    case Kind::flush:
+        ::io_uring_prep_fsync(&entry, fd, IORING_FSYNC_DATASYNC);
+        break;
+    case Kind::discard:
+    case Kind::write_zeroes:
+        ::io_uring_prep_fallocate(&entry, fd,
+                                  job.kind == Kind::discard ? discard_mode(*job.file) : write_zeroes_mode(job.unmap),
+                                  static_cast<off_t>(job.offset), static_cast<off_t>(job.length));
+        break;
+    }
+    // From the page cache the ring would copy it within the submission.
+    if (job.data && job.length > most_at_once)
+        ::io_uring_sqe_set_flags(&entry, IOSQE_ASYNC);
+}
+
+io_uring_cqe* UringEngine::next() noexcept {
+    io_uring_cqe* completion = nullptr;
+    while (::io_uring_peek_cqe(&ring_, &completion) != 0) {
+        if (::io_uring_sq_ready(&ring_) == 0)
+            return nullptr;
+        const int result = ::io_uring_submit(&ring_);
+        if (result <= 0 && result != -EINTR) // short of memory, or the completion ring is full
+            return nullptr;
+    }
+    return completion;
+}
+
+bool UringEngine::settle(BlockJob& job, int result) noexcept {
+    const bool transfer = job.kind == Kind::read || job.kind == Kind::write;
+    if (!job.cancelled &&
+        (result == -EAGAIN || result == -EINTR || result == -ECANCELED || (!transfer && is_unsupported(-result)))) {
+        worker_->submit(job);
+        return false;
+    }
+    job.error = result < 0 ? -result : 0;
+    if (result < 0 || !transfer)
+        return true;
+    if (result == 0)
+        job.error = BlockJob::ended_early;
+    else if (!advance(job, static_cast<std::uint64_t>(result))) {
+        if (!job.cancelled) {
+            submit(job);
+            return false;
+        }
+        job.error = ECANCELED;
+    }
+    return true;
+}
+
+BlockJob* UringEngine::take_finished() noexcept {
+    for (;;) {
+        if (BlockJob* job = worker_->take_finished())
+            return job;
+        io_uring_cqe* completion = next();
+        if (!completion)
+            return nullptr;
+        auto* job = static_cast<BlockJob*>(::io_uring_cqe_get_data(completion));
+        const int result = completion->res;
+        ::io_uring_cqe_seen(&ring_, completion);
+        if (job && settle(*job, result)) // else: what became of a cancellation, which its job tells
+            return job;
+    }
+}
+
+} // namespace
+
+std::unique_ptr<BlockEngine> create_uring_engine(std::unique_ptr<BlockWorker>& worker) {
+    io_uring ring{};
+    // Without interruptions of this thread by completions; the flag is younger (5.19) than all else that is used here.
+    int result = ::io_uring_queue_init(BlockEngine::depth, &ring, IORING_SETUP_COOP_TASKRUN);
+    if (result == -EINVAL)
+        result = ::io_uring_queue_init(BlockEngine::depth, &ring, 0);
+    if (result < 0) {
+        errno = -result;
+        return nullptr;
+    }
+    return std::make_unique<UringEngine>(ring, std::move(worker));
+}
+
+} // namespace devices::virtio

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/block/file.hpp"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+
+#include "devices/virtio/block/image_format.hpp"
+#include "devices/virtio/block/request.hpp"
+#include "vmm/base/bytes.hpp"
+#include "vmm/base/log.hpp"
+
+namespace devices::virtio {
+namespace {
+
+using vmm::Errc;
+
+std::string quoted(const std::string& path) { return "'" + path + "'"; }
+
+std::string open_hint(int error, bool read_only) {
+    if (error == ENOENT)
+        return "create it, for example with truncate -s 1G, or correct the path";
+    if (!read_only && (error == EROFS || error == EACCES || error == EPERM || error == ETXTBSY))
+        return "make it writable for this user, or use the disk read-only";
+    return {};
+}
+
+vmm::Result<vmm::UniqueFd> open_image(const std::string& path, bool read_only) {
+    // O_NONBLOCK: opening a FIFO by mistake must not wait for its writer.
+    vmm::UniqueFd fd{::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)};
+    if (!fd && errno == EISDIR)
+        return vmm::fail(Errc::disk_invalid, "disk image " + quoted(path) + " is a directory",
+                         "give a raw image file or a block device");
+    if (!fd)
+        return vmm::fail_errno(Errc::disk_missing, "cannot open disk image " + quoted(path),
+                               open_hint(errno, read_only));
+    ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK);
+    return fd;
+}
+
+vmm::Result<std::uint64_t> whole_size(int fd, const std::string& path) {
+    const std::uint64_t size = TRY(vmm::file_size(fd));
+    if (size % sector_size != 0)
+        vmm::log::write(
+            vmm::log::Level::warning,
+            "disk image '%s' has %ju bytes, which is not whole sectors: the guest does not see the last %u; "
+            "truncate -s %%512 extends it",
+            path.c_str(), uintmax_t{size}, static_cast<unsigned>(size % sector_size));
+    if (size < sector_size)
+        vmm::log::write(vmm::log::Level::warning, "disk image '%s' holds no sector: the guest sees a disk of size 0",
+                        path.c_str());
+    return vmm::align_down(size, sector_size);
+}
+
+int allocate(int fd, int mode, std::uint64_t offset, std::uint64_t length) noexcept {
+    while (::fallocate(fd, mode, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0)
+        if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
+int write_out_zeroes(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
+    static constexpr std::size_t chunk = 64 * vmm::KiB;
+    alignas(vmm::page_size) static std::array<std::byte, chunk> zeroes{}; // never written
+    std::array<iovec, 64> pieces{};
+    pieces.fill({zeroes.data(), zeroes.size()});
+    while (length != 0) {
+        const std::size_t whole = std::min<std::size_t>(length / chunk, pieces.size());
+        const ssize_t done = whole == 0
+                                 ? ::pwrite(fd, zeroes.data(), length, static_cast<off_t>(offset))
+                                 : ::pwritev(fd, pieces.data(), static_cast<int>(whole), static_cast<off_t>(offset));
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return done < 0 ? errno : EIO;
+        offset += static_cast<std::uint64_t>(done);
+        length -= static_cast<std::uint64_t>(done);
+    }
+    return 0;
+}
+
+} // namespace
+
+vmm::Result<BlockFile> BlockFile::open(const std::string& path, bool read_only, ImageContents contents) {
+    BlockFile file{TRY(open_image(path, read_only)), path};
+    TRY_VOID(file.inspect());
+    if (contents == ImageContents::raw_disk)
+        TRY_VOID(file.check_format());
+    TRY_VOID(file.lock(read_only));
+    // Only now nobody else changes it.
+    TRY_VOID(file.refresh_size());
+    return file;
+}
+
+vmm::Result<void> BlockFile::inspect() {
+    struct stat status {};
+    if (::fstat(fd(), &status) != 0)
+        return vmm::fail_errno(Errc::disk_missing, "cannot inspect disk image " + quoted(path_));
+    if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
+        return vmm::fail(Errc::disk_invalid,
+                         "disk image " + quoted(path_) +
+                             (S_ISDIR(status.st_mode) ? " is a directory" : " is neither a file nor a block device"),
+                         "give a raw image file or a block device");
+    is_device_ = S_ISBLK(status.st_mode);
+    device_id_ = status.st_dev;
+    inode_ = status.st_ino;
+    if (is_device_)
+        read_device_topology();
+    else if (const auto block = static_cast<std::uint32_t>(status.st_blksize);
+             std::has_single_bit(block) && block >= sector_size && block <= 64 * vmm::KiB)
+        topology_.physical = topology_.discard_unit = block;
+    return {};
+}
+
+/// Before anything is written: a partition table in the header of a qcow2 image would end it.
+vmm::Result<void> BlockFile::check_format() const {
+    std::array<std::byte, format_head> head{};
+    const ssize_t got = ::pread(fd(), head.data(), head.size(), 0);
+    if (got < 0)
+        return vmm::fail_errno(Errc::disk_missing, "cannot read disk image " + quoted(path_));
+    if (const auto format = foreign_format(std::span{head}.first(static_cast<std::size_t>(got))))
+        return vmm::fail(Errc::disk_invalid,
+                         "disk image " + quoted(path_) + " is a file of the " + format->name +
+                             " format, not a raw disk",
+                         conversion_hint(*format, path_));
+    return {};
+}
+
+void BlockFile::read_device_topology() {
+    auto ask = [this](unsigned long request, std::uint32_t fallback) {
+        std::uint32_t value = 0; // every one of these writes 4 bytes
+        return ::ioctl(fd(), request, &value) == 0 && value != 0 ? value : fallback;
+    };
+    topology_.logical = ask(BLKSSZGET, 512);
+    topology_.physical = std::max(ask(BLKPBSZGET, topology_.logical), topology_.logical);
+    topology_.minimum_io = ask(BLKIOMIN, 0);
+    topology_.optimal_io = ask(BLKIOOPT, 0);
+    topology_.discard_unit = topology_.logical;
+}
+
+vmm::Result<void> BlockFile::lock(bool read_only) {
+    struct flock lock {};
+    lock.l_type = static_cast<short>(read_only ? F_RDLCK : F_WRLCK);
+    lock.l_whence = SEEK_SET;
+    if (::fcntl(fd(), F_OFD_SETLK, &lock) == 0)
+        return {};
+    if (errno == EAGAIN || errno == EACCES)
+        return vmm::fail(Errc::in_use, "disk image " + quoted(path_) + " is in use",
+                         read_only ? "end whoever writes to it"
+                                   : "end the other user, or use the disk read-only in both places");
+    vmm::log::write(vmm::log::Level::warning,
+                    "disk image '%s' lies where files cannot be locked: make sure that nothing else writes to it",
+                    path_.c_str());
+    return {};
+}
+
+bool BlockFile::is(const std::string& path) const {
+    struct stat status {};
+    return ::stat(path.c_str(), &status) == 0 && status.st_dev == device_id_ && status.st_ino == inode_;
+}
+
+vmm::Result<void> BlockFile::refresh_size() {
+    size_ = TRY(whole_size(fd(), path_));
+    return {};
+}
+
+std::uint64_t BlockFile::present_size() const noexcept {
+    struct stat status {};
+    if (is_device_ || ::fstat(fd(), &status) != 0)
+        return size_;
+    return std::min(size_, static_cast<std::uint64_t>(status.st_size));
+}
+
+int BlockFile::sync() const noexcept {
+    while (::fdatasync(fd()) != 0)
+        if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
+int BlockFile::discard(std::uint64_t offset, std::uint64_t length) const noexcept {
+    int error = 0;
+    if (is_device_) {
+        std::uint64_t range[2]{offset, length};
+        error = ::ioctl(fd(), BLKDISCARD, range) == 0 ? 0 : errno;
+    } else {
+        error = allocate(fd(), discard_mode(*this), offset, length);
+    }
+    // 5.2.6.2: a device may discard, it need not.
+    return is_unsupported(error) ? 0 : error;
+}
+
+int BlockFile::write_zeroes(std::uint64_t offset, std::uint64_t length, bool unmap) const noexcept {
+    int error = allocate(fd(), write_zeroes_mode(unmap), offset, length);
+    if (is_unsupported(error) && is_device_) {
+        std::uint64_t range[2]{offset, length};
+        error = ::ioctl(fd(), BLKZEROOUT, range) == 0 ? 0 : errno;
+    }
+    return is_unsupported(error) ? write_out_zeroes(fd(), offset, length) : error;
+}
+
+int discard_mode(const BlockFile& file) { return file.is_device() ? -1 : write_zeroes_mode(true); }
+
+int write_zeroes_mode(bool unmap) {
+    return FALLOC_FL_KEEP_SIZE | (unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+}
+
+bool is_unsupported(int error) { return error == EOPNOTSUPP || error == ENOSYS || error == ENOTTY || error == EINVAL; }
+
+} // namespace devices::virtio

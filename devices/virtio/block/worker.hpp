@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread that carries out jobs which may take long, one after the other, so that the device loop never waits for the
+// host's storage. It is there from the first job on.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "devices/virtio/block/engine.hpp"
+
+namespace devices::virtio {
+
+/// Used by one thread at a time. At its end it has been given back every job.
+class BlockWorker {
+public:
+    static vmm::Result<std::unique_ptr<BlockWorker>> create();
+    ~BlockWorker();
+    BlockWorker(const BlockWorker&) = delete;
+    BlockWorker& operator=(const BlockWorker&) = delete;
+
+    /// Readable when a job may have finished.
+    [[nodiscard]] int ready_fd() const { return ready_.fd(); }
+    /// Without a thread, because the host has no more of them, the caller's does it.
+    void submit(BlockJob& job) noexcept;
+    /// Null when none has finished. Never waits for one.
+    BlockJob* take_finished() noexcept;
+    /// False when the job is not waiting: it is under way, or over.
+    bool cancel(BlockJob& job) noexcept;
+
+private:
+    explicit BlockWorker(vmm::EventFd ready) : ready_{std::move(ready)} {}
+    bool start() noexcept;
+    void work() noexcept;
+
+    const vmm::EventFd ready_;
+    std::atomic<bool> any_finished_{false}; ///< so that looking costs nothing
+
+    std::mutex mutex_; // guards all below
+    std::condition_variable more_;
+    std::deque<BlockJob*> waiting_{};
+    std::deque<BlockJob*> finished_{};
+    bool over_{false};
+
+    std::thread thread_{}; ///< the user's
+};
+
+} // namespace devices::virtio

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/net/net.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "devices/virtio/net/tap.hpp"
+#include "devices/virtio/net/uapi.hpp"
+
+namespace devices::virtio {
+namespace {
+
+using vmm::log::Level;
+
+constexpr std::uint16_t control_queue_size = 64;
+
+// The host's calls that change a tap wait for all other users of its network. A guest gets enough of them at once for a
+// start with every queue pair, and then a few a second.
+constexpr BucketLimits port_changes{4 * Net::max_pairs, 0, std::chrono::seconds{4}};
+
+constexpr unsigned start_later = 63; // beside the queues
+
+struct NetConfig {
+    MacAddress mac;
+    vmm::Le16 status;
+    vmm::Le16 pairs;
+    vmm::Le16 mtu;
+};
+static_assert(sizeof(NetConfig) == 12 && offsetof(NetConfig, mtu) == offsetof(virtio_net_config, mtu));
+
+vmm::Result<void> check(const NetOptions& options) {
+    if (options.mtu && (*options.mtu < 68 || *options.mtu > 65535))
+        return vmm::fail(vmm::Errc::config_value, vmm::format("an MTU of %u is outside 68 to 65535", *options.mtu));
+    if (options.queue_pairs < 1 || options.queue_pairs > Net::max_pairs)
+        return vmm::fail(vmm::Errc::config_value,
+                         vmm::format("%u queue pairs are outside 1 to %u", options.queue_pairs, Net::max_pairs));
+    return {};
+}
+
+} // namespace
+
+vmm::Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, vmm::EventLoop& loop) {
+    TRY_VOID(check(options));
+    return create(options, loop, TRY(Tap::create(options.tap)));
+}
+
+vmm::Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, vmm::EventLoop& loop,
+                                              std::unique_ptr<NetPort> port) {
+    TRY_VOID(check(options));
+    std::shared_ptr<Net> net{new Net{options, loop, std::move(port)}};
+    TRY_VOID(net->open(options));
+    return net;
+}
+
+Net::Net(const NetOptions& options, vmm::EventLoop& loop, std::unique_ptr<NetPort> port)
+    : Device{options.id + " (virtio-net)"}, loop_{loop}, port_{std::move(port)}, filter_{options.filter},
+      mac_{options.mac.value_or(
+          MacAddress::derived(options.mac_seed.empty() ? options.id + "/" + options.tap : options.mac_seed))},
+      retry_delay_{options.retry}, receive_limiter_{options.receive_limits, RateLimiter::Time::clock::now()},
+      send_limiter_{options.send_limits, RateLimiter::Time::clock::now()}, pairs_{options.queue_pairs},
+      changes_{port_changes, RateLimiter::Time::clock::now()} {}
+
+vmm::Result<void> Net::open(const NetOptions& options) {
+    const auto pairs = static_cast<unsigned>(pairs_.size());
+    TRY_VOID(port_->open(pairs));
+    on_port_open();
+    mtu_ = static_cast<std::uint16_t>(options.mtu.value_or(port_->mtu()));
+    features_ = port_->capabilities() | net_feature::mac | net_feature::status | net_feature::mergeable |
+                net_feature::control | net_feature::guest_offloads | (mtu_ != 0 ? net_feature::mtu : 0) |
+                (pairs > 1 ? net_feature::queue_pairs : 0);
+    queue_sizes_.assign(2 * pairs, queue_size);
+    queue_sizes_.push_back(control_queue_size);
+    if (filter_) {
+        frame_.resize(max_frame);
+        filter_->connect([weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->filter_ready();
+        });
+    }
+    return {};
+}
+
+void Net::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
+    const NetConfig config{mac_, static_cast<std::uint16_t>(link_up_ ? VIRTIO_NET_S_LINK_UP : 0),
+                           static_cast<std::uint16_t>(pairs_.size()), mtu_};
+    const auto bytes = std::as_bytes(std::span{&config, 1});
+    std::ranges::fill(data, std::byte{0});
+    if (offset < bytes.size())
+        std::memcpy(data.data(), bytes.data() + offset, std::min<std::size_t>(data.size(), bytes.size() - offset));
+}
+
+/// On a vCPU thread: the port belongs to the loop.
+void Net::on_activate() noexcept {
+    later_.post(loop_, start_later, weak_from_this(), [](Net& net) { net.locked([&] { net.start(); }); });
+}
+
+void Net::start() noexcept {
+    if (started_ || stopped() ||
+        change_port(1, negotiated(net_feature::guest_checksum) ? negotiated_features() & net_feature::offloads : 0) ==
+            Done::later)
+        return;
+    started_ = true;
+    uncharged_.reset();
+    for (unsigned i = 0; i < pairs_.size() * 2 + 1; ++i)
+        again(i); // the driver may have rung before we were ready
+    if (port_->fd(0) < 0)
+        look_for_port_later();
+}
+
+void Net::on_reset() noexcept {
+    // What the loop still watches finds the device inactive and lets go.
+    started_ = false;
+    for (Pair& pair : pairs_)
+        pair.receiver.forget();
+}
+
+void Net::on_reset_queue(unsigned index) noexcept {
+    if (index / 2 < pairs_.size() && index % 2 == 0 && index != control_queue())
+        pairs_[index / 2].receiver.forget();
+}
+
+/// 5.1.2: behind the pairs that exist for this driver.
+unsigned Net::control_queue() const {
+    return negotiated(net_feature::queue_pairs) ? static_cast<unsigned>(2 * pairs_.size()) : 2;
+}
+
+void Net::on_kick(unsigned index) noexcept {
+    if (!started_)
+        return;
+    if (index == control_queue())
+        control(index);
+    else if (index / 2 >= active_pairs_)
+        return;
+    else if (index % 2 == 0)
+        receive(index / 2);
+    else
+        transmit(index / 2);
+}
+
+void Net::again(unsigned index) noexcept {
+    later_.post(loop_, index, weak_from_this(), [index](Net& net) { net.kick(index); });
+}
+
+/// What the driver asks for. The port hears of it only if it is news, and a guest that changes its mind for ever waits.
+Net::Done Net::change_port(unsigned pairs, std::uint64_t offloads) noexcept {
+    const unsigned calls = (told_offloads_ != offloads ? 1 : 0) + std::max(told_pairs_, pairs) -
+                           std::min(told_pairs_, pairs); // each pair is a call
+    const auto wait = changes_.wait(calls, RateLimiter::Time::clock::now());
+    if (calls != 0 && wait.count() != 0) {
+        change_later_ = loop_.after(wait, [this] { locked([&] { started_ ? again(control_queue()) : start(); }); });
+        return Done::later;
+    }
+    changes_.spend(calls);
+    const bool more = pairs != active_pairs_;
+    active_pairs_ = pairs;
+    offloads_ = offloads;
+    tell_port();
+    for (Pair& pair : pairs_)
+        pair.receiver.configure(negotiated(net_feature::mergeable), offloads, mtu_);
+    for (unsigned i = 0; more && i < 2 * pairs; ++i)
+        again(i);
+    return Done::yes;
+}
+
+void Net::tell_port() noexcept {
+    if (std::exchange(told_offloads_, offloads_) != offloads_)
+        port_->set_offloads(offloads_);
+    if (std::exchange(told_pairs_, active_pairs_) != active_pairs_)
+        port_->set_active_pairs(active_pairs_);
+}
+
+void Net::on_port_open() noexcept {
+    told_offloads_ = 0;
+    told_pairs_ = static_cast<unsigned>(pairs_.size());
+    tell_port();
+}
+
+void Net::update_limits(const RateLimits& receive, const RateLimits& send) noexcept {
+    const auto now = RateLimiter::Time::clock::now();
+    receive_limiter_.update(receive, now);
+    send_limiter_.update(send, now);
+    for (unsigned i = 0; i < 2 * pairs_.size(); ++i)
+        again(i); // who waits for the old limit tries again
+}
+
+void Net::filter_ready() noexcept { kick(0); }
+
+void Net::lose_port(int error) noexcept {
+    if (port_->fd(0) < 0)
+        return;
+    traffic_.losses.fetch_add(1, std::memory_order_relaxed);
+    vmm::log::write(Level::warning, "%s: tap '%s' is gone (%s); the link is down until it comes back", name().c_str(),
+                    port_->name().c_str(), std::strerror(error));
+    for (Pair& pair : pairs_)
+        pair.readable.reset();
+    port_->close();
+    link_up_ = false;
+    config_changed();
+    look_for_port_later();
+}
+
+void Net::look_for_port_later() noexcept {
+    retry_ = loop_.after(retry_delay_, [this] { look_for_port(); });
+}
+
+/// Opening may wait for other users of the host's network: so without the lock, which a vCPU could wait for.
+void Net::look_for_port() noexcept {
+    bool found = port_->open(static_cast<unsigned>(pairs_.size())).has_value();
+    bool active = false;
+    locked([&] {
+        active = true;
+        if (!found)
+            return look_for_port_later();
+        vmm::log::write(Level::warning, "%s: tap '%s' is back; the link is up", name().c_str(), port_->name().c_str());
+        link_up_ = true;
+        on_port_open();
+        for (unsigned i = 0; i < 2 * active_pairs_; ++i)
+            again(i);
+        config_changed();
+    });
+    if (!active && found)
+        link_up_ = true;
+}
+
+} // namespace devices::virtio

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// Frames between the port and the rings.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "devices/virtio/net/net.hpp"
+
+namespace devices::virtio {
+namespace {
+
+using Outcome = NetReceiver::Outcome;
+
+constexpr unsigned batch = 128; // frames between two looks at the rest of the loop's work
+constexpr unsigned early = 4;   // frames after which the driver hears of them, to work while we do
+
+/// Of a frame that goes through a system call and is copied there.
+std::uint32_t work_of(std::size_t bytes) { return Turn::system_call + static_cast<std::uint32_t>(bytes / 256); }
+
+void count(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
+    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed); // one writer: the loop
+}
+
+} // namespace
+
+void Net::receive(unsigned index) noexcept {
+    Pair& pair = pairs_[index];
+    Queue* ring = queue(2 * index);
+    Next next = Next::wait;
+    if (ring && !stopped() && started_) {
+        const auto hold = memory().hold();
+        if (ring->refresh())
+            next = receive_some(pair, *ring, index);
+        if (ring->broken())
+            stop_broken(ring->broken_reason());
+        else
+            signal(2 * index);
+    }
+    if (next == Next::watch)
+        watch(index);
+    else
+        pair.readable.reset();
+}
+
+Net::Next Net::receive_some(Pair& pair, Queue& queue, unsigned index) noexcept {
+    Turn turn;
+    for (unsigned i = 0; i < batch && !turn.over(); ++i) {
+        switch (next_frame(pair, queue, index)) {
+        case Outcome::delivered:
+            count(traffic_.received);
+            count(traffic_.received_bytes, pair.receiver.frame_bytes());
+            uncharged_ = pair.receiver.frame_bytes();
+            if (i % early == early - 1)
+                signal(2 * index);
+            break;
+        case Outcome::dropped:
+            count(traffic_.received_dropped);
+            break;
+        case Outcome::empty:
+            queue.ask_notifications(false);
+            return port_->fd(index) < 0 || pair.limited ? Next::wait : Next::watch;
+        case Outcome::no_buffers:
+            queue.ask_notifications(true);
+            if (queue.has_work())
+                break;
+            return Next::wait;
+        case Outcome::gone:
+            lose_port(pair.receiver.error());
+            return Next::wait;
+        case Outcome::broken:
+            stop_broken(pair.receiver.reason());
+            return Next::wait;
+        }
+        turn.spend(work_of(pair.receiver.frame_bytes()) + pair.receiver.take_work());
+    }
+    if (port_->fd(index) >= 0)
+        return Next::watch; // comes back at once
+    again(2 * index);
+    return Next::wait;
+}
+
+NetReceiver::Outcome Net::next_frame(Pair& pair, Queue& queue, unsigned index) noexcept {
+    if (filter_ && index == 0 && !pair.receiver.has_waiting()) {
+        if (const std::size_t bytes = filter_->next(frame_); bytes != 0)
+            return pair.receiver.inject(queue, std::span{frame_}.first(bytes));
+    }
+    if (!pair.receiver.has_waiting() && (port_->fd(index) < 0 || receive_limited(index)))
+        return Outcome::empty;
+    return pair.receiver.receive(queue, port_->fd(index));
+}
+
+/// A frame's length is known once it is read, so each is paid for before the next one.
+bool Net::receive_limited(unsigned index) noexcept {
+    if (receive_limiter_.unlimited() || !uncharged_)
+        return false;
+    const auto wait = receive_limiter_.spend(*uncharged_, RateLimiter::Time::clock::now());
+    if (wait.count() == 0) {
+        uncharged_.reset();
+        return false;
+    }
+    pairs_[index].limited = loop_.after(wait, [this, index] {
+        pairs_[index].limited.reset();
+        kick(2 * index);
+    });
+    return true;
+}
+
+void Net::watch(unsigned index) noexcept {
+    Pair& pair = pairs_[index];
+    if (pair.readable)
+        return;
+    auto watch = loop_.watch(port_->fd(index), [this, index] {
+        bool active = false;
+        locked([&] {
+            active = true;
+            receive(index);
+        });
+        if (!active)
+            pairs_[index].readable.reset();
+    });
+    if (watch)
+        pair.readable = std::move(*watch);
+    else
+        lose_port(watch.error().sys_errno);
+}
+
+void Net::transmit(unsigned index) noexcept {
+    Queue* ring = queue(2 * index + 1);
+    if (!ring || stopped())
+        return;
+    const auto hold = memory().hold();
+    if (!ring->refresh())
+        return;
+    const auto served = serve(*ring, chain_, batch, [&](Chain& chain) { return send(index, *ring, chain); });
+    signal(2 * index + 1);
+    if (served == Served::more)
+        again(2 * index + 1);
+    if (std::exchange(filter_took_, false))
+        again(0);
+}
+
+/// False: the frame has to wait.
+bool Net::send(unsigned index, Queue& queue, Chain& chain) noexcept {
+    const std::size_t head = chain.copy_from(0, std::as_writable_bytes(std::span{&header_, 1}));
+    const std::uint64_t bytes = Chain::bytes(chain.readable) - head;
+    chain.work += work_of(std::min<std::uint64_t>(bytes, max_frame));
+    const char* refused = !chain.writable.empty() ? "a frame to send is writable"
+                          : head < sizeof header_ ? "a frame is shorter than its header"
+                                                  : accept_sent(header_, bytes, negotiated_features());
+    if (refused) {
+        note_bad_request(refused);
+        count(traffic_.sent_dropped);
+    } else {
+        // The host sees the header that was checked, not what the guest may have made of it since.
+        (void)drop_front(chain.readable, sizeof header_);
+        pieces_.assign(1, {&header_, sizeof header_});
+        pieces_.insert(pieces_.end(), chain.readable.begin(), chain.readable.end());
+        if (!offer_to_filter(bytes) && !write_frame(index, bytes))
+            return false;
+    }
+    queue.push(chain.head, 0);
+    return true;
+}
+
+bool Net::offer_to_filter(std::size_t bytes) noexcept {
+    if (!filter_)
+        return false;
+    const auto gather = [&](std::size_t limit) {
+        std::size_t done = 0;
+        for (std::size_t i = 1; i < pieces_.size() && done < limit; ++i) {
+            const std::size_t part = std::min(pieces_[i].iov_len, limit - done);
+            std::memcpy(frame_.data() + done, pieces_[i].iov_base, part);
+            done += part;
+        }
+        return std::span<const std::byte>{frame_}.first(done);
+    };
+    if (!filter_->wants(gather(std::min(bytes, NetFilter::head_size))))
+        return false;
+    filter_->take(gather(bytes));
+    return filter_took_ = true;
+}
+
+bool Net::write_frame(unsigned index, std::size_t bytes) noexcept {
+    if (port_->fd(index) < 0) {
+        count(traffic_.sent_dropped);
+        return true;
+    }
+    Pair& pair = pairs_[index];
+    if (!pair.paid && send_limited(index, bytes))
+        return false;
+    pair.paid = false;
+    if (::writev(port_->fd(index), pieces_.data(), static_cast<int>(pieces_.size())) >= 0) {
+        count(traffic_.sent);
+        count(traffic_.sent_bytes, bytes);
+        return true;
+    }
+    const int error = errno;
+    if (error == EAGAIN || error == EINTR) {
+        if (auto watch = loop_.watch_writable(port_->fd(index), [this, index] {
+                pairs_[index].writable.reset();
+                kick(2 * index + 1);
+            })) {
+            pair.writable = std::move(*watch);
+            pair.paid = true;
+            return false;
+        }
+    }
+    count(traffic_.sent_dropped);
+    if (error == EBADFD || error == ENODEV || error == ENXIO)
+        lose_port(error);
+    else if (error == EINVAL)
+        note_bad_request("the host's network refuses a frame");
+    return true;
+}
+
+bool Net::send_limited(unsigned index, std::size_t bytes) noexcept {
+    if (send_limiter_.unlimited())
+        return false;
+    const auto wait = send_limiter_.spend(bytes, RateLimiter::Time::clock::now());
+    if (wait.count() == 0)
+        return false;
+    pairs_[index].writable = loop_.after(wait, [this, index] {
+        pairs_[index].writable.reset();
+        kick(2 * index + 1);
+    });
+    return true;
+}
+
+} // namespace devices::virtio

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host's side of the socket device: programs that connect, and the state of their sockets.
+#include <algorithm>
+#include <cerrno>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "devices/virtio/vsock/vsock.hpp"
+
+namespace devices::virtio {
+namespace {
+
+constexpr unsigned accepts_at_once = 16;
+constexpr std::size_t longest_line = 32; // of a greeting, with its newline
+constexpr std::uint32_t first_host_port = 1U << 30;
+constexpr std::chrono::seconds descriptor_retry{1};
+
+} // namespace
+
+void Vsock::listen() noexcept {
+    if (listening_)
+        return;
+    auto watch = loop_.watch(listener_.fd(), [weak = weak_from_this()] {
+        const auto self = weak.lock();
+        bool more = false;
+        self->locked([&] { more = self->accept_some(); });
+        if (!more)
+            self->listening_.reset();
+    });
+    if (watch)
+        listening_ = std::move(*watch);
+}
+
+/// False when the listener is not to be watched for now: programs wait in its backlog.
+bool Vsock::accept_some() noexcept {
+    for (unsigned i = 0; i < accepts_at_once; ++i) {
+        vmm::UniqueFd socket = listener_.accept();
+        if (socket) {
+            greet(std::move(socket));
+            continue;
+        }
+        if (errno != EMFILE && errno != ENFILE)
+            return true;
+        listen_later_ = loop_.after(descriptor_retry, [weak = weak_from_this()] {
+            if (const auto self = weak.lock())
+                self->locked([&] { self->listen(); });
+        });
+        return false;
+    }
+    return true;
+}
+
+void Vsock::greet(vmm::UniqueFd socket) noexcept {
+    if (streams_.greetings.size() >= max_greetings)
+        streams_.greetings.erase(streams_.greetings.begin());
+    if (!make_room()) {
+        traffic_.refused.fetch_add(1, std::memory_order_relaxed);
+        return;
+    }
+    const std::uint64_t id = ++next_id_;
+    auto watch = loop_.watch(socket.get(), [weak = weak_from_this(), id] {
+        if (const auto self = weak.lock())
+            self->locked([&] { self->on_greeting(id); });
+    });
+    if (watch)
+        streams_.greetings.try_emplace(id, Greeting{std::move(socket), {}, std::move(*watch)});
+}
+
+void Vsock::on_greeting(std::uint64_t id) noexcept {
+    const auto at = streams_.greetings.find(id);
+    if (at == streams_.greetings.end())
+        return;
+    Greeting& greeting = at->second;
+    // Only the line is taken: what the program sends after it is for the guest.
+    std::array<char, longest_line> seen{};
+    const auto got = ::recv(greeting.socket.get(), seen.data(), longest_line - greeting.line.size(), MSG_PEEK);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    const std::string_view text{seen.data(), got > 0 ? static_cast<std::size_t>(got) : 0};
+    const auto newline = text.find('\n');
+    const std::size_t taken = newline == text.npos ? text.size() : newline + 1;
+    (void)!::recv(greeting.socket.get(), seen.data(), taken, 0);
+    greeting.line += text.substr(0, newline);
+    if (newline == text.npos) {
+        if (got <= 0 || greeting.line.size() >= longest_line)
+            streams_.greetings.erase(at);
+        return;
+    }
+    vmm::UniqueFd socket = std::move(greeting.socket);
+    const auto port = parse_connect(greeting.line);
+    streams_.greetings.erase(at);
+    if (port)
+        open_from_host(std::move(socket), *port);
+}
+
+/// Above those a Linux guest gives out, unless it was told otherwise; so a number seldom means two things in a log.
+std::uint32_t Vsock::free_host_port() noexcept {
+    const auto taken = [&](std::uint32_t port) {
+        return std::ranges::any_of(streams_.connections, [&](const auto& entry) { return entry.first.host == port; });
+    };
+    do {
+        next_host_port_ =
+            next_host_port_ < first_host_port || next_host_port_ >= 0x7fffffff ? first_host_port : next_host_port_ + 1;
+    } while (taken(next_host_port_));
+    return next_host_port_;
+}
+
+void Vsock::open_from_host(vmm::UniqueFd socket, std::uint32_t guest_port) noexcept {
+    VsockConnection* connection =
+        make_room() ? add({guest_port, free_host_port()}, VsockFlow::Origin::host, std::move(socket)) : nullptr;
+    if (!connection)
+        return;
+    connection->deadline =
+        loop_.after(request_timeout_, [weak = weak_from_this(), ports = connection->ports, id = connection->id] {
+            if (const auto self = weak.lock())
+                self->locked([&] {
+                    if (VsockConnection* late = self->find(ports, id))
+                        self->on_request_timeout(*late);
+                });
+        });
+    enqueue(*connection);
+    feed();
+}
+
+void Vsock::on_request_timeout(VsockConnection& connection) noexcept {
+    answer_reset({connection.ports});
+    retire(connection);
+    feed();
+}
+
+bool Vsock::watch_readable(VsockConnection& connection) noexcept {
+    if (connection.readable)
+        return true;
+    auto watch =
+        loop_.watch(connection.socket.get(), [weak = weak_from_this(), ports = connection.ports, id = connection.id] {
+            const auto self = weak.lock();
+            if (!self)
+                return;
+            self->locked([&] {
+                VsockConnection* ready = self->find(ports, id);
+                if (!ready)
+                    return;
+                ready->wants_read = true;
+                self->enqueue_if_due(*ready);
+                self->feed();
+                // Not read to the end: the guest has no room. Its next packet or buffer goes on.
+                ready = self->find(ports, id);
+                if (ready && ready->wants_read)
+                    ready->readable.reset();
+            });
+        });
+    if (watch)
+        connection.readable = std::move(*watch);
+    return watch.has_value();
+}
+
+void Vsock::watch_writable(VsockConnection& connection) noexcept {
+    if (connection.writable)
+        return;
+    auto watch = loop_.watch_writable(connection.socket.get(),
+                                      [weak = weak_from_this(), ports = connection.ports, id = connection.id] {
+                                          const auto self = weak.lock();
+                                          if (!self)
+                                              return;
+                                          self->locked([&] {
+                                              if (VsockConnection* ready = self->find(ports, id))
+                                                  self->on_writable(*ready);
+                                          });
+                                      });
+    if (watch)
+        connection.writable = std::move(*watch);
+    else
+        host_ended(connection, -1);
+}
+
+void Vsock::on_writable(VsockConnection& connection) noexcept {
+    const bool reads = connection.flush();
+    const auto is_this = [&](const auto& node) { return &node.mapped() == &connection; };
+    if (connection.backlog.empty())
+        connection.writable.reset();
+    if (std::ranges::any_of(streams_.draining, is_this)) {
+        if (connection.backlog.empty())
+            streams_.draining.remove_if(is_this);
+        return;
+    }
+    if (!reads)
+        connection.flow.host_shuts(vsock_shutdown_receive);
+    enqueue_if_due(connection);
+    feed();
+}
+
+/// The program's stream ended (`result` 0) or broke (-1).
+void Vsock::host_ended(VsockConnection& connection, int result) noexcept {
+    connection.wants_read = false;
+    connection.readable.reset();
+    if (!connection.socket)
+        return;
+    pollfd state{connection.socket.get(), 0, 0};
+    const bool half = result == 0 && ::poll(&state, 1, 0) == 0; // no hang-up: it still reads
+    if (!half) {
+        connection.flow.forwarded(static_cast<std::uint32_t>(connection.backlog.size()));
+        connection.backlog.clear();
+        connection.writable.reset();
+        connection.socket.reset();
+    }
+    connection.flow.host_shuts(half ? vsock_shutdown_send : vsock_shutdown_send | vsock_shutdown_receive);
+    enqueue_if_due(connection);
+}
+
+} // namespace devices::virtio

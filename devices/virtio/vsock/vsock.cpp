@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/vsock/vsock.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <linux/virtio_vsock.h>
+
+#include "vmm/base/descriptors.hpp"
+
+namespace devices::virtio {
+namespace {
+
+constexpr unsigned event_queue = 2;
+constexpr unsigned start_later = 63; // beside the queues
+constexpr std::uint64_t lowest_cid = 3;
+constexpr std::uint64_t highest_cid = 0xfffffffe;
+
+// What one connection may hold for a slow host program. Many get less each, so that all together stay small.
+constexpr std::uint32_t large_buffer = 256 * 1024;
+constexpr std::uint32_t small_buffer = 32 * 1024;
+constexpr std::size_t large_buffers = 64;
+
+/// Of one connection: its socket, and what the loop watches it by for reading and for writing.
+constexpr std::size_t descriptors_each = 3;
+
+} // namespace
+
+vmm::Result<std::shared_ptr<Vsock>> Vsock::create(const VsockOptions& options, vmm::EventLoop& loop) {
+    if (options.guest_cid < lowest_cid || options.guest_cid > highest_cid)
+        return vmm::fail(vmm::Errc::config_value,
+                         vmm::format("vsock CID %llu is outside 3 to 4294967294",
+                                     static_cast<unsigned long long>(options.guest_cid)),
+                         "0 to 2 mean the hypervisor, this machine and the host");
+    auto listener = TRY(VsockListener::create(options.uds_path));
+    return std::shared_ptr<Vsock>{new Vsock{options, loop, std::move(listener)}};
+}
+
+Vsock::Vsock(const VsockOptions& options, vmm::EventLoop& loop, VsockListener listener)
+    : Device{options.id + " (virtio-vsock)"}, loop_{loop}, listener_{std::move(listener)},
+      guest_cid_{options.guest_cid}, request_timeout_{options.request_timeout},
+      limit_{std::clamp<std::size_t>(vmm::descriptors::spendable() / descriptors_each, 1, max_connections)} {}
+
+void Vsock::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
+    vmm::store_le(data, offset < sizeof guest_cid_ ? guest_cid_ >> (8 * offset) : 0);
+}
+
+/// On a vCPU thread: sockets belong to the loop.
+void Vsock::on_activate() noexcept {
+    later_.post(loop_, start_later, weak_from_this(), [](Vsock& vsock) { vsock.locked([&] { vsock.start(); }); });
+}
+
+void Vsock::start() noexcept {
+    listen();
+    for (unsigned i = 0; i < event_queue; ++i)
+        again(i); // the driver may have rung before we were ready
+}
+
+void Vsock::again(unsigned queue) noexcept {
+    later_.post(loop_, queue, weak_from_this(), [queue](Vsock& vsock) { vsock.kick(queue); });
+}
+
+void Vsock::on_kick(unsigned queue) noexcept {
+    if (queue == 0)
+        feed();
+    else if (queue == 1)
+        transmit();
+    // Event buffers lie there until transport_reset() needs one.
+}
+
+void Vsock::on_reset() noexcept { forget_all(); }
+
+/// Also on a vCPU thread. Watches must die on the loop's; those that still fire find no connection of their id.
+void Vsock::forget_all() noexcept {
+    ready_.clear();
+    resets_.clear();
+    blocked_ = false;
+    if (!streams_.greetings.empty() || !streams_.connections.empty() || !streams_.draining.empty())
+        loop_.post([gone = std::make_unique<Streams>(std::exchange(streams_, {}))] {});
+    count_open();
+}
+
+void Vsock::transport_reset() noexcept {
+    locked([&] {
+        forget_all();
+        Queue* events = queue(event_queue);
+        if (!events)
+            return;
+        const auto hold = memory().hold();
+        if (!events->refresh() || !events->pop(sent_))
+            return;
+        const vmm::Le32 event{VIRTIO_VSOCK_EVENT_TRANSPORT_RESET};
+        const auto written = sent_.copy_to(0, std::as_bytes(std::span{&event, 1}));
+        events->push(sent_.head, static_cast<std::uint32_t>(written));
+        signal(event_queue);
+    });
+}
+
+/// Whether one more connection may exist; those that only drain make way.
+bool Vsock::make_room() noexcept {
+    const auto total = [&] {
+        return streams_.connections.size() + streams_.draining.size() + streams_.greetings.size();
+    };
+    while (total() >= limit_ && !streams_.draining.empty())
+        streams_.draining.pop_front();
+    if (total() < limit_)
+        return true;
+    note_full();
+    return false;
+}
+
+/// By the limit, or because a descriptor could not be had.
+void Vsock::note_full() noexcept {
+    traffic_.refused_limit.fetch_add(1, std::memory_order_relaxed);
+    if (told_full_.allow())
+        vmm::log::write(vmm::log::Level::warning, "%s: a connection is refused: there are %zu, and there may be %zu%s",
+                        name().c_str(), streams_.connections.size(), limit_,
+                        limit_ < max_connections ? " with this limit on descriptors (ulimit -n)" : "");
+}
+
+VsockConnection* Vsock::add(VsockPorts ports, VsockFlow::Origin origin, vmm::UniqueFd socket) noexcept {
+    const std::uint32_t buffer = streams_.connections.size() < large_buffers ? large_buffer : small_buffer;
+    const auto [at, added] =
+        streams_.connections.try_emplace(ports, ++next_id_, ports, origin, buffer, std::move(socket));
+    traffic_.opened.fetch_add(1, std::memory_order_relaxed);
+    count_open();
+    return added ? &at->second : nullptr;
+}
+
+VsockConnection* Vsock::find(VsockPorts ports, std::uint64_t id) noexcept {
+    if (const auto at = streams_.connections.find(ports); at != streams_.connections.end() && at->second.id == id)
+        return &at->second;
+    for (auto& node : streams_.draining)
+        if (node.mapped().id == id)
+            return &node.mapped();
+    return nullptr;
+}
+
+/// The guest is done with it. What a host program has not read yet is still given to it.
+void Vsock::retire(VsockConnection& connection) noexcept {
+    dequeue(connection);
+    connection.readable.reset();
+    connection.deadline.reset();
+    const auto at = streams_.connections.find(connection.ports);
+    if (connection.socket && !connection.backlog.empty()) {
+        connection.guest_sent_all = true;
+        streams_.draining.push_back(streams_.connections.extract(at));
+    } else {
+        streams_.connections.erase(at);
+    }
+    count_open();
+}
+
+void Vsock::count_open() noexcept { traffic_.open.store(streams_.connections.size(), std::memory_order_relaxed); }
+
+} // namespace devices::virtio

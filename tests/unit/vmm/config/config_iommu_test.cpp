@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/catch.hpp"
+#include "vmm/config/config_file.hpp"
+
+using namespace vmm;
+
+namespace {
+
+ParsedConfig parse(const std::string& iommu, Dialect dialect = Dialect::inox) {
+    return parse_config(R"({"iommu": )" + iommu + "}", dialect);
+}
+
+} // namespace
+
+TEST_CASE("an IOMMU comes with its defaults, or with what is asked for") {
+    CHECK_FALSE(parse_config("{}", Dialect::inox).file.config.iommu);
+    CHECK_FALSE(parse("null").file.config.iommu);
+    const auto plain = parse("{}");
+    REQUIRE(plain.file.config.iommu);
+    CHECK(plain.problems.empty());
+    CHECK(plain.file.config.iommu->limits == iommu::Limits{});
+    const auto full =
+        parse(R"({"bypass": false, "address_bits": 64, "max_domains": 3, "max_mappings": 77})").file.config.iommu;
+    REQUIRE(full);
+    CHECK(full->bypass == false);
+    CHECK((full->limits.address_bits == 64 && full->limits.domains == 3 && full->limits.mappings == 77));
+}
+
+TEST_CASE("devices may bypass at first, unless some are assigned, unless the operator decides") {
+    Config config;
+    CHECK_FALSE(boot_bypass(config));
+    config.iommu.emplace();
+    CHECK(boot_bypass(config));
+    config.vfio.emplace_back();
+    CHECK_FALSE(boot_bypass(config));
+    config.iommu->bypass = true;
+    CHECK(boot_bypass(config));
+    config.vfio.clear();
+    config.iommu->bypass = false;
+    CHECK_FALSE(boot_bypass(config));
+}
+
+TEST_CASE("values an IOMMU cannot have are refused with their place") {
+    const auto [text, where] = GENERATE(table<std::string, std::string>({
+        {R"({"address_bits": 31})", "/iommu/address_bits"},
+        {R"({"address_bits": 65})", "/iommu/address_bits"},
+        {R"({"max_domains": 0})", "/iommu/max_domains"},
+        {R"({"max_mappings": 0})", "/iommu/max_mappings"},
+        {R"({"max_mappings": 99999999})", "/iommu/max_mappings"},
+        {R"({"bypass": "yes"})", "/iommu/bypass"},
+        {R"({"bits": 4})", "/iommu/bits"},
+    }));
+    const auto parsed = parse(text);
+    REQUIRE(parsed.problems.size() == 1);
+    CHECK(parsed.problems[0].where == where);
+}
+
+TEST_CASE("an IOMMU needs PCI") {
+    Config config;
+    config.iommu.emplace();
+    config.machine.transport = Transport::mmio;
+    const auto problems = check(config);
+    REQUIRE(problems.size() == 1);
+    CHECK(problems[0].where == "/iommu");
+}

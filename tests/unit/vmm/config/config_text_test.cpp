@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/config/config_text.hpp"
+
+#include "tests/catch.hpp"
+#include "vmm/base/bytes.hpp"
+
+using namespace vmm;
+
+TEST_CASE("sizes take a unit, and are MiB without one") {
+    CHECK(parse_size("512") == 512 * MiB);
+    CHECK(parse_size("512M") == 512 * MiB);
+    CHECK(parse_size("4G") == 4 * GiB);
+    CHECK(parse_size("4GiB") == 4 * GiB);
+    CHECK(parse_size("1100k") == 1100 * KiB);
+    CHECK(parse_size("0") == 0);
+    for (const auto* text : {"", "M", "-1", "+1", " 1", "1 ", "1.5G", "1X", "0x10", "1MM", "99999999999999999999",
+                             "17592186044416M", "18446744073709551615"})
+        CHECK_FALSE(parse_size(text));
+}
+
+TEST_CASE("times take a unit, and are seconds without one") {
+    using std::chrono::milliseconds;
+    CHECK(parse_duration("60") == milliseconds{60'000});
+    CHECK(parse_duration("60s") == milliseconds{60'000});
+    CHECK(parse_duration("500ms") == milliseconds{500});
+    CHECK(parse_duration("2m") == milliseconds{120'000});
+    CHECK(parse_duration("1h") == milliseconds{3'600'000});
+    for (const auto* text : {"", "s", "-1", "1.5s", "1d", "10000h", "99999999999999999999ms"})
+        CHECK_FALSE(parse_duration(text));
+}
+
+TEST_CASE("sizes are written exactly") {
+    CHECK(size_text(0) == "0 bytes");
+    CHECK(size_text(1) == "1 bytes");
+    CHECK(size_text(1088 * KiB) == "1088 KiB");
+    CHECK(size_text(129 * MiB) == "129 MiB");
+    CHECK(size_text(6 * GiB) == "6 GiB");
+}
+
+TEST_CASE("the nearest name is found, and nonsense has none") {
+    static constexpr std::string_view names[] = {"--kernel", "--initrd", "--memory", "--net", "--expect", "--cpus"};
+    CHECK(nearest("--kernal", names) == "--kernel");
+    CHECK(nearest("--KERNEL", names) == "--kernel");
+    CHECK(nearest("--mem", names) == "--memory");
+    CHECK(nearest("--cpu", names) == "--cpus");
+    CHECK(nearest("--exepct", names) == "--expect");
+    CHECK(nearest("--frobnicate", names).empty());
+    CHECK(nearest("", names).empty());
+    CHECK(nearest(std::string(100'000, 'x'), names).empty());
+    CHECK(suggestion("--kernal", names) == "did you mean '--kernel'?");
+    CHECK(suggestion("zzzzzzzz", names, "see --help") == "see --help");
+}
+
+TEST_CASE("text for messages is short and harmless") {
+    CHECK(printable("a\x1b[2Jb\xff") == "a?[2Jb?");
+    CHECK(printable(std::string(100, 'x'), 10) == "xxxxxxxxxx...");
+    CHECK(in_quotes("x") == "'x'");
+}

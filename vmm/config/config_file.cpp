@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/config/config_file.hpp"
+
+#include <algorithm>
+
+#include "vmm/config/config_json.hpp"
+#include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_text.hpp"
+#include "vmm/memory/layout.hpp"
+
+namespace vmm {
+namespace {
+
+template <class Rows> void report_unknown(const std::string& key, const Rows& rows, const JsonValue& value) {
+    std::vector<std::string_view> known;
+    for (const auto& row : rows) {
+        known.push_back(row.name);
+        if constexpr (requires { row.option_key; })
+            if (value.form() == JsonValue::Form::words && !row.option_key.empty())
+                known.back() = row.option_key;
+    }
+    value.report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
+                 suggestion(key, known, "the keys here are " + list_text(known)));
+}
+
+bool is_needed(Need need, Dialect dialect) {
+    return need == Need::required || (need == Need::required_by_firecracker && dialect == Dialect::firecracker);
+}
+
+class Reader {
+public:
+    Reader(ParsedConfig& out, Dialect dialect, bool partial = false)
+        : out_{out}, dialect_{dialect}, partial_{partial} {}
+
+    void read(const nlohmann::json& root) {
+        const JsonValue whole{root, "", out_.problems};
+        if (!root.is_object())
+            return whole.report_type("an object");
+        for (const auto& [key, json] : root.items()) {
+            if (key == "$schema") // for editors
+                continue;
+            const JsonValue value{json, json_pointer("", key), out_.problems};
+            const auto section = std::ranges::find(sections_, key, &Section::name);
+            if (section != sections_.end())
+                read_section(*section, value);
+            else if (dialect_ == Dialect::firecracker)
+                out_.ignored.push_back(printable(key));
+            else
+                report_unknown(key, sections_, value);
+        }
+        for (const auto& section : sections_)
+            report_missing(section, whole);
+    }
+
+private:
+    void read_section(const Section& section, const JsonValue& value) {
+        const auto& json = value.json();
+        if (!section.missing_part.empty()) {
+            if (!json.is_null() && !(json.is_array() && json.empty()))
+                value.report(Errc::unsupported, "this version of inox has no " + std::string{section.missing_part},
+                             std::string{section.hint});
+            return;
+        }
+        if (json.is_null() && !is_needed(section.need, dialect_))
+            return;
+        if (section.append == nullptr)
+            return read_object(section, value);
+        if (!json.is_array())
+            return value.report_type("an array");
+        for (std::size_t i = 0; i < json.size(); ++i)
+            read_element(section, {json[i], json_pointer(value.pointer(), std::to_string(i)), out_.problems});
+    }
+
+public:
+    /// One more element of a list section, or the object itself.
+    void read_element(const Section& section, const JsonValue& value) {
+        if (section.append != nullptr)
+            section.append(out_.file);
+        read_object(section, value);
+    }
+
+private:
+    void read_object(const Section& section, const JsonValue& value) {
+        if (!value.json().is_object())
+            return value.report_type("an object");
+        if (section.begin != nullptr)
+            section.begin(out_.file);
+        for (const auto& [key, member] : value.json().items())
+            read_field(section, key, value.member(key, member));
+        for (const auto& field : section.fields)
+            report_missing(field, value);
+    }
+
+    void read_field(const Section& section, const std::string& key, const JsonValue& value) {
+        const auto field = std::ranges::find_if(section.fields, [&](const Field& one) {
+            return one.name == key || (dialect_ == Dialect::inox && !one.option_key.empty() && one.option_key == key);
+        });
+        if (field == section.fields.end() && section.ignores_unknown && dialect_ == Dialect::firecracker)
+            return out_.ignored.push_back(printable(value.pointer()));
+        if (field == section.fields.end())
+            return report_unknown(key, section.fields, value);
+        if (!value.json().is_null() || (field->null == Null::refused && !partial_))
+            field->read(value, out_.file);
+    }
+
+    template <class Row> void report_missing(const Row& row, const JsonValue& object) {
+        if (partial_ || !is_needed(row.need, dialect_) || object.json().contains(row.name))
+            return;
+        if constexpr (requires { row.option_key; })
+            if (!row.option_key.empty() && object.json().contains(row.option_key))
+                return;
+        object.report(Errc::config_missing_key, "the key " + in_quotes(row.name) + " is missing", "add it");
+    }
+
+    ParsedConfig& out_;
+    Dialect dialect_;
+    bool partial_;
+    std::span<const Section> sections_{config_sections()};
+};
+
+void set_default_cmdline(const nlohmann::json& root, ConfigFile& file, Dialect dialect) {
+    static const nlohmann::json::json_pointer boot_args{"/boot-source/boot_args"};
+    if (!file.config.boot.kernel.empty() && (!root.contains(boot_args) || root.at(boot_args).is_null()))
+        use_default_cmdline(file.config.boot, dialect == Dialect::inox ? default_cmdline : firecracker_cmdline);
+}
+
+/// A problem of reading that makes one of check() say nothing new.
+bool explains(const Error& known, const Error& problem) {
+    return known.where == problem.where ||
+           (problem.code == Errc::config_missing_key && known.where.starts_with("/boot-source"));
+}
+
+} // namespace
+
+std::optional<Error> check_metadata(const ConfigFile& file) {
+    if (file.mmds)
+        for (const auto& id : file.mmds->interfaces)
+            if (std::ranges::none_of(file.config.nets, [&](const auto& net) { return net.id == id; }))
+                return Error{Errc::config_value,
+                             "The list of network interface IDs provided contains at least one ID that does not "
+                             "correspond to any existing network interface.",
+                             "configure the interface '" + id + "'", "/mmds-config/network_interfaces", 0};
+    return std::nullopt;
+}
+
+ConfigFile initial_config(Dialect dialect) {
+    ConfigFile file;
+    if (dialect == Dialect::inox) {
+        file.config.machine.huge_pages = HugePages::transparent;
+        file.config.machine.most_cpus = layout::max_cpus;
+    }
+    return file;
+}
+
+ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport) {
+    ParsedConfig out{.file = initial_config(dialect)};
+    out.file.config.machine.transport = transport;
+    auto json = read_json(text);
+    out.problems = std::move(json.problems);
+    if (json.root.is_null() && !out.problems.empty())
+        return out;
+    Reader{out, dialect}.read(json.root);
+    set_default_cmdline(json.root, out.file, dialect);
+    const auto known = out.problems;
+    auto rules = check(out.file.config);
+    if (auto metadata = check_metadata(out.file))
+        rules.push_back(std::move(*metadata));
+    for (auto& problem : rules)
+        if (std::ranges::none_of(known, [&](const Error& one) { return explains(one, problem); }))
+            out.problems.push_back(std::move(problem));
+    return out;
+}
+
+ParsedSection parse_section(std::string_view name, std::string_view text, ConfigFile seed, bool partial) {
+    ParsedSection out;
+    auto json = read_json(text);
+    if (!json.problems.empty()) {
+        out.problems = std::move(json.problems);
+        return out;
+    }
+    const auto all = config_sections();
+    const auto section = std::ranges::find(all, name, &Section::name);
+    ParsedConfig parsed;
+    parsed.file = std::move(seed);
+    Reader{parsed, Dialect::firecracker, partial}.read_element(*section, {json.root, "", parsed.problems});
+    if (json.root.is_object())
+        for (const auto& [key, member] : json.root.items())
+            if (!member.is_null())
+                out.keys.push_back(key);
+    out.file = std::move(parsed.file);
+    out.problems = std::move(parsed.problems);
+    return out;
+}
+
+void read_list_option(std::string_view section_name, std::string_view text, ConfigFile& file,
+                      std::vector<Error>& problems) {
+    const auto all = config_sections();
+    const auto section = std::ranges::find(all, section_name, &Section::name);
+    ParsedConfig parsed;
+    auto values = read_key_values(text);
+    parsed.problems = std::move(values.problems);
+    std::swap(parsed.file, file);
+    Reader{parsed, Dialect::inox}.read_element(
+        *section, {values.root, json_pointer("", section_name), parsed.problems, JsonValue::Form::words});
+    std::swap(parsed.file, file);
+    std::ranges::move(parsed.problems, std::back_inserter(problems));
+}
+
+std::vector<ConfigKey> config_keys() {
+    std::vector<ConfigKey> keys;
+    for (const auto& section : config_sections()) {
+        keys.push_back({json_pointer("", section.name), section.missing_part.empty()});
+        for (const auto& field : section.fields)
+            keys.push_back({json_pointer(json_pointer("", section.name), field.name), true});
+    }
+    return keys;
+}
+
+} // namespace vmm

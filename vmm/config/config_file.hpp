@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration file: Firecracker's shape, plus an "inox" object for what only inox has. See docs/config.md.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/log.hpp"
+#include "vmm/config/config.hpp"
+
+namespace vmm {
+
+struct LogConfig {
+    std::string path{}; ///< file or pipe; empty for standard error
+    std::optional<log::Level> level{};
+    std::optional<bool> show_level{};  ///< in Firecracker's shape of a line; the other always has it
+    std::optional<bool> show_origin{}; ///< the same for FILE:LINE
+    std::string module{};              ///< see log::Style
+};
+
+struct MetricsConfig {
+    std::string path{};       ///< file or pipe that gets a JSON object a line
+    bool emit_id{false};      ///< each line has the instance's id
+    std::string properties{}; ///< a JSON object that each line repeats; empty for none
+};
+
+/// The metadata service: the guest reads it over the network at a fixed address.
+struct MmdsConfig {
+    std::vector<std::string> interfaces{}; ///< ids of those it answers on
+    bool version_2{false};                 ///< a session token is needed
+    std::string address{"169.254.169.254"};
+    bool imds_compatible{false}; ///< text even where JSON is asked for
+};
+
+/// What becomes of a guest that reboots in order.
+enum class OnReboot : std::uint8_t { end, fail, restart };
+inline constexpr std::array<std::string_view, 3> reboot_words{"end", "fail", "restart"};
+
+/// What becomes of console output that the reader of our standard output leaves no room for.
+enum class ConsoleOverflow : std::uint8_t {
+    wait, ///< the guest's write takes until there is room
+    drop, ///< it is lost, and counted
+};
+inline constexpr std::array<std::string_view, 2> overflow_words{"wait", "drop"};
+
+struct RunOptions {
+    std::optional<std::chrono::milliseconds> timeout{}; ///< wall time from the call; then Errc::timed_out
+    std::string expect{};     ///< POSIX extended regex searched in each serial line; seen: the run ends with success
+    std::string serial_log{}; ///< path that receives every serial byte
+    ConsoleOverflow console_overflow{ConsoleOverflow::wait};
+    std::vector<int> keep_fds{}; ///< inherited descriptors that requests of the API will name
+    std::string boot_timeline{}; ///< path ending in .json or .svg, written at the end
+    bool quiet{false};           ///< no closing line on standard error
+    OnReboot on_reboot{OnReboot::end};
+    std::optional<std::chrono::milliseconds> grace{}; ///< for a guest to power off after SIGTERM; none: it ends at once
+};
+
+/// Where the serial port's output goes.
+struct SerialConfig {
+    std::string path{};                           ///< file or pipe; empty for standard output
+    std::optional<devices::BucketLimits> limit{}; ///< bytes; what is above it is dropped
+};
+
+/// The control API beside the guest.
+struct ApiConfig {
+    std::string socket{}; ///< path; empty for none
+    std::string group{};  ///< whose members may use it too
+    unsigned connections{64};
+};
+
+struct ConfigFile {
+    Config config{};
+    RunOptions run{};
+    LogConfig log{};
+    SerialConfig serial{};
+    std::optional<MetricsConfig> metrics{};
+    std::optional<MmdsConfig> mmds{};
+    ApiConfig api{};
+};
+
+/// How strict the reader is, and which defaults hold.
+enum class Dialect : std::uint8_t {
+    inox,        ///< every key must be known; everything has a default
+    firecracker, ///< as Firecracker reads it: unknown top-level keys are ignored, its required keys are required
+};
+
+/// What holds where nothing is said.
+ConfigFile initial_config(Dialect dialect);
+
+struct ParsedConfig {
+    ConfigFile file{};                  ///< complete only without problems
+    std::vector<Error> problems{};      ///< all of them, each with its JSON pointer
+    std::vector<std::string> ignored{}; ///< unknown top-level keys, Dialect::firecracker only
+};
+
+/// Pure; never throws. The result also passed check().
+ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport = Transport::pci);
+
+/// A file of at most `max_size` bytes. "-" is standard input.
+Result<std::string> load_text(const std::string& path, std::size_t max_size);
+/// Reads a file of at most json_max_size bytes and parses it. "-" is standard input. In Firecracker's dialect
+/// "cpu-config" may be the path of a file with that object.
+ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport = Transport::pci);
+
+/// The metadata service answers on an interface that there is not.
+std::optional<Error> check_metadata(const ConfigFile& file);
+
+/// Reads one object as a section, or an element of a list section, over what `seed` has; by Firecracker's rules.
+/// `partial`: no key is required. Pointers in `problems` are relative to the object. Without check().
+struct ParsedSection {
+    ConfigFile file{};
+    std::vector<Error> problems{};
+    std::vector<std::string> keys{}; ///< those the object has
+};
+ParsedSection parse_section(std::string_view section, std::string_view text, ConfigFile seed, bool partial);
+
+/// Fills a device's section ("vsock"), or appends to a list of them ("drives"), from the key=value form of the command
+/// line.
+void read_list_option(std::string_view section, std::string_view text, ConfigFile& file, std::vector<Error>& problems);
+
+/// A key the reader knows, for documentation and schema tests.
+struct ConfigKey {
+    std::string pointer; ///< "/machine-config/vcpu_count", or "/drives" for a whole section
+    bool available;      ///< false: the key belongs to a part that this version of inox does not have
+};
+std::vector<ConfigKey> config_keys();
+
+/// "error", "Warning", ...: any case. nullopt for other words.
+std::optional<log::Level> parse_log_level(std::string_view text);
+/// Why the text is no POSIX extended regular expression; nullopt when it is one.
+std::optional<std::string> regex_problem(const std::string& text);
+
+} // namespace vmm

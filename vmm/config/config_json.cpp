@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/config/config_json.hpp"
+
+#include <cmath>
+
+#include "vmm/config/config_text.hpp"
+
+namespace vmm {
+namespace {
+
+using nlohmann::json;
+
+/// Builds the tree; stops at the first syntax error, goes on after a duplicate key.
+class Builder final : public nlohmann::json_sax<json> {
+public:
+    explicit Builder(JsonText& out) : out_{out} {}
+
+    bool null() override { return put(nullptr); }
+    bool boolean(bool value) override { return put(value); }
+    bool number_integer(number_integer_t value) override { return put(value); }
+    bool number_unsigned(number_unsigned_t value) override { return put(value); }
+    bool number_float(number_float_t value, const string_t& /*text*/) override { return put(value); }
+    bool string(string_t& value) override { return put(std::move(value)); }
+    bool binary(binary_t& /*value*/) override { return false; }
+    bool start_object(std::size_t /*elements*/) override { return open(json::object()); }
+    bool start_array(std::size_t /*elements*/) override { return open(json::array()); }
+    bool end_object() override { return close(); }
+    bool end_array() override { return close(); }
+
+    bool key(string_t& name) override {
+        if (open_.back()->contains(name))
+            problem("the key " + in_quotes(name) + " appears twice", "keep one of them",
+                    json_pointer(pointer_to(open_.back()), name));
+        key_ = std::move(name);
+        return true;
+    }
+
+    bool parse_error(std::size_t /*position*/, const std::string& /*token*/,
+                     const nlohmann::detail::exception& error) override {
+        // nlohmann's text starts with "[json.exception.parse_error.101] ".
+        const std::string_view text = error.what();
+        const auto start = text.find("] ");
+        problem("not valid JSON: " + printable(start == text.npos ? text : text.substr(start + 2), 240),
+                "compare with an example in configs/");
+        return false;
+    }
+
+private:
+    bool put(json value) {
+        place(std::move(value));
+        return true;
+    }
+
+    json* place(json value) {
+        if (open_.empty()) {
+            out_.root = std::move(value);
+            return &out_.root;
+        }
+        json& parent = *open_.back();
+        if (parent.is_array())
+            return &parent.emplace_back(std::move(value));
+        return &(parent[key_] = std::move(value));
+    }
+
+    bool open(json container) {
+        if (open_.size() == json_max_depth) {
+            problem(format("nested deeper than %zu levels", json_max_depth), "no configuration needs that");
+            return false;
+        }
+        open_.push_back(place(std::move(container)));
+        return true;
+    }
+
+    bool close() {
+        open_.pop_back();
+        return true;
+    }
+
+    /// Walks down the open containers: only errors need it.
+    std::string pointer_to(const json* target) const {
+        std::string pointer;
+        for (std::size_t i = 0; i + 1 < open_.size() && open_[i] != target; ++i) {
+            const json& parent = *open_[i];
+            if (parent.is_array()) {
+                pointer = json_pointer(pointer, std::to_string(parent.size() - 1));
+                continue;
+            }
+            for (const auto& [name, child] : parent.items())
+                if (&child == open_[i + 1])
+                    pointer = json_pointer(pointer, name);
+        }
+        return pointer;
+    }
+
+    void problem(std::string what, std::string hint, std::string where = {}) {
+        out_.problems.push_back({Errc::config_syntax, std::move(what), std::move(hint), std::move(where), 0});
+    }
+
+    JsonText& out_;
+    std::vector<json*> open_{}; // stable: a container does not grow while a child of it is open
+    std::string key_{};
+};
+
+} // namespace
+
+JsonText read_json(std::string_view text, std::size_t max_size) {
+    JsonText out;
+    if (text.size() > max_size) {
+        out.problems.push_back(
+            {Errc::config_syntax, "larger than " + size_text(max_size), "is this the right file?", {}, 0});
+        return out;
+    }
+    if (text.contains('\0')) { // the parser would take it for the end
+        out.problems.push_back({Errc::config_syntax, "not valid JSON: a NUL byte", "remove it", {}, 0});
+        return out;
+    }
+    if (text.starts_with("\xef\xbb\xbf")) {
+        out.problems.push_back(
+            {Errc::config_syntax, "not valid JSON: a byte order mark", "save it as UTF-8 without one", {}, 0});
+        return out;
+    }
+    Builder builder{out};
+    if (!json::sax_parse(text, &builder))
+        out.root = nullptr;
+    return out;
+}
+
+std::string json_pointer(std::string_view parent, std::string_view key) {
+    std::string out{parent};
+    out += '/';
+    for (const char c : printable(key)) {
+        if (c == '~')
+            out += "~0";
+        else if (c == '/')
+            out += "~1";
+        else
+            out += c;
+    }
+    return out;
+}
+
+std::string list_text(std::span<const std::string_view> names) {
+    std::string out;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        if (i != 0)
+            out += i + 1 == names.size() ? " or " : ", ";
+        out += names[i];
+    }
+    return out;
+}
+
+void JsonValue::report(Errc code, std::string what, std::string hint) const {
+    problems_.push_back({code, std::move(what), std::move(hint), pointer_, 0});
+}
+
+void JsonValue::report_type(std::string_view expected) const {
+    report(Errc::config_type, "expected " + std::string{expected} + ", got " + json_.type_name(),
+           "docs/config.md shows this key");
+}
+
+JsonValue JsonValue::member(const std::string& key, const nlohmann::json& json) const {
+    return {json, json_pointer(pointer_, key), problems_, form_};
+}
+
+std::optional<bool> JsonValue::boolean() const {
+    if (json_.is_boolean())
+        return json_.get<bool>();
+    if (form_ == Form::words && (json_ == "on" || json_ == "true"))
+        return true;
+    if (form_ == Form::words && (json_ == "off" || json_ == "false"))
+        return false;
+    report_type("true or false");
+    return std::nullopt;
+}
+
+std::optional<std::string> JsonValue::text() const {
+    if (!json_.is_string()) {
+        report_type("a string");
+        return std::nullopt;
+    }
+    const auto& text = json_.get_ref<const std::string&>();
+    if (text.contains('\0')) {
+        report(Errc::config_value, "the string holds a NUL character", "remove \\u0000");
+        return std::nullopt;
+    }
+    return text;
+}
+
+std::optional<std::uint64_t> JsonValue::number(std::uint64_t max, Errc range_code) const {
+    if (form_ == Form::words && json_.is_string())
+        if (const auto value = parse_number(json_.get_ref<const std::string&>()))
+            return JsonValue{nlohmann::json(*value), pointer_, problems_}.number(max, range_code);
+    const bool whole = json_.is_number_float() && std::trunc(json_.get<double>()) == json_.get<double>();
+    if (!json_.is_number_integer() && !whole) {
+        report_type("a whole number");
+        return std::nullopt;
+    }
+    // Whole numbers that nlohmann holds as floating point are written with an exponent or do not fit 64 bits.
+    if (!json_.is_number_unsigned() || json_.get<std::uint64_t>() > max) {
+        report(range_code, printable(json_.dump()) + " is not a whole number from 0 to " + std::to_string(max),
+               "docs/config.md has the limits of this key");
+        return std::nullopt;
+    }
+    return json_.get<std::uint64_t>();
+}
+
+std::optional<std::size_t> JsonValue::one_of(std::span<const std::string_view> names) const {
+    const auto value = text();
+    if (!value)
+        return std::nullopt;
+    const auto found = std::ranges::find(names, std::string_view{*value});
+    if (found != names.end())
+        return static_cast<std::size_t>(found - names.begin());
+    report(Errc::config_value, in_quotes(*value) + " is not one of " + list_text(names),
+           suggestion(*value, names, "choose one of them"));
+    return std::nullopt;
+}
+
+JsonText read_key_values(std::string_view text) {
+    JsonText out;
+    out.root = nlohmann::json::object();
+    while (!text.empty()) {
+        const auto comma = std::min(text.find(','), text.size());
+        const std::string word{text.substr(0, comma)};
+        text.remove_prefix(std::min(comma + 1, text.size()));
+        const auto equals = std::min(word.find('='), word.size());
+        const std::string key = word.substr(0, equals);
+        if (out.root.contains(key))
+            out.problems.push_back({Errc::config_syntax, in_quotes(key) + " is given twice", "give it once", {}, 0});
+        out.root[key] = equals == word.size() ? nlohmann::json(true) : nlohmann::json(word.substr(equals + 1));
+    }
+    return out;
+}
+
+} // namespace vmm

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/config/config_options.hpp"
+
+#include <algorithm>
+
+#include "vmm/base/descriptors.hpp"
+#include "vmm/config/config_text.hpp"
+
+namespace vmm {
+namespace {
+
+std::unexpected<Error> refuse(const CommandOption& option, std::string what, std::string hint) {
+    return std::unexpected<Error>{Error{Errc::bad_option, std::move(what), std::move(hint), option.name, 0}};
+}
+
+/// For options that are a path: `place` says where it goes.
+template <std::string& (*place)(ConfigFile&)>
+Result<void> set_path(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text.empty())
+        return refuse(self, "the path is empty", "name a file");
+    place(file) = text;
+    return {};
+}
+
+std::string& kernel(ConfigFile& file) { return file.config.boot.kernel; }
+std::string& initrd(ConfigFile& file) { return file.config.boot.initrd; }
+std::string& serial_log(ConfigFile& file) { return file.run.serial_log; }
+std::string& log_path(ConfigFile& file) { return file.log.path; }
+
+Result<void> set_cmdline(const CommandOption& /*self*/, const std::string& text, ConfigFile& file) {
+    file.config.boot.cmdline = text;
+    return {};
+}
+
+Result<void> set_cpus(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto cpus = parse_number(text);
+    if (!cpus)
+        return refuse(self, in_quotes(text) + " is no number of CPUs", "write a number such as 4");
+    if (auto problem = check_cpus(*cpus, file.config.machine.most_cpus, false)) {
+        problem->where = self.name;
+        return std::unexpected<Error>{std::move(*problem)};
+    }
+    file.config.machine.cpus = static_cast<unsigned>(*cpus);
+    return {};
+}
+
+Result<void> set_memory(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto bytes = parse_size(text);
+    if (!bytes)
+        return refuse(self, in_quotes(text) + " is no size", "write 512M or 4G; a plain number is MiB");
+    file.config.machine.memory = *bytes;
+    return {};
+}
+
+template <std::optional<std::uint64_t> PciWindows::*window>
+Result<void> set_window(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto bytes = parse_size(text);
+    if (!bytes)
+        return refuse(self, in_quotes(text) + " is no size", "write 512M or 1T; a plain number is MiB");
+    PciWindows one;
+    one.*window = bytes;
+    if (auto problem = check_windows(one)) {
+        problem->where = self.name;
+        return std::unexpected<Error>{std::move(*problem)};
+    }
+    file.config.machine.windows.*window = bytes;
+    return {};
+}
+
+Result<void> set_huge_pages(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    static constexpr std::string_view names[] = {"none", "transparent", "2M"};
+    const auto found = std::ranges::find_if(names, [&](std::string_view name) {
+        return std::ranges::equal(name, text, [](char a, char b) { return (a | 0x20) == (b | 0x20); });
+    });
+    if (found == std::end(names))
+        return refuse(self, in_quotes(text) + " is no kind of huge pages", "use none, transparent or 2M");
+    file.config.machine.huge_pages = static_cast<HugePages>(found - std::begin(names));
+    return {};
+}
+
+Result<void> set_smt(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
+    file.config.machine.smt = true;
+    return {};
+}
+
+Result<void> set_timeout(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.run.timeout = parse_duration(text);
+    if (!file.run.timeout)
+        return refuse(self, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h; a plain number is seconds");
+    return {};
+}
+
+Result<void> set_grace(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.run.grace = parse_duration(text);
+    if (!file.run.grace)
+        return refuse(self, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h; a plain number is seconds");
+    return {};
+}
+
+Result<void> set_expect(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text.empty())
+        return refuse(self, "the expression is empty", "write a part of the text to wait for");
+    if (const auto why = regex_problem(text))
+        return refuse(
+            self, in_quotes(text) + " is not a regular expression: " + *why,
+            "it is a POSIX extended expression, as for grep -E: put a backslash before ( ) [ ] { } . * + ? |");
+    file.run.expect = text;
+    return {};
+}
+
+Result<void> set_on_panic(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto found = std::ranges::find(panic_words, text);
+    if (found == std::end(panic_words))
+        return refuse(self, in_quotes(text) + " is nothing inox does", "use report or end");
+    file.config.machine.end_on_panic = found != std::begin(panic_words);
+    return {};
+}
+
+Result<void> set_panic_text(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text != "on" && text != "off")
+        return refuse(self, in_quotes(text) + " is neither on nor off", "use on or off");
+    file.config.machine.panic_text = text == "on";
+    return {};
+}
+
+Result<void> set_on_reboot(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto found = std::ranges::find(reboot_words, text);
+    if (found == std::end(reboot_words))
+        return refuse(self, in_quotes(text) + " is nothing a reboot can do", "use end, fail or restart");
+    file.run.on_reboot = static_cast<OnReboot>(found - std::begin(reboot_words));
+    return {};
+}
+
+Result<void> set_console_overflow(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto found = std::ranges::find(overflow_words, text);
+    if (found == std::end(overflow_words))
+        return refuse(self, in_quotes(text) + " is nothing inox does", "use wait or drop");
+    file.run.console_overflow = static_cast<ConsoleOverflow>(found - std::begin(overflow_words));
+    return {};
+}
+
+Result<void> set_keep_fds(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.run.keep_fds = descriptors::parse_list(text);
+    if (file.run.keep_fds.empty())
+        return refuse(self, in_quotes(text) + " is no list of descriptors", "write 5 or 5,6: from 3");
+    return {};
+}
+
+Result<void> set_boot_timeline(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (!text.ends_with(".json") && !text.ends_with(".svg"))
+        return refuse(self, in_quotes(text) + " ends neither in .json nor in .svg", "the ending chooses the form");
+    file.run.boot_timeline = text;
+    return {};
+}
+
+Result<void> set_log_level(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.log.level = parse_log_level(text);
+    if (!file.log.level)
+        return refuse(self, in_quotes(text) + " is no log level", "use Off, Error, Warning, Info, Debug or Trace");
+    return {};
+}
+
+Result<void> set_quiet(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
+    file.run.quiet = true;
+    return {};
+}
+
+/// The device, or an element of the list, that the twin names: as key=value pairs.
+Result<void> add_element(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    std::vector<Error> problems;
+    read_list_option(self.twin.substr(1), text, file, problems);
+    if (problems.empty())
+        return {};
+    Error first = std::move(problems.front());
+    first.code = Errc::bad_option;
+    first.where = self.name;
+    return std::unexpected<Error>{std::move(first)};
+}
+
+/// The same; a first word without a key is the value of `key`.
+Result<void> add_named(const CommandOption& self, const char* key, const std::string& text, ConfigFile& file) {
+    const bool bare = !text.empty() && !text.substr(0, text.find(',')).contains('=');
+    return add_element(self, bare ? std::string{key} + "=" + text : text, file);
+}
+
+Result<void> add_disk(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    return add_named(self, "path", text, file);
+}
+Result<void> add_net(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    return add_named(self, "tap", text, file);
+}
+Result<void> add_vfio(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    return add_named(self, "host", text, file);
+}
+
+Result<void> set_entropy(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
+    file.config.entropy.emplace();
+    return {};
+}
+
+Result<void> set_console(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text.empty())
+        return refuse(self, "no place is given", "write terminal, or name a file");
+    file.config.console = ConsoleConfig{text == "terminal" ? "" : text};
+    return {};
+}
+
+std::string& metrics_path(ConfigFile& file) { return file.metrics ? file.metrics->path : file.metrics.emplace().path; }
+std::string& api_socket(ConfigFile& file) { return file.api.socket; }
+std::string& api_group(ConfigFile& file) { return file.api.group; }
+
+Result<void> set_api_connections(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto count = parse_number(text);
+    if (!count || *count == 0 || *count > 4096)
+        return refuse(self, in_quotes(text) + " is no number of connections", "use 1 to 4096");
+    file.api.connections = static_cast<unsigned>(*count);
+    return {};
+}
+
+Result<void> set_dsa(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
+    if (!file.config.dsa)
+        file.config.dsa.emplace();
+    return {};
+}
+
+constexpr CommandOption options[] = {
+    {"--kernel", "FILE", "bzImage or ELF vmlinux; without it a built-in guest says hello",
+     "/boot-source/kernel_image_path", set_path<kernel>},
+    {"--initrd", "FILE", "initial RAM disk", "/boot-source/initrd_path", set_path<initrd>},
+    {"--cmdline", "TEXT", "the kernel's whole command line", "/boot-source/boot_args", set_cmdline},
+    {"--cpus", "N", "1 to 255; default 1", "/machine-config/vcpu_count", set_cpus},
+    {"--memory", "SIZE", "such as 512M or 4G, a plain number is MiB; default 128M", "/machine-config/mem_size_mib",
+     set_memory},
+    {"--huge-pages", "KIND", "none, transparent or 2M; default transparent", "/machine-config/huge_pages",
+     set_huge_pages},
+    {"--smt", nullptr, "two threads per core", "/machine-config/smt", set_smt},
+    {"--disk", "FILE[,readonly=on]", "a disk: an image file or a block device; more keys in docs/config.md", "/drives",
+     add_disk, true},
+    {"--net", "TAP[,mac=M]", "a network interface on this tap; more keys in docs/config.md", "/network-interfaces",
+     add_net, true},
+    {"--vsock", "cid=N,uds=PATH", "stream sockets between host and guest, through this unix socket", "/vsock",
+     add_element},
+    {"--iommu", "[bypass=on]", "a virtio-iommu with all PCI devices behind it; more keys in docs/config.md", "/iommu",
+     add_element, false, true},
+    {"--share", "tag=T,socket=S", "a host folder in the guest, served by virtiofsd at this socket", "/shares",
+     add_element, true},
+    {"--vfio", "ADDRESS[,id=I]",
+     "the guest gets this PCI device of the host, such as 0000:01:00.0; more keys in docs/config.md", "/vfio", add_vfio,
+     true},
+    {"--pci-window-32", "SIZE",
+     "address space for BARs below 4 GiB; default 480M, more takes the place of memory there",
+     "/inox/pci_window_32_mib", set_window<&PciWindows::bars_32>},
+    {"--pci-window-64", "SIZE", "address space for 64-bit BARs; default: as far as the CPU's addresses reach",
+     "/inox/pci_window_64_mib", set_window<&PciWindows::bars_64>},
+    {"--dsa", nullptr, "a virtual data-streaming accelerator, with PASIDs and ENQCMD", "/dsa", set_dsa},
+    {"--pasid", "[quota=N]", "the guest can allocate PASIDs (1024 at most), also without an accelerator", "/pasid",
+     add_element, false, true},
+    {"--entropy", nullptr, "a source of random numbers", "/entropy", set_entropy},
+    {"--balloon", "size=MIB", "takes so much of the guest's memory back; more keys in docs/config.md", "/balloon",
+     add_element},
+    {"--console", "FILE", "a virtio console (hvc0) with its output in FILE; terminal: it has this terminal", "/console",
+     set_console},
+    {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_timeout},
+    {"--expect", "REGEX", "succeed as soon as the console shows this, fail if it never does", "/inox/expect",
+     set_expect},
+    {"--on-panic", "WHAT",
+     "report: a panic is told, and counts when the guest ends; end: it ends the guest; default report",
+     "/inox/on_panic", set_on_panic},
+    {"--panic-text", "WHAT",
+     "off: a panic that the console shows, but no pvpanic driver reports, does not count; default on",
+     "/inox/panic_text", set_panic_text},
+    {"--on-reboot", "WHAT",
+     "end: a reboot ends the run well; fail: with an error; restart: the guest starts again; default end",
+     "/inox/on_reboot", set_on_reboot},
+    {"--grace", "TIME", "SIGTERM presses the power button first, and ends the guest after this time", "/inox/grace",
+     set_grace},
+    {"--serial-log", "FILE", "keep a copy of the console's output", "/inox/serial_log", set_path<serial_log>},
+    {"--console-overflow", "WHAT",
+     "when nobody reads standard output: wait, the guest's write takes until there is room; drop, it is lost and "
+     "counted; default wait",
+     "/inox/console_overflow", set_console_overflow},
+    {"--boot-timeline", "FILE", "draw (.svg) or list (.json) when each step of the boot happened",
+     "/inox/boot_timeline", set_boot_timeline},
+    {"--quiet", nullptr, "no closing line", "/inox/quiet", set_quiet},
+    {"--api-sock", "PATH", "serve the control API on this unix socket", "/inox/api_sock", set_path<api_socket>},
+    {"--api-group", "GROUP", "members of this group may use it too", "/inox/api_group", set_path<api_group>},
+    {"--api-connections", "N", "clients at once; default 64", "/inox/api_connections", set_api_connections},
+    {"--keep-fds", "N[,N...]", "descriptors that the API will name: all other inherited ones are closed",
+     "/inox/keep_fds", set_keep_fds},
+    {"--metrics", "FILE", "a line of metrics at the start, once a minute and at the end", "/metrics/metrics_path",
+     set_path<metrics_path>},
+    {"--log-path", "FILE", "log to a file instead of standard error", "/logger/log_path", set_path<log_path>},
+    {"--log-level", "LEVEL", "Off, Error, Warning, Info, Debug or Trace; default Warning", "/logger/level",
+     set_log_level},
+};
+
+} // namespace
+
+std::span<const CommandOption> run_options() { return options; }
+
+} // namespace vmm

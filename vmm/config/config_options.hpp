@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The options of `inox run`, as data: each is the twin of a key in the configuration file.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "vmm/config/config_file.hpp"
+
+namespace vmm {
+
+struct CommandOption {
+    const char* name;  ///< "--memory"
+    const char* value; ///< "SIZE", for the help; nullptr for a switch
+    const char* help;
+    std::string_view twin; ///< JSON pointer of the key that means the same
+    /// Stores the value; the error names the option in `where`.
+    Result<void> (*apply)(const CommandOption& self, const std::string& text, ConfigFile& file);
+    bool repeated{false}; ///< may be given several times, each adds one; else the last wins
+    bool bare{false};     ///< the name alone is good, too: the text is then empty
+};
+std::span<const CommandOption> run_options();
+
+} // namespace vmm

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/config/config_sections.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "devices/virtio/vsock/listener.hpp"
+#include "vmm/base/descriptors.hpp"
+#include "vmm/config/config_text.hpp"
+
+namespace vmm {
+void read_text(const JsonValue& value, std::string& out) {
+    if (auto text = value.text())
+        out = std::move(*text);
+}
+
+void read_path(const JsonValue& value, std::string& out) {
+    const auto text = value.text();
+    if (text && text->empty())
+        value.report(Errc::config_value, "the path is empty", "name a file, or leave the key away");
+    else
+        out = text.value_or("");
+}
+
+void read_socket_path(const JsonValue& value, std::string& out) {
+    static constexpr std::size_t longest = devices::virtio::VsockListener::longest_path;
+    read_path(value, out);
+    if (out.size() <= longest)
+        return;
+    value.report(Errc::config_value,
+                 format("a socket path of %zu bytes: a unix socket takes at most %zu", out.size(), longest),
+                 "use a shorter path, such as one relative to the working directory");
+    out.clear();
+}
+
+void read_vsock_path(const JsonValue& value, std::string& out) {
+    read_path(value, out);
+    const auto problem = out.empty() ? "" : devices::virtio::VsockListener::length_problem(out.size());
+    if (problem.empty())
+        return;
+    value.report(Errc::config_value, problem, "use a shorter path, such as one relative to the working directory");
+    out.clear();
+}
+
+unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise) {
+    const auto number = value.number(most, Errc::config_value);
+    if (number && *number == 0)
+        value.report(Errc::config_value, "0 is too few", "write 1 to " + std::to_string(most));
+    return number && *number != 0 ? static_cast<unsigned>(*number) : otherwise;
+}
+
+namespace {
+
+// ---- boot-source -------------------------------------------------------------------------------------------------
+
+constexpr Field boot_source[] = {
+    {"kernel_image_path", Need::required, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.boot.kernel); }},
+    {"initrd_path", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.boot.initrd); }},
+    {"boot_args", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.config.boot.cmdline); }},
+};
+
+// ---- machine-config ----------------------------------------------------------------------------------------------
+
+void read_cpus(const JsonValue& value, ConfigFile& file) {
+    if (const auto cpus = value.number(UINT32_MAX, Errc::cpus_invalid))
+        file.config.machine.cpus = static_cast<unsigned>(*cpus);
+}
+
+void read_memory(const JsonValue& value, ConfigFile& file) {
+    static constexpr std::uint64_t largest = UINT64_MAX / MiB;
+    if (const auto mib = value.number(largest, Errc::memory_invalid))
+        file.config.machine.memory = *mib * MiB;
+}
+
+void read_huge_pages(const JsonValue& value, ConfigFile& file) {
+    static constexpr std::string_view names[] = {"None", "Transparent", "2M"};
+    static_assert(static_cast<int>(HugePages::none) == 0 && static_cast<int>(HugePages::transparent) == 1 &&
+                  static_cast<int>(HugePages::two_mib) == 2);
+    if (const auto index = value.one_of(names))
+        file.config.machine.huge_pages = static_cast<HugePages>(*index);
+}
+
+void read_cpu_template(const JsonValue& value, ConfigFile& /*file*/) {
+    static constexpr std::string_view names[] = {"None", "C3", "T2", "T2S", "T2CL", "T2A"};
+    if (value.one_of(names).value_or(0) != 0)
+        value.report(Errc::unsupported, "CPU templates are not in this version of inox",
+                     "leave cpu_template away: the guest then sees the host's CPU");
+}
+
+void read_track_dirty_pages(const JsonValue& value, ConfigFile& /*file*/) {
+    if (value.boolean().value_or(false))
+        value.report(Errc::unsupported, "tracking of dirty pages is not in this version of inox",
+                     "it serves snapshots, which inox does not have yet: set it to false");
+}
+
+constexpr Field machine_config[] = {
+    {"vcpu_count", Need::required_by_firecracker, Null::refused, read_cpus},
+    {"mem_size_mib", Need::required_by_firecracker, Null::refused, read_memory},
+    {"smt", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         file.config.machine.smt = value.boolean().value_or(file.config.machine.smt);
+     }},
+    {"cpu_template", Need::optional, Null::means_absent, read_cpu_template},
+    {"track_dirty_pages", Need::optional, Null::refused, read_track_dirty_pages},
+    {"huge_pages", Need::optional, Null::refused, read_huge_pages},
+};
+
+// ---- inox --------------------------------------------------------------------------------------------------------
+
+std::optional<std::chrono::milliseconds> read_time(const JsonValue& value) {
+    if (!value.json().is_string() && !value.json().is_number_unsigned()) {
+        value.report_type("a time such as \"60s\" or a number of seconds");
+        return std::nullopt;
+    }
+    const std::string text = value.json().is_string() ? value.text().value_or("") : value.json().dump();
+    const auto time = parse_duration(text);
+    if (!time)
+        value.report(Errc::config_value, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h");
+    return time;
+}
+
+void read_expect(const JsonValue& value, ConfigFile& file) {
+    read_text(value, file.run.expect);
+    if (const auto why = regex_problem(file.run.expect))
+        value.report(Errc::config_value, "not a regular expression: " + *why, "escape ( ) [ ] { } . * + ? | with \\");
+}
+
+void read_boot_timeline(const JsonValue& value, ConfigFile& file) {
+    read_path(value, file.run.boot_timeline);
+    const auto& path = file.run.boot_timeline;
+    if (!path.empty() && !path.ends_with(".json") && !path.ends_with(".svg"))
+        value.report(Errc::config_value, in_quotes(path) + " ends neither in .json nor in .svg",
+                     "the ending chooses the form");
+}
+
+void read_on_panic(const JsonValue& value, ConfigFile& file) {
+    if (const auto index = value.one_of(panic_words))
+        file.config.machine.end_on_panic = *index == 1;
+}
+
+void read_console_overflow(const JsonValue& value, ConfigFile& file) {
+    if (const auto index = value.one_of(overflow_words))
+        file.run.console_overflow = static_cast<ConsoleOverflow>(*index);
+}
+
+void read_keep_fds(const JsonValue& value, ConfigFile& file) {
+    const auto text = value.text();
+    if (!text)
+        return;
+    file.run.keep_fds = descriptors::parse_list(*text);
+    if (file.run.keep_fds.empty())
+        value.report(Errc::config_value, in_quotes(*text) + " is no list of descriptors", "write 5 or 5,6: from 3");
+}
+
+template <std::optional<std::uint64_t> PciWindows::*window> void read_window(const JsonValue& value, ConfigFile& file) {
+    if (const auto mib = value.number(UINT64_MAX / MiB, Errc::config_value))
+        file.config.machine.windows.*window = *mib * MiB;
+}
+
+constexpr Field inox_section[] = {
+    {"timeout", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { file.run.timeout = read_time(value); }},
+    {"expect", Need::optional, Null::refused, read_expect},
+    {"serial_log", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.serial_log); }},
+    {"console_overflow", Need::optional, Null::refused, read_console_overflow},
+    {"keep_fds", Need::optional, Null::refused, read_keep_fds},
+    {"boot_timeline", Need::optional, Null::refused, read_boot_timeline},
+    {"api_sock", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.api.socket); }},
+    {"api_group", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.api.group); }},
+    {"api_connections", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         const auto count = value.number(4096, Errc::config_value).value_or(1);
+         if (count == 0)
+             value.report(Errc::config_value, "0 connections: nobody could use the API", "use 1 to 4096");
+         file.api.connections = static_cast<unsigned>(count);
+     }},
+    {"on_panic", Need::optional, Null::refused, read_on_panic},
+    {"panic_text", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         file.config.machine.panic_text = value.boolean().value_or(file.config.machine.panic_text);
+     }},
+    {"on_reboot", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         if (const auto index = value.one_of(reboot_words))
+             file.run.on_reboot = static_cast<OnReboot>(*index);
+     }},
+    {"grace", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { file.run.grace = read_time(value); }},
+    {"pci_window_32_mib", Need::optional, Null::means_absent, read_window<&PciWindows::bars_32>},
+    {"pci_window_64_mib", Need::optional, Null::means_absent, read_window<&PciWindows::bars_64>},
+    {"quiet", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
+};
+
+constexpr std::string_view remove_key = "remove the key";
+
+} // namespace
+
+std::span<const Section> config_sections() {
+    static const Section sections[] = {
+        {"boot-source", Need::required_by_firecracker, boot_source},
+        {"machine-config", Need::optional, machine_config},
+        {"logger", Need::optional, logger_fields()},
+        {"metrics",
+         Need::optional,
+         metrics_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.metrics.emplace(); },
+         true},
+        {"serial", Need::optional, serial_fields()},
+        {"mmds-config", Need::optional, mmds_fields(), {}, {}, nullptr, [](ConfigFile& file) { file.mmds.emplace(); }},
+        {"cpu-config",
+         Need::optional,
+         cpu_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.config.machine.cpuid.clear(); }},
+        {"inox", Need::optional, inox_section},
+        {"drives",
+         Need::optional,
+         drive_fields(),
+         {},
+         {},
+         [](ConfigFile& file) {
+             const auto number = file.config.drives.size();
+             file.config.drives.emplace_back().block.id = "drive" + std::to_string(number);
+         }},
+        {"network-interfaces",
+         Need::optional,
+         net_fields(),
+         {},
+         {},
+         [](ConfigFile& file) {
+             const auto number = file.config.nets.size();
+             file.config.nets.emplace_back().id = "net" + std::to_string(number);
+         }},
+        {"shares", Need::optional, share_fields(), {}, {}, [](ConfigFile& file) { file.config.shares.emplace_back(); }},
+        {"vsock",
+         Need::optional,
+         vsock_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.config.vsock.emplace(); }},
+        {"balloon",
+         Need::optional,
+         balloon_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.config.balloon.emplace(); }},
+        {"entropy",
+         Need::optional,
+         entropy_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.config.entropy.emplace(); }},
+        {"iommu",
+         Need::optional,
+         iommu_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.config.iommu.emplace(); }},
+        {"console",
+         Need::optional,
+         console_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.config.console.emplace(); }},
+        {"dsa", Need::optional, dsa_fields(), {}, {}, nullptr, [](ConfigFile& file) { file.config.dsa.emplace(); }},
+        {"pasid",
+         Need::optional,
+         pasid_fields(),
+         {},
+         {},
+         nullptr,
+         [](ConfigFile& file) { file.config.pasid.emplace(); }},
+        {"vfio",
+         Need::optional,
+         vfio_fields(),
+         {},
+         {},
+         [](ConfigFile& file) {
+             const auto number = file.config.vfio.size();
+             file.config.vfio.emplace_back().open.id = "vfio" + std::to_string(number);
+         }},
+        {"device-passthrough",
+         Need::optional,
+         passthrough_fields(),
+         {},
+         {},
+         [](ConfigFile& file) { file.config.vfio.emplace_back(); }},
+        {"pmem", Need::optional, {}, "persistent memory", remove_key},
+        {"memory-hotplug", Need::optional, {}, "memory hot-plug", remove_key},
+    };
+    return sections;
+}
+
+std::optional<log::Level> parse_log_level(std::string_view text) {
+    static constexpr std::array<std::pair<std::string_view, log::Level>, 7> names{{{"off", log::Level::off},
+                                                                                   {"error", log::Level::error},
+                                                                                   {"warning", log::Level::warning},
+                                                                                   {"warn", log::Level::warning},
+                                                                                   {"info", log::Level::info},
+                                                                                   {"debug", log::Level::debug},
+                                                                                   {"trace", log::Level::trace}}};
+    const auto equal = [&](const auto& row) {
+        return std::ranges::equal(row.first, text,
+                                  [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); });
+    };
+    const auto found = std::ranges::find_if(names, equal);
+    return found == names.end() ? std::nullopt : std::optional{found->second};
+}
+
+} // namespace vmm

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration file's keys, as data. A new part adds a section, or fields to one.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "vmm/config/config_file.hpp"
+#include "vmm/config/config_json.hpp"
+
+namespace vmm {
+
+enum class Need : std::uint8_t { optional, required, required_by_firecracker };
+enum class Null : bool { refused, means_absent };
+
+/// One key of a section. `read` stores the value, or reports why not.
+struct Field {
+    std::string_view name;
+    Need need;
+    Null null;
+    void (*read)(const JsonValue& value, ConfigFile& file);
+    std::string_view option_key{}; ///< shorter name in the command line's key=value form
+};
+
+/// A top-level object; with `append` an array of them; or, with `missing_part`, one that this version cannot serve.
+struct Section {
+    std::string_view name;
+    Need need{Need::optional};
+    std::span<const Field> fields{};
+    std::string_view missing_part{};
+    std::string_view hint{};
+    void (*append)(ConfigFile& file){}; ///< makes the element that the fields then fill
+    void (*begin)(ConfigFile& file){};  ///< for an object that is a device: makes it before the fields fill it
+    bool ignores_unknown{false};        ///< in Firecracker's dialect, as Firecracker does here
+};
+std::span<const Section> config_sections();
+
+// The fields of the devices' sections, in config_devices.cpp.
+std::span<const Field> drive_fields();
+std::span<const Field> net_fields();
+std::span<const Field> share_fields();
+std::span<const Field> vsock_fields();
+std::span<const Field> iommu_fields();
+std::span<const Field> dsa_fields();
+std::span<const Field> pasid_fields();
+std::span<const Field> entropy_fields();
+std::span<const Field> balloon_fields();
+std::span<const Field> console_fields();
+std::span<const Field> vfio_fields(); ///< in config_vfio.cpp
+/// Firecracker's shape of the same.
+std::span<const Field> passthrough_fields();
+
+// The fields of services around the guest, in config_services.cpp.
+std::span<const Field> logger_fields();
+std::span<const Field> metrics_fields();
+std::span<const Field> serial_fields();
+std::span<const Field> mmds_fields();
+std::span<const Field> cpu_fields();
+
+/// One bucket of a rate limiter: {"size", "one_time_burst", "refill_time"}.
+std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket);
+/// Firecracker's alphabet for ids, which end up in paths of the API.
+std::string read_id(const JsonValue& value);
+
+void read_text(const JsonValue& value, std::string& out);
+/// Reports an empty path.
+void read_path(const JsonValue& value, std::string& out);
+/// Also one that is too long for a unix socket.
+void read_socket_path(const JsonValue& value, std::string& out);
+/// The same for the vsock device, whose socket needs room for ports behind it.
+void read_vsock_path(const JsonValue& value, std::string& out);
+/// 1 to `most`; `otherwise` for what is none.
+unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise);
+
+} // namespace vmm

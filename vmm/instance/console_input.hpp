@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Standard input to the guest's serial port: pasted text without loss, Ctrl-A X to leave.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string>
+
+#include "vmm/base/event_loop.hpp"
+#include "vmm/instance/raw_terminal.hpp"
+
+namespace vmm {
+
+/// Lives on the loop's thread. Reads only what the guest has room for, so nothing is lost, and a terminal only while it
+/// is ours: what is typed at another job's time is that job's.
+class ConsoleInput {
+public:
+    struct Guest {
+        /// Takes what fits and returns how many bytes that was.
+        std::function<std::size_t(std::span<const std::byte>)> receive;
+        /// Ctrl-A X on a terminal.
+        std::function<void()> leave;
+    };
+    /// `terminal`: the one that `fd` is, if it is one; outlives this.
+    ConsoleInput(EventLoop& loop, int fd, RawTerminal& terminal, Guest guest);
+    /// Begins to read.
+    void start() { watch(); }
+    /// The terminal may be ours again, or not any more.
+    void look_again();
+    /// The guest took something: there may be room again. Loop's thread.
+    void on_room();
+
+private:
+    void on_readable();
+    void take(std::span<const char> typed);
+    void deliver();
+    void watch();
+    void unwatch();
+    Result<Registration> watch_shared();
+
+    EventLoop& loop_;
+    int fd_;
+    RawTerminal& terminal_;
+    Guest guest_;
+    std::string pending_{}; ///< read but not yet taken by the guest; at most one read's worth
+    bool escape_{false};
+    bool ended_{false};
+    bool pollable_{true};
+    UniqueFd ready_{}; ///< readable when fd_ is
+    Registration watch_{};
+    Registration later_{}; ///< in the background: when to look again
+    bool watching_{false};
+};
+
+} // namespace vmm

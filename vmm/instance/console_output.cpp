@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/instance/console_output.hpp"
+
+#include <array>
+#include <cerrno>
+#include <poll.h>
+#include <unistd.h>
+
+namespace vmm {
+namespace {
+
+constexpr std::chrono::milliseconds last_patience{250};
+/// Each pause while a vCPU waits may leave what it wrote behind; more than this is lost.
+constexpr std::size_t most_backlog = 64 * 1024;
+
+} // namespace
+
+void ConsoleOutput::write(std::span<const std::byte> bytes) noexcept {
+    timeline_.mark(Timeline::Step::first_serial_byte);
+    std::lock_guard lock{mutex_};
+    if (serial_file_)
+        serial_file_->write(bytes);
+    else if (backlog_.size() + bytes.size() > most_backlog)
+        drop(bytes.size());
+    else if (!reader_gone_)
+        backlog_.append(reinterpret_cast<const char*>(bytes.data()), bytes.size()); // NOLINT: bytes are characters
+    while (!backlog_.empty() && write_some()) {
+    }
+    copy(bytes);
+}
+
+std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
+    const std::unique_lock lock{mutex_, std::try_to_lock};
+    if (!lock) // a vCPU waits for the reader
+        return 0;
+    std::size_t taken = reader_gone_ ? bytes.size() : 0;
+    while (taken < bytes.size() && backlog_.empty()) {
+        const auto written = out_.write(bytes.data() + taken, bytes.size() - taken);
+        if (written >= 0) {
+            note_shown(bytes.data() + taken, static_cast<std::size_t>(written));
+            taken += static_cast<std::size_t>(written);
+            continue;
+        }
+        if (errno == EINTR)
+            continue;
+        if (errno != EAGAIN)
+            lose_reader(errno);
+        else if (overflow_ == ConsoleOverflow::drop)
+            drop(bytes.size() - taken);
+        else
+            break;
+        taken = bytes.size();
+    }
+    copy(bytes.first(taken));
+    return taken;
+}
+
+void ConsoleOutput::copy(std::span<const std::byte> bytes) noexcept {
+    if (log_)
+        log_->write(bytes);
+    if (expect_ && expect_->feed(bytes)) {
+        expect_.reset();
+        on_seen_();
+    }
+}
+
+bool ConsoleOutput::write_some() noexcept {
+    const auto written = out_.write(backlog_.data(), backlog_.size());
+    if (written >= 0) {
+        note_shown(backlog_.data(), static_cast<std::size_t>(written));
+        backlog_.erase(0, static_cast<std::size_t>(written));
+        return true;
+    }
+    if (errno == EINTR)
+        return gate_.open();
+    if (errno != EAGAIN)
+        lose_reader(errno);
+    else if (overflow_ == ConsoleOverflow::wait)
+        return wait_for_room();
+    else
+        drop(backlog_.size());
+    backlog_.clear();
+    return false;
+}
+
+/// False when the gate closed.
+bool ConsoleOutput::wait_for_room() noexcept {
+    std::array<pollfd, 2> polls{{{out_.fd(), POLLOUT, 0}, {gate_.closed_fd(), POLLIN, 0}}};
+    return ::poll(polls.data(), polls.size(), -1) < 0 ? errno == EINTR && gate_.open() : polls[0].revents != 0;
+}
+
+/// EPIPE and the like: the guest goes on without a reader.
+void ConsoleOutput::lose_reader(int error) noexcept {
+    log::write(log::Level::warning, "console output is gone (errno %d); the guest runs on", error);
+    reader_gone_ = true;
+}
+
+void ConsoleOutput::drop(std::size_t bytes) noexcept {
+    dropped_.fetch_add(bytes, std::memory_order_relaxed);
+    if (told_.allow())
+        log::write(log::Level::warning, "nobody reads the console's output: %llu bytes are lost so far",
+                   static_cast<unsigned long long>(dropped_.load(std::memory_order_relaxed)));
+}
+
+void ConsoleOutput::flush() noexcept {
+    std::lock_guard lock{mutex_};
+    if (!backlog_.empty() && out_.write_within(backlog_, last_patience))
+        note_shown(backlog_.data(), backlog_.size());
+    backlog_.clear();
+}
+
+void ConsoleOutput::note_shown(const void* data, std::size_t size) noexcept {
+    if (size != 0)
+        in_line_ = static_cast<const char*>(data)[size - 1] != '\n';
+}
+
+void ConsoleOutput::end_line() noexcept {
+    std::lock_guard lock{mutex_};
+    if (in_line_ && backlog_.empty() && ::isatty(out_.fd()) != 0)
+        in_line_ = out_.write("\n", 1) != 1;
+}
+
+} // namespace vmm

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where serial bytes go: the terminal, a log file, the --expect watcher.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "vmm/base/log.hpp"
+#include "vmm/base/os.hpp"
+#include "vmm/base/shared_output.hpp"
+#include "vmm/base/timeline.hpp"
+#include "vmm/config/config_file.hpp"
+#include "vmm/instance/expect.hpp"
+#include "vmm/instance/output_file.hpp"
+#include "vmm/machine/run_gate.hpp"
+
+namespace vmm {
+
+/// write() runs on vCPU threads. A reader of our standard output that does not read slows the guest, or loses, as the
+/// overflow says, but cannot keep a vCPU from pausing or stopping: what could not be written waits for the next write
+/// or for flush(). Files and pipes that an option names never slow it (OutputFile).
+class ConsoleOutput {
+public:
+    ConsoleOutput(int fd, RunGate& gate, Timeline& timeline, ConsoleOverflow overflow = ConsoleOverflow::wait)
+        : out_{fd}, overflow_{overflow}, gate_{gate}, timeline_{timeline} {}
+
+    /// Before the guest runs. write()'s bytes go here instead.
+    void serial_to(OutputFile file) { serial_file_.emplace(std::move(file)); }
+    /// Before the guest runs.
+    void log_to(OutputFile file) { log_.emplace(std::move(file)); }
+    /// The log is of this guest alone. Before the guest runs.
+    void clear_log() noexcept {
+        if (log_)
+            log_->clear();
+    }
+    void expect(std::unique_ptr<Expect> expect, std::function<void()> on_seen) {
+        expect_ = std::move(expect);
+        on_seen_ = std::move(on_seen);
+    }
+    void write(std::span<const std::byte> bytes) noexcept;
+    /// The same without waiting: returns how many bytes were taken, from the start. Any thread.
+    std::size_t offer(std::span<const std::byte> bytes) noexcept;
+    /// After the vCPUs stopped: gives a slow reader up to a quarter of a second for each piece of the rest, and two
+    /// seconds in all.
+    void flush() noexcept;
+    /// After flush(): ends a line that the guest left unfinished on a terminal, so that nobody's text is glued to it.
+    void end_line() noexcept;
+    /// Of the log; output_unwritable when a part of it is missing.
+    [[nodiscard]] Result<void> log_result() const { return log_ ? log_->result() : Result<void>{}; }
+    /// Bytes that standard output, the serial port's file and the log lack.
+    [[nodiscard]] std::uint64_t missed() const {
+        return dropped_ + (serial_file_ ? serial_file_->missed() : 0) + (log_ ? log_->missed() : 0);
+    }
+
+private:
+    // All under mutex_.
+    bool write_some() noexcept; // false: no more of the backlog now
+    bool wait_for_room() noexcept;
+    void lose_reader(int error) noexcept;
+    void drop(std::size_t bytes) noexcept;
+    void copy(std::span<const std::byte> bytes) noexcept;         // to the log and to expect
+    void note_shown(const void* data, std::size_t size) noexcept; // it went out
+
+    SharedOutput out_;
+    ConsoleOverflow overflow_;
+    RunGate& gate_;
+    Timeline& timeline_;
+    std::optional<OutputFile> serial_file_;
+    std::optional<OutputFile> log_;
+    std::unique_ptr<Expect> expect_;
+    std::function<void()> on_seen_;
+    std::mutex mutex_;
+    std::string backlog_; // guarded by mutex_; at most one exit's worth per vCPU
+    bool reader_gone_{false};
+    bool in_line_{false}; ///< the last byte that went out was no newline
+    std::atomic<std::uint64_t> dropped_{0};
+    log::RateLimiter told_{1};
+};
+
+} // namespace vmm

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/instance/guest_console.hpp"
+
+#include <unistd.h>
+
+#include "vmm/machine/preparation.hpp"
+
+namespace vmm {
+
+Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
+                                                           Timeline& timeline, Hooks hooks) {
+    std::unique_ptr<GuestConsole> console{new GuestConsole{loop, std::move(hooks)}};
+    console->output_ = std::make_unique<ConsoleOutput>(STDOUT_FILENO, gate, timeline, file.run.console_overflow);
+    if (!file.serial.path.empty())
+        console->output_->serial_to(
+            TRY(placed(OutputFile::open(file.serial.path, "the serial port's file"), "/serial/serial_out_path")));
+    if (file.serial.limit)
+        console->limiter_ = {{file.serial.limit, std::nullopt}, std::chrono::steady_clock::now()};
+    if (!file.run.serial_log.empty())
+        console->output_->log_to(TRY(placed(OutputFile::open(file.run.serial_log, "serial log"), "/inox/serial_log")));
+    if (!file.run.expect.empty())
+        console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
+            self->loop_.post([seen = self->hooks_.on_expected] { seen(); });
+        });
+    if (file.config.console)
+        console->port_ =
+            TRY(placed(ConsolePort::create(*file.config.console, loop, *console->output_), "/console/path"));
+    return console;
+}
+
+Machine::Hooks GuestConsole::machine_hooks() {
+    const auto room = [this] {
+        if (input_)
+            input_->on_room();
+    };
+    Machine::Hooks hooks;
+    hooks.serial_output = [this](std::span<const std::byte> bytes) {
+        if (within_limit(bytes.size()))
+            output_->write(bytes);
+    };
+    hooks.serial_room = room;
+    hooks.console_output = [this](std::span<const std::byte> bytes) { return port_->take(bytes); };
+    hooks.console_room = room;
+    return hooks;
+}
+
+bool GuestConsole::within_limit(std::size_t bytes) noexcept {
+    std::lock_guard lock{limit_mutex_};
+    return limiter_.unlimited() || limiter_.spend(bytes, std::chrono::steady_clock::now()).count() == 0;
+}
+
+void GuestConsole::connect(Machine& machine) {
+    machine_ = &machine;
+    if (port_)
+        port_->connect(*machine.console());
+    resize();
+    if (!terminal_) {
+        terminal_.emplace(STDIN_FILENO);
+        output_->clear_log(); // now that the start has not failed; a guest that starts again goes on in it
+    }
+    terminal_->take();
+    if (input_)
+        input_->on_room();
+}
+
+void GuestConsole::disconnect() {
+    if (port_)
+        port_->disconnect();
+    machine_ = nullptr;
+}
+
+void GuestConsole::start_input() {
+    ConsoleInput::Guest guest{[this](std::span<const std::byte> bytes) -> std::size_t {
+                                  if (machine_ == nullptr)
+                                      return 0;
+                                  return on_virtio() ? machine_->console()->receive(bytes)
+                                                     : machine_->serial_input(bytes);
+                              },
+                              hooks_.on_leave};
+    input_ = std::make_unique<ConsoleInput>(loop_, STDIN_FILENO, *terminal_, std::move(guest));
+    input_->start();
+}
+
+void GuestConsole::resize() {
+    if (machine_ != nullptr && on_virtio())
+        machine_->console()->resize(terminal_size(STDIN_FILENO));
+}
+
+void GuestConsole::suspend() {
+    if (terminal_)
+        terminal_->give_back();
+}
+
+void GuestConsole::resume() {
+    if (terminal_)
+        terminal_->forget();
+    if (input_)
+        input_->look_again();
+    resize();
+}
+
+void GuestConsole::finish() {
+    input_.reset();
+    output_->flush();
+    terminal_.reset();
+    output_->end_line();
+}
+
+} // namespace vmm

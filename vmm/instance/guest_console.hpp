@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host's side of one machine's serial port and virtio console: the terminal, files, --expect.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "vmm/base/event_loop.hpp"
+#include "vmm/config/config_file.hpp"
+#include "vmm/instance/console_input.hpp"
+#include "vmm/instance/console_output.hpp"
+#include "vmm/instance/console_port.hpp"
+#include "vmm/instance/raw_terminal.hpp"
+#include "vmm/machine/machine.hpp"
+
+namespace vmm {
+
+/// Lives on the loop's thread, longer than the machine it serves.
+class GuestConsole {
+public:
+    struct Hooks {
+        std::function<void()> on_expected; ///< --expect has matched; on the loop
+        std::function<void()> on_leave;    ///< Ctrl-A X; on the loop
+    };
+    /// Opens the files that the configuration names. `gate` is the machine's.
+    static Result<std::unique_ptr<GuestConsole>> create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
+                                                        Timeline& timeline, Hooks hooks);
+    GuestConsole(const GuestConsole&) = delete;
+    GuestConsole& operator=(const GuestConsole&) = delete;
+    ~GuestConsole() = default;
+
+    /// All of them but on_end.
+    Machine::Hooks machine_hooks();
+    /// Takes the terminal, if we are in front of it. After the machine was made, before it starts.
+    void connect(Machine& machine);
+    /// Begins to read the terminal, when we are in front of it. After the machine started.
+    void start_input();
+    /// Between two machines: what is typed waits for the next one, which connect() brings.
+    void disconnect();
+    /// The terminal has another size.
+    void resize();
+    /// The process is about to be stopped: the terminal is as it was.
+    void suspend();
+    /// It goes on, in front of the terminal or behind it.
+    void resume();
+    /// After the machine stopped: what is left goes out, the terminal is as it was.
+    void finish();
+    /// Of --serial-log: output_unwritable when a part of it is missing.
+    [[nodiscard]] Result<void> log_result() const { return output_->log_result(); }
+    /// Bytes of the serial port and of the virtio console that their files and the log lack.
+    [[nodiscard]] std::uint64_t missed_serial() const { return output_->missed(); }
+    [[nodiscard]] std::uint64_t missed_console() const { return port_ ? port_->missed() : 0; }
+
+private:
+    GuestConsole(EventLoop& loop, Hooks hooks) : loop_{loop}, hooks_{std::move(hooks)} {}
+    /// What is above the serial port's limit is dropped. On vCPU threads.
+    [[nodiscard]] bool within_limit(std::size_t bytes) noexcept;
+    [[nodiscard]] bool on_virtio() const { return port_ && port_->on_terminal(); }
+
+    EventLoop& loop_;
+    Hooks hooks_;
+    std::mutex limit_mutex_;
+    devices::RateLimiter limiter_{}; // guarded by limit_mutex_
+    std::unique_ptr<ConsoleOutput> output_;
+    std::unique_ptr<ConsolePort> port_;
+    std::optional<RawTerminal> terminal_;
+    std::unique_ptr<ConsoleInput> input_;
+    Machine* machine_{};
+};
+
+} // namespace vmm

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/instance/instance.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "devices/mmds/service.hpp"
+#include "vmm/instance/output_files.hpp"
+#include "vmm/machine/preparation.hpp"
+
+namespace vmm {
+namespace {
+
+EventLog::Details details_of(const GuestEnd& end) {
+    static constexpr const char* words[] = {"powered off", "reset", "exited", "failed", "stopped"};
+    EventLog::Details details{{"how", words[static_cast<std::size_t>(end.how)]}};
+    if (end.how == GuestEnd::How::exited)
+        details.emplace_back("exit_code", std::uint64_t{end.exit_code});
+    if (end.error) {
+        details.emplace_back("code", std::string{error_name(end.error->code)});
+        details.emplace_back("what", end.error->message());
+    } else if (!end.what.empty()) {
+        details.emplace_back("what", end.what);
+    }
+    return details;
+}
+
+EventLog::Details details_of(const GuestPanic& panic) {
+    const bool device = panic.source == GuestPanic::Source::pvpanic;
+    EventLog::Details details{{"source", device ? "pvpanic" : "console"}, {"crash_kernel", panic.crash_kernel}};
+    if (!panic.reason.empty())
+        details.emplace_back("what", panic.reason);
+    return details;
+}
+
+/// In Firecracker's words, which benchmarks look for.
+void write_boot_time(const Timeline& timeline) {
+    const auto us = timeline.at(Timeline::Step::user_space_up) / 1000;
+    const auto cpu_us = clock_ns(CLOCK_PROCESS_CPUTIME_ID) / 1000;
+    log::write(log::Level::info, "Guest-boot-time = %6llu us %llu ms, %6llu CPU us %llu CPU ms",
+               static_cast<unsigned long long>(us), static_cast<unsigned long long>(us / 1000),
+               static_cast<unsigned long long>(cpu_us), static_cast<unsigned long long>(cpu_us / 1000));
+}
+
+} // namespace
+
+Instance::Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks)
+    : loop_{loop}, timeline_{timeline}, file_{std::move(file)}, identity_{std::move(identity)}, hooks_{
+                                                                                                    std::move(hooks)} {}
+
+Instance::State Instance::state() const {
+    if (!machine_)
+        return State::not_started;
+    switch (machine_->state()) {
+    case Machine::State::ready:
+        return State::not_started;
+    case Machine::State::running:
+        return State::running;
+    case Machine::State::paused:
+        return State::paused;
+    case Machine::State::stopped:
+        break;
+    }
+    return State::ended;
+}
+
+std::string_view Instance::state_text() const {
+    static constexpr std::string_view texts[] = {"Not started", "Running", "Paused", "Ended"};
+    return texts[static_cast<std::size_t>(state())];
+}
+
+Result<void> Instance::start() {
+    if (machine_)
+        return fail(Errc::wrong_state, "the guest was started before", "start it once");
+    auto started = check_complete();
+    if (started)
+        started = check_outputs_apart(file_);
+    if (started && file_.metrics && !metrics_)
+        started = use_metrics(*file_.metrics);
+    if (started)
+        started = make_machine();
+    if (!started) {
+        if (machine_)
+            machine_->stop();
+        // Its vCPUs may have posted to the loop what needs these still.
+        loop_.post([gate = std::move(gate_), console = std::move(console_), machine = std::move(machine_)]() mutable {
+            machine.reset();
+            console.reset();
+        });
+        events_.publish("start-failed",
+                        {{"code", std::string{error_name(started.error().code)}}, {"what", started.error().message()}});
+        return started;
+    }
+    events_.publish("started");
+    TRY_VOID(flush_metrics());
+    flush_metrics_later();
+    console_->start_input();
+    return {};
+}
+
+Result<void> Instance::make_machine() {
+    gate_ = TRY(RunGate::create());
+    console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, {hooks_.on_expected, hooks_.on_leave}));
+    return run_machine();
+}
+
+Result<void> Instance::run_machine() {
+    Config config = file_.config;
+    for (auto& net : config.nets)
+        TRY_VOID(add_metadata_service(net));
+    machine_ = TRY(Machine::create(config, loop_, timeline_, *gate_, machine_hooks()));
+    console_->connect(*machine_);
+    started_at_ = std::chrono::steady_clock::now();
+    return machine_->start();
+}
+
+Machine::Hooks Instance::machine_hooks() {
+    auto hooks = console_->machine_hooks();
+    hooks.on_end = [this](GuestEnd end) { on_machine_end(std::move(end)); };
+    hooks.on_device = [this](const DeviceEvent& event) { on_device(event); };
+    hooks.on_device_error = [this](const DeviceName& name, const std::string& what) {
+        events_.publish("device-error", {{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}, {"what", what}});
+    };
+    hooks.on_panic = [this](const GuestPanic& panic) { events_.publish("guest-panic", details_of(panic)); };
+    if (identity_.log_boot_time)
+        hooks.on_user_space_up = [this] { write_boot_time(timeline_); };
+    hooks.on_iommu_fault = [this, told = std::make_shared<std::uint64_t>(0)](const iommu::Faults::Entry& entry) {
+        const auto& fault = entry.fault;
+        const std::uint64_t left_out = entry.number - std::exchange(*told, entry.number) - 1;
+        events_.publish("iommu-fault",
+                        {{"endpoint", std::uint64_t{fault.endpoint.raw()}},
+                         {"address", format("%#llx", static_cast<unsigned long long>(fault.address.raw()))},
+                         {"access", access_text(fault.access)},
+                         {"reason", iommu::reason_text(fault.reason)},
+                         {"left_out", left_out}});
+    };
+    return hooks;
+}
+
+// ---- a reboot ------------------------------------------------------------------------------------------------------
+
+void Instance::on_machine_end(GuestEnd end) {
+    if (end.how != GuestEnd::How::reset || shutting_down_ || file_.run.on_reboot == OnReboot::end)
+        return hooks_.on_end(std::move(end));
+    if (file_.run.on_reboot == OnReboot::restart)
+        return restart_later();
+    hooks_.on_end({GuestEnd::How::failed, 0,
+                   Error{Errc::guest_rebooted, "the guest rebooted", "--on-reboot fail makes that an error", {}, 0}});
+}
+
+/// A guest that reboots at once, again and again, is started once a second: cheap for the host, and it may go on for as
+/// long as the operator lets it.
+void Instance::restart_later() {
+    machine_->stop();
+    const auto next = started_at_ + std::chrono::seconds{1};
+    const auto delay = std::chrono::ceil<std::chrono::milliseconds>(next - std::chrono::steady_clock::now());
+    restart_timer_ = loop_.after(std::max(delay, std::chrono::milliseconds{0}), [this] {
+        // Behind what the old machine's vCPUs have posted.
+        loop_.post([this] { restart(); });
+    });
+}
+
+/// The old machine's devices give back what the new one's need: disks, taps, sockets, host devices.
+void Instance::restart() {
+    if (finished_)
+        return;
+    console_->disconnect();
+    machine_.reset();
+    gate_->reopen();
+    if (auto started = run_machine(); !started) {
+        if (machine_)
+            machine_->stop();
+        return hooks_.on_end({GuestEnd::How::failed, 0, std::move(started).error()});
+    }
+    events_.publish("restarted", {{"count", ++restarts_}});
+}
+
+Result<void> Instance::add_metadata_service(devices::virtio::NetOptions& net) const {
+    if (!file_.mmds || std::ranges::find(file_.mmds->interfaces, net.id) == file_.mmds->interfaces.end())
+        return {};
+    const auto address = devices::mmds::parse_ipv4(file_.mmds->address);
+    if (!address)
+        return fail(Errc::config_value, "'" + file_.mmds->address + "' is no IPv4 address");
+    const auto version = file_.mmds->version_2 ? devices::mmds::Version::v2 : devices::mmds::Version::v1;
+    net.filter = TRY(devices::mmds::Service::create(mmds_, loop_, {*address, {version, file_.mmds->imds_compatible}}));
+    return {};
+}
+
+Result<Machine*> Instance::running_machine() const {
+    if (!machine_)
+        return fail(Errc::wrong_state, "the guest was not started", "start it first");
+    return machine_.get();
+}
+
+Result<void> Instance::pause() {
+    auto* machine = TRY(running_machine());
+    const bool news = machine->state() == Machine::State::running;
+    TRY_VOID(machine->pause());
+    if (news)
+        events_.publish("paused");
+    return {};
+}
+
+Result<void> Instance::resume() {
+    auto* machine = TRY(running_machine());
+    const bool news = machine->state() == Machine::State::paused;
+    TRY_VOID(machine->resume());
+    if (news)
+        events_.publish("resumed");
+    return {};
+}
+
+Result<void> Instance::send_ctrl_alt_del() {
+    TRY(running_machine())->send_ctrl_alt_del();
+    return {};
+}
+
+Result<void> Instance::press_power_button() {
+    auto* machine = TRY(running_machine());
+    if (machine->state() != Machine::State::running)
+        return fail(Errc::wrong_state, "the guest does not run: it cannot see its power button", "resume it first");
+    shutting_down_ = true;
+    machine->press_power_button();
+    return {};
+}
+
+void Instance::end(const GuestEnd& why) {
+    stop();
+    events_.publish("ended", details_of(why));
+}
+
+void Instance::stop() {
+    if (!console_ || finished_)
+        return;
+    finished_ = true;
+    restart_timer_.reset();
+    metrics_timer_.reset();
+    static_cast<void>(flush_metrics());
+    if (machine_)
+        machine_->stop();
+    console_->finish();
+}
+
+// ---- metrics -------------------------------------------------------------------------------------------------------
+
+Result<void> Instance::use_metrics(const MetricsConfig& config) {
+    if (metrics_)
+        return fail(Errc::wrong_state,
+                    "Cannot initialize the metrics system due to bad user input: Reinitialization of metrics not "
+                    "allowed.",
+                    "metrics go to " + file_.metrics->path);
+    metrics_ = TRY(placed(MetricsFile::open(config.path), "/metrics/metrics_path"));
+    metrics_head_.clear();
+    if (config.emit_id)
+        metrics_head_ = "\"id\":\"" + identity_.id + "\""; // its alphabet needs no escapes
+    if (!config.properties.empty())
+        metrics_head_ += (metrics_head_.empty() ? "\"properties\":" : ",\"properties\":") + config.properties;
+    file_.metrics = config;
+    return {};
+}
+
+Samples Instance::samples() const {
+    Samples samples;
+    samples.push_back({"logger", {}, "missed_log_count", log::dropped(), {}});
+    samples.push_back({"logger", {}, "missed_metrics_count", metrics_ ? metrics_->dropped() : 0, {}});
+    samples.push_back({"logger", {}, "missed_serial_bytes", console_ ? console_->missed_serial() : 0, {}});
+    samples.push_back({"logger", {}, "missed_console_bytes", console_ ? console_->missed_console() : 0, {}});
+    if (more_samples_)
+        more_samples_(samples);
+    if (machine_)
+        collect(*machine_, samples);
+    return samples;
+}
+
+Registration Instance::add_samples(std::function<void(Samples&)> source) {
+    more_samples_ = std::move(source);
+    return Registration{[this] { more_samples_ = nullptr; }};
+}
+
+Result<void> Instance::flush_metrics() {
+    if (metrics_)
+        metrics_->write(metrics_line(samples(), metrics_head_));
+    return {};
+}
+
+void Instance::flush_metrics_later() {
+    if (metrics_)
+        metrics_timer_ = loop_.after(std::chrono::seconds{60}, [this] {
+            static_cast<void>(flush_metrics());
+            flush_metrics_later();
+        });
+}
+
+Result<void> Instance::serial_log_result() const { return console_ ? console_->log_result() : Result<void>{}; }
+
+void Instance::resize_console() {
+    if (console_)
+        console_->resize();
+}
+
+void Instance::suspend_console() {
+    if (console_)
+        console_->suspend();
+}
+
+void Instance::resume_console() {
+    if (console_)
+        console_->resume();
+}
+
+} // namespace vmm

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one guest of this process from its configuration to its end: what the command line, a configuration file and the
+// control API act on.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "vmm/base/event_loop.hpp"
+#include "vmm/base/timeline.hpp"
+#include "vmm/config/config_file.hpp"
+#include "vmm/instance/event_log.hpp"
+#include "vmm/instance/guest_console.hpp"
+#include "vmm/instance/metrics.hpp"
+#include "vmm/instance/mmds_store.hpp"
+#include "vmm/machine/machine.hpp"
+#include "vmm/machine/run_gate.hpp"
+
+namespace vmm {
+
+/// Everything is called on the loop's thread, or before the loop runs.
+class Instance {
+public:
+    enum class State : std::uint8_t { not_started, running, paused, ended };
+
+    struct Hooks {
+        /// Once, on the loop. end() is the caller's next step.
+        std::function<void(GuestEnd)> on_end;
+        std::function<void()> on_expected; ///< --expect has matched
+        std::function<void()> on_leave;    ///< Ctrl-A X
+    };
+
+    /// Who it is.
+    struct Identity {
+        std::string id{"anonymous-instance"};
+        bool needs_kernel{false};  ///< as in Firecracker; else the built-in guest boots without one
+        bool log_boot_time{false}; ///< a log line when the guest says that its user space is up
+    };
+
+    Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks);
+    Instance(const Instance&) = delete;
+    Instance& operator=(const Instance&) = delete;
+    ~Instance() { stop(); }
+
+    [[nodiscard]] State state() const;
+    /// "Not started", "Running", "Paused" or "Ended".
+    [[nodiscard]] std::string_view state_text() const;
+    [[nodiscard]] const ConfigFile& file() const { return file_; }
+    [[nodiscard]] const Identity& identity() const { return identity_; }
+    [[nodiscard]] const Timeline& timeline() const { return timeline_; }
+
+    /// Before the start: applies the change unless the configuration would then break a rule it does not break now. The
+    /// order of changes does not matter: what is still missing is told by start().
+    Result<void> configure(const std::function<void(ConfigFile&)>& change);
+
+    /// Makes the machine and runs it. After a failure nothing is left of the machine, and the next start may succeed.
+    Result<void> start();
+    Result<void> pause();
+    Result<void> resume();
+    Result<void> send_ctrl_alt_del();
+    /// Presses the guest's power button; a reboot that follows ends it, whatever a reboot does otherwise.
+    Result<void> press_power_button();
+    /// Ends the guest, if there is one; the console's last bytes go out and the terminal is restored. Then readers of
+    /// events are told why, as the last event of all: call it once.
+    void end(const GuestEnd& why);
+    /// The end in the light of a panic before it: see Machine::judged().
+    [[nodiscard]] GuestEnd judged(GuestEnd end) const { return machine_ ? machine_->judged(std::move(end)) : end; }
+
+    /// Null before the start.
+    [[nodiscard]] Machine* machine() const { return machine_.get(); }
+    [[nodiscard]] EventLog& events() { return events_; }
+    [[nodiscard]] MmdsStore& mmds() { return mmds_; }
+
+    /// A line now, at the start and once a minute. Once: wrong_state when it goes somewhere already.
+    Result<void> use_metrics(const MetricsConfig& config);
+    Result<void> flush_metrics();
+    [[nodiscard]] Samples samples() const;
+    /// Adds to samples() until the registration dies. One at a time.
+    Registration add_samples(std::function<void(Samples&)> source);
+
+    // While the guest runs. not_found for a device that is not there.
+    /// Opens the device and shows it to the guest.
+    Result<DeviceStatus> add_device(const DeviceConfig& config);
+    /// The same where its coming may take time, as memory that is pinned for an assigned device does: `done` is called
+    /// on the loop, perhaps before this returns, at the machine's end at the latest.
+    void add_device(const DeviceConfig& config, Platform::Added done);
+    /// A device on its way does not come any more. False when none of this name is.
+    bool cancel_device(const DeviceName& name) { return machine_ && machine_->cancel_device(name); }
+    Result<void> remove_device(const DeviceName& name, Removal how);
+    /// Another image, other limits, or both; empty: as it is.
+    Result<void> change_drive(const std::string& id, const std::string& path, const devices::RateLimits& limits);
+    Result<void> change_net(const std::string& id, const devices::RateLimits& receive, const devices::RateLimits& send);
+    Result<void> change_balloon(std::uint64_t target);
+    Result<void> change_balloon_statistics(std::chrono::seconds interval);
+    Result<std::shared_ptr<devices::virtio::Balloon>> balloon() const;
+    /// The terminal has another size.
+    void resize_console();
+    /// The process is about to be stopped; it goes on. See GuestConsole.
+    void suspend_console();
+    void resume_console();
+    /// After end(): output_unwritable when --serial-log lacks a part.
+    [[nodiscard]] Result<void> serial_log_result() const;
+
+private:
+    void stop();
+    [[nodiscard]] Result<Machine*> running_machine() const;
+    Result<void> make_machine();
+    Result<void> run_machine();
+    [[nodiscard]] Machine::Hooks machine_hooks();
+    void on_machine_end(GuestEnd end);
+    void restart_later();
+    void restart();
+    /// An interface of the metadata service gets it; others stay as they are.
+    Result<void> add_metadata_service(devices::virtio::NetOptions& net) const;
+    Result<void> check_complete() const;
+    /// What the machine is to add, when it may.
+    Result<DeviceConfig> addition(const DeviceConfig& config) const;
+    void on_device(const DeviceEvent& event);
+    void flush_metrics_later();
+
+    EventLoop& loop_;
+    Timeline& timeline_;
+    ConfigFile file_;
+    Identity identity_;
+    Hooks hooks_;
+    EventLog events_;
+    MmdsStore mmds_;
+    std::optional<MetricsFile> metrics_{};
+    std::string metrics_head_{}; ///< what every line of metrics begins with
+    std::function<void(Samples&)> more_samples_{};
+    Registration metrics_timer_{};
+    std::chrono::steady_clock::time_point started_at_{};
+    Registration restart_timer_{};
+    std::uint64_t restarts_{0};
+    bool shutting_down_{false};
+    bool finished_{false}; ///< the console's last bytes are out
+
+    // In order of dependence.
+    std::unique_ptr<RunGate> gate_;
+    std::unique_ptr<GuestConsole> console_;
+    std::unique_ptr<Machine> machine_;
+};
+
+} // namespace vmm

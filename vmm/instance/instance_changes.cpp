@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// What operators change: the configuration before the start, devices after it.
+#include <algorithm>
+
+#include "vmm/instance/instance.hpp"
+
+namespace vmm {
+namespace {
+
+std::unexpected<Error> no_device(const char* kind, const std::string& id) {
+    return fail(Errc::not_found, "Device not found", format("there is no %s with the id '%s'", kind, id.c_str()));
+}
+
+bool same(const Error& a, const Error& b) { return a.code == b.code && a.what == b.what && a.where == b.where; }
+
+/// Whether requests to come may still mend it: they come in any order before the start.
+bool may_pass(const Error& problem) {
+    return problem.code == Errc::no_resource || problem.where == "/balloon/amount_mib";
+}
+
+/// The first rule that the change breaks and that was not broken before. What is missing may always still come.
+Result<void> check_change(const Config& before, const Config& after, bool started) {
+    const auto old_problems = check(before);
+    for (auto& problem : check(after))
+        if (std::ranges::none_of(old_problems, [&](const Error& old) { return same(old, problem); }) &&
+            problem.code != Errc::config_missing_key && (started || !may_pass(problem)))
+            return std::unexpected<Error>{std::move(problem)};
+    return {};
+}
+
+void add_to(Config& config, const DeviceConfig& device) {
+    struct Adder {
+        Config& to;
+        void operator()(const DriveConfig& drive) const { to.drives.push_back(drive); }
+        void operator()(const devices::virtio::NetOptions& net) const { to.nets.push_back(net); }
+        void operator()(const devices::virtio::VsockOptions& vsock) const { to.vsock = vsock; }
+        void operator()(const devices::virtio::EntropyOptions& entropy) const { to.entropy = entropy; }
+        void operator()(const devices::virtio::BalloonOptions& balloon) const { to.balloon = balloon; }
+        void operator()(const ConsoleConfig& console) const { to.console = console; }
+        void operator()(const devices::virtio::FsOptions& share) const { to.shares.push_back(share); }
+        void operator()(const VfioConfig& one) const { to.vfio.push_back(one); }
+        void operator()(const DsaConfig& dsa) const { to.dsa = dsa; }
+    };
+    std::visit(Adder{config}, device);
+}
+
+void remove_from(Config& config, const DeviceName& name) {
+    const auto erase = [&](auto& list, auto id) {
+        std::erase_if(list, [&](const auto& one) { return id(one) == name.id; });
+    };
+    switch (name.kind) {
+    case DeviceKind::disk:
+        return erase(config.drives, [](const auto& drive) { return drive.block.id; });
+    case DeviceKind::net:
+        return erase(config.nets, [](const auto& net) { return net.id; });
+    case DeviceKind::share:
+        return erase(config.shares, [](const auto& share) { return share.tag; });
+    case DeviceKind::vfio:
+        return erase(config.vfio, [](const auto& one) { return one.open.id; });
+    case DeviceKind::vsock:
+        return config.vsock.reset();
+    case DeviceKind::entropy:
+        return config.entropy.reset();
+    case DeviceKind::balloon:
+        return config.balloon.reset();
+    default:
+        return; // these stay
+    }
+}
+
+} // namespace
+
+Result<void> Instance::configure(const std::function<void(ConfigFile&)>& change) {
+    if (machine_)
+        return fail(Errc::wrong_state, "the guest was started before", "configure it before the start");
+    ConfigFile changed = file_;
+    change(changed);
+    TRY_VOID(check_change(file_.config, changed.config, false));
+    file_ = std::move(changed);
+    return {};
+}
+
+Result<void> Instance::check_complete() const {
+    if (identity_.needs_kernel && file_.config.boot.kernel.empty())
+        return fail(Errc::config_missing_key, "Cannot start microvm without kernel configuration.",
+                    "PUT /boot-source first");
+    if (auto problems = check(file_.config); !problems.empty())
+        return std::unexpected<Error>{std::move(problems.front())};
+    if (auto metadata = check_metadata(file_))
+        return std::unexpected<Error>{std::move(*metadata)};
+    return {};
+}
+
+Result<DeviceConfig> Instance::addition(const DeviceConfig& config) const {
+    auto* machine = TRY(running_machine());
+    if (file_.config.machine.transport == Transport::mmio)
+        return fail(Errc::wrong_state, "PCI is not enabled", "start with --enable-pci");
+    TRY_VOID(machine->devices().check_free(device_name(config)));
+    Config changed = file_.config;
+    add_to(changed, config);
+    TRY_VOID(check_change(file_.config, changed, true));
+    DeviceConfig complete = config;
+    if (auto* net = std::get_if<devices::virtio::NetOptions>(&complete))
+        TRY_VOID(add_metadata_service(*net));
+    return complete;
+}
+
+Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
+    const auto complete = TRY(addition(config));
+    auto status = TRY(machine_->add_device(complete));
+    add_to(file_.config, config);
+    return status;
+}
+
+void Instance::add_device(const DeviceConfig& config, Platform::Added done) {
+    auto complete = addition(config);
+    if (!complete)
+        return done(std::unexpected{std::move(complete).error()});
+    machine_->add_device(*complete, [this, config, done = std::move(done)](Result<DeviceStatus> status) mutable {
+        if (status)
+            add_to(file_.config, config);
+        done(std::move(status));
+    });
+}
+
+Result<void> Instance::remove_device(const DeviceName& name, Removal how) {
+    return TRY(running_machine())->remove_device(name, how);
+}
+
+void Instance::on_device(const DeviceEvent& event) {
+    static constexpr const char* kinds[] = {"device-added", "device-ejecting", "device-ejected", "device-removed"};
+    const auto& [name, state, address] = event.device;
+    EventLog::Details details{{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}};
+    if (event.what == DeviceEvent::What::failed) {
+        details.emplace_back("what", event.text);
+        return events_.publish("device-error", std::move(details));
+    }
+    if (address)
+        details.emplace_back("address", address->text());
+    events_.publish(kinds[static_cast<std::size_t>(event.what)], std::move(details));
+    if (event.what == DeviceEvent::What::added || event.what == DeviceEvent::What::ejecting)
+        return;
+    remove_from(file_.config, name);
+}
+
+namespace {
+
+void merge(devices::RateLimits& into, const devices::RateLimits& from) {
+    if (from.bandwidth)
+        into.bandwidth = from.bandwidth;
+    if (from.ops)
+        into.ops = from.ops;
+}
+
+} // namespace
+
+Result<void> Instance::change_drive(const std::string& id, const std::string& path, const devices::RateLimits& limits) {
+    const auto disk = TRY(running_machine())->disk(id);
+    if (!disk)
+        return no_device("drive", id);
+    if (!path.empty())
+        TRY_VOID(disk->replace(path));
+    disk->update_limits(limits);
+    for (auto& drive : file_.config.drives)
+        if (drive.block.id == id) {
+            drive.block.path = disk->options().path;
+            merge(drive.block.limits, limits);
+        }
+    return {};
+}
+
+Result<void> Instance::change_net(const std::string& id, const devices::RateLimits& receive,
+                                  const devices::RateLimits& send) {
+    const auto device = TRY(running_machine())->net(id);
+    if (!device)
+        return no_device("network interface", id);
+    device->update_limits(receive, send);
+    for (auto& net : file_.config.nets)
+        if (net.id == id) {
+            merge(net.receive_limits, receive);
+            merge(net.send_limits, send);
+        }
+    return {};
+}
+
+Result<std::shared_ptr<devices::virtio::Balloon>> Instance::balloon() const {
+    auto balloon = TRY(running_machine())->balloon();
+    if (!balloon)
+        return fail(Errc::not_found, "Device not found", "PUT /balloon before the start");
+    return balloon;
+}
+
+Result<void> Instance::change_balloon(std::uint64_t target) {
+    const auto device = TRY(balloon());
+    TRY_VOID(device->set_target(target));
+    file_.config.balloon->target = target;
+    return {};
+}
+
+Result<void> Instance::change_balloon_statistics(std::chrono::seconds interval) {
+    const auto device = TRY(balloon());
+    TRY_VOID(device->set_statistics_interval(interval));
+    file_.config.balloon->statistics_interval = interval;
+    return {};
+}
+
+} // namespace vmm

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// The log as configured.
+#pragma once
+
+#include "vmm/config/config_file.hpp"
+
+namespace vmm {
+
+enum class LogShape : std::uint8_t { inox, firecracker };
+
+/// From now on log lines go where the configuration says and look like that; may be called again. What is absent keeps
+/// its default: standard error, and the level of the shape. output_unwritable.
+Result<void> use_log(const LogConfig& log, LogShape shape, const std::string& id = {});
+
+} // namespace vmm

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/instance/run.hpp"
+
+#include <csignal>
+#include <unistd.h>
+
+#include "vmm/base/os.hpp"
+#include "vmm/base/shared_output.hpp"
+#include "vmm/instance/watchdog.hpp"
+#include "vmm/machine/preparation.hpp"
+
+namespace vmm {
+namespace {
+
+/// Does what SIGTSTP does by default; returns when the process goes on.
+void stop_process() {
+    sigset_t stop;
+    ::sigemptyset(&stop);
+    ::sigaddset(&stop, SIGTSTP);
+    ::raise(SIGTSTP); // waits, as it is blocked
+    ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
+    ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+}
+
+/// Waits a moment only for a reader that does not read.
+void tell(std::string_view text) {
+    (void)SharedOutput{STDERR_FILENO}.write_within(text, std::chrono::milliseconds{250});
+}
+
+/// Everything one run owns, on the thread that runs the loop.
+class Session {
+public:
+    Session(ConfigFile file, Timeline& timeline, const RunPlan& plan)
+        : options_{file.run}, instance_{loop_,
+                                        timeline,
+                                        std::move(file),
+                                        plan.identity,
+                                        {[this](GuestEnd how) { end(std::move(how)); },
+                                         [this] {
+                                             expected_seen_ = true;
+                                             end_well("the console showed what --expect asks for");
+                                         },
+                                         [this] { end_well("the guest was ended from the terminal (Ctrl-A X)"); }}} {}
+
+    Result<int> run(const RunPlan& plan);
+
+private:
+    void end(GuestEnd end);
+    void on_signal(int signal);
+    void end_well(const char* what) { end({GuestEnd::How::stopped, 0, {}, what}); }
+    /// By a signal or the time limit: nobody waits for long then.
+    void end_with(Error error) {
+        stopped_from_outside_ |= !end_;
+        end({GuestEnd::How::stopped, 0, std::move(error)});
+    }
+    [[nodiscard]] int report();
+    [[nodiscard]] int report_end();
+    void say_how_it_ended(int code) const;
+    [[nodiscard]] bool ask_to_power_off();
+
+    const RunOptions options_;
+    EventLoop loop_;
+    std::unique_ptr<Watchdog> watchdog_{}; // goes after what it watches the end of
+    Instance instance_;
+    std::optional<GuestEnd> end_;
+    bool stopped_from_outside_{false};
+    bool expected_seen_{false};
+    bool closing_line_{false};
+    std::chrono::steady_clock::time_point started_at_{};
+    std::chrono::steady_clock::time_point ended_at_{};
+    bool asked_to_power_off_{false};
+    Registration grace_;
+};
+
+void Session::end(GuestEnd end) {
+    if (end_)
+        return;
+    end_ = instance_.judged(std::move(end));
+    ended_at_ = std::chrono::steady_clock::now();
+    loop_.stop();
+}
+
+void Session::on_signal(int signal) {
+    auto error = Watchdog::end_by(signal);
+    if (signal == SIGTSTP) {
+        instance_.suspend_console();
+        return stop_process(); // goes on with SIGCONT
+    }
+    if (signal == SIGCONT)
+        return instance_.resume_console();
+    if (!error)
+        return instance_.resize_console();
+    if (signal == SIGTERM && ask_to_power_off())
+        return;
+    end_with(std::move(*error));
+}
+
+/// Whether the guest is asked, for the first time, and has time to answer.
+bool Session::ask_to_power_off() {
+    if (!options_.grace || asked_to_power_off_ || !instance_.press_power_button())
+        return false;
+    asked_to_power_off_ = true;
+    grace_ = loop_.after(*options_.grace, [this] {
+        end_with({Errc::terminated,
+                  format("terminated (SIGTERM); the guest did not power off within the %lld ms of --grace",
+                         static_cast<long long>(options_.grace->count())),
+                  "it needs the ACPI button driver and a program that acts on it, such as systemd-logind or acpid",
+                  {},
+                  0});
+    });
+    return true;
+}
+
+/// A serial log with a hole is an error of a run that was good otherwise.
+int Session::report() {
+    int code = report_end();
+    if (const auto log = instance_.serial_log_result(); code == 0 && !log) {
+        print_error(log.error());
+        code = exit_code(log.error().code);
+    }
+    if (closing_line_ && !options_.quiet)
+        say_how_it_ended(code);
+    return code;
+}
+
+/// One line, always the last: "inox: the guest powered off after 1.234 s".
+void Session::say_how_it_ended(int code) const {
+    static constexpr const char* words[] = {"powered off", "rebooted", "exited", "failed", "was stopped"};
+    std::string how = std::string{"the guest "} + words[static_cast<std::size_t>(end_->how)];
+    if (!end_->what.empty())
+        how = end_->what;
+    else if (end_->error && !expected_seen_)
+        how += " (" + std::string{error_name(end_->error->code)} + ")";
+    const std::chrono::duration<double> seconds = ended_at_ - started_at_;
+    tell(format("inox: %s after %.3f s; exit code %d\n", how.c_str(), seconds.count(), code));
+}
+
+int Session::report_end() {
+    if (expected_seen_)
+        return 0;
+    if (end_->error) {
+        print_error(*end_->error);
+        return exit_code(end_->error->code);
+    }
+    if (!options_.expect.empty()) {
+        const Error error{Errc::expect_not_seen,
+                          "the guest ended before its console showed '" + options_.expect + "'",
+                          "see the console output above, or keep it with --serial-log",
+                          {},
+                          0};
+        print_error(error);
+        return exit_code(error.code);
+    }
+    return end_->exit_code;
+}
+
+Result<int> Session::run(const RunPlan& plan) {
+    closing_line_ = plan.closing_line;
+    watchdog_ =
+        TRY(Watchdog::create(loop_, {.timeout = options_.timeout,
+                                     .on_signal = [this](int signal) { on_signal(signal); },
+                                     .on_timeout = [this] { end_with(Watchdog::end_by_timeout(*options_.timeout)); }}));
+    Registration companion;
+    if (plan.companion)
+        companion = TRY(plan.companion(loop_, instance_));
+    if (plan.start_now) {
+        if (auto started = instance_.start(); !started) {
+            instance_.end({GuestEnd::How::failed, 0, started.error()});
+            return std::unexpected{std::move(started).error()};
+        }
+        started_at_ = std::chrono::steady_clock::now();
+        if (plan.on_started)
+            plan.on_started();
+    }
+    TRY_VOID(watchdog_->start());
+    loop_.run();
+    if (stopped_from_outside_)
+        watchdog_->ending(*end_->error);
+    instance_.end(*end_);
+    companion.reset();
+    return report();
+}
+
+} // namespace
+
+void print_error(const Error& error) { tell(error.report()); }
+
+int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
+    const std::string drawing = file.run.boot_timeline;
+    if (!drawing.empty())
+        if (auto checked = placed(check_output(drawing), "/inox/boot_timeline"); !checked)
+            return plan.start_failed(std::move(checked).error());
+    int code = 0;
+    {
+        Session session{std::move(file), timeline, plan};
+        auto result = session.run(plan);
+        timeline.mark(Timeline::Step::ended);
+        if (result) {
+            code = *result;
+        } else {
+            code = plan.start_failed(std::move(result).error());
+        }
+    }
+    if (!drawing.empty())
+        if (auto saved = timeline.save(drawing); !saved) {
+            print_error(saved.error());
+            code = code == 0 ? exit_code(saved.error().code) : code;
+        }
+    return code;
+}
+
+} // namespace vmm

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// One guest from start to end with the terminal attached: what `inox run` does after parsing.
+#pragma once
+
+#include "vmm/base/event_loop.hpp"
+#include "vmm/base/timeline.hpp"
+#include "vmm/config/config_file.hpp"
+#include "vmm/instance/instance.hpp"
+
+namespace vmm {
+
+/// The one shape of an error on standard error: what, code, where, hint.
+void print_error(const Error& error);
+
+struct RunPlan {
+    bool start_now{true}; ///< else somebody else calls Instance::start()
+    Instance::Identity identity{};
+    /// What works beside the guest, such as the control API. Called before the guest starts; the registration dies
+    /// after the guest ended, while the loop does not run.
+    std::function<Result<Registration>(EventLoop& loop, Instance& instance)> companion{};
+    std::function<void()> on_started{}; ///< after a start that start_now asked for
+    bool closing_line{false};           ///< says how the guest ended and when, unless it shall be quiet
+    /// Tells why the guest cannot start; the process's exit code.
+    std::function<int(Error error)> start_failed{[](const Error& error) {
+        print_error(error);
+        return exit_code(error.code);
+    }};
+};
+
+/// Runs the guest to its end. Returns the process's exit code (see docs/exit-codes.md): the guest's own, or that of an
+/// Errc, after the error was printed.
+int run(ConfigFile file, Timeline& timeline, const RunPlan& plan = {});
+
+} // namespace vmm

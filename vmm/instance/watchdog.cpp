@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/instance/watchdog.hpp"
+
+#include <algorithm>
+#include <array>
+#include <climits>
+#include <csignal>
+#include <cstring>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "vmm/instance/raw_terminal.hpp"
+
+namespace vmm {
+
+Result<std::unique_ptr<Watchdog>> Watchdog::create(EventLoop& loop, Options options) {
+    sigset_t set;
+    ::sigemptyset(&set);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP, SIGCONT})
+        ::sigaddset(&set, signal);
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    // A job in the background that reads or writes the terminal must not be stopped, guest and API with it.
+    ::signal(SIGTTIN, SIG_IGN); // NOLINT: reads fail then
+    ::signal(SIGTTOU, SIG_IGN); // NOLINT: writes do not
+    ::signal(SIGPIPE, SIG_IGN); // NOLINT: a reader that leaves must not end the guest
+    ::signal(SIGXFSZ, SIG_IGN); // NOLINT: nor must a file at its size limit (ulimit -f); writes fail then
+    UniqueFd fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
+    if (!fd)
+        return fail_errno(Errc::host_error, "signalfd failed");
+    return std::unique_ptr<Watchdog>{new Watchdog{loop, std::move(options), std::move(fd), TRY(EventFd::create())}};
+}
+
+Watchdog::Watchdog(EventLoop& loop, Options options, UniqueFd signals, EventFd woken)
+    : loop_{loop}, options_{std::move(options)}, signals_{std::move(signals)}, woken_{std::move(woken)} {}
+
+Watchdog::~Watchdog() {
+    stop_ = true;
+    woken_.signal();
+    if (thread_.joinable())
+        thread_.join();
+}
+
+Result<void> Watchdog::start() {
+    if (options_.timeout)
+        time_is_up_ = Clock::now() + *options_.timeout;
+    try {
+        thread_ = std::thread{[this] { watch(); }};
+    } catch (const std::system_error& error) {
+        return fail(Errc::host_error, std::string{"cannot make a thread: "} + error.what(), "raise ulimit -u");
+    }
+    return {};
+}
+
+std::optional<Error> Watchdog::end_by(int signal) {
+    if (signal == SIGINT)
+        return Error{Errc::interrupted, "interrupted (SIGINT)", {}, {}, 0};
+    if (signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT)
+        return Error{Errc::terminated, format("terminated (SIG%s)", ::sigabbrev_np(signal)), {}, {}, 0};
+    return std::nullopt;
+}
+
+Error Watchdog::end_by_timeout(std::chrono::milliseconds limit) {
+    return {Errc::timed_out,
+            format("the guest did not end within %lld ms", static_cast<long long>(limit.count())),
+            "give it more time with --timeout, or see its console for where it hangs",
+            {},
+            0};
+}
+
+void Watchdog::ending(const Error& why) {
+    ending_error_ = why;
+    ending_ = &*ending_error_;
+    woken_.signal();
+}
+
+// ---- the thread ----------------------------------------------------------------------------------------------------
+
+void Watchdog::watch() {
+    sigset_t all; // SIGTTOU among them: the terminal is given back also from the background
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    ::pthread_setname_np(::pthread_self(), "watchdog");
+    while (!stop_) {
+        std::array<pollfd, 2> polls{{{signals_.get(), POLLIN, 0}, {woken_.fd(), POLLIN, 0}}};
+        ::poll(polls.data(), polls.size(), milliseconds_left());
+        if (stop_)
+            return;
+        if (polls[1].revents != 0) {
+            woken_.drain();
+            if (const Error* error = ending_.exchange(nullptr)) {
+                why_ = *error;
+                ends_ = true;
+                give_up_ = Clock::now() + options_.ends_within;
+            }
+        }
+        if (polls[0].revents != 0)
+            on_readable();
+        const auto now = Clock::now();
+        if (time_is_up_ && now >= *time_is_up_) {
+            time_is_up_.reset();
+            ask(end_by_timeout(*options_.timeout), options_.on_timeout);
+        }
+        if (!give_up_ || now < *give_up_)
+            continue;
+        if (ends_)
+            end_process("the devices did not stop");
+        if (!shared_->heard)
+            end_process("the device loop did not answer");
+        give_up_.reset();
+    }
+}
+
+int Watchdog::milliseconds_left() const {
+    auto first = Clock::time_point::max();
+    for (const auto& one : {time_is_up_, give_up_})
+        first = std::min(first, one.value_or(first));
+    if (first == Clock::time_point::max())
+        return -1;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(first - Clock::now()).count();
+    return static_cast<int>(std::clamp<std::int64_t>(left, 0, INT_MAX));
+}
+
+void Watchdog::on_readable() {
+    signalfd_siginfo info{};
+    if (::read(signals_.get(), &info, sizeof info) != sizeof info)
+        return;
+    const int signal = static_cast<int>(info.ssi_signo);
+    auto tell = [this, signal] { options_.on_signal(signal); };
+    if (auto error = end_by(signal))
+        return ask(std::move(*error), std::move(tell));
+    const std::uint64_t bit = std::uint64_t{1} << signal;
+    if ((shared_->waiting.fetch_or(bit) & bit) == 0)
+        loop_.post_urgent([shared = shared_, bit, tell = std::move(tell)] {
+            shared->waiting &= ~bit;
+            tell();
+        });
+}
+
+/// The first reason stands: whoever asks again does not wait longer, and the loop's list does not grow.
+void Watchdog::ask(Error why, std::function<void()> tell) {
+    if (give_up_ && (ends_ || !shared_->heard))
+        return;
+    if (!ends_ && !why_)
+        why_ = std::move(why);
+    shared_->heard = false;
+    give_up_ = Clock::now() + options_.hears_within;
+    loop_.post_urgent([shared = shared_, tell = std::move(tell)] {
+        shared->heard = true;
+        tell();
+    });
+}
+
+/// One line as every error's; then nothing but the kernel cleans up.
+void Watchdog::end_process(const char* what) const {
+    restore_terminal();
+    Error error = *why_;
+    error.hint = std::string{"ended without an orderly stop, because "} + what + " in time";
+    const std::string text = error.report();
+    pollfd out{STDERR_FILENO, POLLOUT, 0};
+    if (::poll(&out, 1, 0) == 1) // a pipe that is full is not waited for
+        (void)!::write(STDERR_FILENO, text.data(), std::min<std::size_t>(text.size(), 512));
+    ::_exit(exit_code(error.code));
+}
+
+} // namespace vmm
