@@ -12,12 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-namespace api {
+namespace inox::api {
 namespace {
-
-using vmm::Errc;
-using vmm::Result;
-using vmm::UniqueFd;
 
 std::string encoded(std::string_view text, bool (*stays)(unsigned char)) {
     std::string out;
@@ -25,7 +21,7 @@ std::string encoded(std::string_view text, bool (*stays)(unsigned char)) {
         if (const auto byte = static_cast<unsigned char>(c); stays(byte))
             out += c;
         else
-            out += vmm::format("%%%02X", byte);
+            out += format("%%%02X", byte);
     return out;
 }
 
@@ -142,14 +138,13 @@ private:
     bool chunked_{false};
 };
 
-std::unexpected<vmm::Error> Client::no_answer(const Wait& wait) const {
+std::unexpected<Error> Client::no_answer(const Wait& wait) const {
     if (wait.over())
-        return vmm::fail(
-            Errc::timed_out,
-            vmm::format("no answer from '%s' within %lld ms", path_.c_str(), static_cast<long long>(limit_.count())),
-            "is the process stopped? what takes long may be given more time with --timeout");
-    return vmm::fail(Errc::host_error, "the other side ended the connection without an answer",
-                     "has the guest ended meanwhile?");
+        return fail(Errc::timed_out,
+                    format("no answer from '%s' within %lld ms", path_.c_str(), static_cast<long long>(limit_.count())),
+                    "is the process stopped? what takes long may be given more time with --timeout");
+    return fail(Errc::host_error, "the other side ended the connection without an answer",
+                "has the guest ended meanwhile?");
 }
 
 Result<Client::Answer> Client::rest(Reader& reader, const Wait& wait) const {
@@ -179,12 +174,12 @@ Result<UniqueFd> Client::connect(const Wait& wait) const {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path_.empty() || path_.size() >= sizeof address.sun_path)
-        return vmm::fail(Errc::bad_option, vmm::format("the socket's path has %zu bytes", path_.size()),
-                         "name the socket that --api-sock named: 1 to 107 bytes");
+        return fail(Errc::bad_option, format("the socket's path has %zu bytes", path_.size()),
+                    "name the socket that --api-sock named: 1 to 107 bytes");
     std::memcpy(address.sun_path, path_.data(), path_.size());
     UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!socket)
-        return vmm::fail_errno(Errc::host_error, "no socket");
+        return fail_errno(Errc::host_error, "no socket");
     const auto* generic = reinterpret_cast<const sockaddr*>(&address); // NOLINT: what connect(2) takes
     while (::connect(socket.get(), generic, sizeof address) != 0) {
         if (errno == EAGAIN && !wait.over()) { // others wait there already
@@ -193,9 +188,9 @@ Result<UniqueFd> Client::connect(const Wait& wait) const {
         }
         if (errno == EAGAIN)
             return no_answer(wait);
-        return vmm::fail_errno(Errc::not_found, "cannot reach '" + path_ + "'",
-                               errno == EACCES ? "it belongs to another user: see --api-group"
-                                               : "is inox running with --api-sock " + path_ + "?");
+        return fail_errno(Errc::not_found, "cannot reach '" + path_ + "'",
+                          errno == EACCES ? "it belongs to another user: see --api-group"
+                                          : "is inox running with --api-sock " + path_ + "?");
     }
     return socket;
 }
@@ -255,4 +250,4 @@ Result<Client::Answer> Client::follow(std::string_view target,
     return Answer{reader.status(), {}};
 }
 
-} // namespace api
+} // namespace inox::api

@@ -9,7 +9,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace api {
+namespace inox::api {
 
 /// For one part of a path, or a value of a query: what has a meaning there is written as %20.
 std::string percent_encoded(std::string_view text);
@@ -27,25 +27,25 @@ public:
 
     /// not_found when nobody listens there, host_error when the answer is none, timed_out after the limit. What a
     /// request line cannot hold of `target`, such as spaces, is percent-encoded.
-    [[nodiscard]] vmm::Result<Answer> call(std::string_view method, std::string_view target,
-                                           std::string_view body = {}) const;
+    [[nodiscard]] Result<Answer> call(std::string_view method, std::string_view target,
+                                      std::string_view body = {}) const;
     /// Each line of an answer in pieces, until `on_line` returns false or the other side ends it. What is no such
     /// answer is returned.
-    [[nodiscard]] vmm::Result<Answer> follow(std::string_view target,
-                                             const std::function<bool(std::string_view line)>& on_line) const;
+    [[nodiscard]] Result<Answer> follow(std::string_view target,
+                                        const std::function<bool(std::string_view line)>& on_line) const;
 
 private:
     class Wait;
     class Reader;
-    [[nodiscard]] vmm::Result<vmm::UniqueFd> connect(const Wait& wait) const;
-    [[nodiscard]] vmm::Result<vmm::UniqueFd> send(const Wait& wait, std::string_view method, std::string_view target,
-                                                  std::string_view body) const;
+    [[nodiscard]] Result<UniqueFd> connect(const Wait& wait) const;
+    [[nodiscard]] Result<UniqueFd> send(const Wait& wait, std::string_view method, std::string_view target,
+                                        std::string_view body) const;
     /// Why there is no answer.
-    [[nodiscard]] std::unexpected<vmm::Error> no_answer(const Wait& wait) const;
-    [[nodiscard]] vmm::Result<Answer> rest(Reader& reader, const Wait& wait) const;
+    [[nodiscard]] std::unexpected<Error> no_answer(const Wait& wait) const;
+    [[nodiscard]] Result<Answer> rest(Reader& reader, const Wait& wait) const;
 
     std::string path_;
     std::chrono::milliseconds limit_;
 };
 
-} // namespace api
+} // namespace inox::api

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/http.hpp"
 
-namespace api {
+namespace inox::api {
 
 std::string_view method_name(Method method) {
     static constexpr std::string_view names[] = {"GET", "PUT", "PATCH", "DELETE"};
@@ -35,4 +35,4 @@ std::string status_text(unsigned status) {
     return std::to_string(status) + reason;
 }
 
-} // namespace api
+} // namespace inox::api

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace api {
+namespace inox::api {
 
 enum class Method : std::uint8_t { get, put, patch, del };
 /// "GET"
@@ -61,4 +61,4 @@ public:
 
 using Handler = std::function<void(Request request, std::shared_ptr<Exchange> exchange)>;
 
-} // namespace api
+} // namespace inox::api

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/json_config.hpp"
 
-namespace api {
+namespace inox::api {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -23,7 +23,7 @@ Json limits_json(const devices::RateLimits& limits) {
     return {{"bandwidth", or_null(limits.bandwidth, bucket_json)}, {"ops", or_null(limits.ops, bucket_json)}};
 }
 
-Json boot_json(const vmm::BootConfig& boot) {
+Json boot_json(const BootConfig& boot) {
     if (boot.kernel.empty())
         return nullptr;
     return {{"kernel_image_path", boot.kernel},
@@ -31,19 +31,19 @@ Json boot_json(const vmm::BootConfig& boot) {
             {"boot_args", boot.own_cmdline ? Json(boot.cmdline) : Json(nullptr)}};
 }
 
-Json cpu_json(const std::vector<vmm::boot::CpuidModifier>& modifiers) {
+Json cpu_json(const std::vector<boot::CpuidModifier>& modifiers) {
     if (modifiers.empty())
         return nullptr;
     static constexpr const char* registers[] = {"eax", "ebx", "ecx", "edx"};
     Json list = Json::array();
-    const vmm::boot::CpuidModifier* last = nullptr;
+    const boot::CpuidModifier* last = nullptr;
     for (const auto& one : modifiers) {
         std::string bitmap = "0b";
         for (unsigned bit = 32; bit-- > 0;)
             bitmap += (one.mask >> bit & 1) == 0 ? 'x' : (one.value >> bit & 1) != 0 ? '1' : '0';
         if (last == nullptr || last->leaf != one.leaf || last->subleaf != one.subleaf || last->flags != one.flags)
-            list.push_back({{"leaf", vmm::format("0x%x", one.leaf)},
-                            {"subleaf", vmm::format("0x%x", one.subleaf)},
+            list.push_back({{"leaf", format("0x%x", one.leaf)},
+                            {"subleaf", format("0x%x", one.subleaf)},
                             {"flags", one.flags},
                             {"modifiers", Json::array()}});
         list.back()["modifiers"].push_back(
@@ -53,7 +53,7 @@ Json cpu_json(const std::vector<vmm::boot::CpuidModifier>& modifiers) {
     return {{"cpuid_modifiers", std::move(list)}};
 }
 
-Json logger_json(const vmm::LogConfig& log) {
+Json logger_json(const LogConfig& log) {
     if (log.path.empty() && !log.level && !log.show_level && !log.show_origin && log.module.empty())
         return nullptr;
     static constexpr const char* levels[] = {"Off", "Error", "Warning", "Info", "Debug", "Trace"};
@@ -64,7 +64,7 @@ Json logger_json(const vmm::LogConfig& log) {
             {"module", or_null(log.module)}};
 }
 
-Json mmds_json(const vmm::MmdsConfig& mmds) {
+Json mmds_json(const MmdsConfig& mmds) {
     return {{"version", mmds.version_2 ? "V2" : "V1"},
             {"network_interfaces", mmds.interfaces},
             {"ipv4_address", mmds.address},
@@ -76,13 +76,13 @@ Json vsock_json(const devices::virtio::VsockOptions& vsock) {
 }
 
 /// What only inox has, where it is configured: clients of Firecracker see Firecracker's keys.
-void add_own_sections(Json& json, const vmm::Config& config) {
+void add_own_sections(Json& json, const Config& config) {
     for (const auto& share : config.shares)
         json["shares"].push_back({{"tag", share.tag}, {"socket", share.socket}});
     if (config.console)
         json["console"] = {{"path", or_null(config.console->path)}};
     if (config.iommu)
-        json["iommu"] = {{"bypass", vmm::boot_bypass(config)},
+        json["iommu"] = {{"bypass", boot_bypass(config)},
                          {"address_bits", config.iommu->limits.address_bits},
                          {"max_domains", config.iommu->limits.domains},
                          {"max_mappings", config.iommu->limits.mappings}};
@@ -95,7 +95,7 @@ void add_own_sections(Json& json, const vmm::Config& config) {
         json["pasid"] = {{"quota", config.pasid->quota}};
 }
 
-Json serial_json(const vmm::SerialConfig& serial) {
+Json serial_json(const SerialConfig& serial) {
     if (serial.path.empty() && !serial.limit)
         return nullptr;
     return {{"serial_out_path", or_null(serial.path)}, {"rate_limiter", or_null(serial.limit, bucket_json)}};
@@ -103,16 +103,16 @@ Json serial_json(const vmm::SerialConfig& serial) {
 
 } // namespace
 
-Json machine_config_json(const vmm::MachineConfig& config) {
+Json machine_config_json(const MachineConfig& config) {
     static constexpr const char* pages[] = {"None", "Transparent", "2M"};
     return {{"vcpu_count", config.cpus},
-            {"mem_size_mib", config.memory / vmm::MiB},
+            {"mem_size_mib", config.memory / MiB},
             {"smt", config.smt},
             {"track_dirty_pages", false},
             {"huge_pages", pages[static_cast<std::size_t>(config.huge_pages)]}};
 }
 
-Json drive_json(const vmm::DriveConfig& drive) {
+Json drive_json(const DriveConfig& drive) {
     static constexpr const char* caches[] = {"Unsafe", "Writeback", "Writethrough"};
     static constexpr const char* engines[] = {nullptr, "Sync", "Async"}; // Auto is no word of Firecracker's
     const char* engine = engines[static_cast<std::size_t>(drive.block.engine)];
@@ -147,14 +147,14 @@ Json net_json(const devices::virtio::NetOptions& net) {
 }
 
 Json balloon_json(const devices::virtio::BalloonOptions& balloon) {
-    return {{"amount_mib", balloon.target / vmm::MiB},
+    return {{"amount_mib", balloon.target / MiB},
             {"deflate_on_oom", balloon.deflate_on_oom},
             {"stats_polling_interval_s", balloon.statistics_interval.count()},
             {"free_page_hinting", balloon.free_page_hinting},
             {"free_page_reporting", balloon.free_page_reporting}};
 }
 
-Json vm_config_json(const vmm::ConfigFile& file) {
+Json vm_config_json(const ConfigFile& file) {
     const auto& config = file.config;
     Json drives = Json::array();
     for (const auto& drive : config.drives)
@@ -194,4 +194,4 @@ Json vm_config_json(const vmm::ConfigFile& file) {
     return json;
 }
 
-} // namespace api
+} // namespace inox::api

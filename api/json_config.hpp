@@ -6,13 +6,13 @@
 
 #include "vmm/config/config_file.hpp"
 
-namespace api {
+namespace inox::api {
 
-nlohmann::ordered_json machine_config_json(const vmm::MachineConfig& config);
-nlohmann::ordered_json drive_json(const vmm::DriveConfig& drive);
+nlohmann::ordered_json machine_config_json(const MachineConfig& config);
+nlohmann::ordered_json drive_json(const DriveConfig& drive);
 nlohmann::ordered_json net_json(const devices::virtio::NetOptions& net);
 nlohmann::ordered_json balloon_json(const devices::virtio::BalloonOptions& balloon);
 /// Every section, null where there is nothing.
-nlohmann::ordered_json vm_config_json(const vmm::ConfigFile& file);
+nlohmann::ordered_json vm_config_json(const ConfigFile& file);
 
-} // namespace api
+} // namespace inox::api

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace api {
+namespace inox::api {
 namespace {
 
 constexpr std::string_view blanks = " \t\r\n";
@@ -108,4 +108,4 @@ std::string line_and_column(std::string_view text, std::size_t offset) {
     return "line " + std::to_string(line) + " column " + std::to_string(column);
 }
 
-} // namespace api
+} // namespace inox::api

@@ -7,7 +7,7 @@
 
 #include "vmm/config/config_text.hpp"
 
-namespace api {
+namespace inox::api {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -227,8 +227,7 @@ std::string text_at(const Json& json, const char* key) {
 }
 
 /// For refusals below the API's own, which have neither code nor hint.
-vmm::Error by_status(unsigned status) {
-    using vmm::Errc;
+Error by_status(unsigned status) {
     switch (status) {
     case 400:
         return {Errc::bad_option, {}, "see inox ctl --help, or inox ctl openapi", {}, 0};
@@ -246,7 +245,7 @@ vmm::Error by_status(unsigned status) {
 
 } // namespace
 
-vmm::Error refusal_error(unsigned status, std::string_view body) {
+Error refusal_error(unsigned status, std::string_view body) {
     auto error = by_status(status);
     const auto json = parse_leniently(body);
     error.what = text_at(json, "fault_message");
@@ -254,12 +253,12 @@ vmm::Error refusal_error(unsigned status, std::string_view body) {
         error.what = text_at(json, "error");
     if (error.what.empty()) {
         static constexpr std::size_t longest = 400;
-        error.what = "status " + std::to_string(status) + (body.empty() ? "" : ": " + vmm::printable(body, longest));
+        error.what = "status " + std::to_string(status) + (body.empty() ? "" : ": " + printable(body, longest));
     }
     const auto code = text_at(json, "code");
-    for (std::size_t i = 0; i < vmm::errc_count; ++i)
-        if (vmm::error_name(static_cast<vmm::Errc>(i)) == code) {
-            error.code = static_cast<vmm::Errc>(i);
+    for (std::size_t i = 0; i < errc_count; ++i)
+        if (error_name(static_cast<Errc>(i)) == code) {
+            error.code = static_cast<Errc>(i);
             error.hint = text_at(json, "hint");
         }
     return error;
@@ -326,4 +325,4 @@ std::string quoted_json(std::string_view text) {
     return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-} // namespace api
+} // namespace inox::api

@@ -9,7 +9,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace api {
+namespace inox::api {
 
 enum class View { status, config, machine, drives, nets, balloon, devices, irqs, iommu, mappings, pasids };
 
@@ -18,7 +18,7 @@ std::string table_text(View view, std::string_view body);
 /// One line of /inox/events.
 std::string event_text(std::string_view line);
 /// The error that a refusal's body holds: the server's text in any case, its code and hint where it gave them.
-vmm::Error refusal_error(unsigned status, std::string_view body);
+Error refusal_error(unsigned status, std::string_view body);
 /// Prometheus' text format as a list of {"name","labels","type","value"}.
 std::string metrics_json(std::string_view prometheus);
 /// The body with its object indented; itself when it is no JSON.
@@ -31,4 +31,4 @@ std::string quoted_json(std::string_view text);
 /// The word itself when it is JSON, such as a number, true or an object; else a JSON string.
 std::string json_or_quoted(std::string_view word);
 
-} // namespace api
+} // namespace inox::api

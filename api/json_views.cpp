@@ -5,13 +5,13 @@
 
 #include "vmm/base/error.hpp"
 
-namespace api {
+namespace inox::api {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
 /// As text: JSON readers lose 64-bit numbers.
-std::string hex(std::uint64_t value) { return vmm::format("%#llx", static_cast<unsigned long long>(value)); }
+std::string hex(std::uint64_t value) { return format("%#llx", static_cast<unsigned long long>(value)); }
 
 template <class T> Json or_null(const std::optional<T>& value) { return value ? Json(*value) : Json(nullptr); }
 
@@ -24,7 +24,7 @@ template <class List, class F> Json list_json(const List& list, F&& convert) {
 
 } // namespace
 
-Json iommu_json(const vmm::IommuView& report) {
+Json iommu_json(const IommuView& report) {
     const auto reserved = [](const auto& one) {
         return Json{{"start", hex(one.start)}, {"last", hex(one.last)}, {"kind", one.kind}};
     };
@@ -63,15 +63,15 @@ Json iommu_json(const vmm::IommuView& report) {
              })}};
 }
 
-Json mapping_json(const vmm::IommuMapping& mapping) {
+Json mapping_json(const IommuMapping& mapping) {
     return {{"start", hex(mapping.iova_start)},
             {"last", hex(mapping.iova_last)},
             {"physical", hex(mapping.physical)},
             {"access", mapping.access}};
 }
 
-Json pasids_json(const vmm::PasidView& report) {
-    const auto references = [](const std::vector<vmm::PasidView::Holder>& holders) {
+Json pasids_json(const PasidView& report) {
+    const auto references = [](const std::vector<PasidView::Holder>& holders) {
         return list_json(holders, [](const auto& one) {
             return Json{{"holder", one.name}, {"count", one.references}};
         });
@@ -113,4 +113,4 @@ Json pasids_json(const vmm::PasidView& report) {
           {"faults", report.counters.faults}}}};
 }
 
-} // namespace api
+} // namespace inox::api

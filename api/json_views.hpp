@@ -6,10 +6,10 @@
 
 #include "vmm/machine/machine_views.hpp"
 
-namespace api {
+namespace inox::api {
 
-nlohmann::ordered_json iommu_json(const vmm::IommuView& report);
-nlohmann::ordered_json mapping_json(const vmm::IommuMapping& mapping);
-nlohmann::ordered_json pasids_json(const vmm::PasidView& report);
+nlohmann::ordered_json iommu_json(const IommuView& report);
+nlohmann::ordered_json mapping_json(const IommuMapping& mapping);
+nlohmann::ordered_json pasids_json(const PasidView& report);
 
-} // namespace api
+} // namespace inox::api

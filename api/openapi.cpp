@@ -13,10 +13,10 @@ extern "C" {
 }
 // NOLINTEND
 
-namespace api {
+namespace inox::api {
 
 std::string_view openapi_json() {
     return {inox_openapi_start, static_cast<std::size_t>(inox_openapi_end - inox_openapi_start)};
 }
 
-} // namespace api
+} // namespace inox::api

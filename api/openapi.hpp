@@ -4,8 +4,8 @@
 
 #include <string_view>
 
-namespace api {
+namespace inox::api {
 
 std::string_view openapi_json();
 
-} // namespace api
+} // namespace inox::api

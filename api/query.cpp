@@ -7,9 +7,7 @@
 #include "vmm/config/config_json.hpp"
 #include "vmm/config/config_text.hpp"
 
-namespace api {
-
-using vmm::Errc;
+namespace inox::api {
 
 namespace {
 
@@ -57,13 +55,13 @@ Query::Query(std::string_view text, std::initializer_list<std::string_view> know
         const auto equals = std::min(word.find('='), word.size());
         auto name = decoded(word.substr(0, equals));
         if (known.size() == 0)
-            refuse("there is no parameter " + vmm::in_quotes(name) + " here: this path takes none",
+            refuse("there is no parameter " + in_quotes(name) + " here: this path takes none",
                    "leave out what follows the '?'");
         else if (std::ranges::find(known, name) == known.end())
-            refuse("there is no parameter " + vmm::in_quotes(name) + " here: this path takes " + listed(known),
+            refuse("there is no parameter " + in_quotes(name) + " here: this path takes " + listed(known),
                    "see /inox/openapi.json");
         else if (has(name))
-            refuse(vmm::in_quotes(name) + " is given twice", "give it once");
+            refuse(in_quotes(name) + " is given twice", "give it once");
         else
             values_.emplace_back(std::move(name), decoded(word.substr(std::min(equals + 1, word.size()))));
     }
@@ -83,11 +81,10 @@ std::optional<std::uint64_t> Query::number(std::string_view name, std::uint64_t 
     const auto* text = value(name);
     if (text == nullptr)
         return std::nullopt;
-    const auto number = vmm::parse_number(*text);
+    const auto number = parse_number(*text);
     if (number && *number <= most)
         return number;
-    refuse(std::string{name} + " is " + vmm::in_quotes(*text) +
-               (number ? ", which is too large" : ", which is no number"),
+    refuse(std::string{name} + " is " + in_quotes(*text) + (number ? ", which is too large" : ", which is no number"),
            "it is a decimal number" + (most == UINT64_MAX ? std::string{} : ", at most " + std::to_string(most)));
     return std::nullopt;
 }
@@ -104,7 +101,7 @@ std::optional<std::uint64_t> Query::address(std::string_view name) {
     if (const auto [end, error] = std::from_chars(digits.data(), last, address, 16);
         error == std::errc{} && end == last)
         return address;
-    refuse(std::string{name} + " is " + vmm::in_quotes(*text) + ", which is no address",
+    refuse(std::string{name} + " is " + in_quotes(*text) + ", which is no address",
            "it is a hexadecimal number of 64 bits: " + std::string{name} + "=0x1000");
     return std::nullopt;
 }
@@ -114,18 +111,18 @@ bool Query::boolean(std::string_view name) {
     if (text == nullptr || *text == "false")
         return false;
     if (*text != "true")
-        refuse(std::string{name} + " is " + vmm::in_quotes(*text) + ", neither true nor false",
+        refuse(std::string{name} + " is " + in_quotes(*text) + ", neither true nor false",
                "write " + std::string{name} + "=true or " + std::string{name} + "=false");
     return *text == "true";
 }
 
-std::optional<vmm::DeviceKind> Query::kind() {
+std::optional<DeviceKind> Query::kind() {
     const auto* text = value("kind");
     if (text == nullptr)
         return std::nullopt;
-    const auto kind = vmm::parse_kind(*text);
+    const auto kind = parse_kind(*text);
     if (!kind)
-        refuse(vmm::in_quotes(*text) + " is no kind of device", "it is " + vmm::list_text(vmm::all_kind_names()));
+        refuse(in_quotes(*text) + " is no kind of device", "it is " + list_text(all_kind_names()));
     return kind;
 }
 
@@ -156,4 +153,4 @@ Response page(const Json& items, const PageWindow& window) {
     return ok({{"items", std::move(part)}, {"offset", window.offset}, {"total", items.size()}});
 }
 
-} // namespace api
+} // namespace inox::api

@@ -11,7 +11,7 @@
 #include "api/routes_reply.hpp"
 #include "vmm/machine/device_table.hpp"
 
-namespace api {
+namespace inox::api {
 
 /// Reads the parameters of one operation. The first that is unknown, given twice or has a bad value becomes the
 /// refusal; readers return their default from then on.
@@ -26,7 +26,7 @@ public:
     /// Hexadecimal, with or without 0x.
     std::optional<std::uint64_t> address(std::string_view name);
     bool boolean(std::string_view name);
-    std::optional<vmm::DeviceKind> kind();
+    std::optional<DeviceKind> kind();
     /// `name` means something only together with `other`.
     void needs(std::string_view name, std::string_view other);
     /// `name` means nothing together with `other`.
@@ -50,4 +50,4 @@ PageWindow page_window(Query& query);
 /// That part, as {"items","offset","total"}.
 Response page(const Json& items, const PageWindow& window);
 
-} // namespace api
+} // namespace inox::api

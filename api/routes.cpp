@@ -8,10 +8,7 @@
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 
-namespace api {
-
-using vmm::Errc;
-using vmm::Error;
+namespace inox::api {
 
 namespace {
 
@@ -183,7 +180,7 @@ Action during(Phase phase, Action action) {
     if (phase == Phase::any)
         return action;
     return [phase, action = std::move(action)](Services& services, const std::shared_ptr<Exchange>& exchange) mutable {
-        const bool started = services.instance.state() != vmm::Instance::State::not_started;
+        const bool started = services.instance.state() != Instance::State::not_started;
         if (started == (phase == Phase::after_start))
             return action(services, exchange);
         exchange->answer(refusal(Errc::wrong_state,
@@ -201,4 +198,4 @@ Prepared prepare(Request request) noexcept {
     }
 }
 
-} // namespace api
+} // namespace inox::api

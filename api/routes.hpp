@@ -13,14 +13,14 @@
 #include "api/server.hpp"
 #include "vmm/instance/instance.hpp"
 
-namespace api {
+namespace inox::api {
 
 /// The version of Firecracker's API that this one follows. Some clients ask which requests they may send.
 inline constexpr const char* firecracker_version = "1.17.0";
 
 /// What actions act on, on the loop's thread.
 struct Services {
-    vmm::Instance& instance;
+    Instance& instance;
     const ServerCounters& server;
 };
 
@@ -50,4 +50,4 @@ std::string fault_message(const Response& refusal);
 /// Never throws, whatever the request holds.
 Prepared prepare(Request request) noexcept;
 
-} // namespace api
+} // namespace inox::api

@@ -3,9 +3,7 @@
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 
-namespace api {
-
-using vmm::Errc;
+namespace inox::api {
 
 namespace {
 
@@ -13,10 +11,10 @@ constexpr const char* config_error = "Balloon config error: ";
 constexpr const char* update_error = "Balloon update error: ";
 
 Json statistics_json(const devices::virtio::Balloon& balloon, const devices::virtio::BalloonStatistics& statistics) {
-    Json out{{"target_pages", balloon.target() / vmm::page_size},
-             {"actual_pages", balloon.actual() / vmm::page_size},
-             {"target_mib", balloon.target() / vmm::MiB},
-             {"actual_mib", balloon.actual() / vmm::MiB}};
+    Json out{{"target_pages", balloon.target() / page_size},
+             {"actual_pages", balloon.actual() / page_size},
+             {"target_mib", balloon.target() / MiB},
+             {"actual_mib", balloon.actual() / MiB}};
     for (std::size_t i = 0; i < statistics.values.size(); ++i)
         if (statistics.values[i])
             out[statistics.names[i]] = *statistics.values[i];
@@ -47,7 +45,7 @@ Prepared put_balloon(Call& call) {
     if (body.refusal)
         return *body.refusal;
     return answering([balloon = *body.file.config.balloon](Services& services) {
-        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.balloon = balloon; }),
+        return outcome(services.instance.configure([&](ConfigFile& file) { file.config.balloon = balloon; }),
                        config_error);
     });
 }
@@ -57,7 +55,7 @@ Prepared patch_balloon(Call& call) {
     if (body.refusal)
         return *body.refusal;
     return answering([mib = body.root.at("amount_mib").get<std::uint64_t>()](Services& services) {
-        return outcome(services.instance.change_balloon(mib * vmm::MiB), update_error);
+        return outcome(services.instance.change_balloon(mib * MiB), update_error);
     });
 }
 
@@ -106,4 +104,4 @@ Prepared stop_balloon_hinting(Call& /*call*/) {
     return with_balloon(update_error, [](auto& balloon) { return outcome(balloon.stop_hinting(), update_error); });
 }
 
-} // namespace api
+} // namespace inox::api

@@ -9,10 +9,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/host/tap_check.hpp"
 
-namespace api {
-
-using vmm::Errc;
-using vmm::Error;
+namespace inox::api {
 
 namespace {
 
@@ -43,9 +40,9 @@ template <class List, class Element, class Id> void put_element(List& list, Elem
         list.push_back(std::move(element));
 }
 
-bool running(const Services& services) { return services.instance.state() != vmm::Instance::State::not_started; }
+bool running(const Services& services) { return services.instance.state() != Instance::State::not_started; }
 
-Response added(const vmm::Result<vmm::DeviceStatus>& status, const char* prefix) {
+Response added(const Result<DeviceStatus>& status, const char* prefix) {
     if (status)
         return done();
     const bool bare = status.error().code == Errc::already_exists || status.error().what == "PCI is not enabled";
@@ -57,7 +54,7 @@ Response added(const vmm::Result<vmm::DeviceStatus>& status, const char* prefix)
     return refusal(error, bare ? "" : prefix);
 }
 
-Response removed(const vmm::Result<void>& result) {
+Response removed(const Result<void>& result) {
     if (result)
         return done();
     Error error = result.error();
@@ -79,15 +76,15 @@ Error tap_problem(Error error, const std::string& tap) {
     return error;
 }
 
-vmm::Result<void> check_image(const std::string& path, bool read_only) {
-    const auto file = vmm::open_file(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, Errc::disk_missing);
+Result<void> check_image(const std::string& path, bool read_only) {
+    const auto file = open_file(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, Errc::disk_missing);
     if (file)
         return {};
-    return vmm::fail(Errc::disk_missing,
-                     "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing "
-                     "file: " +
-                         os_error(file.error()) + " " + path,
-                     "check the path and its permissions");
+    return fail(Errc::disk_missing,
+                "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing "
+                "file: " +
+                    os_error(file.error()) + " " + path,
+                "check the path and its permissions");
 }
 
 } // namespace
@@ -111,7 +108,7 @@ Prepared put_drive(Call& call) {
             return refusal(good.error(), drive_error);
         if (running(services))
             return added(services.instance.add_device(drive), drive_error);
-        return outcome(services.instance.configure([&](vmm::ConfigFile& file) {
+        return outcome(services.instance.configure([&](ConfigFile& file) {
             put_element(file.config.drives, drive, [](const auto& one) { return one.block.id; });
         }),
                        drive_error);
@@ -142,7 +139,7 @@ Prepared delete_drive(Call& call) {
         const auto drive = std::ranges::find(drives, id, [](const auto& one) { return one.block.id; });
         if (drive != drives.end() && drive->root)
             return refusal(Errc::wrong_state, "Cannot unplug root device", "the guest runs from it");
-        return removed(services.instance.remove_device({vmm::DeviceKind::disk, id}, vmm::Removal::asked));
+        return removed(services.instance.remove_device({DeviceKind::disk, id}, Removal::asked));
     });
 }
 
@@ -159,14 +156,14 @@ Prepared put_net(Call& call) {
     return answering([net](Services& services) {
         if (running(services)) {
             const auto status = services.instance.add_device(net);
-            if (const auto tap = status ? vmm::Result<void>{} : vmm::check_tap(net.tap);
-                !tap && services.instance.machine()->devices().check_free({vmm::DeviceKind::net, net.id}))
+            if (const auto tap = status ? Result<void>{} : check_tap(net.tap);
+                !tap && services.instance.machine()->devices().check_free({DeviceKind::net, net.id}))
                 return refusal(tap_problem(tap.error(), net.tap), net_error);
             return added(status, net_error);
         }
-        if (auto good = vmm::check_tap(net.tap); !good)
+        if (auto good = check_tap(net.tap); !good)
             return refusal(tap_problem(good.error(), net.tap), net_error);
-        return outcome(services.instance.configure([&](vmm::ConfigFile& file) {
+        return outcome(services.instance.configure([&](ConfigFile& file) {
             put_element(file.config.nets, net, [](const auto& one) { return one.id; });
         }),
                        net_error);
@@ -188,7 +185,7 @@ Prepared patch_net(Call& call) {
 
 Prepared delete_net(Call& call) {
     return answering([id = call.id](Services& services) {
-        return removed(services.instance.remove_device({vmm::DeviceKind::net, id}, vmm::Removal::asked));
+        return removed(services.instance.remove_device({DeviceKind::net, id}, Removal::asked));
     });
 }
 
@@ -200,7 +197,7 @@ Prepared put_vsock(Call& call) {
     if (body.refusal)
         return *body.refusal;
     return answering([vsock = *body.file.config.vsock, deprecated = body.has("vsock_id")](Services& services) {
-        auto response = outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.vsock = vsock; }),
+        auto response = outcome(services.instance.configure([&](ConfigFile& file) { file.config.vsock = vsock; }),
                                 "Vsock config error: ");
         response.deprecated = deprecated;
         return response;
@@ -212,7 +209,7 @@ Prepared put_entropy(Call& call) {
     if (body.refusal)
         return *body.refusal;
     return answering([entropy = *body.file.config.entropy](Services& services) {
-        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.entropy = entropy; }),
+        return outcome(services.instance.configure([&](ConfigFile& file) { file.config.entropy = entropy; }),
                        "Entropy config error: ");
     });
 }
@@ -225,7 +222,7 @@ Prepared put_passthrough(Call& call) {
     if (device.open.id != call.id)
         return different_ids();
     return answering([device](Services& services) {
-        const auto stored = services.instance.configure([&](vmm::ConfigFile& file) {
+        const auto stored = services.instance.configure([&](ConfigFile& file) {
             put_element(file.config.vfio, device, [](const auto& one) { return one.open.id; });
         });
         if (stored)
@@ -249,4 +246,4 @@ Prepared put_memory_hotplug(Call& /*call*/) {
                    "use a balloon");
 }
 
-} // namespace api
+} // namespace inox::api

@@ -12,10 +12,7 @@
 #include "vmm/config/config_json.hpp"
 #include "vmm/config/config_text.hpp"
 
-namespace api {
-
-using vmm::Errc;
-using vmm::Error;
+namespace inox::api {
 
 namespace {
 
@@ -26,10 +23,10 @@ Response refuse(Error error) {
     return refusal(error, {}, error.code == Errc::not_found ? 404 : 400);
 }
 
-Json device_json(const vmm::Machine& machine, const vmm::DeviceStatus& status) {
+Json device_json(const Machine& machine, const DeviceStatus& status) {
     Json out{{"id", status.name.id},
-             {"kind", vmm::kind_name(status.name.kind)},
-             {"state", status.state == vmm::DeviceState::active ? "active" : "ejecting"},
+             {"kind", kind_name(status.name.kind)},
+             {"state", status.state == DeviceState::active ? "active" : "ejecting"},
              {"address", status.address ? Json(status.address->text()) : Json(nullptr)}};
     if (const auto device = machine.devices().device(status.name)) {
         const auto& counters = device->counters();
@@ -43,25 +40,24 @@ Json device_json(const vmm::Machine& machine, const vmm::DeviceStatus& status) {
 }
 
 /// The device's name: its id, and its kind where several kinds have it.
-vmm::Result<vmm::DeviceName> name_of(const vmm::Machine& machine, const std::string& id,
-                                     std::optional<vmm::DeviceKind> kind) {
+Result<DeviceName> name_of(const Machine& machine, const std::string& id, std::optional<DeviceKind> kind) {
     if (kind)
-        return vmm::DeviceName{*kind, id};
+        return DeviceName{*kind, id};
     return machine.devices().find(id);
 }
 
-std::string hex(std::uint64_t value) { return vmm::format("%#llx", static_cast<unsigned long long>(value)); }
+std::string hex(std::uint64_t value) { return format("%#llx", static_cast<unsigned long long>(value)); }
 
 std::string time_text(std::chrono::system_clock::time_point time) {
     const auto since = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
     const std::time_t seconds = since / 1'000'000;
     tm parts{};
     ::gmtime_r(&seconds, &parts);
-    return vmm::format("%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
-                       parts.tm_hour, parts.tm_min, parts.tm_sec, static_cast<long>(since % 1'000'000));
+    return format("%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
+                  parts.tm_hour, parts.tm_min, parts.tm_sec, static_cast<long>(since % 1'000'000));
 }
 
-std::string event_line(const vmm::Event& event) {
+std::string event_line(const Event& event) {
     Json out{{"sequence", event.sequence}, {"time", time_text(event.time)}, {"event", event.kind}};
     for (const auto& [name, value] : event.details)
         std::visit([&member = out[name]](const auto& one) { member = one; }, value);
@@ -69,7 +65,7 @@ std::string event_line(const vmm::Event& event) {
 }
 
 /// Keeps the subscription as long as the reader reads.
-void stream_events(vmm::Instance& instance, const std::shared_ptr<Exchange>& exchange, std::uint64_t since) {
+void stream_events(Instance& instance, const std::shared_ptr<Exchange>& exchange, std::uint64_t since) {
     auto stream = exchange->stream("application/x-ndjson");
     if (!stream)
         return exchange->answer(
@@ -82,13 +78,12 @@ void stream_events(vmm::Instance& instance, const std::shared_ptr<Exchange>& exc
     for (const auto& event : instance.events().recent())
         if (event.sequence > since)
             stream->write(event_line(event));
-    instance.events().watch([stream](const vmm::Event* event) {
-        return stream->write(event != nullptr ? event_line(*event) : std::string{});
-    });
+    instance.events().watch(
+        [stream](const Event* event) { return stream->write(event != nullptr ? event_line(*event) : std::string{}); });
 }
 
 /// One domain's mappings.
-Response mappings_page(const vmm::Machine* machine, std::uint32_t domain, std::uint64_t from, std::size_t limit) {
+Response mappings_page(const Machine* machine, std::uint32_t domain, std::uint64_t from, std::size_t limit) {
     if (machine == nullptr || !machine->views().mappings)
         return refuse({Errc::not_found, "there is no IOMMU", "start with --iommu", {}, 0});
     const auto found = machine->views().mappings(domain, from, limit);
@@ -137,7 +132,7 @@ Prepared get_status(Call& call) {
         const auto& instance = services.instance;
         const auto& config = instance.file().config;
         const auto* machine = instance.machine();
-        const auto us = [&](vmm::Timeline::Step step) -> Json {
+        const auto us = [&](Timeline::Step step) -> Json {
             const auto at = instance.timeline().at(step);
             return at == 0 ? Json(nullptr) : Json(at / 1000);
         };
@@ -147,12 +142,12 @@ Prepared get_status(Call& call) {
                    {"pid", ::getpid()},
                    {"vcpus", config.machine.cpus},
                    {"memory_bytes", config.machine.memory},
-                   {"pci", config.machine.transport == vmm::Transport::pci},
+                   {"pci", config.machine.transport == Transport::pci},
                    {"exits", machine != nullptr ? machine->exits() : 0},
                    {"devices", machine != nullptr ? machine->devices().list().size() : 0},
-                   {"first_instruction_us", us(vmm::Timeline::Step::first_instruction)},
-                   {"first_serial_byte_us", us(vmm::Timeline::Step::first_serial_byte)},
-                   {"user_space_up_us", us(vmm::Timeline::Step::user_space_up)},
+                   {"first_instruction_us", us(Timeline::Step::first_instruction)},
+                   {"first_serial_byte_us", us(Timeline::Step::first_serial_byte)},
+                   {"user_space_up_us", us(Timeline::Step::user_space_up)},
                    {"open_connections", services.server.open.load()},
                    {"event_readers", services.server.streams.load()}});
     });
@@ -214,10 +209,10 @@ constexpr Pluggable pluggable[] = {
 
 struct IdSetter {
     const std::string& id;
-    void operator()(vmm::DriveConfig& drive) const { drive.block.id = id; }
+    void operator()(DriveConfig& drive) const { drive.block.id = id; }
     void operator()(devices::virtio::FsOptions& share) const { share.tag = id; }
-    void operator()(vmm::ConsoleConfig& /*console*/) const {}
-    void operator()(vmm::VfioConfig& device) const { device.open.id = id; }
+    void operator()(ConsoleConfig& /*console*/) const {}
+    void operator()(VfioConfig& device) const { device.open.id = id; }
     void operator()(auto& other) const { other.id = id; }
 };
 
@@ -226,10 +221,10 @@ struct IdSetter {
 Prepared put_device(Call& call) {
     if (const Query query{call.request.query, {}}; query.refusal())
         return *query.refusal();
-    if (!vmm::is_id(call.id))
-        return refusal(Errc::config_value, vmm::in_quotes(call.id) + " is no id", vmm::id_rule);
+    if (!is_id(call.id))
+        return refusal(Errc::config_value, in_quotes(call.id) + " is no id", id_rule);
     // {"disk": {...}}: a section of the configuration, without the id.
-    auto json = vmm::read_json(call.request.body);
+    auto json = read_json(call.request.body);
     if (!json.problems.empty())
         return body_refusal(json.problems.front(), call.request.body, {});
     const auto wrong = [](std::string what) {
@@ -241,13 +236,13 @@ Prepared put_device(Call& call) {
     if (json.root.size() > 1) {
         std::string names;
         for (const auto& [name, unused] : json.root.items())
-            names += (names.empty() ? "" : ", ") + vmm::in_quotes(name);
+            names += (names.empty() ? "" : ", ") + in_quotes(name);
         return wrong("the body names " + std::to_string(json.root.size()) +
-                     " kinds of device where it takes one: " + vmm::printable(names));
+                     " kinds of device where it takes one: " + printable(names));
     }
     const auto* row = std::ranges::find(pluggable, json.root.begin().key(), &Pluggable::kind);
     if (row == std::end(pluggable))
-        return wrong(vmm::in_quotes(json.root.begin().key()) + " is no kind of device that can be plugged in");
+        return wrong(in_quotes(json.root.begin().key()) + " is no kind of device that can be plugged in");
     auto value = json.root.begin().value();
     if (value.is_object()) {
         for (const std::string_view key : {row->id_key, std::string_view{"id"}, std::string_view{"vsock_id"}})
@@ -263,13 +258,13 @@ Prepared put_device(Call& call) {
     auto body = read_section(row->section, value.dump(), {}, false, Text::rewritten);
     if (body.refusal)
         return *body.refusal;
-    auto devices = vmm::device_configs(body.file.config);
+    auto devices = device_configs(body.file.config);
     if (devices.empty())
         return refusal(Errc::unsupported, "not available in this build", "plug in a device of another kind");
     auto& device = devices.front();
     std::visit(IdSetter{call.id}, device);
     return Action{[device = std::move(device)](Services& services, const std::shared_ptr<Exchange>& exchange) {
-        services.instance.add_device(device, [exchange](const vmm::Result<vmm::DeviceStatus>& added) {
+        services.instance.add_device(device, [exchange](const Result<DeviceStatus>& added) {
             exchange->answer(added ? done()
                                    : refusal(added.error())); // 400 also for what is not found: the path is there
         });
@@ -283,13 +278,13 @@ Prepared delete_device(Call& call) {
     if (query.refusal())
         return *query.refusal();
     return answering([id = call.id, kind, forced](Services& services) {
-        if (kind.value_or(vmm::DeviceKind::vfio) == vmm::DeviceKind::vfio &&
-            services.instance.cancel_device({vmm::DeviceKind::vfio, id}))
+        if (kind.value_or(DeviceKind::vfio) == DeviceKind::vfio &&
+            services.instance.cancel_device({DeviceKind::vfio, id}))
             return done();
         const auto name = name_of(*services.instance.machine(), id, kind);
         if (!name)
             return refuse(name.error());
-        const auto how = forced ? vmm::Removal::forced : vmm::Removal::asked;
+        const auto how = forced ? Removal::forced : Removal::asked;
         const auto removed = services.instance.remove_device(*name, how);
         return removed ? done() : refuse(removed.error());
     });
@@ -366,8 +361,8 @@ Prepared get_pasids(Call& call) {
 
 Prepared get_prometheus(Call& call) {
     return plain(call, [](Services& services) {
-        return Response{200, vmm::prometheus_text(services.instance.samples()), "text/plain; version=0.0.4", false};
+        return Response{200, prometheus_text(services.instance.samples()), "text/plain; version=0.0.4", false};
     });
 }
 
-} // namespace api
+} // namespace inox::api

@@ -11,10 +11,7 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/instance/logging.hpp"
 
-namespace api {
-
-using vmm::Errc;
-using vmm::Error;
+namespace inox::api {
 
 namespace {
 
@@ -24,7 +21,7 @@ std::string os_error(const Error& error) {
 }
 
 std::optional<Response> cannot_open(const std::string& path, Errc code, const std::string& text) {
-    const auto file = vmm::open_file(path, O_RDONLY | O_NONBLOCK, code);
+    const auto file = open_file(path, O_RDONLY | O_NONBLOCK, code);
     if (file)
         return std::nullopt;
     return refusal(code, text + os_error(file.error()), "check the path '" + path + "'");
@@ -41,8 +38,8 @@ Error machine_problem(const Error& error) {
     return out;
 }
 
-Response store_machine(Services& services, const vmm::MachineConfig& machine) {
-    const auto stored = services.instance.configure([&](vmm::ConfigFile& file) {
+Response store_machine(Services& services, const MachineConfig& machine) {
+    const auto stored = services.instance.configure([&](ConfigFile& file) {
         const auto transport = file.config.machine.transport;
         const auto most_cpus = file.config.machine.most_cpus;
         auto cpuid = std::move(file.config.machine.cpuid);
@@ -56,7 +53,7 @@ Response store_machine(Services& services, const vmm::MachineConfig& machine) {
 
 /// The metadata service knows its interfaces also while they are unplugged; the configuration has those that are there,
 /// so that it can start a guest.
-void forget_unplugged(vmm::ConfigFile& file) {
+void forget_unplugged(ConfigFile& file) {
     if (!file.mmds)
         return;
     std::erase_if(file.mmds->interfaces, [&](const auto& id) {
@@ -112,9 +109,9 @@ Prepared get_version(Call& /*call*/) {
 
 Prepared get_vm_config(Call& /*call*/) {
     return answering([](Services& services) {
-        if (services.instance.state() == vmm::Instance::State::not_started)
+        if (services.instance.state() == Instance::State::not_started)
             return ok(vm_config_json(services.instance.file()));
-        vmm::ConfigFile file = services.instance.file();
+        ConfigFile file = services.instance.file();
         forget_unplugged(file);
         return ok(vm_config_json(file));
     });
@@ -126,7 +123,7 @@ Prepared patch_vm(Call& call) {
         return *body.refusal;
     const auto state = body.root.at("state").get<std::string>();
     if (state != "Paused" && state != "Resumed")
-        return body_refusal({Errc::config_value, vmm::in_quotes(state) + " is not one of Paused or Resumed",
+        return body_refusal({Errc::config_value, in_quotes(state) + " is not one of Paused or Resumed",
                              "send Paused or Resumed", "/state", 0},
                             call.request.body, {});
     return answering([pause = state == "Paused"](Services& services) {
@@ -150,7 +147,7 @@ Prepared put_actions(Call& call) {
                           return outcome(services.instance.flush_metrics(), "Internal VMM error: ");
                       }));
     return body_refusal({Errc::config_value,
-                         vmm::in_quotes(action) + " is not one of InstanceStart, FlushMetrics or SendCtrlAltDel",
+                         in_quotes(action) + " is not one of InstanceStart, FlushMetrics or SendCtrlAltDel",
                          "send one of them", "/action_type", 0},
                         call.request.body, {});
 }
@@ -194,7 +191,7 @@ Prepared put_cpu_config(Call& call) {
     if (body.refusal)
         return *body.refusal;
     return answering([cpuid = std::move(body.file.config.machine.cpuid)](Services& services) {
-        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.machine.cpuid = cpuid; }),
+        return outcome(services.instance.configure([&](ConfigFile& file) { file.config.machine.cpuid = cpuid; }),
                        "Configure CPU error: ");
     });
 }
@@ -204,7 +201,7 @@ Prepared put_boot_source(Call& call) {
     if (body.refusal)
         return *body.refusal;
     if (!body.has("boot_args") || body.file.config.boot.cmdline.empty())
-        vmm::use_default_cmdline(body.file.config.boot, vmm::firecracker_cmdline);
+        use_default_cmdline(body.file.config.boot, firecracker_cmdline);
     return answering([boot = std::move(body.file.config.boot)](Services& services) {
         if (auto refused =
                 cannot_open(boot.kernel, Errc::kernel_missing, "Boot source error: The kernel file cannot be opened: "))
@@ -214,7 +211,7 @@ Prepared put_boot_source(Call& call) {
                                            "Boot source error: The initrd file cannot be opened due to "
                                            "invalid path or invalid permissions. "))
                 return *refused;
-        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.config.boot = boot; }),
+        return outcome(services.instance.configure([&](ConfigFile& file) { file.config.boot = boot; }),
                        "Boot source error: ");
     });
 }
@@ -229,9 +226,9 @@ Prepared put_logger(Call& call) {
     return answering([text = std::move(call.request.body)](Services& services) {
         auto changed = read_section("logger", text, services.instance.file());
         const auto id = services.instance.identity().id;
-        if (auto opened = vmm::use_log(changed.file.log, vmm::LogShape::firecracker, id); !opened)
+        if (auto opened = use_log(changed.file.log, LogShape::firecracker, id); !opened)
             return refusal(opened.error(), "Logger error: ");
-        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.log = changed.file.log; }),
+        return outcome(services.instance.configure([&](ConfigFile& file) { file.log = changed.file.log; }),
                        "Logger error: ");
     });
 }
@@ -250,7 +247,7 @@ Prepared put_serial(Call& call) {
     if (body.refusal)
         return *body.refusal;
     return answering([serial = body.file.serial](Services& services) {
-        return outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.serial = serial; }));
+        return outcome(services.instance.configure([&](ConfigFile& file) { file.serial = serial; }));
     });
 }
 
@@ -261,4 +258,4 @@ Prepared put_snapshot(Call& /*call*/) {
                    "boot the guest anew");
 }
 
-} // namespace api
+} // namespace inox::api

@@ -4,13 +4,11 @@
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 
-namespace api {
-
-using vmm::Errc;
+namespace inox::api {
 
 namespace {
 
-Response stored(const vmm::Result<void>& result, const std::string& text) {
+Response stored(const Result<void>& result, const std::string& text) {
     if (result)
         return done();
     const auto& error = result.error();
@@ -57,11 +55,11 @@ Prepared put_mmds_config(Call& call) {
                         0},
                        "MMMDS config error: ");
     return answering([config](Services& services) {
-        auto response = outcome(services.instance.configure([&](vmm::ConfigFile& file) { file.mmds = config; }),
-                                "MMMDS config error: ");
+        auto response =
+            outcome(services.instance.configure([&](ConfigFile& file) { file.mmds = config; }), "MMMDS config error: ");
         response.deprecated = !config.version_2;
         return response;
     });
 }
 
-} // namespace api
+} // namespace inox::api

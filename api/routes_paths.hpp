@@ -4,7 +4,7 @@
 
 #include "api/routes.hpp"
 
-namespace api {
+namespace inox::api {
 
 /// The action, or Firecracker's refusal when it comes too early or too late.
 Action during(Phase phase, Action action);
@@ -68,4 +68,4 @@ Prepared get_iommu(Call& call);
 Prepared get_pasids(Call& call);
 Prepared put_power_button(Call& call);
 
-} // namespace api
+} // namespace inox::api

@@ -10,10 +10,7 @@
 #include "vmm/config/config_sections.hpp"
 #include "vmm/config/config_text.hpp"
 
-namespace api {
-
-using vmm::Errc;
-using vmm::Error;
+namespace inox::api {
 
 namespace {
 
@@ -24,7 +21,7 @@ std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::erro
 Response ok(const Json& body) { return {200, dump(body), "application/json", false}; }
 
 Response refusal(const Error& error, std::string_view prefix, unsigned status) {
-    Json body{{"fault_message", std::string{prefix} + error.message()}, {"code", vmm::error_name(error.code)}};
+    Json body{{"fault_message", std::string{prefix} + error.message()}, {"code", error_name(error.code)}};
     if (!error.hint.empty())
         body["hint"] = error.hint;
     return {status, dump(body), "application/json", false};
@@ -48,10 +45,10 @@ std::string fault_message(const Response& refusal) {
     const auto json = nlohmann::json::parse(refusal.body, nullptr, false);
     const auto text = json.is_object() ? json.value("fault_message", refusal.body) : refusal.body;
     static constexpr std::size_t longest = 1500;
-    return vmm::printable(text, longest);
+    return printable(text, longest);
 }
 
-Response outcome(const vmm::Result<void>& result, std::string_view prefix) {
+Response outcome(const Result<void>& result, std::string_view prefix) {
     return result ? done() : refusal(result.error(), prefix);
 }
 
@@ -226,7 +223,7 @@ namespace {
 
 std::vector<std::string_view> field_names(std::string_view section) {
     std::vector<std::string_view> names;
-    for (const auto& one : vmm::config_sections())
+    for (const auto& one : config_sections())
         if (one.name == section)
             for (const auto& field : one.fields)
                 names.push_back(field.name);
@@ -237,9 +234,8 @@ std::vector<std::string_view> field_names(std::string_view section) {
 
 bool SectionBody::has(std::string_view key) const { return std::ranges::find(keys, key) != keys.end(); }
 
-SectionBody read_section(std::string_view section, std::string_view text, vmm::ConfigFile seed, bool partial,
-                         Text from) {
-    auto parsed = vmm::parse_section(section, text, std::move(seed), partial);
+SectionBody read_section(std::string_view section, std::string_view text, ConfigFile seed, bool partial, Text from) {
+    auto parsed = parse_section(section, text, std::move(seed), partial);
     SectionBody body{std::move(parsed.file), std::move(parsed.keys), std::nullopt};
     if (!parsed.problems.empty())
         body.refusal = body_refusal(parsed.problems.front(), text, field_names(section), from);
@@ -248,16 +244,16 @@ SectionBody read_section(std::string_view section, std::string_view text, vmm::C
 
 SectionBody read_change(std::string_view section, std::string_view text, std::initializer_list<std::string_view> keys) {
     const std::vector<std::string_view> known{keys};
-    const auto json = vmm::read_json(text);
+    const auto json = read_json(text);
     SectionBody body;
     const auto refuse = [&](Errc code, std::string what, std::string where) {
-        const auto hint = "the fields here are " + vmm::list_text(known);
+        const auto hint = "the fields here are " + list_text(known);
         body.refusal = body_refusal({code, std::move(what), hint, std::move(where), 0}, text, known);
     };
     if (json.problems.empty() && json.root.is_object())
         for (const auto& [key, unused] : json.root.items())
             if (std::ranges::find(known, key) == known.end())
-                return refuse(Errc::config_unknown_key, "unknown key", vmm::json_pointer("", key)), body;
+                return refuse(Errc::config_unknown_key, "unknown key", json_pointer("", key)), body;
     body = read_section(section, text, {}, true);
     if (body.refusal)
         return body;
@@ -270,20 +266,20 @@ ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> f
     std::vector<std::string_view> known;
     for (const auto& field : fields)
         known.push_back(field.name);
-    auto json = vmm::read_json(text);
+    auto json = read_json(text);
     ObjectBody body;
     const auto refuse = [&](const Error& error) { body.refusal = body_refusal(error, text, known); };
     auto problems = std::move(json.problems);
     if (problems.empty() && !json.root.is_object())
-        vmm::JsonValue{json.root, "", problems}.report_type("an object");
+        JsonValue{json.root, "", problems}.report_type("an object");
     if (problems.empty())
         for (const auto& [key, value] : json.root.items()) {
             const auto field = std::ranges::find(fields, key, &FieldSpec::name);
-            const vmm::JsonValue one{value, vmm::json_pointer("", key), problems};
+            const JsonValue one{value, json_pointer("", key), problems};
             if (field == fields.end() && unknown == Unknown::ignored)
                 continue;
             if (field == fields.end())
-                one.report(Errc::config_unknown_key, "unknown key", "the fields here are " + vmm::list_text(known));
+                one.report(Errc::config_unknown_key, "unknown key", "the fields here are " + list_text(known));
             else if (value.is_null() && !field->required)
                 continue;
             else if (field->type == FieldSpec::Type::text)
@@ -304,4 +300,4 @@ ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> f
     return body;
 }
 
-} // namespace api
+} // namespace inox::api

@@ -9,7 +9,7 @@
 
 #include "api/routes.hpp"
 
-namespace api {
+namespace inox::api {
 
 using Json = nlohmann::ordered_json;
 
@@ -19,12 +19,12 @@ using Json = nlohmann::ordered_json;
 Response ok(const Json& body);
 inline Response done() { return {}; }
 /// {"fault_message", "code"} and a hint if there is one; `prefix` goes before the error's text.
-Response refusal(const vmm::Error& error, std::string_view prefix = {}, unsigned status = 400);
-Response refusal(vmm::Errc code, std::string text, std::string hint = {});
+Response refusal(const Error& error, std::string_view prefix = {}, unsigned status = 400);
+Response refusal(Errc code, std::string text, std::string hint = {});
 /// no_resource for more devices than the machine has room for, in Firecracker's words; others as they are.
-vmm::Error device_room_problem(vmm::Error error);
+Error device_room_problem(Error error);
 /// 204, or the refusal.
-Response outcome(const vmm::Result<void>& result, std::string_view prefix = {});
+Response outcome(const Result<void>& result, std::string_view prefix = {});
 
 /// An action that answers at once with what `work(Services&)` returns.
 template <class F> Action answering(F work) {
@@ -38,7 +38,7 @@ template <class F> Action answering(F work) {
 
 /// A body read as a section of the configuration.
 struct SectionBody {
-    vmm::ConfigFile file{};
+    ConfigFile file{};
     std::vector<std::string> keys{};
     std::optional<Response> refusal{};
 
@@ -46,8 +46,8 @@ struct SectionBody {
 };
 /// Whether the client sent the text like this, so that a refusal may name lines and columns of it.
 enum class Text : bool { sent, rewritten };
-SectionBody read_section(std::string_view section, std::string_view text, vmm::ConfigFile seed = {},
-                         bool partial = false, Text from = Text::sent);
+SectionBody read_section(std::string_view section, std::string_view text, ConfigFile seed = {}, bool partial = false,
+                         Text from = Text::sent);
 /// The same for a change: only these keys are known, the first is required.
 SectionBody read_change(std::string_view section, std::string_view text, std::initializer_list<std::string_view> keys);
 
@@ -68,7 +68,7 @@ ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> f
                        Unknown unknown = Unknown::refused);
 
 /// Firecracker's text for a body that does not fit, with serde's words and places.
-Response body_refusal(const vmm::Error& problem, std::string_view text, std::span<const std::string_view> known,
+Response body_refusal(const Error& problem, std::string_view text, std::span<const std::string_view> known,
                       Text from = Text::sent);
 
-} // namespace api
+} // namespace inox::api

@@ -17,7 +17,7 @@
 #include "vmm/base/descriptors.hpp"
 #include "vmm/base/log.hpp"
 
-namespace api {
+namespace inox::api {
 namespace {
 
 constexpr std::chrono::milliseconds last_answers{250};
@@ -34,16 +34,16 @@ public:
     Core(const Core&) = delete;
     Core& operator=(const Core&) = delete;
 
-    vmm::Result<void> start();
+    Result<void> start();
     [[nodiscard]] const ServerCounters& counters() const { return counters_; }
 
 private:
     void stop();
     void accept_soon();
     void accept_some();
-    void admit(vmm::UniqueFd peer);
-    void turn_away(vmm::UniqueFd peer, Response response);
-    std::shared_ptr<Connection> connect(vmm::UniqueFd peer);
+    void admit(UniqueFd peer);
+    void turn_away(UniqueFd peer, Response response);
+    std::shared_ptr<Connection> connect(UniqueFd peer);
     /// Closes a client that is idle; false when there is none.
     bool close_idle();
     [[nodiscard]] bool somebody_waits() const;
@@ -66,16 +66,16 @@ private:
                                    end_when_empty();
                                }};
     std::set<std::shared_ptr<Connection>> connections_;
-    vmm::UniqueFd spare_{}; ///< given up for a moment to say no
-    vmm::log::RateLimiter told_full_{1};
-    vmm::descriptors::Reserve reserve_{options_.max_connections + options_.max_streams + most_refusals};
+    UniqueFd spare_{}; ///< given up for a moment to say no
+    log::RateLimiter told_full_{1};
+    descriptors::Reserve reserve_{options_.max_connections + options_.max_streams + most_refusals};
     std::thread thread_;
 };
 
-vmm::Result<void> Server::Core::start() {
+Result<void> Server::Core::start() {
     const int own = ::fcntl(file_.fd(), F_DUPFD_CLOEXEC, 0);
     if (own < 0)
-        return vmm::fail_errno(vmm::Errc::host_error, "cannot watch the API socket", "raise ulimit -n");
+        return fail_errno(Errc::host_error, "cannot watch the API socket", "raise ulimit -n");
     listener_.assign(own);
     spare_.reset(::fcntl(file_.fd(), F_DUPFD_CLOEXEC, 0));
     accept_soon();
@@ -85,8 +85,8 @@ vmm::Result<void> Server::Core::start() {
             context_.run();
         }};
     } catch (const std::system_error& error) {
-        return vmm::fail(vmm::Errc::host_error, std::string{"cannot start the API's thread: "} + error.what(),
-                         "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
+        return fail(Errc::host_error, std::string{"cannot start the API's thread: "} + error.what(),
+                    "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
     }
     return {};
 }
@@ -125,7 +125,7 @@ void Server::Core::accept_soon() {
 
 void Server::Core::accept_some() {
     for (;;) {
-        vmm::UniqueFd peer{::accept4(file_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+        UniqueFd peer{::accept4(file_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
         if (peer) {
             admit(std::move(peer));
             continue;
@@ -150,7 +150,7 @@ void Server::Core::accept_some() {
     }
 }
 
-void Server::Core::admit(vmm::UniqueFd peer) {
+void Server::Core::admit(UniqueFd peer) {
     ++counters_.connections;
     const bool allowed = file_.peers().admits(peer.get());
     const bool full = allowed && shared_.count(Connection::Kind::client) >= options_.max_connections && !close_idle();
@@ -186,7 +186,7 @@ bool Server::Core::refuse_one() {
     if (!spare_)
         return false;
     spare_.reset();
-    vmm::UniqueFd peer{::accept4(file_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    UniqueFd peer{::accept4(file_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
     const bool taken{peer};
     if (taken) {
         ++counters_.refused_descriptors;
@@ -194,7 +194,7 @@ bool Server::Core::refuse_one() {
             {503, protocol_error("No descriptors are left: raise ulimit -n."), "application/json", false});
         static_cast<void>(::send(peer.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
         if (told_full_.allow())
-            vmm::log::write(vmm::log::Level::warning, "a client of the API is refused: no descriptors are left");
+            log::write(log::Level::warning, "a client of the API is refused: no descriptors are left");
     }
     peer.reset();
     spare_.reset(::fcntl(file_.fd(), F_DUPFD_CLOEXEC, 0));
@@ -202,7 +202,7 @@ bool Server::Core::refuse_one() {
 }
 
 /// Those who may not stay are told, and read to the end for a moment; above a limit they are told only.
-void Server::Core::turn_away(vmm::UniqueFd peer, Response response) {
+void Server::Core::turn_away(UniqueFd peer, Response response) {
     if (shared_.count(Connection::Kind::refusal) >= most_refusals) {
         const auto bytes = Connection::farewell(response);
         static_cast<void>(::send(peer.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
@@ -211,7 +211,7 @@ void Server::Core::turn_away(vmm::UniqueFd peer, Response response) {
     }
 }
 
-std::shared_ptr<Connection> Server::Core::connect(vmm::UniqueFd peer) {
+std::shared_ptr<Connection> Server::Core::connect(UniqueFd peer) {
     Socket socket{context_};
     boost::system::error_code error;
     socket.assign(asio::local::stream_protocol{}, peer.get(), error); // NOLINT(bugprone-unused-return-value)
@@ -227,11 +227,11 @@ Server::Server(std::unique_ptr<Core> core) : core_{std::move(core)} {}
 Server::~Server() = default;
 const ServerCounters& Server::counters() const { return core_->counters(); }
 
-vmm::Result<std::unique_ptr<Server>> Server::create(const ServerOptions& options, Handler handler) {
+Result<std::unique_ptr<Server>> Server::create(const ServerOptions& options, Handler handler) {
     auto file = TRY(SocketFile::create(options.path, options.group));
     auto core = std::make_unique<Core>(options, std::move(handler), std::move(file));
     TRY_VOID(core->start());
     return std::unique_ptr<Server>{new Server{std::move(core)}};
 }
 
-} // namespace api
+} // namespace inox::api

@@ -11,7 +11,7 @@
 #include "api/http.hpp"
 #include "api/socket_file.hpp"
 
-namespace api {
+namespace inox::api {
 
 struct ServerOptions {
     std::string path{};
@@ -45,7 +45,7 @@ class Server {
 public:
     /// Listens; from then on `handler` is called on the server's thread, one request of a connection at a time. It must
     /// not wait.
-    static vmm::Result<std::unique_ptr<Server>> create(const ServerOptions& options, Handler handler);
+    static Result<std::unique_ptr<Server>> create(const ServerOptions& options, Handler handler);
     /// Answers that are on their way get up to a quarter of a second, then all connections and the socket are gone.
     ~Server();
     Server(const Server&) = delete;
@@ -59,4 +59,4 @@ private:
     std::unique_ptr<Core> core_;
 };
 
-} // namespace api
+} // namespace inox::api

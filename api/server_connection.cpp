@@ -6,7 +6,7 @@
 
 #include "vmm/base/descriptors.hpp"
 
-namespace api {
+namespace inox::api {
 namespace {
 
 constexpr std::size_t most_drained = 1024 * 1024;
@@ -90,7 +90,7 @@ std::shared_ptr<Stream> Connection::Answer::stream(std::string content_type) {
     auto taken = shared.counters.streams.load();
     do
         // A reader stays, so it takes no descriptor that those who ask will need.
-        if (taken >= shared.options.max_streams || !vmm::descriptors::left(left_for_clients)) {
+        if (taken >= shared.options.max_streams || !descriptors::left(left_for_clients)) {
             ++shared.counters.refused_streams;
             return nullptr;
         }
@@ -337,7 +337,7 @@ void Connection::add_piece(std::string piece) {
     const auto size = piece.size();
     backlog_ -= size; // counted where it came from; its frame was not
     if (chunked_)
-        queue_piece(vmm::format("%zx\r\n", size) + piece + "\r\n");
+        queue_piece(format("%zx\r\n", size) + piece + "\r\n");
     else if (size != 0)
         queue_piece(std::move(piece));
     if (size == 0) {
@@ -375,4 +375,4 @@ void Connection::write_pieces() {
                       });
 }
 
-} // namespace api
+} // namespace inox::api

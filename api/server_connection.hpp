@@ -16,7 +16,7 @@
 #include "api/server.hpp"
 #include "api/server_parser.hpp"
 
-namespace api {
+namespace inox::api {
 
 namespace asio = boost::asio;
 using Socket = asio::local::stream_protocol::socket;
@@ -118,4 +118,4 @@ private:
     bool chunked_{true}; ///< the stream; HTTP/1.0 has no chunks
 };
 
-} // namespace api
+} // namespace inox::api

@@ -7,7 +7,7 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 
-namespace api {
+namespace inox::api {
 
 namespace http = boost::beast::http;
 
@@ -217,4 +217,4 @@ Request RequestParser::take() {
     return out;
 }
 
-} // namespace api
+} // namespace inox::api

@@ -9,7 +9,7 @@
 
 #include "api/http.hpp"
 
-namespace api {
+namespace inox::api {
 
 class RequestParser {
 public:
@@ -66,4 +66,4 @@ private:
 /// Body of an answer to what is no HTTP request, or too large: Firecracker's shape.
 std::string protocol_error(const std::string& text);
 
-} // namespace api
+} // namespace inox::api

@@ -7,10 +7,10 @@
 #include "api/routes.hpp"
 #include "vmm/base/log.hpp"
 
-namespace api {
+namespace inox::api {
 namespace {
 
-namespace log = vmm::log;
+namespace log = log;
 using Clock = std::chrono::steady_clock;
 
 /// Requests by method, and how many of them were refused. Any thread.
@@ -21,11 +21,11 @@ struct RequestCounters {
 
 /// What lives as long as the API.
 struct Service {
-    Service(vmm::EventLoop& of, vmm::Instance& acted_on) : loop{of}, instance{acted_on} {}
-    vmm::EventLoop& loop;
-    vmm::Instance& instance;
+    Service(EventLoop& of, Instance& acted_on) : loop{of}, instance{acted_on} {}
+    EventLoop& loop;
+    Instance& instance;
     RequestCounters requests{};
-    vmm::Registration samples{};
+    Registration samples{};
     std::unique_ptr<Server> server{}; // first to go
 };
 
@@ -38,7 +38,7 @@ std::string escaped(std::string_view text) {
         if (c == '\n' || c == '\r' || c == '\t')
             out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
         else if (c < 0x20 || c == 0x7f)
-            out += vmm::format("\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
+            out += format("\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
         else
             out += c;
     }
@@ -116,7 +116,7 @@ void handle(Service& service, Request request, std::shared_ptr<Exchange> exchang
     });
 }
 
-void add_samples(const Service& service, vmm::Samples& samples) {
+void add_samples(const Service& service, Samples& samples) {
     static constexpr const char* groups[] = {"get_api_requests", "put_api_requests", "patch_api_requests",
                                              "delete_api_requests"};
     for (std::size_t i = 0; i < std::size(groups); ++i) {
@@ -124,12 +124,12 @@ void add_samples(const Service& service, vmm::Samples& samples) {
         samples.push_back({groups[i], {}, "fails", service.requests.fails[i], {}});
     }
     const auto& server = service.server->counters();
-    const auto add = [&](const char* name, std::uint64_t value, vmm::Sample::Kind kind = {}) {
+    const auto add = [&](const char* name, std::uint64_t value, Sample::Kind kind = {}) {
         samples.push_back({"api_server", {}, name, value, kind});
     };
     add("connections", server.connections);
-    add("open_connections", server.open, vmm::Sample::Kind::gauge);
-    add("open_streams", server.streams, vmm::Sample::Kind::gauge);
+    add("open_connections", server.open, Sample::Kind::gauge);
+    add("open_streams", server.streams, Sample::Kind::gauge);
     add("requests", server.requests);
     add("refused_full", server.refused_full);
     add("refused_descriptors", server.refused_descriptors);
@@ -143,19 +143,19 @@ void add_samples(const Service& service, vmm::Samples& samples) {
 
 } // namespace
 
-vmm::Result<vmm::Registration> serve(const ServerOptions& options, vmm::EventLoop& loop, vmm::Instance& instance) {
+Result<Registration> serve(const ServerOptions& options, EventLoop& loop, Instance& instance) {
     auto service = std::make_shared<Service>(loop, instance);
     // The handler runs on the server's thread, which ends before the service does.
     service->server = TRY(Server::create(options, [raw = service.get()](Request request, auto exchange) {
         handle(*raw, std::move(request), std::move(exchange));
     }));
     log::write(log::Level::info, "Listening on API socket (\"%s\").", options.path.c_str());
-    service->samples = instance.add_samples([raw = service.get()](vmm::Samples& out) { add_samples(*raw, out); });
+    service->samples = instance.add_samples([raw = service.get()](Samples& out) { add_samples(*raw, out); });
     log::write(log::Level::info, "API server started.");
-    return vmm::Registration{[service]() mutable {
+    return Registration{[service]() mutable {
         service->samples.reset();
         service->server.reset();
     }};
 }
 
-} // namespace api
+} // namespace inox::api

@@ -5,9 +5,9 @@
 #include "api/server.hpp"
 #include "vmm/instance/instance.hpp"
 
-namespace api {
+namespace inox::api {
 
 /// Listens until the registration dies, which must happen while the loop does not run. From the loop's thread.
-vmm::Result<vmm::Registration> serve(const ServerOptions& options, vmm::EventLoop& loop, vmm::Instance& instance);
+Result<Registration> serve(const ServerOptions& options, EventLoop& loop, Instance& instance);
 
-} // namespace api
+} // namespace inox::api

@@ -16,12 +16,8 @@
 
 #include "vmm/base/unix_socket.hpp"
 
-namespace api {
+namespace inox::api {
 namespace {
-
-using vmm::Errc;
-using vmm::Result;
-using vmm::UniqueFd;
 
 std::string at(const std::string& path) { return "Failed to open the API socket at: " + path + "."; }
 
@@ -48,7 +44,7 @@ Result<gid_t> find_group(const std::string& group) {
         if (number != line.npos)
             return static_cast<gid_t>(std::strtoul(line.c_str() + number + 1, nullptr, 10));
     }
-    return vmm::fail(Errc::bad_option, "there is no group '" + group + "'", "see /etc/group, or give its number");
+    return fail(Errc::bad_option, "there is no group '" + group + "'", "see /etc/group, or give its number");
 }
 
 /// Two starts at once must not take each other's fresh socket for a stale one: they take turns by a lock on the folder.
@@ -64,18 +60,18 @@ UniqueFd lock_folder(const std::string& path) {
 
 Result<void> check_length(const std::string& path) {
     if (path.empty())
-        return vmm::fail(Errc::bad_option, "the API socket's path is empty", "name a file that does not exist yet");
+        return fail(Errc::bad_option, "the API socket's path is empty", "name a file that does not exist yet");
     if (path.size() > SocketFile::longest_path)
-        return vmm::fail(Errc::bad_option,
-                         vmm::format("the API socket's path has %zu bytes: a unix socket takes at most %zu",
-                                     path.size(), SocketFile::longest_path),
-                         "choose a shorter path, or a relative one");
+        return fail(Errc::bad_option,
+                    format("the API socket's path has %zu bytes: a unix socket takes at most %zu", path.size(),
+                           SocketFile::longest_path),
+                    "choose a shorter path, or a relative one");
     return {};
 }
 
-std::unexpected<vmm::Error> cannot_make(const std::string& path) {
-    return vmm::fail_errno(Errc::output_unwritable, at(path) + " Cannot make it",
-                           "name a file in a folder you may write to");
+std::unexpected<Error> cannot_make(const std::string& path) {
+    return fail_errno(Errc::output_unwritable, at(path) + " Cannot make it",
+                      "name a file in a folder you may write to");
 }
 
 /// Whether a socket that nobody serves is in the way; refuses everything else there.
@@ -84,20 +80,20 @@ Result<bool> is_stale(const std::string& path) {
     if (::lstat(path.c_str(), &status) != 0)
         return false;
     if (!S_ISSOCK(status.st_mode))
-        return vmm::fail(Errc::in_use, at(path) + " There is a file of another kind", "choose another path");
+        return fail(Errc::in_use, at(path) + " There is a file of another kind", "choose another path");
     const UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     const auto address = address_of(path);
     if (!probe || ::connect(probe.get(), generic(address), sizeof address) == 0 || errno != ECONNREFUSED)
-        return vmm::fail(Errc::in_use, at(path) + " Check that it is not already used.",
-                         "another process answers there: end it, or choose another path");
+        return fail(Errc::in_use, at(path) + " Check that it is not already used.",
+                    "another process answers there: end it, or choose another path");
     return true;
 }
 
 /// Makes room for a new socket where a file is in the way.
 Result<void> remove_stale(const std::string& path) {
     if (TRY(is_stale(path)) && ::unlink(path.c_str()) != 0 && errno != ENOENT)
-        return vmm::fail_errno(Errc::in_use, at(path) + " The stale socket there cannot be removed",
-                               "remove it, or choose another path");
+        return fail_errno(Errc::in_use, at(path) + " The stale socket there cannot be removed",
+                          "remove it, or choose another path");
     return {};
 }
 
@@ -143,7 +139,7 @@ SocketFile::~SocketFile() {
 Result<void> SocketFile::check_path(const std::string& path) {
     TRY_VOID(check_length(path));
     TRY(is_stale(path));
-    errno = vmm::creation_error(path);
+    errno = creation_error(path);
     return errno == 0 ? Result<void>{} : cannot_make(path);
 }
 
@@ -163,21 +159,21 @@ Result<SocketFile> SocketFile::create(const std::string& path, const std::string
     }
     UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!socket)
-        return vmm::fail_errno(Errc::host_error, "no socket for the API");
+        return fail_errno(Errc::host_error, "no socket for the API");
     const auto lock = lock_folder(path);
     TRY_VOID(remove_stale(path));
     const auto address = address_of(path);
     const bool shared = !group.empty();
-    if (!vmm::bind_with_mode(socket.get(), address, shared ? 0660 : 0600))
+    if (!bind_with_mode(socket.get(), address, shared ? 0660 : 0600))
         return cannot_make(path);
     SocketFile file{std::move(socket), path, peers};
     // Nobody can connect before listen(). A link that somebody put in its place meanwhile is not followed.
     if (shared && ::lchown(path.c_str(), -1U, owner) != 0)
-        return vmm::fail_errno(Errc::host_error, at(path) + " Cannot set its group",
-                               "you must be a member of the group, or root");
+        return fail_errno(Errc::host_error, at(path) + " Cannot set its group",
+                          "you must be a member of the group, or root");
     if (::listen(file.fd(), SOMAXCONN) != 0)
-        return vmm::fail_errno(Errc::host_error, at(path) + " Cannot listen");
+        return fail_errno(Errc::host_error, at(path) + " Cannot listen");
     return file;
 }
 
-} // namespace api
+} // namespace inox::api

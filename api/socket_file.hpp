@@ -7,7 +7,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace api {
+namespace inox::api {
 
 /// Whether a peer may talk to us: our own user, root, and members of the group.
 class PeerRule {
@@ -29,10 +29,10 @@ public:
 
     /// A file left behind by a process that is gone is replaced; a socket that somebody serves is refused (in_use).
     /// `group`: name or number; empty for none.
-    static vmm::Result<SocketFile> create(const std::string& path, const std::string& group);
+    static Result<SocketFile> create(const std::string& path, const std::string& group);
     // Whether create() would work with this path, this group; nothing is made or removed.
-    static vmm::Result<void> check_path(const std::string& path);
-    static vmm::Result<void> check_group(const std::string& group);
+    static Result<void> check_path(const std::string& path);
+    static Result<void> check_group(const std::string& group);
     SocketFile(SocketFile&& other) noexcept = default;
     SocketFile& operator=(SocketFile&&) = delete;
     SocketFile(const SocketFile&) = delete;
@@ -43,13 +43,13 @@ public:
     [[nodiscard]] const PeerRule& peers() const { return peers_; }
 
 private:
-    SocketFile(vmm::UniqueFd socket, std::string path, PeerRule peers);
+    SocketFile(UniqueFd socket, std::string path, PeerRule peers);
 
-    vmm::UniqueFd socket_;
+    UniqueFd socket_;
     std::string path_;
     PeerRule peers_;
     dev_t device_{};
     ino_t inode_{};
 };
 
-} // namespace api
+} // namespace inox::api

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/acpi_power.hpp"
 
-namespace devices {
+namespace inox::devices {
 namespace {
 
 constexpr std::uint8_t sleep_enable = 0x20;
@@ -38,4 +38,4 @@ void AcpiPower::write(std::uint64_t offset, std::span<const std::byte> data) noe
     }
 }
 
-} // namespace devices
+} // namespace inox::devices

@@ -10,10 +10,10 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/bus/irq.hpp"
 
-namespace devices {
+namespace inox::devices {
 
 /// Lives at layout::port_acpi.
-class AcpiPower final : public vmm::BusDevice {
+class AcpiPower final : public BusDevice {
 public:
     static constexpr std::uint64_t sleep_control = 0;
     static constexpr std::uint64_t sleep_status = 1;
@@ -23,7 +23,7 @@ public:
     static constexpr std::uint8_t sleep_type_s5 = 5; ///< what \_S5 holds
 
     /// `line` is the generic event device's, edge triggered.
-    AcpiPower(GuestEvents& events, std::unique_ptr<vmm::IrqLine> line) : events_{events}, line_{std::move(line)} {}
+    AcpiPower(GuestEvents& events, std::unique_ptr<IrqLine> line) : events_{events}, line_{std::move(line)} {}
 
     [[nodiscard]] std::string_view name() const override { return "acpi-power"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
@@ -37,8 +37,8 @@ public:
 
 private:
     GuestEvents& events_;
-    std::unique_ptr<vmm::IrqLine> line_;
+    std::unique_ptr<IrqLine> line_;
     std::atomic<bool> pressed_{false};
 };
 
-} // namespace devices
+} // namespace inox::devices

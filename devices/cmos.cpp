@@ -5,7 +5,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices {
+namespace inox::devices {
 namespace {
 
 namespace reg {
@@ -51,7 +51,6 @@ timespec Cmos::host_clock() {
 }
 
 Cmos::Cmos(std::uint64_t ram_below_4g, std::uint64_t ram_above_4g, Clock clock) : clock_{clock} {
-    using vmm::KiB, vmm::MiB;
     ram_[reg::a] = a_reset_value;
     ram_[reg::b] = b_24_hours;
     const auto store = [this](std::uint8_t at, unsigned bytes, std::uint64_t value) {
@@ -142,4 +141,4 @@ std::uint8_t Cmos::encode_hour(int hour) const {
     return static_cast<std::uint8_t>(of_twelve | (hour >= 12 ? 0x80 : 0));
 }
 
-} // namespace devices
+} // namespace inox::devices

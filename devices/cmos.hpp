@@ -11,9 +11,9 @@
 
 #include "vmm/bus/bus.hpp"
 
-namespace devices {
+namespace inox::devices {
 
-class Cmos final : public vmm::BusDevice {
+class Cmos final : public BusDevice {
 public:
     using Clock = timespec (*)();
     static timespec host_clock();
@@ -37,4 +37,4 @@ private:
     std::uint8_t index_{};
 };
 
-} // namespace devices
+} // namespace inox::devices

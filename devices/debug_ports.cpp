@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace devices {
+namespace inox::devices {
 
 void BootTimer::read(std::uint64_t, std::span<std::byte> data) noexcept { std::ranges::fill(data, std::byte{0xff}); }
 
@@ -15,11 +15,11 @@ void BootTimer::write(std::uint64_t offset, std::span<const std::byte> data) noe
 void DebugPorts::read(std::uint64_t, std::span<std::byte> data) noexcept { std::ranges::fill(data, std::byte{0xff}); }
 
 void DebugPorts::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {
-    constexpr auto timer = vmm::layout::port_boot_timer.start().raw() - ports.start().raw();
+    constexpr auto timer = layout::port_boot_timer.start().raw() - ports.start().raw();
     if (offset == 0)
         events_.exit(std::to_integer<std::uint8_t>(data.front()));
     else if (offset == timer)
         boot_timer_.write(0, data);
 }
 
-} // namespace devices
+} // namespace inox::devices

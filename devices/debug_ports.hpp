@@ -6,14 +6,14 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace devices {
+namespace inox::devices {
 
 /// One byte on either bus; 123 means that user space is up.
-class BootTimer final : public vmm::BusDevice {
+class BootTimer final : public BusDevice {
 public:
     static constexpr std::uint8_t user_space_up = 123;
     /// Its place on the memory bus, where Firecracker's guests look for it.
-    static constexpr auto mmio = *vmm::Range<vmm::Gpa>::sized(vmm::layout::mmio_devices.start(), vmm::page_size);
+    static constexpr auto mmio = *Range<Gpa>::sized(layout::mmio_devices.start(), page_size);
 
     explicit BootTimer(GuestEvents& events) : events_{events} {}
 
@@ -26,9 +26,9 @@ private:
 };
 
 /// The exit port and the boot timer beside it. The low byte of a write to the exit port, of any width, is the code.
-class DebugPorts final : public vmm::BusDevice {
+class DebugPorts final : public BusDevice {
 public:
-    static constexpr auto ports = *vmm::Range<vmm::IoPort>::sized(vmm::layout::port_exit.start(), 4);
+    static constexpr auto ports = *Range<IoPort>::sized(layout::port_exit.start(), 4);
 
     explicit DebugPorts(GuestEvents& events) : events_{events}, boot_timer_{events} {}
 
@@ -41,4 +41,4 @@ private:
     BootTimer boot_timer_;
 };
 
-} // namespace devices
+} // namespace inox::devices

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-namespace devices {
+namespace inox::devices {
 
 /// Called on vCPU threads, several at once and repeatedly: the guest goes on running until the machine stops it.
 class GuestEvents {
@@ -22,4 +22,4 @@ public:
     virtual void panicked(bool crash_kernel) noexcept = 0;
 };
 
-} // namespace devices
+} // namespace inox::devices

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-namespace devices {
+namespace inox::devices {
 namespace {
 
 enum Port : std::uint64_t { data_port = 0, control_b_port = 1, command_port = 4 };
@@ -85,7 +85,7 @@ constexpr std::uint8_t translate(std::uint8_t byte) {
 
 } // namespace
 
-I8042::I8042(std::unique_ptr<vmm::IrqLine> irq, GuestEvents& events) : irq_{std::move(irq)}, events_{events} {
+I8042::I8042(std::unique_ptr<IrqLine> irq, GuestEvents& events) : irq_{std::move(irq)}, events_{events} {
     // As firmware leaves it.
     ram_[0] = ctr_translate | ctr_disable_aux | ctr_system | ctr_interrupt;
 }
@@ -336,4 +336,4 @@ std::optional<std::uint8_t> I8042::take_from_keyboard() {
     return static_cast<std::uint8_t>(translate(*byte) | 0x80);
 }
 
-} // namespace devices
+} // namespace inox::devices

@@ -15,7 +15,7 @@
 #include "vmm/bus/irq.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace devices {
+namespace inox::devices {
 
 /// A small queue that drops what does not fit.
 class ByteQueue {
@@ -41,14 +41,14 @@ private:
     std::size_t count_{};
 };
 
-class I8042 final : public vmm::BusDevice {
+class I8042 final : public BusDevice {
 public:
     /// Where to put it on the port bus: data, system control port B, two unused ports, command and status.
     static constexpr auto ports =
-        *vmm::Range<vmm::IoPort>::closed(vmm::layout::port_i8042_data.start(), vmm::layout::port_i8042_status.last());
+        *Range<IoPort>::closed(layout::port_i8042_data.start(), layout::port_i8042_status.last());
 
     /// `irq` is edge triggered.
-    I8042(std::unique_ptr<vmm::IrqLine> irq, GuestEvents& events);
+    I8042(std::unique_ptr<IrqLine> irq, GuestEvents& events);
 
     /// Presses and releases the keys. From any thread. False when the guest has no keyboard driver listening.
     bool send_ctrl_alt_del() noexcept;
@@ -78,7 +78,7 @@ private:
     void refill(Effects& effects);
     std::optional<std::uint8_t> take_from_keyboard();
 
-    std::unique_ptr<vmm::IrqLine> irq_;
+    std::unique_ptr<IrqLine> irq_;
     GuestEvents& events_;
 
     std::mutex mutex_; // guards all below
@@ -96,4 +96,4 @@ private:
     bool scanning_{};
 };
 
-} // namespace devices
+} // namespace inox::devices

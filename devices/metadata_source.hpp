@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace devices {
+namespace inox::devices {
 
 /// On the loop's thread.
 class MetadataSource {
@@ -33,4 +33,4 @@ public:
     [[nodiscard]] virtual Answer read(std::string_view path, Format format) const = 0;
 };
 
-} // namespace devices
+} // namespace inox::devices

@@ -8,7 +8,7 @@
 #include "iommu/pasid/pasid_commands.hpp"
 #include "vmm/base/bytes.hpp"
 
-namespace devices {
+namespace inox::devices {
 namespace {
 
 constexpr std::uint64_t register_bytes = 8;
@@ -16,9 +16,9 @@ constexpr std::uint64_t register_bytes = 8;
 /// `word` with the bytes at `offset` replaced.
 std::uint64_t merged(std::uint64_t word, std::uint64_t offset, std::span<const std::byte> data) {
     std::array<std::byte, register_bytes> bytes{};
-    vmm::store_le(bytes, word);
+    store_le(bytes, word);
     std::memcpy(bytes.data() + offset, data.data(), data.size());
-    return vmm::load_le(bytes);
+    return load_le(bytes);
 }
 
 } // namespace
@@ -46,7 +46,7 @@ void PasidRegisters::read(std::uint64_t offset, std::span<std::byte> data) noexc
         std::ranges::fill(data, std::byte{0});
         return;
     }
-    vmm::store_le(data, value(offset - inside) >> 8 * inside);
+    store_le(data, value(offset - inside) >> 8 * inside);
 }
 
 void PasidRegisters::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {
@@ -75,4 +75,4 @@ void PasidRegisters::write(std::uint64_t offset, std::span<const std::byte> data
     command_ = operand_ = 0;
 }
 
-} // namespace devices
+} // namespace inox::devices

@@ -9,10 +9,10 @@
 #include "iommu/pasid/pasid_service.hpp"
 #include "vmm/bus/bus.hpp"
 
-namespace devices {
+namespace inox::devices {
 
 /// Commands run on the vCPU that writes; another vCPU sees them in progress.
-class PasidRegisters final : public vmm::BusDevice {
+class PasidRegisters final : public BusDevice {
 public:
     static constexpr std::uint64_t magic = 0x000;            ///< u32
     static constexpr std::uint64_t version = 0x004;          ///< u32
@@ -42,4 +42,4 @@ private:
     std::uint64_t response_{}; // guarded by mutex_
 };
 
-} // namespace devices
+} // namespace inox::devices

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace devices {
+namespace inox::devices {
 
 void PvPanic::read(std::uint64_t, std::span<std::byte> data) noexcept {
     std::ranges::fill(data, std::byte{panicked | crash_loaded});
@@ -21,9 +21,9 @@ PvPanicFunction::PvPanicFunction(GuestEvents& events)
     : Function{{.vendor = 0x1b36, .device = 0x0011, .class_code = 0x088000}, pci::ConfigSpace::conventional},
       register_{events} {}
 
-vmm::Result<std::shared_ptr<PvPanicFunction>> PvPanicFunction::create(GuestEvents& events) {
+Result<std::shared_ptr<PvPanicFunction>> PvPanicFunction::create(GuestEvents& events) {
     std::shared_ptr<PvPanicFunction> function{new PvPanicFunction{events}};
-    TRY_VOID(function->config().add_bar(0, {.kind = pci::BarKind::memory32, .size = vmm::page_size}));
+    TRY_VOID(function->config().add_bar(0, {.kind = pci::BarKind::memory32, .size = page_size}));
     return function;
 }
 
@@ -38,4 +38,4 @@ void PvPanicFunction::bar_write(unsigned /*bar*/, std::uint64_t offset, std::spa
         register_.write(0, data.first(1));
 }
 
-} // namespace devices
+} // namespace inox::devices

@@ -10,10 +10,10 @@
 #include "devices/pci/function.hpp"
 #include "vmm/bus/bus.hpp"
 
-namespace devices {
+namespace inox::devices {
 
 /// Lives at layout::port_pvpanic. Reads tell which events it takes; a write reports them.
-class PvPanic final : public vmm::BusDevice {
+class PvPanic final : public BusDevice {
 public:
     static constexpr std::uint8_t panicked = 1 << 0;     ///< nothing runs there any more
     static constexpr std::uint8_t crash_loaded = 1 << 1; ///< the guest's own crash kernel takes over
@@ -32,7 +32,7 @@ private:
 class PvPanicFunction final : public pci::Function {
 public:
     /// no_resource as of ConfigSpace::add_bar.
-    static vmm::Result<std::shared_ptr<PvPanicFunction>> create(GuestEvents& events);
+    static Result<std::shared_ptr<PvPanicFunction>> create(GuestEvents& events);
 
     [[nodiscard]] std::string_view name() const override { return "pvpanic-pci"; }
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
@@ -43,4 +43,4 @@ private:
     PvPanic register_;
 };
 
-} // namespace devices
+} // namespace inox::devices

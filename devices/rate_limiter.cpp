@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace devices {
+namespace inox::devices {
 namespace {
 
 using std::chrono::duration_cast;
@@ -81,4 +81,4 @@ nanoseconds RateLimiter::spend(std::uint64_t bytes, Time now, std::uint64_t oper
     return wait;
 }
 
-} // namespace devices
+} // namespace inox::devices

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <optional>
 
-namespace devices {
+namespace inox::devices {
 
 /// A bucket holds `size` tokens and fills from empty to full in `refill_time`. It starts full, with `one_time_burst`
 /// tokens on top that never come back. A size or refill time of 0 means no limit.
@@ -71,4 +71,4 @@ private:
     std::optional<TokenBucket> ops_{};
 };
 
-} // namespace devices
+} // namespace inox::devices

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace devices {
+namespace inox::devices {
 namespace {
 
 enum Register : unsigned {
@@ -77,7 +77,7 @@ constexpr unsigned waiting_polls = 64;
 
 } // namespace
 
-Serial::Serial(std::unique_ptr<vmm::IrqLine> irq, Output output)
+Serial::Serial(std::unique_ptr<IrqLine> irq, Output output)
     : irq_{std::move(irq)}, output_{std::move(output)}, modem_status_{msr_connected} {}
 
 std::size_t Serial::receive(std::span<const std::byte> bytes) noexcept {
@@ -331,4 +331,4 @@ void Serial::update_line(Effects& effects) {
     line_high_ = high;
 }
 
-} // namespace devices
+} // namespace inox::devices

@@ -15,15 +15,15 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/bus/irq.hpp"
 
-namespace devices {
+namespace inox::devices {
 
-class Serial final : public vmm::BusDevice {
+class Serial final : public BusDevice {
 public:
     using Output = std::function<void(std::span<const std::byte>)>;
 
     /// `irq` is edge triggered. `output` is called on vCPU threads, without a lock held, once per byte the guest sends;
     /// it must not throw.
-    Serial(std::unique_ptr<vmm::IrqLine> irq, Output output);
+    Serial(std::unique_ptr<IrqLine> irq, Output output);
 
     /// Gives the guest input, from any thread. Returns how many bytes fit; when that is less than all, `on_input_room`
     /// is called once as soon as more will fit.
@@ -69,7 +69,7 @@ private:
     void offer_room(Effects& effects);
     void update_line(Effects& effects);
 
-    std::unique_ptr<vmm::IrqLine> irq_;
+    std::unique_ptr<IrqLine> irq_;
     Output output_;
     std::function<void()> input_room_{};
 
@@ -100,4 +100,4 @@ private:
     bool opened_{};
 };
 
-} // namespace devices
+} // namespace inox::devices

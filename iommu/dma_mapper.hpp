@@ -13,7 +13,7 @@
 #include "vmm/base/range.hpp"
 #include "vmm/memory/dma_memory.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// IOVA that may not be mapped for an endpoint (virtio 1.3, 5.13.6.8.2).
 struct ReservedRegion {
@@ -22,7 +22,7 @@ struct ReservedRegion {
         msi,      ///< writes there are interrupts
         direct,   ///< the host keeps it mapped 1:1 for firmware
     };
-    vmm::Range<vmm::Iova> range;
+    Range<Iova> range;
     Kind kind{Kind::reserved};
     bool operator==(const ReservedRegion&) const = default;
 };
@@ -37,16 +37,16 @@ public:
 
     /// The range becomes `host`, which is as long. Nothing is mapped on an error: already_exists (overlap), no_resource
     /// (locked memory or number of mappings), config_value (reserved region or alignment), host_error.
-    virtual vmm::Result<void> map(vmm::Range<vmm::Iova> range, std::span<std::byte> host, vmm::Access access) = 0;
+    virtual Result<void> map(Range<Iova> range, std::span<std::byte> host, Access access) = 0;
     /// Removes the mappings inside the range; holes are fine. A range that cuts a mapping is refused whole.
-    virtual vmm::Result<void> unmap(vmm::Range<vmm::Iova> range) = 0;
+    virtual Result<void> unmap(Range<Iova> range) = 0;
 
     /// Sorted, not overlapping; fixed while the mapper lives.
     [[nodiscard]] virtual std::span<const ReservedRegion> reserved() const = 0;
     /// Usable IOVA, inclusive; sorted.
-    [[nodiscard]] virtual std::span<const vmm::Range<vmm::Iova>> apertures() const = 0;
+    [[nodiscard]] virtual std::span<const Range<Iova>> apertures() const = 0;
     /// Bit n: pages of 2^n bytes can be mapped.
     [[nodiscard]] virtual std::uint64_t page_sizes() const = 0;
 };
 
-} // namespace iommu
+} // namespace inox::iommu

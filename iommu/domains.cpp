@@ -5,15 +5,13 @@
 #include "iommu/domains_parts.hpp"
 #include "iommu/reserved.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
-using vmm::Gpa;
-using vmm::Iova;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
-Status status_of(const vmm::Error& error) {
-    return error.code == vmm::Errc::no_resource ? Status::no_memory : Status::device_error;
+Status status_of(const Error& error) {
+    return error.code == Errc::no_resource ? Status::no_memory : Status::device_error;
 }
 
 IovaRange range_of_bits(unsigned bits) {
@@ -23,7 +21,7 @@ IovaRange range_of_bits(unsigned bits) {
 
 } // namespace
 
-Domains::Domains(const vmm::GuestMemory& memory, const Limits& limits, bool bypass)
+Domains::Domains(const GuestMemory& memory, const Limits& limits, bool bypass)
     : memory_{memory}, limits_{limits}, input_{range_of_bits(limits.address_bits)}, bypass_{bypass} {}
 
 Domains::~Domains() = default;
@@ -38,7 +36,7 @@ Domains::Domain* Domains::find(DomainId id) const {
     return found == domains_.end() ? nullptr : found->second.get();
 }
 
-Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, vmm::DmaDrain* drain) {
+Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, DmaDrain* drain) {
     const std::lock_guard lock{mutex_};
     Endpoint* endpoint = find(endpoint_id);
     if (!endpoint)
@@ -86,7 +84,7 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, 
     return Status::ok;
 }
 
-Status Domains::detach(DomainId domain_id, EndpointId endpoint_id, vmm::DmaDrain* drain) {
+Status Domains::detach(DomainId domain_id, EndpointId endpoint_id, DmaDrain* drain) {
     const std::lock_guard lock{mutex_};
     Endpoint* endpoint = find(endpoint_id);
     if (!endpoint)
@@ -112,7 +110,7 @@ Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std
     if (domain->bypass || last <= start)
         return Status::invalid;
     // last + 1 wraps to 0 at the end of the space, which is aligned.
-    if (!vmm::is_aligned(start.raw() | (last.raw() + 1) | physical.raw(), granule))
+    if (!is_aligned(start.raw() | (last.raw() + 1) | physical.raw(), granule))
         return Status::range;
     const auto range = *IovaRange::closed(start, last);
     if (!input_.contains(range) || physical.raw() + range.size_minus_one() < physical.raw())
@@ -133,7 +131,7 @@ Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std
     return Status::ok;
 }
 
-Status Domains::unmap(DomainId domain_id, Iova start, Iova last, vmm::DmaDrain* drain) {
+Status Domains::unmap(DomainId domain_id, Iova start, Iova last, DmaDrain* drain) {
     const std::lock_guard lock{mutex_};
     Domain* domain = find(domain_id);
     if (!domain)
@@ -192,7 +190,7 @@ bool Domains::reserved_overlap(const Domain& domain, IovaRange range) const {
 /// Maps for every assigned endpoint, or for none.
 Status Domains::map_hosts(Domain& domain, const Mapping& mapping) {
     const auto physical =
-        vmm::Range<Gpa>::closed(mapping.physical, Gpa{mapping.physical.raw() + mapping.range.size_minus_one()});
+        Range<Gpa>::closed(mapping.physical, Gpa{mapping.physical.raw() + mapping.range.size_minus_one()});
     const auto host = memory_.host(*physical);
     if (!host) // another device's registers, perhaps: no endpoint could reach them through the mapping
         return Status::fault;
@@ -204,7 +202,7 @@ Status Domains::map_hosts(Domain& domain, const Mapping& mapping) {
         if (!endpoint.mapper)
             continue;
         endpoint.filled = true;
-        auto mapped = endpoint.mapper->map(mapping.range, *host, static_cast<vmm::Access>(access));
+        auto mapped = endpoint.mapper->map(mapping.range, *host, static_cast<Access>(access));
         if (mapped)
             continue;
         note_failure(endpoint, "map", mapped.error());
@@ -244,14 +242,13 @@ void Domains::in_use(EndpointId id) {
     const Endpoint* endpoint = find(id);
     if (!endpoint || has_driver_ || !bypass_ || std::exchange(told_no_driver_, true))
         return;
-    vmm::log::write(
-        vmm::log::Level::warning,
-        "IOMMU: the guest uses %s and has no driver for its IOMMU: no device of its is confined, each reaches "
-        "all guest memory (its kernel needs CONFIG_VIRTIO_IOMMU; --iommu bypass=off stops such devices)",
-        endpoint->name.c_str());
+    log::write(log::Level::warning,
+               "IOMMU: the guest uses %s and has no driver for its IOMMU: no device of its is confined, each reaches "
+               "all guest memory (its kernel needs CONFIG_VIRTIO_IOMMU; --iommu bypass=off stops such devices)",
+               endpoint->name.c_str());
 }
 
-void Domains::reset(vmm::DmaDrain* drain) {
+void Domains::reset(DmaDrain* drain) {
     const std::lock_guard lock{mutex_};
     has_driver_ = false;
     for (const auto& [id, endpoint] : endpoints_) {
@@ -267,4 +264,4 @@ void Domains::reset(vmm::DmaDrain* drain) {
     }
 }
 
-} // namespace iommu
+} // namespace inox::iommu

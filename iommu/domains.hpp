@@ -29,7 +29,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// What a guest may ask for; beyond it the answer is no_memory, or range for addresses and domain numbers.
 struct Limits {
@@ -69,10 +69,10 @@ struct DomainReport {
 class Domains {
 public:
     /// Mappings are whole pages of this size.
-    static constexpr std::uint64_t granule = vmm::page_size;
+    static constexpr std::uint64_t granule = page_size;
 
     /// `memory` must outlive it; `bypass`: see bypass().
-    Domains(const vmm::GuestMemory& memory, const Limits& limits, bool bypass);
+    Domains(const GuestMemory& memory, const Limits& limits, bool bypass);
     Domains(const Domains&) = delete;
     Domains& operator=(const Domains&) = delete;
     ~Domains();
@@ -83,9 +83,9 @@ public:
     /// The mapper is empty and must stay alive as long as the registration; the domains alone call map() and unmap(),
     /// one at a time, from any thread. While bypass() holds it is filled with all RAM here. already_exists; unsupported
     /// when the host's IOMMU cannot map pages of `granule`, or another endpoint has this mapper; or the mapper's error.
-    vmm::Result<vmm::Registration> add_endpoint(EndpointId id, std::string name, DmaMapper& mapper);
+    Result<Registration> add_endpoint(EndpointId id, std::string name, DmaMapper& mapper);
     /// The memory must stay alive as long as the registration. already_exists.
-    vmm::Result<vmm::Registration> add_endpoint(EndpointId id, std::string name, EndpointMemory& memory);
+    Result<Registration> add_endpoint(EndpointId id, std::string name, EndpointMemory& memory);
     [[nodiscard]] std::unique_ptr<EndpointMemory> make_memory() {
         return std::make_unique<EndpointMemory>(memory_, faults_);
     }
@@ -94,15 +94,15 @@ public:
     // reach when they return; I/O that began before may still be under way, and `drain` gets it: the guest's answer has
     // to wait for that. Null: nothing pins. They wait for holds, never for I/O.
 
-    Status attach(DomainId domain, EndpointId endpoint, bool bypass, vmm::DmaDrain* drain = nullptr);
-    Status detach(DomainId domain, EndpointId endpoint, vmm::DmaDrain* drain = nullptr);
+    Status attach(DomainId domain, EndpointId endpoint, bool bypass, DmaDrain* drain = nullptr);
+    Status detach(DomainId domain, EndpointId endpoint, DmaDrain* drain = nullptr);
     /// `last` is the address of the last byte, as on the wire. When it returns, every assigned endpoint of the domain
     /// has the mapping, or none has.
     /// Only RAM can be mapped: registers of other devices are refused (fault).
-    Status map(DomainId domain, vmm::Iova start, vmm::Iova last, vmm::Gpa physical, std::uint32_t flags);
+    Status map(DomainId domain, Iova start, Iova last, Gpa physical, std::uint32_t flags);
     /// When it returned ok and `drain` is done nothing accesses memory through the mappings any more. device_error: the
     /// same, but an endpoint whose host did not obey was detached.
-    Status unmap(DomainId domain, vmm::Iova start, vmm::Iova last, vmm::DmaDrain* drain = nullptr);
+    Status unmap(DomainId domain, Iova start, Iova last, DmaDrain* drain = nullptr);
     /// no_entry, or ok with the addresses the endpoint cannot have mapped.
     Status probe(EndpointId endpoint, std::vector<ReservedRegion>& out) const;
 
@@ -113,7 +113,7 @@ public:
     /// The guest's driver of the IOMMU is ready: has_driver() from now on.
     void driver_ready();
     /// The driver let go of the device: every endpoint is detached, every domain gone; bypass() stays (5.13.4).
-    void reset(vmm::DmaDrain* drain = nullptr);
+    void reset(DmaDrain* drain = nullptr);
     /// The guest begins to use an endpoint's device. When it has no driver of the IOMMU and bypass() lets the device
     /// reach everything, the operator is told, once.
     void in_use(EndpointId endpoint);
@@ -124,12 +124,11 @@ public:
     [[nodiscard]] const Faults& faults() const { return faults_; }
     [[nodiscard]] const Limits& limits() const { return limits_; }
     [[nodiscard]] bool has_driver() const { return has_driver_; }
-    [[nodiscard]] vmm::Range<vmm::Iova> input_range() const { return input_; }
+    [[nodiscard]] Range<Iova> input_range() const { return input_; }
     [[nodiscard]] std::vector<EndpointReport> endpoints() const;
     [[nodiscard]] std::vector<DomainReport> domains() const;
     /// At most `count` mappings that start at or after `from`, in order; nullopt without such a domain.
-    [[nodiscard]] std::optional<std::vector<Mapping>> mappings(DomainId domain, vmm::Iova from,
-                                                               std::size_t count) const;
+    [[nodiscard]] std::optional<std::vector<Mapping>> mappings(DomainId domain, Iova from, std::size_t count) const;
     /// Of all domains.
     [[nodiscard]] std::size_t mapping_count() const { return mapping_count_; }
 
@@ -138,30 +137,30 @@ private:
     struct Domain;
     class ViewLocks;
 
-    vmm::Result<vmm::Registration> add(std::unique_ptr<Endpoint> endpoint);
+    Result<Registration> add(std::unique_ptr<Endpoint> endpoint);
     void remove(EndpointId id);
 
     // With mutex_ held from here on.
     [[nodiscard]] Endpoint* find(EndpointId id) const;
     [[nodiscard]] Domain* find(DomainId id) const;
     void leave_domain(Endpoint& endpoint);
-    static void collect(const Endpoint& endpoint, vmm::Range<vmm::Iova> range, vmm::DmaDrain* drain);
-    static void collect(Domain& domain, vmm::Range<vmm::Iova> range, vmm::DmaDrain* drain);
+    static void collect(const Endpoint& endpoint, Range<Iova> range, DmaDrain* drain);
+    static void collect(Domain& domain, Range<Iova> range, DmaDrain* drain);
     void erase_if_empty(Domain& domain);
-    vmm::Result<void> settle(Endpoint& endpoint);
-    vmm::Result<void> fill(Endpoint& endpoint, const Domain& domain);
-    vmm::Result<void> fill_direct(Endpoint& endpoint);
+    Result<void> settle(Endpoint& endpoint);
+    Result<void> fill(Endpoint& endpoint, const Domain& domain);
+    Result<void> fill_direct(Endpoint& endpoint);
     bool empty(Endpoint& endpoint);
     void block(Endpoint& endpoint);
-    [[nodiscard]] bool reserved_overlap(const Domain& domain, vmm::Range<vmm::Iova> range) const;
+    [[nodiscard]] bool reserved_overlap(const Domain& domain, Range<Iova> range) const;
     [[nodiscard]] Status map_hosts(Domain& domain, const Mapping& mapping);
-    void note_failure(const Endpoint& endpoint, const char* what, const vmm::Error& error);
+    void note_failure(const Endpoint& endpoint, const char* what, const Error& error);
 
-    const vmm::GuestMemory& memory_;
+    const GuestMemory& memory_;
     const Limits limits_;
-    const vmm::Range<vmm::Iova> input_;
+    const Range<Iova> input_;
     Faults faults_{};
-    vmm::log::RateLimiter limiter_{2};
+    log::RateLimiter limiter_{2};
 
     mutable std::mutex mutex_; // to change anything below
     mutable std::mutex sight_; // and this, to change it or to look at it without mutex_; no host is called with it
@@ -173,4 +172,4 @@ private:
     std::atomic<std::size_t> mapping_count_{0};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -6,19 +6,17 @@
 #include "iommu/domains_parts.hpp"
 #include "iommu/reserved.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
-using vmm::Errc;
-using vmm::Iova;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
 } // namespace
 
-vmm::Result<vmm::Registration> Domains::add_endpoint(EndpointId id, std::string name, DmaMapper& mapper) {
+Result<Registration> Domains::add_endpoint(EndpointId id, std::string name, DmaMapper& mapper) {
     if ((mapper.page_sizes() & (2 * granule - 1)) == 0)
-        return vmm::fail(Errc::unsupported, "the host's IOMMU cannot map single pages for " + name,
-                         "assign it without --iommu");
+        return fail(Errc::unsupported, "the host's IOMMU cannot map single pages for " + name,
+                    "assign it without --iommu");
     auto endpoint = std::make_unique<Endpoint>();
     endpoint->id = id;
     endpoint->name = std::move(name);
@@ -27,7 +25,7 @@ vmm::Result<vmm::Registration> Domains::add_endpoint(EndpointId id, std::string 
     return add(std::move(endpoint));
 }
 
-vmm::Result<vmm::Registration> Domains::add_endpoint(EndpointId id, std::string name, EndpointMemory& memory) {
+Result<Registration> Domains::add_endpoint(EndpointId id, std::string name, EndpointMemory& memory) {
     auto endpoint = std::make_unique<Endpoint>();
     endpoint->id = id;
     endpoint->name = std::move(name);
@@ -36,18 +34,17 @@ vmm::Result<vmm::Registration> Domains::add_endpoint(EndpointId id, std::string 
     return add(std::move(endpoint));
 }
 
-vmm::Result<vmm::Registration> Domains::add(std::unique_ptr<Endpoint> endpoint) {
+Result<Registration> Domains::add(std::unique_ptr<Endpoint> endpoint) {
     const std::lock_guard lock{mutex_};
     const EndpointId id = endpoint->id;
     if (find(id))
-        return vmm::fail(Errc::already_exists, vmm::format("the IOMMU has an endpoint %#x already", id.raw()));
+        return fail(Errc::already_exists, format("the IOMMU has an endpoint %#x already", id.raw()));
     const bool shared = endpoint->mapper && std::ranges::any_of(endpoints_, [&](const auto& other) {
                             return other.second->mapper == endpoint->mapper;
                         });
     if (shared)
-        return vmm::fail(Errc::unsupported,
-                         endpoint->name + " shares its IOMMU group with another device of this guest",
-                         "with --iommu each assigned device needs a group of its own");
+        return fail(Errc::unsupported, endpoint->name + " shares its IOMMU group with another device of this guest",
+                    "with --iommu each assigned device needs a group of its own");
     if (endpoint->memory) {
         const auto alone = endpoint->memory->lock();
         endpoint->memory->set_id(id);
@@ -55,7 +52,7 @@ vmm::Result<vmm::Registration> Domains::add(std::unique_ptr<Endpoint> endpoint) 
     TRY_VOID(settle(*endpoint));
     const std::lock_guard show{sight_};
     endpoints_.emplace(id, std::move(endpoint));
-    return vmm::Registration{[this, id] { remove(id); }};
+    return Registration{[this, id] { remove(id); }};
 }
 
 void Domains::remove(EndpointId id) {
@@ -77,7 +74,7 @@ void Domains::leave_domain(Endpoint& endpoint) {
         endpoint.memory->set_view(EndpointMemory::View::blocked, nullptr);
     }
     if (endpoint.memory) {
-        vmm::DmaDrain old;
+        DmaDrain old;
         endpoint.memory->pins()->collect(IovaRange::full(), old);
         if (!old.done())
             domain->leavers.push_back({endpoint.memory->pins(), std::move(old)});
@@ -91,12 +88,12 @@ void Domains::leave_domain(Endpoint& endpoint) {
 }
 
 /// Once nothing new can be translated through what was taken away.
-void Domains::collect(const Endpoint& endpoint, IovaRange range, vmm::DmaDrain* drain) {
+void Domains::collect(const Endpoint& endpoint, IovaRange range, DmaDrain* drain) {
     if (drain && endpoint.memory)
         endpoint.memory->pins()->collect(range, *drain);
 }
 
-void Domains::collect(Domain& domain, IovaRange range, vmm::DmaDrain* drain) {
+void Domains::collect(Domain& domain, IovaRange range, DmaDrain* drain) {
     for (const Endpoint* endpoint : domain.endpoints)
         collect(*endpoint, range, drain);
     std::erase_if(domain.leavers, [&](Domain::Leaver& leaver) {
@@ -116,11 +113,11 @@ void Domains::erase_if_empty(Domain& domain) {
 }
 
 /// In no domain: all RAM or nothing.
-vmm::Result<void> Domains::settle(Endpoint& endpoint) {
+Result<void> Domains::settle(Endpoint& endpoint) {
     if (!bypass_) {
         block(endpoint);
         if (endpoint.lost)
-            return vmm::fail(Errc::host_error, "the host did not take the mappings away");
+            return fail(Errc::host_error, "the host did not take the mappings away");
         return {};
     }
     auto filled = fill_direct(endpoint);
@@ -130,7 +127,7 @@ vmm::Result<void> Domains::settle(Endpoint& endpoint) {
 }
 
 /// What the domain's endpoints reach. After an error the caller blocks the endpoint.
-vmm::Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain) {
+Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain) {
     if (domain.bypass)
         return fill_direct(endpoint);
     if (endpoint.memory) {
@@ -140,21 +137,21 @@ vmm::Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain) {
         return {};
     }
     if (!empty(endpoint))
-        return vmm::fail(Errc::host_error, "the host did not take the old mappings away");
-    vmm::Result<void> result{};
+        return fail(Errc::host_error, "the host did not take the old mappings away");
+    Result<void> result{};
     domain.table.visit(Iova{0}, [&](const Mapping& mapping) {
         const auto host = memory_.host(mapping.physical, mapping.range.size());
         const auto access = mapping.flags;
         if (!host || access == 0)
             return true;
         endpoint.filled = true;
-        result = endpoint.mapper->map(mapping.range, *host, static_cast<vmm::Access>(access));
+        result = endpoint.mapper->map(mapping.range, *host, static_cast<Access>(access));
         return result.has_value();
     });
     return result;
 }
 
-vmm::Result<void> Domains::fill_direct(Endpoint& endpoint) {
+Result<void> Domains::fill_direct(Endpoint& endpoint) {
     if (endpoint.memory) {
         const auto alone = endpoint.memory->lock();
         endpoint.memory->set_view(EndpointMemory::View::direct, nullptr);
@@ -164,11 +161,11 @@ vmm::Result<void> Domains::fill_direct(Endpoint& endpoint) {
     if (endpoint.direct)
         return {};
     if (!empty(endpoint))
-        return vmm::fail(Errc::host_error, "the host did not take the old mappings away");
+        return fail(Errc::host_error, "the host did not take the old mappings away");
     for (const auto& region : memory_.regions()) {
         endpoint.filled = true;
         const auto range = *IovaRange::closed(Iova{region.range.start().raw()}, Iova{region.range.last().raw()});
-        TRY_VOID(endpoint.mapper->map(range, region.host, vmm::Access::read_write));
+        TRY_VOID(endpoint.mapper->map(range, region.host, Access::read_write));
     }
     endpoint.direct = true;
     return {};
@@ -197,10 +194,10 @@ void Domains::block(Endpoint& endpoint) {
     endpoint.direct = false;
 }
 
-void Domains::note_failure(const Endpoint& endpoint, const char* what, const vmm::Error& error) {
+void Domains::note_failure(const Endpoint& endpoint, const char* what, const Error& error) {
     if (limiter_.allow())
-        vmm::log::write(vmm::log::Level::error, "%s: the host refused (%s): %s", endpoint.name.c_str(), what,
-                        error.message().c_str());
+        log::write(log::Level::error, "%s: the host refused (%s): %s", endpoint.name.c_str(), what,
+                   error.message().c_str());
 }
 
 std::vector<EndpointReport> Domains::endpoints() const {
@@ -253,4 +250,4 @@ std::optional<std::vector<Mapping>> Domains::mappings(DomainId id, Iova from, st
     return out;
 }
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -7,7 +7,7 @@
 
 #include "iommu/domains.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 struct Domains::Endpoint {
     EndpointId id{};
@@ -28,8 +28,8 @@ struct Domains::Domain {
     std::vector<Endpoint*> endpoints{}; ///< by id, which is the order of their locks
     /// Endpoints that left, or are gone, while I/O through this domain's mappings was under way.
     struct Leaver {
-        std::shared_ptr<vmm::DmaPins> pins;
-        vmm::DmaDrain old; ///< done: what it still pins has nothing to do with this domain
+        std::shared_ptr<DmaPins> pins;
+        DmaDrain old; ///< done: what it still pins has nothing to do with this domain
     };
     std::vector<Leaver> leavers{};
 };
@@ -53,4 +53,4 @@ private:
     std::vector<std::unique_lock<std::shared_mutex>> others_{};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

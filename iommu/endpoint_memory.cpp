@@ -5,12 +5,8 @@
 
 #include "iommu/wire.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
-
-using vmm::Access;
-using vmm::Gpa;
-using vmm::Iova;
 
 static_assert(static_cast<std::uint32_t>(Access::read) == wire::map_read &&
               static_cast<std::uint32_t>(Access::write) == wire::map_write);
@@ -31,7 +27,7 @@ struct EndpointMemory::Request {
     const std::uint64_t last;
     const Access access;
     std::vector<iovec>& out;
-    vmm::TranslationLimit& limit;
+    TranslationLimit& limit;
     const std::size_t before{out.size()};
     bool whole{false}; ///< the last byte is translated
     bool full{false};  ///< the limit is reached
@@ -55,7 +51,7 @@ struct EndpointMemory::Request {
     }
 };
 
-vmm::DmaMemory::Hold EndpointMemory::hold() const {
+DmaMemory::Hold EndpointMemory::hold() const {
     if (waiting_.load(std::memory_order_relaxed) != 0)
         const std::lock_guard wait{gate_};
     return Hold{std::shared_lock{mutex_}};
@@ -92,8 +88,8 @@ bool EndpointMemory::find(std::uint64_t address, Known& known) const noexcept {
     return found;
 }
 
-vmm::Translated EndpointMemory::translate(vmm::Range<Iova> range, Access access, std::vector<iovec>& out,
-                                          vmm::TranslationLimit& limit) const noexcept {
+Translated EndpointMemory::translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                     TranslationLimit& limit) const noexcept {
     Request request{range.start().raw(), range.last().raw(), access, out, limit};
     if (view_ == View::direct)
         return translate_direct(request);
@@ -113,12 +109,12 @@ vmm::Translated EndpointMemory::translate(vmm::Range<Iova> range, Access access,
     if (!host)
         return translate_mapped(request);
     if (!limit.take_mapping() || !limit.take_piece())
-        return vmm::Translated::too_many;
+        return Translated::too_many;
     out.push_back({host, request.last - request.at + 1});
-    return vmm::Translated::whole;
+    return Translated::whole;
 }
 
-vmm::Translated EndpointMemory::translate_mapped(Request& request) const noexcept {
+Translated EndpointMemory::translate_mapped(Request& request) const noexcept {
     for (unsigned count = 0; !request.whole; ++count) {
         Known known;
         if (count < cached_mappings ? !find(request.at, known) : !look_up(request.at, known))
@@ -130,10 +126,10 @@ vmm::Translated EndpointMemory::translate_mapped(Request& request) const noexcep
             append_neighbours(request);
         if (request.full) {
             request.out.resize(request.before);
-            return vmm::Translated::too_many;
+            return Translated::too_many;
         }
     }
-    return vmm::Translated::whole;
+    return Translated::whole;
 }
 
 /// The mappings that follow one behind the other. What stops it for another reason than the request's end or its limit
@@ -154,14 +150,14 @@ void EndpointMemory::append_neighbours(Request& request) const noexcept {
     misses_.fetch_add(visited, std::memory_order_relaxed);
 }
 
-vmm::Translated EndpointMemory::translate_direct(const Request& request) const noexcept {
-    const auto bytes = memory_.host(*vmm::Range<Gpa>::closed(Gpa{request.at}, Gpa{request.last}));
+Translated EndpointMemory::translate_direct(const Request& request) const noexcept {
+    const auto bytes = memory_.host(*Range<Gpa>::closed(Gpa{request.at}, Gpa{request.last}));
     if (!bytes)
-        return vmm::Translated::fault;
+        return Translated::fault;
     if (!request.limit.take_piece())
-        return vmm::Translated::too_many;
+        return Translated::too_many;
     request.out.push_back({bytes->data(), bytes->size()});
-    return vmm::Translated::whole;
+    return Translated::whole;
 }
 
 bool EndpointMemory::look_up(std::uint64_t address, Known& known) const noexcept {
@@ -188,11 +184,11 @@ bool EndpointMemory::part_of(const Mapping& mapping, std::uint64_t address, Know
     return true;
 }
 
-vmm::Translated EndpointMemory::refuse(Fault::Reason reason, const Request& request) const noexcept {
+Translated EndpointMemory::refuse(Fault::Reason reason, const Request& request) const noexcept {
     request.out.resize(request.before);
     fault_count_.fetch_add(1, std::memory_order_relaxed);
     faults_.report({id_, reason, request.access, Iova{request.at}});
-    return vmm::Translated::fault;
+    return Translated::fault;
 }
 
 EndpointMemory::Counts EndpointMemory::counts() const {
@@ -205,14 +201,14 @@ EndpointMemory::Counts EndpointMemory::counts() const {
 void EndpointMemory::set_view(View view, const MappingTable* table) {
     view_ = view;
     table_ = table;
-    forget(vmm::Range<Iova>::full());
+    forget(Range<Iova>::full());
 }
 
-void EndpointMemory::forget(vmm::Range<Iova> range) {
+void EndpointMemory::forget(Range<Iova> range) {
     for (Line& line : lines_)
         if (line.known.start <= range.last().raw() && range.start().raw() <= line.known.last)
             line.known = {};
     generation_.fetch_add(1, std::memory_order_release);
 }
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -20,21 +20,21 @@
 #include "vmm/memory/dma_memory.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// Made by Domains::make_memory(). Thread-safe as DmaMemory is.
-class EndpointMemory final : public vmm::DmaMemory {
+class EndpointMemory final : public DmaMemory {
 public:
     /// Both must outlive it. Reaches nothing until it is added to the domains.
-    EndpointMemory(const vmm::GuestMemory& memory, Faults& faults) : memory_{memory}, faults_{faults} {}
+    EndpointMemory(const GuestMemory& memory, Faults& faults) : memory_{memory}, faults_{faults} {}
 
     Hold hold() const override;
-    void pin(vmm::DmaPin& pin) const override { pins_->add(pin); }
+    void pin(DmaPin& pin) const override { pins_->add(pin); }
     [[nodiscard]] std::uint64_t generation() const noexcept override {
         return generation_.load(std::memory_order_acquire);
     }
-    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out,
-                                            vmm::TranslationLimit& limit) const noexcept override;
+    [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                       TranslationLimit& limit) const noexcept override;
 
     struct Counts {
         std::uint64_t hits{};
@@ -54,9 +54,9 @@ public:
     /// `table` must live until the next call; only for View::mapped.
     void set_view(View view, const MappingTable* table);
     /// Mappings in the range have been removed.
-    void forget(vmm::Range<vmm::Iova> range);
+    void forget(Range<Iova> range);
     /// What I/O under way uses; the set outlives this when the device does.
-    [[nodiscard]] const std::shared_ptr<vmm::DmaPins>& pins() const { return pins_; }
+    [[nodiscard]] const std::shared_ptr<DmaPins>& pins() const { return pins_; }
 
 private:
     /// A part of a mapping that is RAM: each address in it has its host byte.
@@ -74,25 +74,25 @@ private:
     };
     static constexpr std::size_t line_count = 64;
 
-    [[nodiscard]] Line& line_of(std::uint64_t address) const { return lines_[address / vmm::page_size % line_count]; }
+    [[nodiscard]] Line& line_of(std::uint64_t address) const { return lines_[address / page_size % line_count]; }
     /// One call of translate().
     struct Request;
-    [[nodiscard]] vmm::Translated translate_direct(const Request& request) const noexcept;
-    [[nodiscard]] vmm::Translated translate_mapped(Request& request) const noexcept;
+    [[nodiscard]] Translated translate_direct(const Request& request) const noexcept;
+    [[nodiscard]] Translated translate_mapped(Request& request) const noexcept;
     void append_neighbours(Request& request) const noexcept;
     [[nodiscard]] bool find(std::uint64_t address, Known& known) const noexcept;
     [[nodiscard]] bool look_up(std::uint64_t address, Known& known) const noexcept;
     [[nodiscard]] bool part_of(const Mapping& mapping, std::uint64_t address, Known& known) const noexcept;
-    vmm::Translated refuse(Fault::Reason reason, const Request& request) const noexcept;
+    Translated refuse(Fault::Reason reason, const Request& request) const noexcept;
 
-    const vmm::GuestMemory& memory_;
+    const GuestMemory& memory_;
     Faults& faults_;
     // Shared: hold(); alone: Domains changes what is below. The mutex alone would let devices that hold again and again
     // keep Domains waiting for ever: so they stop at the gate while it waits.
     mutable std::shared_mutex mutex_;
     mutable std::mutex gate_;
     std::atomic<unsigned> waiting_{0};
-    const std::shared_ptr<vmm::DmaPins> pins_{vmm::DmaPins::create()};
+    const std::shared_ptr<DmaPins> pins_{DmaPins::create()};
     EndpointId id_{};
     View view_{View::blocked};
     const MappingTable* table_{};
@@ -102,4 +102,4 @@ private:
     mutable std::atomic<std::uint64_t> fault_count_{0};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <iterator>
 
-namespace iommu {
+namespace inox::iommu {
 
 const char* reason_text(Fault::Reason reason) {
     switch (reason) {
@@ -26,10 +26,10 @@ void Faults::report(const Fault& fault) noexcept {
         listener(entry);
 }
 
-vmm::Registration Faults::listen(Listener listener) {
+Registration Faults::listen(Listener listener) {
     const std::lock_guard lock{mutex_};
     const auto place = listeners_.insert(listeners_.end(), std::move(listener));
-    return vmm::Registration{[this, place] {
+    return Registration{[this, place] {
         const std::lock_guard again{mutex_};
         listeners_.erase(place);
     }};
@@ -49,4 +49,4 @@ std::vector<Faults::Entry> Faults::latest() const {
     return out;
 }
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -16,7 +16,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/memory/dma_memory.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 struct Fault {
     /// As on the wire (virtio 1.3, 5.13.6.9).
@@ -27,8 +27,8 @@ struct Fault {
     };
     EndpointId endpoint{};
     Reason reason{Reason::unknown};
-    vmm::Access access{vmm::Access::read};
-    vmm::Iova address{};               ///< the first byte that could not be reached
+    Access access{Access::read};
+    Iova address{};                    ///< the first byte that could not be reached
     std::optional<GuestPasid> pasid{}; ///< of an access with PASID, which no domain takes part in
     bool operator==(const Fault&) const = default;
 };
@@ -49,7 +49,7 @@ public:
     void report(const Fault& fault) noexcept;
     /// Called for each fault, on the thread of the access, while the endpoint's memory is held: it may neither wait
     /// nor call back.
-    vmm::Registration listen(Listener listener);
+    Registration listen(Listener listener);
 
     [[nodiscard]] std::uint64_t total() const;
     /// At most `kept`, oldest first.
@@ -62,4 +62,4 @@ private:
     std::list<Listener> listeners_{};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -5,7 +5,7 @@
 #include <compare>
 #include <cstdint>
 
-namespace iommu {
+namespace inox::iommu {
 
 /// A 32-bit identifier in the space named by `Tag`.
 template <class Tag> class Id {
@@ -31,4 +31,4 @@ using HostPasid = Id<struct HostPasidTag>;
 /// An endpoint on PCI segment 0, bus 0.
 constexpr EndpointId pci_endpoint(unsigned slot, unsigned function) { return EndpointId{slot << 3U | function}; }
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -5,18 +5,17 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
-using vmm::Iova;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
-constexpr std::uint64_t flag_bits = vmm::page_size - 1;
+constexpr std::uint64_t flag_bits = page_size - 1;
 
 } // namespace
 
 Mapping MappingTable::unpack(const Entry& entry) {
-    return {*IovaRange::closed(Iova{entry.start}, Iova{entry.last}), vmm::Gpa{entry.physical_and_flags & ~flag_bits},
+    return {*IovaRange::closed(Iova{entry.start}, Iova{entry.last}), Gpa{entry.physical_and_flags & ~flag_bits},
             static_cast<std::uint32_t>(entry.physical_and_flags & flag_bits)};
 }
 
@@ -200,4 +199,4 @@ void MappingTable::merge(Chunks::iterator chunk) {
         join(chunk, next);
 }
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -14,12 +14,12 @@
 #include "vmm/base/address.hpp"
 #include "vmm/base/range.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// One MAP request's worth of addresses.
 struct Mapping {
-    vmm::Range<vmm::Iova> range;
-    vmm::Gpa physical;   ///< of the first byte; page aligned
+    Range<Iova> range;
+    Gpa physical;        ///< of the first byte; page aligned
     std::uint32_t flags; ///< wire::map_*
     bool operator==(const Mapping&) const = default;
 };
@@ -51,23 +51,23 @@ public:
     };
     /// Where a mapping of the range would stand; nullopt when it would overlap another. Changes nothing: others may
     /// read meanwhile.
-    [[nodiscard]] std::optional<Place> free_place(vmm::Range<vmm::Iova> range);
+    [[nodiscard]] std::optional<Place> free_place(Range<Iova> range);
     /// `place` is free_place() of its range.
     void insert(Place place, const Mapping& mapping);
     /// False, and nothing changes, when the range overlaps a mapping.
     [[nodiscard]] bool insert(const Mapping& mapping);
 
     /// The mapping that holds the address.
-    [[nodiscard]] std::optional<Mapping> find(vmm::Iova address) const;
-    [[nodiscard]] bool overlaps(vmm::Range<vmm::Iova> range) const;
+    [[nodiscard]] std::optional<Mapping> find(Iova address) const;
+    [[nodiscard]] bool overlaps(Range<Iova> range) const;
 
     /// What lies in a range.
     struct Inside {
-        bool cut{};                                    ///< an edge of the range splits a mapping: nothing else counts
-        std::optional<vmm::Range<vmm::Iova>> extent{}; ///< from the first to the last mapped byte
+        bool cut{};                          ///< an edge of the range splits a mapping: nothing else counts
+        std::optional<Range<Iova>> extent{}; ///< from the first to the last mapped byte
         Place first{};
     };
-    [[nodiscard]] Inside inside(vmm::Range<vmm::Iova> range);
+    [[nodiscard]] Inside inside(Range<Iova> range);
     /// Removes the mappings in the extent, which exists, uncut; returns how many.
     std::size_t erase(const Inside& inside);
 
@@ -78,7 +78,7 @@ public:
         return chunks_.size() * (sizeof(Entries) + sizeof(Chunks::value_type) + node_overhead);
     }
     /// Calls `visit(mapping)` in order of address for those that start at or after `from`, until it returns false.
-    template <class F> void visit(vmm::Iova from, F&& visit) const {
+    template <class F> void visit(Iova from, F&& visit) const {
         if (chunks_.empty())
             return;
         auto chunk = std::prev(chunks_.upper_bound(from.raw()));
@@ -109,4 +109,4 @@ private:
     std::size_t size_{0};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -8,12 +8,8 @@
 
 #include "iommu/reserved.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
-
-using vmm::Gpa;
-using vmm::GuestPod;
-using vmm::Iova;
 
 // NOLINTBEGIN(cppcoreguidelines-macro-usage): a layout is compared field by field
 #define SAME(ours, our_field, theirs, their_field)                                                                     \
@@ -108,11 +104,11 @@ std::optional<Request> decode(std::span<const std::byte> bytes) {
     return std::nullopt;
 }
 
-Status execute(const Request& request, Domains& domains, std::uint64_t features, vmm::DmaDrain* drain) {
+Status execute(const Request& request, Domains& domains, std::uint64_t features, DmaDrain* drain) {
     struct Visitor {
         Domains& domains;
         std::uint64_t features;
-        vmm::DmaDrain* drain;
+        DmaDrain* drain;
         Status operator()(const wire::Attach& r) const {
             const std::uint32_t known = has(features, wire::feature::bypass_config) ? wire::attach_bypass : 0;
             if (r.reserved != 0 || (r.flags & ~known) != 0)
@@ -172,7 +168,7 @@ std::optional<std::size_t> Requests::answer_size(std::uint8_t type, std::uint64_
 }
 
 std::span<const std::byte> Requests::handle(std::span<const std::byte> request, std::uint64_t writable,
-                                            std::uint64_t features, Answer& answer, vmm::DmaDrain* drain) noexcept {
+                                            std::uint64_t features, Answer& answer, DmaDrain* drain) noexcept {
     constexpr std::size_t tail_size = sizeof(wire::Tail);
     const std::uint8_t type = request.empty() ? 0 : std::to_integer<std::uint8_t>(request[0]);
     const auto size = answer_size(type, features);
@@ -193,7 +189,7 @@ std::span<const std::byte> Requests::handle(std::span<const std::byte> request, 
 }
 
 Status Requests::execute(std::span<const std::byte> bytes, std::uint64_t features, std::span<std::byte> answer,
-                         vmm::DmaDrain* drain) noexcept {
+                         DmaDrain* drain) noexcept {
     if (bytes.size() > max_request)
         return Status::invalid;
     const std::uint8_t type = std::to_integer<std::uint8_t>(bytes[0]);
@@ -210,7 +206,7 @@ Status Requests::execute(std::span<const std::byte> bytes, std::uint64_t feature
     return iommu::execute(*request, domains_, features, drain);
 }
 
-void Requests::reset(vmm::DmaDrain* drain) noexcept {
+void Requests::reset(DmaDrain* drain) noexcept {
     domains_.reset(drain);
     if (extension_)
         extension_->reset();
@@ -226,4 +222,4 @@ Requests::Counts Requests::counts() const {
     return out;
 }
 
-} // namespace iommu
+} // namespace inox::iommu

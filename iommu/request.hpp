@@ -13,14 +13,14 @@
 #include "iommu/domains.hpp"
 #include "iommu/wire.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 using Request = std::variant<wire::Attach, wire::Detach, wire::Map, wire::Unmap, wire::Probe>;
 /// nullopt: no request of the standard, or not of its length.
 std::optional<Request> decode(std::span<const std::byte> bytes);
 /// Reserved fields and the rules of 5.13.6.3 to 5.13.6.7, but PROBE's answer. `features`: what the driver accepted;
 /// `drain`: see Domains.
-Status execute(const Request& request, Domains& domains, std::uint64_t features, vmm::DmaDrain* drain = nullptr);
+Status execute(const Request& request, Domains& domains, std::uint64_t features, DmaDrain* drain = nullptr);
 /// PROBE's properties; zeros behind the last. False when there is no room.
 bool encode_properties(std::span<const ReservedRegion> regions, std::span<std::byte> out);
 
@@ -62,8 +62,8 @@ public:
     /// What to write at the start of the driver's `writable` bytes; empty: nothing, the used length is 0. The result is
     /// part of `answer`. `request` may be cut at max_request + 1 bytes. The answer holds once `drain` is done.
     std::span<const std::byte> handle(std::span<const std::byte> request, std::uint64_t writable,
-                                      std::uint64_t features, Answer& answer, vmm::DmaDrain* drain = nullptr) noexcept;
-    void reset(vmm::DmaDrain* drain = nullptr) noexcept;
+                                      std::uint64_t features, Answer& answer, DmaDrain* drain = nullptr) noexcept;
+    void reset(DmaDrain* drain = nullptr) noexcept;
 
     [[nodiscard]] Counts counts() const;
     [[nodiscard]] bool extended() const { return extension_ != nullptr; }
@@ -71,7 +71,7 @@ public:
 private:
     [[nodiscard]] std::optional<std::size_t> answer_size(std::uint8_t type, std::uint64_t features) const noexcept;
     Status execute(std::span<const std::byte> request, std::uint64_t features, std::span<std::byte> answer,
-                   vmm::DmaDrain* drain) noexcept;
+                   DmaDrain* drain) noexcept;
 
     Domains& domains_;
     RequestExtension* extension_;
@@ -80,4 +80,4 @@ private:
     std::atomic<std::uint64_t> unknown_{0};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -3,11 +3,10 @@
 
 #include <algorithm>
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
-using vmm::Iova;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 using Kind = ReservedRegion::Kind;
 
 /// Calls `visit` with each piece of `whole` that no range of the sorted list covers.
@@ -90,4 +89,4 @@ std::vector<ReservedRegion> guest_reserved(std::span<const ReservedRegion> host,
     return list.take();
 }
 
-} // namespace iommu
+} // namespace inox::iommu

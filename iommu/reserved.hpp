@@ -7,18 +7,17 @@
 
 #include "iommu/dma_mapper.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// Where x86 turns writes into interrupts; nothing mapped there is ever reached.
-inline constexpr auto msi_window = vmm::fixed_range<vmm::Iova>(0xfee00000, 0xfeefffff);
+inline constexpr auto msi_window = fixed_range<Iova>(0xfee00000, 0xfeefffff);
 /// What fits the answer to PROBE.
 inline constexpr std::size_t max_reserved_regions = 21;
 
 /// The host's regions, the MSI window (Linux would invent a wrong one) and what the host's IOMMU cannot translate of
 /// `input`. Direct regions become reserved: the guest has no word for them, and the host keeps them mapped. Sorted, not
 /// overlapping, at most max_reserved_regions: neighbours become one if there are more.
-std::vector<ReservedRegion> guest_reserved(std::span<const ReservedRegion> host,
-                                           std::span<const vmm::Range<vmm::Iova>> apertures,
-                                           vmm::Range<vmm::Iova> input);
+std::vector<ReservedRegion> guest_reserved(std::span<const ReservedRegion> host, std::span<const Range<Iova>> apertures,
+                                           Range<Iova> input);
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -7,7 +7,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// What the guest is answered (5.13.6.1).
 enum class Status : std::uint8_t {
@@ -23,10 +23,6 @@ enum class Status : std::uint8_t {
 };
 
 namespace wire {
-
-using vmm::Le16;
-using vmm::Le32;
-using vmm::Le64;
 
 namespace feature {
 inline constexpr std::uint64_t input_range = 1 << 0;
@@ -136,4 +132,4 @@ struct FaultRecord {
 };
 
 } // namespace wire
-} // namespace iommu
+} // namespace inox::iommu

@@ -3,3 +3,6 @@
 #pragma once
 
 #include <catch2/catch.hpp>
+
+namespace inox {}
+using namespace inox; // every test is a reader of the whole product

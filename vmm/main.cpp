@@ -8,9 +8,9 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/main_commands.hpp"
 
-namespace {
+using namespace inox;
 
-using namespace vmm;
+namespace {
 
 constexpr const char* help = R"(inox: a small virtual machine monitor
 

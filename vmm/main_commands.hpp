@@ -11,7 +11,7 @@
 #include "vmm/config/config_file.hpp"
 #include "vmm/instance/run.hpp"
 
-namespace vmm::cli {
+namespace inox::cli {
 
 using Arguments = std::span<const char* const>;
 
@@ -39,4 +39,4 @@ std::vector<Error> api_problems(const ApiConfig& config);
 /// The API beside a guest; empty without a socket. `max_body`: bytes of a request.
 decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t max_body = 51200);
 
-} // namespace vmm::cli
+} // namespace inox::cli

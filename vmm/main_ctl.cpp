@@ -9,7 +9,7 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/main_commands.hpp"
 
-namespace vmm::cli {
+namespace inox::cli {
 namespace {
 
 using api::View;
@@ -263,4 +263,4 @@ int ctl_command(Arguments arguments) {
     return result ? *result : report_problem(std::move(result).error());
 }
 
-} // namespace vmm::cli
+} // namespace inox::cli

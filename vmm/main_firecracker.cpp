@@ -14,7 +14,7 @@
 #include "vmm/instance/run.hpp"
 #include "vmm/main_commands.hpp"
 
-namespace vmm::cli {
+namespace inox::cli {
 namespace {
 
 struct Flag {
@@ -289,7 +289,7 @@ RunPlan plan_for(const Flags& given, const ApiConfig& api, std::string metadata)
                       metadata = std::move(metadata),
                       body](EventLoop& loop, Instance& instance) -> Result<Registration> {
         if (const auto& metrics = instance.file().metrics)
-            TRY_VOID(instance.use_metrics(vmm::MetricsConfig{*metrics}));
+            TRY_VOID(instance.use_metrics(MetricsConfig{*metrics}));
         instance.mmds().set_limit(static_cast<std::size_t>(limit.value_or(body)));
         if (auto stored = metadata.empty() ? Result<void>{} : instance.mmds().put(metadata); !stored) {
             stored.error().where = "--metadata";
@@ -348,4 +348,4 @@ int firecracker_command(Arguments arguments, Timeline& timeline) {
     return result ? *result : report_failure(given, std::move(result).error());
 }
 
-} // namespace vmm::cli
+} // namespace inox::cli

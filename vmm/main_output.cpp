@@ -9,7 +9,7 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/main_commands.hpp"
 
-namespace vmm::cli {
+namespace inox::cli {
 
 bool print(std::string_view text) { return write_all(STDOUT_FILENO, text).has_value(); }
 
@@ -84,4 +84,4 @@ decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t ma
     };
 }
 
-} // namespace vmm::cli
+} // namespace inox::cli

@@ -12,7 +12,7 @@
 #include "vmm/instance/run.hpp"
 #include "vmm/main_commands.hpp"
 
-namespace vmm::cli {
+namespace inox::cli {
 namespace {
 
 /// An App that knows only the options its arguments mention, so that a start pays for what it uses, and that reports
@@ -275,4 +275,4 @@ int host_command(Arguments arguments) {
     return print_and_finish(command.has("--json") ? host_json(report) : host_text(report));
 }
 
-} // namespace vmm::cli
+} // namespace inox::cli

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <system_error>
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 constexpr std::uint32_t command_reserved = 0x7ff00000; // of a descriptor's first word
@@ -44,14 +44,13 @@ Accelerator::~Accelerator() {
             engine->thread.join();
 }
 
-vmm::Result<void> Accelerator::start() {
+Result<void> Accelerator::start() {
     try {
         for (auto& engine : engines_)
             engine->thread = std::thread{[this, own = engine.get()] { work(*own); }};
     } catch (const std::system_error& error) {
-        return vmm::fail(vmm::Errc::host_error,
-                         std::string{"cannot start a thread of the accelerator: "} + error.what(),
-                         "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
+        return fail(Errc::host_error, std::string{"cannot start a thread of the accelerator: "} + error.what(),
+                    "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
     }
     return {};
 }
@@ -90,22 +89,22 @@ void Accelerator::set_bus_state(const BusState& state) noexcept {
 void Accelerator::read(std::uint64_t offset, std::span<std::byte> data) noexcept {
     const std::lock_guard lock{mutex_};
     for (std::size_t at = 0; at < data.size();) {
-        const std::uint64_t word = vmm::align_down(offset + at, 4);
+        const std::uint64_t word = align_down(offset + at, 4);
         const std::uint64_t skip = offset + at - word;
         const auto part = std::min<std::size_t>(data.size() - at, 4 - skip);
-        vmm::store_le(data.subspan(at, part), get(word) >> (8 * skip));
+        store_le(data.subspan(at, part), get(word) >> (8 * skip));
         at += part;
     }
 }
 
 void Accelerator::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {
-    if ((data.size() != 4 && data.size() != 8) || !vmm::is_aligned(offset, data.size()))
+    if ((data.size() != 4 && data.size() != 8) || !is_aligned(offset, data.size()))
         return;
     Raise raise;
     {
         const std::lock_guard lock{mutex_};
         for (std::size_t at = 0; at < data.size(); at += 4)
-            set(offset + at, vmm::load_le<std::uint32_t>(data.subspan(at, 4)), raise);
+            set(offset + at, load_le<std::uint32_t>(data.subspan(at, 4)), raise);
     }
     deliver(raise);
 }
@@ -206,9 +205,8 @@ void Accelerator::set_cause(std::uint32_t bits, Raise& raise) {
 
 void Accelerator::report(const SoftwareError& error, Raise& raise) {
     if (limiter_.allow())
-        vmm::log::write(vmm::log::Level::info, "dsa: software error %#x, queue %d, address %#llx", error.code,
-                        error.queue ? static_cast<int>(*error.queue) : -1,
-                        static_cast<unsigned long long>(error.address));
+        log::write(log::Level::info, "dsa: software error %#x, queue %d, address %#llx", error.code,
+                   error.queue ? static_cast<int>(*error.queue) : -1, static_cast<unsigned long long>(error.address));
     if ((swerr_[0] & swerr::valid) != 0) {
         swerr_[0] |= swerr::overflow; // the first one stands until the driver clears it
         return;
@@ -344,4 +342,4 @@ std::vector<QueueInfo> Accelerator::queues() const {
     return out;
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

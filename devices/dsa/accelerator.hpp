@@ -22,7 +22,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/base/log.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 /// What the function's configuration space says. Any combination may be seen between two writes of the guest.
 struct BusState {
@@ -47,8 +47,8 @@ struct QueueInfo {
 class Accelerator {
 public:
     struct Context {
-        const vmm::DmaMemory& memory; ///< what the function reaches without PASID
-        Spaces* spaces;               ///< null: no PASIDs in this machine
+        const DmaMemory& memory; ///< what the function reaches without PASID
+        Spaces* spaces;          ///< null: no PASIDs in this machine
         /// From any thread, with no lock of the accelerator held.
         std::function<void(unsigned vector)> interrupt;
         /// One per engine; null: the CPU copies.
@@ -62,7 +62,7 @@ public:
     Accelerator& operator=(const Accelerator&) = delete;
 
     /// Starts the engines. Once.
-    vmm::Result<void> start();
+    Result<void> start();
     /// Aborts everything and gives all PASIDs back; nothing is executed any more.
     void stop() noexcept;
     /// Returns when no engine touches memory or interrupts: each has ended its descriptor, or rests between two
@@ -190,7 +190,7 @@ private:
 
     const Shape shape_;
     const Context context_;
-    vmm::log::RateLimiter limiter_{};
+    log::RateLimiter limiter_{};
 
     mutable std::mutex mutex_;         // guards all below
     std::condition_variable work_{};   ///< there is some, or a reason to end or to go on
@@ -212,4 +212,4 @@ private:
     std::atomic<std::uint64_t> submissions_{}; ///< number of the last one; read without the lock by idle engines
 };
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

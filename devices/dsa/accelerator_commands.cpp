@@ -5,7 +5,7 @@
 
 #include "devices/dsa/accelerator.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 constexpr std::uint32_t operand_of(std::uint32_t value) { return value & 0xfffff; }
@@ -269,4 +269,4 @@ void Accelerator::reset_all() {
     swerr_ = {};
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -7,27 +7,27 @@
 
 #include "devices/dsa/accelerator.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 /// How long an engine that just had work looks for more before it sleeps: waking it costs the submitter a system call.
 constexpr std::chrono::microseconds linger{15};
 
-const vmm::DmaMemory* memory_of(const Submission& submission, const vmm::DmaMemory& plain) {
+const DmaMemory* memory_of(const Submission& submission, const DmaMemory& plain) {
     if (submission.space)
         return &submission.space->memory(submission.descriptor.privileged());
     return submission.by_pasid ? nullptr : &plain;
 }
 
 /// All but the status first; the status tells the guest that the rest is there.
-bool write_record(const vmm::DmaMemory& memory, std::uint64_t address, const CompletionRecord& record) {
+bool write_record(const DmaMemory& memory, std::uint64_t address, const CompletionRecord& record) {
     const auto hold = memory.hold();
-    const auto range = vmm::Range<vmm::Iova>::sized(vmm::Iova{address}, completion_size);
+    const auto range = Range<Iova>::sized(Iova{address}, completion_size);
     thread_local std::vector<iovec> pieces;
     pieces.clear();
-    vmm::TranslationLimit limit{1, 1};
+    TranslationLimit limit{1, 1};
     // Aligned, so on one page and in one piece.
-    if (!range || memory.translate(*range, vmm::Access::write, pieces, limit) != vmm::Translated::whole)
+    if (!range || memory.translate(*range, Access::write, pieces, limit) != Translated::whole)
         return false;
     auto* const to = static_cast<std::byte*>(pieces.front().iov_base);
     const auto bytes = std::as_bytes(std::span{&record, 1});
@@ -41,7 +41,7 @@ bool write_record(const vmm::DmaMemory& memory, std::uint64_t address, const Com
 struct Accelerator::Execution {
     Engine& engine;
     const Submission& submission;
-    const vmm::DmaMemory& memory;
+    const DmaMemory& memory;
     const Limits& limits;
 };
 
@@ -155,7 +155,7 @@ void Accelerator::work(Engine& engine) noexcept {
 void Accelerator::execute(Engine& engine, const Submission& submission, const Limits& limits,
                           bool bus_master) noexcept {
     const auto& descriptor = submission.descriptor;
-    const vmm::DmaMemory* memory = memory_of(submission, context_.memory);
+    const DmaMemory* memory = memory_of(submission, context_.memory);
     if (!memory || !bus_master) {
         const auto code = memory ? Status::hardware_error : Status::completion_not_translated;
         report_error({.code = static_cast<std::uint8_t>(code),
@@ -179,7 +179,7 @@ void Accelerator::execute(Engine& engine, const Submission& submission, const Li
 Accelerator::Verdict Accelerator::judge(const Execution& execution, const Descriptor& descriptor,
                                         const Limits& limits) const {
     Verdict verdict{check(descriptor, limits), vector_of(execution, descriptor)};
-    if (descriptor.has(flag::completion_address_valid) && !vmm::is_aligned(descriptor.completion, completion_size))
+    if (descriptor.has(flag::completion_address_valid) && !is_aligned(descriptor.completion, completion_size))
         verdict.status = Status::completion_alignment;
     else if (verdict.status == Status::none && descriptor.has(flag::request_interrupt) && !verdict.vector)
         verdict.status = Status::interrupt_handle;
@@ -221,7 +221,7 @@ Outcome Accelerator::run_batch(Operation& operation, const Execution& execution)
         std::optional<Descriptor> descriptor;
         {
             const auto hold = execution.memory.hold();
-            descriptor = execution.memory.read<Descriptor>(vmm::Iova{from});
+            descriptor = execution.memory.read<Descriptor>(Iova{from});
         }
         if (!descriptor) {
             Outcome out = end(Status::batch_page_fault, index);
@@ -276,4 +276,4 @@ void Accelerator::conclude(const Execution& execution, const Descriptor& descrip
         deliver({1U << *vector});
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

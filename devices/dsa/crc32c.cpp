@@ -6,7 +6,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 constexpr std::uint32_t polynomial = 0x1edc6f41;
@@ -38,7 +38,7 @@ constexpr auto plain_table = make_table(false);
 [[gnu::target("sse4.2")]] std::uint32_t by_instruction(std::uint32_t crc, std::span<const std::byte> bytes) {
     std::uint64_t state = crc;
     while (bytes.size() >= 8) {
-        state = _mm_crc32_u64(state, vmm::load_le(bytes.first(8)));
+        state = _mm_crc32_u64(state, load_le(bytes.first(8)));
         bytes = bytes.subspan(8);
     }
     auto small = static_cast<std::uint32_t>(state);
@@ -68,4 +68,4 @@ std::uint32_t crc32c_unreflected(std::uint32_t crc, std::span<const std::byte> b
 
 std::uint32_t reverse_bits(std::uint32_t value) noexcept { return reversed(value); }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 /// Goes on from `crc`, in reflected form, without inversion: ~crc32c(~0, "123456789") is 0xe3069283.
 [[nodiscard]] std::uint32_t crc32c(std::uint32_t crc, std::span<const std::byte> bytes) noexcept;
@@ -14,4 +14,4 @@ namespace devices::dsa {
 [[nodiscard]] std::uint32_t crc32c_unreflected(std::uint32_t crc, std::span<const std::byte> bytes) noexcept;
 [[nodiscard]] std::uint32_t reverse_bits(std::uint32_t value) noexcept;
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -5,10 +5,8 @@
 
 #include "devices/dsa/operations.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
-
-using vmm::Access;
 
 // Results of CREATE DELTA.
 constexpr std::uint8_t delta_differs = 1;
@@ -23,13 +21,13 @@ std::uint64_t take_word(Pieces& from) {
         from.skip(part.size());
         at += part.size();
     }
-    return vmm::load_le(bytes);
+    return load_le(bytes);
 }
 
 std::array<std::byte, delta_entry_size> entry(std::uint64_t offset, std::uint64_t data) {
     std::array<std::byte, delta_entry_size> bytes;
-    vmm::store_le(std::span{bytes}.first(2), offset / 8);
-    vmm::store_le(std::span{bytes}.subspan(2), data);
+    store_le(std::span{bytes}.first(2), offset / 8);
+    store_le(std::span{bytes}.subspan(2), data);
     return bytes;
 }
 
@@ -105,7 +103,7 @@ Outcome Operation::apply_delta(const Descriptor& descriptor) {
     const std::span bytes{entries};
     std::uint64_t next = 0;
     for (std::size_t at = 0; at < bytes.size(); at += delta_entry_size) {
-        const std::uint64_t offset = vmm::load_le<std::uint16_t>(bytes.subspan(at, 2)) * std::uint64_t{8};
+        const std::uint64_t offset = load_le<std::uint16_t>(bytes.subspan(at, 2)) * std::uint64_t{8};
         Outcome out = failed(Status::delta_offset_order);
         out.record.bytes_completed = static_cast<std::uint32_t>(at);
         if (offset < next)
@@ -115,11 +113,11 @@ Outcome Operation::apply_delta(const Descriptor& descriptor) {
             return out;
         const auto hold = memory_.hold();
         const std::uint64_t to = descriptor.destination + offset;
-        if (!memory_.write(vmm::Iova{to}, bytes.subspan(at + 2, 8)))
+        if (!memory_.write(Iova{to}, bytes.subspan(at + 2, 8)))
             return outcome_of(Stop{Stop::Why::fault, at, to, true}, descriptor.size);
         next = offset + 8;
     }
     return outcome_of(std::nullopt, record_size);
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

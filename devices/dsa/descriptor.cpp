@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 constexpr std::uint32_t common_flags = flag::fence | flag::completion_address_valid | flag::request_completion |
@@ -54,18 +54,18 @@ bool moves_bytes(Opcode opcode) { return opcode != Opcode::noop && opcode != Opc
 Status check_batch(const Descriptor& descriptor, const Limits& limits) {
     if (descriptor.size < 2 || descriptor.size > limits.max_batch)
         return Status::descriptor_count;
-    return vmm::is_aligned(descriptor.source, descriptor_size) ? Status::none : Status::batch_list_alignment;
+    return is_aligned(descriptor.source, descriptor_size) ? Status::none : Status::batch_list_alignment;
 }
 
 Status check_create_delta(const Descriptor& descriptor) {
     const auto size = descriptor.size;
     const auto delta = descriptor.field<std::uint64_t>(at::delta_address);
     const auto room = descriptor.field<std::uint32_t>(at::max_delta_size);
-    if (!vmm::is_aligned(size, 8) || size > max_delta_source)
+    if (!is_aligned(size, 8) || size > max_delta_source)
         return Status::transfer_size;
     if (room < min_delta_size)
         return Status::delta_size;
-    if (!vmm::is_aligned(descriptor.source | descriptor.destination | delta, 8))
+    if (!is_aligned(descriptor.source | descriptor.destination | delta, 8))
         return Status::address_alignment;
     return overlap(descriptor.source, size, delta, room) || overlap(descriptor.destination, size, delta, room)
                ? Status::overlap
@@ -74,18 +74,18 @@ Status check_create_delta(const Descriptor& descriptor) {
 
 Status check_apply_delta(const Descriptor& descriptor) {
     const auto record = descriptor.field<std::uint32_t>(at::delta_size);
-    if (!vmm::is_aligned(descriptor.size, 8) || descriptor.size > max_delta_source)
+    if (!is_aligned(descriptor.size, 8) || descriptor.size > max_delta_source)
         return Status::transfer_size;
     if (record == 0 || record % delta_entry_size != 0)
         return Status::delta_size;
-    if (!vmm::is_aligned(descriptor.source | descriptor.destination, 8))
+    if (!is_aligned(descriptor.source | descriptor.destination, 8))
         return Status::address_alignment;
     return overlap(descriptor.source, record, descriptor.destination, descriptor.size) ? Status::overlap : Status::none;
 }
 
 Status check_dualcast(const Descriptor& descriptor) {
     const auto second = descriptor.field<std::uint64_t>(at::destination2);
-    if (!vmm::is_aligned(descriptor.destination ^ second, 0x1000))
+    if (!is_aligned(descriptor.destination ^ second, 0x1000))
         return Status::dualcast_alignment;
     const bool bad = overlap(descriptor.source, descriptor.size, descriptor.destination, descriptor.size) ||
                      overlap(descriptor.source, descriptor.size, second, descriptor.size) ||
@@ -134,4 +134,4 @@ Status check(const Descriptor& descriptor, const Limits& limits) noexcept {
     return check_operands(descriptor, limits);
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -10,7 +10,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 inline constexpr std::size_t descriptor_size = 64;
 inline constexpr std::size_t completion_size = 32;
@@ -79,14 +79,14 @@ enum class Status : std::uint8_t {
 inline constexpr std::uint8_t status_write_fault = 0x80;
 
 struct Descriptor {
-    vmm::Le32 pasid_word;
-    vmm::Le32 flags_word;
-    vmm::Le64 completion;
-    vmm::Le64 source;      ///< also: pattern, descriptor list, first readback address
-    vmm::Le64 destination; ///< also: second source, pattern, second readback address
-    vmm::Le32 size;        ///< bytes; BATCH: descriptors
-    vmm::Le16 interrupt_handle;
-    vmm::Le16 reserved;
+    Le32 pasid_word;
+    Le32 flags_word;
+    Le64 completion;
+    Le64 source;      ///< also: pattern, descriptor list, first readback address
+    Le64 destination; ///< also: second source, pattern, second readback address
+    Le32 size;        ///< bytes; BATCH: descriptors
+    Le16 interrupt_handle;
+    Le16 reserved;
     std::array<std::byte, 24> specific;
 
     [[nodiscard]] std::uint32_t pasid() const { return pasid_word & 0xfffff; }
@@ -96,13 +96,13 @@ struct Descriptor {
     [[nodiscard]] bool has(std::uint32_t bits) const { return (flags() & bits) != 0; }
     /// Operation-specific bytes from descriptor offset `at` (40 and up).
     template <std::unsigned_integral T> [[nodiscard]] T field(std::size_t at) const {
-        return vmm::load_le<T>(std::span{specific}.subspan(at - 40, sizeof(T)));
+        return load_le<T>(std::span{specific}.subspan(at - 40, sizeof(T)));
     }
     template <std::unsigned_integral T> void set_field(std::size_t at, T value) {
-        vmm::store_le(std::span{specific}.subspan(at - 40, sizeof(T)), value);
+        store_le(std::span{specific}.subspan(at - 40, sizeof(T)), value);
     }
 };
-static_assert(sizeof(Descriptor) == descriptor_size && vmm::GuestPod<Descriptor>);
+static_assert(sizeof(Descriptor) == descriptor_size && GuestPod<Descriptor>);
 
 /// Where operation-specific fields are.
 namespace at {
@@ -130,7 +130,7 @@ struct CompletionRecord {
     std::uint64_t specific{}; ///< CRC value or delta record size
     std::uint64_t reserved{};
 };
-static_assert(sizeof(CompletionRecord) == completion_size && vmm::GuestPod<CompletionRecord>);
+static_assert(sizeof(CompletionRecord) == completion_size && GuestPod<CompletionRecord>);
 
 /// What the queue and the device allow a descriptor.
 struct Limits {
@@ -144,4 +144,4 @@ struct Limits {
 /// none when the descriptor may be executed. Interrupt handles are the device's to judge.
 [[nodiscard]] Status check(const Descriptor& descriptor, const Limits& limits) noexcept;
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

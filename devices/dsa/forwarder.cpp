@@ -11,7 +11,7 @@
 
 #include "vmm/base/log.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 /// CPUID leaf 7, ECX.
@@ -34,21 +34,20 @@ std::string mode_of(const std::string& path) {
 
 } // namespace
 
-vmm::Result<std::shared_ptr<HostQueue>> HostQueue::open(const std::string& path) {
+Result<std::shared_ptr<HostQueue>> HostQueue::open(const std::string& path) {
     const std::string mode = mode_of(path);
     if (mode != "dedicated" && mode != "shared")
-        return vmm::fail(vmm::Errc::not_found, "there is no work queue of an accelerator at " + path,
-                         "enable one with accel-config, of type user; they appear as /dev/dsa/wqX.Y");
+        return fail(Errc::not_found, "there is no work queue of an accelerator at " + path,
+                    "enable one with accel-config, of type user; they appear as /dev/dsa/wqX.Y");
     const bool dedicated = mode == "dedicated";
     if (!cpu_has(dedicated ? movdir64b_bit : enqcmd_bit))
-        return vmm::fail(vmm::Errc::unsupported,
-                         "this CPU has no " + std::string{dedicated ? "MOVDIR64B" : "ENQCMD"} + ", which " + path +
-                             " needs",
-                         "leave /dsa/forward away: inox then copies by itself");
-    auto fd = TRY(vmm::open_file(path, O_RDWR, vmm::Errc::host_error));
-    auto portal = TRY(vmm::Mapping::create(portal_page, PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd.get(), 0));
-    vmm::log::write(vmm::log::Level::warning,
-                    "dsa: copies go to %s; forwarding to hardware has never been tried on hardware", path.c_str());
+        return fail(Errc::unsupported,
+                    "this CPU has no " + std::string{dedicated ? "MOVDIR64B" : "ENQCMD"} + ", which " + path + " needs",
+                    "leave /dsa/forward away: inox then copies by itself");
+    auto fd = TRY(open_file(path, O_RDWR, Errc::host_error));
+    auto portal = TRY(Mapping::create(portal_page, PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd.get(), 0));
+    log::write(log::Level::warning, "dsa: copies go to %s; forwarding to hardware has never been tried on hardware",
+               path.c_str());
     return std::shared_ptr<HostQueue>{new HostQueue{std::move(fd), std::move(portal), dedicated}};
 }
 
@@ -102,4 +101,4 @@ void ForwardingCopier::copy(std::byte* to, const std::byte* from, std::size_t si
     cpu_.copy(to + done, from + done, size - done); // a page that is not there yet, most likely
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

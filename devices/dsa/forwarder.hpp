@@ -13,25 +13,25 @@
 #include "devices/dsa/registers.hpp"
 #include "vmm/base/os.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 /// A work queue of the host, such as /dev/dsa/wq0.0.
 class HostQueue {
 public:
     /// unsupported: the CPU lacks the instruction that this queue's mode needs; not_found: no such device file;
     /// host_error.
-    static vmm::Result<std::shared_ptr<HostQueue>> open(const std::string& path);
+    static Result<std::shared_ptr<HostQueue>> open(const std::string& path);
 
     /// Waits for the completion. False when the device did not copy all of it: how much is in `done`.
     bool copy(std::byte* to, const std::byte* from, std::size_t size, std::size_t& done) noexcept;
 
 private:
-    HostQueue(vmm::UniqueFd fd, vmm::Mapping portal, bool dedicated)
+    HostQueue(UniqueFd fd, Mapping portal, bool dedicated)
         : fd_{std::move(fd)}, portal_{std::move(portal)}, dedicated_{dedicated} {}
     bool submit(const Descriptor& descriptor) noexcept;
 
-    vmm::UniqueFd fd_;
-    vmm::Mapping portal_;
+    UniqueFd fd_;
+    Mapping portal_;
     bool dedicated_;
 };
 
@@ -47,4 +47,4 @@ private:
     CpuCopier cpu_{};
 };
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -3,7 +3,7 @@
 
 #include <array>
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 constexpr pci::Identity identity{
@@ -52,14 +52,14 @@ DsaFunction::DsaFunction(const Shape& shape, const Context& context)
                     [this](unsigned vector) { msix_.trigger(vector); }, context.make_copier}},
       portals_{accelerator_} {}
 
-vmm::Result<std::shared_ptr<DsaFunction>> DsaFunction::create(const Shape& shape, const Context& context) {
+Result<std::shared_ptr<DsaFunction>> DsaFunction::create(const Shape& shape, const Context& context) {
     std::shared_ptr<DsaFunction> function{new DsaFunction{shape, context}};
     TRY_VOID(function->build());
     TRY_VOID(function->accelerator_.start());
     return function;
 }
 
-vmm::Result<void> DsaFunction::build() {
+Result<void> DsaFunction::build() {
     auto& space = config();
     TRY_VOID(space.add_bar(register_bar, {pci::BarKind::memory64, reg::bar_size, true}));
     TRY_VOID(space.add_bar(portal_bar, {pci::BarKind::memory64, portals_.size(), true}));
@@ -69,7 +69,7 @@ vmm::Result<void> DsaFunction::build() {
     std::array<std::byte, express_size - header> express{};
     std::array<std::byte, express_size - header> express_writable{};
     const auto put = [](std::span<std::byte> body, unsigned offset, std::unsigned_integral auto value) {
-        vmm::store_le(body.subspan(offset - header, sizeof value), value);
+        store_le(body.subspan(offset - header, sizeof value), value);
     };
     put(express, header, integrated_endpoint);
     put(express, device_capabilities, role_based_errors | function_level_reset);
@@ -79,20 +79,20 @@ vmm::Result<void> DsaFunction::build() {
 
     std::array<std::byte, 4> body{};
     std::array<std::byte, 4> writable{};
-    vmm::store_le(std::span{body}, 0x20); // page aligned requests
-    vmm::store_le(std::span{writable}, std::uint32_t{ats_enable | 0x1fU} << 16);
+    store_le(std::span{body}, 0x20); // page aligned requests
+    store_le(std::span{writable}, std::uint32_t{ats_enable | 0x1fU} << 16);
     ats_ = TRY(space.add_extended_capability(ats_id, 1, body, writable));
 
     std::array<std::byte, 12> requests{};
     std::array<std::byte, 12> requests_writable{};
     constexpr std::uint64_t status = requests_stopped | response_pasid_required, capacity = 64;
-    vmm::store_le(std::span{requests}, status << 16 | capacity << 32);
-    vmm::store_le(std::span{requests_writable}.first(2), enable);
-    vmm::store_le(std::span{requests_writable}.subspan(8), 0xffffffff);
+    store_le(std::span{requests}, status << 16 | capacity << 32);
+    store_le(std::span{requests_writable}.first(2), enable);
+    store_le(std::span{requests_writable}.subspan(8), 0xffffffff);
     page_requests_ = TRY(space.add_extended_capability(page_request_id, 1, requests, requests_writable));
 
-    vmm::store_le(std::span{body}, pasid_privileged | pasid_width);
-    vmm::store_le(std::span{writable}, std::uint32_t{enable | pasid_privileged} << 16);
+    store_le(std::span{body}, pasid_privileged | pasid_width);
+    store_le(std::span{writable}, std::uint32_t{enable | pasid_privileged} << 16);
     pasid_ = TRY(space.add_extended_capability(pasid_id, 1, body, writable));
 
     const auto publish = [this] { publish_bus_state(); };
@@ -104,11 +104,11 @@ vmm::Result<void> DsaFunction::build() {
     return {};
 }
 
-vmm::Result<void> DsaFunction::on_added(pci::Address address) {
+Result<void> DsaFunction::on_added(pci::Address address) {
     const auto id = iommu::pci_endpoint(address.slot, address.function);
     if (endpoint_)
         endpoint_stay_ = TRY(iommu_->add_endpoint(id, std::string{name()}, *endpoint_));
-    return spaces_ ? spaces_->attach(id, std::string{this->name()}) : vmm::Result<void>{};
+    return spaces_ ? spaces_->attach(id, std::string{this->name()}) : Result<void>{};
 }
 
 void DsaFunction::on_removed() noexcept {
@@ -154,15 +154,15 @@ void DsaFunction::bar_write(unsigned bar, std::uint64_t offset, std::span<const 
         accelerator_.write(offset, data);
 }
 
-void DsaFunction::bar_write_wide(unsigned bar, std::uint64_t offset, vmm::WideBytes data) noexcept {
+void DsaFunction::bar_write_wide(unsigned bar, std::uint64_t offset, WideBytes data) noexcept {
     if (bar == portal_bar)
         portals_.write_wide(offset, data);
     else
         Function::bar_write_wide(bar, offset, data);
 }
 
-bool DsaFunction::bar_enqueue(unsigned bar, std::uint64_t offset, vmm::WideBytes command) noexcept {
+bool DsaFunction::bar_enqueue(unsigned bar, std::uint64_t offset, WideBytes command) noexcept {
     return bar == portal_bar && portals_.enqueue(offset, command);
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -12,7 +12,7 @@
 #include "iommu/domains.hpp"
 #include "vmm/bus/irq.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 class DsaFunction final : public pci::Function {
 public:
@@ -20,34 +20,34 @@ public:
     static constexpr unsigned portal_bar = 2;
 
     struct Context {
-        vmm::Irqs& irqs;
-        const vmm::DmaMemory& memory;  ///< what the function reaches without PASID and IOMMU
+        Irqs& irqs;
+        const DmaMemory& memory;       ///< what the function reaches without PASID and IOMMU
         iommu::Domains* iommu{};       ///< the function is behind it
         iommu::PasidService* pasids{}; ///< null: no PASIDs in this machine
         std::function<std::unique_ptr<Copier>()> make_copier{};
     };
     /// Engines run from now on.
-    static vmm::Result<std::shared_ptr<DsaFunction>> create(const Shape& shape, const Context& context);
+    static Result<std::shared_ptr<DsaFunction>> create(const Shape& shape, const Context& context);
 
     [[nodiscard]] std::string_view name() const override { return "dsa"; }
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
-    void bar_write_wide(unsigned bar, std::uint64_t offset, vmm::WideBytes data) noexcept override;
-    bool bar_enqueue(unsigned bar, std::uint64_t offset, vmm::WideBytes command) noexcept override;
-    vmm::Result<void> on_added(pci::Address address) override;
+    void bar_write_wide(unsigned bar, std::uint64_t offset, WideBytes data) noexcept override;
+    bool bar_enqueue(unsigned bar, std::uint64_t offset, WideBytes command) noexcept override;
+    Result<void> on_added(pci::Address address) override;
     void on_removed() noexcept override;
 
     [[nodiscard]] Accelerator& accelerator() { return accelerator_; }
 
 private:
     DsaFunction(const Shape& shape, const Context& context);
-    vmm::Result<void> build();
+    Result<void> build();
     void publish_bus_state() noexcept;
     void on_device_control() noexcept;
 
     iommu::Domains* const iommu_;
     std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< null without an IOMMU
-    vmm::Registration endpoint_stay_{};
+    Registration endpoint_stay_{};
     pci::Msix msix_;
     std::unique_ptr<PasidSpaces> spaces_; ///< null without PASIDs
     Accelerator accelerator_;             // after what it interrupts through
@@ -58,4 +58,4 @@ private:
     unsigned pasid_{};
 };
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

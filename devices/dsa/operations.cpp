@@ -6,10 +6,8 @@
 
 #include "devices/dsa/crc32c.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
-
-using vmm::Access;
 
 /// A pattern of 8 bytes over a range whose first byte is `phase` bytes into it.
 class Pattern {
@@ -107,7 +105,7 @@ Outcome Operation::drain(const Descriptor& descriptor) {
     for (const std::uint64_t address : {std::uint64_t{descriptor.source}, std::uint64_t{descriptor.destination}}) {
         std::byte read{};
         const auto hold = memory_.hold();
-        if (address != 0 && !memory_.read(vmm::Iova{address}, std::span{&read, 1})) {
+        if (address != 0 && !memory_.read(Iova{address}, std::span{&read, 1})) {
             Outcome out = failed(Status::readback_fault);
             out.record.fault_address = address;
             return out;
@@ -222,7 +220,7 @@ Outcome Operation::crc(const Descriptor& descriptor) {
     if (descriptor.has(flag::read_seed)) {
         const auto hold = memory_.hold();
         const std::uint64_t from = descriptor.field<std::uint64_t>(at::crc_seed_address);
-        const auto read = memory_.read<vmm::Le32>(vmm::Iova{from});
+        const auto read = memory_.read<Le32>(Iova{from});
         if (!read)
             return outcome_of(Stop{Stop::Why::fault, 0, from, false}, descriptor.size);
         seed = *read;
@@ -256,4 +254,4 @@ Outcome Operation::crc(const Descriptor& descriptor) {
     return out;
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

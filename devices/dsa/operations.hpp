@@ -7,7 +7,7 @@
 #include "devices/dsa/descriptor.hpp"
 #include "devices/dsa/transfer.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 /// Copies bytes between host buffers; the ones of a guest's descriptor, already translated.
 class Copier {
@@ -38,7 +38,7 @@ struct Outcome {
 /// reach end it with a page fault: nothing beyond what `memory` grants is touched.
 class Operation {
 public:
-    Operation(const vmm::DmaMemory& memory, Pace& pace, Copier& copier)
+    Operation(const DmaMemory& memory, Pace& pace, Copier& copier)
         : memory_{memory}, transfer_{memory, pace}, copier_{copier} {}
     [[nodiscard]] Outcome run(const Descriptor& descriptor);
 
@@ -54,7 +54,7 @@ private:
     [[nodiscard]] Outcome create_delta(const Descriptor& descriptor);
     [[nodiscard]] Outcome apply_delta(const Descriptor& descriptor);
 
-    const vmm::DmaMemory& memory_;
+    const DmaMemory& memory_;
     Transfer transfer_;
     Copier& copier_;
 };
@@ -66,4 +66,4 @@ private:
 /// Sets the status of an operation with a result by what the descriptor expects of it.
 void judge(Outcome& outcome, const Descriptor& descriptor, std::uint8_t expected, std::uint8_t mask);
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

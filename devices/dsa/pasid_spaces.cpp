@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/dsa/pasid_spaces.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
-class Nothing final : public vmm::DmaMemory {
+class Nothing final : public DmaMemory {
 public:
     Hold hold() const override { return {}; }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova>, vmm::Access, std::vector<iovec>&,
-                                            vmm::TranslationLimit&) const noexcept override {
-        return vmm::Translated::fault;
+    [[nodiscard]] Translated translate(Range<Iova>, Access, std::vector<iovec>&,
+                                       TranslationLimit&) const noexcept override {
+        return Translated::fault;
     }
 };
 
@@ -19,12 +19,12 @@ public:
 /// Holds the device's reference.
 class PasidSpaces::View final : public Space {
 public:
-    View(iommu::PasidService& service, iommu::HostPasid host, std::shared_ptr<const vmm::DmaMemory> user,
-         std::shared_ptr<const vmm::DmaMemory> supervisor)
+    View(iommu::PasidService& service, iommu::HostPasid host, std::shared_ptr<const DmaMemory> user,
+         std::shared_ptr<const DmaMemory> supervisor)
         : service_{service}, host_{host}, user_{std::move(user)}, supervisor_{std::move(supervisor)} {}
     ~View() override { service_.release(host_); }
     [[nodiscard]] iommu::HostPasid pasid() const noexcept override { return host_; }
-    [[nodiscard]] const vmm::DmaMemory& memory(bool privileged) const noexcept override {
+    [[nodiscard]] const DmaMemory& memory(bool privileged) const noexcept override {
         static const Nothing nothing;
         const auto& memory = privileged ? supervisor_ : user_;
         return memory ? *memory : nothing;
@@ -33,8 +33,8 @@ public:
 private:
     iommu::PasidService& service_;
     iommu::HostPasid host_;
-    std::shared_ptr<const vmm::DmaMemory> user_;
-    std::shared_ptr<const vmm::DmaMemory> supervisor_;
+    std::shared_ptr<const DmaMemory> user_;
+    std::shared_ptr<const DmaMemory> supervisor_;
 };
 
 PasidSpaces::PasidSpaces(iommu::PasidService& service, std::function<void(iommu::HostPasid)> freed)
@@ -42,11 +42,11 @@ PasidSpaces::PasidSpaces(iommu::PasidService& service, std::function<void(iommu:
 
 PasidSpaces::~PasidSpaces() { detach(); }
 
-vmm::Result<void> PasidSpaces::attach(iommu::EndpointId endpoint, std::string name) {
+Result<void> PasidSpaces::attach(iommu::EndpointId endpoint, std::string name) {
     binding_ = TRY(service_.add_endpoint(endpoint, {.name = std::move(name)}));
     auto notifier = service_.core().add_notifier(service_.set(), iommu::IoasidPriority::device, *this);
     if (!notifier)
-        return vmm::fail(vmm::Errc::internal, "the accelerator is subscribed to its guest's PASIDs already");
+        return fail(Errc::internal, "the accelerator is subscribed to its guest's PASIDs already");
     notifier_ = std::move(*notifier);
     endpoint_ = endpoint;
     return {};
@@ -86,4 +86,4 @@ void PasidSpaces::on_ioasid(const iommu::IoasidEvent& event, iommu::IoasidContex
         freed_(event.id);
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

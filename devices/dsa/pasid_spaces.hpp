@@ -10,7 +10,7 @@
 #include "devices/dsa/spaces.hpp"
 #include "iommu/pasid/pasid_service.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 class PasidSpaces final : public Spaces, private iommu::IoasidNotifier {
 public:
@@ -20,7 +20,7 @@ public:
     ~PasidSpaces() override;
 
     /// From now on page tables can be bound for this endpoint. Once. Not with locks of the device held.
-    vmm::Result<void> attach(iommu::EndpointId endpoint, std::string name);
+    Result<void> attach(iommu::EndpointId endpoint, std::string name);
     /// No new Space from here; the guest's bindings for the endpoint go.
     void detach() noexcept;
 
@@ -36,8 +36,8 @@ private:
     iommu::PasidService& service_;
     std::function<void(iommu::HostPasid)> freed_;
     std::optional<iommu::EndpointId> endpoint_{}; // set once, before the guest can reach the device
-    vmm::Registration binding_{};
-    vmm::Registration notifier_{};
+    Registration binding_{};
+    Registration notifier_{};
 };
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

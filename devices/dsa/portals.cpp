@@ -5,7 +5,7 @@
 #include <bit>
 #include <cstring>
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 unsigned queue_of(std::uint64_t offset) { return static_cast<unsigned>(offset / portal_stride); }
@@ -52,11 +52,11 @@ void Portals::read(std::uint64_t offset, std::span<std::byte> data) noexcept {
         return;
     const Slot& from = (*pages_[page])[offset % portal_page / descriptor_size];
     if (from.status != SlotStatus::incomplete)
-        vmm::store_le(data, static_cast<std::uint32_t>(from.status));
+        store_le(data, static_cast<std::uint32_t>(from.status));
 }
 
 void Portals::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {
-    if ((data.size() != 4 && data.size() != 8) || !vmm::is_aligned(offset, data.size()))
+    if ((data.size() != 4 && data.size() != 8) || !is_aligned(offset, data.size()))
         return;
     std::array<std::byte, descriptor_size> whole;
     {
@@ -95,4 +95,4 @@ void Portals::reset() noexcept {
         page.reset();
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -13,7 +13,7 @@
 
 #include "devices/dsa/accelerator.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 /// What a read of a slot gives. Real portals read as ones.
 enum class SlotStatus : std::uint32_t {
@@ -55,4 +55,4 @@ private:
     std::vector<std::unique_ptr<Page>> pages_; // by offset; made when first written
 };
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

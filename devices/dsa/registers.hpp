@@ -6,7 +6,7 @@
 
 #include "devices/dsa/shape.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 // Tables are laid out for the largest shape.
 inline constexpr unsigned max_vectors = max_queues + 1;
@@ -150,4 +150,4 @@ inline constexpr std::uint8_t queue_overflow = 0x53;    ///< posted write to a f
 inline constexpr std::uint64_t portal_page = 0x1000;
 inline constexpr std::uint64_t portal_stride = 4 * portal_page;
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

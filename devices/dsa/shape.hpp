@@ -2,7 +2,7 @@
 // How large an accelerator is.
 #pragma once
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 inline constexpr unsigned max_queues = 8;
 inline constexpr unsigned max_engines = 4;
@@ -14,4 +14,4 @@ struct Shape {
     unsigned engines{1};  ///< and groups; 1..max_engines
 };
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -8,7 +8,7 @@
 #include "iommu/ids.hpp"
 #include "vmm/memory/dma_memory.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 /// A reference to a host PASID: while it lives, the number is not given to anybody else. When the guest frees or
 /// unbinds the PASID, memory() stays callable and grants nothing. Thread-safe.
@@ -20,7 +20,7 @@ public:
     virtual ~Space() = default;
     [[nodiscard]] virtual iommu::HostPasid pasid() const noexcept = 0;
     /// What this device reaches, with supervisor rights or without.
-    [[nodiscard]] virtual const vmm::DmaMemory& memory(bool privileged) const noexcept = 0;
+    [[nodiscard]] virtual const DmaMemory& memory(bool privileged) const noexcept = 0;
 };
 
 /// Thread-safe. The device may call it, and drop a Space, with its own locks held.
@@ -38,4 +38,4 @@ public:
     [[nodiscard]] virtual std::optional<iommu::GuestPasid> guest_of(iommu::HostPasid pasid) noexcept = 0;
 };
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 /// Pages that lie side by side in the host become one piece: long copies are the quick ones.
@@ -22,17 +22,17 @@ void merge(std::vector<iovec>& pieces) {
 
 } // namespace
 
-bool Transfer::whole(std::uint64_t address, std::size_t size, vmm::Access access, std::vector<iovec>& out) {
+bool Transfer::whole(std::uint64_t address, std::size_t size, Access access, std::vector<iovec>& out) {
     out.clear();
-    const auto range = vmm::Range<vmm::Iova>::sized(vmm::Iova{address}, size);
-    auto limit = vmm::TranslationLimit::pages_of(size);
-    if (!range || memory_.translate(*range, access, out, limit) != vmm::Translated::whole)
+    const auto range = Range<Iova>::sized(Iova{address}, size);
+    auto limit = TranslationLimit::pages_of(size);
+    if (!range || memory_.translate(*range, access, out, limit) != Translated::whole)
         return false;
     merge(out);
     return true;
 }
 
-std::size_t Transfer::reach(std::uint64_t address, std::size_t size, vmm::Access access, std::vector<iovec>& out) {
+std::size_t Transfer::reach(std::uint64_t address, std::size_t size, Access access, std::vector<iovec>& out) {
     if (whole(address, size, access, out))
         return size;
     // Somewhere inside is a page that cannot be had: those before it count.
@@ -40,10 +40,10 @@ std::size_t Transfer::reach(std::uint64_t address, std::size_t size, vmm::Access
     std::size_t done = 0;
     while (done < size) {
         const std::uint64_t at = address + done;
-        const auto part = std::min<std::uint64_t>(size - done, vmm::page_size - at % vmm::page_size);
-        const auto range = vmm::Range<vmm::Iova>::sized(vmm::Iova{at}, part);
-        vmm::TranslationLimit limit{1, 1};
-        if (!range || at < address || memory_.translate(*range, access, out, limit) != vmm::Translated::whole)
+        const auto part = std::min<std::uint64_t>(size - done, page_size - at % page_size);
+        const auto range = Range<Iova>::sized(Iova{at}, part);
+        TranslationLimit limit{1, 1};
+        if (!range || at < address || memory_.translate(*range, access, out, limit) != Translated::whole)
             break;
         done += part;
     }
@@ -72,11 +72,11 @@ std::optional<Stop> Transfer::copy_backward(std::uint64_t source, std::uint64_t 
         const auto part = static_cast<std::size_t>(std::min<std::uint64_t>(left, most));
         const std::uint64_t from = source + (left - part), to = destination + (left - part);
         const auto hold = memory_.hold();
-        const bool readable = whole(from, part, vmm::Access::read, pieces_[0]);
-        if (!readable || !whole(to, part, vmm::Access::write, pieces_[1])) {
+        const bool readable = whole(from, part, Access::read, pieces_[0]);
+        if (!readable || !whole(to, part, Access::write, pieces_[1])) {
             // Down to single bytes at a page's edge: what can be copied is.
             if (most > 1) {
-                most = most > vmm::page_size ? vmm::page_size : most / 2;
+                most = most > page_size ? page_size : most / 2;
                 continue;
             }
             return Stop{Stop::Why::fault, size - left, readable ? to : from, !readable ? false : true};
@@ -107,4 +107,4 @@ std::optional<Stop> Transfer::copy_backward(std::uint64_t source, std::uint64_t 
     return std::nullopt;
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

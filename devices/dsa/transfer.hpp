@@ -13,12 +13,12 @@
 
 #include "vmm/memory/dma_memory.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 /// One range a descriptor works on.
 struct Operand {
     std::uint64_t address{};
-    vmm::Access access{};
+    Access access{};
 };
 
 /// Who works asks here between two pieces, so that an abort or a pause takes effect within one.
@@ -74,7 +74,7 @@ public:
     static constexpr std::size_t max_operands = 3;
     static constexpr std::size_t chunk_size = 128 * 1024;
 
-    Transfer(const vmm::DmaMemory& memory, Pace& pace) : memory_{memory}, pace_{pace} {}
+    Transfer(const DmaMemory& memory, Pace& pace) : memory_{memory}, pace_{pace} {}
 
     /// Calls `step(pieces, bytes, done)` for chunk after chunk, `pieces` one per operand; a step returns the offset in
     /// its chunk at which it wants to stop. nullopt when everything was walked.
@@ -93,7 +93,7 @@ public:
             done += reach.bytes;
             if (reach.bytes < want)
                 return Stop{Stop::Why::fault, done, operands[reach.limiting].address + done,
-                            operands[reach.limiting].access == vmm::Access::write};
+                            operands[reach.limiting].access == Access::write};
         }
         return std::nullopt;
     }
@@ -107,12 +107,12 @@ private:
         std::size_t limiting{}; ///< operand that ends it
     };
     Reach reach_all(std::span<const Operand> operands, std::uint64_t done, std::size_t want);
-    std::size_t reach(std::uint64_t address, std::size_t size, vmm::Access access, std::vector<iovec>& out);
-    bool whole(std::uint64_t address, std::size_t size, vmm::Access access, std::vector<iovec>& out);
+    std::size_t reach(std::uint64_t address, std::size_t size, Access access, std::vector<iovec>& out);
+    bool whole(std::uint64_t address, std::size_t size, Access access, std::vector<iovec>& out);
 
-    const vmm::DmaMemory& memory_;
+    const DmaMemory& memory_;
     Pace& pace_;
     std::array<std::vector<iovec>, max_operands> pieces_{};
 };
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 namespace {
 
 /// Bits the driver may set, per word.
@@ -99,4 +99,4 @@ bool WorkQueue::waits(std::uint64_t number, std::optional<iommu::HostPasid> pasi
                                [&](const Submission& one) { return one.number <= number && matches(one, pasid); });
 }
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -12,7 +12,7 @@
 #include "devices/dsa/registers.hpp"
 #include "devices/dsa/spaces.hpp"
 
-namespace devices::dsa {
+namespace inox::devices::dsa {
 
 /// A descriptor with the address space it may use.
 struct Submission {
@@ -93,4 +93,4 @@ private:
     bool revoked_{};
 };
 
-} // namespace devices::dsa
+} // namespace inox::devices::dsa

@@ -8,7 +8,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 namespace {
 
 using Bytes = std::span<const std::byte>;
@@ -184,4 +184,4 @@ std::size_t write_segment(std::span<std::byte> frame, const Host& from, const Ho
     return ipv4_at + ipv4_size + length;
 }
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

@@ -9,7 +9,7 @@
 
 #include "devices/virtio/net/mac_address.hpp"
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 
 /// As a number: 169.254.169.254 is 0xa9fea9fe.
 enum class Ipv4 : std::uint32_t {};
@@ -64,4 +64,4 @@ std::size_t write_arp_reply(std::span<std::byte> frame, const Host& from, const 
 /// With both checksums.
 std::size_t write_segment(std::span<std::byte> frame, const Host& from, const Host& to, const Segment& segment);
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

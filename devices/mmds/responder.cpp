@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 namespace {
 
 constexpr std::string_view line_end = "\r\n";
@@ -263,4 +263,4 @@ Responder::Content Responder::give_token(const Request& request, SessionTokens::
             std::string{life->name} + ": " + std::to_string(*seconds) + "\r\n"};
 }
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

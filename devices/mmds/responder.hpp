@@ -10,7 +10,7 @@
 #include "devices/metadata_source.hpp"
 #include "devices/mmds/session_tokens.hpp"
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 
 enum class Version : std::uint8_t {
     v1, ///< tokens are handed out but not asked for
@@ -53,4 +53,4 @@ private:
     Options options_;
 };
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

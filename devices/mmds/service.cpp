@@ -3,7 +3,7 @@
 
 #include <sys/random.h>
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 namespace {
 
 /// Not to be guessed from outside (RFC 9293, 3.4.1); nobody but this guest can send here anyway.
@@ -15,8 +15,8 @@ std::uint32_t random_number() {
 
 } // namespace
 
-vmm::Result<std::shared_ptr<Service>> Service::create(const MetadataSource& source, vmm::EventLoop& loop,
-                                                      const ServiceOptions& options) {
+Result<std::shared_ptr<Service>> Service::create(const MetadataSource& source, EventLoop& loop,
+                                                 const ServiceOptions& options) {
     const Responder responder{source, TRY(SessionTokens::create()), options.http};
     return std::shared_ptr<Service>{new Service{loop, Stack{options.address, responder, random_number}}};
 }
@@ -45,4 +45,4 @@ void Service::arm() {
     });
 }
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

@@ -12,7 +12,7 @@
 #include "devices/virtio/net/port.hpp"
 #include "vmm/base/event_loop.hpp"
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 
 struct ServiceOptions {
     Ipv4 address{0xa9fea9fe}; ///< 169.254.169.254
@@ -23,8 +23,8 @@ struct ServiceOptions {
 class Service final : public virtio::NetFilter {
 public:
     /// `source` and `loop` must outlive it.
-    static vmm::Result<std::shared_ptr<Service>> create(const MetadataSource& source, vmm::EventLoop& loop,
-                                                        const ServiceOptions& options);
+    static Result<std::shared_ptr<Service>> create(const MetadataSource& source, EventLoop& loop,
+                                                   const ServiceOptions& options);
 
     void connect(std::function<void()> ready) override { ready_ = std::move(ready); }
     bool wants(std::span<const std::byte> head) noexcept override { return stack_.wants(head); }
@@ -32,14 +32,14 @@ public:
     std::size_t next(std::span<std::byte> frame) noexcept override;
 
 private:
-    Service(vmm::EventLoop& loop, Stack stack) : loop_{loop}, stack_{std::move(stack)} {}
+    Service(EventLoop& loop, Stack stack) : loop_{loop}, stack_{std::move(stack)} {}
     void arm();
 
-    vmm::EventLoop& loop_;
+    EventLoop& loop_;
     Stack stack_;
     std::function<void()> ready_{};
     std::optional<Stack::Time> armed_{}; ///< when timer_ fires
-    vmm::Registration timer_{};
+    Registration timer_{};
 };
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

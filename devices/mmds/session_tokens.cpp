@@ -5,7 +5,7 @@
 #include <charconv>
 #include <sys/random.h>
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 namespace {
 
 constexpr std::size_t digits = 16; // of a 64-bit number
@@ -41,17 +41,17 @@ std::uint64_t siphash(std::uint64_t key0, std::uint64_t key1, std::uint64_t mess
     return a ^ b ^ c ^ d;
 }
 
-vmm::Result<SessionTokens> SessionTokens::create() {
+Result<SessionTokens> SessionTokens::create() {
     Key key{};
     if (::getrandom(key.data(), sizeof key, 0) != sizeof key)
-        return vmm::fail_errno(vmm::Errc::host_error, "getrandom failed");
+        return fail_errno(Errc::host_error, "getrandom failed");
     return SessionTokens{key};
 }
 
 std::string SessionTokens::sealed(std::uint64_t expiry) const {
-    return vmm::format("%016llx%016llx%016llx", static_cast<unsigned long long>(expiry),
-                       static_cast<unsigned long long>(siphash(key_[0], key_[1], expiry)),
-                       static_cast<unsigned long long>(siphash(key_[2], key_[3], expiry)));
+    return format("%016llx%016llx%016llx", static_cast<unsigned long long>(expiry),
+                  static_cast<unsigned long long>(siphash(key_[0], key_[1], expiry)),
+                  static_cast<unsigned long long>(siphash(key_[2], key_[3], expiry)));
 }
 
 std::string SessionTokens::issue(std::chrono::seconds life, Time now) const { return sealed(milliseconds(now + life)); }
@@ -68,4 +68,4 @@ bool SessionTokens::valid(std::string_view token, Time now) const {
     return difference == 0 && milliseconds(now) < expiry;
 }
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

@@ -10,7 +10,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 
 /// A token is its time of expiry with a keyed hash (SipHash-2-4, 128 bits), so nothing is kept for those given out: a
 /// guest may ask for as many as it likes. The key is this object's own; it does not leave the process.
@@ -20,7 +20,7 @@ public:
     static constexpr std::chrono::seconds shortest{1};
     static constexpr std::chrono::seconds longest{21600};
 
-    static vmm::Result<SessionTokens> create();
+    static Result<SessionTokens> create();
 
     [[nodiscard]] std::string issue(std::chrono::seconds life, Time now) const;
     [[nodiscard]] bool valid(std::string_view token, Time now) const;
@@ -36,4 +36,4 @@ private:
 /// SipHash-2-4 (Aumasson and Bernstein) of one 64-bit message.
 std::uint64_t siphash(std::uint64_t key0, std::uint64_t key1, std::uint64_t message);
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

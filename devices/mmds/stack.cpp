@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 
 Stack::Stack(Ipv4 address, const Responder& responder, std::function<std::uint32_t()> sequence)
     : self_{mac, address}, responder_{responder}, sequence_{std::move(sequence)} {}
@@ -84,4 +84,4 @@ std::optional<Stack::Time> Stack::deadline() const {
     return first;
 }
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

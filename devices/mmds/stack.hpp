@@ -12,7 +12,7 @@
 
 #include "devices/mmds/tcp_connection.hpp"
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 
 /// Holds at most max_connections and a handful of short answers, whatever it is sent.
 class Stack {
@@ -59,4 +59,4 @@ private:
     std::size_t turn_{0}; ///< whose turn it is to send
 };
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 namespace {
 
 constexpr std::uint16_t smallest_segment = 64; // a guest that asks for less would make us frames without end
@@ -192,4 +192,4 @@ void TcpConnection::tick(Time now) {
     wait_for_acknowledgement(now);
 }
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

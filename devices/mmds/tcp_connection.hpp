@@ -12,7 +12,7 @@
 #include "devices/mmds/packet.hpp"
 #include "devices/mmds/responder.hpp"
 
-namespace devices::mmds {
+namespace inox::devices::mmds {
 
 /// Pure but for the answers it asks for. Time only grows.
 class TcpConnection {
@@ -90,4 +90,4 @@ private:
     Time last_used_{};
 };
 
-} // namespace devices::mmds
+} // namespace inox::devices::mmds

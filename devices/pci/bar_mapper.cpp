@@ -5,17 +5,14 @@
 #include <utility>
 #include <vector>
 
-namespace devices::pci {
+namespace inox::devices::pci {
 namespace {
 
-using vmm::Gpa;
-using vmm::IoPort;
-
 /// What the buses hold: keeps the function alive while an access is under way.
-class BarWindow final : public vmm::BusDevice {
+class BarWindow final : public BusDevice {
 public:
     BarWindow(std::shared_ptr<Function> function, Address address, unsigned bar)
-        : function_{std::move(function)}, bar_{bar}, name_{vmm::format("%s BAR %u", address.text().c_str(), bar)} {}
+        : function_{std::move(function)}, bar_{bar}, name_{format("%s BAR %u", address.text().c_str(), bar)} {}
 
     [[nodiscard]] std::string_view name() const override { return name_; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override {
@@ -24,10 +21,10 @@ public:
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override {
         function_->bar_write(bar_, offset, data);
     }
-    void write_wide(std::uint64_t offset, vmm::WideBytes data) noexcept override {
+    void write_wide(std::uint64_t offset, WideBytes data) noexcept override {
         function_->bar_write_wide(bar_, offset, data);
     }
-    bool enqueue(std::uint64_t offset, vmm::WideBytes command) noexcept override {
+    bool enqueue(std::uint64_t offset, WideBytes command) noexcept override {
         return function_->bar_enqueue(bar_, offset, command);
     }
 
@@ -37,22 +34,22 @@ private:
     std::string name_;
 };
 
-template <class A> bool holds(vmm::Range<A> window, Attached::Span span) {
-    const auto range = vmm::Range<A>::sized(A{span.start}, span.size);
+template <class A> bool holds(Range<A> window, Attached::Span span) {
+    const auto range = Range<A>::sized(A{span.start}, span.size);
     return range && window.contains(*range);
 }
 
 /// First fit.
-template <class A> std::optional<Attached::Span> gap(vmm::Range<A> window, std::uint64_t size, std::uint64_t alignment,
+template <class A> std::optional<Attached::Span> gap(Range<A> window, std::uint64_t size, std::uint64_t alignment,
                                                      std::span<const Attached::Span> taken) {
-    Attached::Span candidate{vmm::align_up(window.start().raw(), alignment), size};
+    Attached::Span candidate{align_up(window.start().raw(), alignment), size};
     while (holds(window, candidate)) {
         const auto in_the_way = std::ranges::find_if(taken, [&](Attached::Span other) {
             return candidate.start < other.start + other.size && other.start < candidate.start + candidate.size;
         });
         if (in_the_way == taken.end())
             return candidate;
-        candidate.start = vmm::align_up(in_the_way->start + in_the_way->size, alignment);
+        candidate.start = align_up(in_the_way->start + in_the_way->size, alignment);
     }
     return std::nullopt;
 }
@@ -65,7 +62,7 @@ bool is_placeholder(const Bar& bar, std::uint64_t address) {
 
 } // namespace
 
-vmm::Result<void> BarMapper::place(Function& function, std::span<const std::unique_ptr<Attached>> others) const {
+Result<void> BarMapper::place(Function& function, std::span<const std::unique_ptr<Attached>> others) const {
     auto& config = function.config();
     std::vector<Span> memory;
     std::vector<Span> io;
@@ -90,9 +87,9 @@ vmm::Result<void> BarMapper::place(Function& function, std::span<const std::uniq
         const Bar& bar = *config.bar(index);
         const auto span = find_gap(bar, bar.kind == BarKind::io ? io : memory);
         if (!span)
-            return vmm::fail(vmm::Errc::no_resource, vmm::format("no address space left for BAR %u of %s (%llu bytes)",
-                                                                 index, std::string{function.name()}.c_str(),
-                                                                 static_cast<unsigned long long>(bar.size)));
+            return fail(Errc::no_resource,
+                        format("no address space left for BAR %u of %s (%llu bytes)", index,
+                               std::string{function.name()}.c_str(), static_cast<unsigned long long>(bar.size)));
         config.set_bar_address(index, span->start);
         take(bar, *span);
     }
@@ -103,7 +100,7 @@ vmm::Result<void> BarMapper::place(Function& function, std::span<const std::uniq
 std::optional<BarMapper::Span> BarMapper::find_gap(const Bar& bar, std::span<const Span> taken) const {
     if (bar.kind == BarKind::io)
         return gap(windows_.io, bar.size, bar.size, taken);
-    const auto size = std::max(bar.size, vmm::page_size);
+    const auto size = std::max(bar.size, page_size);
     std::optional<Span> found;
     if (bar.kind == BarKind::memory64 && windows_.memory64)
         found = gap(*windows_.memory64, size, size, taken);
@@ -161,8 +158,8 @@ void BarMapper::map(Attached& attached, unsigned index, Span span) noexcept {
     }
     auto window = std::make_shared<BarWindow>(attached.function, attached.address, index);
     const auto added = bar.kind == BarKind::io
-                           ? ports_.add(*vmm::Range<IoPort>::sized(IoPort{span.start}, span.size), std::move(window))
-                           : memory_.add(*vmm::Range<Gpa>::sized(Gpa{span.start}, span.size), std::move(window));
+                           ? ports_.add(*Range<IoPort>::sized(IoPort{span.start}, span.size), std::move(window))
+                           : memory_.add(*Range<Gpa>::sized(Gpa{span.start}, span.size), std::move(window));
     if (!added) {
         refuse(attached, index, span, "already taken");
         return;
@@ -176,11 +173,11 @@ void BarMapper::map(Attached& attached, unsigned index, Span span) noexcept {
 void BarMapper::unmap(Attached& attached, unsigned index) noexcept {
     const Span span = *std::exchange(attached.mapped[index], std::nullopt);
     if (attached.function->config().bar(index)->kind == BarKind::io) {
-        ports_.remove(*vmm::Range<IoPort>::sized(IoPort{span.start}, span.size));
+        ports_.remove(*Range<IoPort>::sized(IoPort{span.start}, span.size));
         return;
     }
     attached.function->on_bar_unmapped(index);
-    memory_.remove(*vmm::Range<Gpa>::sized(Gpa{span.start}, span.size));
+    memory_.remove(*Range<Gpa>::sized(Gpa{span.start}, span.size));
 }
 
 /// The BAR answers nowhere until the guest moves it, or until what is in its way goes.
@@ -188,8 +185,8 @@ void BarMapper::refuse(Attached& attached, unsigned index, Span span, const char
     const bool again = attached.refused[index] == span;
     attached.refused[index] = span;
     if (reason && !again && limiter_.allow())
-        vmm::log::write(vmm::log::Level::warning, "guest placed BAR %u of %s at %#llx, which is %s: not mapped", index,
-                        attached.address.text().c_str(), static_cast<unsigned long long>(span.start), reason);
+        log::write(log::Level::warning, "guest placed BAR %u of %s at %#llx, which is %s: not mapped", index,
+                   attached.address.text().c_str(), static_cast<unsigned long long>(span.start), reason);
 }
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

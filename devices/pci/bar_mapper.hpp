@@ -13,13 +13,13 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace devices::pci {
+namespace inox::devices::pci {
 
 /// What the host bridge forwards to its functions. No RAM, interrupt controller or other device may lie inside.
 struct Windows {
-    vmm::Range<vmm::Gpa> memory32{vmm::layout::pci_bars_32};
-    std::optional<vmm::Range<vmm::Gpa>> memory64{vmm::layout::pci_bars_64};
-    vmm::Range<vmm::IoPort> io{vmm::layout::pci_io};
+    Range<Gpa> memory32{layout::pci_bars_32};
+    std::optional<Range<Gpa>> memory64{layout::pci_bars_64};
+    Range<IoPort> io{layout::pci_io};
 };
 
 /// A function on the bus, with where its BARs are mapped now.
@@ -38,11 +38,11 @@ struct Attached {
 /// Not synchronised: the root bus's lock covers it.
 class BarMapper {
 public:
-    BarMapper(vmm::MemoryBus& memory, vmm::PortBus& ports, const Windows& windows)
+    BarMapper(MemoryBus& memory, PortBus& ports, const Windows& windows)
         : memory_{memory}, ports_{ports}, windows_{windows} {}
 
     /// Gives each BAR of a new function an address that no BAR of `others` uses. no_resource when a window is full.
-    vmm::Result<void> place(Function& function, std::span<const std::unique_ptr<Attached>> others) const;
+    Result<void> place(Function& function, std::span<const std::unique_ptr<Attached>> others) const;
     /// Makes the buses agree with the function's command register and BARs. True when a range became free.
     bool sync(Attached& attached) noexcept;
     /// Tries again what another BAR was in the way of.
@@ -58,10 +58,10 @@ private:
     void unmap(Attached& attached, unsigned index) noexcept;
     void refuse(Attached& attached, unsigned index, Span span, const char* reason) noexcept;
 
-    vmm::MemoryBus& memory_;
-    vmm::PortBus& ports_;
+    MemoryBus& memory_;
+    PortBus& ports_;
     Windows windows_;
-    vmm::log::RateLimiter limiter_{};
+    log::RateLimiter limiter_{};
 };
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

@@ -5,7 +5,7 @@
 #include <bit>
 #include <utility>
 
-namespace devices::pci {
+namespace inox::devices::pci {
 namespace {
 
 constexpr unsigned capabilities_start = 0x40;
@@ -24,7 +24,7 @@ constexpr unsigned bar_register(unsigned index) {
 
 constexpr std::uint64_t smallest(unsigned index, BarKind kind) {
     if (index == rom_bar)
-        return 2 * vmm::KiB;
+        return 2 * KiB;
     return kind == BarKind::io ? 4 : 16;
 }
 
@@ -33,7 +33,7 @@ constexpr std::uint64_t largest(BarKind kind) {
     case BarKind::io:
         return 256;
     case BarKind::memory32:
-        return 2 * vmm::GiB;
+        return 2 * GiB;
     default:
         return std::uint64_t{1} << 62;
     }
@@ -85,13 +85,12 @@ void ConfigSpace::watch(unsigned offset, unsigned size, std::function<void()> ch
     watches_.push_back({offset, size, std::move(changed)});
 }
 
-vmm::Result<unsigned> ConfigSpace::add_capability(std::uint8_t id, std::span<const std::byte> body,
-                                                  std::span<const std::byte> writable) {
+Result<unsigned> ConfigSpace::add_capability(std::uint8_t id, std::span<const std::byte> body,
+                                             std::span<const std::byte> writable) {
     constexpr unsigned header = 2;
     const auto offset = find_room(capabilities_start, conventional, header + body.size());
     if (!offset)
-        return vmm::fail(vmm::Errc::no_resource,
-                         vmm::format("no room for PCI capability 0x%02x in configuration space", id));
+        return fail(Errc::no_resource, format("no room for PCI capability 0x%02x in configuration space", id));
     fill(*offset, header, body, writable);
     link_capability(*offset, id);
     return *offset;
@@ -105,14 +104,13 @@ void ConfigSpace::link_capability(unsigned offset, std::uint8_t id) {
     last_capability_ = offset;
 }
 
-vmm::Result<unsigned> ConfigSpace::add_extended_capability(std::uint16_t id, std::uint8_t version,
-                                                           std::span<const std::byte> body,
-                                                           std::span<const std::byte> writable) {
+Result<unsigned> ConfigSpace::add_extended_capability(std::uint16_t id, std::uint8_t version,
+                                                      std::span<const std::byte> body,
+                                                      std::span<const std::byte> writable) {
     constexpr unsigned header = 4;
     const auto offset = find_room(extended_start, size(), header + body.size());
     if (!offset)
-        return vmm::fail(vmm::Errc::no_resource,
-                         vmm::format("no room for PCI extended capability 0x%04x in configuration space", id));
+        return fail(Errc::no_resource, format("no room for PCI extended capability 0x%04x in configuration space", id));
     fill(*offset, header, body, writable);
     link_extended_capability(*offset, id, version);
     return *offset;
@@ -153,16 +151,16 @@ void ConfigSpace::fill(unsigned offset, unsigned header, std::span<const std::by
     std::ranges::copy(writable.first(std::min(writable.size(), body.size())), writable_.begin() + offset + header);
 }
 
-vmm::Result<void> ConfigSpace::add_bar(unsigned index, Bar bar) {
+Result<void> ConfigSpace::add_bar(unsigned index, Bar bar) {
     const bool is_64_bit = bar.kind == BarKind::memory64;
     const bool fits = index < bar_count && !(is_64_bit && index + 1 >= rom_bar) &&
                       !(index == rom_bar && bar.kind != BarKind::memory32) && !bars_[index] && !upper_half(index) &&
                       !(is_64_bit && bars_[index + 1]);
     if (!fits)
-        return vmm::fail(vmm::Errc::internal, vmm::format("BAR %u does not exist or is taken", index));
+        return fail(Errc::internal, format("BAR %u does not exist or is taken", index));
     if (!std::has_single_bit(bar.size) || bar.size < smallest(index, bar.kind) || bar.size > largest(bar.kind))
-        return vmm::fail(vmm::Errc::internal, vmm::format("BAR %u cannot have a size of %#llx bytes", index,
-                                                          static_cast<unsigned long long>(bar.size)));
+        return fail(Errc::internal, format("BAR %u cannot have a size of %#llx bytes", index,
+                                           static_cast<unsigned long long>(bar.size)));
     bars_[index] = bar;
     const unsigned at = bar_register(index);
     const std::uint64_t mask = ~(bar.size - 1);
@@ -210,4 +208,4 @@ void ConfigSpace::set_multi_function(bool multi) {
     set(reg::header_type, static_cast<std::uint8_t>(type | (multi ? header_multi_function : 0)));
 }
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

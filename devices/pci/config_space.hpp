@@ -13,7 +13,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 
-namespace devices::pci {
+namespace inox::devices::pci {
 
 struct Identity {
     std::uint16_t vendor{};
@@ -88,10 +88,10 @@ public:
 
     [[nodiscard]] unsigned size() const { return static_cast<unsigned>(bytes_.size()); }
     template <std::unsigned_integral T> [[nodiscard]] T get(unsigned offset) const {
-        return vmm::load_le<T>(std::span{bytes_}.subspan(offset, sizeof(T)));
+        return load_le<T>(std::span{bytes_}.subspan(offset, sizeof(T)));
     }
     template <std::unsigned_integral T> void set(unsigned offset, T value) {
-        vmm::store_le(std::span{bytes_}.subspan(offset, sizeof(T)), value);
+        store_le(std::span{bytes_}.subspan(offset, sizeof(T)), value);
         publish_command();
     }
     /// The bits of `mask` become writable by the guest.
@@ -105,12 +105,11 @@ public:
 
     /// Appends to the chain; `body` follows the id and next bytes, `writable` masks its first bytes. Returns the
     /// capability's offset; no_resource when the space is full.
-    vmm::Result<unsigned> add_capability(std::uint8_t id, std::span<const std::byte> body,
-                                         std::span<const std::byte> writable = {});
+    Result<unsigned> add_capability(std::uint8_t id, std::span<const std::byte> body,
+                                    std::span<const std::byte> writable = {});
     /// The same at 0x100 and above; `body` follows the four header bytes.
-    vmm::Result<unsigned> add_extended_capability(std::uint16_t id, std::uint8_t version,
-                                                  std::span<const std::byte> body,
-                                                  std::span<const std::byte> writable = {});
+    Result<unsigned> add_extended_capability(std::uint16_t id, std::uint8_t version, std::span<const std::byte> body,
+                                             std::span<const std::byte> writable = {});
     /// Keeps the allocator of capabilities away from bytes laid out by hand.
     void reserve(unsigned offset, unsigned size);
     /// Appends a capability whose body is laid out by hand (and reserved) to the chain; writes its header.
@@ -119,7 +118,7 @@ public:
     void link_extended_capability(unsigned offset, std::uint16_t id, std::uint8_t version);
 
     /// A 64-bit BAR takes `index` and `index + 1`; the ROM is `rom_bar`, of kind memory32.
-    vmm::Result<void> add_bar(unsigned index, Bar bar);
+    Result<void> add_bar(unsigned index, Bar bar);
     [[nodiscard]] const std::optional<Bar>& bar(unsigned index) const { return bars_[index]; }
     /// The address programmed now, whether decoded or not. Only for a BAR that exists.
     [[nodiscard]] std::uint64_t bar_address(unsigned index) const;
@@ -166,4 +165,4 @@ template <std::unsigned_integral T> void ConfigSpace::merge(std::vector<std::byt
         masks[offset + i] |= static_cast<std::byte>((std::uint64_t{mask} >> (8 * i)) & 0xff);
 }
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

@@ -13,7 +13,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/bus/bus.hpp"
 
-namespace devices::pci {
+namespace inox::devices::pci {
 
 /// Where a function sits on bus 0.
 struct Address {
@@ -22,7 +22,7 @@ struct Address {
 
     [[nodiscard]] constexpr unsigned index() const { return slot * 8U + function; }
     /// As lspci prints it: "0000:00:1f.0".
-    [[nodiscard]] std::string text() const { return vmm::format("0000:00:%02x.%x", slot, function); }
+    [[nodiscard]] std::string text() const { return format("0000:00:%02x.%x", slot, function); }
     constexpr auto operator<=>(const Address&) const = default;
 };
 
@@ -56,25 +56,25 @@ public:
         (void)bar, (void)offset, (void)data;
     }
 
-    /// 64-byte stores, aligned: see vmm::BusDevice.
-    virtual void bar_write_wide(unsigned bar, std::uint64_t offset, vmm::WideBytes data) noexcept {
+    /// 64-byte stores, aligned: see BusDevice.
+    virtual void bar_write_wide(unsigned bar, std::uint64_t offset, WideBytes data) noexcept {
         for (std::size_t at = 0; at < data.size(); at += 8)
             bar_write(bar, offset + at, data.subspan(at, 8));
     }
-    virtual bool bar_enqueue(unsigned bar, std::uint64_t offset, vmm::WideBytes command) noexcept {
+    virtual bool bar_enqueue(unsigned bar, std::uint64_t offset, WideBytes command) noexcept {
         (void)bar, (void)offset, (void)command;
         return false;
     }
 
     /// The address is decided and BARs are placed; the guest does not see the function yet. An error undoes the add.
-    virtual vmm::Result<void> on_added(Address address) {
+    virtual Result<void> on_added(Address address) {
         (void)address;
         return {};
     }
     /// All BARs are unmapped and the guest sees the function no more.
     virtual void on_removed() noexcept {}
     /// The memory BAR answers at this address now: doorbells and memory slots can be put there.
-    virtual void on_bar_mapped(unsigned bar, vmm::Gpa address) noexcept { (void)bar, (void)address; }
+    virtual void on_bar_mapped(unsigned bar, Gpa address) noexcept { (void)bar, (void)address; }
     /// The memory BAR is about to stop answering: whatever on_bar_mapped put there must go.
     virtual void on_bar_unmapped(unsigned bar) noexcept { (void)bar; }
 
@@ -82,4 +82,4 @@ private:
     ConfigSpace config_;
 };
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

@@ -3,7 +3,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices::pci {
+namespace inox::devices::pci {
 namespace {
 
 constexpr std::uint32_t bit(unsigned slot) { return std::uint32_t{1} << slot; }
@@ -16,13 +16,13 @@ void HotplugRegisters::read(std::uint64_t offset, std::span<std::byte> data) noe
         value = added_.exchange(0);
     else if (data.size() == 4 && offset == wanted_offset)
         value = wanted_.exchange(0);
-    vmm::store_le(data, value);
+    store_le(data, value);
 }
 
 void HotplugRegisters::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {
     if (offset != eject_offset || data.size() != 4)
         return;
-    const auto slots = vmm::load_le<std::uint32_t>(data);
+    const auto slots = load_le<std::uint32_t>(data);
     for (unsigned slot = 0; slot < 32; ++slot)
         if (slots & bit(slot)) {
             forget(slot); // or the guest would be asked for whatever comes there next
@@ -54,4 +54,4 @@ bool HotplugRegisters::remind() noexcept {
     return true;
 }
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

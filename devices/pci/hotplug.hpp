@@ -11,7 +11,7 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/bus/irq.hpp"
 
-namespace devices::pci {
+namespace inox::devices::pci {
 
 /// Four registers of 32 bits, one bit a slot. Other widths and offsets read as 0 and drop writes.
 ///
@@ -20,7 +20,7 @@ namespace devices::pci {
 ///   8  eject     writing a 1 gives the slot's device back; reads as 0
 ///
 /// Thread-safe.
-class HotplugRegisters final : public vmm::BusDevice {
+class HotplugRegisters final : public BusDevice {
 public:
     static constexpr std::uint64_t added_offset = 0;
     static constexpr std::uint64_t wanted_offset = 4;
@@ -28,8 +28,7 @@ public:
     /// The guest gave the slot back; on its vCPU's thread. The guest looks at the slot again when this has returned.
     using Eject = std::function<void(unsigned slot)>;
 
-    HotplugRegisters(std::unique_ptr<vmm::IrqLine> line, Eject eject)
-        : line_{std::move(line)}, eject_{std::move(eject)} {}
+    HotplugRegisters(std::unique_ptr<IrqLine> line, Eject eject) : line_{std::move(line)}, eject_{std::move(eject)} {}
 
     [[nodiscard]] std::string_view name() const override { return "pci-hotplug"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
@@ -46,10 +45,10 @@ public:
     bool remind() noexcept;
 
 private:
-    std::unique_ptr<vmm::IrqLine> line_;
+    std::unique_ptr<IrqLine> line_;
     Eject eject_;
     std::atomic<std::uint32_t> added_{0};
     std::atomic<std::uint32_t> wanted_{0};
 };
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

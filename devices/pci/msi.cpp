@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <bit>
 
-namespace devices::pci {
+namespace inox::devices::pci {
 namespace {
 
 constexpr unsigned control_offset = 2;
@@ -60,7 +60,7 @@ void Msi::update() noexcept {
     eventfds_.resize(count, -1);
     if (count == 0)
         return;
-    vmm::MsiMessage message;
+    MsiMessage message;
     message.address = config_->get<std::uint32_t>(layout_.offset + address_offset);
     if (layout_.wide)
         message.address |= std::uint64_t{config_->get<std::uint32_t>(layout_.offset + address_offset + 4)} << 32;
@@ -71,18 +71,17 @@ void Msi::update() noexcept {
         const auto started = start(index, message, mask >> index & 1);
         // Linux writes zeros when it frees an interrupt, with MSI still on: that is nothing to tell.
         if (!started && message.address != 0 && limiter_.allow())
-            vmm::log::write(vmm::log::Level::warning, "MSI vector %u stays silent: %s", index,
-                            started.error().message().c_str());
+            log::write(log::Level::warning, "MSI vector %u stays silent: %s", index, started.error().message().c_str());
         if (!started)
             stop(index);
         eventfds_[index] = started.value_or(-1);
     }
 }
 
-vmm::Result<int> Msi::start(unsigned index, vmm::MsiMessage message, bool masked) {
+Result<int> Msi::start(unsigned index, MsiMessage message, bool masked) {
     if (!is_interrupt(message))
-        return vmm::fail(vmm::Errc::not_found, vmm::format("the guest directs it to %#llx, where no interrupts go",
-                                                           static_cast<unsigned long long>(message.address)));
+        return fail(Errc::not_found, format("the guest directs it to %#llx, where no interrupts go",
+                                            static_cast<unsigned long long>(message.address)));
     if (index >= vectors_.size())
         vectors_.resize(index + 1);
     auto& vector = vectors_[index];
@@ -97,8 +96,8 @@ void Msi::stop(unsigned index) noexcept {
     if (index >= vectors_.size() || !vectors_[index])
         return;
     if (const auto done = vectors_[index]->enable(false); !done && limiter_.allow())
-        vmm::log::write(vmm::log::Level::warning, "MSI vector %u cannot be switched off: %s", index,
-                        done.error().message().c_str());
+        log::write(log::Level::warning, "MSI vector %u cannot be switched off: %s", index,
+                   done.error().message().c_str());
 }
 
 void Msi::update_pending() noexcept {
@@ -118,4 +117,4 @@ void Msi::reset() noexcept {
     update();
 }
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

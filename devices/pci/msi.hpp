@@ -10,10 +10,10 @@
 #include "vmm/base/log.hpp"
 #include "vmm/bus/irq.hpp"
 
-namespace devices::pci {
+namespace inox::devices::pci {
 
 /// Only writes to the interrupt window are interrupts; anything else would be a write to memory by the device.
-constexpr bool is_interrupt(const vmm::MsiMessage& message) { return (message.address & 0xfff00000) == 0xfee00000; }
+constexpr bool is_interrupt(const MsiMessage& message) { return (message.address & 0xfff00000) == 0xfee00000; }
 
 struct MsiLayout {
     unsigned offset{};   ///< of the capability in configuration space
@@ -34,7 +34,7 @@ struct MsiLayout {
 /// resources are taken when the guest first enables a vector.
 class Msi {
 public:
-    Msi(vmm::Irqs& irqs, const MsiLayout& layout) : irqs_{irqs}, layout_{layout} {}
+    Msi(Irqs& irqs, const MsiLayout& layout) : irqs_{irqs}, layout_{layout} {}
 
     /// Lays the registers out behind the capability's header and watches them. `config` must live as long.
     void install(ConfigSpace& config);
@@ -49,16 +49,16 @@ public:
 
 private:
     void update() noexcept;
-    vmm::Result<int> start(unsigned index, vmm::MsiMessage message, bool masked);
+    Result<int> start(unsigned index, MsiMessage message, bool masked);
     void stop(unsigned index) noexcept;
 
-    vmm::Irqs& irqs_;
+    Irqs& irqs_;
     const MsiLayout layout_;
     ConfigSpace* config_{};
-    vmm::log::RateLimiter limiter_{};
-    std::vector<std::unique_ptr<vmm::MsiVector>> vectors_{};
+    log::RateLimiter limiter_{};
+    std::vector<std::unique_ptr<MsiVector>> vectors_{};
     std::vector<int> eventfds_{};
     bool enabled_{};
 };
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

@@ -7,7 +7,7 @@
 
 #include "devices/pci/msi.hpp"
 
-namespace devices::pci {
+namespace inox::devices::pci {
 namespace {
 
 constexpr std::uint8_t capability_id = 0x11;
@@ -27,16 +27,16 @@ Hit locate(std::uint64_t start, std::uint64_t size, std::uint64_t offset, std::s
 
 } // namespace
 
-Msix::Msix(vmm::Irqs& irqs, const MsixLayout& layout) : irqs_{irqs}, layout_{layout}, entries_(layout.vectors) {}
+Msix::Msix(Irqs& irqs, const MsixLayout& layout) : irqs_{irqs}, layout_{layout}, entries_(layout.vectors) {}
 
-vmm::Result<unsigned> Msix::add_capability(ConfigSpace& config) {
+Result<unsigned> Msix::add_capability(ConfigSpace& config) {
     std::array<std::byte, 10> body{};
     std::array<std::byte, 10> writable{};
     const std::span bytes{body};
-    vmm::store_le(bytes.subspan(0, 2), layout_.vectors - 1U);
-    vmm::store_le(bytes.subspan(2, 4), layout_.table_offset | layout_.table_bar);
-    vmm::store_le(bytes.subspan(6, 4), layout_.pba_offset | layout_.pba_bar);
-    vmm::store_le(std::span{writable}.first(2), control_enable | control_mask);
+    store_le(bytes.subspan(0, 2), layout_.vectors - 1U);
+    store_le(bytes.subspan(2, 4), layout_.table_offset | layout_.table_bar);
+    store_le(bytes.subspan(6, 4), layout_.pba_offset | layout_.pba_bar);
+    store_le(std::span{writable}.first(2), control_enable | control_mask);
     const unsigned offset = TRY(config.add_capability(capability_id, body, writable));
     watch_capability(config, offset);
     return offset;
@@ -83,7 +83,7 @@ bool Msix::bar_write(unsigned bar, std::uint64_t offset, std::span<const std::by
     const std::lock_guard lock{mutex_};
     const std::uint64_t at = offset - layout_.table_offset;
     for (std::size_t done = 0; done < data.size(); done += 4)
-        set_table_dword(at + done, vmm::load_le<std::uint32_t>(data.subspan(done, 4)));
+        set_table_dword(at + done, load_le<std::uint32_t>(data.subspan(done, 4)));
     update(static_cast<unsigned>(at / entry_size));
     return true;
 }
@@ -99,10 +99,10 @@ void Msix::trigger(unsigned vector) noexcept {
         entry.pending = true;
 }
 
-vmm::Result<int> Msix::trigger_fd(unsigned vector) {
+Result<int> Msix::trigger_fd(unsigned vector) {
     const std::lock_guard lock{mutex_};
     if (vector >= entries_.size())
-        return vmm::fail(vmm::Errc::not_found, vmm::format("there is no MSI-X vector %u", vector));
+        return fail(Errc::not_found, format("there is no MSI-X vector %u", vector));
     TRY_VOID(create_vector(entries_[vector]));
     return entries_[vector].vector->trigger_fd();
 }
@@ -188,8 +188,7 @@ void Msix::go_live(unsigned index) noexcept {
     auto& entry = entries_[index];
     if (const auto done = route(entry); !done) {
         if (limiter_.allow())
-            vmm::log::write(vmm::log::Level::warning, "MSI-X vector %u stays silent: %s", index,
-                            done.error().message().c_str());
+            log::write(log::Level::warning, "MSI-X vector %u stays silent: %s", index, done.error().message().c_str());
         if (entry.live)
             stop(index);
         return;
@@ -201,10 +200,10 @@ void Msix::go_live(unsigned index) noexcept {
         on_vector_(index, true, entry.vector->trigger_fd());
 }
 
-vmm::Result<void> Msix::route(Entry& entry) {
+Result<void> Msix::route(Entry& entry) {
     if (!is_interrupt(entry.message))
-        return vmm::fail(vmm::Errc::not_found, vmm::format("the guest directs it to %#llx, where no interrupts go",
-                                                           static_cast<unsigned long long>(entry.message.address)));
+        return fail(Errc::not_found, format("the guest directs it to %#llx, where no interrupts go",
+                                            static_cast<unsigned long long>(entry.message.address)));
     TRY_VOID(create_vector(entry));
     if (entry.message != entry.routed) {
         TRY_VOID(entry.vector->route(entry.message));
@@ -219,16 +218,15 @@ void Msix::stop(unsigned index) noexcept {
     auto& entry = entries_[index];
     entry.live = false;
     if (const auto done = entry.vector->enable(false); !done && limiter_.allow())
-        vmm::log::write(vmm::log::Level::warning, "MSI-X vector %u cannot be masked: %s", index,
-                        done.error().message().c_str());
+        log::write(log::Level::warning, "MSI-X vector %u cannot be masked: %s", index, done.error().message().c_str());
     if (on_vector_)
         on_vector_(index, false, entry.vector->trigger_fd());
 }
 
-vmm::Result<void> Msix::create_vector(Entry& entry) {
+Result<void> Msix::create_vector(Entry& entry) {
     if (!entry.vector)
         entry.vector = TRY(irqs_.msi());
     return {};
 }
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

@@ -13,7 +13,7 @@
 #include "vmm/base/log.hpp"
 #include "vmm/bus/irq.hpp"
 
-namespace devices::pci {
+namespace inox::devices::pci {
 
 struct MsixLayout {
     std::uint16_t vectors{1}; ///< 1..2048
@@ -34,9 +34,9 @@ public:
     /// what trigger() does as long as this object lives.
     using VectorCallback = std::function<void(unsigned vector, bool live, int eventfd)>;
 
-    Msix(vmm::Irqs& irqs, const MsixLayout& layout);
+    Msix(Irqs& irqs, const MsixLayout& layout);
     /// Adds the capability and watches its control word. Returns its offset.
-    vmm::Result<unsigned> add_capability(ConfigSpace& config);
+    Result<unsigned> add_capability(ConfigSpace& config);
     /// For a capability laid out by someone else at this offset.
     void watch_capability(ConfigSpace& config, unsigned offset);
     void on_vector(VectorCallback callback) { on_vector_ = std::move(callback); }
@@ -48,7 +48,7 @@ public:
     /// Delivers, or remembers as pending while masked; dropped while MSI-X is off. Out of range is ignored.
     void trigger(unsigned vector) noexcept;
     /// An eventfd that does the same, for VFIO and vhost.
-    vmm::Result<int> trigger_fd(unsigned vector);
+    Result<int> trigger_fd(unsigned vector);
     [[nodiscard]] bool enabled() const;
     [[nodiscard]] const MsixLayout& layout() const { return layout_; }
     /// As after power-on: disabled, every vector masked, nothing pending.
@@ -56,9 +56,9 @@ public:
 
 private:
     struct Entry {
-        vmm::MsiMessage message{};
-        vmm::MsiMessage routed{};
-        std::unique_ptr<vmm::MsiVector> vector{};
+        MsiMessage message{};
+        MsiMessage routed{};
+        std::unique_ptr<MsiVector> vector{};
         bool masked{true};
         bool pending{};
         bool live{};
@@ -70,14 +70,14 @@ private:
     [[nodiscard]] std::byte pending_byte(std::uint64_t offset) const;
     void update(unsigned index) noexcept;
     void go_live(unsigned index) noexcept;
-    vmm::Result<void> route(Entry& entry);
+    Result<void> route(Entry& entry);
     void stop(unsigned index) noexcept;
-    vmm::Result<void> create_vector(Entry& entry);
+    Result<void> create_vector(Entry& entry);
 
-    vmm::Irqs& irqs_;
+    Irqs& irqs_;
     const MsixLayout layout_;
     VectorCallback on_vector_{};
-    vmm::log::RateLimiter limiter_{};
+    log::RateLimiter limiter_{};
 
     mutable std::mutex mutex_; // guards all below
     std::vector<Entry> entries_;
@@ -85,4 +85,4 @@ private:
     bool function_masked_{};
 };
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

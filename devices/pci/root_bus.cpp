@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace devices::pci {
+namespace inox::devices::pci {
 namespace {
 
 /// A generic PCIe host bridge: guests apply no quirks to it.
@@ -35,16 +35,15 @@ public:
     }
 };
 
-template <class A>
-vmm::Result<vmm::Registration> add_to(vmm::Bus<A>& bus, vmm::Range<A> range, std::shared_ptr<vmm::BusDevice> device) {
+template <class A> Result<Registration> add_to(Bus<A>& bus, Range<A> range, std::shared_ptr<BusDevice> device) {
     TRY_VOID(bus.add(range, std::move(device)));
-    return vmm::Registration{[&bus, range] { bus.remove(range); }};
+    return Registration{[&bus, range] { bus.remove(range); }};
 }
 
 } // namespace
 
 /// Configuration mechanism #1 (PCI 3.0, 3.2.2.3.2) and, inside it, the chipset's reset control register at 0xcf9.
-class RootBus::ConfigPorts final : public vmm::BusDevice {
+class RootBus::ConfigPorts final : public BusDevice {
 public:
     ConfigPorts(RootBus& bus, GuestEvents& events) : bus_{bus}, events_{events} {}
 
@@ -52,7 +51,7 @@ public:
 
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override {
         if (offset == address_port && data.size() == 4)
-            vmm::store_le(data, address_.load(std::memory_order_relaxed));
+            store_le(data, address_.load(std::memory_order_relaxed));
         else if (offset == reset_port && data.size() == 1)
             data[0] = std::byte{0};
         else if (const auto target = decode(offset))
@@ -63,7 +62,7 @@ public:
 
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override {
         if (offset == address_port && data.size() == 4)
-            address_.store(vmm::load_le<std::uint32_t>(data), std::memory_order_relaxed);
+            address_.store(load_le<std::uint32_t>(data), std::memory_order_relaxed);
         else if (offset == reset_port && data.size() == 1)
             reset_control(std::to_integer<std::uint8_t>(data[0]));
         else if (const auto target = decode(offset))
@@ -102,7 +101,7 @@ private:
 };
 
 /// Enhanced configuration access (PCIe 4.0, 7.2.2): 4 KiB for each function of bus 0.
-class RootBus::Ecam final : public vmm::BusDevice {
+class RootBus::Ecam final : public BusDevice {
 public:
     explicit Ecam(RootBus& bus) : bus_{bus} {}
 
@@ -128,17 +127,17 @@ private:
     RootBus& bus_;
 };
 
-vmm::Result<std::unique_ptr<RootBus>> RootBus::create(vmm::MemoryBus& memory, vmm::PortBus& ports, GuestEvents& events,
-                                                      const Windows& windows) {
+Result<std::unique_ptr<RootBus>> RootBus::create(MemoryBus& memory, PortBus& ports, GuestEvents& events,
+                                                 const Windows& windows) {
     std::unique_ptr<RootBus> bus{new RootBus{memory, ports, windows}};
     TRY_VOID(bus->register_on(memory, ports, events));
     TRY(bus->add(std::make_shared<HostBridge>(), Address{0, 0}));
     return bus;
 }
 
-vmm::Result<void> RootBus::register_on(vmm::MemoryBus& memory, vmm::PortBus& ports, GuestEvents& events) {
-    ports_ = TRY(add_to(ports, vmm::layout::port_pci_config, std::make_shared<ConfigPorts>(*this, events)));
-    ecam_ = TRY(add_to(memory, vmm::layout::ecam, std::make_shared<Ecam>(*this)));
+Result<void> RootBus::register_on(MemoryBus& memory, PortBus& ports, GuestEvents& events) {
+    ports_ = TRY(add_to(ports, layout::port_pci_config, std::make_shared<ConfigPorts>(*this, events)));
+    ecam_ = TRY(add_to(memory, layout::ecam, std::make_shared<Ecam>(*this)));
     return {};
 }
 
@@ -152,7 +151,7 @@ RootBus::~RootBus() {
     }
 }
 
-vmm::Result<Address> RootBus::add(std::shared_ptr<Function> function, std::optional<Address> where) {
+Result<Address> RootBus::add(std::shared_ptr<Function> function, std::optional<Address> where) {
     const std::lock_guard lock{mutex_};
     const Address address = TRY(choose(where));
     auto& config = function->config();
@@ -169,11 +168,11 @@ vmm::Result<Address> RootBus::add(std::shared_ptr<Function> function, std::optio
     return address;
 }
 
-vmm::Result<void> RootBus::remove(Address address) {
+Result<void> RootBus::remove(Address address) {
     std::unique_ptr<Attached> gone; // destroyed after the lock is released
     const std::lock_guard lock{mutex_};
     if (address == Address{} || !present(address))
-        return vmm::fail(vmm::Errc::not_found, "no PCI device to remove at " + address.text());
+        return fail(Errc::not_found, "no PCI device to remove at " + address.text());
     gone = std::move(functions_[address.index()]);
     mapper_.unmap_all(*gone);
     mark_multi_function(address.slot);
@@ -182,13 +181,13 @@ vmm::Result<void> RootBus::remove(Address address) {
     return {};
 }
 
-vmm::Result<void> RootBus::tear_out(Address address) {
+Result<void> RootBus::tear_out(Address address) {
     auto left = std::make_unique<Attached>();
     left->address = address;
     std::unique_ptr<Attached> gone; // destroyed after the lock is released
     const std::lock_guard lock{mutex_};
     if (address == Address{} || !present(address))
-        return vmm::fail(vmm::Errc::not_found, "no PCI device to remove at " + address.text());
+        return fail(Errc::not_found, "no PCI device to remove at " + address.text());
     auto& place = functions_[address.index()];
     left->function = std::make_shared<Remains>(place->function->config());
     mapper_.unmap_all(*place);
@@ -238,19 +237,18 @@ void RootBus::config_write(unsigned index, unsigned offset, std::span<const std:
     sync(*functions_[index]);
 }
 
-vmm::Result<Address> RootBus::choose(std::optional<Address> where) const {
+Result<Address> RootBus::choose(std::optional<Address> where) const {
     if (!where) {
         for (std::uint8_t slot = 0; slot < slots; ++slot)
             if (slot_empty(slot))
                 return Address{slot, 0};
-        return vmm::fail(vmm::Errc::no_resource, vmm::format("all %u PCI slots are taken", slots));
+        return fail(Errc::no_resource, format("all %u PCI slots are taken", slots));
     }
     if (where->slot >= slots || where->function >= functions_per_slot)
-        return vmm::fail(vmm::Errc::not_found,
-                         vmm::format("there is no PCI slot %u function %u", where->slot, where->function));
+        return fail(Errc::not_found, format("there is no PCI slot %u function %u", where->slot, where->function));
     if (const auto& other = functions_[where->index()])
-        return vmm::fail(vmm::Errc::already_exists, vmm::format("PCI address %s is taken by %s", where->text().c_str(),
-                                                                std::string{other->function->name()}.c_str()));
+        return fail(Errc::already_exists, format("PCI address %s is taken by %s", where->text().c_str(),
+                                                 std::string{other->function->name()}.c_str()));
     return *where;
 }
 
@@ -279,4 +277,4 @@ void RootBus::retry_refused() noexcept {
             mapper_.retry(*attached);
 }
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

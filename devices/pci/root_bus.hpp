@@ -17,10 +17,10 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace devices::pci {
+namespace inox::devices::pci {
 
 /// The GSI of a slot's interrupt pin (1 to 4 for INTA to INTD); \_PRT says the same.
-constexpr unsigned intx_gsi(unsigned slot, unsigned pin) { return vmm::layout::gsi_pci_intx + (slot + pin - 1) % 4; }
+constexpr unsigned intx_gsi(unsigned slot, unsigned pin) { return layout::gsi_pci_intx + (slot + pin - 1) % 4; }
 
 /// Thread-safe. One lock serialises all configuration access, adding and removing; functions are called with it held
 /// (see Function). Lock order: this, then a function's own locks, then those of the buses and of the interrupt router.
@@ -30,20 +30,20 @@ public:
     static constexpr unsigned functions_per_slot = 8;
 
     /// Registers itself on both buses, which must outlive it. The host bridge is function 00.0.
-    static vmm::Result<std::unique_ptr<RootBus>> create(vmm::MemoryBus& memory, vmm::PortBus& ports,
-                                                        GuestEvents& events, const Windows& windows = {});
+    static Result<std::unique_ptr<RootBus>> create(MemoryBus& memory, PortBus& ports, GuestEvents& events,
+                                                   const Windows& windows = {});
     RootBus(const RootBus&) = delete;
     RootBus& operator=(const RootBus&) = delete;
     /// Removes every function. No vCPU may run any more.
     ~RootBus();
 
     /// Places the BARs and shows the function to the guest, in the first free slot or at `where`.
-    vmm::Result<Address> add(std::shared_ptr<Function> function, std::optional<Address> where = {});
+    Result<Address> add(std::shared_ptr<Function> function, std::optional<Address> where = {});
     /// Takes the function away from the guest. not_found when there is none.
-    vmm::Result<void> remove(Address address);
+    Result<void> remove(Address address);
     /// The same for a device that is torn out of a running guest: configuration space is gone, but its BARs go on to
     /// read as zero until the address is removed. Linux's virtio drivers wait for a reset device to say 0, for ever.
-    vmm::Result<void> tear_out(Address address);
+    Result<void> tear_out(Address address);
     [[nodiscard]] std::shared_ptr<Function> find(Address address) const;
     /// Looks again at the function's command register and BARs, after a change that was not a configuration write.
     void refresh(Address address);
@@ -60,9 +60,9 @@ private:
     class Ecam;
     static constexpr unsigned function_count = slots * functions_per_slot;
 
-    RootBus(vmm::MemoryBus& memory, vmm::PortBus& ports, const Windows& windows) : mapper_{memory, ports, windows} {}
-    vmm::Result<void> register_on(vmm::MemoryBus& memory, vmm::PortBus& ports, GuestEvents& events);
-    [[nodiscard]] vmm::Result<Address> choose(std::optional<Address> where) const;
+    RootBus(MemoryBus& memory, PortBus& ports, const Windows& windows) : mapper_{memory, ports, windows} {}
+    Result<void> register_on(MemoryBus& memory, PortBus& ports, GuestEvents& events);
+    [[nodiscard]] Result<Address> choose(std::optional<Address> where) const;
     [[nodiscard]] bool present(Address address) const;
     [[nodiscard]] bool slot_empty(unsigned slot) const;
     void mark_multi_function(unsigned slot);
@@ -73,8 +73,8 @@ private:
     BarMapper mapper_;
     std::array<std::unique_ptr<Attached>, function_count> functions_{};
 
-    vmm::Registration ports_{};
-    vmm::Registration ecam_{};
+    Registration ports_{};
+    Registration ecam_{};
 };
 
-} // namespace devices::pci
+} // namespace inox::devices::pci

@@ -8,12 +8,10 @@
 #include "devices/vfio/sysfs.hpp"
 #include "vmm/base/host_files.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
-using vmm::Errc;
-using vmm::Error;
-namespace host = vmm::host;
+namespace host = host;
 
 class Check {
 public:
@@ -87,9 +85,8 @@ private:
         for (const auto& member : device_.members)
             if (member.address != name() && blocks_group(member))
                 add(Errc::vfio_group,
-                    vmm::format(
-                        "IOMMU group %u of %s cannot be assigned: %s of the same group is used by the driver %s",
-                        device_.group.value_or(0), name().c_str(), member.address.c_str(), member.driver.c_str()),
+                    format("IOMMU group %u of %s cannot be assigned: %s of the same group is used by the driver %s",
+                           device_.group.value_or(0), name().c_str(), member.address.c_str(), member.driver.c_str()),
                     bind_commands(member));
     }
 
@@ -97,8 +94,8 @@ private:
         for (const auto& region : device_.reserved)
             if (region.kind == iommu::ReservedRegion::Kind::direct && !region.relaxable)
                 return add(Errc::reserved_conflict,
-                           vmm::format("the firmware uses memory at 0x%llx through %s, so the host keeps the device",
-                                       static_cast<unsigned long long>(region.range.start().raw()), name().c_str()),
+                           format("the firmware uses memory at 0x%llx through %s, so the host keeps the device",
+                                  static_cast<unsigned long long>(region.range.start().raw()), name().c_str()),
                            "look in the firmware's settings for what uses the device (an RMRR of VT-d)");
     }
 
@@ -172,4 +169,4 @@ std::vector<Error> assignment_problems(const std::string& root, const SysfsDevic
     return Check{root, device, options}.run();
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -5,22 +5,20 @@
 
 #include "vmm/base/log.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
-
-using vmm::page_size;
 
 /// Whole pages inside the area; of size 0 when there is none.
 RegionArea shrink(RegionArea area) {
-    const auto start = vmm::align_up(area.offset, page_size);
-    const auto end = vmm::align_down(area.offset + area.size, page_size);
+    const auto start = align_up(area.offset, page_size);
+    const auto end = align_down(area.offset + area.size, page_size);
     return end > start ? RegionArea{start, end - start} : RegionArea{};
 }
 
 /// The whole pages that hold the area.
 RegionArea widen(RegionArea area) {
-    const auto start = vmm::align_down(area.offset, page_size);
-    return {start, vmm::align_up(area.offset + area.size, page_size) - start};
+    const auto start = align_down(area.offset, page_size);
+    return {start, align_up(area.offset + area.size, page_size) - start};
 }
 
 void cut(std::vector<RegionArea>& areas, RegionArea hole) {
@@ -63,9 +61,9 @@ void BarMappings::prepare(const HostDevice& device, unsigned bar, const RegionIn
     for (const auto& area : exitless_areas(region, trapped)) {
         auto host = device.map(bar, area);
         if (!host) {
-            vmm::log::write(vmm::log::Level::warning, "%s: BAR %u cannot be mapped at %#llx, so each access exits: %s",
-                            device.name().c_str(), bar, static_cast<unsigned long long>(area.offset),
-                            host.error().message().c_str());
+            log::write(log::Level::warning, "%s: BAR %u cannot be mapped at %#llx, so each access exits: %s",
+                       device.name().c_str(), bar, static_cast<unsigned long long>(area.offset),
+                       host.error().message().c_str());
             continue;
         }
         pieces.push_back({area, *std::move(host), !region.writable, {}, {}});
@@ -74,19 +72,19 @@ void BarMappings::prepare(const HostDevice& device, unsigned bar, const RegionIn
     pieces_[bar] = std::move(pieces);
 }
 
-void BarMappings::show(unsigned bar, vmm::Gpa address) noexcept {
+void BarMappings::show(unsigned bar, Gpa address) noexcept {
     const std::lock_guard lock{mutex_};
-    if (closed_ || !vmm::is_aligned(address.raw(), page_size))
+    if (closed_ || !is_aligned(address.raw(), page_size))
         return;
     for (auto& piece : pieces_[bar]) {
-        const auto range = vmm::Range<vmm::Gpa>::sized(address + piece.area.offset, piece.area.size);
+        const auto range = Range<Gpa>::sized(address + piece.area.offset, piece.area.size);
         auto shown = guest_.map(*range, piece.host.bytes(), piece.read_only, "a BAR of an assigned device");
         if (shown) {
             piece.guest = *std::move(shown);
             piece.at = range;
         } else {
-            vmm::log::write(vmm::log::Level::warning, "each access to this part of a BAR exits: %s",
-                            shown.error().message().c_str());
+            log::write(log::Level::warning, "each access to this part of a BAR exits: %s",
+                       shown.error().message().c_str());
         }
     }
 }
@@ -124,4 +122,4 @@ std::vector<BarMappings::Shown> BarMappings::shown() const {
     return found;
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

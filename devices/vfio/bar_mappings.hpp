@@ -12,7 +12,7 @@
 #include "devices/vfio/host_device.hpp"
 #include "vmm/bus/guest_mappings.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 /// What of a region may appear in the guest: what the host lets map, in whole pages, without the pages of `trapped`.
 /// Sorted. A region below a page has none: the rest of its page is not the guest's.
@@ -21,12 +21,12 @@ std::vector<RegionArea> exitless_areas(const RegionInfo& region, std::span<const
 /// Thread-safe.
 class BarMappings {
 public:
-    explicit BarMappings(vmm::GuestMappings& guest) : guest_{guest} {}
+    explicit BarMappings(GuestMappings& guest) : guest_{guest} {}
 
     /// Before the guest runs. An area that the host refuses stays trapped, with a log line.
     void prepare(const HostDevice& device, unsigned bar, const RegionInfo& region, std::span<const RegionArea> trapped);
     /// The BAR answers at this address.
-    void show(unsigned bar, vmm::Gpa address) noexcept;
+    void show(unsigned bar, Gpa address) noexcept;
     /// It does so no more.
     void hide(unsigned bar) noexcept;
     /// Takes all away from the guest for good.
@@ -34,7 +34,7 @@ public:
     /// What the guest reaches directly of this BAR while it is decoded.
     [[nodiscard]] std::vector<RegionArea> areas(unsigned bar) const;
     struct Shown {
-        vmm::Range<vmm::Gpa> range;
+        Range<Gpa> range;
         std::span<std::byte> host; ///< valid until close()
     };
     /// What the guest reaches now.
@@ -43,17 +43,17 @@ public:
 private:
     struct Piece {
         RegionArea area{};
-        vmm::Mapping host{};
+        Mapping host{};
         bool read_only{};
-        std::optional<vmm::Range<vmm::Gpa>> at{};
-        vmm::Registration guest{}; ///< while `at` has a value
+        std::optional<Range<Gpa>> at{};
+        Registration guest{}; ///< while `at` has a value
     };
     using Pieces = std::vector<Piece>;
 
-    vmm::GuestMappings& guest_;
+    GuestMappings& guest_;
     mutable std::mutex mutex_; // guards all below
     std::array<Pieces, pci::bar_count> pieces_{};
     bool closed_{};
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

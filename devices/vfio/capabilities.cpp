@@ -7,7 +7,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 constexpr std::size_t header_size = 8;               // id u16, version u16, next u32
@@ -20,8 +20,8 @@ std::vector<InfoCapability> info_capabilities(std::span<const std::byte> answer,
     std::size_t at = first;
     while (at != 0 && at <= answer.size() && answer.size() - at >= header_size) {
         const auto header = answer.subspan(at);
-        found.push_back({vmm::load_le<std::uint16_t>(header), header.subspan(header_size)});
-        const auto next = vmm::load_le<std::uint32_t>(header.subspan(4));
+        found.push_back({load_le<std::uint16_t>(header), header.subspan(header_size)});
+        const auto next = load_le<std::uint32_t>(header.subspan(4));
         if (next <= at)
             break;
         at = next;
@@ -35,11 +35,11 @@ std::vector<std::byte> ask_with_capabilities(std::size_t base_size, std::span<co
     for (int attempt = 0; attempt < 4; ++attempt) {
         std::ranges::fill(answer, std::byte{0});
         std::ranges::copy(start.first(std::min(start.size(), answer.size())), answer.begin());
-        vmm::store_le(std::span{answer}.first(4), answer.size());
+        store_le(std::span{answer}.first(4), answer.size());
         error = ask(answer);
         if (error < 0)
             return {};
-        const auto needed = vmm::load_le<std::uint32_t>(std::span{answer}.first(4));
+        const auto needed = load_le<std::uint32_t>(std::span{answer}.first(4));
         if (needed <= answer.size())
             return answer;
         if (needed > largest_answer)
@@ -50,4 +50,4 @@ std::vector<std::byte> ask_with_capabilities(std::size_t base_size, std::span<co
     return {};
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 struct InfoCapability {
     std::uint16_t id{};
@@ -25,4 +25,4 @@ std::vector<InfoCapability> info_capabilities(std::span<const std::byte> answer,
 std::vector<std::byte> ask_with_capabilities(std::size_t base_size, std::span<const std::byte> start,
                                              const std::function<int(std::span<std::byte>)>& ask, int& error);
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -7,7 +7,7 @@
 
 #include "devices/pci/msi.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 using pci::ConfigSpace;
@@ -126,7 +126,7 @@ public:
     }
 
     /// In bytes that the device has no use for.
-    vmm::Result<void> synthesise() {
+    Result<void> synthesise() {
         for (unsigned at = extended_start; at + 4 <= device_.size(); at += 4)
             if (get<std::uint32_t>(at) != 0)
                 shadow_.reserve(at, 4);
@@ -140,7 +140,7 @@ public:
 
 private:
     template <std::unsigned_integral T> [[nodiscard]] T get(unsigned offset) const {
-        return vmm::load_le<T>(device_.subspan(std::min<std::size_t>(offset, device_.size())));
+        return load_le<T>(device_.subspan(std::min<std::size_t>(offset, device_.size())));
     }
 
     [[nodiscard]] std::vector<unsigned> conventional_chain() const {
@@ -286,13 +286,11 @@ bool ConfigMap::all_owned(unsigned offset, std::size_t size) const {
     return true;
 }
 
-vmm::Result<ConfigPlan> plan_config(std::span<const std::byte> device, const ConfigChoices& choices,
-                                    ConfigSpace& shadow) {
-    const auto type = vmm::load_le<std::uint8_t>(device.subspan(reg::header_type)) & 0x7f;
+Result<ConfigPlan> plan_config(std::span<const std::byte> device, const ConfigChoices& choices, ConfigSpace& shadow) {
+    const auto type = load_le<std::uint8_t>(device.subspan(reg::header_type)) & 0x7f;
     if (type != 0)
-        return vmm::fail(vmm::Errc::unsupported,
-                         vmm::format("its header is of type %d: only endpoints can be assigned", type),
-                         "assign the devices behind the bridge");
+        return fail(Errc::unsupported, format("its header is of type %d: only endpoints can be assigned", type),
+                    "assign the devices behind the bridge");
     ConfigPlan plan{.map = ConfigMap{static_cast<unsigned>(device.size())}};
     Planner planner{device, choices, shadow, plan};
     planner.header();
@@ -302,4 +300,4 @@ vmm::Result<ConfigPlan> plan_config(std::span<const std::byte> device, const Con
     return plan;
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

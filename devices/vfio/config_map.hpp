@@ -10,7 +10,7 @@
 
 #include "devices/pci/config_space.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 /// Immutable once planned.
 class ConfigMap {
@@ -65,7 +65,7 @@ struct ConfigPlan {
 /// `device` is the whole space as the host shows it. Lays the header, both capability chains and inox's own registers
 /// out in `shadow`, but for the MSI and MSI-X registers and the BARs. unsupported: not an endpoint. Chains that loop or
 /// lead nowhere are cut.
-vmm::Result<ConfigPlan> plan_config(std::span<const std::byte> device, const ConfigChoices& choices,
-                                    pci::ConfigSpace& shadow);
+Result<ConfigPlan> plan_config(std::span<const std::byte> device, const ConfigChoices& choices,
+                               pci::ConfigSpace& shadow);
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -11,21 +11,19 @@
 #include "devices/vfio/session.hpp"
 #include "vmm/base/bytes.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
-using vmm::Errc;
-
-std::unexpected<vmm::Error> failed(int error, std::string what) {
+std::unexpected<Error> failed(int error, std::string what) {
     return std::unexpected{
-        vmm::Error{error == -ENODEV ? Errc::not_found : Errc::host_error, std::move(what), {}, {}, -error}};
+        Error{error == -ENODEV ? Errc::not_found : Errc::host_error, std::move(what), {}, {}, -error}};
 }
 
 std::vector<RegionArea> sparse_areas(std::span<const std::byte> body) {
-    const auto count = vmm::load_le<std::uint32_t>(body.first(std::min<std::size_t>(body.size(), 4)));
+    const auto count = load_le<std::uint32_t>(body.first(std::min<std::size_t>(body.size(), 4)));
     std::vector<RegionArea> areas;
     for (std::size_t i = 0, at = 8; i < count && at + 16 <= body.size(); ++i, at += 16)
-        areas.push_back({vmm::load_le(body.subspan(at, 8)), vmm::load_le(body.subspan(at + 8, 8))});
+        areas.push_back({load_le(body.subspan(at, 8)), load_le(body.subspan(at + 8, 8))});
     return areas;
 }
 
@@ -37,7 +35,7 @@ std::vector<RegionArea> checked_areas(std::vector<RegionArea> areas, std::uint64
     for (const auto& area : areas) {
         const bool inside =
             area.size != 0 && area.offset >= end && area.offset < size && area.size <= size - area.offset;
-        if (!inside || !vmm::is_aligned(area.offset, vmm::page_size))
+        if (!inside || !is_aligned(area.offset, page_size))
             continue;
         out.push_back(area);
         end = area.offset + area.size;
@@ -88,19 +86,19 @@ Device::~Device() {
 
 std::string Device::name() const { return options_.id + " (" + address_.text() + ")"; }
 
-vmm::Result<void> Device::read_info() {
+Result<void> Device::read_info() {
     vfio_device_info info{};
     info.argsz = sizeof info;
     if (const int error = kernel_.device_info(fd(), info); error < 0)
         return failed(error, "asking what " + name() + " is");
     if ((info.flags & VFIO_DEVICE_FLAGS_PCI) == 0)
-        return vmm::fail(Errc::unsupported, name() + " is no PCI device", "only PCI devices can be assigned");
+        return fail(Errc::unsupported, name() + " is no PCI device", "only PCI devices can be assigned");
     can_reset_ = (info.flags & VFIO_DEVICE_FLAGS_RESET) != 0;
     TRY_VOID(read_regions(info.num_regions));
     return read_interrupts(info.num_irqs);
 }
 
-vmm::Result<void> Device::read_regions(unsigned count) {
+Result<void> Device::read_regions(unsigned count) {
     for (unsigned index = 0; index < std::min(count, region_count); ++index) {
         vfio_region_info ask{};
         ask.index = index;
@@ -111,15 +109,15 @@ vmm::Result<void> Device::read_regions(unsigned count) {
         if (error == -EINVAL && index != region_config)
             continue; // not there
         if (error < 0)
-            return failed(error, vmm::format("asking for region %u of %s", index, name().c_str()));
+            return failed(error, format("asking for region %u of %s", index, name().c_str()));
         regions_.at(index) = region_from(answer);
     }
     if (regions_[region_config].size < 64)
-        return vmm::fail(Errc::host_error, name() + " has no configuration space");
+        return fail(Errc::host_error, name() + " has no configuration space");
     return {};
 }
 
-vmm::Result<void> Device::read_interrupts(unsigned count) {
+Result<void> Device::read_interrupts(unsigned count) {
     for (unsigned index = 0; index < std::min(count, interrupt_count); ++index) {
         vfio_irq_info info{};
         info.argsz = sizeof info;
@@ -128,7 +126,7 @@ vmm::Result<void> Device::read_interrupts(unsigned count) {
         if (error == -EINVAL)
             continue;
         if (error < 0)
-            return failed(error, vmm::format("asking for interrupts %u of %s", index, name().c_str()));
+            return failed(error, format("asking for interrupts %u of %s", index, name().c_str()));
         if ((info.flags & VFIO_IRQ_INFO_EVENTFD) != 0)
             interrupts_.at(index) = {info.count, (info.flags & VFIO_IRQ_INFO_MASKABLE) != 0,
                                      (info.flags & VFIO_IRQ_INFO_AUTOMASKED) != 0,
@@ -152,23 +150,22 @@ bool Device::write(unsigned index, std::uint64_t offset, std::span<const std::by
     return inside && kernel_.write(fd(), region.file_offset + offset, in) == static_cast<std::int64_t>(in.size());
 }
 
-vmm::Result<vmm::Mapping> Device::map(unsigned index, RegionArea part) const {
+Result<Mapping> Device::map(unsigned index, RegionArea part) const {
     const auto& region = regions_.at(index);
     const bool allowed = std::ranges::any_of(region.areas, [&](const RegionArea& area) {
         return part.offset >= area.offset && part.offset - area.offset <= area.size &&
                part.size <= area.size - (part.offset - area.offset);
     });
-    if (!allowed || part.size == 0 || !vmm::is_aligned(part.offset, vmm::page_size))
-        return vmm::fail(Errc::internal,
-                         vmm::format("this part of region %u of %s cannot be mapped", index, name().c_str()));
+    if (!allowed || part.size == 0 || !is_aligned(part.offset, page_size))
+        return fail(Errc::internal, format("this part of region %u of %s cannot be mapped", index, name().c_str()));
     const int protection = (region.readable ? PROT_READ : 0) | (region.writable ? PROT_WRITE : 0);
     return kernel_.map(fd(), region.file_offset + part.offset, part.size, protection);
 }
 
 // ---- interrupts ----------------------------------------------------------------------------------------------------
 
-vmm::Result<void> Device::set_irqs(Interrupt kind, std::uint32_t flags, unsigned start, unsigned count,
-                                   std::span<const int> fds, const char* what) {
+Result<void> Device::set_irqs(Interrupt kind, std::uint32_t flags, unsigned start, unsigned count,
+                              std::span<const int> fds, const char* what) {
     vfio_irq_set set{};
     constexpr std::size_t header = offsetof(vfio_irq_set, data);
     std::vector<std::byte> buffer(header + fds.size_bytes());
@@ -180,41 +177,41 @@ vmm::Result<void> Device::set_irqs(Interrupt kind, std::uint32_t flags, unsigned
     std::memcpy(buffer.data(), &set, header);
     std::ranges::copy(std::as_bytes(fds), buffer.begin() + static_cast<std::ptrdiff_t>(header));
     if (const int error = kernel_.set_irqs(fd(), buffer); error < 0)
-        return failed(error, vmm::format("%s of %s", what, name().c_str()));
+        return failed(error, format("%s of %s", what, name().c_str()));
     return {};
 }
 
-vmm::Result<void> Device::enable(Interrupt kind, unsigned start, std::span<const int> fds) {
+Result<void> Device::enable(Interrupt kind, unsigned start, std::span<const int> fds) {
     const auto total = interrupt(kind).count;
     if (fds.empty() || start > total || fds.size() > total - start)
-        return vmm::fail(Errc::internal, vmm::format("%s has only %u interrupts of this kind", name().c_str(), total));
+        return fail(Errc::internal, format("%s has only %u interrupts of this kind", name().c_str(), total));
     TRY_VOID(set_irqs(kind, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, start,
                       static_cast<unsigned>(fds.size()), fds, "turning on interrupts"));
     enabled_.at(static_cast<std::size_t>(kind)) = true;
     return {};
 }
 
-vmm::Result<void> Device::disable(Interrupt kind) {
+Result<void> Device::disable(Interrupt kind) {
     enabled_.at(static_cast<std::size_t>(kind)) = false;
     return set_irqs(kind, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, {}, "turning off interrupts");
 }
 
-vmm::Result<void> Device::trigger(Interrupt kind, unsigned start, unsigned count) {
+Result<void> Device::trigger(Interrupt kind, unsigned start, unsigned count) {
     return set_irqs(kind, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, start, count, {},
                     "triggering interrupts");
 }
 
-vmm::Result<void> Device::mask_intx() {
+Result<void> Device::mask_intx() {
     return set_irqs(Interrupt::intx, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK, 0, 1, {}, "masking INTx");
 }
 
-vmm::Result<void> Device::unmask_intx() {
+Result<void> Device::unmask_intx() {
     return set_irqs(Interrupt::intx, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, {}, "unmasking INTx");
 }
 
-vmm::Result<void> Device::unmask_intx_on(int fd) {
+Result<void> Device::unmask_intx_on(int fd) {
     return set_irqs(Interrupt::intx, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, {&fd, 1},
                     "unmasking INTx by an event");
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -17,7 +17,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/base/os.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 class AddressSpace;
 class Session;
@@ -52,7 +52,7 @@ struct OpenOptions {
 };
 
 /// The address, when the options make sense by themselves; config_value otherwise. Does not look at the host.
-vmm::Result<PciAddress> check_options(const OpenOptions& options);
+Result<PciAddress> check_options(const OpenOptions& options);
 
 /// Region access may come from any thread; everything else is called on the loop.
 class Device final : public HostDevice {
@@ -60,7 +60,7 @@ public:
     /// Opens, reads what it offers, and gives it an address space in which nothing is mapped. The session outlives the
     /// device. Errors: config_value (no PCI address), not_found, in_use, and the vfio_ and iommu_ codes, each with the
     /// command that helps.
-    static vmm::Result<std::unique_ptr<Device>> open(Session& session, const OpenOptions& options);
+    static Result<std::unique_ptr<Device>> open(Session& session, const OpenOptions& options);
     /// Interrupts off, detached, closed: free for the next user at once.
     ~Device() override;
 
@@ -82,40 +82,40 @@ public:
     [[nodiscard]] bool read(unsigned index, std::uint64_t offset, std::span<std::byte> out) const noexcept override;
     [[nodiscard]] bool write(unsigned index, std::uint64_t offset,
                              std::span<const std::byte> in) const noexcept override;
-    vmm::Result<vmm::Mapping> map(unsigned index, RegionArea part) const override;
+    Result<Mapping> map(unsigned index, RegionArea part) const override;
     [[nodiscard]] const InterruptInfo& interrupt(Interrupt kind) const override {
         return interrupts_.at(static_cast<std::size_t>(kind));
     }
-    vmm::Result<void> enable(Interrupt kind, unsigned start, std::span<const int> fds) override;
-    vmm::Result<void> disable(Interrupt kind) override;
-    vmm::Result<void> unmask_intx_on(int fd) override;
+    Result<void> enable(Interrupt kind, unsigned start, std::span<const int> fds) override;
+    Result<void> disable(Interrupt kind) override;
+    Result<void> unmask_intx_on(int fd) override;
     [[nodiscard]] bool can_reset() const override { return can_reset_; }
     /// That it can be reset is known from this very reset. Who passes open files on may keep the device open.
     [[nodiscard]] bool reset_by_opening() const override { return can_reset_ && !options_.files.any(); }
-    vmm::Result<void> reset() override;
-    vmm::Result<std::vector<ResetPeer>> reset_peers() const override;
-    vmm::Result<void> hot_reset() override;
+    Result<void> reset() override;
+    Result<std::vector<ResetPeer>> reset_peers() const override;
+    Result<void> hot_reset() override;
 
     /// Signals the vectors as the device would: a loopback test.
-    vmm::Result<void> trigger(Interrupt kind, unsigned start, unsigned count);
-    vmm::Result<void> mask_intx();
-    vmm::Result<void> unmask_intx();
+    Result<void> trigger(Interrupt kind, unsigned start, unsigned count);
+    Result<void> mask_intx();
+    Result<void> unmask_intx();
 
 private:
     friend class DeviceOpener;
     Device(Session& session, OpenOptions options, PciAddress address);
-    vmm::Result<void> read_info();
-    vmm::Result<void> read_regions(unsigned count);
-    vmm::Result<void> read_interrupts(unsigned count);
+    Result<void> read_info();
+    Result<void> read_regions(unsigned count);
+    Result<void> read_interrupts(unsigned count);
     struct Dependent {
         ResetPeer peer;
         int group_file; ///< -1: not held, or not needed
     };
-    vmm::Result<std::vector<std::byte>> ask_reset_peers() const;
-    vmm::Result<std::vector<Dependent>> reset_dependents() const;
-    [[nodiscard]] std::unexpected<vmm::Error> bus_reset_failed(int error, std::span<const Dependent> reached) const;
-    vmm::Result<void> set_irqs(Interrupt kind, std::uint32_t flags, unsigned start, unsigned count,
-                               std::span<const int> fds, const char* what);
+    Result<std::vector<std::byte>> ask_reset_peers() const;
+    Result<std::vector<Dependent>> reset_dependents() const;
+    [[nodiscard]] std::unexpected<Error> bus_reset_failed(int error, std::span<const Dependent> reached) const;
+    Result<void> set_irqs(Interrupt kind, std::uint32_t flags, unsigned start, unsigned count, std::span<const int> fds,
+                          const char* what);
 
     Session& session_;
     Kernel& kernel_;
@@ -132,8 +132,8 @@ private:
 
     // In order of dependence.
     std::shared_ptr<AddressSpace> dma_{};
-    vmm::UniqueFd fd_{};
-    vmm::Registration kvm_{}; ///< KVM knows of the device's file; it is told before the file goes
+    UniqueFd fd_{};
+    Registration kvm_{}; ///< KVM knows of the device's file; it is told before the file goes
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -12,25 +12,23 @@
 #include "devices/vfio/sysfs.hpp"
 #include "vmm/base/log.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
-
-using vmm::Errc;
 
 /// Numbers for groups that sysfs does not tell, above those of the kernel.
 constexpr unsigned first_unknown_group = 1U << 30;
 
-std::unexpected<vmm::Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
-    return std::unexpected{vmm::Error{code, std::move(what), std::move(hint), {}, -error}};
+std::unexpected<Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
+    return std::unexpected{Error{code, std::move(what), std::move(hint), {}, -error}};
 }
 
 /// Another descriptor for a file that a launcher opened. The launcher's own is not inherited further.
-vmm::Result<vmm::UniqueFd> duplicate(int fd, const char* what) {
+Result<UniqueFd> duplicate(int fd, const char* what) {
     ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-    vmm::UniqueFd copy{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+    UniqueFd copy{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
     if (!copy)
-        return vmm::fail_errno(Errc::config_value, vmm::format("descriptor %d, given as the %s, is not open", fd, what),
-                               "let the launcher open it without close-on-exec");
+        return fail_errno(Errc::config_value, format("descriptor %d, given as the %s, is not open", fd, what),
+                          "let the launcher open it without close-on-exec");
     return copy;
 }
 
@@ -64,24 +62,23 @@ std::optional<PciAddress> find_address(std::string_view host) {
 
 } // namespace
 
-vmm::Result<PciAddress> check_options(const OpenOptions& options) {
+Result<PciAddress> check_options(const OpenOptions& options) {
     const auto address = find_address(options.host);
     if (!address)
-        return vmm::fail(Errc::config_value, '"' + options.host + "\" is no address of a PCI device",
-                         "write it as 0000:01:00.0; `inox host` lists the devices");
+        return fail(Errc::config_value, '"' + options.host + "\" is no address of a PCI device",
+                    "write it as 0000:01:00.0; `inox host` lists the devices");
     if (!options.vf_token.empty() && !parse_uuid(options.vf_token))
-        return vmm::fail(Errc::config_value, '"' + options.vf_token + "\" is no UUID",
-                         "write 32 hexadecimal digits as 8-4-4-4-12");
+        return fail(Errc::config_value, '"' + options.vf_token + "\" is no UUID",
+                    "write 32 hexadecimal digits as 8-4-4-4-12");
     const auto& files = options.files;
     const bool legacy = files.container >= 0 || files.group >= 0;
     if ((legacy && (files.iommufd >= 0 || files.device >= 0 || options.backend == Backend::iommufd)) ||
         (!legacy && (files.iommufd >= 0 || files.device >= 0) && options.backend == Backend::container))
-        return vmm::fail(Errc::config_value,
-                         "descriptors of both kernel interfaces are given, or not those of the backend",
-                         "give container and group, or iommufd and device");
+        return fail(Errc::config_value, "descriptors of both kernel interfaces are given, or not those of the backend",
+                    "give container and group, or iommufd and device");
     if (options.p2p && (options.backend == Backend::iommufd || files.iommufd >= 0 || files.device >= 0))
-        return vmm::fail(Errc::config_value, "iommufd cannot map BARs, so that p2p=on is not possible with it",
-                         "use backend=auto or backend=container, or leave out p2p=on");
+        return fail(Errc::config_value, "iommufd cannot map BARs, so that p2p=on is not possible with it",
+                    "use backend=auto or backend=container, or leave out p2p=on");
     return *address;
 }
 
@@ -92,7 +89,7 @@ public:
         : session_{session}, kernel_{session.kernel_}, options_{options},
           host_{read_sysfs_device(session.root_, address)}, device_{new Device{session, options, address}} {}
 
-    vmm::Result<std::unique_ptr<Device>> run() {
+    Result<std::unique_ptr<Device>> run() {
         TRY_VOID(check_twice());
         TRY_VOID(check_host());
         if (device_->backend_ == Backend::iommufd)
@@ -100,22 +97,22 @@ public:
         else
             TRY_VOID(open_by_group());
         TRY_VOID(device_->read_info());
-        vmm::log::write(vmm::log::Level::info, "%s opened by the %s interface, %s", device_->name().c_str(),
-                        backend_name(device_->backend_), device_->dma_->name().c_str());
+        log::write(log::Level::info, "%s opened by the %s interface, %s", device_->name().c_str(),
+                   backend_name(device_->backend_), device_->dma_->name().c_str());
         return std::move(device_);
     }
 
 private:
-    vmm::Result<void> check_twice() {
+    Result<void> check_twice() {
         const auto [entry, fresh] = session_.devices_.try_emplace(device_->address_, options_.id);
         if (fresh)
             return {};
         device_->registered_ = false;
-        return vmm::fail(Errc::in_use, device_->address_.text() + " is assigned already, as " + entry->second,
-                         "a device can be assigned once; take one of the two away");
+        return fail(Errc::in_use, device_->address_.text() + " is assigned already, as " + entry->second,
+                    "a device can be assigned once; take one of the two away");
     }
 
-    vmm::Result<void> check_host() {
+    Result<void> check_host() {
         const auto& files = options_.files;
         // A launcher that opened everything may have put us where there is no sysfs.
         const bool all_given = files.group >= 0 ? files.container >= 0 : files.device >= 0 && files.iommufd >= 0;
@@ -132,18 +129,18 @@ private:
             if (device_->dma_ && options_.backend == Backend::automatic && !files.any())
                 device_->backend_ = space->second.backend; // as the group's first device
             if (device_->dma_ && space->second.backend != device_->backend_)
-                return vmm::fail(Errc::config_value,
-                                 device_->name() + " is in " + device_->dma_->name() +
-                                     ", which is opened by the other "
-                                     "kernel interface",
-                                 "give all devices of a group the same backend");
+                return fail(Errc::config_value,
+                            device_->name() + " is in " + device_->dma_->name() +
+                                ", which is opened by the other "
+                                "kernel interface",
+                            "give all devices of a group the same backend");
         }
         return {};
     }
 
     [[nodiscard]] std::string space_name() const { return "IOMMU group " + std::to_string(device_->group_); }
 
-    vmm::Result<vmm::UniqueFd> open(const std::string& path) {
+    Result<UniqueFd> open(const std::string& path) {
         const int fd = kernel_.open(session_.root_ + path);
         switch (-fd) {
         case EACCES:
@@ -161,17 +158,17 @@ private:
         }
         if (fd < 0)
             return failed(Errc::host_error, fd, "opening " + path);
-        return vmm::UniqueFd{fd};
+        return UniqueFd{fd};
     }
-    vmm::Result<vmm::UniqueFd> given_or_open(int given, const char* what, const std::string& path) {
+    Result<UniqueFd> given_or_open(int given, const char* what, const std::string& path) {
         return given >= 0 ? duplicate(given, what) : open(path);
     }
-    [[nodiscard]] vmm::Result<vmm::Registration> tell_kvm(int fd) const {
-        return session_.hooks_.add_to_kvm ? session_.hooks_.add_to_kvm(fd) : vmm::Result<vmm::Registration>{};
+    [[nodiscard]] Result<Registration> tell_kvm(int fd) const {
+        return session_.hooks_.add_to_kvm ? session_.hooks_.add_to_kvm(fd) : Result<Registration>{};
     }
 
     // ---- group and container
-    vmm::Result<void> open_by_group() {
+    Result<void> open_by_group() {
         if (!device_->dma_) {
             Container::Files files;
             files.container = TRY(given_or_open(options_.files.container, "container", "/dev/vfio/vfio"));
@@ -193,16 +190,15 @@ private:
     }
 
     // ---- device file and iommufd
-    vmm::Result<std::shared_ptr<vmm::UniqueFd>> iommufd() {
+    Result<std::shared_ptr<UniqueFd>> iommufd() {
         if (auto open_already = session_.iommufd_.lock(); open_already)
             return open_already;
-        auto file =
-            std::make_shared<vmm::UniqueFd>(TRY(given_or_open(options_.files.iommufd, "iommufd", "/dev/iommu")));
+        auto file = std::make_shared<UniqueFd>(TRY(given_or_open(options_.files.iommufd, "iommufd", "/dev/iommu")));
         session_.iommufd_ = file;
         return file;
     }
 
-    vmm::Result<void> open_by_file() {
+    Result<void> open_by_file() {
         if (options_.files.device >= 0) {
             device_->fd_ = TRY(duplicate(options_.files.device, "device"));
             ::close(options_.files.device); // this one is ours alone: as long as it is open, the device is in use
@@ -219,7 +215,7 @@ private:
         return static_cast<Ioas&>(*device_->dma_).attach(device_->fd_.get(), host_.reserved);
     }
 
-    vmm::Result<void> bind(int iommu) {
+    Result<void> bind(int iommu) {
         uapi::BindIommufd bind{uapi::bind_size_without_token, 0, iommu, 0, 0};
         const auto token = parse_uuid(options_.vf_token);
         if (token) {
@@ -238,7 +234,7 @@ private:
         return {};
     }
 
-    vmm::Result<void> open_failed(int error) {
+    Result<void> open_failed(int error) {
         const auto what = "opening " + device_->name();
         switch (-error) {
         case EBUSY:
@@ -275,9 +271,9 @@ private:
     std::unique_ptr<Device> device_;
 };
 
-vmm::Result<std::unique_ptr<Device>> Device::open(Session& session, const OpenOptions& options) {
+Result<std::unique_ptr<Device>> Device::open(Session& session, const OpenOptions& options) {
     const auto address = TRY(check_options(options));
     return DeviceOpener{session, options, address}.run();
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -10,13 +10,11 @@
 #include "devices/vfio/sysfs.hpp"
 #include "vmm/base/bytes.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
-using vmm::Errc;
-
-std::unexpected<vmm::Error> failed(int error, std::string what) {
-    return std::unexpected{vmm::Error{Errc::host_error, std::move(what), {}, {}, -error}};
+std::unexpected<Error> failed(int error, std::string what) {
+    return std::unexpected{Error{Errc::host_error, std::move(what), {}, {}, -error}};
 }
 
 constexpr std::size_t info_header = sizeof(vfio_pci_hot_reset_info);      // argsz, flags, count
@@ -26,21 +24,21 @@ static_assert(info_header == 12 && dependent_size == 8);
 
 } // namespace
 
-vmm::Result<void> Device::reset() {
+Result<void> Device::reset() {
     if (!can_reset_)
-        return vmm::fail(Errc::unsupported, name() + " cannot be reset alone");
+        return fail(Errc::unsupported, name() + " cannot be reset alone");
     const int error = kernel_.reset(fd());
     if (error == -EINVAL || error == -ENOTTY) // it was offered when the device was opened
-        return vmm::fail(Errc::unsupported, name() + " has no reset method any more",
-                         "see /sys/bus/pci/devices/" + address_.text() + "/reset_method");
+        return fail(Errc::unsupported, name() + " has no reset method any more",
+                    "see /sys/bus/pci/devices/" + address_.text() + "/reset_method");
     if (error == -EAGAIN)
-        return vmm::fail(Errc::in_use, name() + " cannot be reset: the host is busy with it");
+        return fail(Errc::in_use, name() + " cannot be reset: the host is busy with it");
     if (error < 0)
         return failed(error, "resetting " + name());
     return {};
 }
 
-vmm::Result<std::vector<std::byte>> Device::ask_reset_peers() const {
+Result<std::vector<std::byte>> Device::ask_reset_peers() const {
     std::vector<std::byte> answer(info_header);
     for (int attempt = 0; attempt < 4; ++attempt) {
         vfio_pci_hot_reset_info info{};
@@ -49,11 +47,11 @@ vmm::Result<std::vector<std::byte>> Device::ask_reset_peers() const {
         const int error = kernel_.hot_reset_info(fd(), answer);
         std::memcpy(&info, answer.data(), info_header);
         if (error == -ENODEV)
-            return vmm::fail(Errc::not_found,
-                             name() + " has no reset method, and " + bus_reset_obstacle(session_.root_, address_, {}));
+            return fail(Errc::not_found,
+                        name() + " has no reset method, and " + bus_reset_obstacle(session_.root_, address_, {}));
         if (error == -EPERM)
-            return vmm::fail(Errc::vfio_group,
-                             name() + " has no reset method, and its bus is shared with a device of no IOMMU group");
+            return fail(Errc::vfio_group,
+                        name() + " has no reset method, and its bus is shared with a device of no IOMMU group");
         if (error < 0 && error != -ENOSPC)
             return failed(error, "asking what a bus reset of " + name() + " reaches");
         if (info.count > most_dependents)
@@ -66,7 +64,7 @@ vmm::Result<std::vector<std::byte>> Device::ask_reset_peers() const {
     return failed(-E2BIG, "asking what a bus reset of " + name() + " reaches");
 }
 
-vmm::Result<std::vector<Device::Dependent>> Device::reset_dependents() const {
+Result<std::vector<Device::Dependent>> Device::reset_dependents() const {
     const auto answer = TRY(ask_reset_peers());
     vfio_pci_hot_reset_info info{};
     std::memcpy(&info, answer.data(), info_header);
@@ -86,7 +84,7 @@ vmm::Result<std::vector<Device::Dependent>> Device::reset_dependents() const {
     return found;
 }
 
-vmm::Result<std::vector<ResetPeer>> Device::reset_peers() const {
+Result<std::vector<ResetPeer>> Device::reset_peers() const {
     std::vector<ResetPeer> peers;
     for (const auto& one : TRY(reset_dependents()))
         peers.push_back(one.peer);
@@ -94,27 +92,27 @@ vmm::Result<std::vector<ResetPeer>> Device::reset_peers() const {
 }
 
 /// The kernel says EINVAL whatever stands in the way.
-std::unexpected<vmm::Error> Device::bus_reset_failed(int error, std::span<const Dependent> reached) const {
+std::unexpected<Error> Device::bus_reset_failed(int error, std::span<const Dependent> reached) const {
     const auto what = "the bus of " + name() + " cannot be reset";
     if (error == -EBUSY || error == -EAGAIN)
-        return vmm::fail(Errc::in_use, what + ": the host is busy with a device behind it");
+        return fail(Errc::in_use, what + ": the host is busy with a device behind it");
     if (error != -EINVAL && error != -ENODEV && error != -ENOTTY)
         return failed(error, "resetting the bus of " + name());
     std::vector<PciAddress> addresses;
     for (const auto& one : reached)
         addresses.push_back(one.peer.address);
-    return vmm::fail(Errc::unsupported, what + ": " + bus_reset_obstacle(session_.root_, address_, addresses),
-                     "bind every device behind the bus to vfio-pci; `inox host` shows the ways to reset each");
+    return fail(Errc::unsupported, what + ": " + bus_reset_obstacle(session_.root_, address_, addresses),
+                "bind every device behind the bus to vfio-pci; `inox host` shows the ways to reset each");
 }
 
-vmm::Result<void> Device::hot_reset() {
+Result<void> Device::hot_reset() {
     std::vector<std::int32_t> groups;
     const auto reached = TRY(reset_dependents());
     for (const auto& [peer, group] : reached) {
         if (!peer.owned)
-            return vmm::fail(Errc::in_use,
-                             "a bus reset of " + name() + " would reset " + peer.address.text() + ", which is not ours",
-                             "assign " + peer.address.text() + " too, or do without the reset");
+            return fail(Errc::in_use,
+                        "a bus reset of " + name() + " would reset " + peer.address.text() + ", which is not ours",
+                        "assign " + peer.address.text() + " too, or do without the reset");
         if (group >= 0 && std::ranges::find(groups, group) == groups.end())
             groups.push_back(group);
     }
@@ -130,4 +128,4 @@ vmm::Result<void> Device::hot_reset() {
     return {};
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -13,7 +13,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/base/os.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 /// Indices of regions of a PCI device. BARs are 0 to 5.
 inline constexpr unsigned region_rom = 6;
@@ -70,29 +70,29 @@ public:
     [[nodiscard]] virtual bool write(unsigned index, std::uint64_t offset,
                                      std::span<const std::byte> in) const noexcept = 0;
     /// Host memory for a part of an area: page aligned. Readable and writable as the region is.
-    virtual vmm::Result<vmm::Mapping> map(unsigned index, RegionArea part) const = 0;
+    virtual Result<Mapping> map(unsigned index, RegionArea part) const = 0;
 
     // ---- interrupts
     [[nodiscard]] virtual const InterruptInfo& interrupt(Interrupt kind) const = 0;
     /// Vector `start + i` signals fds[i]; -1: allocated, signals nothing. The first call enables the kind with that
     /// many vectors; only one of intx, msi and msix may be on. Later calls change vectors inside the enabled set, and
     /// beyond it where `resizable`.
-    virtual vmm::Result<void> enable(Interrupt kind, unsigned start, std::span<const int> fds) = 0;
+    virtual Result<void> enable(Interrupt kind, unsigned start, std::span<const int> fds) = 0;
     /// Frees all vectors of the kind.
-    virtual vmm::Result<void> disable(Interrupt kind) = 0;
+    virtual Result<void> disable(Interrupt kind) = 0;
     /// Each signal of `fd` unmasks INTx (pair it with the resample descriptor of an IrqLine); -1 ends that.
-    virtual vmm::Result<void> unmask_intx_on(int fd) = 0;
+    virtual Result<void> unmask_intx_on(int fd) = 0;
 
     // ---- reset
     /// The function alone can be reset.
     [[nodiscard]] virtual bool can_reset() const = 0;
     /// The kernel resets it by itself when this opens it and when this closes it: nobody else can have it open.
     [[nodiscard]] virtual bool reset_by_opening() const = 0;
-    virtual vmm::Result<void> reset() = 0;
+    virtual Result<void> reset() = 0;
     /// All functions that a bus reset reaches, this one too. not_found where the kernel offers none.
-    virtual vmm::Result<std::vector<ResetPeer>> reset_peers() const = 0;
+    virtual Result<std::vector<ResetPeer>> reset_peers() const = 0;
     /// Resets the bus. in_use, naming the function, when one of the peers is not ours.
-    virtual vmm::Result<void> hot_reset() = 0;
+    virtual Result<void> hot_reset() = 0;
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

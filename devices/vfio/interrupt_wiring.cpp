@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 Interrupt index_of(InterruptWiring::Mode mode) {
@@ -117,11 +117,10 @@ void InterruptWiring::close() noexcept {
     closed_ = true;
 }
 
-bool InterruptWiring::succeeded(const vmm::Result<void>& done, const char* what) noexcept {
+bool InterruptWiring::succeeded(const Result<void>& done, const char* what) noexcept {
     if (!done && limiter_.allow())
-        vmm::log::write(vmm::log::Level::warning, "%s: %s: %s", device_.name().c_str(), what,
-                        done.error().message().c_str());
+        log::write(log::Level::warning, "%s: %s: %s", device_.name().c_str(), what, done.error().message().c_str());
     return done.has_value();
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

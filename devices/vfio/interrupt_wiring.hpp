@@ -11,7 +11,7 @@
 #include "devices/vfio/host_device.hpp"
 #include "vmm/base/log.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 /// Thread-safe. A host that refuses leaves the guest without these interrupts, with a log line.
 class InterruptWiring {
@@ -42,10 +42,10 @@ private:
     void leave() noexcept;
     void enter_msix() noexcept;
     bool enable_msix(std::size_t count) noexcept;
-    bool succeeded(const vmm::Result<void>& done, const char* what) noexcept;
+    bool succeeded(const Result<void>& done, const char* what) noexcept;
 
     HostDevice& device_;
-    vmm::log::RateLimiter limiter_{};
+    log::RateLimiter limiter_{};
 
     mutable std::mutex mutex_; // guards all below
     Mode mode_{Mode::none};
@@ -55,4 +55,4 @@ private:
     bool closed_{};
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -8,7 +8,7 @@
 
 #include <cstddef>
 
-namespace devices::vfio::uapi {
+namespace inox::devices::vfio::uapi {
 
 // ---- ioctls of /dev/vfio/devices/vfioN -----------------------------------------------------------------------------
 
@@ -187,4 +187,4 @@ struct GetHwInfo {
 static_assert(offsetof(GetHwInfo, data_uptr) == 16 && offsetof(GetHwInfo, out_max_pasid_log2) == 28 &&
               offsetof(GetHwInfo, out_capabilities) == 32 && sizeof(GetHwInfo) == 40);
 
-} // namespace devices::vfio::uapi
+} // namespace inox::devices::vfio::uapi

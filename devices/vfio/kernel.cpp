@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 template <class F> auto retried(F&& call) {
@@ -79,8 +79,8 @@ public:
     std::int64_t write(int device, std::uint64_t file_offset, std::span<const std::byte> in) override {
         return retried([&] { return ::pwrite(device, in.data(), in.size(), static_cast<off_t>(file_offset)); });
     }
-    vmm::Result<vmm::Mapping> map(int device, std::uint64_t file_offset, std::size_t size, int protection) override {
-        return vmm::Mapping::create(size, protection, MAP_SHARED, device, static_cast<std::int64_t>(file_offset));
+    Result<Mapping> map(int device, std::uint64_t file_offset, std::size_t size, int protection) override {
+        return Mapping::create(size, protection, MAP_SHARED, device, static_cast<std::int64_t>(file_offset));
     }
 
     int bind_iommufd(int device, uapi::BindIommufd& bind) override {
@@ -125,4 +125,4 @@ Kernel& Kernel::host() {
     return kernel;
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

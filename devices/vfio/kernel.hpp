@@ -13,7 +13,7 @@
 #include "devices/vfio/iommufd_uapi.hpp"
 #include "vmm/base/os.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 /// Every int result is 0 or what the comment says, or a negative errno. Buffers for requests of variable length start
 /// with the kernel's structure, argsz filled in. Thread-safe.
@@ -54,7 +54,7 @@ public:
     /// Bytes moved. One access of the buffer's width where the device takes that width.
     virtual std::int64_t read(int device, std::uint64_t file_offset, std::span<std::byte> out) = 0;
     virtual std::int64_t write(int device, std::uint64_t file_offset, std::span<const std::byte> in) = 0;
-    virtual vmm::Result<vmm::Mapping> map(int device, std::uint64_t file_offset, std::size_t size, int protection) = 0;
+    virtual Result<Mapping> map(int device, std::uint64_t file_offset, std::size_t size, int protection) = 0;
 
     // ---- a device file
     virtual int bind_iommufd(int device, uapi::BindIommufd& bind) = 0;
@@ -72,4 +72,4 @@ public:
     virtual int destroy(int iommufd, std::uint32_t id) = 0;
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -9,13 +9,13 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 std::uint64_t pointer(const void* data) { return reinterpret_cast<std::uint64_t>(data); } // NOLINT: the kernel's form
 
-std::unexpected<vmm::Error> no_pasids(const Device& device, const std::string& why, const std::string& hint) {
-    return vmm::fail(vmm::Errc::unsupported, "no PASIDs for " + device.name() + ": " + why, hint);
+std::unexpected<Error> no_pasids(const Device& device, const std::string& why, const std::string& hint) {
+    return fail(Errc::unsupported, "no PASIDs for " + device.name() + ": " + why, hint);
 }
 
 std::string answer(int result) { return std::strerror(-result); }
@@ -26,7 +26,7 @@ PasidAttach::PasidAttach(Kernel& kernel, Device& device, unsigned pasid_bits)
     : kernel_{kernel}, device_{device}, iommufd_{static_cast<const Ioas&>(device.dma()).iommufd()},
       ioas_{static_cast<const Ioas&>(device.dma()).id()}, pasid_bits_{pasid_bits} {}
 
-vmm::Result<uapi::GetHwInfo> PasidAttach::probe(Kernel& kernel, const Device& device) {
+Result<uapi::GetHwInfo> PasidAttach::probe(Kernel& kernel, const Device& device) {
     if (device.backend() != Backend::iommufd)
         return no_pasids(device, "it is assigned by the container interface",
                          "PASIDs need iommufd: Linux 6.15 or newer with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV");
@@ -52,19 +52,19 @@ ExtendedCapability PasidAttach::capability(const uapi::GetHwInfo& info) {
         ((info.out_capabilities & uapi::GetHwInfo::capability_pasid_exec) != 0 ? execute : 0) |
         ((info.out_capabilities & uapi::GetHwInfo::capability_pasid_privileged) != 0 ? privileged : 0);
     ExtendedCapability out{.id = id, .body = std::vector<std::byte>(4), .writable = std::vector<std::byte>(4)};
-    vmm::store_le(std::span{out.body}, offered | (info.out_max_pasid_log2 & 0x1fU) << 8);
-    vmm::store_le(std::span{out.writable}, (enable | offered) << 16);
+    store_le(std::span{out.body}, offered | (info.out_max_pasid_log2 & 0x1fU) << 8);
+    store_le(std::span{out.writable}, (enable | offered) << 16);
     return out;
 }
 
-vmm::Result<std::unique_ptr<PasidAttach>> PasidAttach::create(Kernel& kernel, Device& device) {
+Result<std::unique_ptr<PasidAttach>> PasidAttach::create(Kernel& kernel, Device& device) {
     const auto info = TRY(probe(kernel, device));
     std::unique_ptr<PasidAttach> made{new PasidAttach{kernel, device, info.out_max_pasid_log2}};
     TRY_VOID(made->make_parent());
     return made;
 }
 
-vmm::Result<void> PasidAttach::make_parent() {
+Result<void> PasidAttach::make_parent() {
     uapi::HwptAlloc alloc{};
     alloc.size = sizeof alloc;
     alloc.flags = uapi::HwptAlloc::flag_nest_parent | uapi::HwptAlloc::flag_pasid;
@@ -88,8 +88,8 @@ PasidAttach::~PasidAttach() {
     if (parent_ == 0)
         return;
     if (const int result = attach_table(ioas_, {}); result != 0)
-        vmm::log::write(vmm::log::Level::warning, "%s does not go back to its address space: %s",
-                        device_.name().c_str(), answer(result).c_str());
+        log::write(log::Level::warning, "%s does not go back to its address space: %s", device_.name().c_str(),
+                   answer(result).c_str());
     (void)kernel_.destroy(iommufd_, parent_);
 }
 
@@ -102,10 +102,10 @@ int PasidAttach::attach_table(std::uint32_t table, std::optional<std::uint32_t> 
     return kernel_.attach(device_.fd(), attach);
 }
 
-vmm::Result<void> PasidAttach::attach(iommu::GuestPasid pasid, const iommu::PageTable& table) {
+Result<void> PasidAttach::attach(iommu::GuestPasid pasid, const iommu::PageTable& table) {
     std::lock_guard lock{mutex_};
     if (pasid_bits_ < 32 && pasid.raw() >> pasid_bits_ != 0)
-        return no_pasids(device_, vmm::format("PASID %#x has more than %u bits", pasid.raw(), pasid_bits_), "");
+        return no_pasids(device_, format("PASID %#x has more than %u bits", pasid.raw(), pasid_bits_), "");
     uapi::VtdFirstStage data{};
     data.flags = (table.privileged ? uapi::VtdFirstStage::supervisor_requests : 0) |
                  (table.write_protect ? uapi::VtdFirstStage::write_protect : 0);
@@ -142,21 +142,21 @@ void PasidAttach::detach(iommu::GuestPasid pasid) noexcept {
     const int detached = kernel_.detach(device_.fd(), detach);
     const int destroyed = kernel_.destroy(iommufd_, it->second);
     if (detached != 0 || destroyed != 0)
-        vmm::log::write(vmm::log::Level::warning, "PASID %#x stays on %s: %s", pasid.raw(), device_.name().c_str(),
-                        answer(detached != 0 ? detached : destroyed).c_str());
+        log::write(log::Level::warning, "PASID %#x stays on %s: %s", pasid.raw(), device_.name().c_str(),
+                   answer(detached != 0 ? detached : destroyed).c_str());
     tables_.erase(it);
 }
 
-void PasidAttach::invalidate(iommu::GuestPasid pasid, std::optional<vmm::Range<vmm::Iova>> range) noexcept {
+void PasidAttach::invalidate(iommu::GuestPasid pasid, std::optional<Range<Iova>> range) noexcept {
     std::lock_guard lock{mutex_};
     const auto it = tables_.find(pasid.raw());
     if (it == tables_.end())
         return;
     uapi::VtdInvalidateEntry entry{};
     entry.npages = uapi::VtdInvalidateEntry::everything;
-    if (range && *range != vmm::Range<vmm::Iova>::full()) {
-        entry.addr = range->start().raw() & ~(vmm::page_size - 1);
-        entry.npages = (range->last().raw() - entry.addr) / vmm::page_size + 1;
+    if (range && *range != Range<Iova>::full()) {
+        entry.addr = range->start().raw() & ~(page_size - 1);
+        entry.npages = (range->last().raw() - entry.addr) / page_size + 1;
     }
     uapi::HwptInvalidate invalidate{};
     invalidate.size = sizeof invalidate;
@@ -166,8 +166,8 @@ void PasidAttach::invalidate(iommu::GuestPasid pasid, std::optional<vmm::Range<v
     invalidate.entry_len = sizeof entry;
     invalidate.entry_num = 1;
     if (const int result = kernel_.hwpt_invalidate(iommufd_, invalidate); result != 0)
-        vmm::log::write(vmm::log::Level::warning, "PASID %#x on %s keeps old translations: %s", pasid.raw(),
-                        device_.name().c_str(), answer(result).c_str());
+        log::write(log::Level::warning, "PASID %#x on %s keeps old translations: %s", pasid.raw(),
+                   device_.name().c_str(), answer(result).c_str());
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

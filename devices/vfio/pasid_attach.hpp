@@ -13,7 +13,7 @@
 #include "devices/vfio/kernel.hpp"
 #include "iommu/pasid/pasid_service.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 class Device;
 
@@ -21,25 +21,25 @@ class Device;
 class PasidAttach final : public iommu::PasidAttacher {
 public:
     /// What kernel, device and IOMMU have for this. Changes nothing. unsupported, with the reason.
-    static vmm::Result<uapi::GetHwInfo> probe(Kernel& kernel, const Device& device);
+    static Result<uapi::GetHwInfo> probe(Kernel& kernel, const Device& device);
     /// The capability a guest sees then: the host keeps the device's own to itself, and has switched it on.
     static ExtendedCapability capability(const uapi::GetHwInfo& info);
     /// Moves the device's own DMA to the parent table, which maps the same. The device must stay open longer.
     /// unsupported, with the reason.
-    static vmm::Result<std::unique_ptr<PasidAttach>> create(Kernel& kernel, Device& device);
+    static Result<std::unique_ptr<PasidAttach>> create(Kernel& kernel, Device& device);
     /// Detaches all, and gives the device its address space back.
     ~PasidAttach() override;
 
-    vmm::Result<void> attach(iommu::GuestPasid pasid, const iommu::PageTable& table) override;
+    Result<void> attach(iommu::GuestPasid pasid, const iommu::PageTable& table) override;
     void detach(iommu::GuestPasid pasid) noexcept override;
-    void invalidate(iommu::GuestPasid pasid, std::optional<vmm::Range<vmm::Iova>> range) noexcept override;
+    void invalidate(iommu::GuestPasid pasid, std::optional<Range<Iova>> range) noexcept override;
 
     /// Width the device and its IOMMU agree on; larger numbers cannot be attached.
     [[nodiscard]] unsigned pasid_bits() const { return pasid_bits_; }
 
 private:
     PasidAttach(Kernel& kernel, Device& device, unsigned pasid_bits);
-    vmm::Result<void> make_parent();
+    Result<void> make_parent();
     int attach_table(std::uint32_t table, std::optional<std::uint32_t> pasid);
 
     Kernel& kernel_;
@@ -52,4 +52,4 @@ private:
     std::map<std::uint32_t, std::uint32_t> tables_{}; // guarded by mutex_: first-stage table by PASID
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -5,7 +5,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 /// Takes `least` to `most` hexadecimal digits from the front; nullopt when there are fewer or more.
@@ -51,6 +51,6 @@ std::optional<PciAddress> PciAddress::parse(std::string_view text) {
     return out;
 }
 
-std::string PciAddress::text() const { return vmm::format("%04x:%02x:%02x.%x", segment, bus, slot, function); }
+std::string PciAddress::text() const { return format("%04x:%02x:%02x.%x", segment, bus, slot, function); }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

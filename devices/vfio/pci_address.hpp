@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 struct PciAddress {
     std::uint32_t segment{}; ///< 16 bits, or 32 on hosts with VMD
@@ -23,4 +23,4 @@ struct PciAddress {
     auto operator<=>(const PciAddress&) const = default;
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -8,7 +8,7 @@
 
 #include "devices/pci/root_bus.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 using Mode = InterruptWiring::Mode;
@@ -79,7 +79,7 @@ void PciFunction::config_write(unsigned offset, std::span<const std::byte> data)
 /// access to the BARs.
 void PciFunction::write_command(std::uint16_t bits) noexcept {
     std::array<std::byte, 2> value{};
-    vmm::store_le(value, bits | decoding_);
+    store_le(value, bits | decoding_);
     if (!device_->write(region_config, reg::command, value))
         note_refusal("a write of the command register");
 }
@@ -145,8 +145,8 @@ void PciFunction::sync_interrupts() noexcept {
     const bool msi = msi_ && msi_->enabled();
     const bool msix = msix_ && msix_->enabled();
     if (msi && msix && wanted_ != Mode::msix && limiter_.allow())
-        vmm::log::write(vmm::log::Level::warning, "%s: the guest enabled MSI and MSI-X at once: it gets MSI-X only",
-                        name_.c_str());
+        log::write(log::Level::warning, "%s: the guest enabled MSI and MSI-X at once: it gets MSI-X only",
+                   name_.c_str());
     const Mode wanted = msix ? Mode::msix : msi ? Mode::msi : line_ ? Mode::intx : Mode::none;
     if (wanted == wanted_ && wanted != Mode::msi)
         return;
@@ -189,9 +189,9 @@ void PciFunction::bar_write(unsigned bar, std::uint64_t offset, std::span<const 
         note_refusal("a write to a BAR");
 }
 
-vmm::Result<void> PciFunction::on_added(pci::Address address) {
+Result<void> PciFunction::on_added(pci::Address address) {
     if (const auto pin = config().interrupt_pin())
-        line_ = TRY(context_.irqs.line(pci::intx_gsi(address.slot, pin), vmm::TriggerMode::level));
+        line_ = TRY(context_.irqs.line(pci::intx_gsi(address.slot, pin), TriggerMode::level));
     sync_interrupts();
     if (context_.attach_dma)
         dma_ = TRY(context_.attach_dma(address));
@@ -209,7 +209,7 @@ void PciFunction::on_removed() noexcept {
     });
 }
 
-void PciFunction::on_bar_mapped(unsigned bar, vmm::Gpa address) noexcept {
+void PciFunction::on_bar_mapped(unsigned bar, Gpa address) noexcept {
     bars_.show(bar, address);
     if (context_.share_bar)
         context_.loop.post([weak = weak_from_this()] {
@@ -260,7 +260,7 @@ void PciFunction::note_refusal(const char* what) noexcept {
         return;
     if (lost())
         return note_loss();
-    vmm::log::write(vmm::log::Level::warning, "%s: the host refused %s", name_.c_str(), what);
+    log::write(log::Level::warning, "%s: the host refused %s", name_.c_str(), what);
 }
 
 /// A register may hold ones; a device that is gone has nothing else.
@@ -291,7 +291,7 @@ void PciFunction::fail(const std::string& why) {
     bars_.close();
     write_command(0);
     const auto text = name_ + " failed: " + why + "; the guest goes on without it";
-    vmm::log::write(vmm::log::Level::error, "%s", text.c_str());
+    log::write(log::Level::error, "%s", text.c_str());
     if (context_.on_event)
         context_.on_event({DeviceEvent::Kind::failed, text});
 }
@@ -299,8 +299,8 @@ void PciFunction::fail(const std::string& why) {
 void PciFunction::stop() noexcept {
     if (std::exchange(stopped_, true))
         return;
-    vmm::log::write(vmm::log::Level::info, "%s: inox served %llu accesses to its BARs", name_.c_str(),
-                    static_cast<unsigned long long>(trapped()));
+    log::write(log::Level::info, "%s: inox served %llu accesses to its BARs", name_.c_str(),
+               static_cast<unsigned long long>(trapped()));
     watches_.clear();
     loss_check_.reset();
     wiring_.close();
@@ -318,4 +318,4 @@ void PciFunction::stop() noexcept {
         (void)device_->reset(); // otherwise the kernel does, as soon as this object closes the device
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

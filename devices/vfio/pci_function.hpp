@@ -24,7 +24,7 @@
 #include "vmm/bus/guest_mappings.hpp"
 #include "vmm/bus/irq.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 struct FunctionOptions {
     bool relocate_msix{};               ///< gives the MSI-X table a BAR of its own, so that its page stays mapped
@@ -45,16 +45,16 @@ struct DeviceEvent {
 };
 
 struct FunctionContext {
-    vmm::Irqs& irqs;
-    vmm::GuestMappings& mappings;
-    vmm::EventLoop& loop;
+    Irqs& irqs;
+    GuestMappings& mappings;
+    EventLoop& loop;
     std::function<void(const DeviceEvent&)> on_event{}; ///< on the loop
     /// Lets other devices reach bytes of a BAR at a guest address; on the loop. May be empty, and so may its result,
     /// when nobody else is there: see share_bars.
-    std::function<vmm::Registration(vmm::Range<vmm::Gpa>, std::span<std::byte>, const std::string&)> share_bar{};
+    std::function<Registration(Range<Gpa>, std::span<std::byte>, const std::string&)> share_bar{};
     /// Gives the device its view of memory where it sits on the guest's bus, as long as the registration lives; it ends
     /// on the loop. Empty when the device has one already.
-    std::function<vmm::Result<vmm::Registration>(pci::Address)> attach_dma{};
+    std::function<Result<Registration>(pci::Address)> attach_dma{};
     /// The guest is using this function of the host: a bus reset must not hit it. May be empty.
     std::function<bool(const PciAddress&)> guest_uses{};
 };
@@ -64,8 +64,8 @@ struct FunctionContext {
 class PciFunction final : public pci::Function, public std::enable_shared_from_this<PciFunction> {
 public:
     /// Resets the device. Errors: unsupported (a bridge), config_value (options), host_error.
-    static vmm::Result<std::shared_ptr<PciFunction>> create(std::unique_ptr<HostDevice> device, FunctionOptions options,
-                                                            FunctionContext context);
+    static Result<std::shared_ptr<PciFunction>> create(std::unique_ptr<HostDevice> device, FunctionOptions options,
+                                                       FunctionContext context);
     ~PciFunction() override;
 
     [[nodiscard]] std::string_view name() const override { return name_; }
@@ -83,35 +83,35 @@ public:
     void config_write(unsigned offset, std::span<const std::byte> data) noexcept override;
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
-    vmm::Result<void> on_added(pci::Address address) override;
+    Result<void> on_added(pci::Address address) override;
     void on_removed() noexcept override;
-    void on_bar_mapped(unsigned bar, vmm::Gpa address) noexcept override;
+    void on_bar_mapped(unsigned bar, Gpa address) noexcept override;
     void on_bar_unmapped(unsigned bar) noexcept override;
 
 private:
     static constexpr const char* gone_text = "it does not answer any more: pulled out, or its link is down";
     struct Shared {
-        vmm::Range<vmm::Gpa> range;
-        vmm::Registration registration;
+        Range<Gpa> range;
+        Registration registration;
     };
 
     PciFunction(std::unique_ptr<HostDevice> device, FunctionOptions options, FunctionContext context,
                 const pci::Identity& identity, std::size_t config_size);
 
     // Building.
-    vmm::Result<void> build(std::span<const std::byte> registers);
+    Result<void> build(std::span<const std::byte> registers);
     void add_bars(std::span<const std::byte> registers);
-    vmm::Result<void> add_bar(unsigned index, std::uint32_t flags);
+    Result<void> add_bar(unsigned index, std::uint32_t flags);
     void add_rom();
-    vmm::Result<void> add_msix(std::span<const std::byte> registers);
-    [[nodiscard]] vmm::Result<void> relocate(pci::MsixLayout& layout);
+    Result<void> add_msix(std::span<const std::byte> registers);
+    [[nodiscard]] Result<void> relocate(pci::MsixLayout& layout);
     [[nodiscard]] bool bar_free(unsigned index) const;
     void prepare_bars();
-    vmm::Result<void> watch(Interrupt kind, std::function<void()> handler);
+    Result<void> watch(Interrupt kind, std::function<void()> handler);
 
     // The device's registers.
     void reset_device();
-    [[nodiscard]] vmm::Result<void> reset_bus() const;
+    [[nodiscard]] Result<void> reset_bus() const;
     void write_command(std::uint16_t bits) noexcept;
     void forward_command() noexcept;
     void forward_config(unsigned offset, std::span<const std::byte> data) noexcept;
@@ -139,21 +139,21 @@ private:
     std::unique_ptr<pci::Msi> msi_{};
     std::unique_ptr<pci::Msix> msix_{};
     std::optional<unsigned> msix_moved_to_{};
-    std::unique_ptr<vmm::IrqLine> line_{};
-    vmm::log::RateLimiter limiter_{};
-    vmm::log::RateLimiter ones_limiter_{}; ///< looks for the device after reads of ones
+    std::unique_ptr<IrqLine> line_{};
+    log::RateLimiter limiter_{};
+    log::RateLimiter ones_limiter_{}; ///< looks for the device after reads of ones
     std::atomic<std::uint64_t> trapped_{};
     std::atomic<bool> failed_{};
     bool stopped_{};                                            // the loop's
-    vmm::Registration loss_check_{};                            // the loop's: while a device seems lost
+    Registration loss_check_{};                                 // the loop's: while a device seems lost
     bool seems_lost_{};                                         // the loop's
     InterruptWiring::Mode wanted_{InterruptWiring::Mode::none}; // under the root bus's lock
 
     // The loop's.
-    vmm::Registration dma_{};
-    std::vector<vmm::EventFd> events_{}; ///< for errors, and for the host's request
-    std::vector<vmm::Registration> watches_{};
+    Registration dma_{};
+    std::vector<EventFd> events_{}; ///< for errors, and for the host's request
+    std::vector<Registration> watches_{};
     std::map<std::uint64_t, Shared> shared_{}; ///< by guest address
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -7,7 +7,7 @@
 
 #include "devices/vfio/pci_function.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 namespace reg = pci::reg;
@@ -21,24 +21,24 @@ constexpr unsigned rom_least = 2 * 1024;
 constexpr std::uint64_t io_most = 256;
 constexpr std::uint64_t memory_least = 16;
 
-vmm::Result<std::vector<std::byte>> read_registers(const HostDevice& device) {
+Result<std::vector<std::byte>> read_registers(const HostDevice& device) {
     const bool express = device.region(region_config).size >= pci::ConfigSpace::express;
     std::vector<std::byte> registers(express ? pci::ConfigSpace::express : pci::ConfigSpace::conventional);
     for (std::size_t at = 0; at < registers.size(); at += 4)
         if (!device.read(region_config, at, std::span{registers}.subspan(at, 4)))
-            return vmm::fail(vmm::Errc::host_error,
-                             vmm::format("%s: cannot read its configuration space", device.name().c_str()),
-                             "look at the host's kernel log: the device may be broken or in a low-power state");
-    if (vmm::load_le<std::uint32_t>(std::span{registers}.subspan(reg::revision, 4)) == ~std::uint32_t{0})
-        return vmm::fail(vmm::Errc::host_error,
-                         device.name() + " reads as ones: it did not come back from a reset or a low-power state",
-                         "look at the host's kernel log; loading vfio-pci with disable_idle_d3=1 keeps devices awake");
+            return inox::fail(Errc::host_error,
+                              format("%s: cannot read its configuration space", device.name().c_str()),
+                              "look at the host's kernel log: the device may be broken or in a low-power state");
+    if (load_le<std::uint32_t>(std::span{registers}.subspan(reg::revision, 4)) == ~std::uint32_t{0})
+        return inox::fail(Errc::host_error,
+                          device.name() + " reads as ones: it did not come back from a reset or a low-power state",
+                          "look at the host's kernel log; loading vfio-pci with disable_idle_d3=1 keeps devices awake");
     return registers;
 }
 
 pci::Identity identity(std::span<const std::byte> registers) {
-    const auto word = [&](unsigned at) { return vmm::load_le<std::uint16_t>(registers.subspan(at, 2)); };
-    const auto revision = vmm::load_le<std::uint32_t>(registers.subspan(reg::revision, 4));
+    const auto word = [&](unsigned at) { return load_le<std::uint16_t>(registers.subspan(at, 2)); };
+    const auto revision = load_le<std::uint32_t>(registers.subspan(reg::revision, 4));
     return {.vendor = word(reg::vendor),
             .device = word(reg::device),
             .class_code = revision >> 8,
@@ -49,8 +49,8 @@ pci::Identity identity(std::span<const std::byte> registers) {
 
 } // namespace
 
-vmm::Result<std::shared_ptr<PciFunction>> PciFunction::create(std::unique_ptr<HostDevice> device,
-                                                              FunctionOptions options, FunctionContext context) {
+Result<std::shared_ptr<PciFunction>> PciFunction::create(std::unique_ptr<HostDevice> device, FunctionOptions options,
+                                                         FunctionContext context) {
     const auto registers = TRY(read_registers(*device));
     std::shared_ptr<PciFunction> function{new PciFunction{std::move(device), std::move(options), std::move(context),
                                                           identity(registers), registers.size()}};
@@ -63,27 +63,27 @@ PciFunction::PciFunction(std::unique_ptr<HostDevice> device, FunctionOptions opt
     : Function{identity, static_cast<unsigned>(config_size)}, device_{std::move(device)}, options_{std::move(options)},
       context_{std::move(context)}, name_{device_->name()}, wiring_{*device_}, bars_{context_.mappings} {}
 
-vmm::Result<void> PciFunction::build(std::span<const std::byte> registers) {
+Result<void> PciFunction::build(std::span<const std::byte> registers) {
     reset_device();
     const ConfigChoices choices{.msi = device_->interrupt(Interrupt::msi).count > 0,
                                 .msix = device_->interrupt(Interrupt::msix).count > 0,
                                 .synthesised = options_.synthesised};
     auto plan = plan_config(registers, choices, config());
     if (!plan)
-        return vmm::fail(plan.error().code, name_ + ": " + plan.error().what, plan.error().hint);
+        return inox::fail(plan.error().code, name_ + ": " + plan.error().what, plan.error().hint);
     plan_ = *std::move(plan);
     add_bars(registers);
     if (options_.rom)
         add_rom();
     if (plan_->msi) {
-        const auto control = vmm::load_le<std::uint16_t>(registers.subspan(*plan_->msi + 2, 2));
+        const auto control = load_le<std::uint16_t>(registers.subspan(*plan_->msi + 2, 2));
         msi_ = std::make_unique<pci::Msi>(context_.irqs, pci::MsiLayout::decode(*plan_->msi, control));
         msi_->install(config());
     }
     if (plan_->msix)
         TRY_VOID(add_msix(registers));
     prepare_bars();
-    const auto pin = vmm::load_le<std::uint8_t>(registers.subspan(reg::interrupt_pin, 1));
+    const auto pin = load_le<std::uint8_t>(registers.subspan(reg::interrupt_pin, 1));
     if (pin >= 1 && pin <= 4 && device_->interrupt(Interrupt::intx).count > 0)
         config().set_interrupt_pin(pin);
     config().watch(reg::command, 2, [this] { forward_command(); });
@@ -93,7 +93,7 @@ vmm::Result<void> PciFunction::build(std::span<const std::byte> registers) {
         if (!failed() && lost()) // pulled out: the host asks for what is left of it
             fail(gone_text);
         const auto text = name_ + " is asked back by the host";
-        vmm::log::write(vmm::log::Level::warning, "%s", text.c_str());
+        log::write(log::Level::warning, "%s", text.c_str());
         if (context_.on_event)
             context_.on_event({DeviceEvent::Kind::asked_back, text});
     });
@@ -107,39 +107,39 @@ void PciFunction::reset_device() {
     if (done)
         return;
     const auto text = "the guest finds " + name_ + " as its last user left it: " + done.error().message();
-    vmm::log::write(vmm::log::Level::warning, "%s", text.c_str());
+    log::write(log::Level::warning, "%s", text.c_str());
     if (context_.on_event)
         context_.on_event({DeviceEvent::Kind::cannot_reset, text});
 }
 
-vmm::Result<void> PciFunction::reset_bus() const {
+Result<void> PciFunction::reset_bus() const {
     for (const auto& peer : TRY(device_->reset_peers())) {
         if (!peer.owned)
-            return vmm::fail(vmm::Errc::in_use, "a reset of its bus would hit " + peer.address.text() +
-                                                    ", which is not assigned to this guest");
+            return inox::fail(Errc::in_use, "a reset of its bus would hit " + peer.address.text() +
+                                                ", which is not assigned to this guest");
         if (context_.guest_uses && context_.guest_uses(peer.address))
-            return vmm::fail(vmm::Errc::in_use,
-                             "a reset of its bus would hit " + peer.address.text() + ", which the guest is using");
+            return inox::fail(Errc::in_use,
+                              "a reset of its bus would hit " + peer.address.text() + ", which the guest is using");
     }
     TRY_VOID(device_->hot_reset());
-    vmm::log::write(vmm::log::Level::info, "%s was reset with its bus", name_.c_str());
+    log::write(log::Level::info, "%s was reset with its bus", name_.c_str());
     return {};
 }
 
 void PciFunction::add_bars(std::span<const std::byte> registers) {
     for (unsigned index = 0; index < region_rom; ++index) {
-        const auto flags = vmm::load_le<std::uint32_t>(registers.subspan(reg::bar0 + 4 * index, 4));
+        const auto flags = load_le<std::uint32_t>(registers.subspan(reg::bar0 + 4 * index, 4));
         const auto added = add_bar(index, flags);
         if (!added)
-            vmm::log::write(vmm::log::Level::warning, "%s: the guest does not see BAR %u: %s", name_.c_str(), index,
-                            added.error().message().c_str());
+            log::write(log::Level::warning, "%s: the guest does not see BAR %u: %s", name_.c_str(), index,
+                       added.error().message().c_str());
         const auto& bar = config().bar(index);
         if (bar && bar->kind == pci::BarKind::memory64)
             ++index;
     }
 }
 
-vmm::Result<void> PciFunction::add_bar(unsigned index, std::uint32_t flags) {
+Result<void> PciFunction::add_bar(unsigned index, std::uint32_t flags) {
     const auto size = device_->region(index).size;
     if (size == 0)
         return {};
@@ -149,8 +149,8 @@ vmm::Result<void> PciFunction::add_bar(unsigned index, std::uint32_t flags) {
         bar.prefetchable = (flags & bar_prefetchable) != 0;
         bar.size = std::max(bar.size, memory_least);
     } else if (bar.size > io_most) {
-        return vmm::fail(vmm::Errc::unsupported, vmm::format("it has %llu bytes of I/O ports, more than PCI allows",
-                                                             static_cast<unsigned long long>(size)));
+        return inox::fail(Errc::unsupported, format("it has %llu bytes of I/O ports, more than PCI allows",
+                                                    static_cast<unsigned long long>(size)));
     }
     TRY_VOID(config().add_bar(index, bar));
     decoding_ |= bar.kind == pci::BarKind::io ? command_bit::io : command_bit::memory;
@@ -168,11 +168,11 @@ void PciFunction::add_rom() {
         decoding_ |= command_bit::memory;
 }
 
-vmm::Result<void> PciFunction::add_msix(std::span<const std::byte> registers) {
+Result<void> PciFunction::add_msix(std::span<const std::byte> registers) {
     const unsigned at = *plan_->msix;
-    const auto control = vmm::load_le<std::uint16_t>(registers.subspan(at + 2, 2));
-    const auto table = vmm::load_le<std::uint32_t>(registers.subspan(at + 4, 4));
-    const auto pba = vmm::load_le<std::uint32_t>(registers.subspan(at + 8, 4));
+    const auto control = load_le<std::uint16_t>(registers.subspan(at + 2, 2));
+    const auto table = load_le<std::uint32_t>(registers.subspan(at + 4, 4));
+    const auto pba = load_le<std::uint32_t>(registers.subspan(at + 8, 4));
     pci::MsixLayout layout{.vectors = static_cast<std::uint16_t>((control & 0x7ff) + 1),
                            .table_bar = static_cast<std::uint8_t>(table & 7),
                            .table_offset = table & ~7U,
@@ -184,7 +184,7 @@ vmm::Result<void> PciFunction::add_msix(std::span<const std::byte> registers) {
     };
     if (!inside(layout.table_bar, layout.table_offset, layout.table_size()) ||
         !inside(layout.pba_bar, layout.pba_offset, layout.pba_size()))
-        return vmm::fail(vmm::Errc::unsupported, name_ + ": its MSI-X table lies outside its BARs");
+        return inox::fail(Errc::unsupported, name_ + ": its MSI-X table lies outside its BARs");
     if (options_.relocate_msix)
         TRY_VOID(relocate(layout));
     config().set(at + 2, static_cast<std::uint16_t>(layout.vectors - 1));
@@ -206,26 +206,25 @@ bool PciFunction::bar_free(unsigned index) const {
 }
 
 /// Without the kernel's word that the table may be mapped there is nothing to win.
-vmm::Result<void> PciFunction::relocate(pci::MsixLayout& layout) {
+Result<void> PciFunction::relocate(pci::MsixLayout& layout) {
     unsigned index = options_.msix_bar.value_or(0);
     if (options_.msix_bar && !bar_free(index))
-        return vmm::fail(vmm::Errc::config_value,
-                         vmm::format("%s: BAR %u is not free for its MSI-X table", name_.c_str(), index),
-                         "leave the choice of the BAR to inox");
+        return inox::fail(Errc::config_value,
+                          format("%s: BAR %u is not free for its MSI-X table", name_.c_str(), index),
+                          "leave the choice of the BAR to inox");
     while (!options_.msix_bar && index < region_rom && !bar_free(index))
         ++index;
     if (index == region_rom || !device_->region(layout.table_bar).msix_mappable) {
-        vmm::log::write(vmm::log::Level::warning, "%s: its MSI-X table stays in BAR %u: %s", name_.c_str(),
-                        layout.table_bar,
-                        index == region_rom ? "no other BAR is free" : "the host does not let its page be mapped");
+        log::write(log::Level::warning, "%s: its MSI-X table stays in BAR %u: %s", name_.c_str(), layout.table_bar,
+                   index == region_rom ? "no other BAR is free" : "the host does not let its page be mapped");
         return {};
     }
     layout.table_bar = layout.pba_bar = static_cast<std::uint8_t>(index);
     layout.table_offset = 0;
     layout.pba_offset = layout.table_size();
     const std::uint64_t size = layout.pba_offset + layout.pba_size();
-    TRY_VOID(config().add_bar(index,
-                              {.kind = pci::BarKind::memory32, .size = std::max(std::bit_ceil(size), vmm::page_size)}));
+    TRY_VOID(
+        config().add_bar(index, {.kind = pci::BarKind::memory32, .size = std::max(std::bit_ceil(size), page_size)}));
     msix_moved_to_ = index;
     return {};
 }
@@ -244,11 +243,11 @@ void PciFunction::prepare_bars() {
 }
 
 /// `handler` may let go of everything, this object too.
-vmm::Result<void> PciFunction::watch(Interrupt kind, std::function<void()> handler) {
+Result<void> PciFunction::watch(Interrupt kind, std::function<void()> handler) {
     if (device_->interrupt(kind).count == 0)
         return {};
     const auto index = events_.size();
-    const int fd = events_.emplace_back(TRY(vmm::EventFd::create())).fd();
+    const int fd = events_.emplace_back(TRY(EventFd::create())).fd();
     watches_.push_back(TRY(context_.loop.watch(fd, [this, index, handler = std::move(handler)] {
         const auto self = shared_from_this();
         events_[index].drain();
@@ -258,4 +257,4 @@ vmm::Result<void> PciFunction::watch(Interrupt kind, std::function<void()> handl
     return device_->enable(kind, 0, fds);
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -11,26 +11,20 @@
 #include "vmm/base/log.hpp"
 #include "vmm/memory/huge_pages.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
-using vmm::Errc;
-
 /// Where the device of a 1:1 address space sees it.
-IovaRange iova(vmm::Range<vmm::Gpa> range) {
-    return *IovaRange::closed(vmm::Iova{range.start().raw()}, vmm::Iova{range.last().raw()});
-}
+IovaRange iova(Range<Gpa> range) { return *IovaRange::closed(Iova{range.start().raw()}, Iova{range.last().raw()}); }
 
-std::string ram_text(const vmm::RamRegion& region) {
-    return vmm::format("guest memory from 0x%llx to 0x%llx",
-                       static_cast<unsigned long long>(region.range.start().raw()),
-                       static_cast<unsigned long long>(region.range.last().raw()));
+std::string ram_text(const RamRegion& region) {
+    return format("guest memory from 0x%llx to 0x%llx", static_cast<unsigned long long>(region.range.start().raw()),
+                  static_cast<unsigned long long>(region.range.last().raw()));
 }
 
 void log_progress(std::uint64_t done, std::uint64_t total) {
-    vmm::log::write(vmm::log::Level::info, "guest memory ready for DMA: %llu of %llu MiB",
-                    static_cast<unsigned long long>(done / vmm::MiB),
-                    static_cast<unsigned long long>(total / vmm::MiB));
+    log::write(log::Level::info, "guest memory ready for DMA: %llu of %llu MiB",
+               static_cast<unsigned long long>(done / MiB), static_cast<unsigned long long>(total / MiB));
 }
 
 } // namespace
@@ -45,33 +39,32 @@ Session::Session(SessionHooks hooks, Kernel& kernel, std::string root, std::opti
 
 Session::~Session() { tell_unreachable(); }
 
-vmm::Result<void> Session::check_ram(const AddressSpace& space, const vmm::RamRegion& region) const {
+Result<void> Session::check_ram(const AddressSpace& space, const RamRegion& region) const {
     const auto range = iova(region.range);
     for (const auto& reserved : space.reserved())
         if (reserved.range.overlaps(range))
-            return vmm::fail(Errc::reserved_conflict,
-                             ram_text(region) +
-                                 vmm::format(" overlaps 0x%llx to 0x%llx, where devices of %s may not do DMA",
-                                             static_cast<unsigned long long>(reserved.range.start().raw()),
-                                             static_cast<unsigned long long>(reserved.range.last().raw()),
-                                             space.name().c_str()),
-                             "give the guest less memory, or put the device behind the virtual IOMMU");
+            return fail(Errc::reserved_conflict,
+                        ram_text(region) + format(" overlaps 0x%llx to 0x%llx, where devices of %s may not do DMA",
+                                                  static_cast<unsigned long long>(reserved.range.start().raw()),
+                                                  static_cast<unsigned long long>(reserved.range.last().raw()),
+                                                  space.name().c_str()),
+                        "give the guest less memory, or put the device behind the virtual IOMMU");
     if (std::ranges::none_of(space.apertures(), [&](const auto& one) { return one.contains(range); }))
-        return vmm::fail(Errc::reserved_conflict,
-                         ram_text(region) + " is beyond what the IOMMU of " + space.name() + " can address",
-                         "give the guest less memory, or put the device behind the virtual IOMMU");
+        return fail(Errc::reserved_conflict,
+                    ram_text(region) + " is beyond what the IOMMU of " + space.name() + " can address",
+                    "give the guest less memory, or put the device behind the virtual IOMMU");
     return {};
 }
 
-vmm::Result<void> Session::add_ram(const vmm::RamRegion& region) {
+Result<void> Session::add_ram(const RamRegion& region) {
     for (const auto* space : one_to_one_)
         TRY_VOID(check_ram(*space, region));
     TRY_VOID(resources_.memory.add(region.host, ram_text(region)));
     ram_.push_back(region);
     std::vector<AddressSpace*> done;
-    vmm::Result<void> mapped;
+    Result<void> mapped;
     for (auto* space : one_to_one_) {
-        mapped = space->map(iova(region.range), region.host, vmm::Access::read_write);
+        mapped = space->map(iova(region.range), region.host, Access::read_write);
         if (!mapped)
             break;
         done.push_back(space);
@@ -90,7 +83,7 @@ std::uint64_t Session::ram_size() const {
                            [](auto sum, const auto& region) { return sum + region.host.size(); });
 }
 
-vmm::Result<void> Session::map_all_ram(AddressSpace& space) {
+Result<void> Session::map_all_ram(AddressSpace& space) {
     if (resources_.memory.pinned() == 0) {
         std::vector<std::span<std::byte>> memory;
         for (const auto& region : ram_)
@@ -103,9 +96,9 @@ vmm::Result<void> Session::map_all_ram(AddressSpace& space) {
     TRY_VOID(resources_.lock_limit.check(resources_.memory.pinned(), total, "DMA to guest memory for " + space.name()));
     PinProgress progress{root_, total, hooks_.progress};
     progress_ = &progress;
-    vmm::Result<void> mapped;
+    Result<void> mapped;
     for (auto region = ram_.begin(); mapped && region != ram_.end(); ++region)
-        mapped = space.map(iova(region->range), region->host, vmm::Access::read_write);
+        mapped = space.map(iova(region->range), region->host, Access::read_write);
     progress_ = nullptr;
     return mapped;
 }
@@ -118,17 +111,17 @@ void Session::gather(std::span<std::byte> host) {
     if (!ram || host.size() < least_gathered)
         return;
     std::uint64_t before = 0;
-    vmm::gather_huge_pages(host, [&](std::uint64_t done) {
+    gather_huge_pages(host, [&](std::uint64_t done) {
         if (progress_)
             progress_->gathered(done - std::exchange(before, done));
     });
 }
 
-vmm::Result<void> Session::map_guest(AddressSpace& space) {
+Result<void> Session::map_guest(AddressSpace& space) {
     if (one_to_one_.contains(&space))
         return {};
     if (space.mapping_count() != 0)
-        return vmm::fail(Errc::wrong_state, space.name() + " has DMA mappings of the guest's own");
+        return fail(Errc::wrong_state, space.name() + " has DMA mappings of the guest's own");
     if (auto mapped = map_all_ram(space); !mapped) {
         TRY_VOID(space.unmap(IovaRange::full()));
         return mapped;
@@ -143,11 +136,11 @@ void Session::use_one_to_one(AddressSpace& space) {
         map_bar(space, bar);
 }
 
-vmm::Result<std::unique_ptr<PinJob>> Session::begin_map_guest(AddressSpace& space, std::uint64_t piece) {
+Result<std::unique_ptr<PinJob>> Session::begin_map_guest(AddressSpace& space, std::uint64_t piece) {
     if (one_to_one_.contains(&space))
         return nullptr;
     if (space.mapping_count() != 0)
-        return vmm::fail(Errc::wrong_state, space.name() + " has DMA mappings of the guest's own");
+        return fail(Errc::wrong_state, space.name() + " has DMA mappings of the guest's own");
     for (const auto& region : ram_)
         TRY_VOID(check_ram(space, region));
     const auto before = resources_.memory.pinned();
@@ -157,11 +150,11 @@ vmm::Result<std::unique_ptr<PinJob>> Session::begin_map_guest(AddressSpace& spac
     while (ram_size() / piece > most_pieces)
         piece *= 2;
     std::vector<PinJob::Piece> pieces;
-    vmm::Result<void> reserved;
+    Result<void> reserved;
     for (auto region = ram_.begin(); reserved && region != ram_.end(); ++region)
         for (std::uint64_t at = 0; reserved && at < region->host.size(); at += piece) {
             const auto host = region->host.subspan(at, std::min<std::uint64_t>(piece, region->host.size() - at));
-            const auto range = *IovaRange::sized(vmm::Iova{region->range.start().raw() + at}, host.size());
+            const auto range = *IovaRange::sized(Iova{region->range.start().raw() + at}, host.size());
             reserved = space.reserve(range, host);
             if (reserved)
                 pieces.push_back({range, host});
@@ -175,8 +168,8 @@ vmm::Result<std::unique_ptr<PinJob>> Session::begin_map_guest(AddressSpace& spac
     return job;
 }
 
-vmm::Result<void> Session::end_map_guest(PinJob& job) {
-    const auto result = job.result_.value_or(vmm::fail(Errc::wrong_state, "memory was not pinned"));
+Result<void> Session::end_map_guest(PinJob& job) {
+    const auto result = job.result_.value_or(fail(Errc::wrong_state, "memory was not pinned"));
     if (!result) {
         for (const auto& piece : job.pieces_)
             job.space_.cancel(piece.range);
@@ -186,7 +179,7 @@ vmm::Result<void> Session::end_map_guest(PinJob& job) {
     return {};
 }
 
-vmm::Result<void> Session::unmap_guest(AddressSpace& space) {
+Result<void> Session::unmap_guest(AddressSpace& space) {
     if (!one_to_one_.contains(&space))
         return {};
     TRY_VOID(space.unmap(IovaRange::full()));
@@ -209,17 +202,16 @@ void Session::forget(AddressSpace& space) {
 }
 
 void Session::map_bar(AddressSpace& space, SharedBar& bar) {
-    const auto mapped = space.maps_bars() ? space.map(bar.range, bar.host, vmm::Access::read_write)
-                                          : vmm::fail(Errc::unsupported, "iommufd cannot map BARs; p2p=on takes the "
-                                                                         "container instead");
+    const auto mapped = space.maps_bars() ? space.map(bar.range, bar.host, Access::read_write)
+                                          : fail(Errc::unsupported, "iommufd cannot map BARs; p2p=on takes the "
+                                                                    "container instead");
     if (mapped) {
         bar.mapped_in.insert(&space);
-        vmm::log::write(vmm::log::Level::info, "%s can be reached by devices of %s", bar.name.c_str(),
-                        space.name().c_str());
+        log::write(log::Level::info, "%s can be reached by devices of %s", bar.name.c_str(), space.name().c_str());
     } else {
         const auto text =
             bar.name + " cannot be reached by devices of " + space.name() + ": " + mapped.error().message();
-        vmm::log::write(vmm::log::Level::info, "%s", text.c_str());
+        log::write(log::Level::info, "%s", text.c_str());
         if (unreachable_.count++ != 0)
             return;
         unreachable_.first = text;
@@ -231,22 +223,22 @@ void Session::map_bar(AddressSpace& space, SharedBar& bar) {
 void Session::tell_unreachable() {
     if (unreachable_.count == 0 || std::exchange(unreachable_.told, true))
         return;
-    vmm::log::write(vmm::log::Level::warning,
-                    "assigned devices do not reach each other's BARs (%zu refusals, the first: %s); all else works",
-                    unreachable_.count, unreachable_.first.c_str());
+    log::write(log::Level::warning,
+               "assigned devices do not reach each other's BARs (%zu refusals, the first: %s); all else works",
+               unreachable_.count, unreachable_.first.c_str());
 }
 
-vmm::Registration Session::share_bar(vmm::Range<vmm::Gpa> range, std::span<std::byte> host, const std::string& name) {
+Registration Session::share_bar(Range<Gpa> range, std::span<std::byte> host, const std::string& name) {
     if (const auto added = resources_.memory.add(host, name, iommu::RegisteredMemory::Kind::bar); !added) {
-        vmm::log::write(vmm::log::Level::warning, "%s is not shared with other devices: %s", name.c_str(),
-                        added.error().message().c_str());
+        log::write(log::Level::warning, "%s is not shared with other devices: %s", name.c_str(),
+                   added.error().message().c_str());
         return {};
     }
     const auto number = next_bar_++;
     auto& bar = bars_.emplace_back(SharedBar{number, iova(range), host, name});
     for (auto* space : one_to_one_)
         map_bar(*space, bar);
-    return vmm::Registration{[this, number] { unshare_bar(number); }};
+    return Registration{[this, number] { unshare_bar(number); }};
 }
 
 void Session::unshare_bar(std::uint64_t number) {
@@ -255,10 +247,10 @@ void Session::unshare_bar(std::uint64_t number) {
         return;
     for (auto* space : bar->mapped_in)
         if (const auto unmapped = space->unmap(bar->range); !unmapped)
-            vmm::log::write(vmm::log::Level::error, "%s: %s", bar->name.c_str(), unmapped.error().message().c_str());
+            log::write(log::Level::error, "%s: %s", bar->name.c_str(), unmapped.error().message().c_str());
     if (const auto removed = resources_.memory.remove(bar->host); !removed)
-        vmm::log::write(vmm::log::Level::error, "%s: %s", bar->name.c_str(), removed.error().message().c_str());
+        log::write(log::Level::error, "%s: %s", bar->name.c_str(), removed.error().message().c_str());
     bars_.erase(bar);
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -20,12 +20,12 @@
 #include "vmm/base/os.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 /// What the machine does for a session.
 struct SessionHooks {
     /// Tells KVM of a group's or device's file before the device opens; the registration takes it back.
-    std::function<vmm::Result<vmm::Registration>(int fd)> add_to_kvm{};
+    std::function<Result<Registration>(int fd)> add_to_kvm{};
     /// While RAM is made ready for DMA, which takes long on large guests: bytes done, of how many. Any thread.
     /// Empty: a line in the log, once a second.
     std::function<void(std::uint64_t done, std::uint64_t total)> progress{};
@@ -50,26 +50,25 @@ public:
 
     // ---- guest RAM
     /// Registers RAM and maps it in every address space that is 1:1. All or nothing.
-    vmm::Result<void> add_ram(const vmm::RamRegion& region);
+    Result<void> add_ram(const RamRegion& region);
 
     // ---- 1:1 address spaces: a device's addresses are the guest's
     /// Maps all RAM, one call to the kernel per region, and the shared BARs. From then on both stay up to date. Nothing
     /// happens when it is 1:1 already. reserved_conflict when RAM lies where the group may not map; no_resource, with
     /// the number needed, when the host lets us lock or map too little. Nothing is mapped after an error.
-    vmm::Result<void> map_guest(AddressSpace& space);
+    Result<void> map_guest(AddressSpace& space);
     /// map_guest() for a machine that runs: what pins memory is PinJob::run(), for a thread of the caller's; then comes
     /// end_map_guest(). Until then nobody else may change the address space, or open a device of its group. Null: it is
     /// 1:1 already.
-    vmm::Result<std::unique_ptr<PinJob>> begin_map_guest(AddressSpace& space,
-                                                         std::uint64_t piece = PinJob::usual_piece);
+    Result<std::unique_ptr<PinJob>> begin_map_guest(AddressSpace& space, std::uint64_t piece = PinJob::usual_piece);
     /// After run(), or instead of it. After an error, or a stop, nothing is mapped.
-    vmm::Result<void> end_map_guest(PinJob& job);
+    Result<void> end_map_guest(PinJob& job);
     /// The address space is empty afterwards.
-    vmm::Result<void> unmap_guest(AddressSpace& space);
+    Result<void> unmap_guest(AddressSpace& space);
 
     /// Peer-to-peer: all devices that are 1:1 reach these bytes of a BAR at `range`, until the registration dies.
     /// Not every host can: tell_unreachable().
-    vmm::Registration share_bar(vmm::Range<vmm::Gpa> range, std::span<std::byte> host, const std::string& name);
+    Registration share_bar(Range<Gpa> range, std::span<std::byte> host, const std::string& name);
     /// One warning for all that peers could not reach so far; each by itself is a line of level info. Once: then
     /// nothing.
     void tell_unreachable();
@@ -84,8 +83,8 @@ private:
         std::string name;
         std::set<AddressSpace*> mapped_in{};
     };
-    [[nodiscard]] vmm::Result<void> check_ram(const AddressSpace& space, const vmm::RamRegion& region) const;
-    [[nodiscard]] vmm::Result<void> map_all_ram(AddressSpace& space);
+    [[nodiscard]] Result<void> check_ram(const AddressSpace& space, const RamRegion& region) const;
+    [[nodiscard]] Result<void> map_all_ram(AddressSpace& space);
     /// RAM that is to be pinned in one go is put into huge pages first: pinned, it could not move any more.
     void gather(std::span<std::byte> host);
     void use_one_to_one(AddressSpace& space);
@@ -105,7 +104,7 @@ private:
     Kernel& kernel_;
     std::string root_;
     DmaResources resources_;
-    std::vector<vmm::RamRegion> ram_{};
+    std::vector<RamRegion> ram_{};
     PinProgress* progress_{}; ///< while all RAM is mapped
     std::vector<SharedBar> bars_{};
     std::uint64_t next_bar_{};
@@ -116,9 +115,9 @@ private:
     };
     Unreachable unreachable_{};
     std::set<AddressSpace*> one_to_one_{};
-    std::weak_ptr<vmm::UniqueFd> iommufd_{};      ///< open while any address space is
+    std::weak_ptr<UniqueFd> iommufd_{};           ///< open while any address space is
     std::map<unsigned, GroupSpace> spaces_{};     ///< by group
     std::map<PciAddress, std::string> devices_{}; ///< opened ones and their ids
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

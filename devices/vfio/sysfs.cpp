@@ -11,10 +11,10 @@
 #include "vmm/base/host_files.hpp"
 #include "vmm/base/os.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
-namespace host = vmm::host;
+namespace host = host;
 
 constexpr std::uint64_t resource_io = 0x100; // flags of /sys/bus/pci/devices/*/resource
 constexpr std::uint64_t resource_prefetch = 0x2000;
@@ -40,7 +40,7 @@ std::vector<SysfsBar> read_bars(const std::string& directory) {
 /// Configuration space as far as this user may read it: all of it, or 64 bytes.
 std::vector<std::byte> read_config(const std::string& directory) {
     std::vector<std::byte> bytes(256);
-    const auto file = vmm::open_file(directory + "/config", O_RDONLY, vmm::Errc::not_found);
+    const auto file = open_file(directory + "/config", O_RDONLY, Errc::not_found);
     const auto got = file ? ::pread(file->get(), bytes.data(), bytes.size(), 0) : 0;
     bytes.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
     return bytes;
@@ -53,7 +53,7 @@ void read_vectors(const std::string& directory, SysfsDevice& out) {
     constexpr unsigned id_msix = 0x11;
     const auto config = read_config(directory);
     const auto word = [&](std::size_t at) {
-        return at + 2 <= config.size() ? vmm::load_le<std::uint16_t>(std::span{config}.subspan(at, 2)) : 0U;
+        return at + 2 <= config.size() ? load_le<std::uint16_t>(std::span{config}.subspan(at, 2)) : 0U;
     };
     if ((word(status) & 0x10) == 0)
         return;
@@ -160,4 +160,4 @@ std::string bind_commands(const SysfsFunction& function) {
            unbind + "/sys/bus/pci/drivers_probe";
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

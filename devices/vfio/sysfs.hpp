@@ -13,7 +13,7 @@
 #include "devices/vfio/pci_address.hpp"
 #include "vmm/base/error.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 struct SysfsFunction {
     std::string address{}; ///< as sysfs spells it
@@ -62,10 +62,10 @@ Backend choose_backend(const std::string& root, const SysfsDevice& device, const
 
 /// Everything that keeps the device from being assigned, gravest first, each with what helps. Empty: nothing that can
 /// be seen without opening it.
-std::vector<vmm::Error> assignment_problems(const std::string& root, const SysfsDevice& device,
-                                            const OpenOptions& options = {});
+std::vector<Error> assignment_problems(const std::string& root, const SysfsDevice& device,
+                                       const OpenOptions& options = {});
 /// Why the kernel cannot reset the bus of this device, as far as the host tells; a clause that ends a sentence.
 /// `reached`: the functions behind the bus.
 std::string bus_reset_obstacle(const std::string& root, const PciAddress& address, std::span<const PciAddress> reached);
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

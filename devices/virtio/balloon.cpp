@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <utility>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr std::uint64_t statistics_feature = feature::bit(VIRTIO_BALLOON_F_STATS_VQ);
@@ -24,41 +24,41 @@ constexpr unsigned batch = 8;
 constexpr std::size_t max_pages = 1024;     // of one request: four times what drivers send
 constexpr std::size_t max_statistics = 512; // bytes of one report
 /// What one turn gives back: the host takes a millisecond or two to free as much in small pages.
-constexpr std::uint64_t released_at_once = 64 * vmm::MiB;
+constexpr std::uint64_t released_at_once = 64 * MiB;
 
 constexpr unsigned start_later = 63; // beside the queues
 
 struct BalloonConfig {
-    vmm::Le32 target;
-    vmm::Le32 actual;
-    vmm::Le32 command;
-    vmm::Le32 poison;
+    Le32 target;
+    Le32 actual;
+    Le32 command;
+    Le32 poison;
 };
 static_assert(sizeof(BalloonConfig) == sizeof(virtio_balloon_config));
 
-vmm::Result<std::uint32_t> pages_for(std::uint64_t bytes, const vmm::GuestMemory& memory) {
-    if (!vmm::is_aligned(bytes, vmm::MiB) || bytes >= memory.size())
-        return vmm::fail(vmm::Errc::config_value,
-                         vmm::format("a balloon of %llu bytes does not suit a guest of %llu MiB",
-                                     static_cast<unsigned long long>(bytes),
-                                     static_cast<unsigned long long>(memory.size() / vmm::MiB)),
-                         "give whole MiB, less than the guest's memory");
-    return static_cast<std::uint32_t>(bytes / vmm::page_size);
+Result<std::uint32_t> pages_for(std::uint64_t bytes, const GuestMemory& memory) {
+    if (!is_aligned(bytes, MiB) || bytes >= memory.size())
+        return fail(Errc::config_value,
+                    format("a balloon of %llu bytes does not suit a guest of %llu MiB",
+                           static_cast<unsigned long long>(bytes),
+                           static_cast<unsigned long long>(memory.size() / MiB)),
+                    "give whole MiB, less than the guest's memory");
+    return static_cast<std::uint32_t>(bytes / page_size);
 }
 
 } // namespace
 
-vmm::Result<std::shared_ptr<Balloon>> Balloon::create(const BalloonOptions& options, vmm::EventLoop& loop,
-                                                      const vmm::GuestMemory& memory) {
+Result<std::shared_ptr<Balloon>> Balloon::create(const BalloonOptions& options, EventLoop& loop,
+                                                 const GuestMemory& memory) {
     const auto pages = TRY(pages_for(options.target, memory));
     if (options.statistics_interval.count() < 0)
-        return vmm::fail(vmm::Errc::config_value, "a balloon's statistics interval is negative");
+        return fail(Errc::config_value, "a balloon's statistics interval is negative");
     std::shared_ptr<Balloon> balloon{new Balloon{options, loop, memory}};
     balloon->target_pages_ = pages;
     return balloon;
 }
 
-Balloon::Balloon(const BalloonOptions& options, vmm::EventLoop& loop, const vmm::GuestMemory& memory)
+Balloon::Balloon(const BalloonOptions& options, EventLoop& loop, const GuestMemory& memory)
     : Device{options.id + " (virtio-balloon)"}, loop_{loop}, memory_{memory}, interval_{options.statistics_interval} {
     features_ = (interval_.count() != 0 ? statistics_feature : 0) | (options.deflate_on_oom ? oom_feature : 0) |
                 (options.free_page_hinting ? hinting_feature | poison_feature : 0) |
@@ -80,23 +80,23 @@ void Balloon::read_config(std::uint64_t offset, std::span<std::byte> data) noexc
 void Balloon::write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept {
     if (data.size() != sizeof(std::uint32_t))
         return;
-    const auto value = vmm::load_le<std::uint32_t>(data);
+    const auto value = load_le<std::uint32_t>(data);
     if (offset == offsetof(BalloonConfig, actual))
         actual_pages_ = value;
     else if (offset == offsetof(BalloonConfig, poison))
         poison_ = value;
 }
 
-vmm::Result<void> Balloon::set_target(std::uint64_t bytes) noexcept {
+Result<void> Balloon::set_target(std::uint64_t bytes) noexcept {
     target_pages_ = TRY(pages_for(bytes, memory_));
     locked([&] { config_changed(); });
     return {};
 }
 
-vmm::Result<void> Balloon::need(std::uint64_t offered, const char* what) const {
+Result<void> Balloon::need(std::uint64_t offered, const char* what) const {
     if ((features_ & offered) == 0)
-        return vmm::fail(vmm::Errc::wrong_state, std::string{"the balloon was made without "} + what,
-                         "ask for it before the guest starts");
+        return fail(Errc::wrong_state, std::string{"the balloon was made without "} + what,
+                    "ask for it before the guest starts");
     return {};
 }
 
@@ -199,13 +199,12 @@ void Balloon::inflate(Chain& chain) noexcept {
 }
 
 void Balloon::release_pages(std::uint32_t first, std::uint32_t last) noexcept {
-    using vmm::Gpa;
-    const auto wanted = *vmm::Range<Gpa>::closed(Gpa{std::uint64_t{first} * vmm::page_size},
-                                                 Gpa{std::uint64_t{last} * vmm::page_size + (vmm::page_size - 1)});
+    const auto wanted = *Range<Gpa>::closed(Gpa{std::uint64_t{first} * page_size},
+                                            Gpa{std::uint64_t{last} * page_size + (page_size - 1)});
     std::uint64_t inside = 0;
-    for (const vmm::RamRegion& region : memory_.regions()) {
-        const auto part = vmm::Range<Gpa>::closed(std::max(wanted.start(), region.range.start()),
-                                                  std::min(wanted.last(), region.range.last()));
+    for (const RamRegion& region : memory_.regions()) {
+        const auto part = Range<Gpa>::closed(std::max(wanted.start(), region.range.start()),
+                                             std::min(wanted.last(), region.range.last()));
         if (!part)
             continue;
         inside += part->size();
@@ -231,7 +230,7 @@ bool Balloon::release_free(Chain& chain, std::uint64_t& done) noexcept {
         std::uint64_t size = piece.iov_len - skipped;
         const bool rest = size > left;
         if (rest) // the cut is no page's middle
-            size = left - std::min(left, reinterpret_cast<std::uint64_t>(start + left) % (2 * vmm::MiB)); // NOLINT
+            size = left - std::min(left, reinterpret_cast<std::uint64_t>(start + left) % (2 * MiB)); // NOLINT
         release({start, size});
         chain.work += Turn::system_call;
         left -= size;
@@ -243,10 +242,10 @@ bool Balloon::release_free(Chain& chain, std::uint64_t& done) noexcept {
 }
 
 void Balloon::release(std::span<std::byte> bytes) noexcept {
-    const std::uint64_t unit = memory_.huge_pages() == vmm::HugePages::two_mib ? 2 * vmm::MiB : vmm::page_size;
+    const std::uint64_t unit = memory_.huge_pages() == HugePages::two_mib ? 2 * MiB : page_size;
     const auto address = reinterpret_cast<std::uint64_t>(bytes.data()); // NOLINT: for its alignment
-    const std::uint64_t start = vmm::align_up(address, unit);
-    const std::uint64_t end = vmm::align_down(address + bytes.size(), unit);
+    const std::uint64_t start = align_up(address, unit);
+    const std::uint64_t end = align_down(address + bytes.size(), unit);
     if (pinned_ || start >= end)
         return;
     // Punches a hole into the file behind the memory: there MADV_DONTNEED would only forget this process's view of it.
@@ -291,16 +290,16 @@ void Balloon::ask_statistics() noexcept {
         schedule_statistics(); // else the next driver's start does
 }
 
-vmm::Result<BalloonStatistics> Balloon::statistics() const {
+Result<BalloonStatistics> Balloon::statistics() const {
     TRY_VOID(need(statistics_feature, "statistics"));
     return statistics_;
 }
 
-vmm::Result<void> Balloon::set_statistics_interval(std::chrono::seconds interval) {
+Result<void> Balloon::set_statistics_interval(std::chrono::seconds interval) {
     TRY_VOID(need(statistics_feature, "statistics"));
     if (interval.count() <= 0)
-        return vmm::fail(vmm::Errc::wrong_state, "statistics cannot be turned off while the guest runs",
-                         "give an interval of at least a second");
+        return fail(Errc::wrong_state, "statistics cannot be turned off while the guest runs",
+                    "give an interval of at least a second");
     interval_ = interval;
     schedule_statistics();
     return {};
@@ -310,7 +309,7 @@ vmm::Result<void> Balloon::set_statistics_interval(std::chrono::seconds interval
 
 bool Balloon::hint(Chain& chain, std::uint64_t& done) noexcept {
     if (!chain.readable.empty()) {
-        vmm::Le32 command{};
+        Le32 command{};
         if (chain.copy_from(0, std::as_writable_bytes(std::span{&command, 1})) != sizeof command) {
             note_bad_request("a hinting command is cut off");
             return true;
@@ -329,7 +328,7 @@ void Balloon::set_host_command(std::uint32_t command) noexcept {
     config_changed();
 }
 
-vmm::Result<void> Balloon::start_hinting(bool acknowledge) {
+Result<void> Balloon::start_hinting(bool acknowledge) {
     TRY_VOID(need(hinting_feature, "free page hinting"));
     locked([&] {
         acknowledge_ = acknowledge;
@@ -339,16 +338,16 @@ vmm::Result<void> Balloon::start_hinting(bool acknowledge) {
     return {};
 }
 
-vmm::Result<void> Balloon::stop_hinting() {
+Result<void> Balloon::stop_hinting() {
     TRY_VOID(need(hinting_feature, "free page hinting"));
     locked([&] { set_host_command(hinting_done); });
     return {};
 }
 
-vmm::Result<Balloon::Hinting> Balloon::hinting() const {
+Result<Balloon::Hinting> Balloon::hinting() const {
     TRY_VOID(need(hinting_feature, "free page hinting"));
     const std::int64_t last = guest_command_;
     return Hinting{host_command_, last < 0 ? std::nullopt : std::optional{static_cast<std::uint32_t>(last)}};
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -17,7 +17,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 struct BalloonOptions {
     std::string id{"balloon0"}; ///< for people
@@ -32,8 +32,8 @@ struct BalloonOptions {
 class Balloon final : public Device, public std::enable_shared_from_this<Balloon> {
 public:
     /// `loop` and `memory` must outlive the device.
-    static vmm::Result<std::shared_ptr<Balloon>> create(const BalloonOptions& options, vmm::EventLoop& loop,
-                                                        const vmm::GuestMemory& memory);
+    static Result<std::shared_ptr<Balloon>> create(const BalloonOptions& options, EventLoop& loop,
+                                                   const GuestMemory& memory);
 
     [[nodiscard]] Type type() const override { return Type::balloon; }
     /// 5.5: pages are named by physical address, and Linux takes no balloon that asks for ACCESS_PLATFORM.
@@ -48,32 +48,32 @@ public:
     /// From now on pages are accepted but kept: a host device may write to them (VFIO).
     void pin_memory() { pinned_ = true; }
     /// Tells the guest a new target, in bytes as in the options.
-    vmm::Result<void> set_target(std::uint64_t bytes) noexcept;
-    [[nodiscard]] std::uint64_t target() const { return std::uint64_t{target_pages_} * vmm::page_size; }
+    Result<void> set_target(std::uint64_t bytes) noexcept;
+    [[nodiscard]] std::uint64_t target() const { return std::uint64_t{target_pages_} * page_size; }
     /// What the guest says it has given up.
-    [[nodiscard]] std::uint64_t actual() const { return std::uint64_t{actual_pages_} * vmm::page_size; }
+    [[nodiscard]] std::uint64_t actual() const { return std::uint64_t{actual_pages_} * page_size; }
     /// Bytes given back to the host so far, by any way.
     [[nodiscard]] std::uint64_t released() const { return released_.load(std::memory_order_relaxed); }
 
     /// The latest; empty before the first report. wrong_state without statistics.
-    [[nodiscard]] vmm::Result<BalloonStatistics> statistics() const;
+    [[nodiscard]] Result<BalloonStatistics> statistics() const;
     /// wrong_state when that would turn statistics on or off.
-    vmm::Result<void> set_statistics_interval(std::chrono::seconds interval);
+    Result<void> set_statistics_interval(std::chrono::seconds interval);
 
     /// One run of free page hinting: the guest names pages that are free right now, and they go back to the host.
     /// `acknowledge`: end the run when the guest has named all. wrong_state without hinting.
-    vmm::Result<void> start_hinting(bool acknowledge);
-    vmm::Result<void> stop_hinting();
+    Result<void> start_hinting(bool acknowledge);
+    Result<void> stop_hinting();
     struct Hinting {
         std::uint32_t host_command;                 ///< 0 stop, 1 done, or the number of a run
         std::optional<std::uint32_t> guest_command; ///< the last it sent
     };
-    [[nodiscard]] vmm::Result<Hinting> hinting() const;
+    [[nodiscard]] Result<Hinting> hinting() const;
 
 private:
     enum class Role : std::uint8_t { inflate, deflate, statistics, hinting, reporting };
 
-    Balloon(const BalloonOptions& options, vmm::EventLoop& loop, const vmm::GuestMemory& memory);
+    Balloon(const BalloonOptions& options, EventLoop& loop, const GuestMemory& memory);
     void on_activate() noexcept override;
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
@@ -91,10 +91,10 @@ private:
     void take_statistics(Queue& queue, const Chain& chain) noexcept;
     void ask_statistics() noexcept;
     void schedule_statistics() noexcept;
-    [[nodiscard]] vmm::Result<void> need(std::uint64_t offered, const char* what) const;
+    [[nodiscard]] Result<void> need(std::uint64_t offered, const char* what) const;
 
-    vmm::EventLoop& loop_;
-    const vmm::GuestMemory& memory_;
+    EventLoop& loop_;
+    const GuestMemory& memory_;
     std::atomic<bool> pinned_{false};
     std::uint64_t features_{0};
     std::vector<std::uint16_t> queue_sizes_{};
@@ -107,7 +107,7 @@ private:
 
     std::atomic<std::uint64_t> released_{0};
     std::chrono::seconds interval_;
-    vmm::Registration timer_{}; // the loop's thread only
+    Registration timer_{}; // the loop's thread only
     BalloonStatistics statistics_{};
     std::uint32_t last_run_{1};
     bool acknowledge_{false};
@@ -122,4 +122,4 @@ private:
     Chain chain_{};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

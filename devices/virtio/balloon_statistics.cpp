@@ -5,7 +5,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 static_assert(sizeof(virtio_balloon_stat) == BalloonStatistics::entry_size);
 static_assert(VIRTIO_BALLOON_S_NR <= BalloonStatistics::names.size() && VIRTIO_BALLOON_S_HTLB_PGFAIL == 9);
@@ -13,11 +13,11 @@ static_assert(VIRTIO_BALLOON_S_NR <= BalloonStatistics::names.size() && VIRTIO_B
 BalloonStatistics BalloonStatistics::parse(std::span<const std::byte> report) {
     BalloonStatistics statistics;
     for (; report.size() >= entry_size; report = report.subspan(entry_size)) {
-        const auto tag = vmm::load_le<std::uint16_t>(report.first(2));
+        const auto tag = load_le<std::uint16_t>(report.first(2));
         if (tag < statistics.values.size())
-            statistics.values[tag] = vmm::load_le<std::uint64_t>(report.subspan(2, 8));
+            statistics.values[tag] = load_le<std::uint64_t>(report.subspan(2, 8));
     }
     return statistics;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

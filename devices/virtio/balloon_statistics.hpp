@@ -8,7 +8,7 @@
 #include <optional>
 #include <span>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 struct BalloonStatistics {
     /// In the order of their tags; the names are Firecracker's.
@@ -24,4 +24,4 @@ struct BalloonStatistics {
     static BalloonStatistics parse(std::span<const std::byte> report);
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <linux/virtio_console.h>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 // Linux reads the first size only when told of a change, and must have finished adding its port by then: it gives
@@ -16,21 +16,20 @@ constexpr unsigned batch = 64;
 constexpr std::uint64_t bytes_at_once = 64 * 1024; // of output, before the loop looks at other work
 
 struct ConsoleConfig {
-    vmm::Le16 columns;
-    vmm::Le16 rows;
-    vmm::Le32 ports;
-    vmm::Le32 emergency_write;
+    Le16 columns;
+    Le16 rows;
+    Le32 ports;
+    Le32 emergency_write;
 };
 static_assert(sizeof(ConsoleConfig) == sizeof(virtio_console_config));
 
 } // namespace
 
-vmm::Result<std::shared_ptr<Console>> Console::create(const ConsoleOptions& options, vmm::EventLoop& loop,
-                                                      Output output) {
+Result<std::shared_ptr<Console>> Console::create(const ConsoleOptions& options, EventLoop& loop, Output output) {
     return std::shared_ptr<Console>{new Console{options, loop, std::move(output)}};
 }
 
-Console::Console(const ConsoleOptions& options, vmm::EventLoop& loop, Output output)
+Console::Console(const ConsoleOptions& options, EventLoop& loop, Output output)
     : Device{options.id + " (virtio-console)"}, loop_{loop}, output_{std::move(output)}, size_{options.size} {}
 
 std::uint64_t Console::features() const { return feature::bit(VIRTIO_CONSOLE_F_SIZE); }
@@ -160,4 +159,4 @@ bool Console::write(Chain& chain, std::uint64_t& budget) noexcept {
     return true;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

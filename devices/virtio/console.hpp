@@ -11,7 +11,7 @@
 #include "devices/virtio/serve.hpp"
 #include "vmm/base/event_loop.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// In characters; 0 when there is no terminal.
 struct TerminalSize {
@@ -32,8 +32,7 @@ public:
     using Output = std::function<std::size_t(std::span<const std::byte>)>;
 
     /// `loop` must outlive the device.
-    static vmm::Result<std::shared_ptr<Console>> create(const ConsoleOptions& options, vmm::EventLoop& loop,
-                                                        Output output);
+    static Result<std::shared_ptr<Console>> create(const ConsoleOptions& options, EventLoop& loop, Output output);
 
     [[nodiscard]] Type type() const override { return Type::console; }
     [[nodiscard]] std::uint64_t features() const override;
@@ -57,7 +56,7 @@ private:
     static constexpr unsigned transmit_queue = 1;
     static constexpr std::array<std::uint16_t, 2> queue_sizes_{64, 64};
 
-    Console(const ConsoleOptions& options, vmm::EventLoop& loop, Output output);
+    Console(const ConsoleOptions& options, EventLoop& loop, Output output);
     void on_activate() noexcept override;
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override {
@@ -70,12 +69,12 @@ private:
     [[nodiscard]] bool write(Chain& chain, std::uint64_t& budget) noexcept;
     void offer_room() noexcept;
 
-    vmm::EventLoop& loop_;
+    EventLoop& loop_;
     Output output_;
     std::function<void()> input_room_{};
     std::atomic<TerminalSize> size_;
     std::atomic<bool> wants_room_{false};
-    vmm::Registration announcement_{}; // the loop's thread only
+    Registration announcement_{}; // the loop's thread only
 
     // With the lock.
     bool announced_{false};  ///< the driver was, or will be, told the first size
@@ -84,4 +83,4 @@ private:
     Chain chain_{};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/device.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
-void Device::activate(const vmm::DmaMemory& memory, std::vector<std::optional<Queue>> queues, std::uint64_t features,
+void Device::activate(const DmaMemory& memory, std::vector<std::optional<Queue>> queues, std::uint64_t features,
                       Notifier& notifier) noexcept {
     std::lock_guard lock{mutex_};
     memory_ = &memory;
@@ -79,8 +79,8 @@ void Device::stop(const char* fault, const char* reason) noexcept {
     stopped_broken_ = true;
     counters_.broken_rings.fetch_add(1, std::memory_order_relaxed);
     if (limiter_.allow()) {
-        vmm::log::write(vmm::log::Level::warning, "%s: %s (%s); stopped until the driver resets the device",
-                        name_.c_str(), fault, reason);
+        log::write(log::Level::warning, "%s: %s (%s); stopped until the driver resets the device", name_.c_str(), fault,
+                   reason);
         if (on_broken_)
             on_broken_(reason);
     }
@@ -90,7 +90,7 @@ void Device::stop(const char* fault, const char* reason) noexcept {
 void Device::note_bad_request(const char* reason) noexcept {
     counters_.bad_requests.fetch_add(1, std::memory_order_relaxed);
     if (limiter_.allow())
-        vmm::log::write(vmm::log::Level::warning, "%s: refused a request: %s", name_.c_str(), reason);
+        log::write(log::Level::warning, "%s: refused a request: %s", name_.c_str(), reason);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -14,7 +14,7 @@
 #include "devices/virtio/queue.hpp"
 #include "vmm/base/log.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// Device types (virtio 1.2, 5).
 enum class Type : std::uint16_t {
@@ -93,7 +93,7 @@ public:
     // For the transport.
 
     /// DRIVER_OK. `queues` has one entry a queue; those the driver left disabled are empty.
-    void activate(const vmm::DmaMemory& memory, std::vector<std::optional<Queue>> queues, std::uint64_t features,
+    void activate(const DmaMemory& memory, std::vector<std::optional<Queue>> queues, std::uint64_t features,
                   Notifier& notifier) noexcept;
     /// After it returns the device touches no guest memory, unless it is resetting(). Safe when not active.
     void reset() noexcept;
@@ -143,7 +143,7 @@ protected:
     }
     [[nodiscard]] std::uint64_t negotiated_features() const { return negotiated_; }
     [[nodiscard]] bool negotiated(std::uint64_t bits) const { return (negotiated_ & bits) == bits; }
-    [[nodiscard]] const vmm::DmaMemory& memory() const { return *memory_; }
+    [[nodiscard]] const DmaMemory& memory() const { return *memory_; }
     /// The driver broke a ring: no work until it resets the device. Kicks look at this themselves.
     [[nodiscard]] bool stopped() const { return stopped_broken_; }
     /// Interrupts the driver if it wants to know of what was pushed.
@@ -169,9 +169,9 @@ private:
     bool stopped_broken_{false};
     std::vector<std::optional<Queue>> queues_{};
     std::uint64_t negotiated_{};
-    const vmm::DmaMemory* memory_{};
+    const DmaMemory* memory_{};
     Notifier* notifier_{};
-    vmm::log::RateLimiter limiter_{1};
+    log::RateLimiter limiter_{1};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <sys/random.h>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr unsigned batch = 8;
@@ -27,11 +27,11 @@ std::uint64_t fill(std::span<const iovec> pieces) {
 
 } // namespace
 
-vmm::Result<std::shared_ptr<Entropy>> Entropy::create(const EntropyOptions& options, vmm::EventLoop& loop) {
+Result<std::shared_ptr<Entropy>> Entropy::create(const EntropyOptions& options, EventLoop& loop) {
     return std::shared_ptr<Entropy>{new Entropy{options, loop}};
 }
 
-Entropy::Entropy(const EntropyOptions& options, vmm::EventLoop& loop)
+Entropy::Entropy(const EntropyOptions& options, EventLoop& loop)
     : Device{options.id + " (virtio-rng)"}, loop_{loop}, limiter_{options.limits, RateLimiter::Time::clock::now()} {}
 
 void Entropy::read_config(std::uint64_t, std::span<std::byte> data) noexcept {
@@ -71,4 +71,4 @@ void Entropy::again(std::chrono::nanoseconds delay) noexcept {
     timer_ = loop_.after(delay, [this] { kick(0); });
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -10,7 +10,7 @@
 #include "devices/virtio/serve.hpp"
 #include "vmm/base/event_loop.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 struct EntropyOptions {
     std::string id{"rng0"}; ///< for people
@@ -24,7 +24,7 @@ public:
     static constexpr std::uint64_t max_bytes = 64 * 1024;
 
     /// `loop` must outlive the device.
-    static vmm::Result<std::shared_ptr<Entropy>> create(const EntropyOptions& options, vmm::EventLoop& loop);
+    static Result<std::shared_ptr<Entropy>> create(const EntropyOptions& options, EventLoop& loop);
 
     [[nodiscard]] Type type() const override { return Type::entropy; }
     [[nodiscard]] std::uint64_t features() const override { return 0; }
@@ -36,16 +36,16 @@ public:
 private:
     static constexpr std::array<std::uint16_t, 1> queue_sizes_{256};
 
-    Entropy(const EntropyOptions& options, vmm::EventLoop& loop);
+    Entropy(const EntropyOptions& options, EventLoop& loop);
     void on_kick(unsigned queue) noexcept override;
     [[nodiscard]] bool serve_one(Queue& queue, Chain& chain) noexcept;
     void again(std::chrono::nanoseconds delay) noexcept;
 
-    vmm::EventLoop& loop_;
+    EventLoop& loop_;
     RateLimiter limiter_;
     std::atomic<std::uint64_t> given_{0};
     Chain chain_{};
-    vmm::Registration timer_{}; // the loop's thread only
+    Registration timer_{}; // the loop's thread only
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

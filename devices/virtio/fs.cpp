@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr std::size_t tag_size = Fs::longest_tag;
@@ -13,27 +13,26 @@ constexpr std::size_t tag_size = Fs::longest_tag;
 
 Fs::Fs(const FsOptions& options) : Device{options.tag + " (virtio-fs)"} {
     std::memcpy(config_.data(), options.tag.data(), options.tag.size());
-    vmm::store_le(std::span{config_}.subspan(tag_size), 1); // one request queue
+    store_le(std::span{config_}.subspan(tag_size), 1); // one request queue
 }
 
-vmm::Result<std::shared_ptr<Fs>> Fs::create(const FsOptions& options, vmm::EventLoop& loop,
-                                            const vmm::GuestMemory& memory) {
+Result<std::shared_ptr<Fs>> Fs::create(const FsOptions& options, EventLoop& loop, const GuestMemory& memory) {
     if (options.tag.empty() || options.tag.size() > tag_size)
-        return vmm::fail(vmm::Errc::config_value,
-                         "the tag of a shared folder has 1 to 36 bytes, not " + std::to_string(options.tag.size()),
-                         "the guest mounts it by this name: mount -t virtiofs TAG /mnt");
+        return fail(Errc::config_value,
+                    "the tag of a shared folder has 1 to 36 bytes, not " + std::to_string(options.tag.size()),
+                    "the guest mounts it by this name: mount -t virtiofs TAG /mnt");
     if (!memory.shared())
-        return vmm::fail(vmm::Errc::wrong_state,
-                         "the daemon of '" + options.tag + "' cannot be given this guest's memory: it is private",
-                         "start the guest with a --share already, or with --huge-pages none or 2M");
+        return fail(Errc::wrong_state,
+                    "the daemon of '" + options.tag + "' cannot be given this guest's memory: it is private",
+                    "start the guest with a --share already, or with --huge-pages none or 2M");
     // The transport always offers these to the driver, and the daemon serves the rings.
     constexpr std::uint64_t rings = feature::indirect | feature::event_index | feature::version_1;
     std::shared_ptr<Fs> fs{new Fs{options}};
     fs->daemon_ = TRY(VhostUserWorker::create(
         {options.socket, rings, memory,
-         [raw = fs.get()](std::uint64_t session, const vmm::Error& error) { raw->on_failed(session, error); }}));
+         [raw = fs.get()](std::uint64_t session, const Error& error) { raw->on_failed(session, error); }}));
     for (unsigned index = 0; index < sizes.size(); ++index) {
-        fs->bells_.push_back({TRY(vmm::EventFd::create()), TRY(vmm::EventFd::create())});
+        fs->bells_.push_back({TRY(EventFd::create()), TRY(EventFd::create())});
         fs->bells_.back().watch = TRY(loop.watch(fs->bells_.back().call.fd(), [raw = fs.get(), index] {
             raw->bells_[index].call.drain();
             raw->locked([&] { raw->notify(index); });
@@ -43,7 +42,7 @@ vmm::Result<std::shared_ptr<Fs>> Fs::create(const FsOptions& options, vmm::Event
 }
 
 void Fs::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
-    vmm::store_le(data, 0);
+    store_le(data, 0);
     if (offset < config_.size())
         std::ranges::copy(std::span{config_}.subspan(offset).first(std::min(data.size(), config_.size() - offset)),
                           data.begin());
@@ -81,11 +80,11 @@ void Fs::on_reset_queue(unsigned index) noexcept {
         daemon_->stop(session_, {index});
 }
 
-void Fs::on_failed(std::uint64_t session, const vmm::Error& error) noexcept {
+void Fs::on_failed(std::uint64_t session, const Error& error) noexcept {
     locked([&] {
         if (session == session_)
             stop_failed(error.message().c_str());
     });
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -12,7 +12,7 @@
 #include "devices/virtio/vhost_user_worker.hpp"
 #include "vmm/base/event_loop.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 struct FsOptions {
     std::string tag{};    ///< what the guest mounts: 1 to 36 bytes
@@ -27,8 +27,7 @@ public:
     static constexpr std::size_t longest_tag = 36;
 
     /// Connects to the daemon, in at most VhostUserWorker::first_wait. `memory` and `loop` must outlive the device.
-    static vmm::Result<std::shared_ptr<Fs>> create(const FsOptions& options, vmm::EventLoop& loop,
-                                                   const vmm::GuestMemory& memory);
+    static Result<std::shared_ptr<Fs>> create(const FsOptions& options, EventLoop& loop, const GuestMemory& memory);
 
     [[nodiscard]] Type type() const override { return Type::fs; }
     [[nodiscard]] bool translatable() const override { return false; }
@@ -47,15 +46,15 @@ protected:
 private:
     static constexpr std::array<std::uint16_t, 2> sizes{128, 1024}; ///< high priority, requests
     struct Bells {
-        vmm::EventFd kick;
-        vmm::EventFd call;
-        vmm::Registration watch{};
+        EventFd kick;
+        EventFd call;
+        Registration watch{};
         bool started{false};
     };
 
     explicit Fs(const FsOptions& options);
     [[nodiscard]] VhostUser::Ring ring(unsigned index);
-    void on_failed(std::uint64_t session, const vmm::Error& error) noexcept;
+    void on_failed(std::uint64_t session, const Error& error) noexcept;
 
     std::array<std::byte, 40> config_{};
     std::vector<Bells> bells_{};
@@ -63,4 +62,4 @@ private:
     std::unique_ptr<VhostUserWorker> daemon_{}; // last: its thread calls on_failed()
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 namespace wire = iommu::wire;
@@ -21,12 +21,12 @@ static_assert((page_sizes & (2 * iommu::Domains::granule - 1)) == iommu::Domains
 
 } // namespace
 
-std::shared_ptr<Iommu> Iommu::create(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension,
+std::shared_ptr<Iommu> Iommu::create(iommu::Domains& domains, EventLoop& loop, iommu::RequestExtension* extension,
                                      std::chrono::milliseconds patience) {
     return std::shared_ptr<Iommu>{new Iommu{domains, loop, extension, patience}};
 }
 
-Iommu::Iommu(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension,
+Iommu::Iommu(iommu::Domains& domains, EventLoop& loop, iommu::RequestExtension* extension,
              std::chrono::milliseconds patience)
     : Device{"iommu (virtio-iommu)"}, domains_{domains}, requests_{domains, extension}, loop_{loop}, patience_{
                                                                                                          patience} {
@@ -163,7 +163,7 @@ void Iommu::finish_late(std::uint64_t number) noexcept {
 /// Sets the timer for the first deadline; whose has passed is told.
 void Iommu::watch_late() noexcept {
     const auto now = std::chrono::steady_clock::now();
-    std::vector<vmm::DmaDrain> overdue;
+    std::vector<DmaDrain> overdue;
     with_lock([&](bool) {
         late_timer_.reset();
         auto first = std::chrono::steady_clock::time_point::max();
@@ -178,7 +178,7 @@ void Iommu::watch_late() noexcept {
         if (watching_)
             late_timer_ = loop_.after(first - now, [this] { watch_late(); });
     });
-    for (vmm::DmaDrain& drain : overdue) // their devices' locks come first
+    for (DmaDrain& drain : overdue) // their devices' locks come first
         drain.hurry();
 }
 
@@ -201,11 +201,11 @@ void Iommu::serve_soon() noexcept {
 /// The faulting device's lock and its hold are taken: the device's own lock must wait.
 void Iommu::on_fault(const iommu::Fault& fault) noexcept {
     if (fault_log_.allow())
-        vmm::log::write(vmm::log::Level::warning, "IOMMU: endpoint 0000:%02x:%02x.%x%s may not %s %#llx: %s",
-                        fault.endpoint.raw() >> 8 & 0xff, fault.endpoint.raw() >> 3 & 0x1f, fault.endpoint.raw() & 7,
-                        fault.pasid ? vmm::format(" with PASID %u", fault.pasid->raw()).c_str() : "",
-                        fault.access == vmm::Access::read ? "read" : "write",
-                        static_cast<unsigned long long>(fault.address.raw()), iommu::reason_text(fault.reason));
+        log::write(log::Level::warning, "IOMMU: endpoint 0000:%02x:%02x.%x%s may not %s %#llx: %s",
+                   fault.endpoint.raw() >> 8 & 0xff, fault.endpoint.raw() >> 3 & 0x1f, fault.endpoint.raw() & 7,
+                   fault.pasid ? format(" with PASID %u", fault.pasid->raw()).c_str() : "",
+                   fault.access == Access::read ? "read" : "write",
+                   static_cast<unsigned long long>(fault.address.raw()), iommu::reason_text(fault.reason));
     const std::lock_guard lock{pending_mutex_};
     if (pending_.size() == most_pending) {
         dropped_.fetch_add(1, std::memory_order_relaxed);
@@ -228,7 +228,7 @@ void Iommu::tell_driver() noexcept {
     }
     with_lock([&](bool active) {
         Queue* ring = active && !stopped() ? queue(event_queue) : nullptr;
-        vmm::DmaMemory::Hold hold;
+        DmaMemory::Hold hold;
         if (ring) {
             hold = memory().hold();
             if (!ring->refresh())
@@ -249,13 +249,13 @@ bool Iommu::tell(Queue& ring, const iommu::Fault& fault) noexcept {
         return false;
     wire::FaultRecord record;
     record.reason = static_cast<std::uint8_t>(fault.reason);
-    record.flags = wire::FaultRecord::flag_address |
-                   ((static_cast<unsigned>(fault.access) & static_cast<unsigned>(vmm::Access::read)) != 0
-                        ? wire::FaultRecord::flag_read
-                        : 0U) |
-                   ((static_cast<unsigned>(fault.access) & static_cast<unsigned>(vmm::Access::write)) != 0
-                        ? wire::FaultRecord::flag_write
-                        : 0U);
+    record.flags =
+        wire::FaultRecord::flag_address |
+        ((static_cast<unsigned>(fault.access) & static_cast<unsigned>(Access::read)) != 0 ? wire::FaultRecord::flag_read
+                                                                                          : 0U) |
+        ((static_cast<unsigned>(fault.access) & static_cast<unsigned>(Access::write)) != 0
+             ? wire::FaultRecord::flag_write
+             : 0U);
     record.endpoint = fault.endpoint.raw();
     if (fault.pasid && (negotiated_features() & wire::feature::private_requests) != 0) {
         record.flags = record.flags | wire::FaultRecord::flag_pasid;
@@ -271,4 +271,4 @@ bool Iommu::tell(Queue& ring, const iommu::Fault& fault) noexcept {
     return fits;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

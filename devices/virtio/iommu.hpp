@@ -22,7 +22,7 @@
 #include "iommu/request.hpp"
 #include "vmm/base/event_loop.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// Create and destroy it on the loop's thread, or while the loop does not run.
 class Iommu final : public Device, public std::enable_shared_from_this<Iommu> {
@@ -32,7 +32,7 @@ public:
     static constexpr std::chrono::milliseconds default_patience{5000};
 
     /// `extension` may be null. All must outlive the device.
-    static std::shared_ptr<Iommu> create(iommu::Domains& domains, vmm::EventLoop& loop,
+    static std::shared_ptr<Iommu> create(iommu::Domains& domains, EventLoop& loop,
                                          iommu::RequestExtension* extension = nullptr,
                                          std::chrono::milliseconds patience = default_patience);
     ~Iommu() override;
@@ -61,11 +61,11 @@ private:
     struct Late {
         std::optional<Chain> chain{}; ///< none: a reset
         std::array<std::byte, sizeof(iommu::wire::Tail)> answer{};
-        vmm::DmaDrain drain{};
+        DmaDrain drain{};
         std::chrono::steady_clock::time_point deadline{};
     };
 
-    Iommu(iommu::Domains& domains, vmm::EventLoop& loop, iommu::RequestExtension* extension,
+    Iommu(iommu::Domains& domains, EventLoop& loop, iommu::RequestExtension* extension,
           std::chrono::milliseconds patience);
     void on_activate() noexcept override { domains_.driver_ready(); }
     void on_kick(unsigned queue) noexcept override;
@@ -83,7 +83,7 @@ private:
 
     iommu::Domains& domains_;
     iommu::Requests requests_;
-    vmm::EventLoop& loop_;
+    EventLoop& loop_;
     const std::chrono::milliseconds patience_;
     Chain chain_{};
     iommu::Requests::Answer answer_{};
@@ -92,17 +92,17 @@ private:
     bool watching_{false};               ///< watch_late() will come
     bool full_{false};                   ///< requests wait until fewer answers do
     std::atomic<unsigned> resetting_{0}; ///< resets that wait for I/O
-    vmm::Registration late_timer_{};     ///< the loop's
+    Registration late_timer_{};          ///< the loop's
     bool posted_{false};
     std::atomic<std::uint64_t> told_{0};
     std::atomic<std::uint64_t> dropped_{0};
-    vmm::log::RateLimiter fault_log_{5};
+    log::RateLimiter fault_log_{5};
 
     std::mutex pending_mutex_; // guards what follows; taken last
     std::vector<iommu::Fault> pending_{};
     bool telling_{false};
 
-    vmm::Registration listener_{}; // first to go
+    Registration listener_{}; // first to go
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -8,7 +8,7 @@
 
 #include "vmm/base/event_loop.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// A device's work that waits for the loop, each piece at most once: a guest that asks again and again, by resets for
 /// example, does not make the loop's list grow. Member of the device that works. Thread-safe.
@@ -16,7 +16,7 @@ class Later {
 public:
     /// Runs `work(device)` on the loop, unless number `which` (0..63) waits there already or the device is gone by
     /// then.
-    template <class D, class F> void post(vmm::EventLoop& loop, unsigned which, std::weak_ptr<D> device, F work) {
+    template <class D, class F> void post(EventLoop& loop, unsigned which, std::weak_ptr<D> device, F work) {
         const std::uint64_t bit = std::uint64_t{1} << which;
         if ((waiting_.fetch_or(bit) & bit) != 0)
             return;
@@ -33,4 +33,4 @@ private:
     std::atomic<std::uint64_t> waiting_{0};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/mmio_transport.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 // Registers (4.2.2).
@@ -45,15 +45,13 @@ std::uint64_t with_half(std::uint64_t whole, bool high, std::uint32_t value) {
 
 } // namespace
 
-MmioTransport::MmioTransport(std::shared_ptr<Device> device, const Context& context, vmm::Range<vmm::Gpa> registers,
-                             unsigned gsi)
+MmioTransport::MmioTransport(std::shared_ptr<Device> device, const Context& context, Range<Gpa> registers, unsigned gsi)
     : transport_{std::move(device), context.memory, *this, false}, registers_{registers}, gsi_{gsi} {}
 
-vmm::Result<std::shared_ptr<MmioTransport>> MmioTransport::create(std::shared_ptr<Device> device,
-                                                                  const Context& context,
-                                                                  vmm::Range<vmm::Gpa> registers, unsigned gsi) {
+Result<std::shared_ptr<MmioTransport>> MmioTransport::create(std::shared_ptr<Device> device, const Context& context,
+                                                             Range<Gpa> registers, unsigned gsi) {
     std::shared_ptr<MmioTransport> own{new MmioTransport{std::move(device), context, registers, gsi}};
-    own->irq_ = TRY(context.irqs.line(gsi, vmm::TriggerMode::edge));
+    own->irq_ = TRY(context.irqs.line(gsi, TriggerMode::edge));
     TRY_VOID(own->transport_.attach(context.loop));
     for (unsigned queue = 0; queue < own->transport_.queue_count(); ++queue)
         own->doorbells_.push_back(TRY(
@@ -65,14 +63,14 @@ void MmioTransport::read(std::uint64_t offset, std::span<std::byte> data) noexce
     if (offset >= reg::config)
         return device().read_config(offset - reg::config, data);
     // 4.2.2.2: registers are 32 bits wide, aligned.
-    vmm::store_le(data, data.size() == 4 && offset % 4 == 0 ? read_register(offset) : 0);
+    store_le(data, data.size() == 4 && offset % 4 == 0 ? read_register(offset) : 0);
 }
 
 void MmioTransport::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {
     if (offset >= reg::config)
         return device().write_config(offset - reg::config, data);
     if (data.size() == 4 && offset % 4 == 0)
-        write_register(offset, vmm::load_le<std::uint32_t>(data));
+        write_register(offset, load_le<std::uint32_t>(data));
 }
 
 std::uint32_t MmioTransport::read_register(std::uint64_t offset) noexcept {
@@ -185,4 +183,4 @@ void MmioTransport::needs_reset() noexcept {
         interrupt(interrupt_config);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

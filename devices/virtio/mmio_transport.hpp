@@ -11,30 +11,30 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/bus/irq.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
-class MmioTransport final : public vmm::BusDevice, private Notifier {
+class MmioTransport final : public BusDevice, private Notifier {
 public:
     struct Context {
-        vmm::Irqs& irqs;
-        vmm::Doorbells& doorbells;
-        const vmm::DmaMemory& memory;
-        vmm::EventLoop& loop;
+        Irqs& irqs;
+        Doorbells& doorbells;
+        const DmaMemory& memory;
+        EventLoop& loop;
     };
     /// `registers` is one page; `gsi` is an edge interrupt. On the loop's thread, or before it runs.
-    static vmm::Result<std::shared_ptr<MmioTransport>> create(std::shared_ptr<Device> device, const Context& context,
-                                                              vmm::Range<vmm::Gpa> registers, unsigned gsi);
+    static Result<std::shared_ptr<MmioTransport>> create(std::shared_ptr<Device> device, const Context& context,
+                                                         Range<Gpa> registers, unsigned gsi);
 
     [[nodiscard]] std::string_view name() const override { return transport_.device().name(); }
     [[nodiscard]] Device& device() const { return transport_.device(); }
-    [[nodiscard]] vmm::Range<vmm::Gpa> registers() const { return registers_; }
+    [[nodiscard]] Range<Gpa> registers() const { return registers_; }
     [[nodiscard]] unsigned gsi() const { return gsi_; }
 
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
 
 private:
-    MmioTransport(std::shared_ptr<Device> device, const Context& context, vmm::Range<vmm::Gpa> registers, unsigned gsi);
+    MmioTransport(std::shared_ptr<Device> device, const Context& context, Range<Gpa> registers, unsigned gsi);
 
     void used_buffers(unsigned queue) noexcept override;
     void config_changed() noexcept override;
@@ -46,14 +46,14 @@ private:
     void write_queue_register(std::uint64_t offset, std::uint32_t value) noexcept;
 
     Transport transport_;
-    vmm::Range<vmm::Gpa> registers_;
+    Range<Gpa> registers_;
     unsigned gsi_;
-    std::unique_ptr<vmm::IrqLine> irq_;
-    std::vector<vmm::Registration> doorbells_;
+    std::unique_ptr<IrqLine> irq_;
+    std::vector<Registration> doorbells_;
     std::atomic<std::uint32_t> device_feature_select_{0};
     std::atomic<std::uint32_t> driver_feature_select_{0};
     std::atomic<std::uint32_t> queue_select_{0};
     std::atomic<std::uint8_t> interrupt_status_{0};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -6,7 +6,7 @@
 
 #include "devices/pci/root_bus.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 // The BAR: one page per structure, so that a page holds doorbells and nothing else.
@@ -109,15 +109,14 @@ PciTransport::PciTransport(std::shared_ptr<Device> device, const Context& contex
 
 PciTransport::~PciTransport() = default;
 
-vmm::Result<std::shared_ptr<PciTransport>> PciTransport::create(std::shared_ptr<Device> device,
-                                                                const Context& context) {
+Result<std::shared_ptr<PciTransport>> PciTransport::create(std::shared_ptr<Device> device, const Context& context) {
     std::shared_ptr<PciTransport> transport{new PciTransport{std::move(device), context}};
     TRY_VOID(transport->build());
     TRY_VOID(transport->transport_.attach(context.loop));
     return transport;
 }
 
-vmm::Result<void> PciTransport::build() {
+Result<void> PciTransport::build() {
     TRY_VOID(config().add_bar(bar, {pci::BarKind::memory32, bar_size, false}));
     TRY_VOID(msix_.add_capability(config()));
     TRY_VOID(add_structure(kind_common, common_offset, common_size));
@@ -129,17 +128,17 @@ vmm::Result<void> PciTransport::build() {
     return {};
 }
 
-vmm::Result<void> PciTransport::add_structure(std::uint8_t kind, std::uint32_t offset, std::uint32_t length) {
+Result<void> PciTransport::add_structure(std::uint8_t kind, std::uint32_t offset, std::uint32_t length) {
     // cap_len, cfg_type, bar, id, padding, offset, length, then what the kind adds (4.1.4).
     std::array<std::byte, 18> body{};
     const std::size_t size = kind == kind_notify || kind == kind_pci_cfg ? 18 : 14;
     body[0] = static_cast<std::byte>(size + 2);
     body[1] = static_cast<std::byte>(kind);
     body[2] = static_cast<std::byte>(bar);
-    vmm::store_le(std::span{body}.subspan(6, 4), offset);
-    vmm::store_le(std::span{body}.subspan(10, 4), length);
+    store_le(std::span{body}.subspan(6, 4), offset);
+    store_le(std::span{body}.subspan(10, 4), length);
     if (kind == kind_notify)
-        vmm::store_le(std::span{body}.subspan(14, 4), notify_multiplier);
+        store_le(std::span{body}.subspan(14, 4), notify_multiplier);
     std::array<std::byte, 18> writable{};
     if (kind == kind_pci_cfg) {
         writable[2] = std::byte{0xff}; // bar, offset, length: the driver picks its window
@@ -152,12 +151,12 @@ vmm::Result<void> PciTransport::add_structure(std::uint8_t kind, std::uint32_t o
     return {};
 }
 
-vmm::Result<void> PciTransport::on_added(pci::Address address) {
+Result<void> PciTransport::on_added(pci::Address address) {
     place_ = address;
     if (endpoint_)
         endpoint_stay_ = TRY(context_.iommu->add_endpoint(iommu::pci_endpoint(address.slot, address.function),
                                                           device().name(), *endpoint_));
-    intx_ = TRY(context_.irqs.line(pci::intx_gsi(address.slot, config().interrupt_pin()), vmm::TriggerMode::level));
+    intx_ = TRY(context_.irqs.line(pci::intx_gsi(address.slot, config().interrupt_pin()), TriggerMode::level));
     if (intx_->resample_fd() >= 0)
         resample_watch_ = TRY(context_.loop.watch(intx_->resample_fd(), [this] {
             std::uint64_t count = 0;
@@ -170,7 +169,7 @@ vmm::Result<void> PciTransport::on_added(pci::Address address) {
 
 void PciTransport::on_removed() noexcept { endpoint_stay_.reset(); }
 
-void PciTransport::on_bar_mapped(unsigned, vmm::Gpa address) noexcept {
+void PciTransport::on_bar_mapped(unsigned, Gpa address) noexcept {
     if (device().serves_at_once())
         return; // the write is to exit
     for (unsigned queue = 0; queue < transport_.queue_count(); ++queue) {
@@ -180,8 +179,7 @@ void PciTransport::on_bar_mapped(unsigned, vmm::Gpa address) noexcept {
         if (doorbell)
             doorbells_.push_back(std::move(*doorbell));
         else // the write then exits and bar_write() rings: slower, still right
-            vmm::log::write(vmm::log::Level::warning, "%s: %s", device().name().c_str(),
-                            doorbell.error().message().c_str());
+            log::write(log::Level::warning, "%s: %s", device().name().c_str(), doorbell.error().message().c_str());
     }
 }
 
@@ -213,20 +211,20 @@ void PciTransport::bar_read(unsigned, std::uint64_t offset, std::span<std::byte>
     if (msix_.bar_read(bar, offset, data))
         return;
     if (offset < common_offset + common_size)
-        vmm::store_le(data, common_read(static_cast<unsigned>(offset), static_cast<unsigned>(data.size())));
+        store_le(data, common_read(static_cast<unsigned>(offset), static_cast<unsigned>(data.size())));
     else if (offset == isr_offset)
-        vmm::store_le(data, take_isr());
+        store_le(data, take_isr());
     else if (offset >= device_offset && offset < device_offset + device_size)
         device().read_config(offset - device_offset, data);
     else
-        vmm::store_le(data, 0);
+        store_le(data, 0);
 }
 
 void PciTransport::bar_write(unsigned, std::uint64_t offset, std::span<const std::byte> data) noexcept {
     if (msix_.bar_write(bar, offset, data))
         return;
     if (offset < common_offset + common_size) {
-        common_write(static_cast<unsigned>(offset), static_cast<unsigned>(data.size()), vmm::load_le(data));
+        common_write(static_cast<unsigned>(offset), static_cast<unsigned>(data.size()), load_le(data));
     } else if (offset >= device_offset && offset < device_offset + device_size) {
         device().write_config(offset - device_offset, data);
     } else if (offset >= notify_offset && offset < notify_offset + notify_size) {
@@ -382,4 +380,4 @@ void PciTransport::needs_reset() noexcept {
         interrupt(config_vector_, isr_config);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

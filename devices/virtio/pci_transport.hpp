@@ -12,19 +12,19 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/bus/irq.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 class PciTransport final : public pci::Function, private Notifier {
 public:
     struct Context {
-        vmm::Irqs& irqs;
-        vmm::Doorbells& doorbells;
-        const vmm::DmaMemory& memory;
-        vmm::EventLoop& loop;
+        Irqs& irqs;
+        Doorbells& doorbells;
+        const DmaMemory& memory;
+        EventLoop& loop;
         iommu::Domains* iommu{}; ///< the device is behind it, if it can be; must outlive the transport
     };
     /// On the loop's thread, or before it runs.
-    static vmm::Result<std::shared_ptr<PciTransport>> create(std::shared_ptr<Device> device, const Context& context);
+    static Result<std::shared_ptr<PciTransport>> create(std::shared_ptr<Device> device, const Context& context);
     ~PciTransport() override;
 
     [[nodiscard]] std::string_view name() const override { return transport_.device().name(); }
@@ -35,15 +35,15 @@ public:
     void config_write(unsigned offset, std::span<const std::byte> data) noexcept override;
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
-    vmm::Result<void> on_added(pci::Address address) override;
+    Result<void> on_added(pci::Address address) override;
     void on_removed() noexcept override;
-    void on_bar_mapped(unsigned bar, vmm::Gpa address) noexcept override;
+    void on_bar_mapped(unsigned bar, Gpa address) noexcept override;
     void on_bar_unmapped(unsigned bar) noexcept override;
 
 private:
     PciTransport(std::shared_ptr<Device> device, const Context& context);
-    vmm::Result<void> build();
-    vmm::Result<void> add_structure(std::uint8_t kind, std::uint32_t offset, std::uint32_t length);
+    Result<void> build();
+    Result<void> add_structure(std::uint8_t kind, std::uint32_t offset, std::uint32_t length);
 
     // Notifier
     void used_buffers(unsigned queue) noexcept override;
@@ -58,13 +58,13 @@ private:
     Context context_;
     std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< when it is behind an IOMMU
     pci::Address place_{};
-    vmm::Registration endpoint_stay_;
+    Registration endpoint_stay_;
     Transport transport_;
     pci::Msix msix_;
     unsigned pci_cfg_{}; ///< offset of the configuration access capability
-    std::unique_ptr<vmm::IrqLine> intx_;
-    vmm::Registration resample_watch_;
-    std::vector<vmm::Registration> doorbells_;
+    std::unique_ptr<IrqLine> intx_;
+    Registration resample_watch_;
+    std::vector<Registration> doorbells_;
 
     // Written by any vCPU; each is a register of its own.
     std::atomic<std::uint32_t> device_feature_select_{0};
@@ -77,4 +77,4 @@ private:
     static constexpr std::uint16_t no_vector = 0xffff;
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -5,12 +5,8 @@
 #include <atomic>
 #include <cstring>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
-
-using vmm::Access;
-using vmm::Iova;
-using vmm::Translated;
 
 constexpr std::uint16_t flag_next = 1;
 constexpr std::uint16_t flag_write = 2;
@@ -26,9 +22,9 @@ constexpr std::size_t ring_index = 2; // of the idx field, in both rings
 constexpr std::size_t ring_start = 4;
 
 /// Appends the range, to the last one where it follows that.
-void keep_address(std::vector<vmm::Range<Iova>>& addresses, vmm::Range<Iova> range) {
+void keep_address(std::vector<Range<Iova>>& addresses, Range<Iova> range) {
     if (!addresses.empty() && addresses.back().last().raw() + 1 == range.start().raw() && range.start().raw() != 0)
-        addresses.back() = *vmm::Range<Iova>::closed(addresses.back().start(), range.last());
+        addresses.back() = *Range<Iova>::closed(addresses.back().start(), range.last());
     else
         addresses.push_back(range);
 }
@@ -111,7 +107,7 @@ void keep_front(std::vector<iovec>& pieces, std::uint64_t bytes) {
     pieces.resize(kept);
 }
 
-Queue::Queue(const vmm::DmaMemory& memory, const QueueLayout& layout, bool event_index)
+Queue::Queue(const DmaMemory& memory, const QueueLayout& layout, bool event_index)
     : memory_{memory}, layout_{layout}, event_index_{event_index} {}
 
 bool Queue::fail(const char* reason) noexcept {
@@ -122,8 +118,8 @@ bool Queue::fail(const char* reason) noexcept {
 
 bool Queue::map(Iova start, std::uint64_t size, Access access, std::byte*& out) noexcept {
     std::vector<iovec> pieces;
-    const auto range = vmm::Range<Iova>::sized(start, size);
-    vmm::TranslationLimit limit{1, size / vmm::page_size + 2};
+    const auto range = Range<Iova>::sized(start, size);
+    TranslationLimit limit{1, size / page_size + 2};
     if (!range || memory_.translate(*range, access, pieces, limit) != Translated::whole)
         return false;
     out = static_cast<std::byte*>(pieces[0].iov_base);
@@ -137,8 +133,8 @@ bool Queue::refresh() noexcept {
         return true;
     const std::uint64_t size = layout_.size;
     // 2.7: alignment 16, 2, 4. The rings carry two bytes more for the event index.
-    if (!vmm::is_aligned(layout_.descriptors.raw(), 16) || !vmm::is_aligned(layout_.available.raw(), 2) ||
-        !vmm::is_aligned(layout_.used.raw(), 4))
+    if (!is_aligned(layout_.descriptors.raw(), 16) || !is_aligned(layout_.available.raw(), 2) ||
+        !is_aligned(layout_.used.raw(), 4))
         return fail("a ring is misaligned");
     if (!map(layout_.descriptors, size * 16, Access::read, descriptors_) ||
         !map(layout_.available, 6 + size * 2, Access::read, available_) ||
@@ -232,7 +228,7 @@ bool Queue::add(const Descriptor& descriptor, Walk& walk) noexcept {
     // 2.7.4.2: what the device reads comes before what it writes.
     if (!writable && !chain.writable.empty())
         return fail("a readable descriptor follows a writable one");
-    const auto range = vmm::Range<Iova>::sized(Iova{descriptor.address}, descriptor.length);
+    const auto range = Range<Iova>::sized(Iova{descriptor.address}, descriptor.length);
     if (!range)
         return fail("a descriptor is empty or wraps");
     switch (memory_.translate(*range, writable ? Access::write : Access::read,
@@ -290,4 +286,4 @@ void Queue::ask_notifications(bool wanted) noexcept {
     std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

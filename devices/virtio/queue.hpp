@@ -16,14 +16,14 @@
 #include "vmm/base/address.hpp"
 #include "vmm/memory/dma_memory.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// Where the driver put a queue.
 struct QueueLayout {
     std::uint16_t size{}; ///< a power of two, 1..32768
-    vmm::Iova descriptors{};
-    vmm::Iova available{};
-    vmm::Iova used{};
+    Iova descriptors{};
+    Iova available{};
+    Iova used{};
 };
 
 /// One request: host memory of the buffers, in the driver's order. Reusable, so that steady work allocates nothing.
@@ -34,7 +34,7 @@ struct Chain {
     std::vector<iovec> writable{};
     /// The pieces' bus addresses in order, for DmaMemory::pin(); kept only when asked for. Neighbours are joined.
     bool keeps_addresses{false};
-    std::vector<vmm::Range<vmm::Iova>> addresses{};
+    std::vector<Range<Iova>> addresses{};
 
     /// Empties it, and gives back memory that only an unusually long request needed.
     void clear();
@@ -62,7 +62,7 @@ public:
     /// any request of a disk.
     static constexpr unsigned max_mappings = 17 * 1024;
 
-    Queue(const vmm::DmaMemory& memory, const QueueLayout& layout, bool event_index);
+    Queue(const DmaMemory& memory, const QueueLayout& layout, bool event_index);
 
     /// Call under a hold of memory(), before anything below and after each new hold: finds the rings again when
     /// translations changed. False when they cannot be reached; the queue is broken then.
@@ -86,7 +86,7 @@ public:
     [[nodiscard]] const char* broken_reason() const { return broken_; }
     [[nodiscard]] std::uint16_t size() const { return layout_.size; }
     [[nodiscard]] const QueueLayout& layout() const { return layout_; }
-    [[nodiscard]] const vmm::DmaMemory& memory() const { return memory_; }
+    [[nodiscard]] const DmaMemory& memory() const { return memory_; }
 
 private:
     struct Descriptor {
@@ -95,12 +95,12 @@ private:
         std::uint16_t flags;
         std::uint16_t next;
     };
-    static_assert(sizeof(Descriptor) == 16 && vmm::GuestPod<Descriptor>);
+    static_assert(sizeof(Descriptor) == 16 && GuestPod<Descriptor>);
 
     /// Of the chain that is being walked.
     struct Walk {
         Chain& chain;
-        vmm::TranslationLimit limit{max_chain, max_mappings};
+        TranslationLimit limit{max_chain, max_mappings};
         unsigned descriptors{0};
     };
 
@@ -108,10 +108,10 @@ private:
     bool walk(Walk& walk) noexcept;
     bool walk_indirect(const Descriptor& table, Walk& walk) noexcept;
     bool add(const Descriptor& descriptor, Walk& walk) noexcept;
-    [[nodiscard]] bool map(vmm::Iova start, std::uint64_t size, vmm::Access access, std::byte*& out) noexcept;
+    [[nodiscard]] bool map(Iova start, std::uint64_t size, Access access, std::byte*& out) noexcept;
     [[nodiscard]] std::uint16_t available_index() const noexcept;
 
-    const vmm::DmaMemory& memory_;
+    const DmaMemory& memory_;
     QueueLayout layout_;
     bool event_index_;
     std::uint64_t generation_{~std::uint64_t{0}};
@@ -125,4 +125,4 @@ private:
     const char* broken_{nullptr};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

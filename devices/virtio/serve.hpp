@@ -9,7 +9,7 @@
 
 #include "devices/virtio/queue.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// What one turn of a queue may take on before the loop's other work gets its chance. It counts work, not requests: the
 /// driver decides how much there is behind one. The unit is about what a look-up of a mapping takes, some tens of
@@ -82,4 +82,4 @@ template <class F> Served serve(Queue& queue, Chain& chain, unsigned requests, F
     return serve(queue, chain, turn, requests, std::forward<F>(handle));
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -3,9 +3,9 @@
 
 #include <bit>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
-Transport::Transport(std::shared_ptr<Device> device, const vmm::DmaMemory& memory, Notifier& notifier, bool translated)
+Transport::Transport(std::shared_ptr<Device> device, const DmaMemory& memory, Notifier& notifier, bool translated)
     : device_{std::move(device)}, memory_{memory}, notifier_{notifier}, translated_{translated} {
     for (const std::uint16_t size : device_->queue_sizes())
         queues_.push_back({size, size, 0, 0, 0, false});
@@ -16,9 +16,9 @@ Transport::~Transport() {
     device_->reset();
 }
 
-vmm::Result<void> Transport::attach(vmm::EventLoop& loop) {
+Result<void> Transport::attach(EventLoop& loop) {
     for (unsigned index = 0; index < queues_.size(); ++index) {
-        doorbells_.push_back(TRY(vmm::EventFd::create()));
+        doorbells_.push_back(TRY(EventFd::create()));
         const int fd = doorbells_.back().fd();
         watches_.push_back(TRY(loop.watch(fd, [this, index] {
             doorbells_[index].drain();
@@ -109,7 +109,7 @@ bool Transport::usable(const QueueState& queue) const {
 
 Queue Transport::make_queue(const QueueState& state) const {
     return Queue{memory_,
-                 {state.size, vmm::Iova{state.descriptors}, vmm::Iova{state.available}, vmm::Iova{state.used}},
+                 {state.size, Iova{state.descriptors}, Iova{state.available}, Iova{state.used}},
                  (accepted_ & feature::event_index) != 0};
 }
 
@@ -137,4 +137,4 @@ void Transport::activate() {
     device_->activate(memory_, std::move(queues), accepted_, notifier_);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -13,7 +13,7 @@
 #include "devices/virtio/device.hpp"
 #include "vmm/base/event_loop.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 namespace status {
 inline constexpr std::uint8_t acknowledge = 1;
@@ -38,15 +38,15 @@ public:
 
     /// `notifier` delivers interrupts; both must outlive the transport. `translated`: the device is behind an IOMMU
     /// and must be driven with ACCESS_PLATFORM.
-    Transport(std::shared_ptr<Device> device, const vmm::DmaMemory& memory, Notifier& notifier, bool translated);
+    Transport(std::shared_ptr<Device> device, const DmaMemory& memory, Notifier& notifier, bool translated);
     ~Transport();
     Transport(const Transport&) = delete;
     Transport& operator=(const Transport&) = delete;
 
     /// Rings the device for each queue's event. On the loop's thread or before it runs.
-    vmm::Result<void> attach(vmm::EventLoop& loop);
+    Result<void> attach(EventLoop& loop);
     /// What a doorbell for `queue` must signal.
-    [[nodiscard]] const vmm::EventFd& doorbell(unsigned queue) const { return doorbells_[queue]; }
+    [[nodiscard]] const EventFd& doorbell(unsigned queue) const { return doorbells_[queue]; }
 
     [[nodiscard]] Device& device() const { return *device_; }
     [[nodiscard]] unsigned queue_count() const { return static_cast<unsigned>(doorbells_.size()); }
@@ -83,11 +83,11 @@ private:
     [[nodiscard]] Queue make_queue(const QueueState& state) const;
 
     std::shared_ptr<Device> device_;
-    const vmm::DmaMemory& memory_;
+    const DmaMemory& memory_;
     Notifier& notifier_;
     bool translated_;
-    std::vector<vmm::EventFd> doorbells_;
-    std::vector<vmm::Registration> watches_;
+    std::vector<EventFd> doorbells_;
+    std::vector<Registration> watches_;
     std::atomic<std::uint8_t> generation_{0};
 
     mutable std::mutex mutex_;                // guards all below; taken before the device's lock
@@ -97,4 +97,4 @@ private:
     std::vector<QueueState> queues_;
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

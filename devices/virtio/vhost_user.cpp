@@ -12,7 +12,7 @@
 
 #include "devices/virtio/device.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 enum class VhostUser::Request : std::uint32_t {
     get_features = 1,
@@ -69,19 +69,18 @@ struct RingAddress {
 template <class T> std::span<const std::byte> bytes_of(const T& value) { return std::as_bytes(std::span{&value, 1}); }
 
 // What the protocol calls a user address is only a name for a place in the shared table.
-std::uint64_t user_address(const vmm::GuestMemory& memory, vmm::Iova address, std::uint64_t size) {
-    const auto host = memory.host(vmm::Gpa{address.raw()}, size);
+std::uint64_t user_address(const GuestMemory& memory, Iova address, std::uint64_t size) {
+    const auto host = memory.host(Gpa{address.raw()}, size);
     return host ? reinterpret_cast<std::uint64_t>(host->data()) : 0; // NOLINT
 }
 
-vmm::Result<sockaddr_un> address_of(const std::string& path) {
+Result<sockaddr_un> address_of(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path)
-        return vmm::fail(
-            vmm::Errc::config_value,
-            vmm::format("socket path of %zu bytes is longer than %zu", path.size(), sizeof address.sun_path - 1),
-            "use a shorter path");
+        return fail(Errc::config_value,
+                    format("socket path of %zu bytes is longer than %zu", path.size(), sizeof address.sun_path - 1),
+                    "use a shorter path");
     std::memcpy(address.sun_path, path.data(), path.size());
     return address;
 }
@@ -93,33 +92,33 @@ int milliseconds_until(Clock::time_point deadline) {
     return left > 0 ? static_cast<int>(left) : 0;
 }
 
-std::unexpected<vmm::Error> no_daemon(const std::string& path) {
-    return vmm::fail_errno(vmm::Errc::not_found, "no vhost-user daemon answers at '" + path + "'",
-                           "start one first, such as: virtiofsd --socket-path=" + path +
-                               " -o source=/the/folder (/usr/lib/qemu/virtiofsd on Debian 12)");
+std::unexpected<Error> no_daemon(const std::string& path) {
+    return fail_errno(Errc::not_found, "no vhost-user daemon answers at '" + path + "'",
+                      "start one first, such as: virtiofsd --socket-path=" + path +
+                          " -o source=/the/folder (/usr/lib/qemu/virtiofsd on Debian 12)");
 }
 
 } // namespace
 
-std::unexpected<vmm::Error> VhostUser::broken(std::string_view what, int error) const {
-    return std::unexpected{vmm::Error{vmm::Errc::host_error,
-                                      "vhost-user daemon at '" + path_ + "': " + std::string{what},
-                                      "see the daemon's own messages and start it again; the guest uses the new one "
-                                      "when its driver starts the device again",
-                                      {},
-                                      error}};
+std::unexpected<Error> VhostUser::broken(std::string_view what, int error) const {
+    return std::unexpected{Error{Errc::host_error,
+                                 "vhost-user daemon at '" + path_ + "': " + std::string{what},
+                                 "see the daemon's own messages and start it again; the guest uses the new one "
+                                 "when its driver starts the device again",
+                                 {},
+                                 error}};
 }
 
-vmm::Error VhostUser::unasked() const {
+Error VhostUser::unasked() const {
     std::byte byte{};
     const auto got = ::recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return broken(got > 0 ? "it sent a message that nobody asked for" : "it closed the connection").error();
 }
 
-vmm::Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
+Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
     constexpr int full_backlog_pause_ms = 10;
     const auto address = TRY(address_of(path));
-    VhostUser client{path, vmm::UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)}, cancel};
+    VhostUser client{path, UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)}, cancel};
     client.begin();
     // NOLINTNEXTLINE: the socket interface casts
     while (::connect(client.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
@@ -133,21 +132,21 @@ vmm::Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
     return client;
 }
 
-vmm::Result<void> VhostUser::check(const std::string& path) {
+Result<void> VhostUser::check(const std::string& path) {
     TRY(address_of(path));
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0 || ::access(path.c_str(), W_OK) != 0)
         return no_daemon(path);
     errno = ECONNREFUSED;
-    return S_ISSOCK(status.st_mode) ? vmm::Result<void>{} : no_daemon(path);
+    return S_ISSOCK(status.st_mode) ? Result<void>{} : no_daemon(path);
 }
 
-vmm::Result<void> VhostUser::negotiate() {
+Result<void> VhostUser::negotiate() {
     features_ = TRY(ask(Request::get_features));
     TRY_VOID(send(Request::set_owner, {}, {}, false));
     if ((features_ & has_protocol_features) == 0)
-        return vmm::fail(vmm::Errc::unsupported, "the vhost-user daemon at '" + path_ + "' has no protocol features",
-                         "use a daemon of this decade, such as virtiofsd");
+        return fail(Errc::unsupported, "the vhost-user daemon at '" + path_ + "' has no protocol features",
+                    "use a daemon of this decade, such as virtiofsd");
     const std::uint64_t offered = TRY(ask(Request::get_protocol_features));
     const std::uint64_t wanted = offered & protocol_reply_ack;
     TRY_VOID(send(Request::set_protocol_features, bytes_of(wanted), {}, false));
@@ -155,17 +154,17 @@ vmm::Result<void> VhostUser::negotiate() {
     return {};
 }
 
-vmm::Result<void> VhostUser::set_features(std::uint64_t features) {
+Result<void> VhostUser::set_features(std::uint64_t features) {
     const std::uint64_t all = features | has_protocol_features;
     return send(Request::set_features, bytes_of(all));
 }
 
-vmm::Result<void> VhostUser::share_memory(const vmm::GuestMemory& memory) {
+Result<void> VhostUser::share_memory(const GuestMemory& memory) {
     std::vector<std::byte> body(8);
     std::vector<int> fds;
     const auto count = static_cast<std::uint32_t>(memory.regions().size());
     std::memcpy(body.data(), &count, sizeof count);
-    for (const vmm::RamRegion& region : memory.regions()) {
+    for (const RamRegion& region : memory.regions()) {
         const MemoryRegion entry{region.range.start().raw(), region.range.size(),
                                  reinterpret_cast<std::uint64_t>(region.host.data()), // NOLINT
                                  region.file_offset};
@@ -176,7 +175,7 @@ vmm::Result<void> VhostUser::share_memory(const vmm::GuestMemory& memory) {
     return send(Request::set_mem_table, body, fds);
 }
 
-vmm::Result<void> VhostUser::start_ring(const Ring& ring, const vmm::GuestMemory& memory) {
+Result<void> VhostUser::start_ring(const Ring& ring, const GuestMemory& memory) {
     const std::uint64_t size = ring.layout.size;
     const RingAddress address{ring.index,
                               0,
@@ -185,7 +184,7 @@ vmm::Result<void> VhostUser::start_ring(const Ring& ring, const vmm::GuestMemory
                               user_address(memory, ring.layout.available, 6 + size * 2),
                               0};
     if (address.descriptors == 0 || address.used == 0 || address.available == 0)
-        return vmm::fail(vmm::Errc::config_value, "the guest's ring lies outside its memory");
+        return fail(Errc::config_value, "the guest's ring lies outside its memory");
     TRY_VOID(send(Request::set_vring_num, bytes_of(RingNumber{ring.index, ring.layout.size})));
     TRY_VOID(send(Request::set_vring_base, bytes_of(RingNumber{ring.index, 0})));
     TRY_VOID(send(Request::set_vring_addr, bytes_of(address)));
@@ -197,14 +196,14 @@ vmm::Result<void> VhostUser::start_ring(const Ring& ring, const vmm::GuestMemory
     return send(Request::set_vring_enable, bytes_of(RingNumber{ring.index, 1}));
 }
 
-vmm::Result<void> VhostUser::stop_ring(unsigned index) {
+Result<void> VhostUser::stop_ring(unsigned index) {
     TRY_VOID(send(Request::set_vring_enable, bytes_of(RingNumber{index, 0})));
     TRY(ask(Request::get_vring_base, bytes_of(RingNumber{index, 0})));
     return {};
 }
 
-vmm::Result<void> VhostUser::send(Request request, std::span<const std::byte> body, std::span<const int> fds,
-                                  bool acknowledge) {
+Result<void> VhostUser::send(Request request, std::span<const std::byte> body, std::span<const int> fds,
+                             bool acknowledge) {
     const bool ask_reply = acknowledge && acknowledges_;
     const Header header{static_cast<std::uint32_t>(request), version | (ask_reply ? flag_need_reply : 0),
                         static_cast<std::uint32_t>(body.size())};
@@ -218,7 +217,7 @@ vmm::Result<void> VhostUser::send(Request request, std::span<const std::byte> bo
 }
 
 /// The descriptors go with the first byte.
-vmm::Result<void> VhostUser::send_all(std::span<const std::byte> message, std::span<const int> fds) {
+Result<void> VhostUser::send_all(std::span<const std::byte> message, std::span<const int> fds) {
     while (!message.empty()) {
         TRY_VOID(wait(POLLOUT));
         iovec piece{const_cast<std::byte*>(message.data()), message.size()}; // NOLINT
@@ -246,25 +245,25 @@ vmm::Result<void> VhostUser::send_all(std::span<const std::byte> message, std::s
     return {};
 }
 
-vmm::Result<std::uint64_t> VhostUser::ask(Request request, std::span<const std::byte> body) {
+Result<std::uint64_t> VhostUser::ask(Request request, std::span<const std::byte> body) {
     TRY_VOID(send(request, body, {}, false));
     return receive(request);
 }
 
 /// Every answer we ask for is a number of 64 bits, or a ring's index and its number.
-vmm::Result<std::uint64_t> VhostUser::receive(Request request) {
+Result<std::uint64_t> VhostUser::receive(Request request) {
     Header header{};
     TRY_VOID(take(std::as_writable_bytes(std::span{&header, 1})));
     std::uint64_t answer = 0;
     if (header.request != static_cast<std::uint32_t>(request) || (header.flags & flag_reply) == 0 ||
         header.size != sizeof answer)
-        return broken(vmm::format("its answer to request %u has request %u, flags %#x and %u bytes",
-                                  static_cast<unsigned>(request), header.request, header.flags, header.size));
+        return broken(format("its answer to request %u has request %u, flags %#x and %u bytes",
+                             static_cast<unsigned>(request), header.request, header.flags, header.size));
     TRY_VOID(take(std::as_writable_bytes(std::span{&answer, 1})));
     return answer;
 }
 
-vmm::Result<void> VhostUser::take(std::span<std::byte> into) {
+Result<void> VhostUser::take(std::span<std::byte> into) {
     while (!into.empty()) {
         TRY_VOID(wait(POLLIN));
         const auto got = ::read(socket_.get(), into.data(), into.size());
@@ -279,18 +278,18 @@ vmm::Result<void> VhostUser::take(std::span<std::byte> into) {
     return {};
 }
 
-vmm::Result<void> VhostUser::wait(short events) const {
+Result<void> VhostUser::wait(short events) const {
     for (;;) {
         std::array<pollfd, 2> polled{{{socket_.get(), events, 0}, {cancel_, POLLIN, 0}}};
         const int ready = ::poll(polled.data(), polled.size(), milliseconds_until(deadline_));
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready == 0)
-            return broken(vmm::format("no answer within %lld ms", static_cast<long long>(conversation_time.count())));
+            return broken(format("no answer within %lld ms", static_cast<long long>(conversation_time.count())));
         if (ready < 0 || polled[1].revents != 0)
             return broken("the conversation was cancelled");
         return {};
     }
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -13,7 +13,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// One connection. Calls block for the daemon, so they belong on a thread that nothing else waits for. A conversation
 /// is what happens between two calls of begin(): all its messages together take at most conversation_time, and it ends
@@ -24,18 +24,18 @@ public:
 
     /// Connects and agrees on features: the first conversation. `cancel` is a descriptor that outlives the connection.
     /// not_found when nobody listens there.
-    static vmm::Result<VhostUser> connect(const std::string& path, int cancel);
+    static Result<VhostUser> connect(const std::string& path, int cancel);
 
     /// Whether there is a socket to connect to. It is left alone: a daemon ends with its first connection.
-    static vmm::Result<void> check(const std::string& path);
+    static Result<void> check(const std::string& path);
 
     /// Starts the next conversation's clock.
     void begin() { deadline_ = std::chrono::steady_clock::now() + conversation_time; }
 
     /// Features of the daemon's device, after the protocol's own set-up.
     [[nodiscard]] std::uint64_t features() const { return features_; }
-    vmm::Result<void> set_features(std::uint64_t features);
-    vmm::Result<void> share_memory(const vmm::GuestMemory& memory);
+    Result<void> set_features(std::uint64_t features);
+    Result<void> share_memory(const GuestMemory& memory);
 
     struct Ring {
         unsigned index;
@@ -43,33 +43,33 @@ public:
         int kick;           ///< event descriptors, which outlive the ring
         int call;
     };
-    vmm::Result<void> start_ring(const Ring& ring, const vmm::GuestMemory& memory);
+    Result<void> start_ring(const Ring& ring, const GuestMemory& memory);
     /// The daemon touches the ring's memory no more when this returns without error.
-    vmm::Result<void> stop_ring(unsigned index);
+    Result<void> stop_ring(unsigned index);
     [[nodiscard]] int fd() const { return socket_.get(); }
     /// Between conversations the daemon has nothing to say: what its readable socket means then.
-    [[nodiscard]] vmm::Error unasked() const;
+    [[nodiscard]] Error unasked() const;
 
 private:
     enum class Request : std::uint32_t;
-    VhostUser(std::string path, vmm::UniqueFd socket, int cancel)
+    VhostUser(std::string path, UniqueFd socket, int cancel)
         : path_{std::move(path)}, socket_{std::move(socket)}, cancel_{cancel} {}
-    vmm::Result<void> negotiate();
-    vmm::Result<void> wait(short events) const;
-    vmm::Result<void> send_all(std::span<const std::byte> message, std::span<const int> fds);
-    vmm::Result<void> send(Request request, std::span<const std::byte> body, std::span<const int> fds = {},
-                           bool acknowledge = true);
-    vmm::Result<std::uint64_t> ask(Request request, std::span<const std::byte> body = {});
-    vmm::Result<std::uint64_t> receive(Request request);
-    vmm::Result<void> take(std::span<std::byte> into);
-    [[nodiscard]] std::unexpected<vmm::Error> broken(std::string_view what, int error = 0) const;
+    Result<void> negotiate();
+    Result<void> wait(short events) const;
+    Result<void> send_all(std::span<const std::byte> message, std::span<const int> fds);
+    Result<void> send(Request request, std::span<const std::byte> body, std::span<const int> fds = {},
+                      bool acknowledge = true);
+    Result<std::uint64_t> ask(Request request, std::span<const std::byte> body = {});
+    Result<std::uint64_t> receive(Request request);
+    Result<void> take(std::span<std::byte> into);
+    [[nodiscard]] std::unexpected<Error> broken(std::string_view what, int error = 0) const;
 
     std::string path_;
-    vmm::UniqueFd socket_;
+    UniqueFd socket_;
     int cancel_;
     std::chrono::steady_clock::time_point deadline_{};
     std::uint64_t features_{};
     bool acknowledges_{false}; ///< the daemon answers every message when asked to
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

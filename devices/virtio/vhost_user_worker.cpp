@@ -7,11 +7,11 @@
 
 #include "vmm/base/log.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
-vmm::Result<std::unique_ptr<VhostUserWorker>> VhostUserWorker::create(Context context) {
+Result<std::unique_ptr<VhostUserWorker>> VhostUserWorker::create(Context context) {
     std::unique_ptr<VhostUserWorker> worker{
-        new VhostUserWorker{std::move(context), TRY(vmm::EventFd::create()), TRY(vmm::EventFd::create())}};
+        new VhostUserWorker{std::move(context), TRY(EventFd::create()), TRY(EventFd::create())}};
     worker->thread_ = std::jthread{[raw = worker.get()] { raw->run(); }};
     std::unique_lock lock{worker->mutex_};
     worker->first_attempt_.wait_for(lock, first_wait, [&] { return worker->connected_.has_value(); });
@@ -31,7 +31,7 @@ VhostUserWorker::~VhostUserWorker() {
 }
 
 void VhostUserWorker::start(std::uint64_t session, std::uint64_t features, std::vector<VhostUser::Ring> rings) {
-    give({session, false, [this, features, rings = std::move(rings)](VhostUser& daemon) -> vmm::Result<void> {
+    give({session, false, [this, features, rings = std::move(rings)](VhostUser& daemon) -> Result<void> {
               TRY_VOID(daemon.set_features(features & daemon.features()));
               for (const auto& ring : rings)
                   TRY_VOID(daemon.start_ring(ring, context_.memory));
@@ -45,7 +45,7 @@ void VhostUserWorker::start_ring(std::uint64_t session, const VhostUser::Ring& r
 
 void VhostUserWorker::stop(std::uint64_t session, std::vector<unsigned> rings) {
     stops_ += 1;
-    give({session, true, [rings = std::move(rings)](VhostUser& daemon) -> vmm::Result<void> {
+    give({session, true, [rings = std::move(rings)](VhostUser& daemon) -> Result<void> {
               for (const unsigned ring : rings)
                   TRY_VOID(daemon.stop_ring(ring));
               return {};
@@ -101,7 +101,7 @@ bool VhostUserWorker::wait_for_work() {
 }
 
 void VhostUserWorker::carry_out(Order order) {
-    vmm::Result<void> done{};
+    Result<void> done{};
     if (!daemon_ && !order.stops)
         done = connect();
     if (daemon_) { // one that is gone touches nothing: its rings need no stop
@@ -111,30 +111,30 @@ void VhostUserWorker::carry_out(Order order) {
     serving_ = order.session;
     if (!done) {
         if (order.stops)
-            vmm::log::write(vmm::log::Level::error,
-                            "%s; it did not stop its rings, so it may write to guest memory as long as it lives",
-                            done.error().message().c_str());
+            log::write(log::Level::error,
+                       "%s; it did not stop its rings, so it may write to guest memory as long as it lives",
+                       done.error().message().c_str());
         lose(order.session, done.error());
     }
     if (order.stops)
         stops_ -= 1;
 }
 
-vmm::Result<void> VhostUserWorker::connect() {
+Result<void> VhostUserWorker::connect() {
     auto daemon = TRY(VhostUser::connect(context_.socket, cancel_.fd()));
     if ((daemon.features() & context_.required) != context_.required)
-        return vmm::fail(vmm::Errc::unsupported, "the daemon at '" + context_.socket + "' lacks ring features",
-                         "use a newer one; it must know indirect descriptors and event indices");
+        return fail(Errc::unsupported, "the daemon at '" + context_.socket + "' lacks ring features",
+                    "use a newer one; it must know indirect descriptors and event indices");
     TRY_VOID(daemon.share_memory(context_.memory));
     daemon_.emplace(std::move(daemon));
     return {};
 }
 
-void VhostUserWorker::lose(std::uint64_t session, const vmm::Error& error) {
+void VhostUserWorker::lose(std::uint64_t session, const Error& error) {
     daemon_.reset();
     serving_ = 0;
     if (session != 0)
         context_.on_failed(session, error);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -17,7 +17,7 @@
 #include "devices/virtio/vhost_user.hpp"
 #include "vmm/base/os.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// Orders are carried out one after the other; none of the calls blocks. When the daemon dies, hangs or breaks the
 /// protocol, the connection is dropped and the next start() makes a new one.
@@ -28,14 +28,14 @@ public:
 
     struct Context {
         std::string socket;
-        std::uint64_t required;         ///< features that the daemon must have
-        const vmm::GuestMemory& memory; ///< outlives the worker
+        std::uint64_t required;    ///< features that the daemon must have
+        const GuestMemory& memory; ///< outlives the worker
         /// The daemon failed while it served the device of that session. On the worker's thread.
-        std::function<void(std::uint64_t session, const vmm::Error& error)> on_failed;
+        std::function<void(std::uint64_t session, const Error& error)> on_failed;
     };
 
     /// Connects. An error that shows within first_wait is returned; one that comes later waits for the first start().
-    static vmm::Result<std::unique_ptr<VhostUserWorker>> create(Context context);
+    static Result<std::unique_ptr<VhostUserWorker>> create(Context context);
     /// Cancels what is under way; at once.
     ~VhostUserWorker();
     VhostUserWorker(const VhostUserWorker&) = delete;
@@ -54,22 +54,22 @@ private:
     struct Order {
         std::uint64_t session;
         bool stops;
-        std::move_only_function<vmm::Result<void>(VhostUser&)> talk;
+        std::move_only_function<Result<void>(VhostUser&)> talk;
     };
 
-    explicit VhostUserWorker(Context context, vmm::EventFd wake, vmm::EventFd cancel)
+    explicit VhostUserWorker(Context context, EventFd wake, EventFd cancel)
         : context_{std::move(context)}, wake_{std::move(wake)}, cancel_{std::move(cancel)} {}
     void give(Order order);
     std::optional<Order> next();
     void run();
     void carry_out(Order order);
-    vmm::Result<void> connect();
-    void lose(std::uint64_t session, const vmm::Error& error);
+    Result<void> connect();
+    void lose(std::uint64_t session, const Error& error);
     bool wait_for_work();
 
     const Context context_;
-    const vmm::EventFd wake_;
-    const vmm::EventFd cancel_;
+    const EventFd wake_;
+    const EventFd cancel_;
     std::atomic<unsigned> stops_{0};
 
     // The worker's own.
@@ -78,9 +78,9 @@ private:
 
     std::mutex mutex_; // guards all below
     std::deque<Order> orders_{};
-    std::optional<vmm::Result<void>> connected_{}; ///< the first attempt
+    std::optional<Result<void>> connected_{}; ///< the first attempt
     std::condition_variable first_attempt_;
     std::jthread thread_; // last: it uses all of the above
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 constexpr std::uint8_t none = EnqueueInstruction::none;
@@ -197,4 +197,4 @@ std::optional<EnqueueInstruction> decode_enqueue(std::span<const std::uint8_t> a
     return out;
 }
 
-} // namespace iommu
+} // namespace inox::iommu

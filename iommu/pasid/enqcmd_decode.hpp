@@ -7,7 +7,7 @@
 #include <optional>
 #include <span>
 
-namespace iommu {
+namespace inox::iommu {
 
 /// Default code size of the segment the instruction was fetched from.
 enum class CodeSize : std::uint8_t { bits16, bits32, bits64 };
@@ -49,4 +49,4 @@ inline constexpr std::size_t longest_instruction = 15;
 [[nodiscard]] std::optional<EnqueueInstruction> decode_enqueue(std::span<const std::uint8_t> bytes,
                                                                CodeSize code) noexcept;
 
-} // namespace iommu
+} // namespace inox::iommu

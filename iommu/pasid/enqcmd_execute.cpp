@@ -3,7 +3,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 constexpr std::uint32_t command_reserved = 0x7ff00000; // bits 30:20 of the first word
@@ -64,7 +64,7 @@ private:
         const auto destination = linear(SegmentName::es, cpu_.registers[instruction_.destination], true);
         if (!destination)
             return std::unexpected{destination.error()};
-        if (!vmm::is_aligned(*destination, enqueue_size))
+        if (!is_aligned(*destination, enqueue_size))
             return raise(CpuFault::gp);
         EnqueueCommand command;
         if (const auto read = read_source(command); !read)
@@ -79,7 +79,7 @@ private:
     }
 
     OrFault<void> submit(std::uint64_t destination, EnqueueCommand& command, EnqueueOutcome& out) {
-        const auto head = vmm::load_le<std::uint32_t>(command);
+        const auto head = load_le<std::uint32_t>(command);
         const bool user = instruction_.kind == EnqueueKind::enqcmd;
         if (user ? head != 0 : (head & command_reserved) != 0)
             return raise(CpuFault::gp);
@@ -91,7 +91,7 @@ private:
                 result = std::unexpected{to.error()};
                 return;
             }
-            vmm::store_le(std::span{command}.first(4), (host.raw() & pasid_mask) | (head & command_privileged));
+            store_le(std::span{command}.first(4), (host.raw() & pasid_mask) | (head & command_privileged));
             out.accepted = machine_.enqueue(*to, command);
         });
         if (translated)
@@ -142,7 +142,7 @@ private:
         if (!start)
             return std::unexpected{start.error()};
         const std::span bytes{command};
-        const std::uint64_t room = vmm::page_size - *start % vmm::page_size;
+        const std::uint64_t room = page_size - *start % page_size;
         const auto head = static_cast<std::size_t>(room < enqueue_size ? room : enqueue_size);
         const auto first = machine_.translate(*start, false);
         if (!first)
@@ -173,4 +173,4 @@ EnqueueOutcome execute_enqueue(const EnqueueInstruction& instruction, const CpuS
     return Execution{instruction, cpu, machine}.run();
 }
 
-} // namespace iommu
+} // namespace inox::iommu

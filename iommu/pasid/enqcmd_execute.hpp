@@ -16,7 +16,7 @@
 #include "iommu/pasid/enqcmd_decode.hpp"
 #include "vmm/base/address.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 inline constexpr std::size_t enqueue_size = 64;
 using EnqueueCommand = std::array<std::byte, enqueue_size>;
@@ -88,13 +88,13 @@ public:
     virtual ~EnqueueMachine() = default;
 
     /// The CPU's own paging, with its present privilege. Sets accessed and dirty bits as an access would.
-    virtual std::expected<vmm::Gpa, CpuFault> translate(std::uint64_t linear, bool write) noexcept = 0;
+    virtual std::expected<Gpa, CpuFault> translate(std::uint64_t linear, bool write) noexcept = 0;
     /// RAM or device registers; within one page.
-    virtual void read(vmm::Gpa from, std::span<std::byte> to) noexcept = 0;
+    virtual void read(Gpa from, std::span<std::byte> to) noexcept = 0;
     /// A posted 64-byte write; aligned.
-    virtual void store(vmm::Gpa to, const EnqueueCommand& bytes) noexcept = 0;
+    virtual void store(Gpa to, const EnqueueCommand& bytes) noexcept = 0;
     /// A non-posted 64-byte write; aligned. False for "retry", as from anything that is no enqueue register.
-    virtual bool enqueue(vmm::Gpa to, const EnqueueCommand& command) noexcept = 0;
+    virtual bool enqueue(Gpa to, const EnqueueCommand& command) noexcept = 0;
     /// Calls `submit` with the host's number while the translation cannot go away. False, without the call, when the
     /// guest's number has none.
     virtual bool with_pasid(GuestPasid guest, const std::function<void(HostPasid)>& submit) noexcept = 0;
@@ -117,4 +117,4 @@ struct EnqueueOutcome {
 [[nodiscard]] EnqueueOutcome execute_enqueue(const EnqueueInstruction& instruction, const CpuState& cpu,
                                              EnqueueMachine& machine) noexcept;
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -3,7 +3,7 @@
 
 #include <bit>
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 constexpr std::uint32_t word_bits = 64;
@@ -77,4 +77,4 @@ void IdPool::release(std::uint32_t number) {
     }
 }
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-namespace iommu {
+namespace inox::iommu {
 
 /// Not synchronised. A bit is 1 when its number is free; a bit of the level above is 1 when a word below is not 0.
 class IdPool {
@@ -27,4 +27,4 @@ private:
     std::vector<std::vector<std::uint64_t>> levels_;
 };
 
-} // namespace iommu
+} // namespace inox::iommu

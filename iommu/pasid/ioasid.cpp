@@ -7,7 +7,7 @@
 
 #include "iommu/pasid/ioasid_emitting.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 using Failed = std::unexpected<IoasidErrc>;
@@ -353,4 +353,4 @@ std::uint32_t IoasidCore::available() const {
     return available_;
 }
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -27,7 +27,7 @@
 #include "iommu/pasid/ioasid_types.hpp"
 #include "vmm/base/os.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// A group of ids with one owner and a quota. Made by the core, which guards everything but the constants; the handle
 /// may outlive the set, whose operations then fail.
@@ -101,11 +101,11 @@ public:
 
     // Subscribers hear of all ids, of one set's, or of those of sets with a token, also future ones. Past events are
     // not replayed. `notifier` must outlive the registration. busy: subscribed before, or (token) the set has ids.
-    [[nodiscard]] IoasidResult<vmm::Registration> add_notifier(IoasidPriority priority, IoasidNotifier& notifier);
-    [[nodiscard]] IoasidResult<vmm::Registration> add_notifier(const IoasidSetRef& set, IoasidPriority priority,
-                                                               IoasidNotifier& notifier);
-    [[nodiscard]] IoasidResult<vmm::Registration> add_notifier(IoasidToken token, IoasidPriority priority,
-                                                               IoasidNotifier& notifier);
+    [[nodiscard]] IoasidResult<Registration> add_notifier(IoasidPriority priority, IoasidNotifier& notifier);
+    [[nodiscard]] IoasidResult<Registration> add_notifier(const IoasidSetRef& set, IoasidPriority priority,
+                                                          IoasidNotifier& notifier);
+    [[nodiscard]] IoasidResult<Registration> add_notifier(IoasidToken token, IoasidPriority priority,
+                                                          IoasidNotifier& notifier);
 
     // The first registered one is in use; the core's own pool when there is none.
     /// exists; again: ids of the own pool are outstanding.
@@ -178,7 +178,7 @@ private:
     void free_one(const IoasidSetRef& set, HostPasid id);
     [[nodiscard]] IoasidResult<void> count_bind(const IoasidSetRef& set, HostPasid id, bool up);
     void deliver(IoasidEvent::Kind kind, const IoasidSetRef& set, HostPasid id, std::optional<GuestPasid> spid);
-    [[nodiscard]] IoasidResult<vmm::Registration> subscribe(Subscription subscription);
+    [[nodiscard]] IoasidResult<Registration> subscribe(Subscription subscription);
     void cancel(Subscription& subscription);
 
     const std::uint32_t last_id_;
@@ -198,4 +198,4 @@ private:
     std::atomic<std::uint64_t> refused_puts_{0};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -4,7 +4,7 @@
 
 #include "iommu/pasid/ioasid.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// The right to emit events. False inside a handler, where waiting for it would never end.
 class IoasidCore::Emitting {
@@ -19,4 +19,4 @@ private:
     std::unique_lock<std::mutex> lock_{};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

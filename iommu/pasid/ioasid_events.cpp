@@ -5,7 +5,7 @@
 
 #include "iommu/pasid/ioasid_emitting.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 using Failed = std::unexpected<IoasidErrc>;
@@ -141,7 +141,7 @@ void IoasidCore::deliver(IoasidEvent::Kind kind, const IoasidSetRef& set, HostPa
     std::erase_if(subscriptions_, [](const auto& each) { return !each->notifier; });
 }
 
-IoasidResult<vmm::Registration> IoasidCore::subscribe(Subscription subscription) {
+IoasidResult<Registration> IoasidCore::subscribe(Subscription subscription) {
     const Emitting emitting{*this};
     if (!emitting)
         return Failed{IoasidErrc::in_handler};
@@ -159,7 +159,7 @@ IoasidResult<vmm::Registration> IoasidCore::subscribe(Subscription subscription)
     const auto after =
         std::ranges::upper_bound(subscriptions_, owned->priority, {}, [](const auto& each) { return each->priority; });
     subscriptions_.insert(after, std::move(owned));
-    return vmm::Registration{[this, handle] { cancel(*handle); }};
+    return Registration{[this, handle] { cancel(*handle); }};
 }
 
 void IoasidCore::cancel(Subscription& subscription) {
@@ -169,15 +169,15 @@ void IoasidCore::cancel(Subscription& subscription) {
         std::erase_if(subscriptions_, [&](const auto& each) { return each.get() == &subscription; });
 }
 
-IoasidResult<vmm::Registration> IoasidCore::add_notifier(IoasidPriority priority, IoasidNotifier& notifier) {
+IoasidResult<Registration> IoasidCore::add_notifier(IoasidPriority priority, IoasidNotifier& notifier) {
     return subscribe({&notifier, priority, nullptr, {}});
 }
-IoasidResult<vmm::Registration> IoasidCore::add_notifier(const IoasidSetRef& set, IoasidPriority priority,
-                                                         IoasidNotifier& notifier) {
+IoasidResult<Registration> IoasidCore::add_notifier(const IoasidSetRef& set, IoasidPriority priority,
+                                                    IoasidNotifier& notifier) {
     return subscribe({&notifier, priority, set, {}});
 }
-IoasidResult<vmm::Registration> IoasidCore::add_notifier(IoasidToken token, IoasidPriority priority,
-                                                         IoasidNotifier& notifier) {
+IoasidResult<Registration> IoasidCore::add_notifier(IoasidToken token, IoasidPriority priority,
+                                                    IoasidNotifier& notifier) {
     return subscribe({&notifier, priority, nullptr, token});
 }
 
@@ -209,4 +209,4 @@ IoasidResult<void> IoasidCore::remove_allocator(IoasidAllocator& allocator) {
     return {};
 }
 
-} // namespace iommu
+} // namespace inox::iommu

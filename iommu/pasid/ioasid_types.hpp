@@ -10,7 +10,7 @@
 
 #include "iommu/ids.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// Ids are 20 bits; 0 is none.
 inline constexpr std::uint32_t max_ioasid = 0xfffff;
@@ -119,4 +119,4 @@ struct IoasidSetInfo {
     bool free_pending{};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -8,7 +8,7 @@
 
 #include "iommu/pasid/page_walk.hpp"
 
-namespace iommu::page_entry {
+namespace inox::iommu::page_entry {
 
 // SDM 3A, tables 4-5 to 4-20.
 inline constexpr std::uint64_t bit_present = 1;
@@ -35,4 +35,4 @@ template <std::unsigned_integral Entry> [[nodiscard]] bool set_bits(Entry* entry
            (access.fetch && (paging.execute_disable || paging.smep) ? PageFault::fetch : 0U);
 }
 
-} // namespace iommu::page_entry
+} // namespace inox::iommu::page_entry

@@ -7,10 +7,9 @@
 #include "iommu/pasid/page_entry.hpp"
 #include "vmm/base/bytes.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
-using vmm::Gpa;
 using namespace page_entry;
 
 constexpr unsigned index_bits = 9;
@@ -91,7 +90,7 @@ std::optional<WalkResult> PageWalker::attempt(std::uint64_t linear, PageAccess a
     for (unsigned level = shortcut ? 1 : paging_.five_levels ? 5 : 4;; --level) {
         auto* table = table_;
         if (!shortcut) {
-            const auto bytes = memory_.host(Gpa{next}, vmm::page_size);
+            const auto bytes = memory_.host(Gpa{next}, page_size);
             if (!bytes)
                 return fault(PageFault::Cause::outside_ram, access, 0);
             table = reinterpret_cast<std::uint64_t*>(bytes->data()); // NOLINT: page aligned, so are guest and host
@@ -153,7 +152,7 @@ std::expected<PageRun, PageFault> PageWalker::run(std::uint64_t linear, std::uin
     if (in_table && settled_.access != access)
         settle(access);
     const std::size_t index = index_of(linear, 1);
-    const std::uint64_t inside = linear % vmm::page_size;
+    const std::uint64_t inside = linear % page_size;
     std::uint64_t first = in_table ? load(table_ + index) : 0;
     if (!in_table || (first & settled_.mask) != settled_.value) {
         const auto mapping = walk(linear, access);
@@ -166,25 +165,25 @@ std::expected<PageRun, PageFault> PageWalker::run(std::uint64_t linear, std::uin
         settle(access);
     }
     first &= address_bits;
-    const std::uint64_t in_range = (most - 1 + inside) / vmm::page_size + 1;
+    const std::uint64_t in_range = (most - 1 + inside) / page_size + 1;
     const std::uint64_t limit = std::min<std::uint64_t>(in_range, (1U << index_bits) - index);
     const std::uint64_t mask = settled_.mask | address_bits;
     std::uint64_t pages = 1;
-    for (std::uint64_t next = (first + vmm::page_size) | settled_.value;
-         pages < limit && (load(table_ + index + pages) & mask) == next; next += vmm::page_size)
+    for (std::uint64_t next = (first + page_size) | settled_.value;
+         pages < limit && (load(table_ + index + pages) & mask) == next; next += page_size)
         ++pages;
-    return PageRun{Gpa{first + inside}, std::min(most, pages * vmm::page_size - inside)};
+    return PageRun{Gpa{first + inside}, std::min(most, pages * page_size - inside)};
 }
 
-std::expected<void, OperandFault> read_linear(const vmm::GuestMemory& memory, const Paging& paging,
-                                              std::uint64_t linear, bool user, std::span<std::byte> out) noexcept {
+std::expected<void, OperandFault> read_linear(const GuestMemory& memory, const Paging& paging, std::uint64_t linear,
+                                              bool user, std::span<std::byte> out) noexcept {
     PageWalker walker{memory, paging};
     // Every page is judged before the first byte is copied; the second pass judges again, because the guest may have
     // changed its tables in between.
     for (const bool copy : {false, true})
         for (std::size_t done = 0; done < out.size();) {
             const std::uint64_t at = linear + done;
-            const auto part = std::min<std::size_t>(out.size() - done, vmm::page_size - at % vmm::page_size);
+            const auto part = std::min<std::size_t>(out.size() - done, page_size - at % page_size);
             const auto page = walker.walk(at, {.user = user});
             if (!page)
                 return std::unexpected{OperandFault{at, page.error()}};
@@ -198,4 +197,4 @@ std::expected<void, OperandFault> read_linear(const vmm::GuestMemory& memory, co
     return {};
 }
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -15,7 +15,7 @@
 #include "vmm/base/address.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// SDM 3A, 4.1.1.
 enum class PagingMode : std::uint8_t {
@@ -66,7 +66,7 @@ struct PageFault {
 
 /// Where an address leads. The address may lie outside RAM.
 struct PageMapping {
-    vmm::Gpa address;
+    Gpa address;
     std::uint8_t page_bits{}; ///< 12, 21 or 30; 22 for bits32's large pages
     bool writable{};          ///< in every level
     bool user{};              ///< in every level
@@ -78,7 +78,7 @@ using WalkResult = std::expected<PageMapping, PageFault>;
 
 /// Where neighbouring addresses lead that lie together. It may lie outside RAM.
 struct PageRun {
-    vmm::Gpa address;
+    Gpa address;
     std::uint64_t size{}; ///< bytes
     bool operator==(const PageRun&) const = default;
 };
@@ -87,7 +87,7 @@ struct PageRun {
 /// remembers is as a TLB's: make a new walker after an invalidation. Only in long mode does it remember. One thread.
 class PageWalker {
 public:
-    PageWalker(const vmm::GuestMemory& memory, const Paging& paging) : memory_{memory}, paging_{paging} {}
+    PageWalker(const GuestMemory& memory, const Paging& paging) : memory_{memory}, paging_{paging} {}
 
     /// Sets accessed bits on the path, and the dirty bit for a write, when the access is allowed; changes nothing when
     /// it is not.
@@ -124,7 +124,7 @@ private:
     };
     void settle(PageAccess access) noexcept;
 
-    const vmm::GuestMemory& memory_;
+    const GuestMemory& memory_;
     Paging paging_;
     std::uint64_t* table_{}; ///< of 4 KiB pages, for 2 MiB of addresses
     std::uint64_t region_{}; ///< linear address / 2 MiB that `table_` maps
@@ -133,7 +133,7 @@ private:
 };
 
 /// One walk.
-[[nodiscard]] inline WalkResult walk_pages(const vmm::GuestMemory& memory, const Paging& paging, std::uint64_t linear,
+[[nodiscard]] inline WalkResult walk_pages(const GuestMemory& memory, const Paging& paging, std::uint64_t linear,
                                            PageAccess access) noexcept {
     return PageWalker{memory, paging}.walk(linear, access);
 }
@@ -145,8 +145,8 @@ struct OperandFault {
 };
 
 /// Copies from linear addresses, across pages. Nothing is copied when any byte may not be read.
-[[nodiscard]] std::expected<void, OperandFault> read_linear(const vmm::GuestMemory& memory, const Paging& paging,
+[[nodiscard]] std::expected<void, OperandFault> read_linear(const GuestMemory& memory, const Paging& paging,
                                                             std::uint64_t linear, bool user,
                                                             std::span<std::byte> out) noexcept;
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -6,16 +6,15 @@
 #include "iommu/pasid/page_entry.hpp"
 #include "iommu/pasid/page_walk.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
-using vmm::Gpa;
 using namespace page_entry;
 
 constexpr std::uint32_t reserved_code = PageFault::present | PageFault::reserved_bit;
 
 /// The entry of a table at a physical address; null outside RAM.
-template <class Entry> Entry* entry_at(const vmm::GuestMemory& memory, std::uint64_t table, std::size_t index) {
+template <class Entry> Entry* entry_at(const GuestMemory& memory, std::uint64_t table, std::size_t index) {
     const auto bytes = memory.host(Gpa{table + index * sizeof(Entry)}, sizeof(Entry));
     return bytes ? reinterpret_cast<Entry*>(bytes->data()) : nullptr; // NOLINT: naturally aligned
 }
@@ -124,4 +123,4 @@ std::optional<WalkResult> PageWalker::attempt_pae(std::uint32_t linear, PageAcce
     }
 }
 
-} // namespace iommu
+} // namespace inox::iommu

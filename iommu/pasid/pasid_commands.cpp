@@ -3,7 +3,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 using namespace vcmd;
@@ -60,16 +60,16 @@ Response bind(std::uint64_t command, std::uint64_t operand, PasidService& servic
 }
 
 Response invalidate(std::uint64_t command, std::uint64_t operand, PasidService& service) {
-    std::optional<vmm::Range<vmm::Iova>> range;
+    std::optional<Range<Iova>> range;
     if ((operand & range_given) != 0) {
         const auto order = operand >> range_order_shift & 0x3f;
-        const std::uint64_t start = operand & ~(vmm::page_size - 1);
+        const std::uint64_t start = operand & ~(page_size - 1);
         if ((operand & range_reserved) != 0 || order > 52)
             return Response::invalid;
-        const std::uint64_t size_minus_one = order == 52 ? ~std::uint64_t{0} : (vmm::page_size << order) - 1;
+        const std::uint64_t size_minus_one = order == 52 ? ~std::uint64_t{0} : (page_size << order) - 1;
         if ((start & size_minus_one) != 0)
             return Response::invalid;
-        range = vmm::Range<vmm::Iova>::closed(vmm::Iova{start}, vmm::Iova{start | size_minus_one});
+        range = Range<Iova>::closed(Iova{start}, Iova{start | size_minus_one});
     } else if (operand != 0) {
         return Response::invalid;
     }
@@ -100,4 +100,4 @@ std::uint64_t execute_virtual_command(std::uint64_t command, std::uint64_t opera
     return word(Response::undefined);
 }
 
-} // namespace iommu
+} // namespace inox::iommu

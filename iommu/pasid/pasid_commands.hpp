@@ -8,7 +8,7 @@
 
 #include "iommu/pasid/pasid_service.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 namespace vcmd {
 enum class Command : std::uint8_t {
@@ -59,4 +59,4 @@ inline constexpr unsigned result_shift = 16;
 [[nodiscard]] std::uint64_t execute_virtual_command(std::uint64_t command, std::uint64_t operand,
                                                     PasidService& service);
 
-} // namespace iommu
+} // namespace inox::iommu

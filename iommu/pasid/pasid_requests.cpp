@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 Status status_of(PasidStatus status) {
@@ -103,9 +103,9 @@ Status PasidRequests::handle(const wire::PasidUnbind& request) {
 }
 
 Status PasidRequests::handle(const wire::PasidInvalidate& request) {
-    std::optional<vmm::Range<vmm::Iova>> range;
+    std::optional<Range<Iova>> range;
     if (request.flags == wire::PasidInvalidate::range) {
-        range = vmm::Range<vmm::Iova>::closed(vmm::Iova{request.start}, vmm::Iova{request.last});
+        range = Range<Iova>::closed(Iova{request.start}, Iova{request.last});
         if (!range)
             return Status::range;
     } else if (request.flags != 0) {
@@ -114,4 +114,4 @@ Status PasidRequests::handle(const wire::PasidInvalidate& request) {
     return status_of(service_.invalidate(EndpointId{request.endpoint}, GuestPasid{request.pasid}, range));
 }
 
-} // namespace iommu
+} // namespace inox::iommu

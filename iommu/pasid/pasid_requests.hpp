@@ -6,7 +6,7 @@
 #include "iommu/pasid/pasid_service.hpp"
 #include "iommu/request.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 namespace wire {
 enum class PasidType : std::uint8_t {
@@ -81,4 +81,4 @@ private:
     PasidService& service_;
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -6,14 +6,14 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 constexpr std::uint64_t table_address_bits = 0x000f'ffff'ffff'f000;
 
 } // namespace
 
-PasidService::PasidService(IoasidCore& core, const vmm::GuestMemory& memory, Options options)
+PasidService::PasidService(IoasidCore& core, const GuestMemory& memory, Options options)
     : core_{core}, options_{options}, spaces_{memory}, numbers_{max_ioasid + 1} {
     numbers_.take(0);
     spaces_.set_sink([this](const PasidFault& fault) {
@@ -23,20 +23,19 @@ PasidService::PasidService(IoasidCore& core, const vmm::GuestMemory& memory, Opt
     });
 }
 
-vmm::Result<std::unique_ptr<PasidService>> PasidService::create(IoasidCore& core, const vmm::GuestMemory& memory,
-                                                                Options options) {
+Result<std::unique_ptr<PasidService>> PasidService::create(IoasidCore& core, const GuestMemory& memory,
+                                                           Options options) {
     std::unique_ptr<PasidService> service{new PasidService{core, memory, options}};
     service->table_ = TRY(PasidTable::create());
     auto set = core.set_alloc(options.token, options.quota);
     if (!set)
-        return vmm::fail(vmm::Errc::no_resource,
-                         vmm::format("%u PASIDs cannot be had: %u are left", options.quota, core.available()),
-                         "ask for fewer PASIDs");
+        return fail(Errc::no_resource, format("%u PASIDs cannot be had: %u are left", options.quota, core.available()),
+                    "ask for fewer PASIDs");
     service->set_ = std::move(*set);
     auto cpu = core.add_notifier(service->set_, IoasidPriority::cpu, service->cpu_);
     auto spaces = core.add_notifier(service->set_, IoasidPriority::iommu, service->iommu_);
     if (!cpu || !spaces)
-        return vmm::fail(vmm::Errc::internal, "a new set of PASIDs has subscribers");
+        return fail(Errc::internal, "a new set of PASIDs has subscribers");
     service->registrations_ = {std::move(*cpu), std::move(*spaces)};
     return service;
 }
@@ -51,13 +50,13 @@ PasidService::~PasidService() {
     (void)core_.set_free(set_); // a set whose ids a device still holds goes with the last of them
 }
 
-vmm::Result<vmm::Registration> PasidService::add_endpoint(EndpointId id, EndpointOptions options) {
+Result<Registration> PasidService::add_endpoint(EndpointId id, EndpointOptions options) {
     std::lock_guard lock{commands_};
     if (std::ranges::find(endpoints_, id, &Endpoint::id) != endpoints_.end())
-        return vmm::fail(vmm::Errc::already_exists, vmm::format("endpoint %#x has PASIDs already", id.raw()));
+        return fail(Errc::already_exists, format("endpoint %#x has PASIDs already", id.raw()));
     std::lock_guard shown{endpoints_mutex_};
     endpoints_.push_back({id, std::move(options)});
-    return vmm::Registration{[this, id] { remove_endpoint(id); }};
+    return Registration{[this, id] { remove_endpoint(id); }};
 }
 
 /// Lets other commands in between two bindings.
@@ -165,11 +164,11 @@ PasidStatus PasidService::bind_locked(EndpointId id, GuestPasid guest, const Pag
         return PasidStatus::failed;
     (void)spaces_.bind({id, guest, *host}, table);
     auto* const of = attacher(id);
-    const auto attached = of ? of->attach(guest, table) : vmm::Result<void>{};
+    const auto attached = of ? of->attach(guest, table) : Result<void>{};
     if (attached && core_.bind(set_, *host))
         return PasidStatus::ok;
     if (!attached && refusals_.allow())
-        vmm::log::write(vmm::log::Level::warning, "%s", attached.error().what.c_str());
+        log::write(log::Level::warning, "%s", attached.error().what.c_str());
     finish(*host, {spaces_.unbind(id, *host)});
     return PasidStatus::failed;
 }
@@ -188,7 +187,7 @@ PasidStatus PasidService::unbind_locked(EndpointId id, HostPasid host) {
     return PasidStatus::ok;
 }
 
-PasidStatus PasidService::invalidate(EndpointId id, GuestPasid guest, std::optional<vmm::Range<vmm::Iova>> range) {
+PasidStatus PasidService::invalidate(EndpointId id, GuestPasid guest, std::optional<Range<Iova>> range) {
     std::lock_guard lock{commands_};
     const auto host = core_.find_by_spid(set_, guest);
     if (!host)
@@ -339,4 +338,4 @@ PasidService::Snapshot PasidService::snapshot(std::size_t skip, std::size_t most
     return snapshot;
 }
 
-} // namespace iommu
+} // namespace inox::iommu

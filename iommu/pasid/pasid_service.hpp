@@ -27,7 +27,7 @@
 #include "iommu/pasid/submission_gate.hpp"
 #include "vmm/base/log.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// What the guest is told about a command.
 enum class PasidStatus : std::uint8_t {
@@ -69,10 +69,10 @@ public:
     PasidAttacher(const PasidAttacher&) = delete;
     PasidAttacher& operator=(const PasidAttacher&) = delete;
     virtual ~PasidAttacher() = default;
-    virtual vmm::Result<void> attach(GuestPasid guest, const PageTable& table) = 0;
+    virtual Result<void> attach(GuestPasid guest, const PageTable& table) = 0;
     virtual void detach(GuestPasid guest) noexcept = 0;
     /// Nothing found before is used afterwards.
-    virtual void invalidate(GuestPasid guest, std::optional<vmm::Range<vmm::Iova>> range) noexcept = 0;
+    virtual void invalidate(GuestPasid guest, std::optional<Range<Iova>> range) noexcept = 0;
 };
 
 /// Thread-safe.
@@ -86,8 +86,7 @@ public:
         IoasidToken token{};
     };
     /// `core` and `memory` must outlive it. no_resource: the quota cannot be had.
-    static vmm::Result<std::unique_ptr<PasidService>> create(IoasidCore& core, const vmm::GuestMemory& memory,
-                                                             Options options);
+    static Result<std::unique_ptr<PasidService>> create(IoasidCore& core, const GuestMemory& memory, Options options);
     /// Devices must have let go of their references.
     ~PasidService();
     PasidService(const PasidService&) = delete;
@@ -100,7 +99,7 @@ public:
         std::string refusal{};     ///< not empty: it has no PASIDs, for this reason, and is only shown
     };
     /// Page tables may be bound for this endpoint while the registration lives. already_exists.
-    vmm::Result<vmm::Registration> add_endpoint(EndpointId endpoint, EndpointOptions options);
+    Result<Registration> add_endpoint(EndpointId endpoint, EndpointOptions options);
     /// Before the guest runs.
     void set_fault_sink(PasidFaultSink sink);
 
@@ -112,7 +111,7 @@ public:
     PasidStatus bind(EndpointId endpoint, GuestPasid guest, const PageTable& table);
     PasidStatus unbind(EndpointId endpoint, GuestPasid guest);
     /// When it returns, the endpoint's accesses use what the tables hold now. No range: everything.
-    PasidStatus invalidate(EndpointId endpoint, GuestPasid guest, std::optional<vmm::Range<vmm::Iova>> range);
+    PasidStatus invalidate(EndpointId endpoint, GuestPasid guest, std::optional<Range<Iova>> range);
     /// Frees all that the guest has. Other commands run in between.
     void reset();
     /// Frees what was allocated by requests, and not freed since by either way.
@@ -133,8 +132,8 @@ public:
     [[nodiscard]] IoasidResult<void> acquire(HostPasid host);
     void release(HostPasid host);
     /// Null when nothing is bound (any more): report a translation fault.
-    [[nodiscard]] std::shared_ptr<const vmm::DmaMemory> memory(EndpointId endpoint, HostPasid host,
-                                                               bool privileged = false) const {
+    [[nodiscard]] std::shared_ptr<const DmaMemory> memory(EndpointId endpoint, HostPasid host,
+                                                          bool privileged = false) const {
         return spaces_.find(endpoint, host, privileged);
     }
     [[nodiscard]] IoasidCore& core() const { return core_; }
@@ -207,7 +206,7 @@ private:
         bool leaving{}; ///< nothing more is bound for it
     };
 
-    PasidService(IoasidCore& core, const vmm::GuestMemory& memory, Options options);
+    PasidService(IoasidCore& core, const GuestMemory& memory, Options options);
     [[nodiscard]] std::vector<IoasidInfo> ids_after(std::size_t skip, std::size_t most) const;
     // With commands_ held.
     [[nodiscard]] bool may_bind(EndpointId id) const;
@@ -237,7 +236,7 @@ private:
     std::unordered_set<std::uint32_t> requested_{}; // guarded by commands_: the guest's numbers allocated by requests
     mutable std::mutex endpoints_mutex_; ///< taken last; held for moments, so that sight waits for no command
     std::vector<Endpoint> endpoints_;    // changed with both locks held, read with either
-    vmm::log::RateLimiter refusals_{};
+    log::RateLimiter refusals_{};
     std::vector<std::shared_ptr<PasidSpace>> revoked_; // filled by the handler of FREE, which runs inside free_locked
 
     std::mutex cpu_mutex_;
@@ -250,7 +249,7 @@ private:
         alignas(64) std::atomic<std::uint64_t> misses;
     };
     Counters counters_{};
-    std::array<vmm::Registration, 2> registrations_{};
+    std::array<Registration, 2> registrations_{};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -6,24 +6,21 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
-using vmm::Access;
-using vmm::Gpa;
-
 /// A request longer than any device makes is refused before it can make us walk for minutes.
-constexpr std::uint64_t longest_request = vmm::GiB;
+constexpr std::uint64_t longest_request = GiB;
 
 /// Up to this many bytes a request asks the cache, and fills it.
-constexpr std::uint64_t cached_request = 4 * vmm::page_size;
+constexpr std::uint64_t cached_request = 4 * page_size;
 
 // Low bits of a cached value; the rest is the page's address.
 constexpr std::uint64_t line_valid = 1;
 constexpr std::uint64_t line_write = 2;
 constexpr std::uint64_t line_user = 4;
 constexpr std::uint64_t line_dirty = 8;
-constexpr std::uint64_t line_flags = vmm::page_size - 1;
+constexpr std::uint64_t line_flags = page_size - 1;
 
 constexpr bool writes(Access access) {
     return (static_cast<unsigned>(access) & static_cast<unsigned>(Access::write)) != 0;
@@ -40,19 +37,19 @@ Paging paging_of(const PageTable& table) {
 
 } // namespace
 
-PasidSpace::PasidSpace(const vmm::GuestMemory& memory, Name name, const PageTable& table, PasidFaultSink sink)
+PasidSpace::PasidSpace(const GuestMemory& memory, Name name, const PageTable& table, PasidFaultSink sink)
     : memory_{memory}, name_{name}, table_{table}, paging_{paging_of(table)}, sink_{std::move(sink)} {}
 
 PasidSpace::~PasidSpace() { delete lines_.load(std::memory_order_relaxed); }
 
-vmm::DmaMemory::Hold PasidSpace::hold() const {
+DmaMemory::Hold PasidSpace::hold() const {
     const std::lock_guard wait_your_turn{turnstile_};
-    return vmm::DmaMemory::Hold{std::shared_lock{holds_}};
+    return DmaMemory::Hold{std::shared_lock{holds_}};
 }
 
 void PasidSpace::drain() noexcept { invalidate({}); }
 
-void PasidSpace::invalidate(std::optional<vmm::Range<vmm::Iova>> range) noexcept {
+void PasidSpace::invalidate(std::optional<Range<Iova>> range) noexcept {
     const std::lock_guard first{turnstile_};
     const std::lock_guard alone{holds_};
     generation_.fetch_add(1, std::memory_order_release);
@@ -62,8 +59,8 @@ void PasidSpace::invalidate(std::optional<vmm::Range<vmm::Iova>> range) noexcept
     auto* const lines = lines_.load(std::memory_order_acquire);
     if (!lines)
         return;
-    const std::uint64_t pages = range ? range->size_minus_one() / vmm::page_size + 2 : line_count;
-    const std::uint64_t start = range ? range->start().raw() / vmm::page_size : 0;
+    const std::uint64_t pages = range ? range->size_minus_one() / page_size + 2 : line_count;
+    const std::uint64_t start = range ? range->start().raw() / page_size : 0;
     for (std::uint64_t i = 0; i < std::min<std::uint64_t>(pages, line_count); ++i) {
         auto& line = (*lines)[(start + i) % line_count];
         line.value.store(0, std::memory_order_relaxed);
@@ -72,7 +69,7 @@ void PasidSpace::invalidate(std::optional<vmm::Range<vmm::Iova>> range) noexcept
 }
 
 std::optional<Gpa> PasidSpace::cached(std::uint64_t at, PageAccess access) const noexcept {
-    const std::uint64_t page = at / vmm::page_size;
+    const std::uint64_t page = at / page_size;
     const auto* const lines = lines_.load(std::memory_order_acquire);
     if (!lines)
         return std::nullopt;
@@ -92,7 +89,7 @@ void PasidSpace::remember(std::uint64_t at, const PageMapping& mapping) const no
     const std::uint64_t value = (mapping.address.raw() & ~line_flags) | line_valid |
                                 (mapping.writable ? line_write : 0) | (mapping.user ? line_user : 0) |
                                 (mapping.dirty ? line_dirty : 0);
-    const std::uint64_t page = at / vmm::page_size;
+    const std::uint64_t page = at / page_size;
     if (mapping.page_bits != 12)
         large_.store(true, std::memory_order_relaxed);
     auto* lines = lines_.load(std::memory_order_acquire);
@@ -111,7 +108,7 @@ std::expected<PageRun, PageFault> PasidSpace::find(std::uint64_t at, std::uint64
                                                    Request& request) const noexcept {
     if (const auto known = cached(at, wanted)) {
         ++request.hits;
-        return PageRun{*known, std::min(most, vmm::page_size - at % vmm::page_size)};
+        return PageRun{*known, std::min(most, page_size - at % page_size)};
     }
     ++request.walks;
     const auto mapping = request.walker.walk(at, wanted);
@@ -123,7 +120,7 @@ std::expected<PageRun, PageFault> PasidSpace::find(std::uint64_t at, std::uint64
 }
 
 std::byte* PasidSpace::host(const PageRun& run, Request& request) const noexcept {
-    const auto inside = [&](const vmm::RamRegion& region) {
+    const auto inside = [&](const RamRegion& region) {
         const std::uint64_t offset = run.address.raw() - region.range.start().raw();
         return offset < region.host.size() && run.size <= region.host.size() - offset ? region.host.data() + offset
                                                                                       : nullptr;
@@ -157,7 +154,7 @@ std::uint64_t PasidSpace::append(std::uint64_t at, std::uint64_t most, Request& 
     }
     auto* bytes = host(*run, request);
     if (!bytes) { // of a long one the first page may still be RAM
-        run->size = std::min(run->size, vmm::page_size - at % vmm::page_size);
+        run->size = std::min(run->size, page_size - at % page_size);
         bytes = host(*run, request);
     }
     if (!bytes) {
@@ -173,8 +170,8 @@ std::uint64_t PasidSpace::append(std::uint64_t at, std::uint64_t most, Request& 
     return run->size;
 }
 
-vmm::Translated PasidSpace::translate(vmm::Range<vmm::Iova> range, Access access, bool privileged,
-                                      std::vector<iovec>& out, vmm::TranslationLimit& limit) const noexcept {
+Translated PasidSpace::translate(Range<Iova> range, Access access, bool privileged, std::vector<iovec>& out,
+                                 TranslationLimit& limit) const noexcept {
     const std::size_t before = out.size();
     const std::size_t before_length = before == 0 ? 0 : out.back().iov_len;
     Request request{access, privileged, range.size_minus_one() < cached_request, PageWalker{memory_, paging_}, limit};
@@ -201,7 +198,7 @@ vmm::Translated PasidSpace::translate(vmm::Range<vmm::Iova> range, Access access
         if (before != 0)
             out.back().iov_len = before_length;
     }
-    return good ? vmm::Translated::whole : request.full ? vmm::Translated::too_many : vmm::Translated::fault;
+    return good ? Translated::whole : request.full ? Translated::too_many : Translated::fault;
 }
 
 void PasidSpace::report(std::uint64_t at, Access access, bool privileged, PageFault::Cause cause) const noexcept {
@@ -209,7 +206,7 @@ void PasidSpace::report(std::uint64_t at, Access access, bool privileged, PageFa
         return;
     faults_.fetch_add(1, std::memory_order_relaxed);
     if (sink_)
-        sink_({name_.endpoint, name_.guest, name_.host, access, vmm::Iova{at}, privileged, cause});
+        sink_({name_.endpoint, name_.guest, name_.host, access, Iova{at}, privileged, cause});
 }
 
 PasidSpace::Counts PasidSpace::counts() const noexcept {
@@ -217,4 +214,4 @@ PasidSpace::Counts PasidSpace::counts() const noexcept {
             faults_.load(std::memory_order_relaxed)};
 }
 
-} // namespace iommu
+} // namespace inox::iommu

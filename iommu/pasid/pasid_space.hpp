@@ -17,7 +17,7 @@
 #include "vmm/base/range.hpp"
 #include "vmm/memory/dma_memory.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// What a guest binds to (endpoint, PASID): a first-level page table in x86-64's format, at guest-physical addresses.
 struct PageTable {
@@ -34,8 +34,8 @@ struct PasidFault {
     EndpointId endpoint{};
     GuestPasid guest{};
     HostPasid host{};
-    vmm::Access access{vmm::Access::read};
-    vmm::Iova address{}; ///< the first byte at fault
+    Access access{Access::read};
+    Iova address{}; ///< the first byte at fault
     bool privileged{};
     PageFault::Cause cause{PageFault::Cause::not_present}; ///< outside_ram also when the page itself is not RAM
     bool operator==(const PasidFault&) const = default;
@@ -53,7 +53,7 @@ public:
         HostPasid host;
     };
     /// `memory` must outlive it.
-    PasidSpace(const vmm::GuestMemory& memory, Name name, const PageTable& table, PasidFaultSink sink);
+    PasidSpace(const GuestMemory& memory, Name name, const PageTable& table, PasidFaultSink sink);
     ~PasidSpace();
     PasidSpace(const PasidSpace&) = delete;
     PasidSpace& operator=(const PasidSpace&) = delete;
@@ -61,14 +61,14 @@ public:
     [[nodiscard]] const Name& name() const { return name_; }
     [[nodiscard]] const PageTable& table() const { return table_; }
     /// As requests without, or with, the PRIV bit.
-    [[nodiscard]] const vmm::DmaMemory& view(bool privileged) const { return privileged ? supervisor_ : user_; }
+    [[nodiscard]] const DmaMemory& view(bool privileged) const { return privileged ? supervisor_ : user_; }
 
     /// From now on every access is refused. Does not wait.
     void revoke() noexcept { live_.store(false, std::memory_order_seq_cst); }
     /// Waits until nobody uses a translation found before. Not with a hold.
     void drain() noexcept;
     /// The same, and forgets what is cached for the range (all without one).
-    void invalidate(std::optional<vmm::Range<vmm::Iova>> range) noexcept;
+    void invalidate(std::optional<Range<Iova>> range) noexcept;
 
     struct Counts {
         std::uint64_t hits{};
@@ -78,16 +78,15 @@ public:
     [[nodiscard]] Counts counts() const noexcept;
 
 private:
-    class View final : public vmm::DmaMemory {
+    class View final : public DmaMemory {
     public:
         View(const PasidSpace& space, bool privileged) : space_{space}, privileged_{privileged} {}
         Hold hold() const override { return space_.hold(); }
         [[nodiscard]] std::uint64_t generation() const noexcept override {
             return space_.generation_.load(std::memory_order_acquire);
         }
-        [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access,
-                                                std::vector<iovec>& out,
-                                                vmm::TranslationLimit& limit) const noexcept override {
+        [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                           TranslationLimit& limit) const noexcept override {
             return space_.translate(range, access, privileged_, out, limit);
         }
 
@@ -104,20 +103,20 @@ private:
     using Lines = std::array<Line, line_count>;
     /// One call of translate().
     struct Request {
-        vmm::Access access;
+        Access access;
         bool privileged;
         bool cacheable; ///< a few pages; longer ones would push all others out
         PageWalker walker;
-        vmm::TranslationLimit& limit;
-        const vmm::RamRegion* ram{}; ///< where the last piece was
+        TranslationLimit& limit;
+        const RamRegion* ram{}; ///< where the last piece was
         std::uint64_t hits{};
         std::uint64_t walks{};
         bool full{false}; ///< the limit is reached
     };
 
-    [[nodiscard]] vmm::DmaMemory::Hold hold() const;
-    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access, bool privileged,
-                                            std::vector<iovec>& out, vmm::TranslationLimit& limit) const noexcept;
+    [[nodiscard]] DmaMemory::Hold hold() const;
+    [[nodiscard]] Translated translate(Range<Iova> range, Access access, bool privileged, std::vector<iovec>& out,
+                                       TranslationLimit& limit) const noexcept;
     /// Appends what lies at `at`, at most `most` bytes; returns how many, 0 on a fault or at the limit.
     std::uint64_t append(std::uint64_t at, std::uint64_t most, Request& request,
                          std::vector<iovec>& out) const noexcept;
@@ -126,11 +125,11 @@ private:
                                                          Request& request) const noexcept;
     /// Null when some of it is no RAM.
     [[nodiscard]] std::byte* host(const PageRun& run, Request& request) const noexcept;
-    [[nodiscard]] std::optional<vmm::Gpa> cached(std::uint64_t at, PageAccess access) const noexcept;
+    [[nodiscard]] std::optional<Gpa> cached(std::uint64_t at, PageAccess access) const noexcept;
     void remember(std::uint64_t at, const PageMapping& mapping) const noexcept;
-    void report(std::uint64_t at, vmm::Access access, bool privileged, PageFault::Cause cause) const noexcept;
+    void report(std::uint64_t at, Access access, bool privileged, PageFault::Cause cause) const noexcept;
 
-    const vmm::GuestMemory& memory_;
+    const GuestMemory& memory_;
     const Name name_;
     const PageTable table_;
     const Paging paging_;
@@ -149,4 +148,4 @@ private:
 };
 static_assert(sizeof(PasidSpace) <= 512); // docs/guest-abi.md says what a binding costs
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <mutex>
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 EndpointId endpoint_of(const PasidSpaces::Ref& space) { return space->name().endpoint; }
@@ -58,7 +58,7 @@ PasidSpaces::Ref PasidSpaces::space(EndpointId endpoint, HostPasid host) const {
     return place == entry->second.end() ? nullptr : *place;
 }
 
-std::shared_ptr<const vmm::DmaMemory> PasidSpaces::find(EndpointId endpoint, HostPasid host, bool privileged) const {
+std::shared_ptr<const DmaMemory> PasidSpaces::find(EndpointId endpoint, HostPasid host, bool privileged) const {
     auto found = space(endpoint, host);
     if (!found)
         return nullptr;
@@ -87,4 +87,4 @@ std::vector<PasidSpaces::Ref> PasidSpaces::of(EndpointId endpoint) const {
     return list;
 }
 
-} // namespace iommu
+} // namespace inox::iommu

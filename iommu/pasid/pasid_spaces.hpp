@@ -10,7 +10,7 @@
 
 #include "iommu/pasid/pasid_space.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// Thread-safe. What concerns one host PASID takes time by its own bindings, of which each endpoint has at most one,
 /// however many other PASIDs are bound.
@@ -18,7 +18,7 @@ class PasidSpaces {
 public:
     using Ref = std::shared_ptr<PasidSpace>;
 
-    explicit PasidSpaces(const vmm::GuestMemory& memory) : memory_{memory} {}
+    explicit PasidSpaces(const GuestMemory& memory) : memory_{memory} {}
 
     /// Before the first bind().
     void set_sink(PasidFaultSink sink) { sink_ = std::move(sink); }
@@ -33,8 +33,8 @@ public:
     /// The binding, for control.
     [[nodiscard]] Ref space(EndpointId endpoint, HostPasid host) const;
     /// Memory for DMA as (endpoint, host PASID); null when nothing is bound.
-    [[nodiscard]] std::shared_ptr<const vmm::DmaMemory> find(EndpointId endpoint, HostPasid host,
-                                                             bool privileged = false) const;
+    [[nodiscard]] std::shared_ptr<const DmaMemory> find(EndpointId endpoint, HostPasid host,
+                                                        bool privileged = false) const;
     /// Whether any endpoint is bound to a host PASID.
     [[nodiscard]] bool bound(HostPasid host) const;
     /// The bindings of one host PASID, ascending by endpoint.
@@ -43,10 +43,10 @@ public:
     [[nodiscard]] std::vector<Ref> of(EndpointId endpoint) const;
 
 private:
-    const vmm::GuestMemory& memory_;
+    const GuestMemory& memory_;
     PasidFaultSink sink_{};
     mutable std::shared_mutex mutex_;
     std::unordered_map<std::uint32_t, std::vector<Ref>> spaces_; // guarded by mutex_: by host PASID, none is empty
 };
 
-} // namespace iommu
+} // namespace inox::iommu

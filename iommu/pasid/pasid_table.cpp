@@ -8,7 +8,7 @@
 
 #include "vmm/base/log.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 namespace {
 
 using namespace pasid_format;
@@ -24,15 +24,15 @@ std::uint32_t* table_entry(std::span<std::byte> pages, GuestPasid guest) {
 
 } // namespace
 
-PasidTable::PasidTable(vmm::UniqueFd file, vmm::Mapping mapping)
+PasidTable::PasidTable(UniqueFd file, inox::Mapping mapping)
     : file_{std::move(file)}, mapping_{std::move(mapping)}, pages_{mapping_.bytes()}, used_(tables) {}
 
-vmm::Result<std::unique_ptr<PasidTable>> PasidTable::create() {
+Result<std::unique_ptr<PasidTable>> PasidTable::create() {
     constexpr const char* hint = "free some memory on the host";
-    vmm::UniqueFd file{::memfd_create("inox-pasid-table", MFD_CLOEXEC)};
+    UniqueFd file{::memfd_create("inox-pasid-table", MFD_CLOEXEC)};
     if (!file || ::ftruncate(file.get(), static_cast<off_t>(file_bytes)) != 0)
-        return vmm::fail_errno(vmm::Errc::memory_unavailable, "cannot create the PASID translation table", hint);
-    auto mapping = vmm::Mapping::create(file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+        return fail_errno(Errc::memory_unavailable, "cannot create the PASID translation table", hint);
+    auto mapping = inox::Mapping::create(file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
     if (!mapping)
         return std::unexpected{std::move(mapping).error()};
     ::madvise(mapping->bytes().data(), mapping->bytes().size(), MADV_DONTDUMP);
@@ -79,7 +79,7 @@ void PasidTable::trim() {
     for (const std::uint32_t table : std::exchange(empty_, {}))
         if (used_[table] == 0 && ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                              static_cast<off_t>(place_of(table)), page_bytes) != 0)
-            vmm::log::write(vmm::log::Level::debug, "a page of the PASID translation table cannot be returned");
+            log::write(log::Level::debug, "a page of the PASID translation table cannot be returned");
 }
 
 std::vector<std::pair<GuestPasid, HostPasid>> PasidTable::pairs() const {
@@ -105,6 +105,6 @@ std::uint64_t PasidTable::resident() const {
     return ::fstat(file_.get(), &status) == 0 ? static_cast<std::uint64_t>(status.st_blocks) * 512 : 0;
 }
 
-vmm::Result<void> hand_to_kernel(const PasidTable&) { return vmm::fail(vmm::Errc::unsupported, no_kernel_translation); }
+Result<void> hand_to_kernel(const PasidTable&) { return fail(Errc::unsupported, no_kernel_translation); }
 
-} // namespace iommu
+} // namespace inox::iommu

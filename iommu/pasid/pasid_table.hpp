@@ -24,7 +24,7 @@
 #include "iommu/ids.hpp"
 #include "vmm/base/os.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// The format; only arithmetic, so that tests can derive from it.
 namespace pasid_format {
@@ -93,7 +93,7 @@ using PasidLookup = std::expected<HostPasid, PasidMiss>;
 /// was before or after a change. Changes are serialised.
 class PasidTable {
 public:
-    static vmm::Result<std::unique_ptr<PasidTable>> create();
+    static Result<std::unique_ptr<PasidTable>> create();
 
     [[nodiscard]] PasidLookup translate(GuestPasid guest) const noexcept { return translate_pasid(pages_, guest); }
 
@@ -115,10 +115,10 @@ public:
     [[nodiscard]] int fd() const { return file_.get(); }
 
 private:
-    PasidTable(vmm::UniqueFd file, vmm::Mapping mapping);
+    PasidTable(UniqueFd file, inox::Mapping mapping);
 
-    vmm::UniqueFd file_;
-    vmm::Mapping mapping_;
+    UniqueFd file_;
+    inox::Mapping mapping_;
     std::span<std::byte> pages_;
     mutable std::mutex mutex_;
     std::vector<std::uint16_t> used_;  ///< entries of each table; guarded by mutex_
@@ -128,9 +128,9 @@ private:
 
 /// Has the CPU translate by this table. The only code that changes when a kernel can: today none takes the pages, so
 /// this returns `unsupported` and every submission goes through translate().
-vmm::Result<void> hand_to_kernel(const PasidTable& table);
+Result<void> hand_to_kernel(const PasidTable& table);
 /// Why not, for people.
 inline constexpr const char* no_kernel_translation =
     "no Linux kernel lets a VMM give the CPU a PASID translation table; ENQCMD traps, and inox translates";
 
-} // namespace iommu
+} // namespace inox::iommu

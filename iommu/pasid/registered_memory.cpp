@@ -6,55 +6,52 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
-using vmm::Errc;
-
-std::optional<vmm::Range<RegisteredMemory::HostAddress>> RegisteredMemory::range_of(std::span<const std::byte> host) {
-    return vmm::Range<HostAddress>::sized(HostAddress{reinterpret_cast<std::uintptr_t>(host.data())}, // NOLINT
-                                          host.size());
+std::optional<Range<RegisteredMemory::HostAddress>> RegisteredMemory::range_of(std::span<const std::byte> host) {
+    return Range<HostAddress>::sized(HostAddress{reinterpret_cast<std::uintptr_t>(host.data())}, // NOLINT
+                                     host.size());
 }
 
-vmm::Result<void> RegisteredMemory::add(std::span<std::byte> host, std::string name, Kind kind) {
+Result<void> RegisteredMemory::add(std::span<std::byte> host, std::string name, Kind kind) {
     const auto range = range_of(host);
-    if (!range || !vmm::is_aligned(range->start().raw() | host.size(), vmm::page_size))
-        return vmm::fail(Errc::internal, name + " is not whole pages: no device can use it");
+    if (!range || !is_aligned(range->start().raw() | host.size(), page_size))
+        return fail(Errc::internal, name + " is not whole pages: no device can use it");
     const std::scoped_lock lock{mutex_};
     if (regions_.overlap(*range))
-        return vmm::fail(Errc::already_exists, name + " is registered for DMA already");
+        return fail(Errc::already_exists, name + " is registered for DMA already");
     if (kind == Kind::ram && ::madvise(host.data(), host.size(), MADV_DONTFORK) != 0)
-        return vmm::fail_errno(Errc::host_error, "madvise(MADV_DONTFORK) of " + name + " failed");
+        return fail_errno(Errc::host_error, "madvise(MADV_DONTFORK) of " + name + " failed");
     if (owner_ == 0)
         owner_ = ::getpid();
-    return regions_.insert(*range, {std::move(name), kind}) ? vmm::Result<void>{}
-                                                            : vmm::fail(Errc::internal, "overlap");
+    return regions_.insert(*range, {std::move(name), kind}) ? Result<void>{} : fail(Errc::internal, "overlap");
 }
 
-vmm::Result<void> RegisteredMemory::remove(std::span<std::byte> host) {
+Result<void> RegisteredMemory::remove(std::span<std::byte> host) {
     const auto range = range_of(host);
     const std::scoped_lock lock{mutex_};
     const auto* entry = range ? regions_.find(*range) : nullptr;
     if (!entry || entry->range != *range)
-        return vmm::fail(Errc::not_found, "memory that is not registered for DMA cannot be taken back");
+        return fail(Errc::not_found, "memory that is not registered for DMA cannot be taken back");
     if (entry->value.uses != 0)
-        return vmm::fail(Errc::in_use,
-                         vmm::format("%s is in use by %llu DMA mappings", entry->value.name.c_str(),
-                                     static_cast<unsigned long long>(entry->value.uses)),
-                         "the guest must give up its mappings first");
+        return fail(Errc::in_use,
+                    format("%s is in use by %llu DMA mappings", entry->value.name.c_str(),
+                           static_cast<unsigned long long>(entry->value.uses)),
+                    "the guest must give up its mappings first");
     if (entry->value.kind == Kind::ram)
         ::madvise(host.data(), host.size(), MADV_DOFORK);
     regions_.erase(*range);
     return {};
 }
 
-vmm::Result<void> RegisteredMemory::use(std::span<const std::byte> host) {
+Result<void> RegisteredMemory::use(std::span<const std::byte> host) {
     const auto range = range_of(host);
     const std::scoped_lock lock{mutex_};
     const auto* entry = range ? regions_.find(*range) : nullptr;
     if (!entry)
-        return vmm::fail(Errc::not_found, "this memory is not registered for DMA");
+        return fail(Errc::not_found, "this memory is not registered for DMA");
     if (::getpid() != owner_)
-        return vmm::fail(Errc::wrong_state, "a child process may not map its parent's memory for DMA");
+        return fail(Errc::wrong_state, "a child process may not map its parent's memory for DMA");
     ++entry->value.uses;
     if (entry->value.kind == Kind::ram)
         pinned_ += host.size();
@@ -91,4 +88,4 @@ std::uint64_t RegisteredMemory::pinned() const {
     return pinned_;
 }
 
-} // namespace iommu
+} // namespace inox::iommu

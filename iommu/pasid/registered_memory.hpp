@@ -13,7 +13,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/base/range.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 
 /// Thread-safe.
 class RegisteredMemory {
@@ -24,13 +24,13 @@ public:
     };
     /// Whole pages. RAM is kept away from forked children: copy-on-write would part a device's pages from the guest's.
     /// already_exists when any byte is registered. `name` is for messages.
-    vmm::Result<void> add(std::span<std::byte> host, std::string name, Kind kind = Kind::ram);
+    Result<void> add(std::span<std::byte> host, std::string name, Kind kind = Kind::ram);
     /// not_found unless these very bytes were added; in_use, with the count, while mappings refer to them.
-    vmm::Result<void> remove(std::span<std::byte> host);
+    Result<void> remove(std::span<std::byte> host);
 
     /// One mapping more refers to these bytes; they must lie in one registration (not_found). wrong_state in a child
     /// process.
-    vmm::Result<void> use(std::span<const std::byte> host);
+    Result<void> use(std::span<const std::byte> host);
     /// Takes back a use of the same bytes.
     void unuse(std::span<const std::byte> host) noexcept;
 
@@ -42,18 +42,18 @@ public:
     [[nodiscard]] std::uint64_t pinned() const;
 
 private:
-    using HostAddress = vmm::Address<struct HostAddressTag>;
+    using HostAddress = Address<struct HostAddressTag>;
     struct Region {
         std::string name;
         Kind kind;
         mutable std::uint64_t uses{};
     };
-    [[nodiscard]] static std::optional<vmm::Range<HostAddress>> range_of(std::span<const std::byte> host);
+    [[nodiscard]] static std::optional<Range<HostAddress>> range_of(std::span<const std::byte> host);
 
     mutable std::mutex mutex_{};
     int owner_{0}; // guarded by mutex_: process of the first add()
     std::uint64_t pinned_{0};
-    vmm::RangeMap<HostAddress, Region> regions_{};
+    RangeMap<HostAddress, Region> regions_{};
 };
 
-} // namespace iommu
+} // namespace inox::iommu

@@ -10,7 +10,7 @@
 #include <thread>
 #include <utility>
 
-namespace iommu {
+namespace inox::iommu {
 
 /// Thread-safe. Entering never waits. A pass counts in the phase it was taken in; drain() changes the phase and waits
 /// for the old one to empty, so submissions that begin later do not hold it up.
@@ -89,4 +89,4 @@ private:
     std::mutex mutex_; ///< one drain at a time
 };
 
-} // namespace iommu
+} // namespace inox::iommu

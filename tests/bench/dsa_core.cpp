@@ -18,7 +18,7 @@
 
 namespace {
 
-using namespace devices::dsa;
+using namespace inox::devices::dsa;
 
 void require(bool good) {
     if (!good)
@@ -31,11 +31,11 @@ constexpr std::uint64_t portal_page_at = 0xc8001000;
 
 /// A guest with a bound PASID, CPU page tables, and an accelerator with one shared queue.
 struct Guest {
-    vmm::GuestMemory memory{*vmm::GuestMemory::create(32 * vmm::MiB, vmm::HugePages::none)};
+    GuestMemory memory{*GuestMemory::create(32 * MiB, HugePages::none)};
     iommu::IoasidCore core{};
     std::unique_ptr<iommu::PasidService> service{*iommu::PasidService::create(core, memory, {})};
     PasidSpaces spaces{*service, [](iommu::HostPasid) {}};
-    vmm::DirectMemory direct{memory};
+    DirectMemory direct{memory};
     Accelerator accelerator{{.queues = 1, .entries = 1024}, {direct, &spaces, [](unsigned) {}, {}}};
     Portals portals{accelerator};
     iommu::GuestPasid pasid{};
@@ -43,11 +43,11 @@ struct Guest {
 
     /// How 8 MiB of data lie in guest memory.
     enum class Pages { small, large, scattered };
-    static std::uint64_t scattered(std::uint64_t at) { return at * 769 % (8 * vmm::MiB); }
+    static std::uint64_t scattered(std::uint64_t at) { return at * 769 % (8 * MiB); }
     explicit Guest(Pages pages = Pages::small) {
         fakes::PageTables tables{memory, 0x100000};
         const bool large = pages == Pages::large;
-        for (std::uint64_t at = 0; at < 8 * vmm::MiB; at += large ? 2 * vmm::MiB : vmm::page_size) {
+        for (std::uint64_t at = 0; at < 8 * MiB; at += large ? 2 * MiB : page_size) {
             const std::uint64_t to = pages == Pages::scattered ? scattered(at) : at;
             tables.map(linear + at, 0x1000000 + to, fakes::PageTables::all, large ? 2 : 1);
         }
@@ -70,7 +70,7 @@ struct Guest {
     }
     void set(std::uint64_t offset, std::uint32_t value) {
         std::array<std::byte, 4> bytes{};
-        vmm::store_le(bytes, value);
+        store_le(bytes, value);
         accelerator.write(offset, bytes);
     }
 };
@@ -78,15 +78,15 @@ struct Guest {
 class Machine final : public iommu::EnqueueMachine {
 public:
     explicit Machine(Guest& guest) : guest_{guest}, walker_{guest.memory, guest.paging} {}
-    std::expected<vmm::Gpa, iommu::CpuFault> translate(std::uint64_t at, bool write) noexcept override {
+    std::expected<Gpa, iommu::CpuFault> translate(std::uint64_t at, bool write) noexcept override {
         const auto page = walker_.walk(at, {.write = write, .user = true});
         if (!page)
             return std::unexpected{iommu::CpuFault{iommu::CpuFault::pf, page.error().code, at}};
         return page->address;
     }
-    void read(vmm::Gpa from, std::span<std::byte> to) noexcept override { require(guest_.memory.read(from, to)); }
-    void store(vmm::Gpa, const iommu::EnqueueCommand&) noexcept override {}
-    bool enqueue(vmm::Gpa to, const iommu::EnqueueCommand& command) noexcept override {
+    void read(Gpa from, std::span<std::byte> to) noexcept override { require(guest_.memory.read(from, to)); }
+    void store(Gpa, const iommu::EnqueueCommand&) noexcept override {}
+    bool enqueue(Gpa to, const iommu::EnqueueCommand& command) noexcept override {
         return guest_.portals.enqueue(to.raw() - portal_page_at, command);
     }
     bool with_pasid(iommu::GuestPasid guest, const std::function<void(iommu::HostPasid)>& submit) noexcept override {
@@ -123,11 +123,11 @@ void exit_to_reentry(benchmark::State& state) {
     }
 }
 
-constexpr std::size_t size = vmm::MiB;
+constexpr std::size_t size = MiB;
 
 void memcpy_1_mib(benchmark::State& state) {
     Guest guest;
-    const auto from = *guest.memory.host(vmm::Gpa{0x1000000}, size), to = *guest.memory.host(vmm::Gpa{0x1400000}, size);
+    const auto from = *guest.memory.host(Gpa{0x1000000}, size), to = *guest.memory.host(Gpa{0x1400000}, size);
     for (auto _ : state) {
         std::memcpy(to.data(), from.data(), size);
         benchmark::ClobberMemory();
@@ -137,11 +137,10 @@ void memcpy_1_mib(benchmark::State& state) {
 /// The same bytes as the scattered pages below, page by page.
 void memcpy_1_mib_scattered(benchmark::State& state) {
     Guest guest;
-    const auto all = *guest.memory.host(vmm::Gpa{0x1000000}, 8 * vmm::MiB);
+    const auto all = *guest.memory.host(Gpa{0x1000000}, 8 * MiB);
     for (auto _ : state) {
-        for (std::size_t at = 0; at < size; at += vmm::page_size)
-            std::memcpy(all.data() + Guest::scattered(at + 4 * vmm::MiB), all.data() + Guest::scattered(at),
-                        vmm::page_size);
+        for (std::size_t at = 0; at < size; at += page_size)
+            std::memcpy(all.data() + Guest::scattered(at + 4 * MiB), all.data() + Guest::scattered(at), page_size);
         benchmark::ClobberMemory();
     }
 }
@@ -156,7 +155,7 @@ void memmove_1_mib(benchmark::State& state) {
     Descriptor descriptor{};
     descriptor.flags_word = static_cast<std::uint32_t>(Opcode::memmove) << 24;
     descriptor.source = linear;
-    descriptor.destination = linear + 4 * vmm::MiB;
+    descriptor.destination = linear + 4 * MiB;
     descriptor.size = size;
     for (auto _ : state)
         require(operation.run(descriptor).succeeded());

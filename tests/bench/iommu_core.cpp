@@ -16,11 +16,9 @@ namespace {
 using iommu::DomainId;
 using iommu::EndpointId;
 using iommu::Status;
-using vmm::Gpa;
-using vmm::Iova;
 
-constexpr std::uint64_t page = vmm::page_size;
-constexpr std::uint64_t ram_size = 64 * vmm::MiB;
+constexpr std::uint64_t page = page_size;
+constexpr std::uint64_t ram_size = 64 * MiB;
 
 void require(bool good) {
     if (!good)
@@ -28,10 +26,10 @@ void require(bool good) {
 }
 
 struct World {
-    vmm::GuestMemory memory{*vmm::GuestMemory::create(ram_size, vmm::HugePages::none)};
+    GuestMemory memory{*GuestMemory::create(ram_size, HugePages::none)};
     iommu::Domains domains{memory, {.mappings = std::size_t{1} << 21}, false};
     std::unique_ptr<iommu::EndpointMemory> view{domains.make_memory()};
-    vmm::Registration stay{*domains.add_endpoint(EndpointId{8}, "bench", *view)};
+    Registration stay{*domains.add_endpoint(EndpointId{8}, "bench", *view)};
     std::uint64_t space; ///< pages that mappings may take: every other one is free
 
     explicit World(std::uint64_t live) : space{2 * live} {
@@ -66,10 +64,10 @@ void translate(benchmark::State& state) {
     std::vector<iovec> out;
     out.reserve(1);
     const auto hold = world.view->hold();
-    const auto range = *vmm::Range<Iova>::sized(Iova{(0x100000 + 40) * page + 512}, 512);
+    const auto range = *Range<Iova>::sized(Iova{(0x100000 + 40) * page + 512}, 512);
     for (auto _ : state) {
         out.clear();
-        require(fakes::translate(*world.view, range, vmm::Access::read, out));
+        require(fakes::translate(*world.view, range, Access::read, out));
         benchmark::DoNotOptimize(out.data());
     }
     require(world.view->counts().misses == 1);
@@ -82,7 +80,7 @@ void memory_per_mapping(benchmark::State& state) {
     std::mt19937_64 random{1};
     while (table.size() < live) {
         const std::uint64_t start = random() % (8 * live) * page;
-        (void)table.insert({*vmm::Range<Iova>::sized(Iova{start}, page), Gpa{0}, 3});
+        (void)table.insert({*Range<Iova>::sized(Iova{start}, page), Gpa{0}, 3});
     }
     for (auto _ : state)
         benchmark::DoNotOptimize(table.size());
@@ -99,7 +97,7 @@ struct Interrupts final : devices::virtio::Notifier {
         (void)::poll(&one, 1, -1);
         (void)event.drain();
     }
-    vmm::EventFd event{*vmm::EventFd::create()};
+    EventFd event{*EventFd::create()};
 };
 
 /// Reads of 4 KiB from the page cache, 32 under way, through mappings that are there. The driver is a thread of its
@@ -108,8 +106,8 @@ void disk_reads(benchmark::State& state) {
     using devices::virtio::Queue;
     constexpr unsigned depth = 32;
     constexpr std::uint64_t buffers = 0x1000000;
-    fakes::TempImage image{16 * vmm::MiB};
-    vmm::EventLoop loop;
+    fakes::TempImage image{16 * MiB};
+    EventLoop loop;
     fakes::TestRam ram{ram_size};
     iommu::Domains domains{ram.memory, {}, false};
     const auto memory = domains.make_memory();
@@ -126,7 +124,7 @@ void disk_reads(benchmark::State& state) {
     block->activate(*memory, std::move(queues),
                     block->features() | devices::virtio::feature::version_1 | devices::virtio::feature::access_platform,
                     interrupts);
-    const auto bell = *vmm::EventFd::create();
+    const auto bell = *EventFd::create();
     const auto watch = *loop.watch(bell.fd(), [&] {
         (void)bell.drain();
         block->kick(0);

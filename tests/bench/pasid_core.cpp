@@ -93,11 +93,11 @@ void alloc_free(benchmark::State& state) {
 struct FullGuest {
     static constexpr EndpointId endpoint{0x18};
 
-    vmm::GuestMemory memory{*vmm::GuestMemory::create(32 * vmm::MiB, vmm::HugePages::none)};
+    GuestMemory memory{*GuestMemory::create(32 * MiB, HugePages::none)};
     iommu::IoasidCore core{};
     std::unique_ptr<iommu::PasidService> service{
         *iommu::PasidService::create(core, memory, {.quota = iommu::max_ioasid})};
-    vmm::Registration stay{*service->add_endpoint(endpoint, {})};
+    Registration stay{*service->add_endpoint(endpoint, {})};
 
     void fill() {
         for (GuestPasid pasid; service->alloc(pasid) == iommu::PasidStatus::ok;)
@@ -144,23 +144,23 @@ void reset_full(benchmark::State& state) {
 
 /// A guest with one bound PASID that maps `span` bytes from 0.
 struct Guest {
-    static constexpr std::uint64_t span = 8 * vmm::MiB;
+    static constexpr std::uint64_t span = 8 * MiB;
     static constexpr EndpointId endpoint{0x18};
 
-    vmm::GuestMemory memory{*vmm::GuestMemory::create(32 * vmm::MiB, vmm::HugePages::none)};
+    GuestMemory memory{*GuestMemory::create(32 * MiB, HugePages::none)};
     iommu::IoasidCore core{};
     std::unique_ptr<iommu::PasidService> service{*iommu::PasidService::create(core, memory, {})};
-    vmm::Registration stay{*service->add_endpoint(endpoint, {})};
+    Registration stay{*service->add_endpoint(endpoint, {})};
     GuestPasid pasid{};
 
     Guest() {
         fakes::PageTables tables{memory, 0x100000};
-        for (std::uint64_t at = 0; at < span; at += vmm::page_size)
+        for (std::uint64_t at = 0; at < span; at += page_size)
             tables.map(at, 0x1000000 + at);
         require(service->alloc(pasid) == iommu::PasidStatus::ok);
         require(service->bind(endpoint, pasid, {.root = tables.root()}) == iommu::PasidStatus::ok);
     }
-    [[nodiscard]] std::shared_ptr<const vmm::DmaMemory> view() const {
+    [[nodiscard]] std::shared_ptr<const DmaMemory> view() const {
         return service->memory(endpoint, service->submit(pasid)->host());
     }
 };
@@ -184,9 +184,8 @@ void dma_translate(benchmark::State& state) {
     for (auto _ : state) {
         const auto hold = view->hold();
         pieces.clear();
-        require(
-            fakes::translate(*view, *vmm::Range<vmm::Iova>::sized(vmm::Iova{at}, size), vmm::Access::write, pieces));
-        at = (at + 4 * vmm::page_size) % (Guest::span - size);
+        require(fakes::translate(*view, *Range<Iova>::sized(Iova{at}, size), Access::write, pieces));
+        at = (at + 4 * page_size) % (Guest::span - size);
     }
 }
 

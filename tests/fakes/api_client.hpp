@@ -10,7 +10,7 @@
 #include "tests/fakes/contract.hpp"
 #include "vmm/instance/instance.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class RecordingStream final : public api::Stream {
 public:
@@ -46,7 +46,7 @@ public:
 /// An instance that never starts (that needs KVM: tests/cli/api_test.sh) and its API.
 class ApiClient {
 public:
-    explicit ApiClient(vmm::Instance::Identity identity = {"test-vm", true})
+    explicit ApiClient(Instance::Identity identity = {"test-vm", true})
         : instance_{loop_, timeline_, {}, std::move(identity), {}} {}
 
     api::Response call(api::Method method, const std::string& target, const std::string& body = {}) {
@@ -87,7 +87,7 @@ public:
         return json.is_object() ? json.value("fault_message", "") : "";
     }
 
-    [[nodiscard]] vmm::Instance& instance() { return instance_; }
+    [[nodiscard]] Instance& instance() { return instance_; }
     [[nodiscard]] const Contract& contract() const { return contract_; }
     std::shared_ptr<RecordingExchange> exchange{};
     bool streams_full{false};
@@ -112,11 +112,11 @@ private:
         CHECK(response.status >= 400); // no such operation
     }
 
-    vmm::EventLoop loop_;
-    vmm::Timeline timeline_;
-    vmm::Instance instance_;
+    EventLoop loop_;
+    Timeline timeline_;
+    Instance instance_;
     api::ServerCounters server_;
     Contract contract_;
 };
 
-} // namespace fakes
+} // namespace inox::fakes

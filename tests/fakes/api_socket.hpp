@@ -17,7 +17,7 @@
 #include "api/server.hpp"
 #include "tests/catch.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 using namespace std::chrono_literals;
 
@@ -76,7 +76,7 @@ public:
     void end_sending() const { ::shutdown(fd_.get(), SHUT_WR); }
 
 private:
-    vmm::UniqueFd fd_;
+    UniqueFd fd_;
     bool connected_{false};
     bool ended_{false};
     std::string text_{};
@@ -102,4 +102,4 @@ template <class F> bool eventually(F done, std::chrono::milliseconds limit = 5s)
     return done();
 }
 
-} // namespace fakes
+} // namespace inox::fakes

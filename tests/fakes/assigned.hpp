@@ -8,7 +8,7 @@
 #include "tests/fakes/pci_function.hpp"
 #include "tests/fakes/run_loop.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// An NVMe controller as the lab has it: MSI-X table in the middle of BAR 0, power management, PCI Express, and
 /// extended capabilities of which a guest sees the first and third only.
@@ -91,14 +91,14 @@ struct Assigned {
     }
 
     std::shared_ptr<FakeHostDevice::State> state;
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     FakeIrqs irqs{};
     FakeGuestMappings mappings{};
     PciMachine machine{};
     std::vector<vfio::DeviceEvent> events{};
-    std::optional<vmm::Error> error{};
+    std::optional<Error> error{};
     std::shared_ptr<vfio::PciFunction> function{};
     devices::pci::Address address{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

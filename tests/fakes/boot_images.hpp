@@ -11,7 +11,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 using Bytes = std::vector<std::byte>;
 
@@ -160,4 +160,4 @@ struct BzImage {
     }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

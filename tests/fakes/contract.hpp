@@ -9,7 +9,7 @@
 
 #include "api/openapi.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class Contract {
 public:
@@ -153,4 +153,4 @@ private:
     Json root_;
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -21,14 +21,14 @@
 #include "tests/fakes/virtqueue_driver.hpp"
 #include "vmm/base/event_loop.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// A file of `size` bytes in which each sector starts with its number; gone at the end.
 class TempImage {
 public:
     explicit TempImage(std::uint64_t size) {
-        fd_ = vmm::UniqueFd{::mkstemp(path_.data())};
-        for (std::uint64_t at = 0; at + 512 <= size && at < vmm::MiB; at += 512) {
+        fd_ = UniqueFd{::mkstemp(path_.data())};
+        for (std::uint64_t at = 0; at + 512 <= size && at < MiB; at += 512) {
             const std::uint64_t sector = at / 512;
             (void)!::pwrite(fd_.get(), &sector, sizeof sector, static_cast<off_t>(at));
         }
@@ -41,7 +41,7 @@ public:
     [[nodiscard]] const std::string& path() const { return path_; }
     [[nodiscard]] int fd() const { return fd_.get(); }
     void resize(std::uint64_t size) { (void)!::ftruncate(fd_.get(), static_cast<off_t>(size)); }
-    [[nodiscard]] std::uint64_t size() const { return *vmm::file_size(fd_.get()); }
+    [[nodiscard]] std::uint64_t size() const { return *file_size(fd_.get()); }
     [[nodiscard]] std::string bytes(std::uint64_t offset, std::size_t size) const {
         std::string out(size, '?');
         const auto got = ::pread(fd_.get(), out.data(), size, static_cast<off_t>(offset));
@@ -56,7 +56,7 @@ public:
 
 private:
     std::string path_{"/tmp/inox-disk-XXXXXX"};
-    vmm::UniqueFd fd_;
+    UniqueFd fd_;
 };
 
 /// What the guest gets for a request.
@@ -71,7 +71,7 @@ struct Disk {
 
     static constexpr std::uint64_t ring_features = devices::virtio::feature::version_1;
 
-    explicit Disk(devices::virtio::BlockOptions options = {}, std::uint64_t size = vmm::MiB,
+    explicit Disk(devices::virtio::BlockOptions options = {}, std::uint64_t size = MiB,
                   std::unique_ptr<devices::virtio::BlockEngine> engine = nullptr)
         : image{size} {
         if (options.id.empty())
@@ -169,12 +169,12 @@ struct Disk {
     }
 
     TempImage image;
-    vmm::EventLoop loop{};
-    TestRam ram{64 * vmm::MiB};
+    EventLoop loop{};
+    TestRam ram{64 * MiB};
     RecordingNotifier notifier{};
     std::vector<std::unique_ptr<VirtqueueDriver>> drivers{};
     std::shared_ptr<Block> block{};
     std::jthread thread{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

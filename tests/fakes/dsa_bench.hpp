@@ -4,7 +4,7 @@
 
 #include "tests/fakes/dsa_driver.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// Where things lie in every address space.
 namespace dsa_at {
@@ -73,4 +73,4 @@ struct DsaBench : DsaDriver {
     }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -13,7 +13,7 @@
 #include "devices/dsa/accelerator.hpp"
 #include "tests/fakes/paged_memory.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// PASIDs with memory of their own. Host numbers are the guest's plus 0x8000. Counts references.
 class DsaSpaces final : public devices::dsa::Spaces {
@@ -45,7 +45,7 @@ private:
         }
         ~View() override { --pasid_->references; }
         iommu::HostPasid pasid() const noexcept override { return iommu::HostPasid{number_ + offset}; }
-        const vmm::DmaMemory& memory(bool) const noexcept override { return pasid_->memory; }
+        const DmaMemory& memory(bool) const noexcept override { return pasid_->memory; }
 
     private:
         std::shared_ptr<Pasid> pasid_;
@@ -86,21 +86,21 @@ struct DsaDriver {
     std::uint32_t get(std::uint64_t offset) {
         std::array<std::byte, 4> bytes{};
         accelerator.read(offset, bytes);
-        return vmm::load_le<std::uint32_t>(bytes);
+        return load_le<std::uint32_t>(bytes);
     }
     std::uint64_t get64(std::uint64_t offset) {
         std::array<std::byte, 8> bytes{};
         accelerator.read(offset, bytes);
-        return vmm::load_le(bytes);
+        return load_le(bytes);
     }
     void set(std::uint64_t offset, std::uint32_t value) {
         std::array<std::byte, 4> bytes{};
-        vmm::store_le(bytes, value);
+        store_le(bytes, value);
         accelerator.write(offset, bytes);
     }
     void set64(std::uint64_t offset, std::uint64_t value) {
         std::array<std::byte, 8> bytes{};
-        vmm::store_le(bytes, value);
+        store_le(bytes, value);
         accelerator.write(offset, bytes);
     }
     void set_queue(unsigned queue, unsigned word, std::uint32_t value) {
@@ -119,7 +119,7 @@ struct DsaDriver {
     }
     /// Queue 0 shared, of 16 with a threshold of 8; queue 1 dedicated, of 16, without PASID; one group.
     void configure() {
-        using namespace devices::dsa;
+        using namespace inox::devices::dsa;
         for (const unsigned queue : {0U, 1U}) {
             set_queue(queue, wq::size_word, 16);
             set_queue(queue, wq::threshold_word, queue == 0 ? 8 : 0);
@@ -150,4 +150,4 @@ struct DsaDriver {
     }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

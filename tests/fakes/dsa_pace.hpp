@@ -6,7 +6,7 @@
 
 #include "devices/dsa/transfer.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 struct DsaPace final : devices::dsa::Pace {
     [[nodiscard]] bool go_on() noexcept override {
@@ -17,4 +17,4 @@ struct DsaPace final : devices::dsa::Pace {
     std::atomic<unsigned> asked{0}; ///< pieces of work
 };
 
-} // namespace fakes
+} // namespace inox::fakes

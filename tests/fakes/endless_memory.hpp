@@ -12,9 +12,9 @@
 
 #include "vmm/memory/dma_memory.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
-class EndlessMemory final : public vmm::DmaMemory {
+class EndlessMemory final : public DmaMemory {
 public:
     /// `delay`: what each hold costs.
     explicit EndlessMemory(std::chrono::microseconds delay) : delay_{delay} {}
@@ -25,28 +25,28 @@ public:
         return {};
     }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access, std::vector<iovec>& out,
-                                            vmm::TranslationLimit& limit) const noexcept override {
+    [[nodiscard]] Translated translate(Range<Iova> range, Access, std::vector<iovec>& out,
+                                       TranslationLimit& limit) const noexcept override {
         const std::size_t before = out.size();
         longest = std::max(longest.load(), range.size_minus_one() + 1);
         static std::atomic<std::size_t> threads{0};
         thread_local const std::size_t mine = threads++ % page_count;
         for (std::uint64_t at = range.start().raw();;) {
-            const auto size = std::min(range.last().raw() - at + 1, vmm::page_size - at % vmm::page_size);
+            const auto size = std::min(range.last().raw() - at + 1, page_size - at % page_size);
             if (!limit.take_mapping() || !limit.take_piece()) {
                 out.resize(before);
-                return vmm::Translated::too_many;
+                return Translated::too_many;
             }
             // NOLINTNEXTLINE: a device writes through what it is given
-            out.push_back({const_cast<std::byte*>(pages[mine].data()) + at % vmm::page_size, size});
+            out.push_back({const_cast<std::byte*>(pages[mine].data()) + at % page_size, size});
             if (range.last().raw() - at < size)
-                return vmm::Translated::whole;
+                return Translated::whole;
             at += size;
         }
     }
 
     static constexpr std::size_t page_count = 8;
-    std::array<std::array<std::byte, vmm::page_size>, page_count> pages{};
+    std::array<std::array<std::byte, page_size>, page_count> pages{};
     mutable std::atomic<std::uint64_t> holds{0};
     mutable std::atomic<std::uint64_t> longest{0}; ///< bytes asked for at once
 
@@ -54,4 +54,4 @@ private:
     const std::chrono::microseconds delay_;
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -10,7 +10,7 @@
 #include "devices/virtio/block/engine.hpp"
 #include "vmm/base/os.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// Used on the loop's thread only, like the device.
 class FakeBlockEngine final : public devices::virtio::BlockEngine {
@@ -69,8 +69,8 @@ public:
 
 private:
     std::deque<Job*> finished_{};
-    vmm::EventFd ready_{*vmm::EventFd::create()};
+    EventFd ready_{*EventFd::create()};
     int fd_{ready_.fd()};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

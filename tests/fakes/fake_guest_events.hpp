@@ -6,7 +6,7 @@
 
 #include "devices/guest_events.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 struct FakeGuestEvents final : devices::GuestEvents {
     void power_off() noexcept override { ++power_offs; }
@@ -23,4 +23,4 @@ struct FakeGuestEvents final : devices::GuestEvents {
     std::optional<std::uint8_t> exit_code{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -13,16 +13,16 @@
 
 #include "vmm/bus/irq.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
-class FakeIrqLine final : public vmm::IrqLine {
+class FakeIrqLine final : public IrqLine {
 public:
     struct State {
         std::atomic<unsigned> triggers{0};
-        vmm::EventFd trigger{*vmm::EventFd::create()};
-        vmm::EventFd resample{*vmm::EventFd::create()};
+        EventFd trigger{*EventFd::create()};
+        EventFd resample{*EventFd::create()};
         unsigned gsi{};
-        vmm::TriggerMode mode{};
+        TriggerMode mode{};
 
         /// The interrupts since the last look.
         unsigned take() { return triggers.exchange(0); }
@@ -32,19 +32,19 @@ public:
     void trigger() noexcept override { ++state_->triggers; }
     [[nodiscard]] int trigger_fd() const override { return state_->trigger.fd(); }
     [[nodiscard]] int resample_fd() const override {
-        return state_->mode == vmm::TriggerMode::level ? state_->resample.fd() : -1;
+        return state_->mode == TriggerMode::level ? state_->resample.fd() : -1;
     }
 
 private:
     std::shared_ptr<State> state_;
 };
 
-class FakeMsiVector final : public vmm::MsiVector {
+class FakeMsiVector final : public MsiVector {
 public:
     struct State {
-        vmm::MsiMessage message{};
-        std::vector<vmm::MsiMessage> delivered{};
-        vmm::EventFd trigger{*vmm::EventFd::create()};
+        MsiMessage message{};
+        std::vector<MsiMessage> delivered{};
+        EventFd trigger{*EventFd::create()};
         unsigned routes{};
         bool enabled{};
         bool pending{};
@@ -53,12 +53,12 @@ public:
 
     explicit FakeMsiVector(std::shared_ptr<State> state) : state_{std::move(state)} {}
     ~FakeMsiVector() override { state_->alive = false; }
-    vmm::Result<void> route(vmm::MsiMessage message) override {
+    Result<void> route(MsiMessage message) override {
         state_->message = message;
         ++state_->routes;
         return {};
     }
-    vmm::Result<void> enable(bool enabled) override {
+    Result<void> enable(bool enabled) override {
         state_->enabled = enabled;
         const bool signalled = enabled && state_->trigger.drain() != 0;
         if (enabled && (std::exchange(state_->pending, false) || signalled))
@@ -81,18 +81,18 @@ private:
     std::shared_ptr<State> state_;
 };
 
-class FakeIrqs final : public vmm::Irqs {
+class FakeIrqs final : public Irqs {
 public:
-    vmm::Result<std::unique_ptr<vmm::IrqLine>> line(unsigned gsi, vmm::TriggerMode mode) override {
+    Result<std::unique_ptr<IrqLine>> line(unsigned gsi, TriggerMode mode) override {
         auto state = std::make_shared<FakeIrqLine::State>();
         state->gsi = gsi;
         state->mode = mode;
         lines.push_back(state);
         return std::make_unique<FakeIrqLine>(std::move(state));
     }
-    vmm::Result<std::unique_ptr<vmm::MsiVector>> msi() override {
+    Result<std::unique_ptr<MsiVector>> msi() override {
         if (vectors.size() >= capacity)
-            return vmm::fail(vmm::Errc::no_resource, "the fake's routing table is full");
+            return fail(Errc::no_resource, "the fake's routing table is full");
         vectors.push_back(std::make_shared<FakeMsiVector::State>());
         return std::make_unique<FakeMsiVector>(vectors.back());
     }
@@ -102,24 +102,24 @@ public:
     std::size_t capacity{4096};
 };
 
-class FakeDoorbells final : public vmm::Doorbells {
+class FakeDoorbells final : public Doorbells {
 public:
     struct Bell {
-        vmm::Gpa address{};
+        Gpa address{};
         unsigned size{};
         std::optional<std::uint64_t> match{};
         int fd{};
         bool operator==(const Bell&) const = default;
     };
 
-    vmm::Result<vmm::Registration> add(vmm::Gpa address, unsigned size, std::optional<std::uint64_t> match,
-                                       const vmm::EventFd& event) override {
+    Result<Registration> add(Gpa address, unsigned size, std::optional<std::uint64_t> match,
+                             const EventFd& event) override {
         const Bell bell{address, size, match, event.fd()};
         bells->push_back(bell);
-        return vmm::Registration{[list = bells, bell] { std::erase(*list, bell); }};
+        return Registration{[list = bells, bell] { std::erase(*list, bell); }};
     }
 
     std::shared_ptr<std::vector<Bell>> bells{std::make_shared<std::vector<Bell>>()};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

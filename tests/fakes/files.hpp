@@ -5,7 +5,7 @@
 #include <sstream>
 #include <string>
 
-namespace fakes {
+namespace inox::fakes {
 
 /// All of a file; empty when it cannot be read.
 inline std::string slurp(const std::string& path) {
@@ -15,4 +15,4 @@ inline std::string slurp(const std::string& path) {
     return text.str();
 }
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -20,7 +20,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/bus/guest_mappings.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 namespace vfio = devices::vfio;
 
@@ -39,8 +39,8 @@ public:
         std::array<vfio::InterruptInfo, vfio::interrupt_count> interrupts{};
         /// A file, so that it can be mapped in parts, and our own view of it: a system call for each register is slow.
         struct Memory {
-            vmm::UniqueFd file;
-            vmm::Mapping view;
+            UniqueFd file;
+            inox::Mapping view;
         };
         std::map<unsigned, Memory> memory{}; ///< behind each region
         std::vector<Access> reads{};         ///< of BARs
@@ -66,13 +66,13 @@ public:
             region.size = size;
             region.readable = true;
             region.writable = index != vfio::region_rom;
-            if (index < vfio::region_rom && size >= vmm::page_size)
+            if (index < vfio::region_rom && size >= page_size)
                 region.areas = {{0, size}};
-            vmm::UniqueFd file{::memfd_create("region", MFD_CLOEXEC)};
-            const auto whole = vmm::align_up(size, vmm::page_size);
+            UniqueFd file{::memfd_create("region", MFD_CLOEXEC)};
+            const auto whole = align_up(size, page_size);
             if (::ftruncate(file.get(), static_cast<off_t>(whole)) != 0)
                 std::abort();
-            auto view = vmm::Mapping::create(whole, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+            auto view = inox::Mapping::create(whole, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
             memory.insert_or_assign(index, Memory{std::move(file), std::move(view).value()});
         }
         /// Under the lock.
@@ -89,7 +89,7 @@ public:
         template <std::unsigned_integral T>
         void set(unsigned region, std::uint64_t offset, std::type_identity_t<T> value) {
             std::array<std::byte, sizeof(T)> bytes{};
-            vmm::store_le(bytes, value);
+            store_le(bytes, value);
             poke(region, offset, bytes);
         }
         template <std::unsigned_integral T> void config(unsigned offset, std::type_identity_t<T> value) {
@@ -97,7 +97,7 @@ public:
         }
         template <std::unsigned_integral T> T get(unsigned region, std::uint64_t offset) {
             const std::lock_guard lock{mutex};
-            return vmm::load_le<T>(at(region, offset, sizeof(T)));
+            return load_le<T>(at(region, offset, sizeof(T)));
         }
         /// The writes to configuration space since the last look.
         std::vector<Access> take_config_writes() {
@@ -127,7 +127,7 @@ public:
             if (index != vfio::region_config || !kept_by_vfio(offset + i))
                 out[i] = std::byte{0xff};
         if (index != vfio::region_config)
-            state_->reads.push_back({index, offset, out.size(), vmm::load_le(out)});
+            state_->reads.push_back({index, offset, out.size(), load_le(out)});
         return true;
     }
     [[nodiscard]] bool write(unsigned index, std::uint64_t offset,
@@ -138,66 +138,66 @@ public:
             return false;
         if (state_->gone)
             return true;
-        state_->writes.push_back({index, offset, in.size(), vmm::load_le(in)});
+        state_->writes.push_back({index, offset, in.size(), load_le(in)});
         std::ranges::copy(in, state_->at(index, offset, in.size()).begin());
         return true;
     }
-    vmm::Result<vmm::Mapping> map(unsigned index, vfio::RegionArea part) const override {
+    Result<inox::Mapping> map(unsigned index, vfio::RegionArea part) const override {
         const bool allowed = std::ranges::any_of(state_->regions[index].areas, [&](const auto& area) {
             return part.offset >= area.offset && part.offset + part.size <= area.offset + area.size;
         });
-        if (!allowed || state_->refuse_maps || !vmm::is_aligned(part.offset | part.size, vmm::page_size))
-            return vmm::fail(vmm::Errc::host_error, "the fake refuses to map");
-        return vmm::Mapping::create(part.size, PROT_READ | PROT_WRITE, MAP_SHARED, state_->memory.at(index).file.get(),
-                                    static_cast<std::int64_t>(part.offset));
+        if (!allowed || state_->refuse_maps || !is_aligned(part.offset | part.size, page_size))
+            return fail(Errc::host_error, "the fake refuses to map");
+        return inox::Mapping::create(part.size, PROT_READ | PROT_WRITE, MAP_SHARED, state_->memory.at(index).file.get(),
+                                     static_cast<std::int64_t>(part.offset));
     }
 
     [[nodiscard]] const vfio::InterruptInfo& interrupt(vfio::Interrupt kind) const override {
         return state_->interrupts.at(static_cast<std::size_t>(kind));
     }
-    vmm::Result<void> enable(vfio::Interrupt kind, unsigned start, std::span<const int> fds) override {
+    Result<void> enable(vfio::Interrupt kind, unsigned start, std::span<const int> fds) override {
         const auto& info = interrupt(kind);
         const bool pin = kind <= vfio::Interrupt::msix;
         auto& wired = state_->wired;
         for (const auto other : {vfio::Interrupt::intx, vfio::Interrupt::msi, vfio::Interrupt::msix})
             if (pin && other != kind && wired.contains(other))
-                return vmm::fail(vmm::Errc::host_error, "another kind of interrupt is enabled");
+                return fail(Errc::host_error, "another kind of interrupt is enabled");
         const auto enabled = wired.contains(kind) ? wired[kind].size() : 0;
         const auto end = start + fds.size();
         if (fds.empty() || end > info.count || (enabled && end > enabled && !info.resizable))
-            return vmm::fail(vmm::Errc::host_error, "no such vectors");
+            return fail(Errc::host_error, "no such vectors");
         if (end > state_->vectors_left)
-            return vmm::fail(vmm::Errc::host_error, "the host has no more vectors");
+            return fail(Errc::host_error, "the host has no more vectors");
         wired[kind].resize(std::max(enabled, end), -1);
         std::ranges::copy(fds, wired[kind].begin() + start);
-        state_->calls.push_back(vmm::format("enable %s %u+%zu", text(kind), start, fds.size()));
+        state_->calls.push_back(format("enable %s %u+%zu", text(kind), start, fds.size()));
         return {};
     }
-    vmm::Result<void> disable(vfio::Interrupt kind) override {
+    Result<void> disable(vfio::Interrupt kind) override {
         state_->wired.erase(kind);
         state_->calls.push_back(std::string{"disable "} + text(kind));
         return {};
     }
-    vmm::Result<void> unmask_intx_on(int fd) override {
+    Result<void> unmask_intx_on(int fd) override {
         if (!state_->wired.contains(vfio::Interrupt::intx))
-            return vmm::fail(vmm::Errc::host_error, "INTx is off");
+            return fail(Errc::host_error, "INTx is off");
         state_->unmask = fd;
         return {};
     }
 
     [[nodiscard]] bool can_reset() const override { return state_->can_reset; }
     [[nodiscard]] bool reset_by_opening() const override { return state_->reset_by_opening; }
-    vmm::Result<void> reset() override {
+    Result<void> reset() override {
         ++state_->resets;
         state_->calls.emplace_back("reset");
         return {};
     }
-    vmm::Result<std::vector<vfio::ResetPeer>> reset_peers() const override {
+    Result<std::vector<vfio::ResetPeer>> reset_peers() const override {
         if (state_->peers.empty())
-            return vmm::fail(vmm::Errc::not_found, "the bus has no reset");
+            return fail(Errc::not_found, "the bus has no reset");
         return state_->peers;
     }
-    vmm::Result<void> hot_reset() override {
+    Result<void> hot_reset() override {
         ++state_->bus_resets;
         state_->calls.emplace_back("bus reset");
         return {};
@@ -212,22 +212,21 @@ private:
 };
 
 /// Where host memory appears in the guest. Refuses overlaps, as KVM does.
-class FakeGuestMappings final : public vmm::GuestMappings {
+class FakeGuestMappings final : public GuestMappings {
 public:
     struct Slot {
-        vmm::Range<vmm::Gpa> range;
+        Range<Gpa> range;
         std::byte* host;
         bool read_only;
     };
-    vmm::Result<vmm::Registration> map(vmm::Range<vmm::Gpa> range, std::span<std::byte> host, bool read_only,
-                                       const char*) override {
-        if (range.size() != host.size() || !vmm::is_aligned(range.start().raw() | range.size(), vmm::page_size))
-            return vmm::fail(vmm::Errc::internal, "not whole pages");
+    Result<Registration> map(Range<Gpa> range, std::span<std::byte> host, bool read_only, const char*) override {
+        if (range.size() != host.size() || !is_aligned(range.start().raw() | range.size(), page_size))
+            return fail(Errc::internal, "not whole pages");
         for (const auto& slot : *slots)
             if (slot.range.overlaps(range))
-                return vmm::fail(vmm::Errc::already_exists, "the fake's slots overlap");
+                return fail(Errc::already_exists, "the fake's slots overlap");
         slots->push_back({range, host.data(), read_only});
-        return vmm::Registration{
+        return Registration{
             [list = slots, range] { std::erase_if(*list, [&](const Slot& slot) { return slot.range == range; }); }};
     }
     [[nodiscard]] std::vector<std::uint64_t> starts() const {
@@ -300,4 +299,4 @@ private:
     unsigned last_extended_{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -9,7 +9,7 @@
 #include "iommu/pasid/ioasid.hpp"
 #include "tests/catch.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 using Event = iommu::IoasidEvent;
 
@@ -97,4 +97,4 @@ template <class T> IoasidErrc error(const iommu::IoasidResult<T>& result) {
 }
 } // namespace ioasid_words
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -11,7 +11,7 @@
 #include "tests/fakes/pasid_guest.hpp"
 
 /// For `using namespace`.
-namespace fakes::ioasid_roles {
+namespace inox::fakes::ioasid_roles {
 
 using namespace ioasid_words;
 using fakes::PasidGuest;
@@ -52,7 +52,7 @@ public:
 
 private:
     iommu::PasidService& service_;
-    vmm::Registration registration_{};
+    Registration registration_{};
 };
 
 /// Runs `command` on a thread and waits until `seen`; `held` is let go after that.
@@ -69,4 +69,4 @@ void while_in_flight(PasidGuest& guest, GuestPasid pasid, Command command, Seen 
     thread.join();
 }
 
-} // namespace fakes::ioasid_roles
+} // namespace inox::fakes::ioasid_roles

@@ -7,13 +7,13 @@
 #include "tests/fakes/recording_mapper.hpp"
 #include "tests/fakes/virtqueue_driver.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 struct IommuWorld {
     using DomainId = iommu::DomainId;
     using EndpointId = iommu::EndpointId;
     using Status = iommu::Status;
-    static constexpr std::uint64_t page = vmm::page_size;
+    static constexpr std::uint64_t page = page_size;
     static constexpr std::uint32_t read = iommu::wire::map_read;
     static constexpr std::uint32_t write = iommu::wire::map_write;
     static constexpr std::uint32_t mmio = iommu::wire::map_mmio;
@@ -35,11 +35,11 @@ struct IommuWorld {
     /// Pages first..last to physical pages from `physical`.
     Status map(std::uint32_t domain, std::uint64_t first, std::uint64_t last, std::uint64_t physical = 16,
                std::uint32_t flags = read | write) {
-        return domains.map(DomainId{domain}, vmm::Iova{first * page}, vmm::Iova{last * page + page - 1},
-                           vmm::Gpa{physical * page}, flags);
+        return domains.map(DomainId{domain}, Iova{first * page}, Iova{last * page + page - 1}, Gpa{physical * page},
+                           flags);
     }
     Status unmap(std::uint32_t domain, std::uint64_t first, std::uint64_t last) {
-        return domains.unmap(DomainId{domain}, vmm::Iova{first * page}, vmm::Iova{last * page + page - 1});
+        return domains.unmap(DomainId{domain}, Iova{first * page}, Iova{last * page + page - 1});
     }
     Status attach(std::uint32_t domain, EndpointId endpoint, bool bypass = false) {
         return domains.attach(DomainId{domain}, endpoint, bypass);
@@ -55,32 +55,31 @@ struct IommuWorld {
     using State = iommu::EndpointReport::State;
     [[nodiscard]] State state(EndpointId id) const { return report(id).state; }
     [[nodiscard]] std::size_t mappings(std::uint32_t domain) const {
-        const auto all = domains.mappings(DomainId{domain}, vmm::Iova{0}, SIZE_MAX);
+        const auto all = domains.mappings(DomainId{domain}, Iova{0}, SIZE_MAX);
         return all ? all->size() : SIZE_MAX;
     }
     /// Whether an emulated endpoint reaches the page, and as which physical one.
     static std::optional<std::uint64_t> reach(const TestRam& ram, const iommu::EndpointMemory& memory, std::uint64_t at,
-                                              vmm::Access access = vmm::Access::read) {
+                                              Access access = Access::read) {
         const auto hold = memory.hold();
         std::vector<iovec> out;
-        vmm::TranslationLimit limit{1, 1};
-        if (memory.translate(*vmm::Range<vmm::Iova>::sized(vmm::Iova{at * page}, page), access, out, limit) !=
-            vmm::Translated::whole)
+        TranslationLimit limit{1, 1};
+        if (memory.translate(*Range<Iova>::sized(Iova{at * page}, page), access, out, limit) != Translated::whole)
             return std::nullopt;
         const auto* host = static_cast<const std::byte*>(out.at(0).iov_base);
         return static_cast<std::uint64_t>(host - ram.memory.regions()[0].host.data()) / page;
     }
-    [[nodiscard]] std::optional<std::uint64_t> reach(std::uint64_t at, vmm::Access access = vmm::Access::read) const {
+    [[nodiscard]] std::optional<std::uint64_t> reach(std::uint64_t at, Access access = Access::read) const {
         return reach(ram, *disk_memory, at, access);
     }
 
-    TestRam ram{4 * vmm::MiB};
+    TestRam ram{4 * MiB};
     RecordingMapper nvme_host{};
     RecordingMapper nic_host{};
     iommu::Domains domains;
     std::unique_ptr<iommu::EndpointMemory> disk_memory{domains.make_memory()};
     std::unique_ptr<iommu::EndpointMemory> net_memory{domains.make_memory()};
-    std::vector<vmm::Registration> stays{}; // first to go
+    std::vector<Registration> stays{}; // first to go
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -18,7 +18,7 @@
 #include <string>
 #include <thread>
 
-namespace fakes {
+namespace inox::fakes {
 
 class JobShell {
 public:
@@ -104,4 +104,4 @@ private:
     pid_t job_{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

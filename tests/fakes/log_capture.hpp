@@ -8,15 +8,15 @@
 #include "vmm/base/log.hpp"
 #include "vmm/base/os.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// Log lines of a scope.
 class LogCapture {
 public:
-    LogCapture() { vmm::log::set_sink(fd_.get()); }
+    LogCapture() { log::set_sink(fd_.get()); }
     LogCapture(const LogCapture&) = delete;
     LogCapture& operator=(const LogCapture&) = delete;
-    ~LogCapture() { vmm::log::set_sink(STDERR_FILENO); }
+    ~LogCapture() { log::set_sink(STDERR_FILENO); }
     [[nodiscard]] std::string text() const {
         std::string out(64 * 1024, '\0');
         const auto got = ::pread(fd_.get(), out.data(), out.size(), 0);
@@ -25,7 +25,7 @@ public:
     }
 
 private:
-    vmm::UniqueFd fd_{::memfd_create("log", MFD_CLOEXEC)};
+    UniqueFd fd_{::memfd_create("log", MFD_CLOEXEC)};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -8,7 +8,7 @@
 
 #include "devices/mmds/stack.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// Answers from a map; numbers are what has no text.
 struct FakeMetadata final : devices::MetadataSource {
@@ -123,4 +123,4 @@ private:
     std::vector<std::byte> frame_{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -10,7 +10,7 @@
 #include "devices/vfio/iommufd_uapi.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// A kernel with VT-d's nesting and PASIDs.
 class NestingKernel final : public fakes::VfioKernel {
@@ -94,4 +94,4 @@ private:
     int made_{0};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -8,7 +8,7 @@
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// What most drivers agree to.
 inline constexpr std::uint64_t offers =
@@ -19,7 +19,7 @@ inline constexpr std::uint64_t offers =
 inline std::string frame(std::size_t size, char fill = 'x') { return std::string(size, fill); }
 
 struct NetGuest {
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     std::shared_ptr<FakePort::State> port = std::make_shared<FakePort::State>();
     VirtioDriver driver{};
     std::shared_ptr<devices::virtio::Net> net{};
@@ -65,4 +65,4 @@ struct NetGuest {
     }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

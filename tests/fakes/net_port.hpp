@@ -13,14 +13,14 @@
 #include "devices/virtio/net/header.hpp"
 #include "devices/virtio/net/port.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class FakePort final : public devices::virtio::NetPort {
 public:
     /// What the test looks at and changes, also after the device took the port.
     struct State {
-        std::vector<vmm::UniqueFd> near{};
-        std::vector<vmm::UniqueFd> far{};
+        std::vector<UniqueFd> near{};
+        std::vector<UniqueFd> far{};
         std::uint64_t capabilities{devices::virtio::net_feature::checksum | devices::virtio::net_feature::host_tso4 |
                                    devices::virtio::net_feature::host_tso6 | devices::virtio::net_feature::offloads};
         std::uint64_t offloads{};
@@ -55,15 +55,15 @@ public:
 
     explicit FakePort(std::shared_ptr<State> state) : state_{std::move(state)} {}
     [[nodiscard]] const std::string& name() const override { return name_; }
-    vmm::Result<void> open(unsigned pairs) override {
+    Result<void> open(unsigned pairs) override {
         close();
         if (state_->missing)
-            return vmm::fail(vmm::Errc::not_found, "no such tap");
+            return fail(Errc::not_found, "no such tap");
         state_->far.clear();
         for (unsigned i = 0; i < pairs; ++i) {
             std::array<int, 2> ends{};
             if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends.data()) != 0)
-                return vmm::fail_errno(vmm::Errc::host_error, "socketpair");
+                return fail_errno(Errc::host_error, "socketpair");
             state_->near.emplace_back(ends[0]);
             state_->far.emplace_back(ends[1]);
         }
@@ -90,4 +90,4 @@ private:
     std::string name_{"fake0"};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -21,7 +21,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// Runs `body` on a thread in a new network namespace. Where this machine has none for us, or no tun, runs nothing and
 /// returns why.
@@ -77,7 +77,7 @@ public:
 
 private:
     static std::uint16_t htons_(std::uint16_t value) { return __builtin_bswap16(value); }
-    vmm::UniqueFd socket_;
+    UniqueFd socket_;
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -6,10 +6,10 @@
 #include "tests/catch.hpp"
 #include "vmm/base/error.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// There is one, and it says what to do.
-inline vmm::Error only_problem(const std::vector<vmm::Error>& found) {
+inline Error only_problem(const std::vector<Error>& found) {
     for (const auto& one : found)
         UNSCOPED_INFO(one.report());
     REQUIRE(found.size() == 1);
@@ -17,4 +17,4 @@ inline vmm::Error only_problem(const std::vector<vmm::Error>& found) {
     return found[0];
 }
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -7,7 +7,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class PageTables {
 public:
@@ -23,7 +23,7 @@ public:
     };
 
     /// Tables are taken from `tables` upwards; the root is the first page.
-    PageTables(const vmm::GuestMemory& memory, std::uint64_t tables, unsigned levels = 4)
+    PageTables(const GuestMemory& memory, std::uint64_t tables, unsigned levels = 4)
         : memory_{memory}, root_{tables}, next_{tables}, levels_{levels} {
         (void)table();
     }
@@ -44,10 +44,10 @@ public:
         return *memory_.read<std::uint64_t>(entry(linear, level));
     }
     /// Where the entry of `level` for this address lies; makes the levels above.
-    [[nodiscard]] vmm::Gpa entry(std::uint64_t linear, unsigned level) {
+    [[nodiscard]] Gpa entry(std::uint64_t linear, unsigned level) {
         std::uint64_t at = root_;
         for (unsigned above = levels_;; --above) {
-            const vmm::Gpa place{at + 8 * (linear >> (12 + 9 * (above - 1)) & 511)};
+            const Gpa place{at + 8 * (linear >> (12 + 9 * (above - 1)) & 511)};
             if (above == level)
                 return place;
             auto value = *memory_.read<std::uint64_t>(place);
@@ -62,16 +62,16 @@ public:
 private:
     std::uint64_t table() {
         const std::uint64_t page = next_;
-        next_ += vmm::page_size;
-        for (std::uint64_t i = 0; i < vmm::page_size; i += 8)
-            (void)memory_.write(vmm::Gpa{page + i}, std::uint64_t{0});
+        next_ += page_size;
+        for (std::uint64_t i = 0; i < page_size; i += 8)
+            (void)memory_.write(Gpa{page + i}, std::uint64_t{0});
         return page;
     }
 
-    const vmm::GuestMemory& memory_;
+    const GuestMemory& memory_;
     std::uint64_t root_;
     std::uint64_t next_;
     unsigned levels_;
 };
 
-} // namespace fakes
+} // namespace inox::fakes

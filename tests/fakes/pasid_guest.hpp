@@ -8,10 +8,10 @@
 #include "iommu/pasid/pasid_service.hpp"
 #include "tests/fakes/page_tables.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 struct PasidGuest {
-    static constexpr std::uint64_t ram_size = 16 * vmm::MiB;
+    static constexpr std::uint64_t ram_size = 16 * MiB;
     static constexpr iommu::EndpointId endpoint{0x18};
     static constexpr iommu::EndpointId other_endpoint{0x20};
 
@@ -46,11 +46,11 @@ struct PasidGuest {
                snapshot.in_flight == 0;
     }
 
-    vmm::GuestMemory memory = *vmm::GuestMemory::create(ram_size, vmm::HugePages::none);
+    GuestMemory memory = *GuestMemory::create(ram_size, HugePages::none);
     mutable iommu::IoasidCore core{};
     std::vector<iommu::PasidFault> faults{};
     std::unique_ptr<iommu::PasidService> service{};
-    std::vector<vmm::Registration> endpoints{};
+    std::vector<Registration> endpoints{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -10,7 +10,7 @@
 #include "tests/fakes/fake_guest_events.hpp"
 #include "tests/fakes/registers.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class PciFunction final : public devices::pci::Function {
 public:
@@ -20,19 +20,19 @@ public:
 
     [[nodiscard]] std::string_view name() const override { return name_; }
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override {
-        vmm::store_le(data, (std::uint64_t{bar} + 1) << 24 | offset);
+        store_le(data, (std::uint64_t{bar} + 1) << 24 | offset);
     }
     void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override {
-        writes.push_back({bar, offset, vmm::load_le(data)});
+        writes.push_back({bar, offset, load_le(data)});
     }
-    vmm::Result<void> on_added(devices::pci::Address where) override {
+    Result<void> on_added(devices::pci::Address where) override {
         address = where;
         if (refuse_add)
-            return vmm::fail(vmm::Errc::no_resource, "refused by the test");
+            return fail(Errc::no_resource, "refused by the test");
         return {};
     }
     void on_removed() noexcept override { ++removed; }
-    void on_bar_mapped(unsigned bar, vmm::Gpa where) noexcept override { mapped[bar] = where.raw(); }
+    void on_bar_mapped(unsigned bar, Gpa where) noexcept override { mapped[bar] = where.raw(); }
     void on_bar_unmapped(unsigned bar) noexcept override { mapped.erase(bar); }
 
     struct Write {
@@ -53,14 +53,14 @@ private:
 
 /// Buses, a root bus, and accesses as a guest makes them.
 struct PciMachine {
-    vmm::MemoryBus memory{};
-    vmm::PortBus ports{};
+    MemoryBus memory{};
+    PortBus ports{};
     FakeGuestEvents events{};
     devices::pci::Windows windows{};
     std::unique_ptr<devices::pci::RootBus> root{devices::pci::RootBus::create(memory, ports, events, windows).value()};
 
     static std::uint64_t ecam(devices::pci::Address at, unsigned reg) {
-        return vmm::layout::ecam.start().raw() + (std::uint64_t{at.index()} << 12) + reg;
+        return layout::ecam.start().raw() + (std::uint64_t{at.index()} << 12) + reg;
     }
     template <std::unsigned_integral T> T get(devices::pci::Address at, unsigned reg) {
         return in<T>(memory, ecam(at, reg));
@@ -86,4 +86,4 @@ struct PciMachine {
     }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

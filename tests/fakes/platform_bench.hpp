@@ -10,7 +10,7 @@
 #include "tests/fakes/host_device.hpp"
 #include "vmm/machine/platform.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 struct PlatformBench {
     /// What a test brings of its own; it outlives the platform.
@@ -20,45 +20,45 @@ struct PlatformBench {
         vfio::Kernel* vfio_kernel{};
         std::string vfio_root{};
     };
-    vmm::EventLoop loop{}; // outlives the buses, which hold devices
-    vmm::PortBus ports{};
-    vmm::MemoryBus mmio{};
+    EventLoop loop{}; // outlives the buses, which hold devices
+    PortBus ports{};
+    MemoryBus mmio{};
     FakeIrqs irqs{};
     FakeDoorbells doorbells{};
     FakeGuestMappings mappings{};
-    vmm::GuestMemory memory{vmm::GuestMemory::create(2 * vmm::MiB, vmm::HugePages::none).value()};
-    vmm::DirectMemory dma{memory};
+    GuestMemory memory{GuestMemory::create(2 * MiB, HugePages::none).value()};
+    DirectMemory dma{memory};
     FakeGuestEvents events{};
-    std::vector<vmm::DeviceEvent> told{};
-    std::unique_ptr<vmm::Platform> platform{};
+    std::vector<inox::DeviceEvent> told{};
+    std::unique_ptr<Platform> platform{};
 
     PlatformBench() = default;
-    explicit PlatformBench(const vmm::Config& config) { start(config, {}); }
+    explicit PlatformBench(const inox::Config& config) { start(config, {}); }
     ~PlatformBench() { platform.reset(); }
     PlatformBench(const PlatformBench&) = delete;
     PlatformBench& operator=(const PlatformBench&) = delete;
 
-    void start(const vmm::Config& config, const Parts& parts) {
-        platform = vmm::Platform::create(config, vmm::open_devices(config, {loop, memory, {}, {}}).value(),
-                                         {.ports = ports,
-                                          .mmio = mmio,
-                                          .irqs = irqs,
-                                          .doorbells = doorbells,
-                                          .mappings = mappings,
-                                          .memory = memory,
-                                          .dma = dma,
-                                          .iommu = parts.iommu,
-                                          .loop = loop,
-                                          .events = events,
-                                          .serial_output = [](auto) {},
-                                          .serial_room = [] {},
-                                          .on_device = [this](const vmm::DeviceEvent& event) { told.push_back(event); },
-                                          .pasids = parts.pasids,
-                                          .vfio_kernel = parts.vfio_kernel,
-                                          .vfio_root = parts.vfio_root})
+    void start(const inox::Config& config, const Parts& parts) {
+        platform = Platform::create(config, open_devices(config, {loop, memory, {}, {}}).value(),
+                                    {.ports = ports,
+                                     .mmio = mmio,
+                                     .irqs = irqs,
+                                     .doorbells = doorbells,
+                                     .mappings = mappings,
+                                     .memory = memory,
+                                     .dma = dma,
+                                     .iommu = parts.iommu,
+                                     .loop = loop,
+                                     .events = events,
+                                     .serial_output = [](auto) {},
+                                     .serial_room = [] {},
+                                     .on_device = [this](const inox::DeviceEvent& event) { told.push_back(event); },
+                                     .pasids = parts.pasids,
+                                     .vfio_kernel = parts.vfio_kernel,
+                                     .vfio_root = parts.vfio_root})
                        .value();
         platform->table().guest_starts();
     }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -16,7 +16,7 @@
 
 extern char** environ;
 
-namespace tests {
+namespace inox::tests {
 
 struct Outcome {
     int code{-1}; ///< exit status, or 1000 + signal
@@ -120,4 +120,4 @@ inline Outcome run_process(const std::vector<std::string>& arguments, const Proc
     return outcome;
 }
 
-} // namespace tests
+} // namespace inox::tests

@@ -10,15 +10,15 @@
 
 #include "iommu/dma_mapper.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class RecordingMapper final : public iommu::DmaMapper {
 public:
-    using IovaRange = vmm::Range<vmm::Iova>;
+    using IovaRange = Range<Iova>;
     struct Held {
         IovaRange range;
         std::byte* host;
-        vmm::Access access;
+        Access access;
         bool operator==(const Held&) const = default;
     };
 
@@ -29,7 +29,7 @@ public:
 
     // What it does.
     std::function<bool()> fails{}; ///< asked at each call
-    vmm::Errc failure{vmm::Errc::host_error};
+    Errc failure{Errc::host_error};
     std::size_t most{65535}; ///< mappings, as dma_entry_limit
 
     // What it did.
@@ -38,32 +38,32 @@ public:
     std::map<std::uint64_t, Held> held{}; ///< by first address
     std::function<void()> on_call{};
 
-    vmm::Result<void> map(IovaRange range, std::span<std::byte> host, vmm::Access access) override {
+    Result<void> map(IovaRange range, std::span<std::byte> host, Access access) override {
         ++maps;
         if (on_call)
             on_call();
         if (fails && fails())
-            return vmm::fail(failure, "map failed as told");
+            return fail(failure, "map failed as told");
         if (host.size() != range.size())
             throw std::logic_error{"host bytes and range differ in size"};
         for (const auto& [start, one] : held)
             if (one.range.overlaps(range))
-                return vmm::fail(vmm::Errc::already_exists, "overlap");
+                return fail(Errc::already_exists, "overlap");
         if (held.size() >= most)
-            return vmm::fail(vmm::Errc::no_resource, "too many mappings");
+            return fail(Errc::no_resource, "too many mappings");
         held.emplace(range.start().raw(), Held{range, host.data(), access});
         return {};
     }
 
-    vmm::Result<void> unmap(IovaRange range) override {
+    Result<void> unmap(IovaRange range) override {
         ++unmaps;
         if (on_call)
             on_call();
         if (fails && fails())
-            return vmm::fail(failure, "unmap failed as told");
+            return fail(failure, "unmap failed as told");
         for (const auto& [start, one] : held)
             if (one.range.overlaps(range) && !range.contains(one.range))
-                return vmm::fail(vmm::Errc::host_error, "the range cuts a mapping");
+                return fail(Errc::host_error, "the range cuts a mapping");
         std::erase_if(held, [&](const auto& entry) { return range.contains(entry.second.range); });
         return {};
     }
@@ -73,4 +73,4 @@ public:
     [[nodiscard]] std::uint64_t page_sizes() const override { return sizes; }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -9,7 +9,7 @@
 
 #include "tests/fakes/files.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 struct RegisterRow {
     std::uint64_t offset{};
@@ -39,4 +39,4 @@ inline std::vector<RegisterRow> register_table(const std::string& heading) {
     return rows;
 }
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -9,32 +9,32 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/bus/bus.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
-template <std::unsigned_integral T = std::uint8_t> T in(vmm::BusDevice& device, std::uint64_t offset) {
+template <std::unsigned_integral T = std::uint8_t> T in(BusDevice& device, std::uint64_t offset) {
     std::array<std::byte, sizeof(T)> bytes{};
     device.read(offset, bytes);
-    return vmm::load_le<T>(bytes);
+    return load_le<T>(bytes);
 }
 
 template <std::unsigned_integral T = std::uint8_t>
-void out(vmm::BusDevice& device, std::uint64_t offset, std::type_identity_t<T> value) {
+void out(BusDevice& device, std::uint64_t offset, std::type_identity_t<T> value) {
     std::array<std::byte, sizeof(T)> bytes{};
-    vmm::store_le(bytes, value);
+    store_le(bytes, value);
     device.write(offset, bytes);
 }
 
-template <std::unsigned_integral T, class A> T in(vmm::Bus<A>& bus, std::uint64_t address) {
+template <std::unsigned_integral T, class A> T in(Bus<A>& bus, std::uint64_t address) {
     std::array<std::byte, sizeof(T)> bytes{};
     bus.read(A{address}, bytes);
-    return vmm::load_le<T>(bytes);
+    return load_le<T>(bytes);
 }
 
 template <std::unsigned_integral T, class A>
-void out(vmm::Bus<A>& bus, std::uint64_t address, std::type_identity_t<T> value) {
+void out(Bus<A>& bus, std::uint64_t address, std::type_identity_t<T> value) {
     std::array<std::byte, sizeof(T)> bytes{};
-    vmm::store_le(bytes, value);
+    store_le(bytes, value);
     bus.write(A{address}, bytes);
 }
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -8,13 +8,13 @@
 
 #include "vmm/base/event_loop.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// Runs the loop until `done` or the limit. Returns whether it is done; does not ask again once it was.
-inline bool run_until(vmm::EventLoop& loop, const std::function<bool()>& done,
+inline bool run_until(EventLoop& loop, const std::function<bool()>& done,
                       std::chrono::milliseconds limit = std::chrono::seconds{10}) {
     const auto end = std::chrono::steady_clock::now() + limit;
-    vmm::Registration timer;
+    Registration timer;
     bool reached = false;
     std::function<void()> look = [&] {
         reached = done();
@@ -30,21 +30,21 @@ inline bool run_until(vmm::EventLoop& loop, const std::function<bool()>& done,
 }
 
 /// Runs the loop for a while.
-inline void run_for(vmm::EventLoop& loop, std::chrono::milliseconds time) {
+inline void run_for(EventLoop& loop, std::chrono::milliseconds time) {
     loop.restart();
     const auto timer = loop.after(time, [&] { loop.stop(); });
     loop.run();
 }
 
 /// Runs what is posted and what is ready now.
-inline void turn(vmm::EventLoop& loop) {
+inline void turn(EventLoop& loop) {
     loop.restart();
     loop.post([&] { loop.post([&] { loop.stop(); }); });
     loop.run();
 }
 
 /// Processor time this thread spends in the loop while it runs for `time`: a watch that spins shows.
-inline std::chrono::nanoseconds busy_for(vmm::EventLoop& loop, std::chrono::milliseconds time) {
+inline std::chrono::nanoseconds busy_for(EventLoop& loop, std::chrono::milliseconds time) {
     const auto now = [] {
         timespec spent{};
         ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
@@ -55,4 +55,4 @@ inline std::chrono::nanoseconds busy_for(vmm::EventLoop& loop, std::chrono::mill
     return now() - before;
 }
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -11,7 +11,7 @@
 #include "devices/virtio/transport.hpp"
 #include "tests/fakes/virtqueue_driver.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// One ring. Every request has the same parts, each a descriptor of its own, and keeps its memory from turn to turn.
 class SleepingRing {
@@ -30,7 +30,7 @@ public:
         const std::uint64_t descriptors = ram.allocate(16U * size);
         const std::uint64_t available = ram.allocate(6U + 2U * size);
         const std::uint64_t used = ram.allocate(6U + 8U * size);
-        layout = {size, vmm::Iova{descriptors}, vmm::Iova{available}, vmm::Iova{used}};
+        layout = {size, Iova{descriptors}, Iova{available}, Iova{used}};
         available_ = bytes(ram, available, 6U + 2U * size);
         used_ = bytes(ram, used, 6U + 8U * size);
         for (std::uint16_t request = 0; (request + 1U) * parts_ <= size; ++request) {
@@ -106,7 +106,7 @@ public:
 
 private:
     static std::byte* bytes(const TestRam& ram, std::uint64_t address, std::uint64_t size) {
-        const auto host = ram.memory.host(vmm::Gpa{address}, size).value();
+        const auto host = ram.memory.host(Gpa{address}, size).value();
         std::memset(host.data(), 0, host.size());
         return host.data();
     }
@@ -136,7 +136,7 @@ public:
     };
 
     /// Before `loop` runs.
-    SleepingDriver(const std::shared_ptr<devices::virtio::Device>& device, vmm::EventLoop& loop, std::uint64_t features,
+    SleepingDriver(const std::shared_ptr<devices::virtio::Device>& device, EventLoop& loop, std::uint64_t features,
                    const std::vector<Ring>& shape)
         : transport{device, ram.direct, notifier, false} {
         namespace status = devices::virtio::status;
@@ -180,14 +180,14 @@ public:
         void used_buffers(unsigned) noexcept override { event.signal(); }
         void config_changed() noexcept override {}
         void needs_reset() noexcept override { broken = true; }
-        vmm::EventFd event{*vmm::EventFd::create()};
+        EventFd event{*EventFd::create()};
         std::atomic<bool> broken{false};
     };
 
-    TestRam ram{16 * vmm::MiB};
+    TestRam ram{16 * MiB};
     Waker notifier{};
     devices::virtio::Transport transport;
     std::deque<SleepingRing> rings{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

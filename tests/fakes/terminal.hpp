@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-namespace tests {
+namespace inox::tests {
 
 struct TerminalOutcome {
     int code{-1};
@@ -74,4 +74,4 @@ inline TerminalOutcome run_on_terminal(const std::vector<std::string>& arguments
     return outcome;
 }
 
-} // namespace tests
+} // namespace inox::tests

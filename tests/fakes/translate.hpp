@@ -4,13 +4,12 @@
 
 #include "vmm/memory/dma_memory.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// True when the whole range was appended to `out`.
-inline bool translate(const vmm::DmaMemory& memory, vmm::Range<vmm::Iova> range, vmm::Access access,
-                      std::vector<iovec>& out) {
-    auto limit = vmm::TranslationLimit::pages_of(range.size());
-    return memory.translate(range, access, out, limit) == vmm::Translated::whole;
+inline bool translate(const DmaMemory& memory, Range<Iova> range, Access access, std::vector<iovec>& out) {
+    auto limit = TranslationLimit::pages_of(range.size());
+    return memory.translate(range, access, out, limit) == Translated::whole;
 }
 
-} // namespace fakes
+} // namespace inox::fakes

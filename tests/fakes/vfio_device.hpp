@@ -20,7 +20,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/os.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// What vfio-pci answers of configuration space without the device: vendor and device id, BARs, ROM, interrupt pin.
 constexpr bool kept_by_vfio(std::uint64_t offset) {
@@ -39,7 +39,7 @@ public:
     struct Vectors {
         std::uint32_t count{};
         std::uint32_t flags{VFIO_IRQ_INFO_EVENTFD};
-        std::map<unsigned, vmm::UniqueFd> events{}; ///< -1 inside: enabled, signals nothing
+        std::map<unsigned, UniqueFd> events{}; ///< -1 inside: enabled, signals nothing
         std::size_t enabled{};
     };
 
@@ -60,7 +60,7 @@ public:
     static constexpr std::uint64_t region_stride = 1 << 24;
     std::string address;
     unsigned group;
-    vmm::UniqueFd memory;
+    UniqueFd memory;
     std::array<Region, 9> regions{};
     std::array<Vectors, 5> vectors{};
     std::uint32_t flags{VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET};
@@ -70,7 +70,7 @@ public:
     bool io_error{};                ///< its regions cannot be read or written
     bool open{};
     bool masked{};
-    vmm::UniqueFd unmask_event{};
+    UniqueFd unmask_event{};
     unsigned resets{};
     unsigned hot_resets{};
     std::size_t last_width{};
@@ -177,7 +177,7 @@ public:
     }
 
 private:
-    static vmm::UniqueFd copy_of(int fd) { return vmm::UniqueFd{fd < 0 ? -1 : ::fcntl(fd, F_DUPFD_CLOEXEC, 0)}; }
+    static UniqueFd copy_of(int fd) { return UniqueFd{fd < 0 ? -1 : ::fcntl(fd, F_DUPFD_CLOEXEC, 0)}; }
     int wire(const vfio_irq_set& set, Vectors& kind, const std::vector<int>& fds) {
         for (unsigned other = 0; other < 3; ++other) // only one of INTx, MSI and MSI-X
             if (set.index < 3 && other != set.index && vectors[other].enabled != 0)
@@ -205,7 +205,7 @@ private:
         std::vector<std::byte> chain;
         const auto put = [&](std::uint64_t value, std::size_t width) {
             chain.resize(chain.size() + width);
-            vmm::store_le(std::span{chain}.last(width), value);
+            store_le(std::span{chain}.last(width), value);
         };
         if (!region.sparse.empty()) {
             const auto next = region.msix_mappable ? sizeof(vfio_region_info) + 16 + region.sparse.size() * 16 : 0;
@@ -228,4 +228,4 @@ private:
     }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -14,7 +14,7 @@
 
 #include "devices/vfio/iommufd_uapi.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// What both kinds draw from and obey.
 struct VfioDmaRules {
@@ -172,4 +172,4 @@ private:
     std::map<std::uint64_t, Mapping> mappings_{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

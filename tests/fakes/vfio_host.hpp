@@ -11,15 +11,15 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 inline devices::vfio::IovaRange iovas(std::uint64_t first, std::uint64_t last) {
-    return *devices::vfio::IovaRange::closed(vmm::Iova{first}, vmm::Iova{last});
+    return *devices::vfio::IovaRange::closed(Iova{first}, Iova{last});
 }
 
 struct VfioHost {
     VfioKernel kernel{};
-    std::deque<vmm::Mapping> memory{};
+    std::deque<inox::Mapping> memory{};
     std::optional<devices::vfio::LockLimit> limit{devices::vfio::LockLimit{std::nullopt}};
     devices::vfio::SessionHooks hooks{};
     std::unique_ptr<devices::vfio::Session> session_{};
@@ -31,14 +31,14 @@ struct VfioHost {
         return *session_;
     }
     std::span<std::byte> pages(std::uint64_t size) {
-        auto mapping = vmm::Mapping::create(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        auto mapping = inox::Mapping::create(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         REQUIRE(mapping);
         return memory.emplace_back(std::move(*mapping)).bytes();
     }
-    vmm::RamRegion ram(std::uint64_t start, std::uint64_t size) {
-        return {*vmm::Range<vmm::Gpa>::sized(vmm::Gpa{start}, size), pages(size), 0};
+    RamRegion ram(std::uint64_t start, std::uint64_t size) {
+        return {*Range<Gpa>::sized(Gpa{start}, size), pages(size), 0};
     }
-    vmm::Result<std::unique_ptr<devices::vfio::Device>>
+    Result<std::unique_ptr<devices::vfio::Device>>
     try_open(const std::string& address, devices::vfio::Backend backend = devices::vfio::Backend::automatic) {
         return devices::vfio::Device::open(session(), {"dev", address, backend, {}, {}});
     }
@@ -52,4 +52,4 @@ struct VfioHost {
     }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

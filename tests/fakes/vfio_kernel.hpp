@@ -22,7 +22,7 @@
 #include "tests/fakes/vfio_dma.hpp"
 #include "tests/fakes/vfio_tree.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class VfioKernel : public devices::vfio::Kernel {
 public:
@@ -222,12 +222,12 @@ public:
                        : static_cast<int>(::pwrite(one.memory.get(), in.data(), in.size(), static_cast<off_t>(offset)));
         });
     }
-    vmm::Result<vmm::Mapping> map(int device, std::uint64_t offset, std::size_t size, int protection) override {
+    Result<inox::Mapping> map(int device, std::uint64_t offset, std::size_t size, int protection) override {
         const auto* const file = find(device, Kind::device);
         if (!file || file->device->gone)
-            return vmm::fail(vmm::Errc::host_error, "no device");
-        return vmm::Mapping::create(size, protection, MAP_SHARED, file->device->memory.get(),
-                                    static_cast<std::int64_t>(offset));
+            return fail(Errc::host_error, "no device");
+        return inox::Mapping::create(size, protection, MAP_SHARED, file->device->memory.get(),
+                                     static_cast<std::int64_t>(offset));
     }
 
     // ---- device file and iommufd
@@ -264,7 +264,7 @@ private:
         Kind kind;
         unsigned group{};
         VfioDevice* device{};
-        vmm::UniqueFd watch{};          ///< hangs up when the last copy of the other end is closed
+        UniqueFd watch{};               ///< hangs up when the last copy of the other end is closed
         std::unique_ptr<VfioDma> dma{}; ///< of a container
         Key container{};                ///< a group's, or a device's opened by its group
         bool open{};                    ///< a device that may be used
@@ -362,7 +362,7 @@ private:
         std::vector<std::byte> chain;
         const auto put = [&](std::uint64_t value, std::size_t width) {
             chain.resize(chain.size() + width);
-            vmm::store_le(std::span{chain}.last(width), value);
+            store_le(std::span{chain}.last(width), value);
         };
         put(1, 2);
         put(1, 2);
@@ -385,6 +385,6 @@ private:
     std::map<Key, File> files_{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes
 
 #include "tests/fakes/vfio_kernel_parts.hpp" // IWYU pragma: keep

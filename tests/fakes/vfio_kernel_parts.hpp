@@ -4,7 +4,7 @@
 
 #include "tests/fakes/vfio_kernel.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 inline int VfioKernel::hot_reset_info(int device, std::span<std::byte> buffer) {
     const auto* const file = find(device, Kind::device);
@@ -186,4 +186,4 @@ inline int VfioKernel::destroy(int iommufd, std::uint32_t id) {
     return 0;
 }
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -8,7 +8,7 @@
 #include <string>
 #include <unistd.h>
 
-namespace fakes {
+namespace inox::fakes {
 
 class VfioTree {
 public:
@@ -75,4 +75,4 @@ private:
     std::filesystem::path root_;
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -21,7 +21,7 @@
 #include "devices/virtio/device.hpp"
 #include "vmm/base/os.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class VhostUserDaemon {
 public:
@@ -92,7 +92,7 @@ private:
             pollfd polled{listener_.get(), POLLIN, 0};
             if (::poll(&polled, 1, 5) != 1)
                 continue;
-            vmm::UniqueFd peer{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+            UniqueFd peer{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)};
             while (!stop.stop_requested() && converse(peer.get(), stop)) {
             }
             peer.reset();
@@ -143,7 +143,7 @@ private:
         std::lock_guard lock{mutex_};
         ++requests_[request];
         for (std::size_t i = 0; i < fds.size(); ++i) {
-            vmm::UniqueFd fd{fds[i]};
+            UniqueFd fd{fds[i]};
             if (request == set_memory && i == 0)
                 memory_ = std::move(fd);
         }
@@ -191,13 +191,13 @@ private:
 
     std::string path_;
     Manner manner_;
-    vmm::UniqueFd listener_{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    UniqueFd listener_{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     std::atomic<Act> next_{Act::none};
     std::atomic<unsigned> closed_{0};
     std::mutex mutex_{}; // guards the two below
     std::map<std::uint32_t, unsigned> requests_{};
-    vmm::UniqueFd memory_{};
+    UniqueFd memory_{};
     std::jthread thread_{}; // last: it uses all of the above
 };
 
-} // namespace fakes
+} // namespace inox::fakes

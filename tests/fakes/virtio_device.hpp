@@ -4,7 +4,7 @@
 
 #include "devices/virtio/device.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class EchoDevice final : public devices::virtio::Device {
 public:
@@ -14,7 +14,7 @@ public:
     [[nodiscard]] std::uint64_t features() const override { return 1; }
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override {
-        vmm::store_le(data, 0x1122334455667788U >> (8 * (offset % 8)));
+        store_le(data, 0x1122334455667788U >> (8 * (offset % 8)));
     }
     void on_kick(unsigned index) noexcept override {
         const auto hold = memory().hold();
@@ -39,4 +39,4 @@ public:
     bool at_once{false};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -6,22 +6,22 @@
 
 #include "tests/fakes/virtqueue_driver.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 class VirtioDriver {
 public:
-    explicit VirtioDriver(std::uint64_t ram_size = 16 * vmm::MiB, vmm::HugePages pages = vmm::HugePages::none)
+    explicit VirtioDriver(std::uint64_t ram_size = 16 * MiB, HugePages pages = HugePages::none)
         : ram{ram_size, pages} {}
 
     /// `sizes`: ring sizes, one a queue; 0 leaves the queue disabled. The device's own when empty.
     void activate(devices::virtio::Device& device, std::uint64_t features, std::vector<std::uint16_t> sizes = {},
-                  const vmm::DmaMemory* memory = nullptr) {
+                  const DmaMemory* memory = nullptr) {
         prepare(device, features, std::move(sizes), memory);
         start(device);
     }
     /// The same in two steps: chains can be posted in between.
     void prepare(devices::virtio::Device& device, std::uint64_t features, std::vector<std::uint16_t> sizes = {},
-                 const vmm::DmaMemory* memory = nullptr) {
+                 const DmaMemory* memory = nullptr) {
         if (sizes.empty())
             sizes.assign(device.queue_sizes().begin(), device.queue_sizes().end());
         bus_ = memory ? memory : &ram.direct;
@@ -46,14 +46,14 @@ public:
     RecordingNotifier notifier{};
 
 private:
-    const vmm::DmaMemory* bus_{};
+    const DmaMemory* bus_{};
     std::uint64_t features_{};
     std::vector<std::optional<devices::virtio::Queue>> rings_{};
 
     void clear_rings(std::uint16_t size) {
         const std::vector<std::byte> zero(26U * size + 64);
-        (void)ram.memory.write(vmm::Gpa{vmm::align_up(ram.next, 16)}, zero);
+        (void)ram.memory.write(Gpa{align_up(ram.next, 16)}, zero);
     }
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -19,28 +19,28 @@
 #include "vmm/memory/dma_memory.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// Guest RAM of `size` bytes with a direct view, and a bump allocator for buffers.
 struct TestRam {
-    explicit TestRam(std::uint64_t size = 4 * vmm::MiB, vmm::HugePages pages = vmm::HugePages::none)
-        : memory{*vmm::GuestMemory::create(size, pages)} {}
-    vmm::GuestMemory memory;
-    vmm::DirectMemory direct{memory};
+    explicit TestRam(std::uint64_t size = 4 * MiB, HugePages pages = HugePages::none)
+        : memory{*GuestMemory::create(size, pages)} {}
+    GuestMemory memory;
+    DirectMemory direct{memory};
     std::uint64_t next{0x100000};
 
     std::uint64_t allocate(std::uint64_t size, std::uint64_t alignment = 16) {
-        next = vmm::align_up(next, alignment);
+        next = align_up(next, alignment);
         return std::exchange(next, next + size);
     }
-    template <vmm::GuestPod T> T get(std::uint64_t address) const { return *memory.read<T>(vmm::Gpa{address}); }
-    template <vmm::GuestPod T> void put(std::uint64_t address, T value) {
-        if (!memory.write(vmm::Gpa{address}, value))
+    template <GuestPod T> T get(std::uint64_t address) const { return *memory.read<T>(Gpa{address}); }
+    template <GuestPod T> void put(std::uint64_t address, T value) {
+        if (!memory.write(Gpa{address}, value))
             throw std::out_of_range{"outside test RAM"};
     }
     std::string text(std::uint64_t address, std::size_t size) const {
         std::string out(size, '\0');
-        (void)memory.read(vmm::Gpa{address}, std::as_writable_bytes(std::span{out}));
+        (void)memory.read(Gpa{address}, std::as_writable_bytes(std::span{out}));
         return out;
     }
 };
@@ -62,9 +62,9 @@ public:
         descriptors_ = ram.allocate(16U * size);
         available_ = ram.allocate(6U + 2U * size);
         used_ = ram.allocate(6U + 8U * size);
-        layout.descriptors = vmm::Iova{descriptors_};
-        layout.available = vmm::Iova{available_};
-        layout.used = vmm::Iova{used_};
+        layout.descriptors = Iova{descriptors_};
+        layout.available = Iova{available_};
+        layout.used = Iova{used_};
     }
 
     devices::virtio::QueueLayout layout{};
@@ -74,11 +74,11 @@ public:
         Builder(VirtqueueDriver& driver) : driver_{driver} {} // NOLINT
         Builder& readable(std::span<const std::byte> bytes) {
             const auto address = driver_.ram_.allocate(bytes.size());
-            (void)driver_.ram_.memory.write(vmm::Gpa{address}, bytes);
+            (void)driver_.ram_.memory.write(Gpa{address}, bytes);
             return raw({address, static_cast<std::uint32_t>(bytes.size()), false});
         }
         Builder& readable(std::string_view text) { return readable(std::as_bytes(std::span{text})); }
-        template <vmm::GuestPod T>
+        template <GuestPod T>
         requires(!std::is_convertible_v<T, std::string_view>) Builder& readable(const T& value) {
             return readable(std::as_bytes(std::span{&value, 1}));
         }
@@ -178,4 +178,4 @@ struct RecordingNotifier final : devices::virtio::Notifier {
     std::atomic<unsigned> broken{0};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

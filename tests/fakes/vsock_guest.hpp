@@ -15,7 +15,7 @@
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 
-namespace fakes {
+namespace inox::fakes {
 
 /// A folder that goes with its owner.
 struct TemporaryFolder {
@@ -29,7 +29,7 @@ struct TemporaryFolder {
 /// One end of a unix stream, for a program on the host.
 class HostStream {
 public:
-    explicit HostStream(vmm::UniqueFd fd) : fd_{std::move(fd)} {}
+    explicit HostStream(UniqueFd fd) : fd_{std::move(fd)} {}
     bool send(std::string_view text) {
         return ::send(fd_.get(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
                static_cast<ssize_t>(text.size());
@@ -49,7 +49,7 @@ public:
     [[nodiscard]] int fd() const { return fd_.get(); }
 
 private:
-    vmm::UniqueFd fd_;
+    UniqueFd fd_;
     bool ended_{false};
 };
 
@@ -111,8 +111,8 @@ public:
         send(header, payload);
     }
     void send(const devices::virtio::VsockHeader& header, std::string_view payload = {}) {
-        (void)driver.ram.memory.write(vmm::Gpa{pool_}, std::as_bytes(std::span{&header, 1}));
-        (void)driver.ram.memory.write(vmm::Gpa{pool_ + sizeof header}, std::as_bytes(std::span{payload}));
+        (void)driver.ram.memory.write(Gpa{pool_}, std::as_bytes(std::span{&header, 1}));
+        (void)driver.ram.memory.write(Gpa{pool_ + sizeof header}, std::as_bytes(std::span{payload}));
         auto chain = driver[1].chain();
         chain.raw({pool_, static_cast<std::uint32_t>(sizeof header + payload.size()), false}).post();
         device->kick(1);
@@ -183,8 +183,8 @@ public:
     }
 
     TemporaryFolder folder{};
-    vmm::EventLoop loop{};
-    VirtioDriver driver{64 * vmm::MiB};
+    EventLoop loop{};
+    VirtioDriver driver{64 * MiB};
     std::shared_ptr<devices::virtio::Vsock> device{};
     std::uint32_t buffer{256 * 1024}; ///< what this guest says of its buffer
     std::uint32_t read{0};            ///< and of what its program has read
@@ -195,4 +195,4 @@ private:
     std::uint64_t pool_{};
 };
 
-} // namespace fakes
+} // namespace inox::fakes

@@ -10,7 +10,7 @@
 
 namespace {
 
-using namespace devices::virtio;
+using namespace inox::devices::virtio;
 using Kind = BlockRequest::Kind;
 using fuzz::require;
 
@@ -32,7 +32,7 @@ struct Buffers {
 };
 
 template <class T> std::size_t take(std::span<const std::byte>& input) {
-    const T value = vmm::load_le<T>(input);
+    const T value = load_le<T>(input);
     input = input.subspan(std::min(input.size(), sizeof(T)));
     return value;
 }

@@ -10,12 +10,12 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/bus/bus.hpp"
 
-namespace fuzz {
+namespace inox::fuzz {
 
 /// `how`: bit 7 a write, else the width less 1, modulo 8.
-template <class A> void access(vmm::Bus<A>& bus, std::uint64_t address, std::uint8_t how, std::uint64_t value) {
+template <class A> void access(Bus<A>& bus, std::uint64_t address, std::uint8_t how, std::uint64_t value) {
     std::array<std::byte, 8> bytes{};
-    vmm::store_le(bytes, value);
+    store_le(bytes, value);
     const auto data = std::span{bytes}.first(how % 8 + 1U);
     if (how & 0x80)
         bus.write(A{address}, data);
@@ -23,4 +23,4 @@ template <class A> void access(vmm::Bus<A>& bus, std::uint64_t address, std::uin
         bus.read(A{address}, data);
 }
 
-} // namespace fuzz
+} // namespace inox::fuzz

@@ -3,8 +3,8 @@
 #include "vmm/boot/bzimage.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    const auto file = vmm::boot::Image::of(std::as_bytes(std::span{data, size}), "fuzz", vmm::boot::Image::kernel);
-    if (const auto image = vmm::boot::parse_bzimage(file))
+    const auto file = boot::Image::of(std::as_bytes(std::span{data, size}), "fuzz", boot::Image::kernel);
+    if (const auto image = boot::parse_bzimage(file))
         fuzz::require(image->payload_size > (image->entry64 ? 0x200 : 0) &&
                       image->payload_offset + image->payload_size <= size && image->payload_size <= image->memory_size);
     return fuzz::load(data, size);

@@ -7,27 +7,27 @@ namespace {
 using fuzz::require;
 
 /// Safe to print on a terminal, and complete.
-void check_problem(const vmm::Error& problem) {
+void check_problem(const Error& problem) {
     const auto text = problem.report();
     require(!problem.what.empty() && text.ends_with('\n'));
     for (const char c : text)
         require(c == '\n' || (c >= 0x20 && c < 0x7f));
 }
 
-void check_dialect(std::string_view text, vmm::Dialect dialect) {
-    const auto parsed = vmm::parse_config(text, dialect);
+void check_dialect(std::string_view text, Dialect dialect) {
+    const auto parsed = parse_config(text, dialect);
     for (const auto& problem : parsed.problems)
         check_problem(problem);
     if (parsed.problems.empty())
-        require(vmm::check(parsed.file.config).empty());
-    require(vmm::check_json("fuzz", parsed, {}).ends_with("}\n"));
+        require(inox::check(parsed.file.config).empty());
+    require(check_json("fuzz", parsed, {}).ends_with("}\n"));
 }
 
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const std::string_view text{reinterpret_cast<const char*>(data), size}; // NOLINT: bytes are what a file holds
-    check_dialect(text, vmm::Dialect::inox);
-    check_dialect(text, vmm::Dialect::firecracker);
+    check_dialect(text, Dialect::inox);
+    check_dialect(text, Dialect::firecracker);
     return 0;
 }

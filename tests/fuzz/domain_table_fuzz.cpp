@@ -11,8 +11,7 @@
 namespace {
 
 using iommu::Mapping;
-using vmm::Iova;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 using fuzz::require;
 
 constexpr std::uint64_t page = 0x1000;
@@ -41,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                 const std::uint64_t start = first + 2 * i;
                 const std::uint64_t length = single ? 1 : count;
                 const bool free = !overlaps(start, start + length - 1);
-                require(table.insert({pages(start, length), vmm::Gpa{start * page}, 3}) == free);
+                require(table.insert({pages(start, length), Gpa{start * page}, 3}) == free);
                 if (free)
                     model.emplace(start, start + length - 1);
             }

@@ -14,7 +14,7 @@
 
 namespace {
 
-using namespace devices::dsa;
+using namespace inox::devices::dsa;
 using fuzz::Input;
 using fuzz::require;
 
@@ -31,8 +31,8 @@ void lay_out(fakes::PagedMemory& memory) {
     memory.map(0x10000, 0x3000);
     memory.map(0x20000, 0x3000);
     memory.map(0x30000, 0x1000);
-    memory.map(canary, 0x1000, vmm::Access::read);
-    memory.map(0x14000, 0x1000, vmm::Access::write);
+    memory.map(canary, 0x1000, Access::read);
+    memory.map(0x14000, 0x1000, Access::write);
 }
 
 /// Pages without write access must stay as they are.
@@ -59,7 +59,7 @@ void run_one(const Descriptor& descriptor) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    vmm::log::set_level(vmm::log::Level::off);
+    log::set_level(log::Level::off);
     Input input{std::as_bytes(std::span{data, size})};
     std::optional<fakes::DsaDriver> driver;
     std::optional<Portals> portals;
@@ -87,7 +87,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             (void)device();
             const auto offset = input.take<std::uint16_t>();
             std::array<std::byte, 8> bytes{};
-            vmm::store_le(bytes, input.take<std::uint64_t>());
+            store_le(bytes, input.take<std::uint64_t>());
             portals->write(offset, std::span{bytes}.first(offset % 9));
             portals->read(offset, bytes);
         } else {

@@ -47,7 +47,7 @@ bool touches_host(const std::string& path) {
     return false;
 }
 
-void handle(vmm::Instance& instance, api::Request request) {
+void handle(Instance& instance, api::Request request) {
     static const api::ServerCounters counters;
     const bool harmless = !touches_host(request.path);
     auto prepared = api::prepare(std::move(request));
@@ -63,9 +63,9 @@ void handle(vmm::Instance& instance, api::Request request) {
 
 /// How many requests the bytes hold when they come in pieces of this size.
 std::size_t run(std::string_view bytes, std::size_t piece) {
-    static vmm::EventLoop loop; // never runs: nothing here posts to it
-    static vmm::Timeline timeline;
-    vmm::Instance instance{loop, timeline, {}, {"fuzz", true}, {}};
+    static EventLoop loop; // never runs: nothing here posts to it
+    static Timeline timeline;
+    Instance instance{loop, timeline, {}, {"fuzz", true}, {}};
     api::RequestParser parser{2048};
     std::size_t requests = 0;
     for (;;) {

@@ -11,7 +11,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace fuzz {
+namespace inox::fuzz {
 
 inline void require(bool condition) {
     if (!condition)
@@ -23,8 +23,8 @@ class Input {
 public:
     explicit Input(std::span<const std::byte> bytes) : bytes_{bytes} {}
     [[nodiscard]] bool empty() const { return bytes_.empty(); }
-    template <std::unsigned_integral T> T take() { return vmm::load_le<T>(take(sizeof(T))); }
-    std::uint64_t number(std::size_t size) { return vmm::load_le(take(size)); }
+    template <std::unsigned_integral T> T take() { return load_le<T>(take(sizeof(T))); }
+    std::uint64_t number(std::size_t size) { return load_le(take(size)); }
     std::span<const std::byte> take(std::size_t size) {
         const auto part = bytes_.first(std::min(bytes_.size(), size));
         bytes_ = bytes_.subspan(part.size());
@@ -35,4 +35,4 @@ private:
     std::span<const std::byte> bytes_;
 };
 
-} // namespace fuzz
+} // namespace inox::fuzz

@@ -18,7 +18,7 @@ void check(const IommuWorld& world) {
     std::size_t total = 0;
     for (const auto& domain : world.domains.domains()) {
         require(!domain.endpoints.empty());
-        const auto mappings = *world.domains.mappings(domain.id, vmm::Iova{0}, SIZE_MAX);
+        const auto mappings = *world.domains.mappings(domain.id, Iova{0}, SIZE_MAX);
         total += mappings.size();
         for (std::size_t i = 1; i < mappings.size(); ++i)
             require(mappings[i - 1].range.last() < mappings[i].range.start());
@@ -34,7 +34,7 @@ void check(const IommuWorld& world) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    vmm::log::set_level(vmm::log::Level::off);
+    log::set_level(log::Level::off);
     unsigned calls = 0; // of the host, up to its end
     IommuWorld world{{.address_bits = 64, .mappings = 64}};
     if (size > 0 && data[0] != 0) // a host that fails now and then

@@ -9,25 +9,25 @@
 #include "vmm/boot/loader.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace fuzz {
+namespace inox::fuzz {
 
-inline void check_error(const vmm::Error& error) {
-    using enum vmm::Errc;
+inline void check_error(const Error& error) {
+    using enum Errc;
     require(error.code == kernel_invalid || error.code == kernel_does_not_fit || error.code == initrd_does_not_fit ||
             error.code == cmdline_too_long);
     require(!error.what.empty() && !error.hint.empty());
 }
 
-inline void check_loaded(const vmm::boot::Loaded& loaded, const vmm::GuestMemory& memory) {
+inline void check_loaded(const boot::Loaded& loaded, const GuestMemory& memory) {
     require(memory.host(loaded.kernel).has_value());
     require(loaded.kernel.contains(loaded.entry.rip));
-    require(loaded.entry.boot_info == vmm::layout::boot_params);
+    require(loaded.entry.boot_info == layout::boot_params);
     require(loaded.initrd && memory.host(*loaded.initrd).has_value());
-    require(loaded.initrd->start() >= vmm::layout::high_ram);
+    require(loaded.initrd->start() >= layout::high_ram);
 }
 
 inline int load(const std::uint8_t* data, std::size_t size) {
-    using namespace vmm;
+    using namespace inox;
     static const GuestMemory memory = GuestMemory::create(16 * MiB, HugePages::none).value();
     static const std::vector<std::byte> initrd_bytes(5000);
     const auto kernel = boot::Image::of(std::as_bytes(std::span{data, size}), "fuzz", boot::Image::kernel);
@@ -40,4 +40,4 @@ inline int load(const std::uint8_t* data, std::size_t size) {
     return 0;
 }
 
-} // namespace fuzz
+} // namespace inox::fuzz

@@ -8,7 +8,7 @@
 
 namespace {
 
-using namespace devices::mmds;
+using namespace inox::devices::mmds;
 using fuzz::Input;
 using fuzz::require;
 

@@ -10,7 +10,7 @@
 
 namespace {
 
-using namespace devices::virtio;
+using namespace inox::devices::virtio;
 using fuzz::Input;
 using fuzz::require;
 
@@ -30,9 +30,9 @@ void check_sent(const std::string& bytes, std::uint64_t features) {
 
 /// One device for all inputs: building one is most of the work.
 struct Target {
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     std::shared_ptr<fakes::FakePort::State> port = std::make_shared<fakes::FakePort::State>();
-    fakes::VirtioDriver driver{4 * vmm::MiB};
+    fakes::VirtioDriver driver{4 * MiB};
     std::shared_ptr<Net> net = *Net::create({.queue_pairs = 2}, loop, std::make_unique<fakes::FakePort>(port));
 
     void turn() { fakes::turn(loop); }
@@ -65,7 +65,7 @@ struct Target {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    vmm::log::set_level(vmm::log::Level::off);
+    log::set_level(log::Level::off);
     static Target target;
     Input input{std::as_bytes(std::span{data, size})};
     const std::uint64_t features = input.take<std::uint64_t>() & target.net->features();

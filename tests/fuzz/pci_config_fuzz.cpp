@@ -11,16 +11,15 @@
 
 namespace {
 
-using namespace devices::pci;
+using namespace inox::devices::pci;
 using fuzz::access;
 using fuzz::Input;
 using fuzz::require;
-using vmm::Gpa, vmm::IoPort, vmm::KiB, vmm::GiB;
 
 /// All kinds of BARs, and MSI-X on one of them.
 class Target final : public Function {
 public:
-    explicit Target(vmm::Irqs& irqs)
+    explicit Target(Irqs& irqs)
         : Function{{.vendor = 0x1234, .device = 0x11e8, .class_code = 0x088000}},
           msix_{irqs, {.vectors = 5, .table_bar = 2, .table_offset = 0x100, .pba_bar = 2, .pba_offset = 0x800}} {
         const std::array<std::byte, 4> body{};
@@ -36,7 +35,7 @@ public:
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override {
         require(offset + data.size() <= config().bar(bar)->size);
         if (!msix_.bar_read(bar, offset, data))
-            vmm::store_le(data, offset);
+            store_le(data, offset);
     }
     void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override {
         require(offset + data.size() <= config().bar(bar)->size);
@@ -45,8 +44,8 @@ public:
     }
     void on_bar_mapped(unsigned bar, Gpa address) noexcept override {
         require(!mapped[bar] && config().bar_decoded(bar) && config().bar_address(bar) == address.raw());
-        const auto range = vmm::Range<Gpa>::sized(address, config().bar(bar)->size);
-        require(range && (vmm::layout::pci_bars_32.contains(*range) || vmm::layout::pci_bars_64.contains(*range)));
+        const auto range = Range<Gpa>::sized(address, config().bar(bar)->size);
+        require(range && (layout::pci_bars_32.contains(*range) || layout::pci_bars_64.contains(*range)));
         mapped[bar] = true;
     }
     void on_bar_unmapped(unsigned bar) noexcept override {
@@ -69,7 +68,7 @@ std::uint64_t memory_address(Input& input, Target& target) {
     const auto choice = input.take<std::uint8_t>();
     const auto offset = input.take<std::uint16_t>();
     if (choice < 160)
-        return vmm::layout::ecam.start().raw() + ((choice % 4U) << 15) + offset;
+        return layout::ecam.start().raw() + ((choice % 4U) << 15) + offset;
     constexpr std::array<unsigned, 4> bars{0, 2, 4, rom_bar};
     return target.config().bar_address(bars[choice % 4]) + offset % 0x1100;
 }
@@ -77,7 +76,7 @@ std::uint64_t memory_address(Input& input, Target& target) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    vmm::log::set_level(vmm::log::Level::off);
+    log::set_level(log::Level::off);
     fakes::FakeIrqs irqs;
     irqs.capacity = 8;
     fakes::PciMachine machine;

@@ -10,12 +10,11 @@
 
 namespace {
 
-using namespace devices;
-using namespace devices::vfio;
+using namespace inox::devices;
+using namespace inox::devices::vfio;
 using fuzz::access;
 using fuzz::Input;
 using fuzz::require;
-using vmm::Gpa;
 
 /// The NVMe controller of the tests, MSI beside MSI-X, with some bytes of its configuration space changed.
 fakes::DeviceBuilder device(Input& input) {
@@ -36,13 +35,13 @@ fakes::DeviceBuilder device(Input& input) {
 
 void check_slots(const fakes::Assigned& guest, bool relocated) {
     for (const auto& slot : *guest.mappings.slots)
-        require(vmm::layout::pci_bars_32.contains(slot.range) || vmm::layout::pci_bars_64.contains(slot.range));
+        require(layout::pci_bars_32.contains(slot.range) || layout::pci_bars_64.contains(slot.range));
     const auto& bar = guest.function->config().bar(0);
     const auto table = guest.state->get<std::uint32_t>(region_config, 0x44);
     if (relocated || !bar || (table & 7) != 0)
         return;
-    const auto page = vmm::align_down(guest.bar(0) + (table & ~7U), vmm::page_size);
-    const auto range = *vmm::Range<Gpa>::sized(Gpa{page}, vmm::page_size);
+    const auto page = align_down(guest.bar(0) + (table & ~7U), page_size);
+    const auto range = *Range<Gpa>::sized(Gpa{page}, page_size);
     const bool has_msix = guest.function->config().get<std::uint8_t>(0x40) == 0x11;
     for (const auto& slot : *guest.mappings.slots)
         require(!has_msix || !slot.range.overlaps(range) || slot.range.start().raw() < guest.bar(0) ||
@@ -52,7 +51,7 @@ void check_slots(const fakes::Assigned& guest, bool relocated) {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    vmm::log::set_level(vmm::log::Level::off);
+    log::set_level(log::Level::off);
     Input input{std::as_bytes(std::span{data, size})};
     const auto builder = device(input);
     const bool relocated = input.take<std::uint8_t>() & 1;

@@ -9,7 +9,7 @@
 
 namespace {
 
-using namespace devices::vfio;
+using namespace inox::devices::vfio;
 using fuzz::require;
 
 constexpr std::uint64_t page = 4096;
@@ -20,7 +20,8 @@ class Machine {
 public:
     explicit Machine(Backend backend)
         : session_{{}, kernel_, kernel_.tree.root(), LockLimit{std::nullopt}},
-          memory_{vmm::Mapping::create(16 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0).value()} {
+          memory_{
+              inox::Mapping::create(16 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0).value()} {
         kernel_.rules.ranges = {{0, 0xfedfffff}, {0xfef00000, ~std::uint64_t{0}}};
         kernel_.rules.entry_limit = 6;
         kernel_.add(address, 7, "vfio0");
@@ -47,12 +48,12 @@ public:
     void step(std::uint8_t what, std::uint8_t where, std::uint8_t how_long) {
         auto& dma = device_->dma();
         const auto count = std::uint64_t{how_long} % 16 + 1;
-        const auto range = IovaRange::sized(vmm::Iova{place(where)}, count * page);
+        const auto range = IovaRange::sized(Iova{place(where)}, count * page);
         if (what % 8 == 7) {
             require(dma.unmap(IovaRange::full()).has_value());
             require(dma.mapping_count() == 0);
         } else if (range && what % 2 == 0) {
-            static_cast<void>(dma.map(*range, memory_.bytes().first(count * page), vmm::Access::read_write));
+            static_cast<void>(dma.map(*range, memory_.bytes().first(count * page), Access::read_write));
         } else if (range) {
             static_cast<void>(dma.unmap(*range));
         }
@@ -66,7 +67,7 @@ private:
         std::uint64_t bytes = 0;
         for (const auto& [iova, one] : mappings) {
             bytes += one.size;
-            require(device_->dma().mapping_at(vmm::Iova{iova}) == IovaRange::sized(vmm::Iova{iova}, one.size));
+            require(device_->dma().mapping_at(Iova{iova}) == IovaRange::sized(Iova{iova}, one.size));
         }
         require(session_.memory().uses(memory_.bytes()) == mappings.size());
         require(session_.memory().pinned() == bytes && kernel_.rules.locked == bytes);
@@ -74,7 +75,7 @@ private:
 
     fakes::VfioKernel kernel_{};
     Session session_;
-    vmm::Mapping memory_;
+    inox::Mapping memory_;
     std::unique_ptr<Device> device_{};
 };
 

@@ -10,7 +10,7 @@
 
 namespace {
 
-using namespace devices::vfio;
+using namespace inox::devices::vfio;
 using fuzz::require;
 
 void windows(std::string_view text) {

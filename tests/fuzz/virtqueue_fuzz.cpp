@@ -58,9 +58,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::ranges::fill(host.first(window), std::byte{0});
     std::ranges::copy(rings.first(first), host.begin());
 
-    Queue queue{ram.direct,
-                {static_cast<std::uint16_t>(1U << size_log), vmm::Iova{0}, vmm::Iova{0x400}, vmm::Iova{0x500}},
-                (flags & 1) != 0};
+    Queue queue{
+        ram.direct, {static_cast<std::uint16_t>(1U << size_log), Iova{0}, Iova{0x400}, Iova{0x500}}, (flags & 1) != 0};
     require(queue.refresh());
     Chain chain;
     work(queue, chain, ram, 200);

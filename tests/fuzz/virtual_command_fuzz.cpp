@@ -36,11 +36,11 @@ struct Target {
     void access(iommu::HostPasid host, std::uint64_t address, std::uint64_t size, bool write, bool privileged) {
         const auto memory = guest.service->memory(fakes::PasidGuest::endpoint, host, privileged);
         std::vector<iovec> pieces;
-        const auto range = vmm::Range<vmm::Iova>::sized(vmm::Iova{address}, size);
+        const auto range = Range<Iova>::sized(Iova{address}, size);
         if (!memory || !range)
             return;
         const auto hold = memory->hold();
-        if (!fakes::translate(*memory, *range, write ? vmm::Access::write : vmm::Access::read, pieces)) {
+        if (!fakes::translate(*memory, *range, write ? Access::write : Access::read, pieces)) {
             require(pieces.empty());
             return;
         }
@@ -69,7 +69,7 @@ struct Target {
                 registers.read(input.number(2) % 4096, std::span{data}.first(1 + kind / 16 % 8));
             } else {
                 const auto offset = input.number(2) % 4096;
-                vmm::store_le(data, input.number(8));
+                store_le(data, input.number(8));
                 registers.write(offset, std::span{data}.first(1 + kind / 16 % 8));
             }
             break;
@@ -80,12 +80,12 @@ struct Target {
             const std::uint64_t command =
                 commands[kind / 8 % 6] | input.number(1) % 10 << 16 | endpoint << 36 | (input.number(1) & 15) << 52;
             std::array<std::byte, 8> data{};
-            vmm::store_le(data, kind & 128 ? input.number(8) : input.number(2) << 12);
+            store_le(data, kind & 128 ? input.number(8) : input.number(2) << 12);
             registers.write(devices::PasidRegisters::operand, data);
-            vmm::store_le(data, command);
+            store_le(data, command);
             registers.write(devices::PasidRegisters::command, data);
             registers.read(devices::PasidRegisters::response, data);
-            require((vmm::load_le(data) & 1) == 0);
+            require((load_le(data) & 1) == 0);
             break;
         }
         case 3:
@@ -95,7 +95,7 @@ struct Target {
             submit(iommu::GuestPasid{static_cast<std::uint32_t>(kind & 8 ? input.number(4) : input.number(1) % 10)});
             break;
         case 5: // an entry of a page table, or anything else in the guest's memory
-            (void)guest.memory.write(vmm::Gpa{input.number(3) & ~7ULL}, input.number(8));
+            (void)guest.memory.write(Gpa{input.number(3) & ~7ULL}, input.number(8));
             break;
         case 6:
             if (!held.empty())
@@ -137,7 +137,7 @@ struct Target {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    vmm::log::set_level(vmm::log::Level::off);
+    log::set_level(log::Level::off);
     static Target target;
     Input input{std::as_bytes(std::span{data, size})};
     for (int step = 0; step < 100 && !input.empty(); ++step) {

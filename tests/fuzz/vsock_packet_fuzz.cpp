@@ -8,7 +8,7 @@
 
 namespace {
 
-using namespace devices::virtio;
+using namespace inox::devices::virtio;
 using fuzz::Input;
 using fuzz::require;
 
@@ -74,7 +74,7 @@ struct Target {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    vmm::log::set_level(vmm::log::Level::off);
+    log::set_level(log::Level::off);
     static Target target;
     Input input{std::as_bytes(std::span{data, size})};
     target.begin();

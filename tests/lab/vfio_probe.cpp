@@ -25,10 +25,9 @@
 
 namespace {
 
-using namespace devices::vfio;
-using vmm::MiB;
+using namespace inox::devices::vfio;
 
-constexpr std::uint64_t page = vmm::page_size;
+constexpr std::uint64_t page = page_size;
 
 [[noreturn]] void give_up(const std::string& text) {
     std::printf("FAIL %s\n", text.c_str());
@@ -39,24 +38,24 @@ void check(const char* text, bool good) {
         give_up(text);
     std::printf("ok   %s\n", text);
 }
-template <class T> T must(const char* text, vmm::Result<T> result) {
+template <class T> T must(const char* text, Result<T> result) {
     if (!result)
         give_up(std::string{text} + ": " + result.error().report());
     std::printf("ok   %s\n", text);
     return std::move(*result);
 }
-void must(const char* text, const vmm::Result<void>& result) {
+void must(const char* text, const Result<void>& result) {
     if (!result)
         give_up(std::string{text} + ": " + result.error().report());
     std::printf("ok   %s\n", text);
 }
-bool refused(const vmm::Result<void>& result, vmm::Errc code) { return !result && result.error().code == code; }
+bool refused(const Result<void>& result, Errc code) { return !result && result.error().code == code; }
 
-IovaRange pages(std::uint64_t first, std::uint64_t count) { return *IovaRange::sized(vmm::Iova{first}, count * page); }
+IovaRange pages(std::uint64_t first, std::uint64_t count) { return *IovaRange::sized(Iova{first}, count * page); }
 
-std::size_t open_files() { return vmm::host::list("/proc/self/fd").size(); }
+std::size_t open_files() { return host::list("/proc/self/fd").size(); }
 
-bool wait_for(const vmm::EventFd& event) {
+bool wait_for(const EventFd& event) {
     pollfd poll{event.fd(), POLLIN, 0};
     return ::poll(&poll, 1, 5000) == 1 && event.drain() != 0;
 }
@@ -79,8 +78,6 @@ void describe(const Device& device) {
 
 /// The rules that a kernel is trusted with, asked of this one.
 void try_mappings(AddressSpace& dma, std::span<std::byte> host) {
-    using vmm::Access;
-    using vmm::Errc;
     must("one page maps", dma.map(pages(0x10000, 1), host.first(page), Access::read_write));
     must("two pages beside it", dma.map(pages(0x11000, 2), host.first(2 * page), Access::read));
     check("an overlap is refused",
@@ -124,7 +121,7 @@ public:
     void bus_master() const {
         std::array<std::byte, 2> command{};
         check("the command register reads", device_.read(region_config, 4, command));
-        vmm::store_le(command, vmm::load_le<std::uint16_t>(command) | 6U);
+        store_le(command, load_le<std::uint16_t>(command) | 6U);
         check("bus mastering turns on", device_.write(region_config, 4, command));
     }
 
@@ -139,7 +136,7 @@ private:
         *reinterpret_cast<volatile std::uint32_t*>(registers_.bytes().data() + at) = value; // NOLINT
     }
     Device& device_;
-    vmm::Mapping registers_;
+    inox::Mapping registers_;
 };
 
 void try_edu(Device& device, std::span<std::byte> host) {
@@ -147,7 +144,7 @@ void try_edu(Device& device, std::span<std::byte> host) {
     edu.bus_master();
     std::array<std::byte, 4> id{};
     check("a register reads by the file as by the mapping",
-          device.read(0, 0, id) && vmm::load_le<std::uint32_t>(id) == edu.load(0));
+          device.read(0, 0, id) && load_le<std::uint32_t>(id) == edu.load(0));
     const auto source = host.first(Edu::length);
     const auto target = host.subspan(page, Edu::length);
     for (std::size_t i = 0; i < source.size(); ++i)
@@ -161,7 +158,7 @@ void try_edu(Device& device, std::span<std::byte> host) {
     check("DMA to what is unmapped does not arrive",
           std::ranges::all_of(target, [](auto b) { return b == std::byte{0x55}; }));
 
-    const auto event = must("an eventfd", vmm::EventFd::create());
+    const auto event = must("an eventfd", EventFd::create());
     const std::array fds{event.fd()};
     if (device.interrupt(Interrupt::msi).count != 0) {
         must("MSI turns on", device.enable(Interrupt::msi, 0, fds));
@@ -189,7 +186,7 @@ void try_notices(Device& device) {
     for (const auto kind : {Interrupt::error, Interrupt::request}) {
         if (device.interrupt(kind).count == 0)
             continue;
-        const auto event = must("an eventfd", vmm::EventFd::create());
+        const auto event = must("an eventfd", EventFd::create());
         const std::array fds{event.fd()};
         must("a notice turns on", device.enable(kind, 0, fds));
         must("a loopback trigger", device.trigger(kind, 0, 1));
@@ -200,7 +197,7 @@ void try_notices(Device& device) {
 
 /// Leaves of the device's page table, as VT-d's driver lists them, one a line; 0 where it does not.
 std::size_t translations(const Device& device) {
-    const auto text = vmm::host::read_text(
+    const auto text = host::read_text(
         "/sys/kernel/debug/iommu/intel/" + device.address().text() + "/domain_translation_struct", 32 * MiB);
     std::size_t lines = 0;
     for (auto at = text.find("\n0x"); at != text.npos; at = text.find("\n0x", at + 1))
@@ -210,7 +207,7 @@ std::size_t translations(const Device& device) {
 
 bool is_edu(const Device& device) {
     std::array<std::byte, 4> id{};
-    return device.read(region_config, 0, id) && vmm::load_le<std::uint32_t>(id) == 0x11e81234;
+    return device.read(region_config, 0, id) && load_le<std::uint32_t>(id) == 0x11e81234;
 }
 
 } // namespace
@@ -225,14 +222,14 @@ int main(int argc, char** argv) {
     const std::uint64_t mib = mode == "4G" ? 4096 : 512;
     const auto files_before = open_files();
     {
-        const auto memory = must(
-            "guest memory", vmm::GuestMemory::create(mib * MiB, huge ? vmm::HugePages::two_mib : vmm::HugePages::none));
+        const auto memory =
+            must("guest memory", GuestMemory::create(mib * MiB, huge ? HugePages::two_mib : HugePages::none));
         Session session;
         for (const auto& region : memory.regions())
             must("RAM registers", session.add_ram(region));
         auto device = must("the device opens", Device::open(session, options));
         describe(*device);
-        check("a second time is refused", Device::open(session, options).error().code == vmm::Errc::in_use);
+        check("a second time is refused", Device::open(session, options).error().code == Errc::in_use);
         try_mappings(device->dma(), memory.regions()[0].host);
         const auto start = std::chrono::steady_clock::now();
         must("all RAM maps", session.map_guest(device->dma()));
@@ -242,7 +239,7 @@ int main(int argc, char** argv) {
         check("one for each region", device->dma().mapping_count() == memory.regions().size());
         std::uint64_t gathered = 0;
         for (const auto& region : memory.regions())
-            gathered += vmm::gather_huge_pages(region.host);
+            gathered += gather_huge_pages(region.host);
         std::printf("     %zu MiB in huge pages without asking for them\n", static_cast<std::size_t>(gathered / MiB));
         if (const auto entries = translations(*device); entries != 0) {
             std::printf("     %zu translations\n", entries);

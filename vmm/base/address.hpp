@@ -5,7 +5,7 @@
 #include <compare>
 #include <cstdint>
 
-namespace vmm {
+namespace inox {
 
 /// An address in the space named by `Tag`. Holds any 64-bit value.
 template <class Tag> class Address {
@@ -26,4 +26,4 @@ using Gpa = Address<struct GpaTag>;       ///< guest-physical
 using Iova = Address<struct IovaTag>;     ///< what a device puts on the bus
 using IoPort = Address<struct IoPortTag>; ///< x86 port, 0..0xffff
 
-} // namespace vmm
+} // namespace inox

@@ -11,7 +11,7 @@
 #include <span>
 #include <type_traits>
 
-namespace vmm {
+namespace inox {
 
 static_assert(std::endian::native == std::endian::little);
 
@@ -68,4 +68,4 @@ inline constexpr std::uint64_t MiB = 1024 * KiB;
 inline constexpr std::uint64_t GiB = 1024 * MiB;
 inline constexpr std::uint64_t page_size = 4 * KiB;
 
-} // namespace vmm
+} // namespace inox

@@ -12,7 +12,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace vmm::descriptors {
+namespace inox::descriptors {
 namespace {
 
 constexpr unsigned first_inherited = STDERR_FILENO + 1;
@@ -104,4 +104,4 @@ bool left(std::size_t count) {
     return true;
 }
 
-} // namespace vmm::descriptors
+} // namespace inox::descriptors

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace vmm::descriptors {
+namespace inox::descriptors {
 
 /// The limit (RLIMIT_NOFILE) becomes as high as it may: many systems keep it low for programs that use select(2).
 void raise_limit();
@@ -40,4 +40,4 @@ private:
 /// Whether `count` more could be opened now. Costs two calls each. Any thread.
 [[nodiscard]] bool left(std::size_t count);
 
-} // namespace vmm::descriptors
+} // namespace inox::descriptors

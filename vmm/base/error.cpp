@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <cstring>
 
-namespace vmm {
+namespace inox {
 namespace {
 
 struct Row {
@@ -112,4 +112,4 @@ std::string format(const char* text, ...) {
     return out;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <utility>
 
-namespace vmm {
+namespace inox {
 
 /// Stable error codes. Each has a name (error_name) and a process exit code (exit_code); both are contract, see
 /// docs/exit-codes.md. Add at the end of a group; never renumber.
@@ -111,4 +111,4 @@ std::unexpected<Error> fail_errno(Errc code, std::string what, std::string hint 
             return std::unexpected(std::move(try_result_).error());                                                    \
     } while (false)
 
-} // namespace vmm
+} // namespace inox

@@ -13,7 +13,7 @@
 
 #include <fcntl.h>
 
-namespace vmm {
+namespace inox {
 
 namespace asio = boost::asio;
 
@@ -137,4 +137,4 @@ Registration EventLoop::after(std::chrono::nanoseconds delay, std::function<void
     }};
 }
 
-} // namespace vmm
+} // namespace inox

@@ -10,7 +10,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace vmm {
+namespace inox {
 
 class EventLoop {
 public:
@@ -55,4 +55,4 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-} // namespace vmm
+} // namespace inox

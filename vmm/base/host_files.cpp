@@ -11,7 +11,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace vmm::host {
+namespace inox::host {
 
 std::string read_text(const std::string& path, std::size_t limit) {
     const UniqueFd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
@@ -92,4 +92,4 @@ std::uint64_t meminfo(const std::string& root, const std::string& key) {
     return at == text.npos ? 0 : std::strtoull(text.c_str() + at + key.size() + 2, nullptr, 10) * 1024;
 }
 
-} // namespace vmm::host
+} // namespace inox::host

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace vmm::host {
+namespace inox::host {
 
 /// The first `limit` bytes without trailing white space; empty when it cannot be read.
 std::string read_text(const std::string& path, std::size_t limit = 4096);
@@ -26,4 +26,4 @@ std::string group_name(const std::string& root, std::uint32_t gid);
 /// The value in KiB of a line such as "MemAvailable:  123 kB", in bytes; 0 when absent.
 std::uint64_t meminfo(const std::string& root, const std::string& key);
 
-} // namespace vmm::host
+} // namespace inox::host

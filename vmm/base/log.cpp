@@ -15,7 +15,7 @@
 
 #include "vmm/base/shared_output.hpp"
 
-namespace vmm::log {
+namespace inox::log {
 namespace {
 
 std::atomic<Level> current{Level::warning};
@@ -182,4 +182,4 @@ bool RateLimiter::allow() noexcept {
     return false;
 }
 
-} // namespace vmm::log
+} // namespace inox::log

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace vmm::log {
+namespace inox::log {
 
 enum class Level : std::uint8_t { off, error, warning, info, debug, trace };
 
@@ -59,4 +59,4 @@ private:
     std::atomic<std::uint64_t> suppressed_{0};
 };
 
-} // namespace vmm::log
+} // namespace inox::log

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace vmm {
+namespace inox {
 
 void UniqueFd::reset(int fd) {
     if (fd_ >= 0)
@@ -168,4 +168,4 @@ Result<int> checked_ioctl(int fd, unsigned long request, std::uint64_t argument,
     return checked_ioctl(fd, request, reinterpret_cast<void*>(argument), name); // NOLINT: the kernel takes a long
 }
 
-} // namespace vmm
+} // namespace inox

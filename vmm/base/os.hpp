@@ -11,7 +11,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace vmm {
+namespace inox {
 
 class UniqueFd {
 public:
@@ -117,4 +117,4 @@ Result<void> write_all(int fd, std::string_view text);
 Result<int> checked_ioctl(int fd, unsigned long request, void* argument, const char* name);
 Result<int> checked_ioctl(int fd, unsigned long request, std::uint64_t argument, const char* name);
 
-} // namespace vmm
+} // namespace inox

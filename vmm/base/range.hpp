@@ -11,7 +11,7 @@
 
 #include "vmm/base/address.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Invariant: start <= last. A is an Address kind.
 template <class A> class Range {
@@ -107,4 +107,4 @@ private:
     std::map<A, Entry> entries_;
 };
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace vmm {
+namespace inox {
 namespace {
 
 // POSIX: a writable pipe takes this much without blocking.
@@ -66,4 +66,4 @@ bool SharedOutput::write_within(std::string_view text, std::chrono::milliseconds
     return text.empty();
 }
 
-} // namespace vmm
+} // namespace inox

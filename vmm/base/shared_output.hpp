@@ -8,7 +8,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Writes to a descriptor that other processes share, without ever waiting in write() and without making it
 /// non-blocking for them: a pipe and a terminal are opened a second time, a socket is told by each send. Any thread.
@@ -32,4 +32,4 @@ private:
     Way way_{Way::plain};
 };
 
-} // namespace vmm
+} // namespace inox

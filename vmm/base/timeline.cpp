@@ -8,7 +8,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace vmm {
+namespace inox {
 
 std::uint64_t clock_ns(clockid_t clock) noexcept {
     timespec now{};
@@ -148,4 +148,4 @@ Result<void> Timeline::save(const std::string& path) const {
     return {};
 }
 
-} // namespace vmm
+} // namespace inox

@@ -10,7 +10,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// clock_gettime(2) in nanoseconds.
 std::uint64_t clock_ns(clockid_t clock) noexcept;
@@ -49,4 +49,4 @@ private:
     std::array<std::atomic<std::uint64_t>, steps> times_{};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-namespace vmm {
+namespace inox {
 
 bool bind_with_mode(int socket, const sockaddr_un& address, mode_t mode) {
     const mode_t before = ::umask(~mode & 0777U);
@@ -16,4 +16,4 @@ bool bind_with_mode(int socket, const sockaddr_un& address, mode_t mode) {
     return result == 0;
 }
 
-} // namespace vmm
+} // namespace inox

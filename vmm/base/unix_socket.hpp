@@ -4,11 +4,11 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-namespace vmm {
+namespace inox {
 
 /// bind(2) that makes the file with exactly this mode, whatever the umask says: there is no moment at which it has
 /// another. False with errno. The process's umask is another meanwhile: what other threads make then has no wider mode
 /// than it asked for.
 bool bind_with_mode(int socket, const sockaddr_un& address, mode_t mode);
 
-} // namespace vmm
+} // namespace inox

@@ -11,7 +11,7 @@
 #include "vmm/boot/dsdt.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 using aml::Bytes;
@@ -306,4 +306,4 @@ Result<Gpa> write_acpi_tables(const AcpiConfig& config, const GuestMemory& memor
     return layout::acpi_tables.start();
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -10,7 +10,7 @@
 #include "vmm/memory/guest_memory.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 /// A virtio-mmio device announced through ACPI.
 struct AcpiMmioDevice {
@@ -33,4 +33,4 @@ struct AcpiConfig {
 /// Writes all tables into layout::acpi_tables and returns the address of the RSDP, which is that range's start.
 Result<Gpa> write_acpi_tables(const AcpiConfig& config, const GuestMemory& memory);
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -5,7 +5,7 @@
 #include <cassert>
 #include <initializer_list>
 
-namespace vmm::boot::aml {
+namespace inox::boot::aml {
 namespace {
 
 enum Op : std::uint8_t {
@@ -293,4 +293,4 @@ Bytes memory64_window(Range<Gpa> range) {
     return window(qword_window, 8, memory_type, memory_read_write, range.start().raw(), range.last().raw());
 }
 
-} // namespace vmm::boot::aml
+} // namespace inox::boot::aml

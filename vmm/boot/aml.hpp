@@ -9,7 +9,7 @@
 #include "vmm/base/address.hpp"
 #include "vmm/base/range.hpp"
 
-namespace vmm::boot::aml {
+namespace inox::boot::aml {
 
 using Bytes = std::vector<std::uint8_t>;
 
@@ -65,4 +65,4 @@ Bytes io_window(Range<IoPort> ports);
 Bytes memory32_window(Range<Gpa> range);
 Bytes memory64_window(Range<Gpa> range);
 
-} // namespace vmm::boot::aml
+} // namespace inox::boot::aml

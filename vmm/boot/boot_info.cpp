@@ -6,7 +6,7 @@
 
 #include "vmm/memory/layout.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 static_assert(sizeof(boot_params) == page_size);
@@ -115,4 +115,4 @@ Result<void> write_start_info(const GuestMemory& memory, const BootInfo& info) {
     return write_cmdline(memory, info.cmdline);
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -9,7 +9,7 @@
 #include "vmm/boot/bzimage.hpp"
 #include "vmm/boot/placement.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 struct BootInfo {
     std::optional<Range<Gpa>> initrd{};
@@ -20,4 +20,4 @@ struct BootInfo {
 Result<void> write_boot_params(const GuestMemory& memory, const BootInfo& info, const BzImage* bzimage);
 Result<void> write_start_info(const GuestMemory& memory, const BootInfo& info);
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -8,7 +8,7 @@
 
 #include "vmm/memory/layout.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 using ull = unsigned long long;
@@ -115,4 +115,4 @@ Result<BzImage> parse_bzimage(const Image& file) {
     return image;
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -8,7 +8,7 @@
 #include "vmm/base/range.hpp"
 #include "vmm/boot/image.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 struct BzImage {
     /// The setup header as the file has it, zero-padded: it goes into boot_params at 0x1f1.
@@ -26,4 +26,4 @@ struct BzImage {
 /// Guarantees: the payload lies in the file and is not empty; payload_size <= memory_size.
 Result<BzImage> parse_bzimage(const Image& file);
 
-} // namespace vmm::boot
+} // namespace inox::boot

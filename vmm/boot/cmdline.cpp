@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 constexpr std::string_view end_of_kernel_words = "--";
@@ -111,4 +111,4 @@ std::string with_cmdline_words(std::string_view line, std::string_view words) {
     return out;
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-namespace vmm::boot {
+namespace inox::boot {
 
 /// Words are separated by white space outside of double quotes. Quotes around a whole word, or around its value, are
 /// not part of it; '-' and '_' are the same character in a name.
@@ -29,4 +29,4 @@ std::string without_cmdline_word(std::string_view line, std::string_view name);
 /// The line with `words` as the last ones of the kernel's own; unchanged without any.
 std::string with_cmdline_words(std::string_view line, std::string_view words);
 
-} // namespace vmm::boot
+} // namespace inox::boot

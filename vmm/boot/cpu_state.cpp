@@ -6,7 +6,7 @@
 
 #include "vmm/memory/layout.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 // Intel SDM volume 3, 3.4.5 and 3.5: code and data descriptor types with "accessed" set, busy 32/64-bit TSS.
@@ -144,4 +144,4 @@ Result<void> write_boot_tables(const GuestMemory& memory, Entry::Mode mode) {
     return {};
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

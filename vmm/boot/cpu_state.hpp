@@ -9,7 +9,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/boot/loader.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 /// `sregs` comes from KVM_GET_SREGS and keeps what the entry does not define (APIC base); `regs` is overwritten.
 void set_initial_state(const Entry& entry, kvm_sregs& sregs, kvm_regs& regs);
@@ -23,4 +23,4 @@ std::array<kvm_msr_entry, 2> initial_msrs();
 /// GDT, identity map of the low 4 GiB and reset code, at their places in layout.hpp. load() calls it.
 Result<void> write_boot_tables(const GuestMemory& memory, Entry::Mode mode = Entry::Mode::linux64);
 
-} // namespace vmm::boot
+} // namespace inox::boot

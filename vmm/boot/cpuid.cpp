@@ -6,7 +6,7 @@
 #include <bit>
 #include <cpuid.h>
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 using Entries = std::vector<kvm_cpuid_entry2>;
@@ -327,4 +327,4 @@ Result<void> modify_cpuid(Entries& entries, const std::vector<CpuidModifier>& mo
     return {};
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

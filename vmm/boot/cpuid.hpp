@@ -8,7 +8,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 struct CpuidRequest {
     unsigned cpu{0};          ///< index of the vCPU; also its APIC id
@@ -36,4 +36,4 @@ struct CpuidModifier {
 /// config_value for a leaf that the guest does not have.
 Result<void> modify_cpuid(std::vector<kvm_cpuid_entry2>& entries, const std::vector<CpuidModifier>& modifiers);
 
-} // namespace vmm::boot
+} // namespace inox::boot

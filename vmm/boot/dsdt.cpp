@@ -5,7 +5,7 @@
 
 #include "vmm/memory/layout.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 using namespace aml;
@@ -192,4 +192,4 @@ Bytes dsdt_body(const AcpiConfig& config) {
     });
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -5,9 +5,9 @@
 #include "vmm/boot/acpi.hpp"
 #include "vmm/boot/aml.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 /// The AML of the DSDT, without the table header.
 aml::Bytes dsdt_body(const AcpiConfig& config);
 
-} // namespace vmm::boot
+} // namespace inox::boot

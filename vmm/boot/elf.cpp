@@ -5,7 +5,7 @@
 #include <cstring>
 #include <elf.h>
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 using ull = unsigned long long;
@@ -184,4 +184,4 @@ Result<ElfImage> parse_elf(const Image& file) {
     return image;
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -8,7 +8,7 @@
 #include "vmm/base/range.hpp"
 #include "vmm/boot/image.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 /// A PT_LOAD segment with memory of its own.
 struct ElfSegment {
@@ -29,4 +29,4 @@ struct ElfImage {
 /// segment. Whether segments fit guest memory is for the loader to say.
 Result<ElfImage> parse_elf(const Image& file);
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -5,7 +5,7 @@
 #include <array>
 #include <string_view>
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 struct Magic {
@@ -51,4 +51,4 @@ FileKind file_kind(const Image& file) {
     return {"neither an ELF vmlinux nor a bzImage", "give a vmlinux or a bzImage (Debian: /boot/vmlinuz-*)"};
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -4,7 +4,7 @@
 
 #include "vmm/boot/image.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 struct FileKind {
     const char* name; ///< "a gzip archive"
@@ -13,4 +13,4 @@ struct FileKind {
 /// Never fails: what it does not know it calls unknown.
 FileKind file_kind(const Image& file);
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -6,7 +6,7 @@
 #include <limits>
 #include <zlib.h>
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 constexpr std::size_t read_size = 64 * KiB;
@@ -93,4 +93,4 @@ Result<Image> gunzip(const Image& file, std::uint64_t largest) {
     return file.with(std::move(out), "unpacked");
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -4,7 +4,7 @@
 
 #include "vmm/boot/image.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 /// A kernel that unpacks to more is refused: a small file can unpack to a thousand times its size.
 inline constexpr std::uint64_t largest_unpacked = 1 * GiB;
@@ -13,4 +13,4 @@ inline constexpr std::uint64_t largest_unpacked = 1 * GiB;
 /// All members of the archive, one after another (RFC 1952); what follows the last one is ignored, as gzip does.
 Result<Image> gunzip(const Image& file, std::uint64_t largest = largest_unpacked);
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -14,8 +14,8 @@ extern "C" {
 [[gnu::visibility("hidden")]] extern const std::byte inox_hello_image_end[];
 }
 
-namespace vmm::boot {
+namespace inox::boot {
 
 std::span<const std::byte> hello_image() { return {inox_hello_image, inox_hello_image_end}; }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -8,11 +8,11 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 inline constexpr Gpa hello_start = layout::high_ram;         ///< hello/hello.ld links it there
 inline constexpr std::uint64_t hello_memory_size = 32 * KiB; ///< image, data and stack
 
 std::span<const std::byte> hello_image();
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 const char* open_hint(int error) {
@@ -109,4 +109,4 @@ std::unexpected<Error> Image::invalid(const std::string& what, std::string hint)
     return fail(role_->invalid, name_ + ": " + what, std::move(hint));
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -11,7 +11,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/os.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 /// Bytes of a file, or of memory (tests, the built-in guest). Reading never faults, also not when the file shrinks.
 class Image {
@@ -59,4 +59,4 @@ private:
     std::uint64_t size_{};
 };
 
-} // namespace vmm::boot
+} // namespace inox::boot

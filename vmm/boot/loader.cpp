@@ -13,7 +13,7 @@
 #include "vmm/boot/placement.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 constexpr std::uint64_t bzimage_entry64 = 0x200;  // from the load address
@@ -154,4 +154,4 @@ Result<Loaded> load(const LoadRequest& request, const GuestMemory& memory) {
     return load_images(kernel, &initrd, request, memory);
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

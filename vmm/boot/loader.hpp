@@ -9,7 +9,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 class Image;
 
@@ -47,4 +47,4 @@ Result<Loaded> load(const LoadRequest& request, const GuestMemory& memory);
 Result<Loaded> load_images(const Image& kernel, const Image* initrd, const LoadRequest& request,
                            const GuestMemory& memory);
 
-} // namespace vmm::boot
+} // namespace inox::boot

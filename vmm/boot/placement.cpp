@@ -6,7 +6,7 @@
 
 #include "vmm/memory/layout.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 namespace {
 
 constexpr const char* more_memory = "give the guest more memory (--memory)";
@@ -91,4 +91,4 @@ Result<Range<Gpa>> Placement::claim_high(Gpa last, std::uint64_t size, const std
                 more_memory);
 }
 
-} // namespace vmm::boot
+} // namespace inox::boot

@@ -8,7 +8,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm::boot {
+namespace inox::boot {
 
 /// A line of the memory map, as in e820 and PVH (types of ACPI 6.5 table 15.6).
 struct MapEntry {
@@ -34,4 +34,4 @@ private:
     RangeMap<Gpa, std::string> taken_;
 };
 
-} // namespace vmm::boot
+} // namespace inox::boot

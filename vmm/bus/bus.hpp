@@ -15,7 +15,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/base/range.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// What 64-byte stores carry.
 using WideBytes = std::span<const std::byte, 64>;
@@ -126,4 +126,4 @@ private:
 using PortBus = Bus<IoPort>;
 using MemoryBus = Bus<Gpa>;
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/base/range.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Thread-safe.
 class GuestMappings {
@@ -24,4 +24,4 @@ public:
                                      const char* log_name) = 0;
 };
 
-} // namespace vmm
+} // namespace inox

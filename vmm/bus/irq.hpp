@@ -9,7 +9,7 @@
 #include "vmm/base/address.hpp"
 #include "vmm/base/os.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// What a device writes to signal an MSI (PCI 3.0 6.8.1).
 struct MsiMessage {
@@ -77,4 +77,4 @@ public:
                                      const EventFd& event) = 0;
 };
 
-} // namespace vmm
+} // namespace inox

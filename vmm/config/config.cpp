@@ -10,7 +10,7 @@
 #include "vmm/config/config_vfio.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 std::optional<Error> problem(Errc code, const char* where, std::string what, std::string hint) {
@@ -244,4 +244,4 @@ std::vector<Error> check(const Config& config) {
     return problems;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -26,7 +26,7 @@
 #include "vmm/memory/address_map.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// How the guest finds its virtio devices.
 enum class Transport : std::uint8_t {
@@ -157,4 +157,4 @@ std::optional<Error> check_memory(std::uint64_t bytes, HugePages huge_pages);
 std::optional<Error> check_cmdline(std::string_view cmdline);
 std::optional<Error> check_windows(const PciWindows& windows);
 
-} // namespace vmm
+} // namespace inox

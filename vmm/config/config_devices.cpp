@@ -6,7 +6,7 @@
 #include "vmm/config/config_sections.hpp"
 #include "vmm/config/config_text.hpp"
 
-namespace vmm {
+namespace inox {
 
 std::string read_id(const JsonValue& value) {
     auto text = value.text().value_or("");
@@ -307,4 +307,4 @@ std::span<const Field> drive_fields() { return drive_field_rows; }
 std::span<const Field> net_fields() { return net_field_rows; }
 std::span<const Field> share_fields() { return share_field_rows; }
 
-} // namespace vmm
+} // namespace inox

@@ -8,7 +8,7 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 template <class Rows> void report_unknown(const std::string& key, const Rows& rows, const JsonValue& value) {
@@ -216,4 +216,4 @@ std::vector<ConfigKey> config_keys() {
     return keys;
 }
 
-} // namespace vmm
+} // namespace inox

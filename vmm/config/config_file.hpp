@@ -13,7 +13,7 @@
 #include "vmm/base/log.hpp"
 #include "vmm/config/config.hpp"
 
-namespace vmm {
+namespace inox {
 
 struct LogConfig {
     std::string path{}; ///< file or pipe; empty for standard error
@@ -135,4 +135,4 @@ std::optional<log::Level> parse_log_level(std::string_view text);
 /// Why the text is no POSIX extended regular expression; nullopt when it is one.
 std::optional<std::string> regex_problem(const std::string& text);
 
-} // namespace vmm
+} // namespace inox

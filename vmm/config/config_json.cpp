@@ -5,7 +5,7 @@
 
 #include "vmm/config/config_text.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 using nlohmann::json;
@@ -232,4 +232,4 @@ JsonText read_key_values(std::string_view text) {
     return out;
 }
 
-} // namespace vmm
+} // namespace inox

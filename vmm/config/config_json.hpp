@@ -9,7 +9,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace vmm {
+namespace inox {
 
 inline constexpr std::size_t json_max_size = 1024 * 1024;
 inline constexpr std::size_t json_max_depth = 32;
@@ -67,4 +67,4 @@ private:
 /// "a, b or c"
 std::string list_text(std::span<const std::string_view> names);
 
-} // namespace vmm
+} // namespace inox

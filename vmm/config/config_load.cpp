@@ -9,7 +9,7 @@
 #include "vmm/config/config_json.hpp"
 #include "vmm/config/config_text.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 Result<std::string> read_text(int file, const std::string& path, std::size_t max_size) {
@@ -76,4 +76,4 @@ ParsedConfig load_config(const std::string& path, Dialect dialect, Transport tra
     return out;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -6,7 +6,7 @@
 #include "vmm/base/descriptors.hpp"
 #include "vmm/config/config_text.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 std::unexpected<Error> refuse(const CommandOption& option, std::string what, std::string hint) {
@@ -298,4 +298,4 @@ constexpr CommandOption options[] = {
 
 std::span<const CommandOption> run_options() { return options; }
 
-} // namespace vmm
+} // namespace inox

@@ -8,7 +8,7 @@
 
 #include "vmm/config/config_file.hpp"
 
-namespace vmm {
+namespace inox {
 
 struct CommandOption {
     const char* name;  ///< "--memory"
@@ -22,4 +22,4 @@ struct CommandOption {
 };
 std::span<const CommandOption> run_options();
 
-} // namespace vmm
+} // namespace inox

@@ -4,7 +4,7 @@
 
 #include "vmm/config/config_file.hpp"
 
-namespace vmm {
+namespace inox {
 
 std::optional<std::string> regex_problem(const std::string& text) {
     static constexpr std::size_t longest = 1000; // regcomp(3) takes time and memory beyond all bounds on some
@@ -20,4 +20,4 @@ std::optional<std::string> regex_problem(const std::string& text) {
     return std::nullopt;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -8,7 +8,7 @@
 #include "vmm/base/descriptors.hpp"
 #include "vmm/config/config_text.hpp"
 
-namespace vmm {
+namespace inox {
 void read_text(const JsonValue& value, std::string& out) {
     if (auto text = value.text())
         out = std::move(*text);
@@ -324,4 +324,4 @@ std::optional<log::Level> parse_log_level(std::string_view text) {
     return found == names.end() ? std::nullopt : std::optional{found->second};
 }
 
-} // namespace vmm
+} // namespace inox

@@ -8,7 +8,7 @@
 #include "vmm/config/config_file.hpp"
 #include "vmm/config/config_json.hpp"
 
-namespace vmm {
+namespace inox {
 
 enum class Need : std::uint8_t { optional, required, required_by_firecracker };
 enum class Null : bool { refused, means_absent };
@@ -72,4 +72,4 @@ void read_vsock_path(const JsonValue& value, std::string& out);
 /// 1 to `most`; `otherwise` for what is none.
 unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise);
 
-} // namespace vmm
+} // namespace inox

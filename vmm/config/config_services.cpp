@@ -7,7 +7,7 @@
 #include "vmm/config/config_sections.hpp"
 #include "vmm/config/config_text.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 /// Calls `element` with each value of an array, `field` with each member of an object; reports other types.
@@ -212,4 +212,4 @@ std::span<const Field> serial_fields() { return serial; }
 std::span<const Field> mmds_fields() { return mmds; }
 std::span<const Field> cpu_fields() { return cpu; }
 
-} // namespace vmm
+} // namespace inox

@@ -8,7 +8,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 struct Unit {
@@ -137,4 +137,4 @@ std::string suggestion(std::string_view word, std::span<const std::string_view> 
     return "did you mean " + in_quotes(near) + "?";
 }
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-namespace vmm {
+namespace inox {
 
 /// Bytes of "512M", "4G", "4GiB", "131072K"; a plain number is MiB. nullopt when it is no size or does not fit 64 bits.
 std::optional<std::uint64_t> parse_size(std::string_view text);
@@ -35,4 +35,4 @@ std::string in_quotes(std::string_view text);
 /// "did you mean 'X'?" when a candidate is near, else `otherwise`.
 std::string suggestion(std::string_view word, std::span<const std::string_view> candidates, std::string otherwise = {});
 
-} // namespace vmm
+} // namespace inox

@@ -6,7 +6,7 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/config/config_vfio.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 VfioConfig& vfio(ConfigFile& file) { return file.config.vfio.back(); }
@@ -105,4 +105,4 @@ void check_vfio(const Config& config, std::vector<Error>& problems) {
                             "start inox with --enable-pci", "/vfio", 0});
 }
 
-} // namespace vmm
+} // namespace inox

@@ -7,9 +7,9 @@
 
 #include "vmm/config/config.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Every rule that needs no host.
 void check_vfio(const Config& config, std::vector<Error>& problems);
 
-} // namespace vmm
+} // namespace inox

@@ -8,7 +8,7 @@
 #include "devices/virtio/vsock/listener.hpp"
 #include "vmm/host/tap_check.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 class DevicePreflight {
@@ -81,4 +81,4 @@ std::vector<Error> device_preflight(const Config& config, std::span<const Error>
     return DevicePreflight{config, known}.run();
 }
 
-} // namespace vmm
+} // namespace inox

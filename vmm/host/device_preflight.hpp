@@ -8,10 +8,10 @@
 
 #include "vmm/config/config.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Every problem, with its JSON pointer in `where`. Images and taps are opened as a start would, and let go at the end;
 /// nothing is made. `known`: what reading the configuration found.
 std::vector<Error> device_preflight(const Config& config, std::span<const Error> known = {});
 
-} // namespace vmm
+} // namespace inox

@@ -8,7 +8,7 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/host/host_report.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 using State = HostFinding::State;
@@ -163,4 +163,4 @@ std::vector<HostFinding> host_findings(const HostReport& report) {
     return out;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -5,7 +5,7 @@
 #include "vmm/base/host_files.hpp"
 #include "vmm/host/host_report.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 HostPciDevice read_device(const std::string& root, const std::string& directory, const std::string& name) {
@@ -86,4 +86,4 @@ IommuReport inspect_iommu(const std::string& root) {
     return report;
 }
 
-} // namespace vmm
+} // namespace inox

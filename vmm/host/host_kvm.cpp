@@ -11,7 +11,7 @@
 #include "vmm/host/host_report.hpp"
 #include "vmm/kvm/access.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 struct Wanted {
@@ -105,4 +105,4 @@ KvmReport inspect_kvm(const std::string& root) {
 
 bool kvm_interprets() { return inspect_kvm({}).interpreting; }
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 
 #include "vmm/base/host_files.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 /// The word in brackets of "always [advise] never".
@@ -87,4 +87,4 @@ HostReport inspect_host(const std::string& root) {
     return report;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 
 #include "devices/vfio/sysfs.hpp"
 
-namespace vmm {
+namespace inox {
 
 struct KvmCapability {
     const char* name;
@@ -138,4 +138,4 @@ std::string host_text(const HostReport& report);
 /// One JSON object; its keys are stable.
 std::string host_json(const HostReport& report);
 
-} // namespace vmm
+} // namespace inox

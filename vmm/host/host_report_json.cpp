@@ -5,7 +5,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/host/host_report.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -144,4 +144,4 @@ std::string host_json(const HostReport& report) {
     return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-} // namespace vmm
+} // namespace inox

@@ -6,7 +6,7 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/host/host_report.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 /// Breaks at spaces so that lines end before column 110; every line starts at `indent`.
@@ -127,4 +127,4 @@ std::string host_text(const HostReport& report) {
     return out;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -14,7 +14,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/host/host_report.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 constexpr std::uint64_t code_address = 0x1000;
@@ -140,4 +140,4 @@ std::optional<double> measure_kvm_speed(int kvm) {
     return timed_run(vcpu.get());
 }
 
-} // namespace vmm
+} // namespace inox

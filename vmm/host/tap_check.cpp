@@ -3,11 +3,11 @@
 
 #include "devices/virtio/net/tap.hpp"
 
-namespace vmm {
+namespace inox {
 
 Result<void> check_tap(const std::string& name, unsigned queue_pairs) {
     const auto tap = TRY(devices::virtio::Tap::create(name));
     return tap->check(queue_pairs);
 }
 
-} // namespace vmm
+} // namespace inox

@@ -6,9 +6,9 @@
 
 #include "vmm/base/error.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Opens one that is there and lets it go; makes none. The error tells what is wrong.
 Result<void> check_tap(const std::string& name, unsigned queue_pairs = 1);
 
-} // namespace vmm
+} // namespace inox

@@ -12,7 +12,7 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 using devices::vfio::Backend;
@@ -248,4 +248,4 @@ std::string vfio_needs_text(const VfioNeeds& needs) {
            " of " + counted(msi_routes, "vector") + "\n";
 }
 
-} // namespace vmm
+} // namespace inox

@@ -11,11 +11,11 @@
 #include "vmm/config/config.hpp"
 #include "vmm/memory/address_map.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 class Kernel;
 }
 
-namespace vmm {
+namespace inox {
 
 /// What assigned devices take of host and guest.
 struct VfioNeeds {
@@ -57,4 +57,4 @@ VfioFindings vfio_preflight(const Config& config, const VfioHost& host);
 /// A line for each device and one for all together; empty without devices.
 std::string vfio_needs_text(const VfioNeeds& needs);
 
-} // namespace vmm
+} // namespace inox

@@ -17,7 +17,7 @@
 #include "vmm/machine/preparation.hpp"
 #include "vmm/memory/memory_limits.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 constexpr auto memory_key = "/machine-config/mem_size_mib";
@@ -178,4 +178,4 @@ std::string check_json(const std::string& path, const ParsedConfig& parsed, cons
     return out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-} // namespace vmm
+} // namespace inox

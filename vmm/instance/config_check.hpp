@@ -8,7 +8,7 @@
 #include "vmm/config/config_file.hpp"
 #include "vmm/host/vfio_preflight.hpp"
 
-namespace vmm {
+namespace inox {
 
 struct CheckFindings {
     std::vector<std::string> notes{}; ///< what starts, but perhaps not as it was meant
@@ -22,4 +22,4 @@ CheckFindings preflight(ParsedConfig& parsed, std::vector<Error> of_api = {});
 /// {"file","ok","problems":[{"code","exit_code","where","what","hint"}],"ignored":[],"notes":[],"vfio":{}}, one line.
 std::string check_json(const std::string& path, const ParsedConfig& parsed, const CheckFindings& findings);
 
-} // namespace vmm
+} // namespace inox

@@ -7,7 +7,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-namespace vmm {
+namespace inox {
 namespace {
 
 constexpr char escape_key = 'A' - 0x40; // Ctrl-A
@@ -115,4 +115,4 @@ void ConsoleInput::on_room() {
         deliver();
 }
 
-} // namespace vmm
+} // namespace inox

@@ -10,7 +10,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Lives on the loop's thread. Reads only what the guest has room for, so nothing is lost, and a terminal only while it
 /// is ours: what is typed at another job's time is that job's.
@@ -53,4 +53,4 @@ private:
     bool watching_{false};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -6,7 +6,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-namespace vmm {
+namespace inox {
 namespace {
 
 constexpr std::chrono::milliseconds last_patience{250};
@@ -120,4 +120,4 @@ void ConsoleOutput::end_line() noexcept {
         in_line_ = out_.write("\n", 1) != 1;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -19,7 +19,7 @@
 #include "vmm/instance/output_file.hpp"
 #include "vmm/machine/run_gate.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// write() runs on vCPU threads. A reader of our standard output that does not read slows the guest, or loses, as the
 /// overflow says, but cannot keep a vCPU from pausing or stopping: what could not be written waits for the next write
@@ -82,4 +82,4 @@ private:
     log::RateLimiter told_{1};
 };
 
-} // namespace vmm
+} // namespace inox

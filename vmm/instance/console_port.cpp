@@ -3,7 +3,7 @@
 
 #include <sys/ioctl.h>
 
-namespace vmm {
+namespace inox {
 namespace {
 
 constexpr std::chrono::milliseconds retry_delay{10}; // a reader that is slow is not polled faster
@@ -51,4 +51,4 @@ std::size_t ConsolePort::write_file(std::span<const std::byte> bytes) noexcept {
     return bytes.size();
 }
 
-} // namespace vmm
+} // namespace inox

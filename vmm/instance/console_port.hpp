@@ -12,7 +12,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/instance/console_output.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Size of the terminal on this descriptor; zeros when it is none.
 devices::virtio::TerminalSize terminal_size(int fd);
@@ -45,4 +45,4 @@ private:
     Registration retry_{};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/instance/event_log.hpp"
 
-namespace vmm {
+namespace inox {
 
 void EventLog::publish(std::string kind, Details details) {
     if (recent_.size() == kept)
@@ -19,4 +19,4 @@ void EventLog::tell(const Event* event) {
     std::erase_if(readers_, [&](const Reader& reader) { return !reader(event); });
 }
 
-} // namespace vmm
+} // namespace inox

@@ -11,7 +11,7 @@
 #include <variant>
 #include <vector>
 
-namespace vmm {
+namespace inox {
 
 struct Event {
     std::uint64_t sequence{}; ///< 1, 2, ...: a gap tells a reader what it missed
@@ -44,4 +44,4 @@ private:
     std::uint64_t next_sequence_{1};
 };
 
-} // namespace vmm
+} // namespace inox

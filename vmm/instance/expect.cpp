@@ -4,7 +4,7 @@
 #include <array>
 #include <regex.h>
 
-namespace vmm {
+namespace inox {
 
 struct Expect::Regex {
     regex_t compiled{};
@@ -51,4 +51,4 @@ bool Expect::feed(std::span<const std::byte> output) {
     return seen_ = seen_ || (!line_.empty() && search());
 }
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// POSIX extended regular expression. An unfinished line is searched too, so prompts match. Lines are cut at
 /// max_line bytes: a guest cannot make the search costly or large. One thread at a time.
@@ -35,4 +35,4 @@ private:
     bool seen_{false};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -5,7 +5,7 @@
 
 #include "vmm/machine/preparation.hpp"
 
-namespace vmm {
+namespace inox {
 
 Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
                                                            Timeline& timeline, Hooks hooks) {
@@ -106,4 +106,4 @@ void GuestConsole::finish() {
     output_->end_line();
 }
 
-} // namespace vmm
+} // namespace inox

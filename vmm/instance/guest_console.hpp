@@ -15,7 +15,7 @@
 #include "vmm/instance/raw_terminal.hpp"
 #include "vmm/machine/machine.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Lives on the loop's thread, longer than the machine it serves.
 class GuestConsole {
@@ -70,4 +70,4 @@ private:
     Machine* machine_{};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 #include "vmm/instance/output_files.hpp"
 #include "vmm/machine/preparation.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 EventLog::Details details_of(const GuestEnd& end) {
@@ -309,4 +309,4 @@ void Instance::resume_console() {
         console_->resume();
 }
 
-} // namespace vmm
+} // namespace inox

@@ -16,7 +16,7 @@
 #include "vmm/machine/machine.hpp"
 #include "vmm/machine/run_gate.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Everything is called on the loop's thread, or before the loop runs.
 class Instance {
@@ -141,4 +141,4 @@ private:
     std::unique_ptr<Machine> machine_;
 };
 
-} // namespace vmm
+} // namespace inox

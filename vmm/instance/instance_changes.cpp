@@ -4,7 +4,7 @@
 
 #include "vmm/instance/instance.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 std::unexpected<Error> no_device(const char* kind, const std::string& id) {
@@ -204,4 +204,4 @@ Result<void> Instance::change_balloon_statistics(std::chrono::seconds interval) 
     return {};
 }
 
-} // namespace vmm
+} // namespace inox

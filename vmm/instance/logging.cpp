@@ -7,7 +7,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/machine/preparation.hpp"
 
-namespace vmm {
+namespace inox {
 
 Result<void> use_log(const LogConfig& log, LogShape shape, const std::string& id) {
     // One descriptor for the whole life: another file takes its place, so that no thread writes to a closed one.
@@ -26,4 +26,4 @@ Result<void> use_log(const LogConfig& log, LogShape shape, const std::string& id
     return {};
 }
 
-} // namespace vmm
+} // namespace inox

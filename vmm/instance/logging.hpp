@@ -4,7 +4,7 @@
 
 #include "vmm/config/config_file.hpp"
 
-namespace vmm {
+namespace inox {
 
 enum class LogShape : std::uint8_t { inox, firecracker };
 
@@ -12,4 +12,4 @@ enum class LogShape : std::uint8_t { inox, firecracker };
 /// its default: standard error, and the level of the shape. output_unwritable.
 Result<void> use_log(const LogConfig& log, LogShape shape, const std::string& id = {});
 
-} // namespace vmm
+} // namespace inox

@@ -14,7 +14,7 @@
 #include "devices/virtio/iommu.hpp"
 #include "vmm/base/log.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 using devices::virtio::Block;
@@ -208,4 +208,4 @@ void MetricsFile::write(std::string line) {
     }
 }
 
-} // namespace vmm
+} // namespace inox

@@ -10,7 +10,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/machine/machine.hpp"
 
-namespace vmm {
+namespace inox {
 
 struct Sample {
     enum class Kind : std::uint8_t { counter, gauge };
@@ -50,4 +50,4 @@ private:
     std::uint64_t dropped_{0};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -3,7 +3,7 @@
 
 #include "vmm/config/config_json.hpp"
 
-namespace vmm {
+namespace inox {
 
 struct MmdsStore::Tree {
     nlohmann::json root{};
@@ -96,4 +96,4 @@ MmdsStore::Answer MmdsStore::read(std::string_view path, Format format) const {
     return {Status::found, std::move(lines)};
 }
 
-} // namespace vmm
+} // namespace inox

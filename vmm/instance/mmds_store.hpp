@@ -9,7 +9,7 @@
 #include "devices/metadata_source.hpp"
 #include "vmm/base/error.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// On the loop's thread.
 class MmdsStore final : public devices::MetadataSource {
@@ -38,4 +38,4 @@ private:
     std::unique_ptr<Tree> tree_;
 };
 
-} // namespace vmm
+} // namespace inox

@@ -7,7 +7,7 @@
 
 #include "vmm/base/log.hpp"
 
-namespace vmm {
+namespace inox {
 
 Result<OutputFile> OutputFile::open(const std::string& path, const char* role) {
     return OutputFile{TRY(open_output(path)), path, role};
@@ -52,4 +52,4 @@ Result<void> OutputFile::result() const {
                       "free space there, or name a file elsewhere");
 }
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Never waits: what a full pipe does not take is for the caller to offer again, or dropped and counted. The first
 /// failure is a warning that names the file; what comes later is tried again, as there may be room then. One thread at
@@ -48,4 +48,4 @@ private:
     std::atomic<int> first_errno_{0};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 
 #include "vmm/config/config_text.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 std::string whole_path(const std::string& path) {
@@ -91,4 +91,4 @@ Result<void> check_outputs_apart(const ConfigFile& file) {
     return {};
 }
 
-} // namespace vmm
+} // namespace inox

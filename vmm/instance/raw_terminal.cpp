@@ -9,7 +9,7 @@
 #include <cstring>
 #include <unistd.h>
 
-namespace vmm {
+namespace inox {
 namespace {
 
 /// What a signal handler needs to know. The settings are written before the descriptor is.
@@ -97,4 +97,4 @@ void restore_terminal() noexcept {
         ::tcsetattr(fd, TCSANOW, &settings_before);
 }
 
-} // namespace vmm
+} // namespace inox

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace vmm {
+namespace inox {
 
 /// A terminal in raw mode while our process group is in front of it, and never touched while another one is: a job in
 /// the background that did would be stopped, or take the shell's terminal from it. It is given back also when a signal
@@ -33,4 +33,4 @@ private:
 /// blocked.
 void restore_terminal() noexcept;
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 #include "vmm/instance/watchdog.hpp"
 #include "vmm/machine/preparation.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 /// Does what SIGTSTP does by default; returns when the process goes on.
@@ -209,4 +209,4 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     return code;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -7,7 +7,7 @@
 #include "vmm/config/config_file.hpp"
 #include "vmm/instance/instance.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// The one shape of an error on standard error: what, code, where, hint.
 void print_error(const Error& error);
@@ -31,4 +31,4 @@ struct RunPlan {
 /// Errc, after the error was printed.
 int run(ConfigFile file, Timeline& timeline, const RunPlan& plan = {});
 
-} // namespace vmm
+} // namespace inox

@@ -13,7 +13,7 @@
 
 #include "vmm/instance/raw_terminal.hpp"
 
-namespace vmm {
+namespace inox {
 
 Result<std::unique_ptr<Watchdog>> Watchdog::create(EventLoop& loop, Options options) {
     sigset_t set;
@@ -164,4 +164,4 @@ void Watchdog::end_process(const char* what) const {
     ::_exit(exit_code(error.code));
 }
 
-} // namespace vmm
+} // namespace inox

@@ -14,7 +14,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/os.hpp"
 
-namespace vmm {
+namespace inox {
 
 class Watchdog {
 public:
@@ -79,4 +79,4 @@ private:
     std::thread thread_{};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -5,7 +5,7 @@
 
 #include "vmm/base/host_files.hpp"
 
-namespace vmm {
+namespace inox {
 
 std::string kvm_denied_hint(const std::string& root) {
     struct stat status {};
@@ -17,4 +17,4 @@ std::string kvm_denied_hint(const std::string& root) {
     return "join the group " + group + ": sudo usermod -aG " + group + " $USER, then log in again; or run as root";
 }
 
-} // namespace vmm
+} // namespace inox

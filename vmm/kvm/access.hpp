@@ -4,9 +4,9 @@
 
 #include <string>
 
-namespace vmm {
+namespace inox {
 
 /// What a user who may not open it can do. `root` stands before /dev and /etc.
 [[nodiscard]] std::string kvm_denied_hint(const std::string& root = {});
 
-} // namespace vmm
+} // namespace inox

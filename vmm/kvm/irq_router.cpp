@@ -8,7 +8,7 @@
 #include "vmm/kvm/lists.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 class Line final : public IrqLine {
@@ -182,4 +182,4 @@ void IrqRouter::detach(unsigned gsi, const EventFd& event) const {
         log::write(log::Level::warning, "detaching gsi %u: %s", gsi, done.error().message().c_str());
 }
 
-} // namespace vmm
+} // namespace inox

@@ -13,7 +13,7 @@
 
 #include "vmm/bus/irq.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Thread-safe.
 class IrqRouter {
@@ -46,4 +46,4 @@ private:
     std::vector<bool> used_;                  // guarded by mutex_; index 0 is layout::first_msi_gsi
 };
 
-} // namespace vmm
+} // namespace inox

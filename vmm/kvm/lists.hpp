@@ -16,7 +16,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace vmm::kvm_list {
+namespace inox::kvm_list {
 
 struct Header {
     std::uint32_t count{};
@@ -57,4 +57,4 @@ Result<std::vector<Entry>> fetch(int fd, unsigned long request, std::size_t most
     return entries;
 }
 
-} // namespace vmm::kvm_list
+} // namespace inox::kvm_list

@@ -10,7 +10,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/kvm/lists.hpp"
 
-namespace vmm {
+namespace inox {
 
 Vcpu::Vcpu(unsigned id, UniqueFd fd, Mapping run) : id_{id}, fd_{std::move(fd)}, run_{std::move(run)} {}
 
@@ -185,4 +185,4 @@ bool Vcpu::stuck() const {
     return *state == KVM_MP_STATE_HALTED && registers && (registers->rflags & interrupt_flag) == 0;
 }
 
-} // namespace vmm
+} // namespace inox

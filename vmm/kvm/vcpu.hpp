@@ -16,7 +16,7 @@
 #include "vmm/base/address.hpp"
 #include "vmm/base/os.hpp"
 
-namespace vmm {
+namespace inox {
 
 namespace vm_exit {
 /// `data` holds `count` accesses of `size` bytes, in the run page: fill it for reads before the next run().
@@ -118,4 +118,4 @@ private:
     Mapping run_;
 };
 
-} // namespace vmm
+} // namespace inox

@@ -14,7 +14,7 @@
 #include "vmm/kvm/lists.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 constexpr const char* kvm_path = "/dev/kvm";
@@ -219,4 +219,4 @@ Result<Registration> Vm::add_vfio_file(int file) {
     }};
 }
 
-} // namespace vmm
+} // namespace inox

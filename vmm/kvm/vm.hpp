@@ -17,7 +17,7 @@
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// /dev/kvm itself. Errors: kvm_missing, kvm_denied (names the group to join), kvm_unusable.
 class Kvm {
@@ -71,4 +71,4 @@ private:
     UniqueFd vfio_; // KVM's VFIO device, once there is a file to tell it of
 };
 
-} // namespace vmm
+} // namespace inox

@@ -7,7 +7,7 @@
 #include "devices/vfio/pasid_attach.hpp"
 #include "vmm/base/log.hpp"
 
-namespace vmm {
+namespace inox {
 
 using devices::vfio::Device;
 using devices::vfio::PasidAttach;
@@ -236,4 +236,4 @@ bool AssignedDevices::in_use(const devices::vfio::PciAddress& host) const {
            std::ranges::any_of(made_, [&](const Made& one) { return one.host == host && !one.function.expired(); });
 }
 
-} // namespace vmm
+} // namespace inox

@@ -19,7 +19,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// On the loop's thread, or before it runs. Outlives the functions it made.
 class AssignedDevices {
@@ -103,4 +103,4 @@ private:
     std::jthread pinning_{}; ///< of the first; last, so that it ends first
 };
 
-} // namespace vmm
+} // namespace inox

@@ -6,7 +6,7 @@
 #include "vmm/base/log.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 namespace pci = devices::pci;
@@ -280,4 +280,4 @@ void DeviceTable::tell(DeviceEvent::What what, const DeviceStatus& device) const
         context_.on_event({what, device, {}});
 }
 
-} // namespace vmm
+} // namespace inox

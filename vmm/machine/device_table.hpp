@@ -22,7 +22,7 @@
 #include "vmm/bus/irq.hpp"
 #include "vmm/config/config.hpp"
 
-namespace vmm {
+namespace inox {
 
 enum class DeviceKind : std::uint8_t { disk, net, vsock, entropy, balloon, console, share, iommu, vfio, dsa };
 inline constexpr std::size_t device_kind_count = static_cast<std::size_t>(DeviceKind::dsa) + 1;
@@ -160,4 +160,4 @@ private:
     Registration release_{};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -7,7 +7,7 @@
 #include <cpuid.h>
 #include <optional>
 
-namespace vmm {
+namespace inox {
 namespace {
 
 using iommu::CpuFault;
@@ -227,4 +227,4 @@ EnqueueCounts EnqueueEmulator::counts() const noexcept {
     return {get(accepted_), get(retried_), get(stores_), get(faults_), get(untranslated_), get(nanoseconds_)};
 }
 
-} // namespace vmm
+} // namespace inox

@@ -14,7 +14,7 @@
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// What happened to the guest's instructions so far. A snapshot may be torn between fields.
 struct EnqueueCounts {
@@ -73,4 +73,4 @@ private:
 [[nodiscard]] std::optional<iommu::Paging> cpu_paging(const iommu::CpuState& cpu, const kvm_sregs& sregs,
                                                       std::uint8_t physical_bits);
 
-} // namespace vmm
+} // namespace inox

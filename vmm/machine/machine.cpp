@@ -11,7 +11,7 @@
 #include "vmm/boot/cpuid.hpp"
 #include "vmm/machine/preparation.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 using Step = Timeline::Step;
@@ -258,4 +258,4 @@ std::uint64_t Machine::exits() const {
     return sum;
 }
 
-} // namespace vmm
+} // namespace inox

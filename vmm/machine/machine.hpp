@@ -29,7 +29,7 @@
 #include "vmm/machine/vcpu_thread.hpp"
 #include "vmm/memory/address_map.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// How a guest ended.
 struct GuestEnd {
@@ -193,4 +193,4 @@ private:
     std::vector<std::unique_ptr<VcpuThread>> vcpus_; // last: threads end before anything they use
 };
 
-} // namespace vmm
+} // namespace inox

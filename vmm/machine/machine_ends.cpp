@@ -4,7 +4,7 @@
 
 #include "vmm/machine/machine.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 // A panicking kernel tells of it in the middle of its report, and the rest of the text is worth waiting for.
@@ -144,4 +144,4 @@ void Machine::check_stuck(std::chrono::milliseconds waited, bool silent) {
     schedule_stuck_check(silent ? std::min<std::chrono::milliseconds>(waited * 16, std::chrono::minutes{1}) : waited);
 }
 
-} // namespace vmm
+} // namespace inox

@@ -5,7 +5,7 @@
 
 #include "iommu/domains.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 IommuView::Endpoint endpoint_view(const iommu::EndpointReport& endpoint) {
@@ -80,4 +80,4 @@ void show_iommu(MachineViews& views, const iommu::Domains* domains) {
     };
 }
 
-} // namespace vmm
+} // namespace inox

@@ -11,11 +11,11 @@
 #include "iommu/endpoint_memory.hpp"
 #include "vmm/memory/dma_memory.hpp"
 
-namespace iommu {
+namespace inox::iommu {
 class Domains;
 }
 
-namespace vmm {
+namespace inox {
 
 struct IommuView {
     struct Reserved {
@@ -126,4 +126,4 @@ std::string access_text(Access access);
 /// Of the guest's IOMMU; it must outlive the functions. Null: there is none.
 void show_iommu(MachineViews& views, const iommu::Domains* domains);
 
-} // namespace vmm
+} // namespace inox

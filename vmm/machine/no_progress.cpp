@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/no_progress.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 /// Legacy prefixes and REX (SDM volume 2, 2.1.1 and 2.2.1). In 32-bit code 40..4f are INC and DEC, which are never
@@ -89,4 +89,4 @@ Error no_progress(unsigned vcpu, std::uint64_t rip, std::span<const std::uint8_t
             0};
 }
 
-} // namespace vmm
+} // namespace inox

@@ -12,7 +12,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Whether the instruction loads or stores a descriptor or the register of a descriptor table: LGDT, LIDT, SGDT, SIDT,
 /// LLDT, LTR, loads of a segment register, far jumps, calls and returns, IRET.
@@ -21,4 +21,4 @@ namespace vmm {
 /// The end of a guest whose vCPU stands at such an instruction and gets no further.
 [[nodiscard]] Error no_progress(unsigned vcpu, std::uint64_t rip, std::span<const std::uint8_t> instruction);
 
-} // namespace vmm
+} // namespace inox

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace vmm {
+namespace inox {
 namespace {
 
 constexpr std::string_view panic_words = "Kernel panic - not syncing";
@@ -115,4 +115,4 @@ std::optional<std::string> PanicText::panicked() const {
     return reason_;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -13,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-namespace vmm {
+namespace inox {
 
 /// Thread-safe. Lines may come in pieces, with carriage returns and terminal escapes. Of a line, the last
 /// `longest_line` characters, or half as many, are looked at; nothing is allocated until there is a panic.
@@ -58,4 +58,4 @@ private:
     bool other_kernel_{false}; ///< another one booted after the panic: what it says is not the first one's word
 };
 
-} // namespace vmm
+} // namespace inox

@@ -5,7 +5,7 @@
 
 #include "vmm/memory/layout.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 const char* cause_text(iommu::PageFault::Cause cause) {
@@ -94,4 +94,4 @@ PasidView Pasids::view(std::size_t skip, std::size_t most) const {
     return out;
 }
 
-} // namespace vmm
+} // namespace inox

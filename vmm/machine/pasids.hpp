@@ -13,7 +13,7 @@
 #include "vmm/machine/machine_views.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 class Pasids {
 public:
@@ -36,4 +36,4 @@ private:
     std::unique_ptr<iommu::PasidService> service_{};
 };
 
-} // namespace vmm
+} // namespace inox

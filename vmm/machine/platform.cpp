@@ -13,7 +13,7 @@
 #include "vmm/machine/platform_parts.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm {
+namespace inox {
 
 namespace {
 
@@ -122,4 +122,4 @@ void Platform::remind_of_button() {
 
 void Platform::send_ctrl_alt_del() { devices_->keyboard->send_ctrl_alt_del(); }
 
-} // namespace vmm
+} // namespace inox

@@ -25,12 +25,12 @@
 #include "vmm/memory/dma_memory.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 struct DeviceEvent;
 class Kernel;
-} // namespace devices::vfio
+} // namespace inox::devices::vfio
 
-namespace vmm {
+namespace inox {
 
 /// Registers and interrupts of the virtio-mmio devices; empty with virtio-pci. Known before any device exists, because
 /// ACPI and the kernel command line name them.
@@ -118,4 +118,4 @@ private:
     DeviceTable table_; // leaves the buses first
 };
 
-} // namespace vmm
+} // namespace inox

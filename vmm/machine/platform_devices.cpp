@@ -11,7 +11,7 @@
 #include "vmm/machine/platform.hpp"
 #include "vmm/machine/platform_parts.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// From an opened device to one for the bus. One overload for each kind of DeviceConfig that is not plain virtio.
 struct Platform::Maker {
@@ -191,4 +191,4 @@ std::shared_ptr<devices::virtio::Balloon> Platform::balloon() const {
     return nullptr;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -14,7 +14,7 @@
 #include "vmm/machine/assigned_devices.hpp"
 #include "vmm/machine/platform.hpp"
 
-namespace vmm {
+namespace inox {
 
 struct Platform::Devices {
     std::unique_ptr<AssignedDevices> assigned; ///< none was asked for so far: null; outlives its functions on the bus
@@ -30,4 +30,4 @@ struct Platform::Devices {
     std::shared_ptr<devices::dsa::DsaFunction> dsa;
 };
 
-} // namespace vmm
+} // namespace inox

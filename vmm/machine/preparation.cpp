@@ -9,7 +9,7 @@
 #include "vmm/host/vfio_preflight.hpp"
 #include "vmm/memory/memory_limits.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 /// One overload for each kind of DeviceConfig.
@@ -117,4 +117,4 @@ Result<Kvm> open_kvm(unsigned cpus) {
     return kvm;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -16,7 +16,7 @@
 #include "vmm/kvm/vm.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// The same; an error that has no place yet gets this one.
 template <class T> Result<T> placed(Result<T> result, std::string_view where) {
@@ -56,4 +56,4 @@ Result<std::vector<OpenedDevice>> open_devices(const Config& config, const Openi
 /// kvm_missing, kvm_denied, kvm_unusable; cpus_invalid when this KVM has not so many.
 Result<Kvm> open_kvm(unsigned cpus);
 
-} // namespace vmm
+} // namespace inox

@@ -5,7 +5,7 @@
 
 #include "vmm/memory/memory_limits.hpp"
 
-namespace vmm {
+namespace inox {
 Error run_failure(unsigned vcpu, const std::string& at, const vm_exit::Failed& failed, const GuestMemory& ram,
                   const std::string& root) {
     const std::string who = format("vCPU %u", vcpu);
@@ -33,4 +33,4 @@ Error run_failure(unsigned vcpu, const std::string& at, const vm_exit::Failed& f
             failed.sys_errno};
 }
 
-} // namespace vmm
+} // namespace inox

@@ -7,11 +7,11 @@
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// `at`: where the guest was. memory_unavailable, with the limits that apply, when the host could not fill a page of
 /// guest memory (EFAULT); else guest_entry_failed. `root` is put before /proc and /sys.
 [[nodiscard]] Error run_failure(unsigned vcpu, const std::string& at, const vm_exit::Failed& failed,
                                 const GuestMemory& ram, const std::string& root = {});
 
-} // namespace vmm
+} // namespace inox

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/run_gate.hpp"
 
-namespace vmm {
+namespace inox {
 
 Result<std::unique_ptr<RunGate>> RunGate::create() {
     auto closed = TRY(EventFd::create());
@@ -42,4 +42,4 @@ bool RunGate::pass() {
     return state_.load(std::memory_order_relaxed) == State::running;
 }
 
-} // namespace vmm
+} // namespace inox

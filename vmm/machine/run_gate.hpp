@@ -9,7 +9,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// The owner sets; every vCPU thread calls pass() before each entry into the guest and obeys.
 class RunGate {
@@ -41,4 +41,4 @@ private:
     unsigned parked_{0}; // guarded by mutex_
 };
 
-} // namespace vmm
+} // namespace inox

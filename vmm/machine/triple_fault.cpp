@@ -6,7 +6,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 constexpr std::uint64_t reset_rip = 0xfff0; // SDM volume 3, 10.1.1; APM volume 2, 14.1.3
@@ -56,4 +56,4 @@ bool host_has_svm() {
     return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 2 & 1) != 0;
 }
 
-} // namespace vmm
+} // namespace inox

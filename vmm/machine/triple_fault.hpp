@@ -9,7 +9,7 @@
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 struct FaultPlace {
     std::uint64_t rip{};
@@ -22,4 +22,4 @@ struct FaultPlace {
 [[nodiscard]] Error triple_fault(unsigned vcpu, const std::optional<FaultPlace>& place, bool svm);
 [[nodiscard]] bool host_has_svm();
 
-} // namespace vmm
+} // namespace inox

@@ -11,7 +11,7 @@
 #include "vmm/machine/run_failure.hpp"
 #include "vmm/machine/triple_fault.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 template <class... F> struct Overloaded : F... { using F::operator()...; };
@@ -216,4 +216,4 @@ Error VcpuThread::describe(const VmExit& exit) const {
         exit);
 }
 
-} // namespace vmm
+} // namespace inox

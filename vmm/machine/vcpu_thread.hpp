@@ -16,7 +16,7 @@
 #include "vmm/machine/run_gate.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 class VcpuThread {
 public:
@@ -80,4 +80,4 @@ private:
     std::thread thread_;
 };
 
-} // namespace vmm
+} // namespace inox

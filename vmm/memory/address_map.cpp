@@ -6,7 +6,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 /// First address behind RAM.
@@ -75,4 +75,4 @@ unsigned host_address_bits() {
     return usable_address_bits(__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) != 0 ? eax : 0);
 }
 
-} // namespace vmm
+} // namespace inox

@@ -10,7 +10,7 @@
 #include "vmm/base/range.hpp"
 #include "vmm/memory/layout.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// Sizes of the windows for BARs, in bytes; nullopt: inox chooses.
 struct PciWindows {
@@ -38,4 +38,4 @@ unsigned usable_address_bits(std::uint32_t eax);
 /// The same for the CPU this runs on.
 unsigned host_address_bits();
 
-} // namespace vmm
+} // namespace inox

@@ -3,7 +3,7 @@
 
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 // Buffers of copies are tens of bytes: a handful of pieces at most, and no allocation after the first on each thread.
@@ -54,4 +54,4 @@ Translated DirectMemory::translate(Range<Iova> range, Access, std::vector<iovec>
     return Translated::whole;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -17,7 +17,7 @@
 #include "vmm/base/range.hpp"
 #include "vmm/memory/dma_pins.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// What the device does with the memory.
 enum class Access : std::uint8_t { read = 1, write = 2, read_write = 3 };
@@ -103,4 +103,4 @@ private:
     const GuestMemory& memory_;
 };
 
-} // namespace vmm
+} // namespace inox

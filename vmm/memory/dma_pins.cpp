@@ -5,7 +5,7 @@
 #include <atomic>
 #include <utility>
 
-namespace vmm {
+namespace inox {
 
 struct DmaDrain::State {
     std::atomic<std::size_t> left{1}; ///< pins, and 1 until when_done()
@@ -114,4 +114,4 @@ bool DmaPins::empty() const {
     return pins_.empty();
 }
 
-} // namespace vmm
+} // namespace inox

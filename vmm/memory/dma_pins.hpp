@@ -16,7 +16,7 @@
 #include "vmm/base/address.hpp"
 #include "vmm/base/range.hpp"
 
-namespace vmm {
+namespace inox {
 
 class DmaPins;
 
@@ -93,4 +93,4 @@ private:
     std::vector<DmaPin*> pins_{};
 };
 
-} // namespace vmm
+} // namespace inox

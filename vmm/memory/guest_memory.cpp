@@ -19,7 +19,7 @@
 #define PR_SET_VMA_ANON_NAME 0
 #endif
 
-namespace vmm {
+namespace inox {
 namespace {
 
 Result<void> check_size(std::uint64_t size, HugePages huge_pages) {
@@ -152,4 +152,4 @@ bool GuestMemory::write(Gpa to, std::span<const std::byte> from) const {
     return bytes.has_value();
 }
 
-} // namespace vmm
+} // namespace inox

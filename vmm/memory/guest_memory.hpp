@@ -14,7 +14,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/base/range.hpp"
 
-namespace vmm {
+namespace inox {
 
 enum class HugePages : std::uint8_t {
     none,
@@ -78,4 +78,4 @@ private:
     HugePages huge_pages_{HugePages::none};
 };
 
-} // namespace vmm
+} // namespace inox

@@ -12,7 +12,7 @@
 #define MADV_POPULATE_WRITE 23 // since Linux 5.14
 #endif
 
-namespace vmm {
+namespace inox {
 namespace {
 
 /// Each call makes every CPU of the host hand in its page lists, so it is worth many pages.
@@ -65,4 +65,4 @@ std::uint64_t gather_huge_pages(std::span<std::byte> memory, const std::function
     return gathered;
 }
 
-} // namespace vmm
+} // namespace inox

@@ -9,7 +9,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace vmm {
+namespace inox {
 
 inline constexpr std::uint64_t huge_page_size = 2 * MiB;
 
@@ -19,4 +19,4 @@ inline constexpr std::uint64_t huge_page_size = 2 * MiB;
 /// huge pages or are in some already: a whole number of huge pages.
 std::uint64_t gather_huge_pages(std::span<std::byte> memory, const std::function<void(std::uint64_t)>& progress = {});
 
-} // namespace vmm
+} // namespace inox

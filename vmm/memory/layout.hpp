@@ -6,7 +6,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/range.hpp"
 
-namespace vmm::layout {
+namespace inox::layout {
 
 // Below 1 MiB. The boot structures are dead once the kernel has copied them.
 inline constexpr Gpa gdt{0x500};
@@ -64,4 +64,4 @@ static_assert(mmio_devices.contains(pasid_registers));
 static_assert(hole.contains(mmio_devices) && hole.contains(ecam) && hole.contains(msi_window));
 static_assert(boot_page_tables.raw() + boot_page_tables_size <= cmdline.raw());
 
-} // namespace vmm::layout
+} // namespace inox::layout

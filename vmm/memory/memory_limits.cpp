@@ -6,7 +6,7 @@
 
 #include "vmm/base/host_files.hpp"
 
-namespace vmm {
+namespace inox {
 namespace {
 
 constexpr std::uint64_t no_limit = std::uint64_t{1} << 62; // version 1 writes nearly 2^63 for "none"
@@ -134,4 +134,4 @@ std::string memory_limits_text(const std::string& root, HugePages pages) {
     return out + process_limits(root);
 }
 
-} // namespace vmm
+} // namespace inox

@@ -10,7 +10,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-namespace vmm {
+namespace inox {
 
 /// The lowest limit for memory of this kind on the way from this process's control group to the root.
 struct GroupLimit {
@@ -28,4 +28,4 @@ Result<void> check_memory_limits(const std::string& root, std::uint64_t bytes, H
 /// Every limit that applies to memory of this kind, for the hint of an error: "... of ... used, ...".
 std::string memory_limits_text(const std::string& root, HugePages pages);
 
-} // namespace vmm
+} // namespace inox

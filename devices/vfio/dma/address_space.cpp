@@ -6,11 +6,8 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
-
-using vmm::Errc;
-using vmm::fail;
 
 /// The kernel's terms for a range. The one place where inclusive becomes base and size.
 struct BaseAndSize {
@@ -23,8 +20,8 @@ BaseAndSize kernel_terms(IovaRange range) { return {range.start().raw(), range.s
 constexpr std::uint64_t half = std::uint64_t{1} << 63;
 
 std::string text(IovaRange range) {
-    return vmm::format("0x%llx to 0x%llx", static_cast<unsigned long long>(range.start().raw()),
-                       static_cast<unsigned long long>(range.last().raw()));
+    return format("0x%llx to 0x%llx", static_cast<unsigned long long>(range.start().raw()),
+                  static_cast<unsigned long long>(range.last().raw()));
 }
 
 const char* kind_name(iommu::ReservedRegion::Kind kind) {
@@ -39,8 +36,8 @@ const char* kind_name(iommu::ReservedRegion::Kind kind) {
     return "the host";
 }
 
-std::unexpected<vmm::Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
-    return std::unexpected{vmm::Error{code, std::move(what), std::move(hint), {}, -error}};
+std::unexpected<Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
+    return std::unexpected{Error{code, std::move(what), std::move(hint), {}, -error}};
 }
 
 } // namespace
@@ -49,19 +46,19 @@ AddressSpace::~AddressSpace() {
     mappings_.for_each([&](const auto& entry) { resources_.memory.unuse(entry.value.host); });
 }
 
-std::optional<IovaRange> AddressSpace::mapping_at(vmm::Iova address) const {
+std::optional<IovaRange> AddressSpace::mapping_at(Iova address) const {
     const auto* entry = mappings_.find(address);
     return entry ? std::optional{entry->range} : std::nullopt;
 }
 
-vmm::Result<void> AddressSpace::check_map(IovaRange range, std::span<std::byte> host) const {
-    const auto granule = page_sizes() == 0 ? vmm::page_size : std::uint64_t{1} << std::countr_zero(page_sizes());
+Result<void> AddressSpace::check_map(IovaRange range, std::span<std::byte> host) const {
+    const auto granule = page_sizes() == 0 ? page_size : std::uint64_t{1} << std::countr_zero(page_sizes());
     if (range.size_minus_one() != host.size() - 1)
         return fail(Errc::internal, "a DMA mapping is not as long as its memory");
-    if (!vmm::is_aligned(range.start().raw() | host.size() | reinterpret_cast<std::uintptr_t>(host.data()), // NOLINT
-                         granule))
-        return fail(Errc::config_value, vmm::format("DMA mapping %s is not whole pages of %llu bytes",
-                                                    text(range).c_str(), static_cast<unsigned long long>(granule)));
+    if (!is_aligned(range.start().raw() | host.size() | reinterpret_cast<std::uintptr_t>(host.data()), // NOLINT
+                    granule))
+        return fail(Errc::config_value, format("DMA mapping %s is not whole pages of %llu bytes", text(range).c_str(),
+                                               static_cast<unsigned long long>(granule)));
     if (range.last().raw() > ~granule)
         return fail(Errc::config_value, "the last page of the 64-bit address space cannot be mapped for DMA");
     if (const auto* other = mappings_.overlap(range))
@@ -78,17 +75,17 @@ vmm::Result<void> AddressSpace::check_map(IovaRange range, std::span<std::byte> 
                 "DMA mapping " + text(range) + " is beyond what the IOMMU of " + name_ + " can map");
 }
 
-vmm::Result<void> AddressSpace::check_budget(std::uint64_t size) const {
+Result<void> AddressSpace::check_budget(std::uint64_t size) const {
     const auto limit = mapping_limit();
     if (limit && mappings_.size() >= *limit)
         return fail(Errc::no_resource,
-                    vmm::format("%s has all of its %llu DMA mappings in use; one more is needed", name_.c_str(),
-                                static_cast<unsigned long long>(*limit)),
+                    format("%s has all of its %llu DMA mappings in use; one more is needed", name_.c_str(),
+                           static_cast<unsigned long long>(*limit)),
                     "raise dma_entry_limit of the module vfio_iommu_type1, or use the iommufd backend");
     return resources_.lock_limit.check(resources_.memory.pinned(), size, "DMA for " + name_);
 }
 
-vmm::Result<void> AddressSpace::map(IovaRange range, std::span<std::byte> host, vmm::Access access) {
+Result<void> AddressSpace::map(IovaRange range, std::span<std::byte> host, Access access) {
     TRY_VOID(reserve(range, host));
     if (resources_.before_pinning)
         resources_.before_pinning(host);
@@ -98,7 +95,7 @@ vmm::Result<void> AddressSpace::map(IovaRange range, std::span<std::byte> host, 
     return mapped;
 }
 
-vmm::Result<void> AddressSpace::reserve(IovaRange range, std::span<std::byte> host) {
+Result<void> AddressSpace::reserve(IovaRange range, std::span<std::byte> host) {
     TRY_VOID(check_map(range, host));
     TRY_VOID(check_budget(host.size()));
     TRY_VOID(resources_.memory.use(host));
@@ -107,14 +104,14 @@ vmm::Result<void> AddressSpace::reserve(IovaRange range, std::span<std::byte> ho
     return {};
 }
 
-vmm::Result<void> AddressSpace::unpin(IovaRange range) {
+Result<void> AddressSpace::unpin(IovaRange range) {
     const auto [base, size] = kernel_terms(range);
     if (const int error = kernel_unmap(base, size); error < 0)
         return failed(Errc::host_error, error, "unmapping " + text(range) + " in " + name_);
     return {};
 }
 
-vmm::Result<void> AddressSpace::pin(IovaRange range, std::span<std::byte> host, vmm::Access access) {
+Result<void> AddressSpace::pin(IovaRange range, std::span<std::byte> host, Access access) {
     const auto [base, size] = kernel_terms(range);
     const int error = kernel_map(base, size, host, access);
     const std::string what = "mapping " + text(range) + " for DMA in " + name_;
@@ -149,7 +146,7 @@ std::vector<IovaRange> AddressSpace::inside(IovaRange range) const {
     return found;
 }
 
-vmm::Result<void> AddressSpace::unmap(IovaRange range) {
+Result<void> AddressSpace::unmap(IovaRange range) {
     const auto found = inside(range);
     if (found.empty())
         return {};
@@ -176,7 +173,7 @@ int AddressSpace::unmap_everything() {
     const auto all = inside(IovaRange::full());
     int error = kernel_unmap_all();
     if (error == -ENOTTY) {
-        const auto* middle = mappings_.find(vmm::Iova{half});
+        const auto* middle = mappings_.find(Iova{half});
         if (middle && middle->range.start().raw() < half)
             return unmap_one_by_one();
         error = kernel_unmap(0, half);
@@ -207,4 +204,4 @@ void AddressSpace::forget(std::span<const IovaRange> ranges) {
         }
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -15,7 +15,7 @@
 #include "iommu/pasid/registered_memory.hpp"
 #include "vmm/base/range.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 /// What the address spaces of a machine draw from; outlives them.
 struct DmaResources {
@@ -33,15 +33,15 @@ public:
     /// The kernel drops the mappings with its object; this forgets their uses of memory.
     ~AddressSpace() override;
 
-    vmm::Result<void> map(IovaRange range, std::span<std::byte> host, vmm::Access access) final;
-    vmm::Result<void> unmap(IovaRange range) final;
+    Result<void> map(IovaRange range, std::span<std::byte> host, Access access) final;
+    Result<void> unmap(IovaRange range) final;
 
     // map() in steps, so that the kernel's part, which takes long when it pins much, can run beside the loop.
     /// Checks and notes the mapping as map() does; the kernel does not know of it yet.
-    vmm::Result<void> reserve(IovaRange range, std::span<std::byte> host);
+    Result<void> reserve(IovaRange range, std::span<std::byte> host);
     /// The kernel's part. Any thread, as long as nobody else calls. The note stays, also after an error.
-    vmm::Result<void> pin(IovaRange range, std::span<std::byte> host, vmm::Access access);
-    vmm::Result<void> unpin(IovaRange range);
+    Result<void> pin(IovaRange range, std::span<std::byte> host, Access access);
+    Result<void> unpin(IovaRange range);
     /// Takes the note back: the kernel has no such mapping.
     void cancel(IovaRange range) { forget({&range, 1}); }
 
@@ -51,7 +51,7 @@ public:
 
     [[nodiscard]] std::size_t mapping_count() const { return mappings_.size(); }
     /// The mapping that holds the address starts and ends here; nullopt when there is none.
-    [[nodiscard]] std::optional<IovaRange> mapping_at(vmm::Iova address) const;
+    [[nodiscard]] std::optional<IovaRange> mapping_at(Iova address) const;
     /// Whether other devices' BARs can be mapped in it.
     [[nodiscard]] virtual bool maps_bars() const = 0;
     /// "IOMMU group 12".
@@ -62,7 +62,7 @@ protected:
     void set_window(Window window) { window_ = std::move(window); }
 
     // The kernel's part: base and size, 0 or a negative errno.
-    virtual int kernel_map(std::uint64_t iova, std::uint64_t size, std::span<std::byte> host, vmm::Access access) = 0;
+    virtual int kernel_map(std::uint64_t iova, std::uint64_t size, std::span<std::byte> host, Access access) = 0;
     virtual int kernel_unmap(std::uint64_t iova, std::uint64_t size) = 0;
     /// Everything at once; -ENOTTY when this kernel has no way to say that.
     virtual int kernel_unmap_all() = 0;
@@ -73,8 +73,8 @@ private:
     struct Mapped {
         std::span<std::byte> host;
     };
-    [[nodiscard]] vmm::Result<void> check_map(IovaRange range, std::span<std::byte> host) const;
-    [[nodiscard]] vmm::Result<void> check_budget(std::uint64_t size) const;
+    [[nodiscard]] Result<void> check_map(IovaRange range, std::span<std::byte> host) const;
+    [[nodiscard]] Result<void> check_budget(std::uint64_t size) const;
     [[nodiscard]] std::vector<IovaRange> inside(IovaRange range) const;
     [[nodiscard]] int unmap_everything();
     [[nodiscard]] int unmap_one_by_one();
@@ -83,7 +83,7 @@ private:
     std::string name_;
     DmaResources& resources_;
     Window window_{};
-    vmm::RangeMap<vmm::Iova, Mapped> mappings_{};
+    RangeMap<Iova, Mapped> mappings_{};
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -8,36 +8,34 @@
 #include "devices/vfio/capabilities.hpp"
 #include "vmm/base/bytes.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
-
-using vmm::Errc;
 
 constexpr std::uint16_t capability_iova_ranges = 1; // of VFIO_IOMMU_GET_INFO
 constexpr std::uint16_t capability_dma_avail = 3;
 
-std::unexpected<vmm::Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
-    return std::unexpected{vmm::Error{code, std::move(what), std::move(hint), {}, -error}};
+std::unexpected<Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
+    return std::unexpected{Error{code, std::move(what), std::move(hint), {}, -error}};
 }
 
 std::vector<IovaRange> read_ranges(std::span<const std::byte> body) {
-    const auto count = vmm::load_le<std::uint32_t>(body.first(std::min<std::size_t>(body.size(), 4)));
+    const auto count = load_le<std::uint32_t>(body.first(std::min<std::size_t>(body.size(), 4)));
     std::vector<IovaRange> out;
     for (std::size_t i = 0, at = 8; i < count && at + 16 <= body.size(); ++i, at += 16)
-        if (const auto range = IovaRange::closed(vmm::Iova{vmm::load_le(body.subspan(at, 8))},
-                                                 vmm::Iova{vmm::load_le(body.subspan(at + 8, 8))}))
+        if (const auto range =
+                IovaRange::closed(Iova{load_le(body.subspan(at, 8))}, Iova{load_le(body.subspan(at + 8, 8))}))
             out.push_back(*range);
     return out;
 }
 
 } // namespace
 
-Container::Container(Kernel& kernel, DmaResources& resources, std::string name, Files files, vmm::Registration kvm)
+Container::Container(Kernel& kernel, DmaResources& resources, std::string name, Files files, Registration kvm)
     : AddressSpace{std::move(name), resources}, kernel_{kernel}, files_{std::move(files)}, kvm_{std::move(kvm)} {}
 
-vmm::Result<std::shared_ptr<Container>> Container::create(Kernel& kernel, DmaResources& resources, std::string name,
-                                                          Files files, std::span<const ReservedLine> labels,
-                                                          vmm::Registration kvm) {
+Result<std::shared_ptr<Container>> Container::create(Kernel& kernel, DmaResources& resources, std::string name,
+                                                     Files files, std::span<const ReservedLine> labels,
+                                                     Registration kvm) {
     std::shared_ptr<Container> container{
         new Container{kernel, resources, std::move(name), std::move(files), std::move(kvm)}};
     TRY_VOID(container->set_up());
@@ -45,23 +43,23 @@ vmm::Result<std::shared_ptr<Container>> Container::create(Kernel& kernel, DmaRes
     return container;
 }
 
-vmm::Result<void> Container::set_up() {
+Result<void> Container::set_up() {
     const int container = files_.container.get();
     if (const int version = kernel_.api_version(container); version != VFIO_API_VERSION)
-        return vmm::fail(Errc::vfio_missing, vmm::format("VFIO speaks version %d of its interface, not 0", version));
+        return fail(Errc::vfio_missing, format("VFIO speaks version %d of its interface, not 0", version));
     vfio_group_status status{sizeof(vfio_group_status), 0};
     if (const int error = kernel_.group_status(group(), status); error < 0)
         return failed(Errc::host_error, error, "asking for the status of " + name());
     if ((status.flags & VFIO_GROUP_FLAGS_VIABLE) == 0)
-        return vmm::fail(Errc::vfio_group, name() + " is not viable: the host uses another device of the group",
-                         "bind every device of the group to vfio-pci; `inox host` lists them");
+        return fail(Errc::vfio_group, name() + " is not viable: the host uses another device of the group",
+                    "bind every device of the group to vfio-pci; `inox host` lists them");
     if ((status.flags & VFIO_GROUP_FLAGS_CONTAINER_SET) == 0) {
         if (const int error = kernel_.set_container(group(), container); error < 0)
             return failed(error == -EPERM ? Errc::vfio_group : Errc::host_error, error,
                           "putting " + name() + " into a VFIO container");
         if (kernel_.check_extension(container, VFIO_TYPE1v2_IOMMU) <= 0)
-            return vmm::fail(Errc::vfio_missing, "VFIO's container knows no IOMMU of type 1 v2",
-                             "sudo modprobe vfio_iommu_type1");
+            return fail(Errc::vfio_missing, "VFIO's container knows no IOMMU of type 1 v2",
+                        "sudo modprobe vfio_iommu_type1");
         const int error = kernel_.set_iommu(container, VFIO_TYPE1v2_IOMMU);
         if (error == -EPERM)
             return failed(Errc::iommu_unsafe, error,
@@ -77,7 +75,7 @@ vmm::Result<void> Container::set_up() {
     return {};
 }
 
-vmm::Result<void> Container::read_info(std::span<const ReservedLine> labels) {
+Result<void> Container::read_info(std::span<const ReservedLine> labels) {
     int error = 0;
     const auto answer = ask_with_capabilities(
         sizeof(vfio_iommu_type1_info), {},
@@ -92,22 +90,22 @@ vmm::Result<void> Container::read_info(std::span<const ReservedLine> labels) {
             if (capability.id == capability_iova_ranges)
                 usable = read_ranges(capability.body);
             else if (capability.id == capability_dma_avail && capability.body.size() >= 4)
-                mapping_limit_ = vmm::load_le<std::uint32_t>(capability.body.first(4));
+                mapping_limit_ = load_le<std::uint32_t>(capability.body.first(4));
         }
     const bool sizes_known = (info.flags & VFIO_IOMMU_INFO_PGSIZES) != 0;
-    set_window(make_window(std::move(usable), labels, sizes_known ? info.iova_pgsizes : ~(vmm::page_size - 1)));
+    set_window(make_window(std::move(usable), labels, sizes_known ? info.iova_pgsizes : ~(page_size - 1)));
     return {};
 }
 
-int Container::kernel_map(std::uint64_t iova, std::uint64_t size, std::span<std::byte> host, vmm::Access access) {
+int Container::kernel_map(std::uint64_t iova, std::uint64_t size, std::span<std::byte> host, Access access) {
     vfio_iommu_type1_dma_map map{};
     map.argsz = sizeof map;
     map.vaddr = reinterpret_cast<std::uintptr_t>(host.data()); // NOLINT
     map.iova = iova;
     map.size = size;
-    if (access != vmm::Access::write)
+    if (access != Access::write)
         map.flags |= VFIO_DMA_MAP_FLAG_READ;
-    if (access != vmm::Access::read)
+    if (access != Access::read)
         map.flags |= VFIO_DMA_MAP_FLAG_WRITE;
     return kernel_.map_dma(files_.container.get(), map);
 }
@@ -131,4 +129,4 @@ int Container::kernel_unmap_all() {
     return error == -ENOENT ? 0 : error;
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -7,23 +7,21 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
-using vmm::Errc;
-
-std::unexpected<vmm::Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
-    return std::unexpected{vmm::Error{code, std::move(what), std::move(hint), {}, -error}};
+std::unexpected<Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
+    return std::unexpected{Error{code, std::move(what), std::move(hint), {}, -error}};
 }
 
 } // namespace
 
-Ioas::Ioas(Kernel& kernel, DmaResources& resources, std::string name, std::shared_ptr<vmm::UniqueFd> iommufd,
+Ioas::Ioas(Kernel& kernel, DmaResources& resources, std::string name, std::shared_ptr<UniqueFd> iommufd,
            std::uint32_t id)
     : AddressSpace{std::move(name), resources}, kernel_{kernel}, iommufd_{std::move(iommufd)}, id_{id} {}
 
-vmm::Result<std::shared_ptr<Ioas>> Ioas::create(Kernel& kernel, DmaResources& resources, std::string name,
-                                                std::shared_ptr<vmm::UniqueFd> iommufd) {
+Result<std::shared_ptr<Ioas>> Ioas::create(Kernel& kernel, DmaResources& resources, std::string name,
+                                           std::shared_ptr<UniqueFd> iommufd) {
     uapi::IoasAlloc alloc{sizeof(uapi::IoasAlloc), 0, 0};
     if (const int error = kernel.ioas_alloc(iommufd->get(), alloc); error < 0)
         return failed(Errc::host_error, error, "IOMMU_IOAS_ALLOC for " + name);
@@ -32,7 +30,7 @@ vmm::Result<std::shared_ptr<Ioas>> Ioas::create(Kernel& kernel, DmaResources& re
 
 Ioas::~Ioas() { kernel_.destroy(iommufd(), id_); }
 
-vmm::Result<void> Ioas::attach(int device, std::span<const ReservedLine> labels) {
+Result<void> Ioas::attach(int device, std::span<const ReservedLine> labels) {
     uapi::AttachPageTable attach{uapi::attach_size_without_pasid, 0, id_, 0};
     const int error = kernel_.attach(device, attach);
     if (error == -EADDRINUSE)
@@ -53,7 +51,7 @@ void Ioas::detach(int device) {
     kernel_.detach(device, detach); // fails only when the device is gone, and then it is detached
 }
 
-vmm::Result<void> Ioas::read_window(std::span<const ReservedLine> labels) {
+Result<void> Ioas::read_window(std::span<const ReservedLine> labels) {
     std::vector<uapi::IovaRange> found(16);
     uapi::IoasIovaRanges ask{};
     int error = -EMSGSIZE;
@@ -72,21 +70,21 @@ vmm::Result<void> Ioas::read_window(std::span<const ReservedLine> labels) {
         return failed(Errc::host_error, error, "IOMMU_IOAS_IOVA_RANGES for " + name());
     std::vector<IovaRange> usable;
     for (std::size_t i = 0; i < std::min<std::size_t>(ask.num_iovas, found.size()); ++i)
-        if (const auto range = IovaRange::closed(vmm::Iova{found[i].start}, vmm::Iova{found[i].last}))
+        if (const auto range = IovaRange::closed(Iova{found[i].start}, Iova{found[i].last}))
             usable.push_back(*range);
     // iommufd tells the smallest page only; it takes any multiple of it.
     const std::uint64_t granule = std::has_single_bit(ask.out_iova_alignment) ? ask.out_iova_alignment : 1;
-    set_window(make_window(std::move(usable), labels, ~(std::max(granule, vmm::page_size) - 1)));
+    set_window(make_window(std::move(usable), labels, ~(std::max(granule, page_size) - 1)));
     return {};
 }
 
-int Ioas::kernel_map(std::uint64_t iova, std::uint64_t size, std::span<std::byte> host, vmm::Access access) {
+int Ioas::kernel_map(std::uint64_t iova, std::uint64_t size, std::span<std::byte> host, Access access) {
     uapi::IoasMap map{};
     map.size = sizeof map;
     map.flags = uapi::IoasMap::flag_fixed_iova;
-    if (access != vmm::Access::write)
+    if (access != Access::write)
         map.flags |= uapi::IoasMap::flag_readable;
-    if (access != vmm::Access::read)
+    if (access != Access::read)
         map.flags |= uapi::IoasMap::flag_writeable;
     map.ioas_id = id_;
     map.user_va = reinterpret_cast<std::uintptr_t>(host.data()); // NOLINT
@@ -103,4 +101,4 @@ int Ioas::kernel_unmap(std::uint64_t iova, std::uint64_t size) {
 
 int Ioas::kernel_unmap_all() { return kernel_unmap(0, ~std::uint64_t{0}); }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -7,7 +7,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/host_files.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 std::optional<std::uint64_t> soft_limit() {
@@ -26,13 +26,13 @@ std::uint64_t status_number(const std::string& status, const char* key, int base
 } // namespace
 
 std::uint64_t locked_now(const std::string& root) {
-    const auto status = vmm::host::read_text(root + "/proc/self/status");
-    return (status_number(status, "VmLck:", 10) + status_number(status, "VmPin:", 10)) * vmm::KiB;
+    const auto status = host::read_text(root + "/proc/self/status");
+    return (status_number(status, "VmLck:", 10) + status_number(status, "VmPin:", 10)) * KiB;
 }
 
 LockLimit LockLimit::of_process(const std::string& root) {
     constexpr unsigned cap_ipc_lock = 14;
-    const auto status = vmm::host::read_text(root + "/proc/self/status");
+    const auto status = host::read_text(root + "/proc/self/status");
     if ((status_number(status, "CapEff:", 16) >> cap_ipc_lock & 1) != 0)
         return LockLimit{std::nullopt};
     LockLimit out{soft_limit(), locked_now(root)};
@@ -40,24 +40,23 @@ LockLimit LockLimit::of_process(const std::string& root) {
     return out;
 }
 
-vmm::Result<void> LockLimit::check(std::uint64_t pinned, std::uint64_t more, const std::string& what) const {
+Result<void> LockLimit::check(std::uint64_t pinned, std::uint64_t more, const std::string& what) const {
     const auto needed = locked_before_ + pinned + more;
     if (!bytes_ || needed <= *bytes_)
         return {};
     const auto limit = of_process_ ? soft_limit() : bytes_;
     if (!limit || needed <= *limit)
         return {};
-    return vmm::fail(vmm::Errc::no_resource,
-                     vmm::format("%s needs %llu KiB of locked memory, but the limit of this process is %llu KiB",
-                                 what.c_str(),
-                                 static_cast<unsigned long long>(vmm::align_up(needed, vmm::KiB) / vmm::KiB),
-                                 static_cast<unsigned long long>(*limit / vmm::KiB)),
-                     raise_lock_limit_hint(needed));
+    return fail(Errc::no_resource,
+                format("%s needs %llu KiB of locked memory, but the limit of this process is %llu KiB", what.c_str(),
+                       static_cast<unsigned long long>(align_up(needed, KiB) / KiB),
+                       static_cast<unsigned long long>(*limit / KiB)),
+                raise_lock_limit_hint(needed));
 }
 
 std::string raise_lock_limit_hint(std::uint64_t bytes) {
-    const auto kib = static_cast<unsigned long long>(vmm::align_up(bytes, vmm::KiB) / vmm::KiB);
-    return vmm::format("raise it: ulimit -l %llu, or LimitMEMLOCK=%lluK in the service's unit file", kib, kib);
+    const auto kib = static_cast<unsigned long long>(align_up(bytes, KiB) / KiB);
+    return format("raise it: ulimit -l %llu, or LimitMEMLOCK=%lluK in the service's unit file", kib, kib);
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

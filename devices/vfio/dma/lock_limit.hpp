@@ -8,7 +8,7 @@
 
 #include "vmm/base/error.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 class LockLimit {
 public:
@@ -20,7 +20,7 @@ public:
 
     [[nodiscard]] std::optional<std::uint64_t> bytes() const { return bytes_; }
     /// no_resource, with the number needed, when `more` bytes on top of `pinned` are too many. `what` wants them.
-    [[nodiscard]] vmm::Result<void> check(std::uint64_t pinned, std::uint64_t more, const std::string& what) const;
+    [[nodiscard]] Result<void> check(std::uint64_t pinned, std::uint64_t more, const std::string& what) const;
 
 private:
     std::optional<std::uint64_t> bytes_;
@@ -33,4 +33,4 @@ std::uint64_t locked_now(const std::string& root);
 /// "ulimit -l 1048576, or LimitMEMLOCK=..." for so many bytes.
 std::string raise_lock_limit_hint(std::uint64_t bytes);
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

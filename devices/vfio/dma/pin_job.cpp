@@ -7,7 +7,7 @@
 #include "devices/vfio/dma/pin_memory.hpp"
 #include "vmm/memory/huge_pages.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 void PinJob::run(const std::stop_token& stop) {
     result_ = pin(stop);
@@ -16,7 +16,7 @@ void PinJob::run(const std::stop_token& stop) {
             result_ = std::move(undone);
 }
 
-vmm::Result<void> PinJob::pin(const std::stop_token& stop) {
+Result<void> PinJob::pin(const std::stop_token& stop) {
     const auto total = std::accumulate(pieces_.begin(), pieces_.end(), std::uint64_t{0},
                                        [](auto sum, const auto& piece) { return sum + piece.host.size(); });
     if (check_available_) {
@@ -28,15 +28,15 @@ vmm::Result<void> PinJob::pin(const std::stop_token& stop) {
     PinProgress progress{root_, total, progress_};
     for (const auto& piece : pieces_) {
         if (stop.stop_requested())
-            return vmm::fail(vmm::Errc::wrong_state, "guest memory for " + space_.name() + " was no longer wanted");
+            return fail(Errc::wrong_state, "guest memory for " + space_.name() + " was no longer wanted");
         if (piece.host.size() >= least_gathered)
-            vmm::gather_huge_pages(piece.host, [&, before = std::uint64_t{0}](std::uint64_t done) mutable {
+            gather_huge_pages(piece.host, [&, before = std::uint64_t{0}](std::uint64_t done) mutable {
                 progress.gathered(done - std::exchange(before, done));
             });
-        TRY_VOID(space_.pin(piece.range, piece.host, vmm::Access::read_write));
+        TRY_VOID(space_.pin(piece.range, piece.host, Access::read_write));
         ++pinned_;
     }
     return {};
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -14,7 +14,7 @@
 #include "devices/vfio/dma/pin_progress.hpp"
 #include "vmm/base/error.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 /// Made and ended by Session, on the loop; run() is for another thread. The address space outlives it, and nobody else
 /// changes it meanwhile.
@@ -38,7 +38,7 @@ public:
 
 private:
     friend class Session;
-    [[nodiscard]] vmm::Result<void> pin(const std::stop_token& stop);
+    [[nodiscard]] Result<void> pin(const std::stop_token& stop);
 
     AddressSpace& space_;
     std::vector<Piece> pieces_;
@@ -46,7 +46,7 @@ private:
     PinProgress::Report progress_;
     bool check_available_{false}; ///< nothing is pinned yet: the host must have what is missing
     std::size_t pinned_{0};       ///< pieces
-    std::optional<vmm::Result<void>> result_{};
+    std::optional<Result<void>> result_{};
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

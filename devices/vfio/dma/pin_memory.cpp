@@ -9,7 +9,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/host_files.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 /// How much of it the host still has to give.
@@ -17,15 +17,15 @@ std::uint64_t absent_bytes(std::span<const std::byte> host) {
     std::array<unsigned char, 16384> present{};
     std::uint64_t absent = 0;
     for (std::size_t at = 0; at < host.size();) {
-        const auto size = std::min<std::size_t>(host.size() - at, present.size() * vmm::page_size);
-        const auto pages = static_cast<std::ptrdiff_t>(vmm::align_up(size, vmm::page_size) / vmm::page_size);
+        const auto size = std::min<std::size_t>(host.size() - at, present.size() * page_size);
+        const auto pages = static_cast<std::ptrdiff_t>(align_up(size, page_size) / page_size);
         // The kernel writes nothing through it.
         auto* start = const_cast<std::byte*>(host.data() + at); // NOLINT(cppcoreguidelines-pro-type-const-cast)
         if (::mincore(start, size, present.data()) != 0)
             return 0; // nobody knows
         absent += static_cast<std::uint64_t>(std::count_if(present.begin(), present.begin() + pages,
                                                            [](unsigned char page) { return (page & 1) == 0; })) *
-                  vmm::page_size;
+                  page_size;
         at += size;
     }
     return absent;
@@ -33,21 +33,20 @@ std::uint64_t absent_bytes(std::span<const std::byte> host) {
 
 } // namespace
 
-vmm::Result<void> check_available(const std::string& root, std::span<const std::span<std::byte>> memory) {
-    auto available = vmm::host::meminfo(root, "MemAvailable");
+Result<void> check_available(const std::string& root, std::span<const std::span<std::byte>> memory) {
+    auto available = host::meminfo(root, "MemAvailable");
     if (available == 0)
         return {};
-    available += vmm::host::meminfo(root, "HugePages_Rsvd") / vmm::KiB * vmm::host::meminfo(root, "Hugepagesize");
+    available += host::meminfo(root, "HugePages_Rsvd") / KiB * host::meminfo(root, "Hugepagesize");
     const auto needed = std::accumulate(memory.begin(), memory.end(), std::uint64_t{0},
                                         [](auto sum, const auto& one) { return sum + absent_bytes(one); });
     if (needed <= available)
         return {};
-    return vmm::fail(vmm::Errc::memory_unavailable,
-                     vmm::format("DMA pins all of the guest's memory: the host is to give %llu MiB more, and has only "
-                                 "%llu MiB available",
-                                 static_cast<unsigned long long>(needed / vmm::MiB),
-                                 static_cast<unsigned long long>(available / vmm::MiB)),
-                     "give the guest less memory, or free some on the host");
+    return fail(Errc::memory_unavailable,
+                format("DMA pins all of the guest's memory: the host is to give %llu MiB more, and has only "
+                       "%llu MiB available",
+                       static_cast<unsigned long long>(needed / MiB), static_cast<unsigned long long>(available / MiB)),
+                "give the guest less memory, or free some on the host");
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -7,7 +7,7 @@
 
 #include "devices/vfio/dma/lock_limit.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 void PinProgress::watch(const std::stop_token& stop, const std::string& root, std::uint64_t before, std::uint64_t total,
                         const Report& report) const {
     std::mutex mutex;
@@ -31,4 +31,4 @@ PinProgress::PinProgress(const std::string& root, std::uint64_t total, const Rep
         }};
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
 /// Reports once a second while it lives, from a thread of its own, how much of `total` bytes is done; and at its end
 /// once more when it has reported before. Small totals have no thread. Pinning gathered memory takes next to no time,
@@ -34,4 +34,4 @@ private:
     std::jthread thread_{};
 };
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

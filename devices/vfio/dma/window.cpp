@@ -5,7 +5,7 @@
 #include <charconv>
 #include <optional>
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 namespace {
 
 using Kind = iommu::ReservedRegion::Kind;
@@ -18,7 +18,7 @@ std::string_view take_word(std::string_view& line) {
     return word;
 }
 
-std::optional<vmm::Iova> take_address(std::string_view& line) {
+std::optional<Iova> take_address(std::string_view& line) {
     auto word = take_word(line);
     if (word.starts_with("0x"))
         word.remove_prefix(2);
@@ -26,18 +26,18 @@ std::optional<vmm::Iova> take_address(std::string_view& line) {
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value, 16);
     if (word.empty() || error != std::errc{} || end != word.data() + word.size())
         return std::nullopt;
-    return vmm::Iova{value};
+    return Iova{value};
 }
 
 /// What of `from` lies outside all of `sorted`.
 std::vector<IovaRange> subtract(IovaRange from, std::span<const IovaRange> sorted) {
     std::vector<IovaRange> out;
-    vmm::Iova start = from.start();
+    Iova start = from.start();
     for (const auto& cut : sorted) {
         if (cut.last() < start || !cut.overlaps(from))
             continue;
         if (cut.start() > start)
-            out.push_back(*IovaRange::closed(start, vmm::Iova{cut.start().raw() - 1}));
+            out.push_back(*IovaRange::closed(start, Iova{cut.start().raw() - 1}));
         if (cut.last() >= from.last())
             return out;
         start = cut.last() + 1;
@@ -122,4 +122,4 @@ Window make_window(std::vector<IovaRange> usable, std::span<const ReservedLine> 
     return out;
 }
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -10,9 +10,9 @@
 #include "iommu/dma_mapper.hpp"
 #include "vmm/base/range.hpp"
 
-namespace devices::vfio {
+namespace inox::devices::vfio {
 
-using IovaRange = vmm::Range<vmm::Iova>;
+using IovaRange = Range<Iova>;
 
 struct Window {
     std::vector<IovaRange> apertures{};            ///< sorted, not overlapping
@@ -32,4 +32,4 @@ std::vector<ReservedLine> parse_reserved(std::string_view text);
 /// `usable` empty: the kernel gave no list, and everything but the reserved lines may be mapped.
 Window make_window(std::vector<IovaRange> usable, std::span<const ReservedLine> labels, std::uint64_t page_sizes);
 
-} // namespace devices::vfio
+} // namespace inox::devices::vfio

@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <array>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 using std::chrono::steady_clock;
@@ -25,17 +25,16 @@ void wait_for(std::span<const int> fds) noexcept {
 
 } // namespace
 
-vmm::Result<std::shared_ptr<Block>> Block::create(BlockOptions options, vmm::EventLoop& loop) {
+Result<std::shared_ptr<Block>> Block::create(BlockOptions options, EventLoop& loop) {
     auto engine = TRY(create_block_engine(options.engine, options.id));
     return create(std::move(options), loop, std::move(engine));
 }
 
-vmm::Result<std::shared_ptr<Block>> Block::create(BlockOptions options, vmm::EventLoop& loop,
-                                                  std::unique_ptr<BlockEngine> engine) {
+Result<std::shared_ptr<Block>> Block::create(BlockOptions options, EventLoop& loop,
+                                             std::unique_ptr<BlockEngine> engine) {
     if (options.queues < 1 || options.queues > max_queues)
-        return vmm::fail(vmm::Errc::config_value,
-                         vmm::format("disk '%s' has %u queues", options.id.c_str(), options.queues),
-                         vmm::format("give 1 to %u", max_queues));
+        return inox::fail(Errc::config_value, format("disk '%s' has %u queues", options.id.c_str(), options.queues),
+                          format("give 1 to %u", max_queues));
     auto file = std::make_shared<BlockFile>(TRY(BlockFile::open(options.path, options.read_only, options.contents)));
     std::shared_ptr<Block> block{new Block{std::move(options), std::move(file), std::move(engine), loop}};
     TRY_VOID(block->watch_engine());
@@ -43,7 +42,7 @@ vmm::Result<std::shared_ptr<Block>> Block::create(BlockOptions options, vmm::Eve
 }
 
 Block::Block(BlockOptions options, std::shared_ptr<BlockFile> file, std::unique_ptr<BlockEngine> engine,
-             vmm::EventLoop& loop)
+             EventLoop& loop)
     : Device{options.id + " (virtio-blk)"}, options_{std::move(options)}, file_{std::move(file)},
       engine_{std::move(engine)}, loop_{loop}, queue_sizes_(options_.queues, queue_size),
       limiter_{options_.limits, steady_clock::now()}, config_{make_block_config(*file_, options_.queues)} {}
@@ -57,17 +56,17 @@ Block::~Block() {
     }
 }
 
-vmm::Result<void> Block::watch_engine() {
+Result<void> Block::watch_engine() {
     for (const int fd : engine_->ready_fds())
         engine_watches_.push_back(TRY(loop_.watch(fd, [this] { engine_ready(); })));
     return {};
 }
 
-vmm::Result<void> Block::replace(const std::string& path) {
+Result<void> Block::replace(const std::string& path) {
     std::shared_ptr<BlockFile> other;
     if (!file_->is(path))
         other = std::make_shared<BlockFile>(TRY(BlockFile::open(path, options_.read_only, options_.contents)));
-    vmm::Result<void> result{};
+    Result<void> result{};
     with_lock([&](bool active) {
         if (other)
             file_ = std::move(other);
@@ -175,4 +174,4 @@ void Block::settle() noexcept {
     }
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -28,7 +28,7 @@
 #include "devices/virtio/device.hpp"
 #include "vmm/base/event_loop.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// When a write that the guest was told is done reaches stable storage.
 enum class BlockCache : std::uint8_t {
@@ -63,21 +63,21 @@ struct BlockCounters {
 
 /// Beyond the base class: create, change and destroy it on the loop's thread, or while the loop does not run. While
 /// requests of before a reset are under way it keeps itself alive.
-class Block final : public Device, public vmm::DmaPin::Owner, public std::enable_shared_from_this<Block> {
+class Block final : public Device, public DmaPin::Owner, public std::enable_shared_from_this<Block> {
 public:
     static constexpr unsigned max_queues = 32;
     static constexpr std::size_t longest_serial = 20; ///< VIRTIO_BLK_ID_BYTES
     static constexpr std::uint16_t queue_size = 256;
 
-    static vmm::Result<std::shared_ptr<Block>> create(BlockOptions options, vmm::EventLoop& loop);
+    static Result<std::shared_ptr<Block>> create(BlockOptions options, EventLoop& loop);
     /// With an engine of the caller's.
-    static vmm::Result<std::shared_ptr<Block>> create(BlockOptions options, vmm::EventLoop& loop,
-                                                      std::unique_ptr<BlockEngine> engine);
+    static Result<std::shared_ptr<Block>> create(BlockOptions options, EventLoop& loop,
+                                                 std::unique_ptr<BlockEngine> engine);
     ~Block() override;
 
     /// Another image from now on, or the same one with its new size. Requests in flight finish on the old one, which is
     /// free after the last of them; the driver is told of the size. Nothing changes when it fails.
-    vmm::Result<void> replace(const std::string& path);
+    Result<void> replace(const std::string& path);
     /// See RateLimiter::update.
     void update_limits(const RateLimits& limits);
 
@@ -107,15 +107,14 @@ private:
         std::uint64_t range_done{0}; ///< bytes of the present range
         bool ends_with_flush{false};
         bool in_engine{false};
-        bool orphan{false};                   ///< a reset came: nobody is to be answered
-        vmm::DmaPin pin{};                    ///< behind an IOMMU: what a read or write uses
-        std::optional<vmm::Iova> status_at{}; ///< behind an IOMMU: of other requests, whose memory may go meanwhile
+        bool orphan{false};              ///< a reset came: nobody is to be answered
+        DmaPin pin{};                    ///< behind an IOMMU: what a read or write uses
+        std::optional<Iova> status_at{}; ///< behind an IOMMU: of other requests, whose memory may go meanwhile
     };
     enum class Next : std::uint8_t { empty, engine_full, later };
 
-    Block(BlockOptions options, std::shared_ptr<BlockFile> file, std::unique_ptr<BlockEngine> engine,
-          vmm::EventLoop& loop);
-    vmm::Result<void> watch_engine();
+    Block(BlockOptions options, std::shared_ptr<BlockFile> file, std::unique_ptr<BlockEngine> engine, EventLoop& loop);
+    Result<void> watch_engine();
 
     void on_activate() noexcept override;
     void on_kick(unsigned index) noexcept override;
@@ -166,13 +165,13 @@ private:
     BlockOptions options_;
     std::shared_ptr<BlockFile> file_;
     std::unique_ptr<BlockEngine> engine_;
-    vmm::EventLoop& loop_;
+    EventLoop& loop_;
     std::vector<std::uint16_t> queue_sizes_;
     RateLimiter limiter_;
-    std::vector<vmm::Registration> engine_watches_{};
-    vmm::Registration timer_{};
+    std::vector<Registration> engine_watches_{};
+    Registration timer_{};
     BlockCounters block_counters_{};
-    vmm::log::RateLimiter failure_log_{1};
+    log::RateLimiter failure_log_{1};
 
     mutable std::mutex config_mutex_; // guards config_; taken last
     BlockConfig config_;
@@ -198,4 +197,4 @@ private:
     std::atomic<unsigned> orphans_{0}; // that may touch guest memory; written under the device's lock
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

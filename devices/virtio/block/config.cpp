@@ -9,7 +9,7 @@
 
 #include "devices/virtio/block/request.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 static_assert(block_feature::size_max == block_feature::bit(VIRTIO_BLK_F_SIZE_MAX));
@@ -66,4 +66,4 @@ BlockConfig make_block_config(const BlockFile& file, unsigned queues) {
     return config;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

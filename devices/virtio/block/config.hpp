@@ -8,7 +8,7 @@
 #include "devices/virtio/block/file.hpp"
 #include "vmm/base/bytes.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 namespace block_feature {
 inline constexpr std::uint64_t bit(unsigned number) { return std::uint64_t{1} << number; }
@@ -50,9 +50,9 @@ struct BlockConfig {
     std::uint8_t unused1[3]{};
     std::uint32_t secure_erase[3]{}; ///< not offered
 };
-static_assert(vmm::GuestPod<BlockConfig>);
+static_assert(GuestPod<BlockConfig>);
 
 /// Everything but `writeback`, which the driver may change.
 BlockConfig make_block_config(const BlockFile& file, unsigned queues);
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -8,7 +8,7 @@
 #include "devices/virtio/queue.hpp"
 #include "vmm/base/log.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 using Kind = BlockJob::Kind;
@@ -121,17 +121,16 @@ std::unique_ptr<BlockEngine> create_sync_engine(std::unique_ptr<BlockWorker> wor
     return std::make_unique<SyncEngine>(std::move(worker));
 }
 
-vmm::Result<std::unique_ptr<BlockEngine>> create_block_engine(BlockEngineKind kind, const std::string& disk) {
+Result<std::unique_ptr<BlockEngine>> create_block_engine(BlockEngineKind kind, const std::string& disk) {
     auto worker = TRY(BlockWorker::create());
     if (kind == BlockEngineKind::sync)
         return create_sync_engine(std::move(worker));
     if (auto engine = create_uring_engine(worker))
         return engine;
     if (kind == BlockEngineKind::io_uring)
-        vmm::log::write(vmm::log::Level::warning,
-                        "%s: the kernel refuses io_uring (%s); using the Sync engine instead of Async", disk.c_str(),
-                        std::strerror(errno));
+        log::write(log::Level::warning, "%s: the kernel refuses io_uring (%s); using the Sync engine instead of Async",
+                   disk.c_str(), std::strerror(errno));
     return create_sync_engine(std::move(worker));
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -14,7 +14,7 @@
 
 #include "devices/virtio/block/file.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// One operation on a file. The engine borrows it from submit() until take_finished() returns it.
 struct BlockJob {
@@ -64,7 +64,7 @@ enum class BlockEngineKind : std::uint8_t { automatic, sync, io_uring };
 
 /// Automatic is io_uring where the kernel lets us. io_uring that was asked for and is refused becomes sync, with a log
 /// line that names `disk`.
-vmm::Result<std::unique_ptr<BlockEngine>> create_block_engine(BlockEngineKind kind, const std::string& disk);
+Result<std::unique_ptr<BlockEngine>> create_block_engine(BlockEngineKind kind, const std::string& disk);
 
 class BlockWorker;
 // The engines; each with a worker of its own.
@@ -80,4 +80,4 @@ void carry_out(BlockJob& job) noexcept;
 /// Notes that `bytes` more of a read or write are done. True when that was all.
 bool advance(BlockJob& job, std::uint64_t bytes) noexcept;
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

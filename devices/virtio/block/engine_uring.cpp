@@ -7,7 +7,7 @@
 
 #include "devices/virtio/block/worker.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 using Kind = BlockJob::Kind;
@@ -150,4 +150,4 @@ std::unique_ptr<BlockEngine> create_uring_engine(std::unique_ptr<BlockWorker>& w
     return std::make_unique<UringEngine>(ring, std::move(worker));
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

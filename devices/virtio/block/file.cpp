@@ -19,10 +19,8 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
-
-using vmm::Errc;
 
 std::string quoted(const std::string& path) { return "'" + path + "'"; }
 
@@ -34,31 +32,29 @@ std::string open_hint(int error, bool read_only) {
     return {};
 }
 
-vmm::Result<vmm::UniqueFd> open_image(const std::string& path, bool read_only) {
+Result<UniqueFd> open_image(const std::string& path, bool read_only) {
     // O_NONBLOCK: opening a FIFO by mistake must not wait for its writer.
-    vmm::UniqueFd fd{::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)};
+    UniqueFd fd{::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)};
     if (!fd && errno == EISDIR)
-        return vmm::fail(Errc::disk_invalid, "disk image " + quoted(path) + " is a directory",
-                         "give a raw image file or a block device");
+        return fail(Errc::disk_invalid, "disk image " + quoted(path) + " is a directory",
+                    "give a raw image file or a block device");
     if (!fd)
-        return vmm::fail_errno(Errc::disk_missing, "cannot open disk image " + quoted(path),
-                               open_hint(errno, read_only));
+        return fail_errno(Errc::disk_missing, "cannot open disk image " + quoted(path), open_hint(errno, read_only));
     ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK);
     return fd;
 }
 
-vmm::Result<std::uint64_t> whole_size(int fd, const std::string& path) {
-    const std::uint64_t size = TRY(vmm::file_size(fd));
+Result<std::uint64_t> whole_size(int fd, const std::string& path) {
+    const std::uint64_t size = TRY(file_size(fd));
     if (size % sector_size != 0)
-        vmm::log::write(
-            vmm::log::Level::warning,
-            "disk image '%s' has %ju bytes, which is not whole sectors: the guest does not see the last %u; "
-            "truncate -s %%512 extends it",
-            path.c_str(), uintmax_t{size}, static_cast<unsigned>(size % sector_size));
+        log::write(log::Level::warning,
+                   "disk image '%s' has %ju bytes, which is not whole sectors: the guest does not see the last %u; "
+                   "truncate -s %%512 extends it",
+                   path.c_str(), uintmax_t{size}, static_cast<unsigned>(size % sector_size));
     if (size < sector_size)
-        vmm::log::write(vmm::log::Level::warning, "disk image '%s' holds no sector: the guest sees a disk of size 0",
-                        path.c_str());
-    return vmm::align_down(size, sector_size);
+        log::write(log::Level::warning, "disk image '%s' holds no sector: the guest sees a disk of size 0",
+                   path.c_str());
+    return align_down(size, sector_size);
 }
 
 int allocate(int fd, int mode, std::uint64_t offset, std::uint64_t length) noexcept {
@@ -69,8 +65,8 @@ int allocate(int fd, int mode, std::uint64_t offset, std::uint64_t length) noexc
 }
 
 int write_out_zeroes(int fd, std::uint64_t offset, std::uint64_t length) noexcept {
-    static constexpr std::size_t chunk = 64 * vmm::KiB;
-    alignas(vmm::page_size) static std::array<std::byte, chunk> zeroes{}; // never written
+    static constexpr std::size_t chunk = 64 * KiB;
+    alignas(page_size) static std::array<std::byte, chunk> zeroes{}; // never written
     std::array<iovec, 64> pieces{};
     pieces.fill({zeroes.data(), zeroes.size()});
     while (length != 0) {
@@ -90,7 +86,7 @@ int write_out_zeroes(int fd, std::uint64_t offset, std::uint64_t length) noexcep
 
 } // namespace
 
-vmm::Result<BlockFile> BlockFile::open(const std::string& path, bool read_only, ImageContents contents) {
+Result<BlockFile> BlockFile::open(const std::string& path, bool read_only, ImageContents contents) {
     BlockFile file{TRY(open_image(path, read_only)), path};
     TRY_VOID(file.inspect());
     if (contents == ImageContents::raw_disk)
@@ -101,37 +97,36 @@ vmm::Result<BlockFile> BlockFile::open(const std::string& path, bool read_only, 
     return file;
 }
 
-vmm::Result<void> BlockFile::inspect() {
+Result<void> BlockFile::inspect() {
     struct stat status {};
     if (::fstat(fd(), &status) != 0)
-        return vmm::fail_errno(Errc::disk_missing, "cannot inspect disk image " + quoted(path_));
+        return fail_errno(Errc::disk_missing, "cannot inspect disk image " + quoted(path_));
     if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode))
-        return vmm::fail(Errc::disk_invalid,
-                         "disk image " + quoted(path_) +
-                             (S_ISDIR(status.st_mode) ? " is a directory" : " is neither a file nor a block device"),
-                         "give a raw image file or a block device");
+        return fail(Errc::disk_invalid,
+                    "disk image " + quoted(path_) +
+                        (S_ISDIR(status.st_mode) ? " is a directory" : " is neither a file nor a block device"),
+                    "give a raw image file or a block device");
     is_device_ = S_ISBLK(status.st_mode);
     device_id_ = status.st_dev;
     inode_ = status.st_ino;
     if (is_device_)
         read_device_topology();
     else if (const auto block = static_cast<std::uint32_t>(status.st_blksize);
-             std::has_single_bit(block) && block >= sector_size && block <= 64 * vmm::KiB)
+             std::has_single_bit(block) && block >= sector_size && block <= 64 * KiB)
         topology_.physical = topology_.discard_unit = block;
     return {};
 }
 
 /// Before anything is written: a partition table in the header of a qcow2 image would end it.
-vmm::Result<void> BlockFile::check_format() const {
+Result<void> BlockFile::check_format() const {
     std::array<std::byte, format_head> head{};
     const ssize_t got = ::pread(fd(), head.data(), head.size(), 0);
     if (got < 0)
-        return vmm::fail_errno(Errc::disk_missing, "cannot read disk image " + quoted(path_));
+        return fail_errno(Errc::disk_missing, "cannot read disk image " + quoted(path_));
     if (const auto format = foreign_format(std::span{head}.first(static_cast<std::size_t>(got))))
-        return vmm::fail(Errc::disk_invalid,
-                         "disk image " + quoted(path_) + " is a file of the " + format->name +
-                             " format, not a raw disk",
-                         conversion_hint(*format, path_));
+        return fail(Errc::disk_invalid,
+                    "disk image " + quoted(path_) + " is a file of the " + format->name + " format, not a raw disk",
+                    conversion_hint(*format, path_));
     return {};
 }
 
@@ -147,19 +142,19 @@ void BlockFile::read_device_topology() {
     topology_.discard_unit = topology_.logical;
 }
 
-vmm::Result<void> BlockFile::lock(bool read_only) {
+Result<void> BlockFile::lock(bool read_only) {
     struct flock lock {};
     lock.l_type = static_cast<short>(read_only ? F_RDLCK : F_WRLCK);
     lock.l_whence = SEEK_SET;
     if (::fcntl(fd(), F_OFD_SETLK, &lock) == 0)
         return {};
     if (errno == EAGAIN || errno == EACCES)
-        return vmm::fail(Errc::in_use, "disk image " + quoted(path_) + " is in use",
-                         read_only ? "end whoever writes to it"
-                                   : "end the other user, or use the disk read-only in both places");
-    vmm::log::write(vmm::log::Level::warning,
-                    "disk image '%s' lies where files cannot be locked: make sure that nothing else writes to it",
-                    path_.c_str());
+        return fail(Errc::in_use, "disk image " + quoted(path_) + " is in use",
+                    read_only ? "end whoever writes to it"
+                              : "end the other user, or use the disk read-only in both places");
+    log::write(log::Level::warning,
+               "disk image '%s' lies where files cannot be locked: make sure that nothing else writes to it",
+               path_.c_str());
     return {};
 }
 
@@ -168,7 +163,7 @@ bool BlockFile::is(const std::string& path) const {
     return ::stat(path.c_str(), &status) == 0 && status.st_dev == device_id_ && status.st_ino == inode_;
 }
 
-vmm::Result<void> BlockFile::refresh_size() {
+Result<void> BlockFile::refresh_size() {
     size_ = TRY(whole_size(fd(), path_));
     return {};
 }
@@ -216,4 +211,4 @@ int write_zeroes_mode(bool unmap) {
 
 bool is_unsupported(int error) { return error == EOPNOTSUPP || error == ENOSYS || error == ENOTTY || error == EINVAL; }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

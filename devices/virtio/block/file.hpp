@@ -7,7 +7,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// What the host says about good and possible access, in bytes.
 struct BlockTopology {
@@ -30,8 +30,8 @@ class BlockFile {
 public:
     /// Refuses directories, files of other formats, and images another process or disk holds: a writer excludes all
     /// others (open-file-description lock).
-    static vmm::Result<BlockFile> open(const std::string& path, bool read_only,
-                                       ImageContents contents = ImageContents::raw_disk);
+    static Result<BlockFile> open(const std::string& path, bool read_only,
+                                  ImageContents contents = ImageContents::raw_disk);
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] const std::string& path() const { return path_; }
@@ -44,7 +44,7 @@ public:
     /// Whether `path` now names this very file.
     [[nodiscard]] bool is(const std::string& path) const;
     /// Takes over a changed size.
-    vmm::Result<void> refresh_size();
+    Result<void> refresh_size();
     /// The size right now, at most size(): less when somebody cut the image.
     [[nodiscard]] std::uint64_t present_size() const noexcept;
 
@@ -56,13 +56,13 @@ public:
     [[nodiscard]] int write_zeroes(std::uint64_t offset, std::uint64_t length, bool unmap) const noexcept;
 
 private:
-    BlockFile(vmm::UniqueFd fd, std::string path) : fd_{std::move(fd)}, path_{std::move(path)} {}
-    vmm::Result<void> inspect();
-    [[nodiscard]] vmm::Result<void> check_format() const;
-    vmm::Result<void> lock(bool read_only);
+    BlockFile(UniqueFd fd, std::string path) : fd_{std::move(fd)}, path_{std::move(path)} {}
+    Result<void> inspect();
+    [[nodiscard]] Result<void> check_format() const;
+    Result<void> lock(bool read_only);
     void read_device_topology();
 
-    vmm::UniqueFd fd_;
+    UniqueFd fd_;
     std::string path_;
     std::uint64_t size_{0};
     std::uint64_t device_id_{0};
@@ -77,4 +77,4 @@ private:
 /// Whether such a result of fallocate(2) means that another way has to be tried.
 [[nodiscard]] bool is_unsupported(int error);
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

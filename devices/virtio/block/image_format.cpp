@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <string_view>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 using namespace std::string_view_literals;
@@ -75,4 +75,4 @@ std::string conversion_hint(const ForeignFormat& format, const std::string& path
     return "make a raw image of it: " + how + "; or say format=raw if the guest shall see it as it is";
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

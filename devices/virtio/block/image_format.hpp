@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 struct ForeignFormat {
     const char* name;     ///< "qcow2"
@@ -20,4 +20,4 @@ std::optional<ForeignFormat> foreign_format(std::span<const std::byte> head);
 /// What makes a raw image of it, and how to use it as it is.
 std::string conversion_hint(const ForeignFormat& format, const std::string& path);
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

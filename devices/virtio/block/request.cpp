@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <limits>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 using Kind = BlockRequest::Kind;
@@ -17,7 +17,7 @@ struct Header {
     std::uint32_t reserved;
     std::uint64_t sector;
 };
-static_assert(sizeof(Header) == sizeof(virtio_blk_outhdr) && vmm::GuestPod<Header>);
+static_assert(sizeof(Header) == sizeof(virtio_blk_outhdr) && GuestPod<Header>);
 static_assert(offsetof(Header, sector) == offsetof(virtio_blk_outhdr, sector));
 
 struct Range {
@@ -25,7 +25,7 @@ struct Range {
     std::uint32_t sectors;
     std::uint32_t flags;
 };
-static_assert(sizeof(Range) == sizeof(virtio_blk_discard_write_zeroes) && vmm::GuestPod<Range>);
+static_assert(sizeof(Range) == sizeof(virtio_blk_discard_write_zeroes) && GuestPod<Range>);
 static_assert(offsetof(Range, sectors) == offsetof(virtio_blk_discard_write_zeroes, num_sectors));
 static_assert(offsetof(Range, flags) == offsetof(virtio_blk_discard_write_zeroes, flags));
 
@@ -148,4 +148,4 @@ BlockVerdict parse(Chain& chain, const BlockLimits& limits, BlockRequest& reques
     return check(header, chain, limits, request);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -12,7 +12,7 @@
 
 #include "devices/virtio/queue.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// The unit of capacity and sector numbers, whatever the block size (5.2.4).
 inline constexpr std::uint64_t sector_size = 512;
@@ -65,4 +65,4 @@ struct BlockVerdict {
 /// chain it looks at once.
 [[nodiscard]] BlockVerdict parse(Chain& chain, const BlockLimits& limits, BlockRequest& request) noexcept;
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -6,7 +6,7 @@
 
 #include "devices/virtio/block/block.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 using Kind = BlockRequest::Kind;
@@ -15,14 +15,14 @@ using std::chrono::steady_clock;
 
 // What one turn may take on before the loop's other work gets its chance. The kernel copies to and from its page cache
 // within a submission, so that bytes are time.
-constexpr std::uint64_t turn_bytes = 4 * vmm::MiB;
+constexpr std::uint64_t turn_bytes = 4 * MiB;
 constexpr std::chrono::milliseconds turn_time{2};
 
 constexpr bool transfers(Kind kind) { return kind == Kind::read || kind == Kind::write; }
 /// Against turn_bytes. What moves nothing, many small pieces of memory and many mappings are work, too.
 std::uint64_t cost(const Chain& chain, std::uint64_t bytes) {
     const std::uint64_t pieces = chain.readable.size() + chain.writable.size();
-    return std::max({bytes, 16 * vmm::KiB, pieces * vmm::page_size, chain.work * vmm::KiB});
+    return std::max({bytes, 16 * KiB, pieces * page_size, chain.work * KiB});
 }
 
 constexpr std::uint64_t bit(unsigned index) { return std::uint64_t{1} << index; }
@@ -197,4 +197,4 @@ void Block::engine_ready() noexcept {
         loop_.post([last = std::move(last)] {});
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -7,15 +7,15 @@
 
 #include "devices/virtio/block/block.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 using Kind = BlockRequest::Kind;
 
 // Discards and zeroes take the host long, or no time at all. With a bandwidth to keep, others' requests come between;
 // without, a piece is what a worker cannot be stopped in.
-constexpr std::uint64_t limited_piece = vmm::MiB;
-constexpr std::uint64_t unlimited_piece = 32 * vmm::MiB;
+constexpr std::uint64_t limited_piece = MiB;
+constexpr std::uint64_t unlimited_piece = 32 * MiB;
 
 constexpr std::uint64_t bit(unsigned index) { return std::uint64_t{1} << index; }
 constexpr bool transfers(Kind kind) { return kind == Kind::read || kind == Kind::write; }
@@ -224,9 +224,9 @@ std::byte* Block::status_byte(Slot& slot) noexcept {
         return slot.request.status;
     std::vector<iovec>& found = slot.chain.writable;
     found.clear();
-    vmm::TranslationLimit limit{1, 1};
-    const auto place = *vmm::Range<vmm::Iova>::sized(*slot.status_at, 1);
-    if (memory().translate(place, vmm::Access::write, found, limit) != vmm::Translated::whole) {
+    TranslationLimit limit{1, 1};
+    const auto place = *Range<Iova>::sized(*slot.status_at, 1);
+    if (memory().translate(place, Access::write, found, limit) != Translated::whole) {
         note_bad_request("its status byte was unmapped meanwhile");
         return nullptr;
     }
@@ -280,10 +280,9 @@ void Block::log_failure(const Slot& slot) noexcept {
         return;
     static constexpr std::array verbs{"reading from", "writing to", "flushing", "discarding part of",
                                       "zeroing part of"};
-    vmm::log::write(vmm::log::Level::error, "%s: %s '%s' failed: %s", name().c_str(),
-                    verbs[static_cast<std::size_t>(slot.kind)], slot.file->path().c_str(),
-                    slot.error == BlockJob::ended_early ? "the image is smaller than it was"
-                                                        : std::strerror(slot.error));
+    log::write(log::Level::error, "%s: %s '%s' failed: %s", name().c_str(), verbs[static_cast<std::size_t>(slot.kind)],
+               slot.file->path().c_str(),
+               slot.error == BlockJob::ended_early ? "the image is smaller than it was" : std::strerror(slot.error));
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <system_error>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
-vmm::Result<std::unique_ptr<BlockWorker>> BlockWorker::create() {
-    return std::unique_ptr<BlockWorker>{new BlockWorker{TRY(vmm::EventFd::create())}};
+Result<std::unique_ptr<BlockWorker>> BlockWorker::create() {
+    return std::unique_ptr<BlockWorker>{new BlockWorker{TRY(EventFd::create())}};
 }
 
 BlockWorker::~BlockWorker() {
@@ -94,4 +94,4 @@ bool BlockWorker::cancel(BlockJob& job) noexcept {
     return true;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

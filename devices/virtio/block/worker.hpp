@@ -11,12 +11,12 @@
 
 #include "devices/virtio/block/engine.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// Used by one thread at a time. At its end it has been given back every job.
 class BlockWorker {
 public:
-    static vmm::Result<std::unique_ptr<BlockWorker>> create();
+    static Result<std::unique_ptr<BlockWorker>> create();
     ~BlockWorker();
     BlockWorker(const BlockWorker&) = delete;
     BlockWorker& operator=(const BlockWorker&) = delete;
@@ -31,11 +31,11 @@ public:
     bool cancel(BlockJob& job) noexcept;
 
 private:
-    explicit BlockWorker(vmm::EventFd ready) : ready_{std::move(ready)} {}
+    explicit BlockWorker(EventFd ready) : ready_{std::move(ready)} {}
     bool start() noexcept;
     void work() noexcept;
 
-    const vmm::EventFd ready_;
+    const EventFd ready_;
     std::atomic<bool> any_finished_{false}; ///< so that looking costs nothing
 
     std::mutex mutex_; // guards all below
@@ -47,4 +47,4 @@ private:
     std::thread thread_{}; ///< the user's
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -3,7 +3,7 @@
 #include "devices/virtio/net/net.hpp"
 #include "devices/virtio/net/uapi.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr unsigned batch = 16;
@@ -60,4 +60,4 @@ Net::Done Net::execute(const Chain& chain) noexcept {
     return Done::refused;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

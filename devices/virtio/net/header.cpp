@@ -5,7 +5,7 @@
 
 #include "devices/virtio/net/uapi.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 static_assert(sizeof(NetHeader) == sizeof(virtio_net_hdr_v1));
@@ -86,4 +86,4 @@ bool accept_received(NetHeader& header, std::uint64_t offloads) noexcept {
     return bits != 0 && (offloads & bits) == bits;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

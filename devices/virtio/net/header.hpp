@@ -7,7 +7,7 @@
 #include "devices/virtio/device.hpp"
 #include "vmm/base/bytes.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// Feature bits of a network device (5.1.3).
 namespace net_feature {
@@ -36,13 +36,13 @@ inline constexpr std::uint64_t offloads = guest_checksum | guest_tso4 | guest_ts
 struct NetHeader {
     std::uint8_t flags{};
     std::uint8_t segmentation{};
-    vmm::Le16 header_length{};
-    vmm::Le16 segment_size{};
-    vmm::Le16 checksum_start{};
-    vmm::Le16 checksum_offset{};
-    vmm::Le16 buffers{};
+    Le16 header_length{};
+    Le16 segment_size{};
+    Le16 checksum_start{};
+    Le16 checksum_offset{};
+    Le16 buffers{};
 };
-static_assert(sizeof(NetHeader) == 12 && vmm::GuestPod<NetHeader>);
+static_assert(sizeof(NetHeader) == 12 && GuestPod<NetHeader>);
 
 /// The longest frame either side may hand over, without the header: 64 KiB of IP, Ethernet and a VLAN tag.
 inline constexpr std::uint32_t max_frame = 65536 + 14 + 4;
@@ -55,4 +55,4 @@ const char* accept_sent(NetHeader& header, std::uint64_t frame, std::uint64_t ne
 /// The same for a frame on its way to the driver. False: the driver did not agree to frames like this one.
 bool accept_received(NetHeader& header, std::uint64_t offloads) noexcept;
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

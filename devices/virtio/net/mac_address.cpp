@@ -3,7 +3,7 @@
 
 #include <charconv>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr std::uint8_t group = 1;
@@ -11,10 +11,10 @@ constexpr std::uint8_t local = 2;
 
 } // namespace
 
-vmm::Result<MacAddress> MacAddress::parse(std::string_view text) {
+Result<MacAddress> MacAddress::parse(std::string_view text) {
     const auto refuse = [&](const char* why) {
-        return vmm::fail(vmm::Errc::config_value, "MAC address '" + std::string{text} + "' " + why,
-                         "write six pairs of hex digits such as 02:fc:00:00:00:01; the first byte is even");
+        return fail(Errc::config_value, "MAC address '" + std::string{text} + "' " + why,
+                    "write six pairs of hex digits such as 02:fc:00:00:00:01; the first byte is even");
     };
     MacAddress mac;
     if (text.size() != 17)
@@ -46,7 +46,7 @@ MacAddress MacAddress::derived(std::string_view seed) {
 }
 
 std::string MacAddress::text() const {
-    return vmm::format("%02x:%02x:%02x:%02x:%02x:%02x", bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]);
+    return format("%02x:%02x:%02x:%02x:%02x:%02x", bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -8,10 +8,10 @@
 #include "devices/virtio/net/tap.hpp"
 #include "devices/virtio/net/uapi.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
-using vmm::log::Level;
+using log::Level;
 
 constexpr std::uint16_t control_queue_size = 64;
 
@@ -23,37 +23,36 @@ constexpr unsigned start_later = 63; // beside the queues
 
 struct NetConfig {
     MacAddress mac;
-    vmm::Le16 status;
-    vmm::Le16 pairs;
-    vmm::Le16 mtu;
+    Le16 status;
+    Le16 pairs;
+    Le16 mtu;
 };
 static_assert(sizeof(NetConfig) == 12 && offsetof(NetConfig, mtu) == offsetof(virtio_net_config, mtu));
 
-vmm::Result<void> check(const NetOptions& options) {
+Result<void> check(const NetOptions& options) {
     if (options.mtu && (*options.mtu < 68 || *options.mtu > 65535))
-        return vmm::fail(vmm::Errc::config_value, vmm::format("an MTU of %u is outside 68 to 65535", *options.mtu));
+        return fail(Errc::config_value, format("an MTU of %u is outside 68 to 65535", *options.mtu));
     if (options.queue_pairs < 1 || options.queue_pairs > Net::max_pairs)
-        return vmm::fail(vmm::Errc::config_value,
-                         vmm::format("%u queue pairs are outside 1 to %u", options.queue_pairs, Net::max_pairs));
+        return fail(Errc::config_value,
+                    format("%u queue pairs are outside 1 to %u", options.queue_pairs, Net::max_pairs));
     return {};
 }
 
 } // namespace
 
-vmm::Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, vmm::EventLoop& loop) {
+Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, EventLoop& loop) {
     TRY_VOID(check(options));
     return create(options, loop, TRY(Tap::create(options.tap)));
 }
 
-vmm::Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, vmm::EventLoop& loop,
-                                              std::unique_ptr<NetPort> port) {
+Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port) {
     TRY_VOID(check(options));
     std::shared_ptr<Net> net{new Net{options, loop, std::move(port)}};
     TRY_VOID(net->open(options));
     return net;
 }
 
-Net::Net(const NetOptions& options, vmm::EventLoop& loop, std::unique_ptr<NetPort> port)
+Net::Net(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port)
     : Device{options.id + " (virtio-net)"}, loop_{loop}, port_{std::move(port)}, filter_{options.filter},
       mac_{options.mac.value_or(
           MacAddress::derived(options.mac_seed.empty() ? options.id + "/" + options.tap : options.mac_seed))},
@@ -61,7 +60,7 @@ Net::Net(const NetOptions& options, vmm::EventLoop& loop, std::unique_ptr<NetPor
       send_limiter_{options.send_limits, RateLimiter::Time::clock::now()}, pairs_{options.queue_pairs},
       changes_{port_changes, RateLimiter::Time::clock::now()} {}
 
-vmm::Result<void> Net::open(const NetOptions& options) {
+Result<void> Net::open(const NetOptions& options) {
     const auto pairs = static_cast<unsigned>(pairs_.size());
     TRY_VOID(port_->open(pairs));
     on_port_open();
@@ -190,8 +189,8 @@ void Net::lose_port(int error) noexcept {
     if (port_->fd(0) < 0)
         return;
     traffic_.losses.fetch_add(1, std::memory_order_relaxed);
-    vmm::log::write(Level::warning, "%s: tap '%s' is gone (%s); the link is down until it comes back", name().c_str(),
-                    port_->name().c_str(), std::strerror(error));
+    log::write(Level::warning, "%s: tap '%s' is gone (%s); the link is down until it comes back", name().c_str(),
+               port_->name().c_str(), std::strerror(error));
     for (Pair& pair : pairs_)
         pair.readable.reset();
     port_->close();
@@ -212,7 +211,7 @@ void Net::look_for_port() noexcept {
         active = true;
         if (!found)
             return look_for_port_later();
-        vmm::log::write(Level::warning, "%s: tap '%s' is back; the link is up", name().c_str(), port_->name().c_str());
+        log::write(Level::warning, "%s: tap '%s' is back; the link is up", name().c_str(), port_->name().c_str());
         link_up_ = true;
         on_port_open();
         for (unsigned i = 0; i < 2 * active_pairs_; ++i)
@@ -223,4 +222,4 @@ void Net::look_for_port() noexcept {
         link_up_ = true;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -19,7 +19,7 @@
 #include "devices/virtio/serve.hpp"
 #include "vmm/base/event_loop.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 struct NetOptions {
     std::string id{"net0"};          ///< for people
@@ -51,10 +51,10 @@ public:
     static constexpr std::uint16_t queue_size = 256;
 
     /// Opens the tap. `loop` must outlive the device.
-    static vmm::Result<std::shared_ptr<Net>> create(const NetOptions& options, vmm::EventLoop& loop);
+    static Result<std::shared_ptr<Net>> create(const NetOptions& options, EventLoop& loop);
     /// The same with a port of the caller's.
-    static vmm::Result<std::shared_ptr<Net>> create(const NetOptions& options, vmm::EventLoop& loop,
-                                                    std::unique_ptr<NetPort> port);
+    static Result<std::shared_ptr<Net>> create(const NetOptions& options, EventLoop& loop,
+                                               std::unique_ptr<NetPort> port);
 
     [[nodiscard]] Type type() const override { return Type::net; }
     [[nodiscard]] std::uint64_t features() const override { return features_; }
@@ -72,16 +72,16 @@ public:
 private:
     struct Pair {
         NetReceiver receiver{};
-        vmm::Registration readable{};
-        vmm::Registration writable{}; ///< also the timer of a rate limit
-        vmm::Registration limited{};  ///< receiving waits for its rate limit
-        bool paid{false};             ///< the frame that waits for writable was charged
+        Registration readable{};
+        Registration writable{}; ///< also the timer of a rate limit
+        Registration limited{};  ///< receiving waits for its rate limit
+        bool paid{false};        ///< the frame that waits for writable was charged
     };
     enum class Next : std::uint8_t { watch, wait };
     enum class Done : std::uint8_t { yes, refused, later };
 
-    Net(const NetOptions& options, vmm::EventLoop& loop, std::unique_ptr<NetPort> port);
-    vmm::Result<void> open(const NetOptions& options);
+    Net(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port);
+    Result<void> open(const NetOptions& options);
 
     void on_activate() noexcept override;
     void on_kick(unsigned queue) noexcept override;
@@ -115,7 +115,7 @@ private:
     void look_for_port_later() noexcept;
     void look_for_port() noexcept; // without the lock
 
-    vmm::EventLoop& loop_;
+    EventLoop& loop_;
     std::unique_ptr<NetPort> port_;
     std::shared_ptr<NetFilter> filter_;
     MacAddress mac_;
@@ -136,14 +136,14 @@ private:
     unsigned told_pairs_{1}; ///< what the port knows, since it is open
     std::uint64_t told_offloads_{0};
     TokenBucket changes_; ///< calls to change the port that a guest may still cause
-    vmm::Registration change_later_{};
+    Registration change_later_{};
     Later later_{};
     Chain chain_{};
     NetHeader header_{};
     std::vector<iovec> pieces_{};
     std::vector<std::byte> frame_{}; ///< one frame, for the filter
     bool filter_took_{false};
-    vmm::Registration retry_{};
+    Registration retry_{};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

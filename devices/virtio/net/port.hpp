@@ -9,7 +9,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// A tap, or a test's socket pair. On the loop's thread. One read or write on fd() moves one frame with a NetHeader
 /// before it, and never blocks.
@@ -23,7 +23,7 @@ public:
     /// For people.
     [[nodiscard]] virtual const std::string& name() const = 0;
     /// Opens `pairs` queues without offloads, all of them in use. Also after close().
-    virtual vmm::Result<void> open(unsigned pairs) = 0;
+    virtual Result<void> open(unsigned pairs) = 0;
     virtual void close() noexcept = 0;
     /// -1 while closed.
     [[nodiscard]] virtual int fd(unsigned pair) const = 0;
@@ -56,4 +56,4 @@ public:
     virtual std::size_t next(std::span<std::byte> frame) noexcept = 0;
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

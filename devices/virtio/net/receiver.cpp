@@ -7,7 +7,7 @@
 #include <cstring>
 #include <utility>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr std::size_t header_size = sizeof(NetHeader);
@@ -192,4 +192,4 @@ void NetReceiver::copy_in(std::uint64_t offset, std::span<const std::byte> bytes
     }
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

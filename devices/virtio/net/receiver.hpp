@@ -18,7 +18,7 @@
 #include "devices/virtio/net/header.hpp"
 #include "devices/virtio/queue.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// Everything here is called under a hold, on a refreshed queue, and always for the same queue until forget().
 class NetReceiver {
@@ -86,4 +86,4 @@ private:
     const char* reason_{nullptr};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

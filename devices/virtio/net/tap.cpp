@@ -15,7 +15,7 @@
 #include "devices/virtio/net/header.hpp"
 #include "vmm/base/log.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr const char* control_path = "/dev/net/tun";
@@ -26,7 +26,7 @@ ifreq request_for(const std::string& name) {
     return request;
 }
 
-vmm::UniqueFd any_socket() { return vmm::UniqueFd{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)}; }
+UniqueFd any_socket() { return UniqueFd{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)}; }
 
 /// Whether a process holds a queue of it: a tap that is up has its link for exactly that long. The kernel itself
 /// refuses only a second user of a tap with one queue.
@@ -56,12 +56,12 @@ constexpr std::uint64_t tso = net_feature::guest_tso4 | net_feature::guest_tso6 
 constexpr std::uint64_t ufo = net_feature::guest_ufo | net_feature::host_ufo;
 constexpr std::uint64_t checksum = net_feature::checksum | net_feature::guest_checksum;
 
-vmm::Result<vmm::UniqueFd> open_control() {
-    vmm::UniqueFd fd{::open(control_path, O_RDWR | O_NONBLOCK | O_CLOEXEC)};
+Result<UniqueFd> open_control() {
+    UniqueFd fd{::open(control_path, O_RDWR | O_NONBLOCK | O_CLOEXEC)};
     if (!fd)
-        return vmm::fail_errno(vmm::Errc::host_error, std::string{"cannot open "} + control_path,
-                               errno == EACCES || errno == EPERM ? "run as a user who may open it, or give it to one"
-                                                                 : "load the tun module: modprobe tun");
+        return fail_errno(Errc::host_error, std::string{"cannot open "} + control_path,
+                          errno == EACCES || errno == EPERM ? "run as a user who may open it, or give it to one"
+                                                            : "load the tun module: modprobe tun");
     return fd;
 }
 
@@ -74,14 +74,14 @@ std::uint64_t probe(int fd) {
 
 } // namespace
 
-vmm::Result<std::unique_ptr<Tap>> Tap::create(std::string name) {
+Result<std::unique_ptr<Tap>> Tap::create(std::string name) {
     if (name.empty() || name.size() >= IFNAMSIZ || name.find_first_of("/%: ") != std::string::npos)
-        return vmm::fail(vmm::Errc::config_value, "'" + name + "' cannot be the name of a tap",
-                         "give an interface name of 1 to 15 characters such as tap0");
+        return fail(Errc::config_value, "'" + name + "' cannot be the name of a tap",
+                    "give an interface name of 1 to 15 characters such as tap0");
     return std::unique_ptr<Tap>{new Tap{std::move(name)}};
 }
 
-vmm::Result<void> Tap::check(unsigned pairs) {
+Result<void> Tap::check(unsigned pairs) {
     if (::if_nametoindex(name_.c_str()) != 0) {
         const auto opened = open(pairs);
         close();
@@ -95,11 +95,11 @@ vmm::Result<void> Tap::check(unsigned pairs) {
     return explain(errno, false, pairs > 1);
 }
 
-vmm::Result<void> Tap::open(unsigned pairs) {
+Result<void> Tap::open(unsigned pairs) {
     close();
     const bool exists = ::if_nametoindex(name_.c_str()) != 0;
     if (found_ && !exists)
-        return vmm::fail(vmm::Errc::not_found, "tap '" + name_ + "' is gone");
+        return fail(Errc::not_found, "tap '" + name_ + "' is gone");
     const bool taken = exists && in_use(name_);
     for (unsigned i = 0; i < pairs; ++i) {
         auto queue = open_queue(pairs > 1);
@@ -107,8 +107,8 @@ vmm::Result<void> Tap::open(unsigned pairs) {
             queue = open_queue(true); // made with several queues, of which we use one
         if (!queue) {
             queues_.clear();
-            return queue.error().code == vmm::Errc::internal ? explain(queue.error().sys_errno, exists, pairs > 1)
-                                                             : std::unexpected{queue.error()};
+            return queue.error().code == Errc::internal ? explain(queue.error().sys_errno, exists, pairs > 1)
+                                                        : std::unexpected{queue.error()};
         }
         if (taken)
             return explain(EBUSY, exists, pairs > 1);
@@ -125,25 +125,25 @@ vmm::Result<void> Tap::open(unsigned pairs) {
     return {};
 }
 
-vmm::Result<vmm::UniqueFd> Tap::open_queue(bool several) const {
+Result<UniqueFd> Tap::open_queue(bool several) const {
     auto fd = TRY(open_control());
     ifreq request = request_for(name_);
     request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0));
     if (::ioctl(fd.get(), TUNSETIFF, &request) != 0)
-        return vmm::fail_errno(vmm::Errc::internal, ""); // open() explains it
+        return fail_errno(Errc::internal, ""); // open() explains it
     return fd;
 }
 
-std::unexpected<vmm::Error> Tap::explain(int error, bool existed, bool several) const {
+std::unexpected<Error> Tap::explain(int error, bool existed, bool several) const {
     std::string hint = "look at 'ip -d link show " + name_ + "'";
-    vmm::Errc code = vmm::Errc::host_error;
+    Errc code = Errc::host_error;
     if (error == EBUSY) {
-        code = vmm::Errc::already_exists;
+        code = Errc::already_exists;
         hint = "another process uses it; give this guest a tap of its own";
     } else if (error == EPERM && existed) {
         hint = "make it yours: ip tuntap add dev " + name_ + " mode tap user $USER" + (several ? " multi_queue" : "");
     } else if (error == EPERM) {
-        code = vmm::Errc::not_found;
+        code = Errc::not_found;
         hint = "there is none and we may not make it: ip tuntap add dev " + name_ + " mode tap user $USER" +
                (several ? " multi_queue" : "");
     } else if (error == EINVAL && several) {
@@ -153,14 +153,14 @@ std::unexpected<vmm::Error> Tap::explain(int error, bool existed, bool several) 
     } else if (error == E2BIG) {
         hint = "the host allows fewer queue pairs";
     }
-    return std::unexpected{vmm::Error{code, "cannot use tap '" + name_ + "'", std::move(hint), {}, error}};
+    return std::unexpected{Error{code, "cannot use tap '" + name_ + "'", std::move(hint), {}, error}};
 }
 
-vmm::Result<void> Tap::set_up(int fd) {
+Result<void> Tap::set_up(int fd) {
     int header = sizeof(NetHeader);
-    TRY(vmm::checked_ioctl(fd, TUNSETVNETHDRSZ, &header, "TUNSETVNETHDRSZ"));
+    TRY(checked_ioctl(fd, TUNSETVNETHDRSZ, &header, "TUNSETVNETHDRSZ"));
     capabilities_ = probe(fd);
-    TRY(vmm::checked_ioctl(fd, TUNSETOFFLOAD, std::uint64_t{0}, "TUNSETOFFLOAD"));
+    TRY(checked_ioctl(fd, TUNSETOFFLOAD, std::uint64_t{0}, "TUNSETOFFLOAD"));
     return {};
 }
 
@@ -198,11 +198,10 @@ std::uint16_t Tap::mtu() const {
 }
 
 void Tap::bring_up() const noexcept {
-    vmm::log::write(
-        vmm::log::Level::warning,
-        "tap '%s' did not exist: made for this guest, gone with it; for one that stays: ip tuntap add dev %s "
-        "mode tap",
-        name_.c_str(), name_.c_str());
+    log::write(log::Level::warning,
+               "tap '%s' did not exist: made for this guest, gone with it; for one that stays: ip tuntap add dev %s "
+               "mode tap",
+               name_.c_str(), name_.c_str());
     ifreq request = request_for(name_);
     const auto socket = any_socket();
     if (::ioctl(socket.get(), SIOCGIFFLAGS, &request) != 0)
@@ -211,4 +210,4 @@ void Tap::bring_up() const noexcept {
     ::ioctl(socket.get(), SIOCSIFFLAGS, &request);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

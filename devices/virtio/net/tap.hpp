@@ -7,19 +7,19 @@
 
 #include "devices/virtio/net/port.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 class Tap final : public NetPort {
 public:
     /// Refuses what cannot be the name of an interface. Touches nothing yet.
-    static vmm::Result<std::unique_ptr<Tap>> create(std::string name);
+    static Result<std::unique_ptr<Tap>> create(std::string name);
 
     [[nodiscard]] const std::string& name() const override { return name_; }
     /// Whether open() would work. A tap that is there is opened and let go; none is made.
-    vmm::Result<void> check(unsigned pairs);
+    Result<void> check(unsigned pairs);
     /// Attaches to the tap; makes one that lives as long as it is open when there is none and we may. A tap that was
     /// there once and has gone is not made anew.
-    vmm::Result<void> open(unsigned pairs) override;
+    Result<void> open(unsigned pairs) override;
     void close() noexcept override;
     [[nodiscard]] int fd(unsigned pair) const override { return pair < queues_.size() ? queues_[pair].get() : -1; }
     [[nodiscard]] std::uint64_t capabilities() const override { return capabilities_; }
@@ -29,16 +29,16 @@ public:
 
 private:
     explicit Tap(std::string name) : name_{std::move(name)} {}
-    vmm::Result<vmm::UniqueFd> open_queue(bool several) const;
-    vmm::Result<void> set_up(int fd);
-    [[nodiscard]] std::unexpected<vmm::Error> explain(int error, bool existed, bool several) const;
+    Result<UniqueFd> open_queue(bool several) const;
+    Result<void> set_up(int fd);
+    [[nodiscard]] std::unexpected<Error> explain(int error, bool existed, bool several) const;
     void bring_up() const noexcept;
 
     std::string name_;
-    std::vector<vmm::UniqueFd> queues_{};
+    std::vector<UniqueFd> queues_{};
     unsigned active_{0};
     std::uint64_t capabilities_{0};
     bool found_{false}; ///< it was there before us
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

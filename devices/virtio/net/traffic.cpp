@@ -7,7 +7,7 @@
 
 #include "devices/virtio/net/net.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 using Outcome = NetReceiver::Outcome;
@@ -227,4 +227,4 @@ bool Net::send_limited(unsigned index, std::size_t bytes) noexcept {
     return true;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

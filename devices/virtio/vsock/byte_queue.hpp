@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// Bytes in order of arrival. Gives memory back when it runs empty.
 class ByteQueue {
@@ -42,4 +42,4 @@ private:
     std::size_t head_{0};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

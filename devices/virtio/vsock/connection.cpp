@@ -6,7 +6,7 @@
 #include <climits>
 #include <sys/socket.h>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 /// Bytes the socket took; -1 when nobody reads it any more.
@@ -59,4 +59,4 @@ bool VsockConnection::flush() {
     return true;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -12,12 +12,12 @@
 #include "devices/virtio/vsock/flow.hpp"
 #include "vmm/base/os.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// On the device's lock. Watches and timers only: who handles them is the device.
 struct VsockConnection {
     VsockConnection(std::uint64_t serial, VsockPorts between, VsockFlow::Origin origin, std::uint32_t buffer,
-                    vmm::UniqueFd to_host)
+                    UniqueFd to_host)
         : id{serial}, ports{between}, flow{origin, buffer}, socket{std::move(to_host)} {}
 
     /// Gives the host program `bytes` from `pieces`; what its socket does not take now waits. False when the program
@@ -29,17 +29,17 @@ struct VsockConnection {
     std::uint64_t id; ///< never used twice
     VsockPorts ports;
     VsockFlow flow;
-    vmm::UniqueFd socket;       ///< empty once the host program is gone
+    UniqueFd socket;            ///< empty once the host program is gone
     ByteQueue backlog{};        ///< at most the flow's buffer size
     bool guest_sent_all{false}; ///< end the host's stream once the backlog is empty
     bool wants_read{false};     ///< the socket may have data for the guest
-    vmm::Registration readable{};
-    vmm::Registration writable{};
-    vmm::Registration deadline{};
+    Registration readable{};
+    Registration writable{};
+    Registration deadline{};
 
     // Its place in the list of those that have something for the guest.
     std::list<VsockConnection*> node{this};
     bool queued{false};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

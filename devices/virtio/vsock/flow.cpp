@@ -3,7 +3,7 @@
 
 #include <utility>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr std::uint32_t both = vsock_shutdown_receive | vsock_shutdown_send;
@@ -117,4 +117,4 @@ void VsockFlow::stamp(VsockHeader& header) noexcept {
     tell_credit_ = false;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

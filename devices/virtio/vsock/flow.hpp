@@ -7,7 +7,7 @@
 
 #include "devices/virtio/vsock/packet.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 class VsockFlow {
 public:
@@ -77,4 +77,4 @@ private:
     std::uint32_t peer_buffer_{0};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

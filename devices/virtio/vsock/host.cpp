@@ -7,7 +7,7 @@
 
 #include "devices/virtio/vsock/vsock.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr unsigned accepts_at_once = 16;
@@ -34,7 +34,7 @@ void Vsock::listen() noexcept {
 /// False when the listener is not to be watched for now: programs wait in its backlog.
 bool Vsock::accept_some() noexcept {
     for (unsigned i = 0; i < accepts_at_once; ++i) {
-        vmm::UniqueFd socket = listener_.accept();
+        UniqueFd socket = listener_.accept();
         if (socket) {
             greet(std::move(socket));
             continue;
@@ -50,7 +50,7 @@ bool Vsock::accept_some() noexcept {
     return true;
 }
 
-void Vsock::greet(vmm::UniqueFd socket) noexcept {
+void Vsock::greet(UniqueFd socket) noexcept {
     if (streams_.greetings.size() >= max_greetings)
         streams_.greetings.erase(streams_.greetings.begin());
     if (!make_room()) {
@@ -86,7 +86,7 @@ void Vsock::on_greeting(std::uint64_t id) noexcept {
             streams_.greetings.erase(at);
         return;
     }
-    vmm::UniqueFd socket = std::move(greeting.socket);
+    UniqueFd socket = std::move(greeting.socket);
     const auto port = parse_connect(greeting.line);
     streams_.greetings.erase(at);
     if (port)
@@ -105,7 +105,7 @@ std::uint32_t Vsock::free_host_port() noexcept {
     return next_host_port_;
 }
 
-void Vsock::open_from_host(vmm::UniqueFd socket, std::uint32_t guest_port) noexcept {
+void Vsock::open_from_host(UniqueFd socket, std::uint32_t guest_port) noexcept {
     VsockConnection* connection =
         make_room() ? add({guest_port, free_host_port()}, VsockFlow::Origin::host, std::move(socket)) : nullptr;
     if (!connection)
@@ -207,4 +207,4 @@ void Vsock::host_ended(VsockConnection& connection, int result) noexcept {
     enqueue_if_due(connection);
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

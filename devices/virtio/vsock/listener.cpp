@@ -10,31 +10,28 @@
 
 #include "vmm/base/unix_socket.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr std::size_t longest_path = VsockListener::longest_path;
 static_assert(longest_path == sizeof(sockaddr_un::sun_path) - 1);
 
-vmm::UniqueFd stream_socket() {
-    return vmm::UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
-}
+UniqueFd stream_socket() { return UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)}; }
 
 constexpr const char* shorter_hint = "use a shorter path, such as one relative to the working directory";
 
 /// With room for the ports of a guest's connections.
-vmm::Result<void> check_length(const std::string& path) {
+Result<void> check_length(const std::string& path) {
     const auto problem = VsockListener::length_problem(path.size());
-    return problem.empty() ? vmm::Result<void>{} : vmm::fail(vmm::Errc::config_value, problem, shorter_hint);
+    return problem.empty() ? Result<void>{} : fail(Errc::config_value, problem, shorter_hint);
 }
 
-vmm::Result<sockaddr_un> address_of(const std::string& path) {
+Result<sockaddr_un> address_of(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.empty() || path.size() > longest_path)
-        return vmm::fail(vmm::Errc::config_value,
-                         vmm::format("socket path of %zu bytes: it may have 1 to %zu", path.size(), longest_path),
-                         shorter_hint);
+        return fail(Errc::config_value,
+                    format("socket path of %zu bytes: it may have 1 to %zu", path.size(), longest_path), shorter_hint);
     std::memcpy(address.sun_path, path.data(), path.size());
     return address;
 }
@@ -44,30 +41,30 @@ template <class F> int with(const sockaddr_un& address, F call) {
 }
 
 /// Whether there is a socket to replace; refuses what must stay.
-vmm::Result<bool> is_left_over(const std::string& path) {
+Result<bool> is_left_over(const std::string& path) {
     struct stat there {};
     if (::lstat(path.c_str(), &there) != 0)
         return false;
     if (!S_ISSOCK(there.st_mode))
-        return vmm::fail(vmm::Errc::already_exists, "'" + path + "' exists and is not a socket",
-                         "give the vsock device a path of its own");
+        return fail(Errc::already_exists, "'" + path + "' exists and is not a socket",
+                    "give the vsock device a path of its own");
     if (connect_unix(path) || errno != ECONNREFUSED)
-        return vmm::fail(vmm::Errc::already_exists, "another process listens at '" + path + "'",
-                         "give each guest a vsock path of its own");
+        return fail(Errc::already_exists, "another process listens at '" + path + "'",
+                    "give each guest a vsock path of its own");
     return true;
 }
 
-std::unexpected<vmm::Error> cannot_make(const std::string& path) {
-    return vmm::fail_errno(vmm::Errc::host_error, "cannot make the vsock socket '" + path + "'",
-                           "does its folder exist, and may you write to it?");
+std::unexpected<Error> cannot_make(const std::string& path) {
+    return fail_errno(Errc::host_error, "cannot make the vsock socket '" + path + "'",
+                      "does its folder exist, and may you write to it?");
 }
 
 } // namespace
 
-vmm::UniqueFd connect_unix(const std::string& path) {
+UniqueFd connect_unix(const std::string& path) {
     const auto address = address_of(path);
     errno = 0;
-    vmm::UniqueFd socket = stream_socket();
+    UniqueFd socket = stream_socket();
     if (!address || !socket)
         return {};
     if (with(*address, [&](auto... to) { return ::connect(socket.get(), to...); }) != 0)
@@ -80,30 +77,30 @@ std::string VsockListener::length_problem(std::size_t bytes) {
         return {};
     if (bytes == 0)
         return "the vsock path is empty";
-    return vmm::format("a vsock path of %zu bytes is %zu too long: a guest's port adds up to %zu (_4294967295), and a "
-                       "unix socket takes at most %zu",
-                       bytes, bytes - longest_uds_path, longest_path - longest_uds_path, longest_path);
+    return format("a vsock path of %zu bytes is %zu too long: a guest's port adds up to %zu (_4294967295), and a "
+                  "unix socket takes at most %zu",
+                  bytes, bytes - longest_uds_path, longest_path - longest_uds_path, longest_path);
 }
 
-vmm::Result<VsockListener> VsockListener::create(const std::string& path) {
+Result<VsockListener> VsockListener::create(const std::string& path) {
     TRY_VOID(check_length(path));
     const auto address = TRY(address_of(path));
     if (TRY(is_left_over(path)))
         ::unlink(path.c_str());
     VsockListener listener{stream_socket(), path};
-    if (listener.fd() < 0 || !vmm::bind_with_mode(listener.fd(), address, S_IRUSR | S_IWUSR))
+    if (listener.fd() < 0 || !bind_with_mode(listener.fd(), address, S_IRUSR | S_IWUSR))
         return cannot_make(path);
     ::lstat(path.c_str(), &listener.identity_);
     if (::listen(listener.fd(), SOMAXCONN) != 0)
-        return vmm::fail_errno(vmm::Errc::host_error, "cannot listen at '" + path + "'");
+        return fail_errno(Errc::host_error, "cannot listen at '" + path + "'");
     return listener;
 }
 
-vmm::Result<void> VsockListener::check(const std::string& path) {
+Result<void> VsockListener::check(const std::string& path) {
     TRY_VOID(check_length(path));
     TRY(is_left_over(path));
-    errno = vmm::creation_error(path);
-    return errno == 0 ? vmm::Result<void>{} : cannot_make(path);
+    errno = creation_error(path);
+    return errno == 0 ? Result<void>{} : cannot_make(path);
 }
 
 VsockListener::~VsockListener() {
@@ -113,8 +110,8 @@ VsockListener::~VsockListener() {
         ::unlink(path_.c_str());
 }
 
-vmm::UniqueFd VsockListener::accept() const {
-    return vmm::UniqueFd{::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
+UniqueFd VsockListener::accept() const {
+    return UniqueFd{::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

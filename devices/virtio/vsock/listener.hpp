@@ -8,7 +8,7 @@
 
 #include "vmm/base/os.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 /// Listens at a path, readable and writable by the owner alone; the path goes with it.
 class VsockListener {
@@ -21,9 +21,9 @@ public:
 
     /// Replaces a socket nobody listens at. Refuses one in use, anything that is not a socket, and a path that leaves
     /// no room for any port.
-    static vmm::Result<VsockListener> create(const std::string& path);
+    static Result<VsockListener> create(const std::string& path);
     /// Whether create() would work; nothing is made or removed.
-    static vmm::Result<void> check(const std::string& path);
+    static Result<void> check(const std::string& path);
     ~VsockListener();
     VsockListener(VsockListener&&) noexcept = default;
     VsockListener& operator=(VsockListener&&) = delete;
@@ -33,17 +33,17 @@ public:
     [[nodiscard]] int fd() const { return socket_.get(); }
     [[nodiscard]] const std::string& path() const { return path_; }
     /// The next host program, non-blocking; empty, with errno set, when there is none.
-    [[nodiscard]] vmm::UniqueFd accept() const;
+    [[nodiscard]] UniqueFd accept() const;
 
 private:
-    VsockListener(vmm::UniqueFd socket, std::string path) : socket_{std::move(socket)}, path_{std::move(path)} {}
+    VsockListener(UniqueFd socket, std::string path) : socket_{std::move(socket)}, path_{std::move(path)} {}
 
-    vmm::UniqueFd socket_;
+    UniqueFd socket_;
     std::string path_;
     struct stat identity_ {};
 };
 
 /// Connects to a program that listens at `path`, without waiting; empty when there is none.
-vmm::UniqueFd connect_unix(const std::string& path);
+UniqueFd connect_unix(const std::string& path);
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

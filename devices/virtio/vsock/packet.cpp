@@ -6,7 +6,7 @@
 #include <linux/virtio_vsock.h>
 #include <strings.h>
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 static_assert(sizeof(VsockHeader) == sizeof(virtio_vsock_hdr));
@@ -58,4 +58,4 @@ std::optional<std::uint32_t> parse_connect(std::string_view line) noexcept {
     return port;
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

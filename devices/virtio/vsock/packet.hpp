@@ -8,7 +8,7 @@
 
 #include "vmm/base/bytes.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 enum class VsockOp : std::uint16_t {
     invalid = 0,
@@ -22,18 +22,18 @@ enum class VsockOp : std::uint16_t {
 };
 
 struct VsockHeader {
-    vmm::Le64 source_cid{};
-    vmm::Le64 destination_cid{};
-    vmm::Le32 source_port{};
-    vmm::Le32 destination_port{};
-    vmm::Le32 length{};
-    vmm::Le16 type{};
-    vmm::Le16 operation{};
-    vmm::Le32 flags{};
-    vmm::Le32 buffer_size{}; ///< of the sender, for this stream
-    vmm::Le32 forwarded{};   ///< bytes the sender has passed on so far, modulo 2^32
+    Le64 source_cid{};
+    Le64 destination_cid{};
+    Le32 source_port{};
+    Le32 destination_port{};
+    Le32 length{};
+    Le16 type{};
+    Le16 operation{};
+    Le32 flags{};
+    Le32 buffer_size{}; ///< of the sender, for this stream
+    Le32 forwarded{};   ///< bytes the sender has passed on so far, modulo 2^32
 };
-static_assert(sizeof(VsockHeader) == 44 && vmm::GuestPod<VsockHeader>);
+static_assert(sizeof(VsockHeader) == 44 && GuestPod<VsockHeader>);
 
 inline constexpr std::uint64_t vsock_host_cid = 2;
 inline constexpr std::uint16_t vsock_stream = 1; ///< the only type
@@ -59,4 +59,4 @@ VsockVerdict judge(const VsockHeader& header, std::uint64_t guest_cid, std::uint
 /// The port of "CONNECT 52", without its newline; letter case does not matter.
 std::optional<std::uint32_t> parse_connect(std::string_view line) noexcept;
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -7,7 +7,7 @@
 
 #include "devices/virtio/vsock/vsock.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr unsigned packets_at_once = 4; // of the guest, before it hears of new credit: it sends on while we do
@@ -132,7 +132,7 @@ void Vsock::act(VsockConnection& connection, VsockFlow::Event event, const Vsock
 void Vsock::open_from_guest(VsockPorts ports, const VsockHeader& header, Chain& chain) noexcept {
     chain.work += 8 * Turn::system_call; // a socket, its connection, and the loop's watches
     const bool room = make_room();
-    vmm::UniqueFd socket = room ? connect_unix(listener_.path() + "_" + std::to_string(ports.host)) : vmm::UniqueFd{};
+    UniqueFd socket = room ? connect_unix(listener_.path() + "_" + std::to_string(ports.host)) : UniqueFd{};
     if (room && !socket && (errno == EMFILE || errno == ENFILE))
         note_full();
     VsockConnection* connection = socket ? add(ports, VsockFlow::Origin::guest, std::move(socket)) : nullptr;
@@ -359,4 +359,4 @@ void Vsock::dequeue(VsockConnection& connection) noexcept {
         connection.node.splice(connection.node.end(), ready_, std::ranges::find(ready_, &connection));
 }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -7,7 +7,7 @@
 
 #include "vmm/base/descriptors.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 namespace {
 
 constexpr unsigned event_queue = 2;
@@ -25,23 +25,23 @@ constexpr std::size_t descriptors_each = 3;
 
 } // namespace
 
-vmm::Result<std::shared_ptr<Vsock>> Vsock::create(const VsockOptions& options, vmm::EventLoop& loop) {
+Result<std::shared_ptr<Vsock>> Vsock::create(const VsockOptions& options, EventLoop& loop) {
     if (options.guest_cid < lowest_cid || options.guest_cid > highest_cid)
-        return vmm::fail(vmm::Errc::config_value,
-                         vmm::format("vsock CID %llu is outside 3 to 4294967294",
-                                     static_cast<unsigned long long>(options.guest_cid)),
-                         "0 to 2 mean the hypervisor, this machine and the host");
+        return fail(
+            Errc::config_value,
+            format("vsock CID %llu is outside 3 to 4294967294", static_cast<unsigned long long>(options.guest_cid)),
+            "0 to 2 mean the hypervisor, this machine and the host");
     auto listener = TRY(VsockListener::create(options.uds_path));
     return std::shared_ptr<Vsock>{new Vsock{options, loop, std::move(listener)}};
 }
 
-Vsock::Vsock(const VsockOptions& options, vmm::EventLoop& loop, VsockListener listener)
+Vsock::Vsock(const VsockOptions& options, EventLoop& loop, VsockListener listener)
     : Device{options.id + " (virtio-vsock)"}, loop_{loop}, listener_{std::move(listener)},
       guest_cid_{options.guest_cid}, request_timeout_{options.request_timeout},
-      limit_{std::clamp<std::size_t>(vmm::descriptors::spendable() / descriptors_each, 1, max_connections)} {}
+      limit_{std::clamp<std::size_t>(descriptors::spendable() / descriptors_each, 1, max_connections)} {}
 
 void Vsock::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
-    vmm::store_le(data, offset < sizeof guest_cid_ ? guest_cid_ >> (8 * offset) : 0);
+    store_le(data, offset < sizeof guest_cid_ ? guest_cid_ >> (8 * offset) : 0);
 }
 
 /// On a vCPU thread: sockets belong to the loop.
@@ -88,7 +88,7 @@ void Vsock::transport_reset() noexcept {
         const auto hold = memory().hold();
         if (!events->refresh() || !events->pop(sent_))
             return;
-        const vmm::Le32 event{VIRTIO_VSOCK_EVENT_TRANSPORT_RESET};
+        const Le32 event{VIRTIO_VSOCK_EVENT_TRANSPORT_RESET};
         const auto written = sent_.copy_to(0, std::as_bytes(std::span{&event, 1}));
         events->push(sent_.head, static_cast<std::uint32_t>(written));
         signal(event_queue);
@@ -112,12 +112,12 @@ bool Vsock::make_room() noexcept {
 void Vsock::note_full() noexcept {
     traffic_.refused_limit.fetch_add(1, std::memory_order_relaxed);
     if (told_full_.allow())
-        vmm::log::write(vmm::log::Level::warning, "%s: a connection is refused: there are %zu, and there may be %zu%s",
-                        name().c_str(), streams_.connections.size(), limit_,
-                        limit_ < max_connections ? " with this limit on descriptors (ulimit -n)" : "");
+        log::write(log::Level::warning, "%s: a connection is refused: there are %zu, and there may be %zu%s",
+                   name().c_str(), streams_.connections.size(), limit_,
+                   limit_ < max_connections ? " with this limit on descriptors (ulimit -n)" : "");
 }
 
-VsockConnection* Vsock::add(VsockPorts ports, VsockFlow::Origin origin, vmm::UniqueFd socket) noexcept {
+VsockConnection* Vsock::add(VsockPorts ports, VsockFlow::Origin origin, UniqueFd socket) noexcept {
     const std::uint32_t buffer = streams_.connections.size() < large_buffers ? large_buffer : small_buffer;
     const auto [at, added] =
         streams_.connections.try_emplace(ports, ++next_id_, ports, origin, buffer, std::move(socket));
@@ -152,4 +152,4 @@ void Vsock::retire(VsockConnection& connection) noexcept {
 
 void Vsock::count_open() noexcept { traffic_.open.store(streams_.connections.size(), std::memory_order_relaxed); }
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -25,7 +25,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/log.hpp"
 
-namespace devices::virtio {
+namespace inox::devices::virtio {
 
 struct VsockOptions {
     std::string id{"vsock0"};                        ///< for people
@@ -52,7 +52,7 @@ public:
     static constexpr std::size_t max_greetings = 64;
 
     /// Listens at uds_path. `loop` must outlive the device.
-    static vmm::Result<std::shared_ptr<Vsock>> create(const VsockOptions& options, vmm::EventLoop& loop);
+    static Result<std::shared_ptr<Vsock>> create(const VsockOptions& options, EventLoop& loop);
 
     [[nodiscard]] Type type() const override { return Type::vsock; }
     [[nodiscard]] std::uint64_t features() const override { return 0; }
@@ -71,9 +71,9 @@ private:
 
     /// A host program that has not said yet where it wants to connect.
     struct Greeting {
-        vmm::UniqueFd socket;
+        UniqueFd socket;
         std::string line{};
-        vmm::Registration readable{};
+        Registration readable{};
     };
     using Connections = std::map<VsockPorts, VsockConnection>;
     /// All that a reset takes away.
@@ -90,7 +90,7 @@ private:
     };
     enum class Fed : std::uint8_t { more, idle, no_buffers, broken };
 
-    Vsock(const VsockOptions& options, vmm::EventLoop& loop, VsockListener listener);
+    Vsock(const VsockOptions& options, EventLoop& loop, VsockListener listener);
 
     void on_activate() noexcept override;
     void on_kick(unsigned queue) noexcept override;
@@ -103,7 +103,7 @@ private:
     void again(unsigned queue) noexcept;
     [[nodiscard]] bool make_room() noexcept;
     void note_full() noexcept;
-    VsockConnection* add(VsockPorts ports, VsockFlow::Origin origin, vmm::UniqueFd socket) noexcept;
+    VsockConnection* add(VsockPorts ports, VsockFlow::Origin origin, UniqueFd socket) noexcept;
     [[nodiscard]] VsockConnection* find(VsockPorts ports, std::uint64_t id) noexcept;
     void retire(VsockConnection& connection) noexcept;
     void forget_all() noexcept;
@@ -112,9 +112,9 @@ private:
     // Host programs (vsock_host.cpp).
     void listen() noexcept;
     [[nodiscard]] bool accept_some() noexcept;
-    void greet(vmm::UniqueFd socket) noexcept;
+    void greet(UniqueFd socket) noexcept;
     void on_greeting(std::uint64_t id) noexcept;
-    void open_from_host(vmm::UniqueFd socket, std::uint32_t guest_port) noexcept;
+    void open_from_host(UniqueFd socket, std::uint32_t guest_port) noexcept;
     void on_request_timeout(VsockConnection& connection) noexcept;
     [[nodiscard]] bool watch_readable(VsockConnection& connection) noexcept;
     void watch_writable(VsockConnection& connection) noexcept;
@@ -144,15 +144,15 @@ private:
     void enqueue_if_due(VsockConnection& connection) noexcept;
     void dequeue(VsockConnection& connection) noexcept;
 
-    vmm::EventLoop& loop_;
+    EventLoop& loop_;
     VsockListener listener_;
     std::uint64_t guest_cid_;
     std::chrono::milliseconds request_timeout_;
     std::size_t limit_;
     VsockCounters traffic_{};
-    vmm::log::RateLimiter told_full_{1};
-    vmm::Registration listening_{};
-    vmm::Registration listen_later_{};
+    log::RateLimiter told_full_{1};
+    Registration listening_{};
+    Registration listen_later_{};
 
     Streams streams_{};
     std::list<VsockConnection*> ready_{}; // have something for the guest, next first
@@ -167,4 +167,4 @@ private:
     std::vector<iovec> pieces_{};
 };
 
-} // namespace devices::virtio
+} // namespace inox::devices::virtio

@@ -17,7 +17,7 @@ struct Host {
     fakes::TempImage kernel{4096};
     fakes::TempImage image{4096};
     std::string base{"/tmp/inox-api-" + std::to_string(::getpid())};
-    vmm::log::Style style{vmm::log::style()};
+    log::Style style{log::style()};
     std::string boot{R"({"kernel_image_path": ")" + kernel.path() +
                      R"(", "boot_args": "console=ttyS0 reboot=k panic=1"})"};
     std::string drive{R"({"drive_id": "rootfs", "path_on_host": ")" + image.path() +
@@ -29,9 +29,9 @@ struct Host {
     std::string machine{R"({"vcpu_count": 1, "mem_size_mib": 512, "smt": false, "track_dirty_pages": false})"};
 
     ~Host() {
-        vmm::log::set_style(style);
-        vmm::log::set_level(vmm::log::Level::warning);
-        vmm::log::set_sink(STDERR_FILENO);
+        log::set_style(style);
+        log::set_level(log::Level::warning);
+        log::set_sink(STDERR_FILENO);
         for (const char* ending : {".log", ".metrics"})
             ::unlink((base + ending).c_str());
     }

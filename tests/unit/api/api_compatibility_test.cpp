@@ -95,10 +95,10 @@ TEST_CASE("more devices than fit are refused at the start, in Firecracker's word
     SECTION("virtio-mmio") {
         mmio = true;
         REQUIRE(client.instance()
-                    .configure([](vmm::ConfigFile& file) { file.config.machine.transport = vmm::Transport::mmio; })
+                    .configure([](ConfigFile& file) { file.config.machine.transport = inox::Transport::mmio; })
                     .has_value());
     }
-    const std::size_t room = mmio ? vmm::max_mmio_devices : 31;
+    const std::size_t room = mmio ? max_mmio_devices : 31;
     for (std::size_t i = 0; i <= room; ++i)
         CHECK(drive(i).status == 204);
     const auto start = client.put("/actions", R"({"action_type": "InstanceStart"})");
@@ -191,7 +191,7 @@ TEST_CASE("the configuration reads back as it was given") {
     same("/network-interfaces/n", "network-interfaces",
          R"({"iface_id": "n", "host_dev_name": "inox-w0", "queue_pairs": 2})");
     REQUIRE(client.instance()
-                .configure([](vmm::ConfigFile& file) {
+                .configure([](ConfigFile& file) {
                     file.config.iommu.emplace();
                     file.config.pasid.emplace().quota = 5;
                     file.config.console.emplace();

@@ -6,8 +6,6 @@
 #include "tests/fakes/contract.hpp"
 #include "tests/fakes/pasid_guest.hpp"
 #include "vmm/machine/pasids.hpp"
-
-using namespace vmm;
 using iommu::PasidStatus;
 using nlohmann::ordered_json;
 

@@ -107,7 +107,7 @@ TEST_CASE("files are looked at when they are named") {
         "or directory (os error 2)");
     CHECK(client.put("/boot-source", R"({"kernel_image_path": ")" + kernel.path() + R"("})").status == 204);
     CHECK(client.get("/vm/config").body.find(R"("boot_args":null)") != std::string::npos);
-    CHECK(client.instance().file().config.boot.cmdline == vmm::firecracker_cmdline);
+    CHECK(client.instance().file().config.boot.cmdline == firecracker_cmdline);
     CHECK(ApiClient::fault(
               client.put("/drives/a", R"({"drive_id": "a", "is_root_device": true, "path_on_host": "foo.bar"})")) ==
           "Drive config error: Unable to create the virtio block device: Virtio backend error: Error manipulating the "
@@ -154,7 +154,7 @@ TEST_CASE("vsock, entropy, balloon, serial and cpu-config are stored") {
               .status == 204);
     const auto& cpuid = client.instance().file().config.machine.cpuid;
     REQUIRE(cpuid.size() == 1);
-    CHECK((cpuid[0] == vmm::boot::CpuidModifier{1, 0, vmm::boot::CpuidModifier::Register::ecx, 0xfffffffe, 4}));
+    CHECK((cpuid[0] == boot::CpuidModifier{1, 0, boot::CpuidModifier::Register::ecx, 0xfffffffe, 4}));
     CHECK(client.put("/cpu-config", R"({"msr_modifiers": [{"addr": "0x10"}]})").status == 400);
     CHECK(client.put("/cpu-config", R"({"cpuid_modifiers": [{"leaf": "zero"}]})").status == 400);
     CHECK(client.get("/vm/config").status == 200);
@@ -255,8 +255,8 @@ TEST_CASE("events are streamed from the number asked for, and a reader that left
 }
 
 TEST_CASE("the last event says why all is over") {
-    using How = vmm::GuestEnd::How;
-    const auto last = [](const vmm::GuestEnd& end) {
+    using How = GuestEnd::How;
+    const auto last = [](const GuestEnd& end) {
         ApiClient client;
         client.get("/inox/events");
         client.instance().end(end);
@@ -266,7 +266,7 @@ TEST_CASE("the last event says why all is over") {
         CHECK(line.at("event") == "ended");
         return line;
     };
-    const auto terminated = last({How::stopped, 0, vmm::Error{vmm::Errc::terminated, "by a signal", {}, {}, 0}});
+    const auto terminated = last({How::stopped, 0, Error{Errc::terminated, "by a signal", {}, {}, 0}});
     CHECK(terminated.at("how") == "stopped");
     CHECK(terminated.at("code") == "terminated");
     CHECK(terminated.at("what") == "by a signal");

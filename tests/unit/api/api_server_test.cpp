@@ -151,16 +151,16 @@ TEST_CASE("without a descriptor left a client is told so at once, and the server
     ApiSocket first{path};
     REQUIRE(first.send("GET /busy HTTP/1.1\r\n\r\n"));
     REQUIRE(eventually([&] { return busy.load(); }));
-    std::vector<vmm::UniqueFd> late;
+    std::vector<UniqueFd> late;
     for (int i = 0; i < 3; ++i)
         late.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     rlimit limit{};
     ::getrlimit(RLIMIT_NOFILE, &limit);
     const rlimit small{std::min<rlim_t>(limit.rlim_cur, 256), limit.rlim_max};
     ::setrlimit(RLIMIT_NOFILE, &small);
-    std::vector<vmm::UniqueFd> all;
+    std::vector<UniqueFd> all;
     for (;;) {
-        vmm::UniqueFd one{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
+        UniqueFd one{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
         if (!one)
             break;
         all.push_back(std::move(one));

@@ -46,7 +46,7 @@ TEST_CASE("the socket: mode, stale files, live ones, long paths") {
         CHECK((status.st_mode & 0777) == 0600);
         const auto second = api::Server::create({.path = path}, echo);
         REQUIRE_FALSE(second);
-        CHECK(second.error().code == vmm::Errc::in_use);
+        CHECK(second.error().code == Errc::in_use);
         CHECK(second.error().what ==
               "Failed to open the API socket at: " + path + ". Check that it is not already used.");
         ApiSocket client{path};
@@ -55,7 +55,7 @@ TEST_CASE("the socket: mode, stale files, live ones, long paths") {
     }
     CHECK(::access(path.c_str(), F_OK) != 0);
     // A socket whose process is gone.
-    const vmm::UniqueFd stale{::socket(AF_UNIX, SOCK_STREAM, 0)};
+    const UniqueFd stale{::socket(AF_UNIX, SOCK_STREAM, 0)};
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     path.copy(address.sun_path, sizeof address.sun_path - 1);
@@ -64,12 +64,12 @@ TEST_CASE("the socket: mode, stale files, live ones, long paths") {
         const auto server = serve({.path = path});
         // Somebody else's file in its place stays.
         ::unlink(path.c_str());
-        vmm::UniqueFd other{::creat(path.c_str(), 0600)};
+        UniqueFd other{::creat(path.c_str(), 0600)};
     }
     CHECK(::access(path.c_str(), F_OK) == 0);
     const auto file = api::Server::create({.path = path}, echo);
     REQUIRE_FALSE(file);
-    CHECK(file.error().code == vmm::Errc::in_use);
+    CHECK(file.error().code == Errc::in_use);
     ::unlink(path.c_str());
     const auto long_path = api::Server::create({.path = "/tmp/" + std::string(103, 'x')}, echo);
     REQUIRE_FALSE(long_path);
@@ -79,7 +79,7 @@ TEST_CASE("the socket: mode, stale files, live ones, long paths") {
     CHECK(api::Server::create({.path = longest}, echo));
     const auto nowhere = api::Server::create({.path = "/nonexistent/socket"}, echo);
     REQUIRE_FALSE(nowhere);
-    CHECK(nowhere.error().code == vmm::Errc::output_unwritable);
+    CHECK(nowhere.error().code == Errc::output_unwritable);
 }
 
 TEST_CASE("a group's members may be admitted, others are not") {

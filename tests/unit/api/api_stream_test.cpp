@@ -208,7 +208,7 @@ TEST_CASE("readers of streams leave descriptors for who asks") {
     ::getrlimit(RLIMIT_NOFILE, &limit);
     const rlimit small{std::min<rlim_t>(limit.rlim_cur, 256), limit.rlim_max};
     ::setrlimit(RLIMIT_NOFILE, &small);
-    std::vector<vmm::UniqueFd> others;
+    std::vector<UniqueFd> others;
     while (others.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC)))
         continue;
     others.resize(others.size() - 25); // each reader takes two here, one for either end

@@ -7,8 +7,6 @@
 #include "api/server_parser.hpp"
 #include "tests/catch.hpp"
 
-using vmm::Errc;
-
 TEST_CASE("a refusal shows the server's own text, with its code and hint where it has them") {
     const auto own = api::refusal_error(
         400, R"({"fault_message": "no such disk", "code": "disk_missing", "hint": "look at the path"})");

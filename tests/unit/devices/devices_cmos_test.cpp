@@ -11,7 +11,7 @@ timespec now{};
 timespec test_clock() { return now; }
 
 struct Chip {
-    explicit Chip(std::uint64_t below = 128 * vmm::MiB, std::uint64_t above = 0) : cmos{below, above, test_clock} {}
+    explicit Chip(std::uint64_t below = 128 * MiB, std::uint64_t above = 0) : cmos{below, above, test_clock} {}
     devices::Cmos cmos;
     std::uint8_t get(std::uint8_t index) {
         fakes::out(cmos, 0, index);
@@ -75,7 +75,6 @@ TEST_CASE("an update shows for a quarter of a millisecond before the second turn
 }
 
 TEST_CASE("the memory size registers agree with the RAM") {
-    using namespace vmm;
     Chip small{128 * MiB, 0};
     CHECK(small.get16(0x15) == 640);
     CHECK(small.get16(0x17) == 0xffff);

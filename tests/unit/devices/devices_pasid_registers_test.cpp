@@ -171,7 +171,7 @@ TEST_CASE("the table for drivers' writers has every register, with its place, an
         }
     }
     CHECK(known.size() == 4 + 4 * 2);
-    for (std::uint64_t offset = 0; offset < vmm::page_size; offset += 4)
+    for (std::uint64_t offset = 0; offset < page_size; offset += 4)
         if (!known.contains(offset)) {
             out<std::uint32_t>(driver.registers, offset, ~0U);
             CHECK(in<std::uint32_t>(driver.registers, offset) == 0);

@@ -17,7 +17,7 @@ namespace {
 struct Power {
     fakes::FakeGuestEvents events{};
     fakes::FakeIrqs irqs{};
-    devices::AcpiPower registers{events, irqs.line(9, vmm::TriggerMode::edge).value()};
+    devices::AcpiPower registers{events, irqs.line(9, TriggerMode::edge).value()};
 };
 
 } // namespace

@@ -12,10 +12,8 @@ using fakes::IommuWorld;
 using iommu::DomainId;
 using iommu::EndpointId;
 using iommu::Status;
-using vmm::Gpa;
-using vmm::Iova;
 using W = IommuWorld;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
 namespace {
 
@@ -54,7 +52,7 @@ TEST_CASE("map checks in the order of the specification") {
         {"the MSI window", 1, 0xfee00000, 0xfee00fff, 0x10000, 3, Status::invalid},
         {"over the MSI window", 1, 0xfed00000, 0xfeffffff, 0x10000, 3, Status::invalid},
         {"no memory there", 1, 0x5000, 0x5fff, 0x80000000, 3, Status::fault},
-        {"over the end of memory", 1, 0x5000, 0x6fff, 4 * vmm::MiB - page, 3, Status::fault},
+        {"over the end of memory", 1, 0x5000, 0x6fff, 4 * MiB - page, 3, Status::fault},
         {"registers of another device", 1, 0x5000, 0x5fff, 0xc2000000, 0, Status::fault},
         {"no permission at all", 1, 0x5000, 0x5fff, 0x10000, 0, Status::ok},
         {"a good one", 1, 0x5000, 0x5fff, 0x10000, 3, Status::ok},

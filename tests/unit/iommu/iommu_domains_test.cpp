@@ -10,9 +10,8 @@ using fakes::IommuWorld;
 using iommu::DomainId;
 using iommu::EndpointId;
 using iommu::Status;
-using vmm::Iova;
 using W = IommuWorld;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
 namespace {
 
@@ -70,10 +69,10 @@ TEST_CASE("all mappings of a domain apply to an endpoint that joins") {
     REQUIRE(world.map(1, 9, 9, 33, 0) == Status::ok);
     CHECK(world.attach(1, W::nvme) == Status::ok);
     REQUIRE(world.nvme_host.held.size() == 2);
-    CHECK(world.nvme_host.held.at(0).access == vmm::Access::read);
-    CHECK(world.nvme_host.held.at(8 * page).access == vmm::Access::write);
+    CHECK(world.nvme_host.held.at(0).access == Access::read);
+    CHECK(world.nvme_host.held.at(8 * page).access == Access::write);
     CHECK(world.attach(1, W::net) == Status::ok);
-    CHECK(W::reach(world.ram, *world.net_memory, 8, vmm::Access::write) == 32);
+    CHECK(W::reach(world.ram, *world.net_memory, 8, Access::write) == 32);
 }
 
 TEST_CASE("an endpoint whose replay fails is blocked, in no domain, and may try again") {
@@ -81,8 +80,8 @@ TEST_CASE("an endpoint whose replay fails is blocked, in no domain, and may try 
     REQUIRE(world.attach(1, W::disk) == Status::ok);
     for (std::uint64_t i = 0; i < 5; ++i)
         REQUIRE(world.map(1, i * 2, i * 2) == Status::ok);
-    const auto [code, status] = GENERATE(table<vmm::Errc, Status>(
-        {{vmm::Errc::no_resource, Status::no_memory}, {vmm::Errc::host_error, Status::device_error}}));
+    const auto [code, status] = GENERATE(
+        table<Errc, Status>({{Errc::no_resource, Status::no_memory}, {Errc::host_error, Status::device_error}}));
     world.nvme_host.failure = code;
     bool once = true;
     world.nvme_host.fails = [&] { return world.nvme_host.held.size() == 3 && std::exchange(once, false); };
@@ -242,8 +241,8 @@ TEST_CASE("a long list of reserved regions is shortened, never left out") {
 TEST_CASE("an endpoint comes once, and goes with all it has") {
     IommuWorld world;
     fakes::RecordingMapper host;
-    CHECK(world.domains.add_endpoint(W::nvme, "twin", host).error().code == vmm::Errc::already_exists);
-    CHECK(world.domains.add_endpoint(EndpointId{0x48}, "twin", world.nvme_host).error().code == vmm::Errc::unsupported);
+    CHECK(world.domains.add_endpoint(W::nvme, "twin", host).error().code == Errc::already_exists);
+    CHECK(world.domains.add_endpoint(EndpointId{0x48}, "twin", world.nvme_host).error().code == Errc::unsupported);
     auto stay = *world.domains.add_endpoint(EndpointId{0x40}, "guest", host);
     REQUIRE(world.attach(1, EndpointId{0x40}) == Status::ok);
     REQUIRE(world.map(1, 0, 0) == Status::ok);
@@ -265,5 +264,5 @@ TEST_CASE("an IOMMU of larger pages is refused") {
     IommuWorld world;
     fakes::RecordingMapper host;
     host.sizes = ~std::uint64_t{0xffff};
-    CHECK(world.domains.add_endpoint(EndpointId{0x40}, "large", host).error().code == vmm::Errc::unsupported);
+    CHECK(world.domains.add_endpoint(EndpointId{0x40}, "large", host).error().code == Errc::unsupported);
 }

@@ -14,11 +14,8 @@ using fakes::IommuWorld;
 using iommu::DomainId;
 using iommu::Fault;
 using iommu::Status;
-using vmm::Access;
-using vmm::Gpa;
-using vmm::Iova;
 using W = IommuWorld;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
 namespace {
 
@@ -100,7 +97,7 @@ TEST_CASE("outside of any domain the reason is that there is none; memory that b
     CHECK(disk.last_fault() == Fault{W::disk, Fault::Reason::domain, Access::write, Iova{0x1000}});
     disk.world.domains.set_bypass(true);
     CHECK(disk.pieces(0x1000, 8, Access::write) == Pieces{{0x1000, 8}});
-    CHECK(disk.pieces(4 * vmm::MiB - 4, 8).empty());
+    CHECK(disk.pieces(4 * MiB - 4, 8).empty());
     CHECK(disk.world.domains.faults().total() == 1);
 }
 

@@ -11,9 +11,7 @@
 
 using iommu::Mapping;
 using iommu::MappingTable;
-using vmm::Gpa;
-using vmm::Iova;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
 namespace {
 

@@ -13,10 +13,8 @@ using fakes::IommuWorld;
 using iommu::DomainId;
 using iommu::EndpointId;
 using iommu::Status;
-using vmm::Gpa;
-using vmm::Iova;
 using W = IommuWorld;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
 namespace {
 
@@ -142,7 +140,7 @@ void compare(const Model& model, const IommuWorld& world) {
         if (report.state == W::State::bypassed || (domain && domain->bypass)) {
             expected.emplace(0,
                              fakes::RecordingMapper::Held{*IovaRange::closed(Iova{0}, Iova{region.range.last().raw()}),
-                                                          region.host.data(), vmm::Access::read_write});
+                                                          region.host.data(), Access::read_write});
         } else if (domain) {
             for (const auto& [start, mapping] : domain->mappings)
                 if ((mapping.flags & 3) != 0 && (mapping.physical + mapping.last - start) * page < region.host.size())
@@ -150,7 +148,7 @@ void compare(const Model& model, const IommuWorld& world) {
                                      fakes::RecordingMapper::Held{
                                          *IovaRange::closed(Iova{start * page}, Iova{mapping.last * page + page - 1}),
                                          region.host.data() + mapping.physical * page,
-                                         static_cast<vmm::Access>(mapping.flags & 3)});
+                                         static_cast<Access>(mapping.flags & 3)});
         }
         REQUIRE(host->held == expected);
         if (!domain && !model.bypass)
@@ -255,22 +253,22 @@ TEST_CASE("random requests do what the model does") {
 }
 
 TEST_CASE("a host that fails once, at any call, leaves no endpoint half mapped") {
-    vmm::log::set_level(vmm::log::Level::off);
+    log::set_level(log::Level::off);
     const auto seed = GENERATE(range(1U, 4U));
     Run whole{0};
     whole.go(seed, 800);
     REQUIRE(whole.calls > 40);
     for (unsigned at = 1; at <= whole.calls; ++at)
         Run{at}.go(seed, 800);
-    vmm::log::set_level(vmm::log::Level::warning);
+    log::set_level(log::Level::warning);
 }
 
 TEST_CASE("a host that fails three times in a row is found out, and no other endpoint suffers") {
-    vmm::log::set_level(vmm::log::Level::off);
+    log::set_level(log::Level::off);
     const auto seed = GENERATE(range(1U, 3U));
     Run whole{0};
     whole.go(seed, 800);
     for (unsigned at = 1; at <= whole.calls; at += 2)
         Run{at, true}.go(seed, 800);
-    vmm::log::set_level(vmm::log::Level::warning);
+    log::set_level(log::Level::warning);
 }

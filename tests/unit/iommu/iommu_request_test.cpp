@@ -17,7 +17,7 @@ namespace {
 namespace f = wire::feature;
 constexpr std::uint64_t all_features = f::input_range | f::domain_range | f::map_unmap | f::probe | f::bypass_config;
 
-template <vmm::GuestPod T> Bytes bytes_of(T request, wire::Type type) {
+template <GuestPod T> Bytes bytes_of(T request, wire::Type type) {
     request.head.type = static_cast<std::uint8_t>(type);
     const auto span = std::as_bytes(std::span{&request, 1});
     return {span.begin(), span.end()};
@@ -159,7 +159,7 @@ TEST_CASE("PROBE of a stranger, or with little room, tells no properties") {
 }
 
 TEST_CASE("PROBE holds as many regions as an endpoint can have") {
-    std::vector<ReservedRegion> regions(max_reserved_regions, {*vmm::Range<vmm::Iova>::sized(vmm::Iova{4096}, 4096)});
+    std::vector<ReservedRegion> regions(max_reserved_regions, {*Range<Iova>::sized(Iova{4096}, 4096)});
     Bytes out(wire::probe_size);
     CHECK(encode_properties(regions, out));
     regions.push_back(regions[0]);

@@ -49,7 +49,7 @@ TEST_CASE("drivers' writers are told the registers' places as they are") {
              {reg::msix_perm, "MSIX_PERM"},   {reg::grpcfg, "GRPCFG"},     {reg::wqcfg, "WQCFG"},
              {reg::msix_table, "MSIXTAB"},    {reg::msix_pba, "MSIXPBA"}}) {
         INFO(name);
-        CHECK(text.find(vmm::format("| %03llx | %s |", static_cast<unsigned long long>(offset), name)) != text.npos);
+        CHECK(text.find(format("| %03llx | %s |", static_cast<unsigned long long>(offset), name)) != text.npos);
     }
 }
 
@@ -100,7 +100,7 @@ TEST_CASE("narrow reads are bytes of the register, narrow and crooked writes do 
     DsaDriver driver;
     std::array<std::byte, 2> two{};
     driver.accelerator.read(reg::version + 1, two);
-    CHECK(vmm::load_le<std::uint16_t>(two) == 1);
+    CHECK(load_le<std::uint16_t>(two) == 1);
     driver.accelerator.write(reg::genctrl, std::array{std::byte{3}, std::byte{0}});
     driver.accelerator.write(reg::genctrl + 2, std::array<std::byte, 4>{});
     CHECK(driver.get(reg::genctrl) == 0);

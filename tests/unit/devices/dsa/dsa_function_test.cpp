@@ -19,7 +19,7 @@ namespace {
 struct Bench {
     fakes::FakeIrqs irqs{};
     fakes::PasidGuest guest{};
-    vmm::DirectMemory direct{guest.memory};
+    DirectMemory direct{guest.memory};
     fakes::PciMachine machine{}; // lets go of the function before what that needs
     std::shared_ptr<DsaFunction> function{DsaFunction::create({.queues = 3, .entries = 48, .engines = 2},
                                                               {irqs, direct, nullptr, guest.service.get(), {}})
@@ -84,7 +84,7 @@ struct Bench {
     /// 64 pages.
     iommu::PageTable table(unsigned index, std::uint64_t address, std::uint64_t physical) {
         auto tables = guest.tables(index);
-        for (std::uint64_t offset = 0; offset < 64 * vmm::page_size; offset += vmm::page_size)
+        for (std::uint64_t offset = 0; offset < 64 * page_size; offset += page_size)
             tables.map(address + offset, physical + offset);
         return fakes::PasidGuest::bound(tables);
     }
@@ -148,7 +148,7 @@ TEST_CASE("a command's interrupt goes out by MSI-X") {
     bench.machine.set<std::uint16_t>(bench.at, msix + 2, 0x8000);
     bench.set(reg::cmd, static_cast<std::uint32_t>(Command::reset_device) << 20 | cmd_interrupt);
     REQUIRE(bench.irqs.vectors.size() == 1);
-    CHECK(bench.irqs.vectors[0]->delivered == std::vector<vmm::MsiMessage>{{0xfee01000, 0x41}});
+    CHECK(bench.irqs.vectors[0]->delivered == std::vector<MsiMessage>{{0xfee01000, 0x41}});
 }
 
 TEST_CASE("work of two PASIDs, their freeing in the middle of it, and no reference left") {
@@ -171,29 +171,29 @@ TEST_CASE("work of two PASIDs, their freeing in the middle of it, and no referen
 
     auto descriptor = fakes::DsaDriver::make(Opcode::fill, 0x1111111111111111, address + 0x1000, 0x100, address);
     descriptor.pasid_word = host1.raw();
-    CHECK(bench.machine.memory.enqueue(vmm::Gpa{Bench::portals + 0x1000}, bench.bytes(descriptor)));
+    CHECK(bench.machine.memory.enqueue(Gpa{Bench::portals + 0x1000}, bench.bytes(descriptor)));
     const auto status = [&](std::uint64_t at) {
-        auto& byte = bench.guest.memory.host(vmm::Gpa{at}, 1)->front();
+        auto& byte = bench.guest.memory.host(Gpa{at}, 1)->front();
         return std::to_integer<unsigned>(std::atomic_ref{byte}.load(std::memory_order_acquire));
     };
     CHECK(eventually([&] { return status(0x400000) == 1; }));
-    CHECK(bench.guest.memory.read<vmm::Le64>(vmm::Gpa{0x401000}) == 0x1111111111111111U);
+    CHECK(bench.guest.memory.read<Le64>(Gpa{0x401000}) == 0x1111111111111111U);
     CHECK(status(0x600000) == 0);
-    bench.machine.memory.write_wide(vmm::Gpa{Bench::portals + 2 * portal_stride}, bench.bytes(descriptor));
+    bench.machine.memory.write_wide(Gpa{Bench::portals + 2 * portal_stride}, bench.bytes(descriptor));
     CHECK(eventually([&] { return status(0x600000) == 1; }));
-    CHECK(bench.guest.memory.read<vmm::Le64>(vmm::Gpa{0x601000}) == 0x1111111111111111U);
+    CHECK(bench.guest.memory.read<Le64>(Gpa{0x601000}) == 0x1111111111111111U);
     CHECK(eventually([&] { return bench.references(host1) == 0; }));
 
     // Long work, and the PASID is freed.
     descriptor = fakes::DsaDriver::make(Opcode::memmove, address, address + 0x20000, 0x20000, address);
     for (unsigned round = 0; round < 20; ++round) {
         descriptor.pasid_word = host1.raw();
-        (void)bench.machine.memory.enqueue(vmm::Gpa{Bench::portals}, bench.bytes(descriptor));
-        bench.machine.memory.write_wide(vmm::Gpa{Bench::portals + 2 * portal_stride}, bench.bytes(descriptor));
+        (void)bench.machine.memory.enqueue(Gpa{Bench::portals}, bench.bytes(descriptor));
+        bench.machine.memory.write_wide(Gpa{Bench::portals + 2 * portal_stride}, bench.bytes(descriptor));
     }
     REQUIRE(bench.guest.service->free(first) == iommu::PasidStatus::ok);
     REQUIRE(bench.guest.service->free(second) == iommu::PasidStatus::ok);
-    CHECK_FALSE(bench.machine.memory.enqueue(vmm::Gpa{Bench::portals + 2 * portal_stride}, bench.bytes(descriptor)));
+    CHECK_FALSE(bench.machine.memory.enqueue(Gpa{Bench::portals + 2 * portal_stride}, bench.bytes(descriptor)));
     CHECK(eventually([&] { return bench.guest.core.ids(bench.guest.service->set()).empty(); }));
     CHECK(eventually([&] { return bench.get(reg::wqcfg + 2 * queue_stride + 24) >> 30 == 0; })); // off
     CHECK(bench.get(reg::wqcfg + 24) >> 30 == 1);                                                // still on
@@ -219,7 +219,7 @@ TEST_CASE("a function-level reset leaves the function as after power-on, whateve
         bench.set(reg::msix_perm + 8, pasid.raw() << 12 | permission_pasid_enable);
         fakes::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40, 0); // a submission that is not whole
         for (unsigned i = 0; i < 12; ++i)
-            (void)bench.machine.memory.enqueue(vmm::Gpa{Bench::portals}, bench.bytes(descriptor));
+            (void)bench.machine.memory.enqueue(Gpa{Bench::portals}, bench.bytes(descriptor));
         bench.machine.set<std::uint16_t>(bench.at, express + 8, 0x8000);
 
         CHECK(bench.machine.get<std::uint16_t>(bench.at, express + 8) == 0);
@@ -231,7 +231,7 @@ TEST_CASE("a function-level reset leaves the function as after power-on, whateve
         CHECK((bench.machine.get<std::uint16_t>(bench.at, bench.extended(0x13) + 4) & 1) == 0);
         CHECK((bench.machine.get<std::uint16_t>(bench.at, msix + 2) & 0xc000) == 0);
         CHECK(bench.machine.get<std::uint32_t>(bench.at, 0) == 0x0b258086);
-        CHECK_FALSE(bench.machine.memory.enqueue(vmm::Gpa{Bench::portals}, bench.bytes(descriptor)));
+        CHECK_FALSE(bench.machine.memory.enqueue(Gpa{Bench::portals}, bench.bytes(descriptor)));
 
         bench.place();
         CHECK(eventually([&] { return bench.get(reg::cmdsts) == 0; }));

@@ -45,11 +45,11 @@ struct Bench {
     std::uint32_t get(std::uint64_t offset) {
         std::array<std::byte, 4> bytes{};
         accelerator.read(offset, bytes);
-        return vmm::load_le<std::uint32_t>(bytes);
+        return load_le<std::uint32_t>(bytes);
     }
     void set(std::uint64_t offset, std::uint32_t value) {
         std::array<std::byte, 4> bytes{};
-        vmm::store_le(bytes, value);
+        store_le(bytes, value);
         accelerator.write(offset, bytes);
     }
     std::uint32_t command(Command code, std::uint32_t operand = 0) {

@@ -7,7 +7,6 @@
 #include "tests/fakes/paged_memory.hpp"
 
 using namespace devices::dsa;
-using vmm::Access;
 
 namespace {
 

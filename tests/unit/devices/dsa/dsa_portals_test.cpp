@@ -103,7 +103,7 @@ TEST_CASE("plain stores to a slot make a submission, and a read tells what becam
     const auto status = [&](std::uint64_t at) {
         std::array<std::byte, 4> bytes{};
         portals.read(at, bytes);
-        return vmm::load_le<std::uint32_t>(bytes);
+        return load_le<std::uint32_t>(bytes);
     };
     const auto store = [&](std::uint64_t at, const Descriptor& descriptor, std::size_t width) {
         const auto bytes = std::as_bytes(std::span{&descriptor, 1});
@@ -133,7 +133,7 @@ TEST_CASE("plain stores to a slot make a submission, and a read tells what becam
     std::array<std::byte, 8> bytes{};
     portals.write(2 * portal_stride, bytes);
     portals.read(2 * portal_stride, bytes);
-    CHECK(vmm::load_le(bytes) == ~std::uint64_t{0});
+    CHECK(load_le(bytes) == ~std::uint64_t{0});
     portals.write(limited + 1, bytes);
     portals.reset();
     CHECK(status(limited + 0x40) == 0xffffffff);

@@ -42,7 +42,7 @@ TEST_CASE("mmds: ARP for the service's address is answered, for others it is the
     std::vector<std::byte> reply(Stack::frame_size);
     reply.resize(guest.stack.next(reply, guest.now));
     REQUIRE(reply.size() == 42);
-    CHECK(vmm::load_le<std::uint64_t>(std::span{reply}.first(8)) == 0x0106'0100'0000'0002); // to the guest, from us
+    CHECK(load_le<std::uint64_t>(std::span{reply}.first(8)) == 0x0106'0100'0000'0002); // to the guest, from us
     CHECK(reply[21] == std::byte{2});
     CHECK(reply[22] == std::byte{6});
     CHECK(reply[28] == std::byte{169});

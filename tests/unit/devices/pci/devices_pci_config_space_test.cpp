@@ -6,7 +6,6 @@
 #include "tests/catch.hpp"
 
 using namespace devices::pci;
-using vmm::GiB, vmm::KiB, vmm::MiB;
 
 namespace {
 
@@ -20,11 +19,11 @@ constexpr Identity identity{.vendor = 0x8086,
 template <std::unsigned_integral T> T read(const ConfigSpace& config, unsigned offset) {
     std::array<std::byte, sizeof(T)> bytes{};
     config.read(offset, bytes);
-    return vmm::load_le<T>(bytes);
+    return load_le<T>(bytes);
 }
 template <std::unsigned_integral T> void write(ConfigSpace& config, unsigned offset, std::type_identity_t<T> value) {
     std::array<std::byte, sizeof(T)> bytes{};
-    vmm::store_le(bytes, value);
+    store_le(bytes, value);
     config.write(offset, bytes);
 }
 
@@ -40,7 +39,7 @@ std::uint32_t size_register(ConfigSpace& config, unsigned offset) {
 
 std::array<std::byte, 4> bytes4(std::uint32_t value) {
     std::array<std::byte, 4> bytes{};
-    vmm::store_le(bytes, value);
+    store_le(bytes, value);
     return bytes;
 }
 

@@ -18,11 +18,11 @@ struct Bench {
     std::uint64_t read(std::uint64_t offset, unsigned size = 4) {
         std::array<std::byte, 8> bytes{};
         registers.read(offset, std::span{bytes}.first(size));
-        return vmm::load_le<std::uint64_t>(bytes);
+        return load_le<std::uint64_t>(bytes);
     }
     void write(std::uint64_t offset, std::uint64_t value, unsigned size = 4) {
         std::array<std::byte, 8> bytes{};
-        vmm::store_le(std::span{bytes}, value);
+        store_le(std::span{bytes}, value);
         registers.write(offset, std::span{bytes}.first(size));
     }
 };

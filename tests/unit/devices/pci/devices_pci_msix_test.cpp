@@ -23,18 +23,18 @@ struct Driver {
 
     void control(std::uint16_t value) {
         std::array<std::byte, 2> bytes{};
-        vmm::store_le(bytes, value);
+        store_le(bytes, value);
         config.write(capability + 2, bytes);
     }
     void enable() { control(0x8000); }
     template <std::unsigned_integral T> T get(std::uint64_t offset) {
         std::array<std::byte, sizeof(T)> bytes{};
         REQUIRE(msix.bar_read(4, offset, bytes));
-        return vmm::load_le<T>(bytes);
+        return load_le<T>(bytes);
     }
     template <std::unsigned_integral T> void set(std::uint64_t offset, std::type_identity_t<T> value) {
         std::array<std::byte, sizeof(T)> bytes{};
-        vmm::store_le(bytes, value);
+        store_le(bytes, value);
         REQUIRE(msix.bar_write(4, offset, bytes));
     }
     static std::uint64_t entry(unsigned vector) { return 0x2000 + 16 * vector; }
@@ -81,7 +81,7 @@ TEST_CASE("a vector takes a host interrupt only when it first becomes live") {
     driver.mask(3, false);
     REQUIRE(driver.irqs.vectors.size() == 1);
     driver.msix.trigger(3);
-    CHECK(driver.irqs.vectors[0]->delivered == std::vector<vmm::MsiMessage>{{0xfee01000, 0x33}});
+    CHECK(driver.irqs.vectors[0]->delivered == std::vector<MsiMessage>{{0xfee01000, 0x33}});
     driver.mask(3, true);
     driver.mask(3, false);
     driver.control(0);
@@ -136,7 +136,7 @@ TEST_CASE("an eventfd signalled while masked shows as pending too") {
     driver.program(1, 0x51);
     driver.mask(1, false);
     CHECK(driver.pending() == 0);
-    CHECK(driver.irqs.vectors[0]->delivered == std::vector<vmm::MsiMessage>{{0xfee01000, 0x51}});
+    CHECK(driver.irqs.vectors[0]->delivered == std::vector<MsiMessage>{{0xfee01000, 0x51}});
     CHECK_FALSE(driver.msix.trigger_fd(70));
 }
 
@@ -163,7 +163,7 @@ TEST_CASE("a message changed while live goes to its new destination") {
     driver.set<std::uint32_t>(Driver::entry(0), 0xfee02000);
     driver.set<std::uint32_t>(Driver::entry(0) + 8, 2);
     driver.msix.trigger(0);
-    CHECK(driver.irqs.vectors[0]->delivered == std::vector<vmm::MsiMessage>{{0xfee02000, 2}});
+    CHECK(driver.irqs.vectors[0]->delivered == std::vector<MsiMessage>{{0xfee02000, 2}});
 }
 
 TEST_CASE("a message that is no interrupt is never routed") {

@@ -11,7 +11,6 @@ using fakes::in;
 using fakes::out;
 using fakes::PciFunction;
 using fakes::PciMachine;
-using vmm::KiB, vmm::MiB, vmm::GiB;
 
 namespace {
 
@@ -38,7 +37,7 @@ TEST_CASE("a scan finds the host bridge and nothing else, by port and by ECAM") 
             CHECK(machine.get<std::uint16_t>({slot, function}, 0) == 0xffff);
             machine.set<std::uint32_t>({slot, function}, 4, 7);
         }
-    const auto bus_1 = vmm::layout::ecam.start().raw() + MiB;
+    const auto bus_1 = layout::ecam.start().raw() + MiB;
     CHECK(in<std::uint32_t>(machine.memory, bus_1) == 0xffffffff);
     out<std::uint32_t>(machine.memory, bus_1 + 4, 7);
     out<std::uint32_t>(machine.ports, 0xcf8, 0x80010000);
@@ -72,22 +71,22 @@ TEST_CASE("the reset control register beside mechanism 1 resets") {
 TEST_CASE("BARs are placed in their windows, each on pages of its own, without overlap") {
     PciMachine machine;
     std::vector<std::shared_ptr<PciFunction>> functions;
-    vmm::RangeMap<vmm::Gpa, int> taken;
+    RangeMap<Gpa, int> taken;
     for (int i = 0; i < 10; ++i) {
         functions.push_back(three_bars());
         auto& config = functions.back()->config();
         REQUIRE(config.add_bar(4, {.kind = BarKind::memory32, .size = 256}));
         REQUIRE(machine.root->add(functions.back()));
         const auto range = [&](unsigned bar, std::uint64_t size) {
-            return *vmm::Range<vmm::Gpa>::sized(vmm::Gpa{config.bar_address(bar)}, size);
+            return *Range<Gpa>::sized(Gpa{config.bar_address(bar)}, size);
         };
-        CHECK(vmm::layout::pci_bars_32.contains(range(0, 4 * KiB)));
-        CHECK(vmm::layout::pci_bars_64.contains(range(2, 64 * KiB)));
+        CHECK(layout::pci_bars_32.contains(range(0, 4 * KiB)));
+        CHECK(layout::pci_bars_64.contains(range(2, 64 * KiB)));
         CHECK(taken.insert(range(0, 4 * KiB), 0));
         CHECK(taken.insert(range(2, 64 * KiB), 0));
         CHECK(taken.insert(range(4, 4 * KiB), 0));
-        CHECK(vmm::is_aligned(config.bar_address(4), 4 * KiB));
-        CHECK(vmm::layout::pci_io.contains(vmm::IoPort{config.bar_address(1)}));
+        CHECK(is_aligned(config.bar_address(4), 4 * KiB));
+        CHECK(layout::pci_io.contains(IoPort{config.bar_address(1)}));
     }
 }
 
@@ -101,7 +100,7 @@ TEST_CASE("BARs of 256 GiB and more together are placed, and without a 64-bit wi
     CHECK(add(usual, 128 * GiB) == 256 * GiB);
     CHECK(add(usual, 128 * GiB) == 384 * GiB);
     CHECK(add(usual, 128 * GiB) == 0);
-    PciMachine large{.windows = {.memory64 = vmm::fixed_range<vmm::Gpa>(256 * GiB, 64 * 1024 * GiB - 1)}};
+    PciMachine large{.windows = {.memory64 = fixed_range<Gpa>(256 * GiB, 64 * 1024 * GiB - 1)}};
     CHECK(add(large, 16 * KiB) == 256 * GiB);
     CHECK(add(large, 512 * GiB) == 512 * GiB);
     for (std::uint64_t i = 0; i < 8; ++i)
@@ -232,7 +231,7 @@ TEST_CASE("a removed function vanishes with its BARs, and its space is used agai
         CHECK(machine.get<std::uint32_t>(at, 0) == 0xffffffff);
         CHECK(in<std::uint32_t>(machine.memory, where) == 0xffffffff);
     }
-    CHECK(machine.root->remove({1, 0}).error().code == vmm::Errc::not_found);
+    CHECK(machine.root->remove({1, 0}).error().code == Errc::not_found);
     CHECK_FALSE(machine.root->remove({0, 0})); // the host bridge stays
     CHECK_FALSE(machine.root->remove({77, 9}));
 }
@@ -265,7 +264,7 @@ TEST_CASE("what does not fit or is taken is refused by name and changes nothing"
     REQUIRE(large->config().add_bar(0, {.kind = BarKind::memory64, .size = 512 * GiB}));
     const auto full = machine.root->add(large);
     REQUIRE_FALSE(full);
-    CHECK(full.error().code == vmm::Errc::no_resource);
+    CHECK(full.error().code == Errc::no_resource);
     CHECK(full.error().what.find("BAR 0 of large") != std::string::npos);
 
     auto stubborn = three_bars();
@@ -274,11 +273,11 @@ TEST_CASE("what does not fit or is taken is refused by name and changes nothing"
     CHECK(machine.get<std::uint32_t>({1, 0}, 0) == 0xffffffff);
 
     REQUIRE(machine.root->add(three_bars(), Address{5, 0}));
-    CHECK(machine.root->add(three_bars(), Address{5, 0}).error().code == vmm::Errc::already_exists);
-    CHECK(machine.root->add(three_bars(), Address{32, 0}).error().code == vmm::Errc::not_found);
+    CHECK(machine.root->add(three_bars(), Address{5, 0}).error().code == Errc::already_exists);
+    CHECK(machine.root->add(three_bars(), Address{32, 0}).error().code == Errc::not_found);
     for (int i = 0; i < 30; ++i)
         REQUIRE(machine.root->add(std::make_shared<PciFunction>()));
-    CHECK(machine.root->add(std::make_shared<PciFunction>()).error().code == vmm::Errc::no_resource);
+    CHECK(machine.root->add(std::make_shared<PciFunction>()).error().code == Errc::no_resource);
 }
 
 TEST_CASE("the multi-function bit follows what is in the slot") {
@@ -321,7 +320,7 @@ TEST_CASE("an ECAM access across two functions reaches neither") {
     PciMachine machine;
     CHECK(in<std::uint64_t>(machine.memory, PciMachine::ecam({0, 0}, 0xffc)) == ~std::uint64_t{0});
     CHECK(in<std::uint16_t>(machine.memory, PciMachine::ecam({0, 1}, 0) - 1) == 0xffff);
-    CHECK(in<std::uint32_t>(machine.memory, vmm::layout::ecam.last().raw() - 3) == 0xffffffff);
+    CHECK(in<std::uint32_t>(machine.memory, layout::ecam.last().raw() - 3) == 0xffffffff);
 }
 
 TEST_CASE("a change that was no configuration write is seen after a refresh") {
@@ -342,7 +341,7 @@ TEST_CASE("destroying the bus unmaps and removes every function") {
     CHECK(function->mapped.empty());
     CHECK(function->removed == 1);
     CHECK(function.use_count() == 1);
-    CHECK(in<std::uint32_t>(machine.memory, vmm::layout::ecam.start().raw()) == 0xffffffff);
+    CHECK(in<std::uint32_t>(machine.memory, layout::ecam.start().raw()) == 0xffffffff);
     CHECK(in<std::uint32_t>(machine.ports, 0xcf8) == 0xffffffff);
 }
 

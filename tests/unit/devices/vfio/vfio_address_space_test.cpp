@@ -4,10 +4,8 @@
 
 #include "tests/fakes/vfio_host.hpp"
 
-using namespace devices::vfio;
+using namespace inox::devices::vfio;
 using fakes::iovas;
-using vmm::Access;
-using vmm::Errc;
 
 namespace {
 
@@ -28,7 +26,7 @@ struct Space : fakes::VfioHost {
             device = VfioHost::open("0000:01:00.0", backend_);
         return device->dma();
     }
-    vmm::Result<void> map(std::uint64_t first, std::uint64_t last, Access access = Access::read_write) {
+    Result<void> map(std::uint64_t first, std::uint64_t last, Access access = Access::read_write) {
         return dma().map(iovas(first, last), host.first(last - first + 1), access);
     }
     Errc map_error(std::uint64_t first, std::uint64_t last) {
@@ -62,8 +60,8 @@ TEST_CASE("a mapping reaches the kernel as base and size, with the access that w
                               ? VFIO_DMA_MAP_FLAG_WRITE
                               : (uapi::IoasMap::flag_writeable | uapi::IoasMap::flag_fixed_iova);
     CHECK(space.kernel.mappings("0000:01:00.0")->at(0x20000).flags == writable);
-    CHECK(space.dma().mapping_at(vmm::Iova{0x10fff}) == iovas(0x10000, 0x11fff));
-    CHECK_FALSE(space.dma().mapping_at(vmm::Iova{0x12000}));
+    CHECK(space.dma().mapping_at(Iova{0x10fff}) == iovas(0x10000, 0x11fff));
+    CHECK_FALSE(space.dma().mapping_at(Iova{0x12000}));
 }
 
 TEST_CASE("what overlaps, is reserved, not whole pages or too high is refused before the kernel is asked") {

@@ -45,10 +45,10 @@ TEST_CASE("only the page of the MSI-X table and that of the pending bits are tra
     CHECK(guest.mappings.slots->empty());
     guest.decode();
     REQUIRE(guest.mappings.slots->size() == 1);
-    CHECK(guest.mappings.slots->front().range == *vmm::Range<vmm::Gpa>::sized(vmm::Gpa{guest.bar(0)}, 0x2000));
+    CHECK(guest.mappings.slots->front().range == *Range<Gpa>::sized(Gpa{guest.bar(0)}, 0x2000));
     // The guest's bytes are the device's.
     guest.state->set<std::uint32_t>(0, 0x14, 0x00460001);
-    CHECK(vmm::load_le<std::uint32_t>({guest.mappings.slots->front().host + 0x14, 4}) == 0x00460001);
+    CHECK(load_le<std::uint32_t>({guest.mappings.slots->front().host + 0x14, 4}) == 0x00460001);
 }
 
 TEST_CASE("registers beside the table are forwarded with the guest's width, the table's never") {
@@ -134,7 +134,7 @@ TEST_CASE("BARs of every kind: 64-bit and prefetchable, I/O, below a page, spars
     CHECK(config.bar(1)->kind == pci::BarKind::io);
     CHECK(config.bar(2)->kind == pci::BarKind::memory64);
     CHECK(config.bar(2)->prefetchable);
-    CHECK(guest.bar(2) >= vmm::layout::pci_bars_64.start().raw());
+    CHECK(guest.bar(2) >= layout::pci_bars_64.start().raw());
     CHECK(!config.bar(3));
     CHECK(guest.state->get<std::uint16_t>(region_config, 4) == 3);
     guest.set<std::uint16_t>(4, 7);
@@ -179,7 +179,7 @@ TEST_CASE("a host that refuses to map, and a guest map that is full, leave every
     CHECK(guest.state->get<std::uint32_t>(0, 0x14) == 0x460000);
 
     Assigned full;
-    full.mappings.slots->push_back({vmm::Range<vmm::Gpa>::full(), nullptr, false});
+    full.mappings.slots->push_back({Range<Gpa>::full(), nullptr, false});
     full.decode();
     CHECK(full.mappings.slots->size() == 1);
     full.bar_set<std::uint32_t>(0, 0x14, 1);
@@ -208,7 +208,7 @@ TEST_CASE("a table that moves to a BAR of its own leaves its page to the device"
 TEST_CASE("relocation to a BAR that is taken is refused, and without the kernel's word it does not happen") {
     Assigned taken{nvme(), {.relocate_msix = true, .msix_bar = 1}};
     REQUIRE(taken.error);
-    CHECK(taken.error->code == vmm::Errc::config_value);
+    CHECK(taken.error->code == Errc::config_value);
     Assigned chosen{nvme(), {.relocate_msix = true, .msix_bar = 5}};
     CHECK(chosen.get<std::uint32_t>(0x44) == 5);
     auto builder = nvme();
@@ -228,7 +228,7 @@ TEST_CASE("a table outside the device's BARs is an error of its own") {
         builder.state->config<std::uint32_t>(0x44, table);
         Assigned guest{builder};
         REQUIRE(guest.error);
-        CHECK(guest.error->code == vmm::Errc::unsupported);
+        CHECK(guest.error->code == Errc::unsupported);
     }
 }
 

@@ -218,20 +218,20 @@ TEST_CASE("a bridge, and a device that cannot be read, are refused with their na
     bridge.state->config<std::uint8_t>(0x0e, 1);
     Assigned one{bridge};
     REQUIRE(one.error);
-    CHECK(one.error->code == vmm::Errc::unsupported);
+    CHECK(one.error->code == Errc::unsupported);
     CHECK(one.error->what.find("vfio0 (0000:01:00.0)") != std::string::npos);
     DeviceBuilder gone;
     gone.state->gone = true;
     Assigned other{gone};
     REQUIRE(other.error);
-    CHECK(other.error->code == vmm::Errc::host_error);
+    CHECK(other.error->code == Errc::host_error);
     CHECK(other.error->what.find("reads as ones") != std::string::npos);
     CHECK(!other.error->hint.empty());
     DeviceBuilder silent;
     silent.state->io_error = true;
     Assigned third{silent};
     REQUIRE(third.error);
-    CHECK(third.error->code == vmm::Errc::host_error);
+    CHECK(third.error->code == Errc::host_error);
     CHECK(!third.error->hint.empty());
 }
 

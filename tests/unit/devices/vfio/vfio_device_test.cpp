@@ -4,8 +4,7 @@
 
 #include "tests/fakes/vfio_host.hpp"
 
-using namespace devices::vfio;
-using vmm::Errc;
+using namespace inox::devices::vfio;
 
 namespace {
 
@@ -21,9 +20,9 @@ struct Host : fakes::VfioHost {
     }
 };
 
-template <std::size_t N> std::array<vmm::EventFd, N> events() {
+template <std::size_t N> std::array<EventFd, N> events() {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
-        return std::array<vmm::EventFd, N>{(static_cast<void>(I), vmm::EventFd::create().value())...};
+        return std::array<EventFd, N>{(static_cast<void>(I), EventFd::create().value())...};
     }
     (std::make_index_sequence<N>{});
 }

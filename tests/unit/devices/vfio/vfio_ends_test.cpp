@@ -220,10 +220,10 @@ TEST_CASE("other devices may reach a BAR where the guest placed it, until it mov
     auto builder = nvme();
     std::vector<std::uint64_t> shared;
     auto context = guest.context();
-    context.share_bar = [&](vmm::Range<vmm::Gpa> range, std::span<std::byte> host, const std::string&) {
+    context.share_bar = [&](Range<Gpa> range, std::span<std::byte> host, const std::string&) {
         CHECK(range.size() == host.size());
         shared.push_back(range.start().raw());
-        return vmm::Registration{[&shared, start = range.start().raw()] { std::erase(shared, start); }};
+        return Registration{[&shared, start = range.start().raw()] { std::erase(shared, start); }};
     };
     auto function = PciFunction::create(builder.open(), {}, context).value();
     const auto where = guest.machine.root->add(function).value();

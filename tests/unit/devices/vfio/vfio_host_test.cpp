@@ -12,7 +12,6 @@
 #include "tests/fakes/vfio_tree.hpp"
 
 using namespace devices::vfio;
-using vmm::Errc;
 
 namespace {
 
@@ -25,11 +24,10 @@ OpenOptions options(Backend backend, const OpenFiles& given = {}) {
 
 struct Tree : fakes::VfioTree {
     [[nodiscard]] SysfsDevice read() const { return read_sysfs_device(root(), address); }
-    [[nodiscard]] std::vector<vmm::Error> problems(Backend backend = Backend::automatic,
-                                                   const OpenFiles& given = {}) const {
+    [[nodiscard]] std::vector<Error> problems(Backend backend = Backend::automatic, const OpenFiles& given = {}) const {
         return assignment_problems(root(), read(), options(backend, given));
     }
-    [[nodiscard]] vmm::Error only_problem(Backend backend = Backend::automatic) const {
+    [[nodiscard]] Error only_problem(Backend backend = Backend::automatic) const {
         return fakes::only_problem(problems(backend));
     }
 };
@@ -308,12 +306,12 @@ TEST_CASE("while much memory is pinned, how far it is is told once a second and 
     reports.clear();
     {
         PinProgress slow{tree.root(), PinProgress::large, report}; // gathers first
-        slow.gathered(3 * vmm::MiB);
-        slow.gathered(vmm::MiB);
+        slow.gathered(3 * MiB);
+        slow.gathered(MiB);
         std::unique_lock lock{mutex};
         REQUIRE(told.wait_for(lock, std::chrono::seconds{20}, [&] { return !reports.empty(); }));
     }
-    CHECK(reports.front() == 4 * vmm::MiB);
+    CHECK(reports.front() == 4 * MiB);
 }
 
 TEST_CASE("the limit on locked memory is none for who may lock, and counts what is locked already") {

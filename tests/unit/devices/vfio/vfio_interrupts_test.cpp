@@ -34,7 +34,7 @@ TEST_CASE("INTx goes to the slot's line from the start, and its end of interrupt
     REQUIRE(guest.irqs.lines.size() == 1);
     const auto& line = *guest.irqs.lines[0];
     CHECK(line.gsi == pci::intx_gsi(guest.address.slot, 1));
-    CHECK(line.mode == vmm::TriggerMode::level);
+    CHECK(line.mode == TriggerMode::level);
     CHECK(guest.state->wired.at(Interrupt::intx) == std::vector<int>{line.trigger.fd()});
     CHECK(guest.state->unmask == line.resample.fd());
     CHECK(guest.get<std::uint8_t>(0x3c) == line.gsi);
@@ -64,7 +64,7 @@ TEST_CASE("MSI-X vectors are set aside at the host one by one where it can add t
     CHECK(guest.state->calls.back() == "enable msix 3+1");
     REQUIRE(guest.irqs.vectors.size() == 1);
     CHECK(guest.state->wired.at(Interrupt::msix) == std::vector<int>{-1, -1, -1, guest.irqs.vectors[0]->trigger.fd()});
-    CHECK(guest.irqs.vectors[0]->message == vmm::MsiMessage{0xfee01000, 0x43});
+    CHECK(guest.irqs.vectors[0]->message == MsiMessage{0xfee01000, 0x43});
     // Masking and unmasking again is nothing the host hears of.
     const auto calls = guest.state->calls.size();
     guest.bar_set<std::uint32_t>(0, 0x203c, 1);
@@ -126,7 +126,7 @@ TEST_CASE("MSI: as many vectors as the guest asks for, the low bits of the data 
     CHECK(guest.state->calls == Calls{"disable intx", "enable msi 0+4"});
     REQUIRE(guest.irqs.vectors.size() == 4);
     for (unsigned index = 0; index < 4; ++index) {
-        CHECK(guest.irqs.vectors[index]->message == vmm::MsiMessage{0xfee02000, 0x54 + index});
+        CHECK(guest.irqs.vectors[index]->message == MsiMessage{0xfee02000, 0x54 + index});
         CHECK(guest.irqs.vectors[index]->enabled);
         CHECK(guest.state->wired.at(Interrupt::msi)[index] == guest.irqs.vectors[index]->trigger.fd());
     }
@@ -165,7 +165,7 @@ TEST_CASE(
     program(narrow, 0x41, 0x58);
     narrow.set<std::uint16_t>(0x52, 0x0071);
     CHECK(narrow.state->wired.at(Interrupt::msi).size() == 1);
-    CHECK(narrow.irqs.vectors[0]->message == vmm::MsiMessage{0xfee02000, 0x41});
+    CHECK(narrow.irqs.vectors[0]->message == MsiMessage{0xfee02000, 0x41});
     CHECK(narrow.get<std::uint16_t>(0x5a) == 0x7777); // already the device's
 }
 

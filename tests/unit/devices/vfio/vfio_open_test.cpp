@@ -2,21 +2,20 @@
 // Opening devices by both kernel interfaces, and what stops it.
 #include "tests/fakes/vfio_host.hpp"
 
-using namespace devices::vfio;
-using vmm::Errc;
+using namespace inox::devices::vfio;
 
 namespace {
 
 constexpr const char* address = "0000:01:00.0";
 
 struct Opened : fakes::VfioHost {
-    vmm::Error error(const OpenOptions& options) {
+    Error error(const OpenOptions& options) {
         const auto device = Device::open(session(), options);
         REQUIRE_FALSE(device);
         CHECK_FALSE(device.error().hint.empty());
         return device.error();
     }
-    vmm::Error error(Backend backend = Backend::automatic) { return error({"dev", address, backend, {}, {}}); }
+    Error error(Backend backend = Backend::automatic) { return error({"dev", address, backend, {}, {}}); }
 };
 
 } // namespace
@@ -100,7 +99,7 @@ TEST_CASE("each device that joins an I/O address space narrows what may be mappe
     const auto memory = host.pages(0x1000);
     REQUIRE(host.session().memory().add(memory, "memory"));
     SECTION("and is refused where that is mapped already") {
-        REQUIRE(one->dma().map(fakes::iovas(0x10000000, 0x10000fff), memory, vmm::Access::read));
+        REQUIRE(one->dma().map(fakes::iovas(0x10000000, 0x10000fff), memory, Access::read));
         const auto refused = host.try_open("0000:01:00.1", Backend::iommufd);
         REQUIRE_FALSE(refused);
         CHECK(refused.error().code == Errc::reserved_conflict);
@@ -110,7 +109,7 @@ TEST_CASE("each device that joins an I/O address space narrows what may be mappe
     const auto two = host.open("0000:01:00.1", Backend::iommufd);
     REQUIRE(one->dma().apertures().size() == 3);
     CHECK(one->dma().apertures()[1] == fakes::iovas(0x20000000, 0xfedfffff));
-    CHECK(one->dma().map(fakes::iovas(0x10000000, 0x10000fff), memory, vmm::Access::read).error().code ==
+    CHECK(one->dma().map(fakes::iovas(0x10000000, 0x10000fff), memory, Access::read).error().code ==
           Errc::config_value);
     CHECK(host.kernel.count("map") <= 1); // the kernel was not even asked
 }
@@ -119,10 +118,10 @@ TEST_CASE("KVM learns of the file before the device opens and forgets it before 
     Opened host;
     const auto backend = BOTH_KINDS;
     std::vector<int> known;
-    host.hooks.add_to_kvm = [&](int fd) -> vmm::Result<vmm::Registration> {
+    host.hooks.add_to_kvm = [&](int fd) -> Result<Registration> {
         CHECK(host.kernel.count("device_fd") + host.kernel.count("bind") == 0);
         known.push_back(fd);
-        return vmm::Registration{[&, fd] {
+        return Registration{[&, fd] {
             CHECK(::fcntl(fd, F_GETFD) >= 0);
             std::erase(known, fd);
         }};
@@ -154,7 +153,7 @@ TEST_CASE("a device that another process has is in use") {
     Opened host;
     auto& fake = host.kernel.add(address, 7, "vfio0");
     SECTION("the group") {
-        const vmm::UniqueFd other{host.kernel.open(host.kernel.tree.root() + "/dev/vfio/7")};
+        const UniqueFd other{host.kernel.open(host.kernel.tree.root() + "/dev/vfio/7")};
         CHECK(host.error(Backend::container).code == Errc::in_use);
     }
     SECTION("the device by its file") {
@@ -217,8 +216,8 @@ TEST_CASE("files that a launcher opened are used instead of /dev, and the device
     host.kernel.add(address, 7, "vfio0");
     const auto root = host.kernel.tree.root();
     SECTION("group and container") {
-        const vmm::UniqueFd container{host.kernel.open(root + "/dev/vfio/vfio")};
-        const vmm::UniqueFd group{host.kernel.open(root + "/dev/vfio/7")};
+        const UniqueFd container{host.kernel.open(root + "/dev/vfio/vfio")};
+        const UniqueFd group{host.kernel.open(root + "/dev/vfio/7")};
         ::fcntl(group.get(), F_SETFD, 0);
         for (const auto* path : {"dev/vfio/vfio", "dev/vfio/7"})
             host.kernel.tree.remove(path);
@@ -230,8 +229,8 @@ TEST_CASE("files that a launcher opened are used instead of /dev, and the device
         CHECK(host.kernel.open_files() == 3);
     }
     SECTION("device and iommufd, without sysfs") {
-        const vmm::UniqueFd iommu{host.kernel.open(root + "/dev/iommu")};
-        vmm::UniqueFd file{host.kernel.open(root + "/dev/vfio/devices/vfio0")};
+        const UniqueFd iommu{host.kernel.open(root + "/dev/iommu")};
+        UniqueFd file{host.kernel.open(root + "/dev/vfio/devices/vfio0")};
         host.kernel.tree.remove("dev");
         host.kernel.tree.remove("sys/bus");
         auto device = Device::open(host.session(),

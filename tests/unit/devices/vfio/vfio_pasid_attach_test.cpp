@@ -29,7 +29,7 @@ struct Host {
     std::string refusal() {
         const auto made = PasidAttach::create(kernel, *device);
         REQUIRE_FALSE(made);
-        CHECK(made.error().code == vmm::Errc::unsupported);
+        CHECK(made.error().code == Errc::unsupported);
         CHECK_FALSE(made.error().hint.empty());
         CHECK(kernel.tables.empty());
         return made.error().what;
@@ -85,7 +85,7 @@ TEST_CASE("guest page tables nest on what maps the guest's RAM, one for each PAS
         CHECK(second.data.addr_width == 57);
         CHECK(second.data.flags == 4);
         pasids->invalidate(GuestPasid{0x8000}, {});
-        pasids->invalidate(GuestPasid{0x8000}, vmm::Range<vmm::Iova>::sized(vmm::Iova{0x1800}, 0x1000));
+        pasids->invalidate(GuestPasid{0x8000}, Range<Iova>::sized(Iova{0x1800}, 0x1000));
         pasids->invalidate(GuestPasid{0x9999}, {});
         REQUIRE(host.kernel.invalidated.size() == 2);
         CHECK(host.kernel.invalidated[0].second.npages == ~0ULL);
@@ -119,7 +119,7 @@ TEST_CASE("the guest's bind reaches the host's IOMMU, its free takes it away") {
     Host host;
     const auto pasids = *PasidAttach::create(host.kernel, *host.device);
     iommu::IoasidCore core;
-    const auto memory = *vmm::GuestMemory::create(16 * vmm::MiB, vmm::HugePages::none);
+    const auto memory = *GuestMemory::create(16 * MiB, HugePages::none);
     const auto service = *iommu::PasidService::create(core, memory, {});
     constexpr iommu::EndpointId endpoint{0x28};
     const auto registration = service->add_endpoint(endpoint, {.name = "dev", .attacher = pasids.get()});

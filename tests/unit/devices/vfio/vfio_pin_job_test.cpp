@@ -6,10 +6,7 @@
 
 #include "tests/fakes/vfio_host.hpp"
 
-using namespace devices::vfio;
-using vmm::Errc;
-using vmm::GiB;
-using vmm::MiB;
+using namespace inox::devices::vfio;
 
 namespace {
 
@@ -21,7 +18,7 @@ struct Pinning : fakes::VfioHost {
         device = open("0000:01:00.0", backend);
     }
     /// As another thread would.
-    vmm::Result<void> run(PinJob& job, const std::function<bool()>& stop_at = {}) {
+    Result<void> run(PinJob& job, const std::function<bool()>& stop_at = {}) {
         std::stop_source stop;
         kernel.on_map = [&] {
             if (stop_at && stop_at())

@@ -5,12 +5,8 @@
 #include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
-using namespace devices::vfio;
+using namespace inox::devices::vfio;
 using fakes::iovas;
-using vmm::Errc;
-using vmm::GiB;
-using vmm::Gpa;
-using vmm::MiB;
 
 namespace {
 
@@ -28,8 +24,8 @@ struct Machine : fakes::VfioHost {
         REQUIRE(session().add_ram(high = ram(4 * GiB, 8 * MiB)));
     }
     Backend backend;
-    vmm::RamRegion low{*vmm::Range<Gpa>::sized(Gpa{0}, 1), {}, 0};
-    vmm::RamRegion high{low};
+    RamRegion low{*Range<Gpa>::sized(Gpa{0}, 1), {}, 0};
+    RamRegion high{low};
 };
 
 } // namespace
@@ -173,7 +169,7 @@ TEST_CASE("by iommufd no BAR is mapped for peers: the kernel is not asked, and t
         const auto bar = one->map(0, {0, 4 * page});
         REQUIRE(bar);
         const auto shared =
-            machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xc2000000}, 4 * page), bar->bytes(), "dev BAR 0");
+            machine.session().share_bar(*Range<Gpa>::sized(Gpa{0xc2000000}, 4 * page), bar->bytes(), "dev BAR 0");
         CHECK(machine.kernel.count("map") == before);
         CHECK(machine.mapped("0000:02:00.0") == 2);
         devices::vfio::uapi::IoasMap map{};
@@ -193,7 +189,7 @@ TEST_CASE("a shared BAR is mapped in the address spaces that are 1:1, now and la
     REQUIRE(machine.session().map_guest(one->dma()));
     const auto bar = machine.pages(4 * page);
     {
-        const auto shared = machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xc2000000}, 4 * page), bar, "bar");
+        const auto shared = machine.session().share_bar(*Range<Gpa>::sized(Gpa{0xc2000000}, 4 * page), bar, "bar");
         CHECK(bool{shared});
         CHECK(machine.mapped("0000:01:00.0") == 3);
         CHECK(machine.mapped("0000:02:00.0") == 0);
@@ -212,20 +208,20 @@ TEST_CASE("a BAR that cannot be shared is a warning, and taking it back does not
     REQUIRE(machine.session().map_guest(one->dma()));
     const auto bar = machine.pages(page);
     SECTION("the guest put it over its RAM") {
-        auto shared = machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0}, page), bar, "bar");
+        auto shared = machine.session().share_bar(*Range<Gpa>::sized(Gpa{0}, page), bar, "bar");
         shared.reset();
     }
     SECTION("over the MSI window") {
-        auto shared = machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xfee00000}, page), bar, "bar");
+        auto shared = machine.session().share_bar(*Range<Gpa>::sized(Gpa{0xfee00000}, page), bar, "bar");
         shared.reset();
     }
     SECTION("the kernel will not") {
         machine.kernel.rules.fail_next_maps = EFAULT;
-        auto shared = machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xc2000000}, page), bar, "bar");
+        auto shared = machine.session().share_bar(*Range<Gpa>::sized(Gpa{0xc2000000}, page), bar, "bar");
         shared.reset();
     }
     SECTION("it is not whole pages") {
-        CHECK_FALSE(machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xc2000000}, 256), bar.first(256), "bar"));
+        CHECK_FALSE(machine.session().share_bar(*Range<Gpa>::sized(Gpa{0xc2000000}, 256), bar.first(256), "bar"));
     }
     CHECK(machine.mapped("0000:01:00.0") == 2);
     CHECK(machine.session().memory().uses(bar) == 0);
@@ -243,14 +239,14 @@ TEST_CASE("however many BARs peers do not reach, there is one warning, with thei
         const auto two = machine.device("0000:02:00.0");
         REQUIRE(machine.session().map_guest(one->dma()));
         REQUIRE(machine.session().map_guest(two->dma()));
-        std::vector<vmm::Registration> shared;
+        std::vector<Registration> shared;
         for (std::uint64_t i = 0; i < 4; ++i) // over the MSI window
-            shared.push_back(machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xfee00000 + i * page}, page),
+            shared.push_back(machine.session().share_bar(*Range<Gpa>::sized(Gpa{0xfee00000 + i * page}, page),
                                                          machine.pages(page), "bar"));
         if (by_timer)
             machine.session().tell_unreachable();
         shared.push_back(
-            machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xfee10000}, page), machine.pages(page), "late"));
+            machine.session().share_bar(*Range<Gpa>::sized(Gpa{0xfee10000}, page), machine.pages(page), "late"));
     }
     CHECK(asked == 1);
     const auto text = log.text();
@@ -263,7 +259,7 @@ TEST_CASE("an address space with the guest's own mappings is not made 1:1") {
     Machine machine{BOTH_KINDS};
     machine.add_ram();
     const auto device = machine.device("0000:01:00.0");
-    REQUIRE(device->dma().map(iovas(0, page - 1), machine.low.host.first(page), vmm::Access::read));
+    REQUIRE(device->dma().map(iovas(0, page - 1), machine.low.host.first(page), Access::read));
     CHECK(machine.session().map_guest(device->dma()).error().code == Errc::wrong_state);
 }
 
@@ -277,7 +273,7 @@ TEST_CASE("a device that is gone leaves RAM free and its neighbours alone") {
     const auto bar = machine.pages(page);
     REQUIRE(machine.session().map_guest(one->dma()));
     REQUIRE(machine.session().map_guest(two->dma()));
-    const auto shared = machine.session().share_bar(*vmm::Range<Gpa>::sized(Gpa{0xc2000000}, page), bar, "bar");
+    const auto shared = machine.session().share_bar(*Range<Gpa>::sized(Gpa{0xc2000000}, page), bar, "bar");
     one.reset();
     CHECK(machine.mapped("0000:02:00.0") == 2 + bars);
     CHECK(machine.session().memory().uses(machine.low.host) == 1);

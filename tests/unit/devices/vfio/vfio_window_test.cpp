@@ -14,9 +14,7 @@ using Kind = iommu::ReservedRegion::Kind;
 
 namespace {
 
-IovaRange range(std::uint64_t first, std::uint64_t last) {
-    return *IovaRange::closed(vmm::Iova{first}, vmm::Iova{last});
-}
+IovaRange range(std::uint64_t first, std::uint64_t last) { return *IovaRange::closed(Iova{first}, Iova{last}); }
 
 } // namespace
 
@@ -73,8 +71,8 @@ TEST_CASE("labels that overlap are told once, and one at the very end of the spa
 TEST_CASE("a capability chain ends at what is outside, goes back or repeats") {
     std::array<std::byte, 64> answer{};
     const auto header = [&](std::size_t at, unsigned id, std::uint32_t next) {
-        vmm::store_le(std::span{answer}.subspan(at, 2), id);
-        vmm::store_le(std::span{answer}.subspan(at + 4, 4), next);
+        store_le(std::span{answer}.subspan(at, 2), id);
+        store_le(std::span{answer}.subspan(at + 4, 4), next);
     };
     header(16, 1, 32);
     header(32, 3, 0);
@@ -101,7 +99,7 @@ TEST_CASE("the kernel is asked again with the room it wants, but not for ever") 
         [&](std::span<std::byte> buffer) {
             ++asked;
             if (buffer.size() < 100)
-                vmm::store_le(buffer.first(4), 100);
+                store_le(buffer.first(4), 100);
             return 0;
         },
         error);
@@ -112,7 +110,7 @@ TEST_CASE("the kernel is asked again with the room it wants, but not for ever") 
               24, {},
               [&](std::span<std::byte> buffer) {
                   ++asked;
-                  vmm::store_le(buffer.first(4), buffer.size() + 1);
+                  store_le(buffer.first(4), buffer.size() + 1);
                   return 0;
               },
               error)

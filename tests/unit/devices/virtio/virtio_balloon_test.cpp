@@ -18,15 +18,15 @@ constexpr std::uint64_t statistics_bit = feature::bit(1);
 constexpr std::uint64_t hinting_bit = feature::bit(3);
 constexpr std::uint64_t poison_bit = feature::bit(4);
 constexpr std::uint64_t reporting_bit = feature::bit(5);
-constexpr std::uint64_t ram_size = 64 * vmm::MiB;
-constexpr std::uint64_t spare = 32 * vmm::MiB; // memory the driver does not use itself
+constexpr std::uint64_t ram_size = 64 * MiB;
+constexpr std::uint64_t spare = 32 * MiB; // memory the driver does not use itself
 
 struct Guest {
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     fakes::VirtioDriver driver;
     std::shared_ptr<Balloon> balloon;
 
-    explicit Guest(const BalloonOptions& options = {}, vmm::HugePages pages = vmm::HugePages::none)
+    explicit Guest(const BalloonOptions& options = {}, HugePages pages = HugePages::none)
         : driver{ram_size, pages}, balloon{*Balloon::create(options, loop, driver.ram.memory)} {}
     ~Guest() { balloon->reset(); }
     void start(std::uint64_t features = 0) {
@@ -35,13 +35,13 @@ struct Guest {
     }
     /// Bytes of guest memory that the host holds.
     std::uint64_t resident() const {
-        std::array<unsigned char, ram_size / vmm::page_size> pages{};
+        std::array<unsigned char, ram_size / page_size> pages{};
         REQUIRE(::mincore(driver.ram.memory.regions()[0].host.data(), ram_size, pages.data()) == 0);
-        return vmm::page_size *
+        return page_size *
                static_cast<std::uint64_t>(std::ranges::count_if(pages, [](auto page) { return (page & 1) != 0; }));
     }
     void touch(std::uint64_t from, std::uint64_t size) {
-        for (std::uint64_t at = from; at < from + size; at += vmm::page_size)
+        for (std::uint64_t at = from; at < from + size; at += page_size)
             driver.ram.put(at, ~std::uint64_t{0});
     }
     void pages(unsigned queue, const std::vector<std::uint32_t>& list) {
@@ -53,42 +53,42 @@ struct Guest {
     std::uint32_t config(std::uint64_t offset) {
         std::array<std::byte, 4> data{};
         balloon->read_config(offset, data);
-        return vmm::load_le<std::uint32_t>(data);
+        return load_le<std::uint32_t>(data);
     }
 };
 
 struct Entry {
-    vmm::Le16 tag;
-    vmm::Le64 value;
+    Le16 tag;
+    Le64 value;
 };
 
 } // namespace
 
 TEST_CASE("pages in the balloon go back to the host") {
-    Guest guest{{}, GENERATE(vmm::HugePages::none, vmm::HugePages::transparent)};
+    Guest guest{{}, GENERATE(HugePages::none, HugePages::transparent)};
     guest.start();
-    guest.touch(spare, 8 * vmm::MiB);
+    guest.touch(spare, 8 * MiB);
     const auto before = guest.resident();
     std::vector<std::uint32_t> list;
     for (std::uint32_t i = 0; i < 2048; i += 2) // every other page, backwards
         list.push_back(static_cast<std::uint32_t>((spare >> 12) + 2046 - i));
     guest.pages(0, list);
-    CHECK(before - guest.resident() >= 1020 * vmm::page_size); // the driver touched a few
-    CHECK(guest.balloon->released() == 1024 * vmm::page_size);
+    CHECK(before - guest.resident() >= 1020 * page_size); // the driver touched a few
+    CHECK(guest.balloon->released() == 1024 * page_size);
     CHECK(guest.driver.ram.get<std::uint64_t>(spare) == 0);
-    CHECK(guest.driver.ram.get<std::uint64_t>(spare + vmm::page_size) == ~std::uint64_t{0});
+    CHECK(guest.driver.ram.get<std::uint64_t>(spare + page_size) == ~std::uint64_t{0});
     guest.pages(1, list); // back to the guest
-    guest.touch(spare, 8 * vmm::MiB);
+    guest.touch(spare, 8 * MiB);
     CHECK(guest.resident() >= before);
 }
 
 TEST_CASE("a list of pages may be unordered and name a page twice") {
     Guest guest;
     guest.start();
-    guest.touch(spare, vmm::MiB);
+    guest.touch(spare, MiB);
     const auto page = static_cast<std::uint32_t>(spare >> 12);
     guest.pages(0, {page + 3, page, page + 1, page + 3, page, page + 100});
-    CHECK(guest.balloon->released() == 4 * vmm::page_size);
+    CHECK(guest.balloon->released() == 4 * page_size);
     CHECK(guest.balloon->counters().bad_requests == 0);
 }
 
@@ -97,7 +97,7 @@ TEST_CASE("pages outside memory and broken lists do no harm") {
     guest.start();
     const auto end = static_cast<std::uint32_t>(ram_size >> 12);
     guest.pages(0, {end - 1, end, end + 1, 0xffffffff});
-    CHECK(guest.balloon->released() == vmm::page_size);
+    CHECK(guest.balloon->released() == page_size);
     CHECK(guest.balloon->counters().bad_requests == 2); // two runs
     guest.driver[0].chain().readable("abc").post();
     guest.driver[0].chain().writable(64).post();
@@ -113,28 +113,28 @@ TEST_CASE("memory that is pinned stays") {
     Guest guest{{}};
     guest.balloon->pin_memory();
     guest.start();
-    guest.touch(spare, vmm::MiB);
+    guest.touch(spare, MiB);
     guest.pages(0, {static_cast<std::uint32_t>(spare >> 12)});
     CHECK(guest.balloon->released() == 0);
     CHECK(guest.driver.ram.get<std::uint64_t>(spare) == ~std::uint64_t{0});
 }
 
 TEST_CASE("the target reaches the guest, and what it did comes back") {
-    Guest guest{{.target = 16 * vmm::MiB}};
+    Guest guest{{.target = 16 * MiB}};
     CHECK(guest.config(0) == 4096);
     guest.start();
     guest.actual(4096);
-    CHECK(guest.balloon->actual() == 16 * vmm::MiB);
-    REQUIRE(guest.balloon->set_target(32 * vmm::MiB));
+    CHECK(guest.balloon->actual() == 16 * MiB);
+    REQUIRE(guest.balloon->set_target(32 * MiB));
     CHECK(guest.config(0) == 8192);
     CHECK(guest.driver.notifier.config == 1);
-    for (const std::uint64_t bad : {ram_size, ram_size + vmm::MiB, vmm::MiB + 4096, ~std::uint64_t{0}})
-        CHECK(guest.balloon->set_target(bad).error().code == vmm::Errc::config_value);
-    CHECK(guest.balloon->target() == 32 * vmm::MiB);
+    for (const std::uint64_t bad : {ram_size, ram_size + MiB, MiB + 4096, ~std::uint64_t{0}})
+        CHECK(guest.balloon->set_target(bad).error().code == Errc::config_value);
+    CHECK(guest.balloon->target() == 32 * MiB);
     CHECK(guest.config(~0ULL - 2) == 0);
     guest.balloon->reset();
     CHECK(guest.balloon->actual() == 0);
-    CHECK(guest.balloon->target() == 32 * vmm::MiB);
+    CHECK(guest.balloon->target() == 32 * MiB);
 }
 
 TEST_CASE("features and queues are those asked for") {
@@ -144,7 +144,7 @@ TEST_CASE("features and queues are those asked for") {
         {.deflate_on_oom = true, .free_page_reporting = true, .free_page_hinting = true, .statistics_interval = 1s}};
     CHECK(all.balloon->features() == 0b111110);
     CHECK(all.balloon->queue_sizes().size() == 5);
-    vmm::EventLoop loop;
+    EventLoop loop;
     CHECK_FALSE(Balloon::create({.target = ram_size}, loop, all.driver.ram.memory));
     CHECK_FALSE(Balloon::create({.statistics_interval = -1s}, loop, all.driver.ram.memory));
 }
@@ -170,40 +170,40 @@ TEST_CASE("statistics come at the interval, and a buffer is asked for once") {
     guest.balloon->kick(2);
     CHECK(guest.driver[2].used()); // one is enough
     CHECK_FALSE(guest.balloon->statistics()->values[4]);
-    CHECK(guest.balloon->set_statistics_interval(0s).error().code == vmm::Errc::wrong_state);
+    CHECK(guest.balloon->set_statistics_interval(0s).error().code == Errc::wrong_state);
 }
 
 TEST_CASE("without statistics, hinting or a driver the accessors say so") {
     Guest guest;
-    CHECK(guest.balloon->statistics().error().code == vmm::Errc::wrong_state);
-    CHECK(guest.balloon->set_statistics_interval(5s).error().code == vmm::Errc::wrong_state);
-    CHECK(guest.balloon->start_hinting(true).error().code == vmm::Errc::wrong_state);
-    CHECK(guest.balloon->stop_hinting().error().code == vmm::Errc::wrong_state);
-    CHECK(guest.balloon->hinting().error().code == vmm::Errc::wrong_state);
+    CHECK(guest.balloon->statistics().error().code == Errc::wrong_state);
+    CHECK(guest.balloon->set_statistics_interval(5s).error().code == Errc::wrong_state);
+    CHECK(guest.balloon->start_hinting(true).error().code == Errc::wrong_state);
+    CHECK(guest.balloon->stop_hinting().error().code == Errc::wrong_state);
+    CHECK(guest.balloon->hinting().error().code == Errc::wrong_state);
 }
 
 TEST_CASE("free pages that the guest reports go back to the host") {
     Guest guest{{.free_page_reporting = true, .statistics_interval = 1s},
-                GENERATE(vmm::HugePages::none, vmm::HugePages::transparent)};
+                GENERATE(HugePages::none, HugePages::transparent)};
     guest.start(reporting_bit); // the driver has no use for statistics: reporting is its third queue
-    guest.touch(spare, 8 * vmm::MiB);
+    guest.touch(spare, 8 * MiB);
     const auto before = guest.resident();
     guest.driver[2].chain().raw({spare, 4 << 20, true}).raw({spare + (6 << 20), 1 << 20, true}).post(true);
     guest.balloon->kick(2);
     CHECK(guest.driver[2].used());
-    CHECK(before - guest.resident() >= 5 * vmm::MiB - 4 * vmm::page_size);
-    guest.driver[2].chain().raw({spare + (5 << 20) + 1, 2 * vmm::page_size, true}).post(); // one whole page
+    CHECK(before - guest.resident() >= 5 * MiB - 4 * page_size);
+    guest.driver[2].chain().raw({spare + (5 << 20) + 1, 2 * page_size, true}).post(); // one whole page
     guest.balloon->kick(2);
-    CHECK(guest.balloon->released() == 5 * vmm::MiB + vmm::page_size);
+    CHECK(guest.balloon->released() == 5 * MiB + page_size);
     guest.driver[2].chain().readable("x").post();
     guest.balloon->kick(2);
     CHECK(guest.balloon->counters().bad_requests == 1);
 }
 
 TEST_CASE("reported memory goes back a part at a time, whatever pieces it comes in, and all of it goes") {
-    const std::uint64_t ram = 512 * vmm::MiB;
+    const std::uint64_t ram = 512 * MiB;
     struct Large {
-        vmm::EventLoop loop{};
+        EventLoop loop{};
         fakes::VirtioDriver driver;
         std::shared_ptr<Balloon> balloon;
     } guest{{}, fakes::VirtioDriver{ram}, {}};
@@ -212,25 +212,21 @@ TEST_CASE("reported memory goes back a part at a time, whatever pieces it comes 
     fakes::turn(guest.loop);
     constexpr unsigned queue = 2;
     // 300 MiB, from a page that is no large page's first.
-    guest.driver[queue]
-        .chain()
-        .raw({32 * vmm::MiB + vmm::page_size, 200 << 20, true})
-        .raw({300 * vmm::MiB, 100 << 20, true})
-        .post();
+    guest.driver[queue].chain().raw({32 * MiB + page_size, 200 << 20, true}).raw({300 * MiB, 100 << 20, true}).post();
     guest.balloon->kick(queue);
-    CHECK(guest.balloon->released() <= 64 * vmm::MiB);
+    CHECK(guest.balloon->released() <= 64 * MiB);
     CHECK_FALSE(guest.driver[queue].used());
     unsigned turns = 0; // of the loop, in which other work has its chance
     for (; turns < 100 && !guest.driver[queue].used(); ++turns)
         fakes::turn(guest.loop);
     CHECK(turns >= 2);
     CHECK(turns < 100);
-    CHECK(guest.balloon->released() == 300 * vmm::MiB);
+    CHECK(guest.balloon->released() == 300 * MiB);
     // The next request starts at its own beginning.
-    guest.driver[queue].chain().raw({32 * vmm::MiB, 1 << 20, true}).post();
+    guest.driver[queue].chain().raw({32 * MiB, 1 << 20, true}).post();
     guest.balloon->kick(queue);
     CHECK(guest.driver[queue].used());
-    CHECK(guest.balloon->released() == 301 * vmm::MiB);
+    CHECK(guest.balloon->released() == 301 * MiB);
     guest.balloon->reset();
 }
 
@@ -239,7 +235,7 @@ TEST_CASE("reported pages that must keep a poison value stay") {
     guest.start(reporting_bit | poison_bit);
     const std::uint32_t poison = 0xaaaaaaaa;
     guest.balloon->write_config(12, std::as_bytes(std::span{&poison, 1}));
-    guest.touch(spare, vmm::MiB);
+    guest.touch(spare, MiB);
     guest.driver[2].chain().raw({spare, 1 << 20, true}).post();
     guest.balloon->kick(2);
     CHECK(guest.driver[2].used());
@@ -249,7 +245,7 @@ TEST_CASE("reported pages that must keep a poison value stay") {
 TEST_CASE("hinted pages go back only during the run they belong to") {
     Guest guest{{.free_page_hinting = true}};
     guest.start(hinting_bit);
-    guest.touch(spare, 8 * vmm::MiB);
+    guest.touch(spare, 8 * MiB);
     auto say = [&](std::uint32_t command) { guest.pages(2, {command}); };
     auto hint = [&](std::uint64_t from) {
         guest.driver[2].chain().raw({from, 1 << 20, true}).post();
@@ -266,16 +262,16 @@ TEST_CASE("hinted pages go back only during the run they belong to") {
     CHECK(hint(spare) == 0); // not before the guest answered
     say(run);
     CHECK(guest.balloon->hinting()->guest_command == run);
-    CHECK(hint(spare) == vmm::MiB);
+    CHECK(hint(spare) == MiB);
     say(0); // all named: acknowledged
     CHECK(guest.config(8) == 1);
-    CHECK(hint(spare + vmm::MiB) == vmm::MiB);
+    CHECK(hint(spare + MiB) == MiB);
     REQUIRE(guest.balloon->start_hinting(false));
     CHECK(guest.config(8) == run + 1);
     say(run); // an old one
-    CHECK(hint(spare + vmm::MiB) == vmm::MiB);
+    CHECK(hint(spare + MiB) == MiB);
     say(run + 1);
-    CHECK(hint(spare + vmm::MiB) == 2 * vmm::MiB);
+    CHECK(hint(spare + MiB) == 2 * MiB);
     say(0);
     CHECK(guest.config(8) == run + 1);
     REQUIRE(guest.balloon->stop_hinting());
@@ -295,7 +291,7 @@ TEST_CASE("drivers come and go on another thread while the target changes") {
         guest.driver[2].chain().readable("0123456789").post();
         guest.driver.start(*guest.balloon);
         guest.actual(3);
-        guest.loop.call([&] { return guest.balloon->set_target((1 + round % 2) * vmm::MiB).has_value(); });
+        guest.loop.call([&] { return guest.balloon->set_target((1 + round % 2) * MiB).has_value(); });
         guest.loop.call([&] { return guest.balloon->start_hinting(true).has_value(); });
         guest.balloon->reset();
     }

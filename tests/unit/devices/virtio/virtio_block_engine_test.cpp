@@ -25,7 +25,7 @@ constexpr int ok = VIRTIO_BLK_S_OK;
 constexpr int io_error = VIRTIO_BLK_S_IOERR;
 
 struct FakedDisk {
-    explicit FakedDisk(BlockOptions options = {}) : disk{std::move(options), vmm::MiB, take()} {}
+    explicit FakedDisk(BlockOptions options = {}) : disk{std::move(options), MiB, take()} {}
 
     std::unique_ptr<BlockEngine> take() {
         auto made = std::make_unique<FakeBlockEngine>();
@@ -212,7 +212,7 @@ TEST_CASE("the reset of one queue ends its requests, and the other queues go on"
 TEST_CASE("a replacement waits for nothing: what is in flight ends on the old image, and its answers are not lost") {
     FakedDisk faked;
     Disk& disk = faked.disk;
-    fakes::TempImage other{vmm::MiB};
+    fakes::TempImage other{MiB};
     const auto pieces = disk.post(VIRTIO_BLK_T_OUT, 1, sector, 0);
     disk.kick();
     CHECK(disk.on_loop([&] { return disk.block->replace(other.path()); }));

@@ -11,12 +11,11 @@
 
 using devices::virtio::BlockFile;
 using fakes::TempImage;
-using vmm::Errc;
 
 namespace {
 
 /// The error of opening it, which must name the path and say what to do.
-vmm::Error refusal(const std::string& path, bool read_only = false) {
+Error refusal(const std::string& path, bool read_only = false) {
     const auto file = BlockFile::open(path, read_only);
     REQUIRE_FALSE(file);
     CHECK(file.error().what.find(path) != std::string::npos);
@@ -153,43 +152,43 @@ TEST_CASE("an image knows itself by any name") {
 }
 
 TEST_CASE("discarding gives space back, zeroing leaves zeroes with or without it") {
-    TempImage image{vmm::MiB};
-    const std::string data(vmm::MiB, 'x');
+    TempImage image{MiB};
+    const std::string data(MiB, 'x');
     REQUIRE(::pwrite(image.fd(), data.data(), data.size(), 0) == static_cast<ssize_t>(data.size()));
     const auto file = BlockFile::open(image.path(), false);
     REQUIRE(file);
     const auto before = image.allocated();
-    CHECK(file->discard(0, 512 * vmm::KiB) == 0);
+    CHECK(file->discard(0, 512 * KiB) == 0);
     CHECK(image.allocated() < before);
-    CHECK(file->write_zeroes(512 * vmm::KiB, 64 * vmm::KiB, true) == 0);
-    CHECK(file->write_zeroes(576 * vmm::KiB, 64 * vmm::KiB, false) == 0);
-    CHECK(file->write_zeroes(640 * vmm::KiB + 512, 1024, false) == 0);
-    CHECK(image.bytes(512 * vmm::KiB, 128 * vmm::KiB) == std::string(128 * vmm::KiB, '\0'));
-    CHECK(image.bytes(640 * vmm::KiB, 4096) ==
+    CHECK(file->write_zeroes(512 * KiB, 64 * KiB, true) == 0);
+    CHECK(file->write_zeroes(576 * KiB, 64 * KiB, false) == 0);
+    CHECK(file->write_zeroes(640 * KiB + 512, 1024, false) == 0);
+    CHECK(image.bytes(512 * KiB, 128 * KiB) == std::string(128 * KiB, '\0'));
+    CHECK(image.bytes(640 * KiB, 4096) ==
           std::string(512, 'x') + std::string(1024, '\0') + std::string(4096 - 1536, 'x'));
-    CHECK(image.size() == vmm::MiB);
+    CHECK(image.size() == MiB);
 }
 
 TEST_CASE("where the file system can do neither, zeroes are written") {
     // Memory file systems know no ZERO_RANGE.
-    vmm::UniqueFd memory{::memfd_create("disk", MFD_CLOEXEC)};
-    REQUIRE(::ftruncate(memory.get(), 9 * vmm::MiB) == 0);
-    const std::string data(9 * vmm::MiB, 'x');
+    UniqueFd memory{::memfd_create("disk", MFD_CLOEXEC)};
+    REQUIRE(::ftruncate(memory.get(), 9 * MiB) == 0);
+    const std::string data(9 * MiB, 'x');
     REQUIRE(::pwrite(memory.get(), data.data(), data.size(), 0) == static_cast<ssize_t>(data.size()));
     const auto file = BlockFile::open("/proc/self/fd/" + std::to_string(memory.get()), false);
     REQUIRE(file);
-    CHECK(file->write_zeroes(512, 8 * vmm::MiB + 512, false) == 0);
-    std::string seen(9 * vmm::MiB, '?');
+    CHECK(file->write_zeroes(512, 8 * MiB + 512, false) == 0);
+    std::string seen(9 * MiB, '?');
     REQUIRE(::pread(memory.get(), seen.data(), seen.size(), 0) == static_cast<ssize_t>(seen.size()));
-    CHECK(seen == std::string(512, 'x') + std::string(8 * vmm::MiB + 512, '\0') + std::string(vmm::MiB - 1024, 'x'));
+    CHECK(seen == std::string(512, 'x') + std::string(8 * MiB + 512, '\0') + std::string(MiB - 1024, 'x'));
 }
 
 TEST_CASE("the configuration tells sizes, limits and the host's block sizes") {
-    TempImage image{3 * vmm::MiB};
+    TempImage image{3 * MiB};
     const auto file = BlockFile::open(image.path(), false);
     REQUIRE(file);
     const auto config = devices::virtio::make_block_config(*file, 4);
-    CHECK(config.capacity == 3 * vmm::MiB / 512);
+    CHECK(config.capacity == 3 * MiB / 512);
     CHECK(config.seg_max == 254);
     CHECK(config.blk_size == 512);
     CHECK(config.physical_block_exp == 3);

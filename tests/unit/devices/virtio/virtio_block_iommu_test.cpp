@@ -19,7 +19,7 @@ namespace wire = iommu::wire;
 
 namespace {
 
-constexpr std::uint64_t page = vmm::page_size;
+constexpr std::uint64_t page = page_size;
 constexpr std::uint32_t disk_id = 0x20;
 constexpr std::uint32_t net_id = 0x28;
 constexpr std::uint64_t buffers = 0x400000; ///< page n of the disk's buffers is mapped alone, 1:1
@@ -31,13 +31,13 @@ struct Rig {
     using Pieces = std::vector<fakes::VirtqueueDriver::Piece>;
     using Used = std::optional<fakes::VirtqueueDriver::Used>;
 
-    fakes::TempImage image{vmm::MiB};
-    vmm::EventLoop loop{};
+    fakes::TempImage image{MiB};
+    EventLoop loop{};
     fakes::VirtioDriver driver{}; ///< of the IOMMU; its memory is the guest's
     iommu::Domains domains{driver.ram.memory, {}, false};
     std::unique_ptr<iommu::EndpointMemory> memory{domains.make_memory()};
     std::unique_ptr<iommu::EndpointMemory> net_memory{domains.make_memory()};
-    std::vector<vmm::Registration> stays{};
+    std::vector<Registration> stays{};
     std::shared_ptr<Iommu> device;
     fakes::FakeBlockEngine* engine{};
     std::shared_ptr<Block> block{};
@@ -46,7 +46,7 @@ struct Rig {
     unsigned sent{0}; ///< to the IOMMU, two descriptors each
 
     explicit Rig(std::chrono::milliseconds patience = 1h) : device{Iommu::create(domains, loop, nullptr, patience)} {
-        vmm::log::set_level(vmm::log::Level::off);
+        log::set_level(log::Level::off);
         stays.push_back(*domains.add_endpoint(iommu::EndpointId{disk_id}, "disk", *memory));
         stays.push_back(*domains.add_endpoint(iommu::EndpointId{net_id}, "net", *net_memory));
         driver.activate(*device, wire::feature::map_unmap | wire::feature::probe | wire::feature::bypass_config |
@@ -66,7 +66,7 @@ struct Rig {
             block->reset();
         device->reset();
         fakes::turn(loop);
-        vmm::log::set_level(vmm::log::Level::warning);
+        log::set_level(log::Level::warning);
     }
     void activate() {
         std::vector<std::optional<Queue>> queues;

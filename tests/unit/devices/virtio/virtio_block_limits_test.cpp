@@ -23,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 constexpr int ok = VIRTIO_BLK_S_OK;
-constexpr std::uint64_t mib = vmm::MiB;
+constexpr std::uint64_t mib = MiB;
 
 std::unique_ptr<FakeBlockEngine> instant() {
     auto engine = std::make_unique<FakeBlockEngine>();
@@ -143,7 +143,7 @@ TEST_CASE("a chain gives back what only an unusually long request needed") {
     for (const std::size_t pieces : {std::size_t{1000}, std::size_t{8}}) {
         chain.readable.resize(pieces);
         chain.writable.resize(pieces);
-        chain.addresses.assign(pieces, vmm::Range<vmm::Iova>::full());
+        chain.addresses.assign(pieces, Range<Iova>::full());
         chain.clear();
         for (const std::size_t kept :
              {chain.readable.capacity(), chain.writable.capacity(), chain.addresses.capacity()})

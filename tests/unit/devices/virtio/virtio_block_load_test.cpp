@@ -36,39 +36,39 @@ double seconds_for(Disk& disk, unsigned count, std::uint32_t bytes, unsigned que
 }
 
 /// Guest memory behind a translation that can be taken away and moved.
-class MovingMemory final : public vmm::DmaMemory {
+class MovingMemory final : public DmaMemory {
 public:
-    explicit MovingMemory(const vmm::DirectMemory& memory) : memory_{memory} {}
+    explicit MovingMemory(const DirectMemory& memory) : memory_{memory} {}
     Hold hold() const override { return Hold{std::shared_lock{mutex_}}; }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return generation_.load(); }
-    void pin(vmm::DmaPin& pin) const override { pins_->add(pin); }
-    [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access, std::vector<iovec>& out,
-                                            vmm::TranslationLimit& limit) const noexcept override {
-        return mapped_ ? memory_.translate(range, access, out, limit) : vmm::Translated::fault;
+    void pin(DmaPin& pin) const override { pins_->add(pin); }
+    [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                       TranslationLimit& limit) const noexcept override {
+        return mapped_ ? memory_.translate(range, access, out, limit) : Translated::fault;
     }
     /// What the guest does to its IOMMU. The drain is done when the device is done with all it used.
-    vmm::DmaDrain remap() {
-        vmm::DmaDrain drain;
+    DmaDrain remap() {
+        DmaDrain drain;
         std::unique_lock lock{mutex_};
         mapped_ = false;
         ++generation_;
-        pins_->collect(vmm::Range<vmm::Iova>::full(), drain);
+        pins_->collect(Range<Iova>::full(), drain);
         mapped_ = true;
         return drain;
     }
 
 private:
-    const vmm::DirectMemory& memory_;
+    const DirectMemory& memory_;
     mutable std::shared_mutex mutex_;
     bool mapped_{true}; // guarded by mutex_
     std::atomic<std::uint64_t> generation_{1};
-    std::shared_ptr<vmm::DmaPins> pins_{vmm::DmaPins::create()};
+    std::shared_ptr<DmaPins> pins_{DmaPins::create()};
 };
 
 } // namespace
 
 TEST_CASE("a disk keeps to its bandwidth, across queues") {
-    Disk disk{{.limits = {BucketLimits{64 * vmm::KiB, 0, 20ms}, {}}, .queues = 3}}; // 3.2 MB/s
+    Disk disk{{.limits = {BucketLimits{64 * KiB, 0, 20ms}, {}}, .queues = 3}}; // 3.2 MB/s
     // The first bucket is free; the other 47 take 20 ms each.
     const double seconds = seconds_for(disk, 48, 64 * 1024, 3);
     CHECK(seconds > 0.9 * 47 * 0.020);
@@ -99,7 +99,7 @@ TEST_CASE("lifting a limit lets waiting requests go at once, a reset forgets the
 }
 
 TEST_CASE("a driver that never pauses does not keep the loop to itself") {
-    Disk disk{{.engine = either_engine()}, 64 * vmm::MiB};
+    Disk disk{{.engine = either_engine()}, 64 * MiB};
     // 40 MiB of reads: more than one turn.
     for (unsigned i = 0; i < 20; ++i)
         disk.on_loop([&] {
@@ -122,7 +122,7 @@ TEST_CASE("a driver that never pauses does not keep the loop to itself") {
 
 TEST_CASE("resets from another thread, replacements and requests at the same time do no harm") {
     Disk disk{{.engine = either_engine(), .queues = 2}};
-    fakes::TempImage other{vmm::MiB};
+    fakes::TempImage other{MiB};
     std::atomic<bool> stop{false};
     std::jthread resetter{[&] {
         while (!stop) {
@@ -152,8 +152,8 @@ TEST_CASE("resets from another thread, replacements and requests at the same tim
 }
 
 TEST_CASE("a reset from another thread waits for reads that wait for the disk") {
-    Disk disk{{.engine = BlockEngineKind::automatic}, 16 * vmm::MiB};
-    const std::string data(16 * vmm::MiB, 'd');
+    Disk disk{{.engine = BlockEngineKind::automatic}, 16 * MiB};
+    const std::string data(16 * MiB, 'd');
     REQUIRE(::pwrite(disk.image.fd(), data.data(), data.size(), 0) == static_cast<ssize_t>(data.size()));
     ::fsync(disk.image.fd());
     for (unsigned round = 0; round < 20; ++round) {
@@ -193,7 +193,7 @@ TEST_CASE("an IOMMU that unmaps waits for the disk and never for ever, on the lo
     std::atomic<bool> stop{false};
     std::jthread guest{[&] {
         while (!stop) {
-            const vmm::DmaDrain drain = moving.remap();
+            const DmaDrain drain = moving.remap();
             while (!drain.done())
                 std::this_thread::yield();
             std::this_thread::sleep_for(50us);
@@ -217,7 +217,7 @@ TEST_CASE("an IOMMU that unmaps waits for the disk and never for ever, on the lo
 
 TEST_CASE("what was flushed outlives a process that is killed") {
     for (const auto engine : {BlockEngineKind::sync, BlockEngineKind::automatic}) {
-        fakes::TempImage image{vmm::MiB};
+        fakes::TempImage image{MiB};
         int ready[2]{};
         REQUIRE(::pipe2(ready, O_CLOEXEC) == 0);
         const pid_t child = ::fork();

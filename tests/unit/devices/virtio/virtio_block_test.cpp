@@ -24,7 +24,7 @@ constexpr int unsupported = VIRTIO_BLK_S_UNSUPP;
 BlockEngineKind either_engine() { return GENERATE(BlockEngineKind::sync, BlockEngineKind::automatic); }
 
 std::uint64_t sector_at(const std::string& data, std::size_t offset) {
-    return vmm::load_le(std::as_bytes(std::span{data}).subspan(offset, 8));
+    return load_le(std::as_bytes(std::span{data}).subspan(offset, 8));
 }
 
 } // namespace
@@ -171,24 +171,24 @@ TEST_CASE("every queue works, and 1 to 32 may be asked for") {
         CHECK(sector_at(answer.data, 0) == queue);
         CHECK(disk.notifier.used[queue] == 1);
     }
-    vmm::EventLoop loop;
+    EventLoop loop;
     fakes::TempImage image{512};
     for (const unsigned queues : {0U, 33U})
         CHECK(devices::virtio::Block::create({.id = "d", .path = image.path(), .queues = queues}, loop).error().code ==
-              vmm::Errc::config_value);
+              Errc::config_value);
     CHECK(devices::virtio::Block::create({.id = "d", .path = image.path(), .queues = 32}, loop));
 }
 
 TEST_CASE("an image that shrinks gives I/O errors where it ends, and its name to the log") {
     const fakes::LogCapture log;
     Disk disk{{.engine = either_engine()}};
-    disk.image.resize(512 * vmm::KiB);
+    disk.image.resize(512 * KiB);
     CHECK(disk.read(1024, 512).status == io_error);
     CHECK(disk.read(1023, 1024).status == io_error); // half of it is gone
     CHECK(disk.read(1023, 512).status == ok);
     CHECK(disk.write(1024, std::string(512, 'w')).status == io_error);
     CHECK(disk.request(VIRTIO_BLK_T_WRITE_ZEROES, 0, Disk::range(1024, 1), 0).status == io_error);
-    CHECK(disk.image.size() == 512 * vmm::KiB);
+    CHECK(disk.image.size() == 512 * KiB);
     CHECK(disk.write(1023, std::string(512, 'w')).status == ok);
     CHECK(disk.block->block_counters().failures == 4);
     CHECK(log.text().find("reading from '" + disk.image.path() + "' failed: the image is smaller than it was") !=
@@ -198,14 +198,14 @@ TEST_CASE("an image that shrinks gives I/O errors where it ends, and its name to
 TEST_CASE("a write behind the end of an image that shrank is told as one") {
     const fakes::LogCapture log;
     Disk disk;
-    disk.image.resize(512 * vmm::KiB);
+    disk.image.resize(512 * KiB);
     CHECK(disk.write(1024, std::string(512, 'w')).status == io_error);
     CHECK(log.text().find("writing to '" + disk.image.path() + "' failed") != std::string::npos);
 }
 
 TEST_CASE("another image takes over at run time, and the driver is told of its size") {
     Disk disk{{.engine = either_engine()}};
-    fakes::TempImage other{2 * vmm::MiB};
+    fakes::TempImage other{2 * MiB};
     REQUIRE(disk.write(0, "old" + std::string(509, '.')).status == ok);
     CHECK(disk.on_loop([&] { return disk.block->replace(other.path()); }));
     CHECK(disk.notifier.config == 1);
@@ -221,19 +221,19 @@ TEST_CASE("another image takes over at run time, and the driver is told of its s
 
 TEST_CASE("a failed replacement changes nothing") {
     Disk disk;
-    fakes::TempImage other_format{vmm::MiB};
+    fakes::TempImage other_format{MiB};
     REQUIRE(::pwrite(other_format.fd(), "QFI\xfb\0\0\0\3", 8, 0) == 8);
     for (const std::string& path : {std::string{"/nonexistent"}, std::string{"/tmp"}, other_format.path()})
         CHECK_FALSE(disk.on_loop([&] { return disk.block->replace(path); }));
     CHECK(disk.notifier.config == 0);
-    CHECK(disk.block->size() == vmm::MiB);
+    CHECK(disk.block->size() == MiB);
     CHECK(disk.block->options().path == disk.image.path());
     CHECK(disk.read(9, 512).status == ok);
 }
 
 TEST_CASE("an image that grew shows its new size when it replaces itself") {
     Disk disk;
-    disk.image.resize(2 * vmm::MiB);
+    disk.image.resize(2 * MiB);
     CHECK(disk.read(2048, 512).status == io_error);
     CHECK(disk.on_loop([&] { return disk.block->replace(disk.image.path()); }));
     CHECK(disk.config<std::uint64_t>(0) == 4096);
@@ -243,7 +243,7 @@ TEST_CASE("an image that grew shows its new size when it replaces itself") {
 
 TEST_CASE("an idle disk can be replaced too, and tells nobody") {
     Disk disk;
-    fakes::TempImage other{2 * vmm::MiB};
+    fakes::TempImage other{2 * MiB};
     disk.block->reset();
     CHECK(disk.on_loop([&] { return disk.block->replace(other.path()); }));
     CHECK(disk.notifier.config == 0);
@@ -253,10 +253,10 @@ TEST_CASE("an idle disk can be replaced too, and tells nobody") {
 
 TEST_CASE("two disks of a machine cannot write to one image") {
     Disk disk;
-    vmm::EventLoop loop;
+    EventLoop loop;
     const auto second = devices::virtio::Block::create({.id = "b", .path = disk.image.path()}, loop);
     REQUIRE_FALSE(second);
-    CHECK(second.error().code == vmm::Errc::in_use);
+    CHECK(second.error().code == Errc::in_use);
     CHECK(second.error().what.find(disk.image.path()) != std::string::npos);
 }
 
@@ -278,7 +278,7 @@ TEST_CASE("configuration reads are safe at any offset and width") {
     CHECK(disk.config<std::uint64_t>(~std::uint64_t{0}) == 0);
     std::array<std::byte, 256> all{};
     disk.block->read_config(0, all);
-    CHECK(vmm::load_le(all) == 2048);
+    CHECK(load_le(all) == 2048);
     for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{33}, ~std::uint64_t{0}})
         disk.block->write_config(offset, std::array{std::byte{0}});
     CHECK(disk.config<std::uint8_t>(offsetof(BlockConfig, writeback)) == 1);

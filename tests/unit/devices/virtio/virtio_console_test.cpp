@@ -11,7 +11,7 @@ using namespace std::chrono_literals;
 namespace {
 
 struct Guest {
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     fakes::VirtioDriver driver{};
     std::string shown{};
     std::size_t room{1 << 30};
@@ -116,14 +116,14 @@ TEST_CASE("a new size of the terminal reaches the driver") {
     guest.start();
     std::array<std::byte, 16> config{};
     guest.console->read_config(0, config);
-    CHECK(vmm::load_le<std::uint16_t>(config) == 132);
-    CHECK(vmm::load_le<std::uint16_t>(std::span{config}.subspan(2)) == 43);
-    CHECK(vmm::load_le<std::uint32_t>(std::span{config}.subspan(4)) == 1);
+    CHECK(load_le<std::uint16_t>(config) == 132);
+    CHECK(load_le<std::uint16_t>(std::span{config}.subspan(2)) == 43);
+    CHECK(load_le<std::uint32_t>(std::span{config}.subspan(4)) == 1);
     guest.console->resize({100, 50});
     CHECK(guest.driver.notifier.config == 1);
     std::array<std::byte, 2> rows{};
     guest.console->read_config(2, rows);
-    CHECK(vmm::load_le(rows) == 50);
+    CHECK(load_le(rows) == 50);
     guest.console->reset();
     guest.start(0); // a driver that does not want to know
     guest.console->resize({80, 25});

@@ -14,7 +14,7 @@ using fakes::run_until;
 namespace {
 
 struct Guest {
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     fakes::VirtioDriver driver{};
     std::shared_ptr<Entropy> rng;
 

@@ -27,11 +27,11 @@ struct World {
     fakes::LogCapture log{};
     fakes::TemporaryFolder folder{};
     std::string path{std::string{folder.path.data()} + "/work.sock"};
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     fakes::VirtioDriver driver{};
     std::shared_ptr<Fs> fs{};
 
-    vmm::Result<void> create() {
+    Result<void> create() {
         fs = TRY(Fs::create({.tag = "work", .socket = path}, loop, driver.ram.memory));
         return {};
     }
@@ -54,17 +54,17 @@ template <class F> std::chrono::nanoseconds time_of(F&& work) {
 } // namespace
 
 TEST_CASE("a daemon is offered only memory that it can be given") {
-    vmm::EventLoop loop;
+    EventLoop loop;
     const FsOptions options{.tag = "work", .socket = "/nonexistent/work.sock"};
-    const auto made = [&](vmm::GuestMemory::Sharing sharing) {
-        const auto memory = *vmm::GuestMemory::create(4 * vmm::MiB, vmm::HugePages::transparent, sharing);
+    const auto made = [&](GuestMemory::Sharing sharing) {
+        const auto memory = *GuestMemory::create(4 * MiB, HugePages::transparent, sharing);
         return Fs::create(options, loop, memory).error();
     };
-    const auto refused = made(vmm::GuestMemory::Sharing::unneeded);
-    CHECK(refused.code == vmm::Errc::wrong_state);
+    const auto refused = made(GuestMemory::Sharing::unneeded);
+    CHECK(refused.code == Errc::wrong_state);
     CHECK(refused.what.find("'work'") != std::string::npos);
     CHECK(refused.hint.find("--huge-pages none") != std::string::npos);
-    CHECK(made(vmm::GuestMemory::Sharing::needed).code == vmm::Errc::not_found); // nobody listens there
+    CHECK(made(GuestMemory::Sharing::needed).code == Errc::not_found); // nobody listens there
 }
 
 TEST_CASE("a daemon that answers wrongly is refused at the start") {
@@ -92,7 +92,7 @@ TEST_CASE("nobody waits for a daemon that hangs, and its device breaks in the en
     World world;
     const auto manner = GENERATE(Manner::silent, Manner::drips, Manner::not_accepting);
     const VhostUserDaemon daemon{world.path, manner};
-    const vmm::UniqueFd fills_backlog{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    const UniqueFd fills_backlog{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     if (manner == Manner::not_accepting) {
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
@@ -128,7 +128,7 @@ TEST_CASE("a daemon cannot change the size of guest memory") {
         CHECK(::ftruncate(daemon.memory(), size) != 0);
         CHECK(errno == EPERM);
     }
-    CHECK(world.driver.ram.memory.read<std::uint32_t>(vmm::Gpa{0})); // this process lives
+    CHECK(world.driver.ram.memory.read<std::uint32_t>(Gpa{0})); // this process lives
 }
 
 TEST_CASE("a daemon that goes breaks its device, and one that comes again serves it after a reset") {

@@ -18,17 +18,17 @@ struct Guest {
     PasidGuest pasids{};
     iommu::Domains domains{pasids.memory, {}, true};
     iommu::PasidRequests requests{*pasids.service};
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     fakes::VirtioDriver driver{};
     std::shared_ptr<Iommu> device{Iommu::create(domains, loop, &requests)};
 
     explicit Guest(std::uint64_t features) {
-        vmm::log::set_level(vmm::log::Level::off);
+        log::set_level(log::Level::off);
         driver.activate(*device, features | feature::version_1);
     }
     ~Guest() {
         device->reset();
-        vmm::log::set_level(vmm::log::Level::warning);
+        log::set_level(log::Level::warning);
     }
     /// Status, and what stands before it; nullopt when the device does not answer.
     template <class T> std::optional<Status> send(wire::PasidType type, T request, std::uint32_t* result = nullptr) {
@@ -74,8 +74,8 @@ TEST_CASE("an event names the PASID to a driver that knows of them") {
     for (const bool knows : {true, false}) {
         Guest guest{knows ? accepted : 0};
         const auto pieces = guest.driver[1].chain().writable(24).post();
-        guest.domains.faults().report({PasidGuest::endpoint, iommu::Fault::Reason::mapping, vmm::Access::write,
-                                       vmm::Iova{0x5000}, iommu::GuestPasid{0x12345}});
+        guest.domains.faults().report({PasidGuest::endpoint, iommu::Fault::Reason::mapping, Access::write, Iova{0x5000},
+                                       iommu::GuestPasid{0x12345}});
         REQUIRE(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 1; }));
         const auto record = guest.driver.ram.get<wire::FaultRecord>(pieces[0].address);
         CHECK(record.reason == 2);

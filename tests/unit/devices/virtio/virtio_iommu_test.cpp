@@ -28,17 +28,17 @@ constexpr std::uint64_t accepted =
 
 struct Guest {
     IommuWorld world{};
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     fakes::VirtioDriver driver{};
     std::shared_ptr<Iommu> device{Iommu::create(world.domains, loop)};
 
     Guest() {
-        vmm::log::set_level(vmm::log::Level::off);
+        log::set_level(log::Level::off);
         driver.activate(*device, accepted);
     }
     ~Guest() {
         device->reset();
-        vmm::log::set_level(vmm::log::Level::warning);
+        log::set_level(log::Level::warning);
     }
     template <class T> static T typed(T request, wire::Type type) {
         request.head.type = static_cast<std::uint8_t>(type);
@@ -70,7 +70,7 @@ struct Guest {
         return std::to_integer<std::uint8_t>(byte[0]);
     }
     /// An access of the disk behind the IOMMU that has no mapping.
-    void provoke(std::uint64_t at, vmm::Access access = vmm::Access::write) {
+    void provoke(std::uint64_t at, Access access = Access::write) {
         (void)W::reach(world.ram, *world.disk_memory, at, access);
     }
 };
@@ -208,7 +208,7 @@ TEST_CASE("faults reach the driver with reason, access, endpoint and address") {
     REQUIRE(guest.send(Guest::attach(1, W::disk)) == Status::ok);
     guest.provoke(0x123);
     REQUIRE(guest.send(Guest::typed(wire::Detach{{}, 1, W::disk.raw(), 0}, wire::Type::detach)) == Status::ok);
-    guest.provoke(0x77, vmm::Access::read);
+    guest.provoke(0x77, Access::read);
     CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 2; }));
     CHECK(guest.driver[1].used()->length == 24);
     CHECK(guest.driver[1].used()->length == 24);
@@ -245,7 +245,7 @@ TEST_CASE("faults nobody has a buffer for are dropped and counted, floods are bo
 
 TEST_CASE("a whole device works behind the IOMMU: rings and buffers are addresses of its domain") {
     Guest guest;
-    fakes::VirtioDriver driver{4 * vmm::MiB};
+    fakes::VirtioDriver driver{4 * MiB};
     iommu::Domains domains{driver.ram.memory, {}, false};
     const auto memory = domains.make_memory();
     const auto stay = *domains.add_endpoint(iommu::EndpointId{0x30}, "rng", *memory);
@@ -254,11 +254,10 @@ TEST_CASE("a whole device works behind the IOMMU: rings and buffers are addresse
     driver[0].chain().writable(64).post();
     SECTION("with everything mapped") {
         REQUIRE(domains.attach(iommu::DomainId{1}, iommu::EndpointId{0x30}, false) == Status::ok);
-        REQUIRE(domains.map(iommu::DomainId{1}, vmm::Iova{0}, vmm::Iova{4 * vmm::MiB - 1}, vmm::Gpa{0}, 3) ==
-                Status::ok);
+        REQUIRE(domains.map(iommu::DomainId{1}, Iova{0}, Iova{4 * MiB - 1}, Gpa{0}, 3) == Status::ok);
         rng->kick(0);
         CHECK(driver[0].used()->length == 64);
-        REQUIRE(domains.unmap(iommu::DomainId{1}, vmm::Iova{0}, vmm::Iova{4 * vmm::MiB - 1}) == Status::ok);
+        REQUIRE(domains.unmap(iommu::DomainId{1}, Iova{0}, Iova{4 * MiB - 1}) == Status::ok);
         driver[0].chain().writable(64).post();
         rng->kick(0);
         CHECK_FALSE(driver[0].used());

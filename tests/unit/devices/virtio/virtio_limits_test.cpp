@@ -19,12 +19,8 @@
 using namespace devices::virtio;
 using fakes::IommuWorld;
 using iommu::Status;
-using vmm::Access;
-using vmm::Iova;
-using vmm::Translated;
-using vmm::TranslationLimit;
 using W = IommuWorld;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
 namespace {
 
@@ -156,8 +152,8 @@ TEST_CASE("the largest request of a disk, mapped page by page, is served") {
 
 TEST_CASE("256 requests of 4 GiB over a million mappings leave a disk's loop and its memory alone") {
     Attacker attacker{most, Attacker::Lie::scattered};
-    const fakes::TempImage image{vmm::MiB};
-    vmm::EventLoop loop;
+    const fakes::TempImage image{MiB};
+    EventLoop loop;
     const auto block = *Block::create({.id = "disk0", .path = image.path()}, loop);
     fakes::VirtqueueDriver driver{attacker.world.ram, 256};
     fakes::RecordingNotifier notifier;
@@ -218,7 +214,7 @@ TEST_CASE("what a guest asks of the loop again and again waits there once") {
         Later later{};
         int runs{0};
     };
-    vmm::EventLoop loop;
+    EventLoop loop;
     auto asked = std::make_shared<Asked>();
     for (int i = 0; i < 1000; ++i)
         for (const unsigned which : {0U, 63U})
@@ -239,7 +235,7 @@ TEST_CASE("what a guest asks of the loop again and again waits there once") {
 namespace {
 
 /// Activates and resets the device while the loop has no time; returns the kicks that causes.
-template <class D> std::uint64_t kicks_of_a_storm(D& device, vmm::EventLoop& loop, fakes::VirtioDriver& driver) {
+template <class D> std::uint64_t kicks_of_a_storm(D& device, EventLoop& loop, fakes::VirtioDriver& driver) {
     for (int i = 0; i < 300; ++i) {
         driver.activate(device, 0);
         device.reset();
@@ -254,7 +250,7 @@ template <class D> std::uint64_t kicks_of_a_storm(D& device, vmm::EventLoop& loo
 } // namespace
 
 TEST_CASE("drivers that come and go do not make the loop's list grow") {
-    vmm::EventLoop loop;
+    EventLoop loop;
     fakes::VirtioDriver driver;
     const auto console = *Console::create({}, loop, [](std::span<const std::byte> bytes) { return bytes.size(); });
     CHECK(kicks_of_a_storm(*console, loop, driver) <= 2);
@@ -265,7 +261,7 @@ TEST_CASE("drivers that come and go do not make the loop's list grow") {
 }
 
 TEST_CASE("a command reaches the loop after one turn, whatever waits in a queue") {
-    vmm::EventLoop loop;
+    EventLoop loop;
     fakes::VirtioDriver driver;
     SECTION("random bytes in pieces of one byte") {
         const auto rng = *Entropy::create({}, loop);

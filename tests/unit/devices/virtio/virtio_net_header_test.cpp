@@ -99,7 +99,7 @@ TEST_CASE("a MAC address is six pairs of hex digits and names one station") {
                             "0x:fc:00:ab:cd:01", "-2:fc:00:ab:cd:01", "+2:fc:00:ab:cd:01"}) {
         INFO(bad);
         REQUIRE_FALSE(MacAddress::parse(bad));
-        CHECK(MacAddress::parse(bad).error().code == vmm::Errc::config_value);
+        CHECK(MacAddress::parse(bad).error().code == Errc::config_value);
     }
 }
 

@@ -4,9 +4,9 @@
 
 #include "tests/fakes/net_guest.hpp"
 
-using namespace devices::virtio;
+using namespace inox::devices::virtio;
 using namespace std::chrono_literals;
-using namespace fakes;
+using namespace inox::fakes;
 
 TEST_CASE("a frame received lands behind its header in the driver's buffer") {
     NetGuest s;
@@ -181,19 +181,18 @@ TEST_CASE("a ring that breaks the rules stops the device until it is reset") {
 }
 
 TEST_CASE("buffers taken ahead follow when translations change") {
-    struct Moving final : vmm::DmaMemory {
+    struct Moving final : DmaMemory {
         explicit Moving(const TestRam& ram) : inner{ram.memory} {}
         Hold hold() const override { return {}; }
         [[nodiscard]] std::uint64_t generation() const noexcept override { return change; }
-        [[nodiscard]] vmm::Translated translate(vmm::Range<vmm::Iova> range, vmm::Access access,
-                                                std::vector<iovec>& out,
-                                                vmm::TranslationLimit& limit) const noexcept override {
+        [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                           TranslationLimit& limit) const noexcept override {
             const auto at = range.start().raw();
             const bool moves = moved && at >= 0x800000;
-            return inner.translate(*vmm::Range<vmm::Iova>::sized(vmm::Iova{moves ? at + 0x100000 : at}, range.size()),
-                                   access, out, limit);
+            return inner.translate(*Range<Iova>::sized(Iova{moves ? at + 0x100000 : at}, range.size()), access, out,
+                                   limit);
         }
-        vmm::DirectMemory inner;
+        DirectMemory inner;
         std::uint64_t change{1};
         bool moved{false};
     };

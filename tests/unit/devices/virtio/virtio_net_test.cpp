@@ -5,9 +5,9 @@
 
 #include "tests/fakes/net_guest.hpp"
 
-using namespace devices::virtio;
+using namespace inox::devices::virtio;
 using namespace std::chrono_literals;
-using namespace fakes;
+using namespace inox::fakes;
 
 TEST_CASE("the configuration shows MAC, link, pairs and MTU, whatever part is read") {
     NetGuest s{{.mac = *MacAddress::parse("02:00:00:00:00:07"), .mtu = 9000, .queue_pairs = 4}};
@@ -15,28 +15,28 @@ TEST_CASE("the configuration shows MAC, link, pairs and MTU, whatever part is re
     s.net->read_config(0, config);
     CHECK(config[0] == std::byte{2});
     CHECK(config[5] == std::byte{7});
-    CHECK(vmm::load_le<std::uint16_t>(std::span{config}.subspan(6)) == 1);
-    CHECK(vmm::load_le<std::uint16_t>(std::span{config}.subspan(8)) == 4);
-    CHECK(vmm::load_le<std::uint16_t>(std::span{config}.subspan(10)) == 9000);
+    CHECK(load_le<std::uint16_t>(std::span{config}.subspan(6)) == 1);
+    CHECK(load_le<std::uint16_t>(std::span{config}.subspan(8)) == 4);
+    CHECK(load_le<std::uint16_t>(std::span{config}.subspan(10)) == 9000);
     CHECK(config[12] == std::byte{0});
     std::array<std::byte, 4> end{};
     s.net->read_config(10, end);
-    CHECK(vmm::load_le<std::uint32_t>(end) == 9000);
+    CHECK(load_le<std::uint32_t>(end) == 9000);
     s.net->read_config(~std::uint64_t{0}, end);
-    CHECK(vmm::load_le<std::uint32_t>(end) == 0);
+    CHECK(load_le<std::uint32_t>(end) == 0);
 }
 
 TEST_CASE("options outside their bounds are refused by name") {
-    vmm::EventLoop loop;
+    EventLoop loop;
     auto code = [&](const NetOptions& options) {
         return Net::create(options, loop, std::make_unique<FakePort>(std::make_shared<FakePort::State>())).error().code;
     };
-    CHECK(code({.mtu = 67}) == vmm::Errc::config_value);
-    CHECK(code({.mtu = 65536}) == vmm::Errc::config_value);
-    CHECK(code({.queue_pairs = 0}) == vmm::Errc::config_value);
-    CHECK(code({.queue_pairs = 17}) == vmm::Errc::config_value);
+    CHECK(code({.mtu = 67}) == Errc::config_value);
+    CHECK(code({.mtu = 65536}) == Errc::config_value);
+    CHECK(code({.queue_pairs = 0}) == Errc::config_value);
+    CHECK(code({.queue_pairs = 17}) == Errc::config_value);
     for (const char* tap : {"", "sixteen-letters-", "a/b", "tap%d", "a b"})
-        CHECK(Net::create({.tap = tap}, loop).error().code == vmm::Errc::config_value);
+        CHECK(Net::create({.tap = tap}, loop).error().code == Errc::config_value);
 }
 
 TEST_CASE("a frame sent reaches the port with a checked header, and its buffers come back") {

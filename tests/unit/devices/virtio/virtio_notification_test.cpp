@@ -55,12 +55,12 @@ void linger(std::minstd_rand& random) {
 }
 
 struct LoopThread {
-    explicit LoopThread(vmm::EventLoop& own) : loop{own}, thread{[this] { loop.run(); }} {}
+    explicit LoopThread(EventLoop& own) : loop{own}, thread{[this] { loop.run(); }} {}
     ~LoopThread() {
         loop.stop();
         thread.join();
     }
-    vmm::EventLoop& loop;
+    EventLoop& loop;
     std::thread thread;
 };
 
@@ -123,7 +123,7 @@ private:
 };
 
 void exchange_frames(std::uint64_t features, std::uint16_t ring, unsigned longest_burst) {
-    vmm::EventLoop loop;
+    EventLoop loop;
     auto port = std::make_shared<FakePort::State>();
     const auto net = *Net::create({}, loop, std::make_unique<FakePort>(port));
     SleepingDriver driver{
@@ -156,8 +156,8 @@ void exchange_frames(std::uint64_t features, std::uint16_t ring, unsigned longes
 
 /// One thread keeps several reads in flight and sleeps when none is done.
 void read_sectors(std::uint64_t features, BlockEngineKind engine) {
-    vmm::EventLoop loop;
-    const TempImage image{vmm::MiB};
+    EventLoop loop;
+    const TempImage image{MiB};
     const auto block = *Block::create({.path = image.path(), .engine = engine}, loop);
     SleepingDriver driver{block, loop, features, {{32, {{16, false}, {512, true}, {1, true}}}}};
     driver.start();

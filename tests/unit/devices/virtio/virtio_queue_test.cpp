@@ -78,7 +78,7 @@ TEST_CASE("a broken ring stops the queue and names the rule it broke") {
     }
     SECTION("outside RAM, wrapping, empty") {
         for (const auto& [address, length] : std::vector<std::pair<std::uint64_t, std::uint32_t>>{
-                 {4 * vmm::MiB - 8, 16}, {~std::uint64_t{0} - 3, 8}, {0x1000, 0}}) {
+                 {4 * MiB - 8, 16}, {~std::uint64_t{0} - 3, 8}, {0x1000, 0}}) {
             Setup s;
             s.driver.set_descriptor(0, address, length, 0, 0);
             s.driver.make_available(0);
@@ -132,8 +132,8 @@ TEST_CASE("rings must be aligned and inside memory") {
     CHECK_FALSE(with([](auto& layout) { layout.descriptors = layout.descriptors + 8; }));
     CHECK_FALSE(with([](auto& layout) { layout.available = layout.available + 1; }));
     CHECK_FALSE(with([](auto& layout) { layout.used = layout.used + 2; }));
-    CHECK_FALSE(with([](auto& layout) { layout.used = vmm::Iova{4 * vmm::MiB - 8}; }));
-    CHECK_FALSE(with([](auto& layout) { layout.descriptors = vmm::Iova{~std::uint64_t{0} - 15}; }));
+    CHECK_FALSE(with([](auto& layout) { layout.used = Iova{4 * MiB - 8}; }));
+    CHECK_FALSE(with([](auto& layout) { layout.descriptors = Iova{~std::uint64_t{0} - 15}; }));
 }
 
 TEST_CASE("without event index the driver's flag suppresses interrupts, and ours notifications") {

@@ -38,15 +38,15 @@ void drop_network_rights() {
     REQUIRE(::syscall(SYS_capset, &header, data.data()) == 0);
 }
 
-vmm::Error refused(const char* name, unsigned pairs = 1) {
+Error refused(const char* name, unsigned pairs = 1) {
     const auto done = (*Tap::create(name))->open(pairs);
-    return done ? vmm::Error{.code = vmm::Errc::internal, .what = "opened"} : done.error();
+    return done ? Error{.code = Errc::internal, .what = "opened"} : done.error();
 }
 
 bool contains(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
 struct Guest {
-    vmm::EventLoop loop{};
+    EventLoop loop{};
     fakes::VirtioDriver driver{};
     std::shared_ptr<Net> net;
 
@@ -90,7 +90,7 @@ TEST_CASE("a tap that is in use, of another kind or without rights is refused wi
         ip("link add name b0 type bridge");
         auto owner = *Tap::create("t0");
         REQUIRE(owner->open(1));
-        CHECK(refused("t0").code == vmm::Errc::already_exists);
+        CHECK(refused("t0").code == Errc::already_exists);
         CHECK(contains(refused("t0").message(), "cannot use tap 't0'"));
         owner->close();
         CHECK(contains(refused("t0", 2).hint, "multi_queue"));
@@ -100,13 +100,13 @@ TEST_CASE("a tap that is in use, of another kind or without rights is refused wi
         ip("link set t4 up");
         auto sharer = *Tap::create("t4");
         REQUIRE(sharer->open(2));
-        CHECK(refused("t4", 2).code == vmm::Errc::already_exists); // the kernel would give it queues of its own
+        CHECK(refused("t4", 2).code == Errc::already_exists); // the kernel would give it queues of its own
         CHECK(sharer->open(2));
         sharer->close();
         CHECK(refused("t4", 2).what == "opened");
         CHECK(refused("t0").what == "opened");
         drop_network_rights();
-        CHECK(refused("absent0").code == vmm::Errc::not_found);
+        CHECK(refused("absent0").code == Errc::not_found);
         CHECK(contains(refused("absent0").hint, "ip tuntap add dev absent0"));
     });
 }
@@ -118,7 +118,7 @@ TEST_CASE("frames pass between guest and network") {
         Guest guest{{.tap = "t0"}};
         std::array<std::byte, 2> mtu{};
         guest.net->read_config(10, mtu);
-        CHECK(vmm::load_le(mtu) == 1400);
+        CHECK(load_le(mtu) == 1400);
         Station station{"t0"};
         guest.send(Station::frame("hello network"));
         CHECK(station.receive() == "hello network");

@@ -10,7 +10,6 @@
 #include "tests/fakes/virtqueue_driver.hpp"
 
 using namespace devices::virtio;
-using vmm::Gpa;
 
 namespace {
 
@@ -35,9 +34,9 @@ struct World {
     fakes::TestRam ram{};
     fakes::FakeIrqs irqs{};
     fakes::FakeDoorbells doorbells{};
-    vmm::EventLoop loop{};
-    vmm::MemoryBus memory_bus{};
-    vmm::PortBus port_bus{};
+    EventLoop loop{};
+    MemoryBus memory_bus{};
+    PortBus port_bus{};
     fakes::FakeGuestEvents events{};
     std::shared_ptr<fakes::EchoDevice> echo{std::make_shared<fakes::EchoDevice>()};
 
@@ -59,7 +58,7 @@ struct World {
 
 struct Mmio final : Registers {
     explicit Mmio(World& w) : world{w} {
-        const auto range = *vmm::Range<Gpa>::sized(Gpa{base}, vmm::page_size);
+        const auto range = *Range<Gpa>::sized(Gpa{base}, page_size);
         device = *MmioTransport::create(w.echo, {w.irqs, w.doorbells, w.ram.direct, w.loop}, range, 5);
         REQUIRE(w.memory_bus.add(range, device));
     }
@@ -297,7 +296,7 @@ TEST_CASE("queues outside memory stop the device, sizes that are not allowed are
         world.settle();
         CHECK(world.echo->counters().kicks == 0);
         driver.layout.size = 16;
-        driver.layout.used = vmm::Iova{0xfffffff0};
+        driver.layout.used = Iova{0xfffffff0};
         start(registers, driver);
         registers.notify(0);
         world.settle();

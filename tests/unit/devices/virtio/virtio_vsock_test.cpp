@@ -27,23 +27,23 @@ constexpr std::uint32_t both = vsock_shutdown_receive | vsock_shutdown_send;
 } // namespace
 
 TEST_CASE("a CID below 3 or above 32 bits and a path without room for a port are refused with the number") {
-    vmm::EventLoop loop;
+    EventLoop loop;
     fakes::TemporaryFolder folder;
     for (const std::uint64_t cid : {0ULL, 1ULL, 2ULL, 0xffffffffULL, 0x1'0000'0003ULL}) {
         const auto done = Vsock::create({.guest_cid = cid, .uds_path = folder.path + "/v"}, loop);
         REQUIRE_FALSE(done);
-        CHECK(done.error().code == vmm::Errc::config_value);
+        CHECK(done.error().code == Errc::config_value);
         CHECK(done.error().what.find(std::to_string(cid)) != std::string::npos);
     }
     const std::string longest = folder.path + "/" + std::string(96 - folder.path.size() - 1, 'x');
     CHECK(Vsock::create({.guest_cid = 3, .uds_path = longest}, loop));
     const auto longer = Vsock::create({.guest_cid = 3, .uds_path = longest + "x"}, loop);
-    CHECK(longer.error().code == vmm::Errc::config_value);
+    CHECK(longer.error().code == Errc::config_value);
     CHECK(longer.error().what.find("97 bytes is 1 too long") != std::string::npos);
     CHECK(VsockListener::check(longest));
     CHECK(VsockListener::check(longest + "x").error().what == longer.error().what);
     CHECK(VsockListener::length_problem(108).find("108 bytes is 12 too long") != std::string::npos);
-    CHECK(Vsock::create({.guest_cid = 3, .uds_path = ""}, loop).error().code == vmm::Errc::config_value);
+    CHECK(Vsock::create({.guest_cid = 3, .uds_path = ""}, loop).error().code == Errc::config_value);
 }
 
 TEST_CASE("the socket is the owner's alone, replaces a stale one, and goes with the device") {
@@ -57,32 +57,32 @@ TEST_CASE("the socket is the owner's alone, replaces a stale one, and goes with 
         CHECK((status.st_mode & 0777) == 0600);
         const auto second = VsockListener::create(path);
         REQUIRE_FALSE(second);
-        CHECK(second.error().code == vmm::Errc::already_exists);
+        CHECK(second.error().code == Errc::already_exists);
         CHECK(::stat(path.c_str(), &status) == 0);
     }
     CHECK(::stat(path.c_str(), &status) != 0);
     { // a socket file that a killed process left
-        const vmm::UniqueFd dead{::socket(AF_UNIX, SOCK_STREAM, 0)};
+        const UniqueFd dead{::socket(AF_UNIX, SOCK_STREAM, 0)};
         sockaddr_un address{AF_UNIX, {}};
         path.copy(address.sun_path, sizeof address.sun_path - 1);
         REQUIRE(::bind(dead.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
     }
     CHECK(VsockListener::create(path));
-    (void)*vmm::open_file(path, O_CREAT | O_WRONLY, vmm::Errc::internal);
-    CHECK(VsockListener::create(path).error().code == vmm::Errc::already_exists);
+    (void)*open_file(path, O_CREAT | O_WRONLY, Errc::internal);
+    CHECK(VsockListener::create(path).error().code == Errc::already_exists);
     CHECK(std::filesystem::exists(path));
-    CHECK(VsockListener::create(folder.path + "/none/v").error().code == vmm::Errc::host_error);
+    CHECK(VsockListener::create(folder.path + "/none/v").error().code == Errc::host_error);
 }
 
 TEST_CASE("the configuration is the CID, whatever part is read") {
     VsockGuest guest;
     std::array<std::byte, 8> all{};
     guest.device->read_config(0, all);
-    CHECK(vmm::load_le(all) == VsockGuest::cid);
+    CHECK(load_le(all) == VsockGuest::cid);
     guest.device->read_config(1, all);
-    CHECK(vmm::load_le(all) == 0);
+    CHECK(load_le(all) == 0);
     guest.device->read_config(~std::uint64_t{0}, all);
-    CHECK(vmm::load_le(all) == 0);
+    CHECK(load_le(all) == 0);
 }
 
 TEST_CASE("a host program reaches a port of the guest by CONNECT, and both talk") {
@@ -228,7 +228,7 @@ TEST_CASE("connections leave the API its descriptors, and the guest and the oper
     std::string told;
     {
         const fakes::LogCapture log;
-        const vmm::descriptors::Reserve api{150};
+        const descriptors::Reserve api{150};
         VsockGuest guest;
         HostListener listener{guest.path("_1")};
         for (std::uint32_t i = 0; i < 300; ++i) {
@@ -238,7 +238,7 @@ TEST_CASE("connections leave the API its descriptors, and the guest and the oper
                 opened += packet->op() == Op::response;
                 refused += packet->op() == Op::reset;
             }
-            const vmm::UniqueFd highest{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
+            const UniqueFd highest{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
             most = std::max(most, static_cast<unsigned>(highest.get()));
         }
         CHECK(guest.device->limit() == (512 - 150 - 128) / 3);

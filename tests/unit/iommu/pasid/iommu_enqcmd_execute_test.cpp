@@ -17,28 +17,28 @@ constexpr std::uint64_t portal = 0x8000;
 constexpr std::uint64_t source = 0x4000;
 constexpr std::uint64_t all_flags = 0x8d5 | cpu_bit::flags_rf | 2;
 
-std::uint64_t page_of(std::uint64_t address) { return vmm::align_down(address, vmm::page_size); }
+std::uint64_t page_of(std::uint64_t address) { return align_down(address, page_size); }
 
 /// Pages by linear address, one portal, a handful of PASIDs; writes down what happens.
 class Machine final : public EnqueueMachine {
 public:
-    std::expected<vmm::Gpa, CpuFault> translate(std::uint64_t linear, bool write) noexcept override {
+    std::expected<Gpa, CpuFault> translate(std::uint64_t linear, bool write) noexcept override {
         log.push_back({write ? "walk-write" : "walk-read", linear});
         const auto page = pages.find(page_of(linear));
         if (page == pages.end())
             return std::unexpected{CpuFault{CpuFault::pf, write ? 2U : 0U, linear}};
-        return vmm::Gpa{page->second + linear % vmm::page_size};
+        return Gpa{page->second + linear % page_size};
     }
-    void read(vmm::Gpa from, std::span<std::byte> to) noexcept override {
+    void read(Gpa from, std::span<std::byte> to) noexcept override {
         log.push_back({"read", from.raw()});
         for (std::size_t i = 0; i < to.size(); ++i)
             to[i] = memory[from.raw() + i];
     }
-    void store(vmm::Gpa to, const EnqueueCommand& bytes) noexcept override {
+    void store(Gpa to, const EnqueueCommand& bytes) noexcept override {
         log.push_back({"store", to.raw()});
         command = bytes;
     }
-    bool enqueue(vmm::Gpa to, const EnqueueCommand& bytes) noexcept override {
+    bool enqueue(Gpa to, const EnqueueCommand& bytes) noexcept override {
         log.push_back({"enqueue", to.raw()});
         in_translation = held;
         command = bytes;
@@ -109,7 +109,7 @@ struct Bench {
         CHECK_FALSE(machine.did("enqueue"));
         CHECK_FALSE(machine.did("store"));
     }
-    std::uint32_t sent() const { return vmm::load_le<std::uint32_t>(machine.command); }
+    std::uint32_t sent() const { return load_le<std::uint32_t>(machine.command); }
 };
 
 constexpr CpuFault gp0{CpuFault::gp, 0, {}};

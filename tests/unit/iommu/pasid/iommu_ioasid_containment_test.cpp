@@ -53,7 +53,7 @@ TEST_CASE("R45 whatever order a guest chooses, its neighbour notices nothing") {
     }
     CHECK(guest.core.info(host)->references == before);
     CHECK(neighbour->submit(theirs)->host() == host);
-    CHECK(neighbour->memory(endpoint, host)->write(vmm::Iova{0x1000}, std::uint32_t{1}));
+    CHECK(neighbour->memory(endpoint, host)->write(Iova{0x1000}, std::uint32_t{1}));
     device.dirty = device.context != HostPasid{};
     guest.service->reset();
     device.work();
@@ -62,7 +62,7 @@ TEST_CASE("R45 whatever order a guest chooses, its neighbour notices nothing") {
 
 TEST_CASE("R46 the control interface cleans up whatever state the guest left") {
     iommu::IoasidCore core;
-    const auto memory = *vmm::GuestMemory::create(PasidGuest::ram_size, vmm::HugePages::none);
+    const auto memory = *GuestMemory::create(PasidGuest::ram_size, HugePages::none);
     {
         const auto service = *iommu::PasidService::create(core, memory, {.quota = 8});
         const auto registration = service->add_endpoint(endpoint, {});
@@ -100,15 +100,15 @@ TEST_CASE("R48 stopping DMA, unbinding and freeing leaves nothing; unbinding fir
         const auto pasid = guest.alloc();
         REQUIRE(guest.service->bind(endpoint, pasid, PasidGuest::bound(tables)) == PasidStatus::ok);
         auto memory = guest.service->memory(endpoint, guest.host(pasid));
-        CHECK(memory->write(vmm::Iova{0x1000}, std::uint32_t{1}));
+        CHECK(memory->write(Iova{0x1000}, std::uint32_t{1}));
         if (!early_death)
             memory.reset();
         REQUIRE(guest.service->unbind(endpoint, pasid) == PasidStatus::ok);
         if (early_death)
-            CHECK_FALSE(memory->write(vmm::Iova{0x1000}, std::uint32_t{2}));
+            CHECK_FALSE(memory->write(Iova{0x1000}, std::uint32_t{2}));
         REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
         CHECK(guest.clean());
     }
-    CHECK(guest.memory.read<std::uint32_t>(vmm::Gpa{0x400000}) == 1);
+    CHECK(guest.memory.read<std::uint32_t>(Gpa{0x400000}) == 1);
     CHECK(guest.faults.empty());
 }

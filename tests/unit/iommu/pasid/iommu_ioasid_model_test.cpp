@@ -239,7 +239,7 @@ private:
     iommu::IoasidSetRef a_{}, b_{};
     std::map<std::uint32_t, HostPasid> table_{};
     std::array<bool, ids + 1> device_{}, iommu_{}, stranger_{};
-    vmm::Registration registration_{};
+    Registration registration_{};
 };
 
 } // namespace

@@ -72,11 +72,11 @@ TEST_CASE("R24 between free and the last use no faults are reported") {
     const auto pasid = guest.alloc();
     REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
     const auto memory = guest.service->memory(endpoint, guest.host(pasid));
-    CHECK_FALSE(memory->read<std::uint32_t>(vmm::Iova{0x1000}));
+    CHECK_FALSE(memory->read<std::uint32_t>(Iova{0x1000}));
     CHECK(guest.faults.size() == 1);
     REQUIRE(guest.service->acquire(pasid));
     REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
-    CHECK_FALSE(memory->read<std::uint32_t>(vmm::Iova{0x1000}));
+    CHECK_FALSE(memory->read<std::uint32_t>(Iova{0x1000}));
     CHECK(guest.faults.size() == 1);
     CHECK(guest.service->counts().faults == 1);
 }
@@ -251,7 +251,7 @@ TEST_CASE("R43 a context is clean before its number can be anybody's") {
 
 TEST_CASE("R44 two lives of a number never overlap in a device") {
     iommu::IoasidCore core{1};
-    const auto memory = *vmm::GuestMemory::create(PasidGuest::ram_size, vmm::HugePages::none);
+    const auto memory = *GuestMemory::create(PasidGuest::ram_size, HugePages::none);
     const auto service = *iommu::PasidService::create(core, memory, {.quota = 1});
     GuestPasid pasid;
     for (int life = 0; life < 3; ++life) {

@@ -114,7 +114,7 @@ TEST_CASE("references of a holder do not wrap") {
 
 TEST_CASE("a subscriber may leave inside its handler") {
     Ioasids ids;
-    vmm::Registration registration;
+    Registration registration;
     fakes::Subscriber once{[&](const fakes::Event&, iommu::IoasidContext&) { registration.reset(); }};
     registration = *ids.core.add_notifier(iommu::IoasidPriority::cpu, once);
     REQUIRE(ids.alloc(ids.a));

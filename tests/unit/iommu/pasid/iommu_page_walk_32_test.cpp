@@ -7,7 +7,6 @@ using iommu::PageAccess;
 using iommu::PageFault;
 using iommu::Paging;
 using iommu::PagingMode;
-using vmm::Gpa;
 using Cause = PageFault::Cause;
 
 namespace {
@@ -20,7 +19,7 @@ constexpr std::uint64_t no_execute = 1ULL << 63;
 struct Guest {
     static constexpr std::uint64_t root = 0x100000, second = 0x101000, first = 0x102000;
 
-    vmm::GuestMemory memory = *vmm::GuestMemory::create(16 * vmm::MiB, vmm::HugePages::none);
+    GuestMemory memory = *GuestMemory::create(16 * MiB, HugePages::none);
     Paging paging;
 
     explicit Guest(PagingMode mode) {

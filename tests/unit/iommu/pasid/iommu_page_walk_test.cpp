@@ -13,16 +13,15 @@ using iommu::PageAccess;
 using iommu::PageFault;
 using iommu::Paging;
 using iommu::walk_pages;
-using vmm::Gpa;
 
 namespace {
 
-constexpr std::uint64_t ram_size = 16 * vmm::MiB;
+constexpr std::uint64_t ram_size = 16 * MiB;
 constexpr std::uint64_t tables_at = 0x100000;
 constexpr std::uint64_t linear = 0x7f12'3456'7000;
 
 struct Guest {
-    vmm::GuestMemory memory = *vmm::GuestMemory::create(ram_size, vmm::HugePages::none);
+    GuestMemory memory = *GuestMemory::create(ram_size, HugePages::none);
     PageTables tables;
     Paging paging;
 

@@ -17,8 +17,6 @@ using iommu::GuestPasid;
 using iommu::HostPasid;
 using iommu::PageFault;
 using iommu::PasidStatus;
-using vmm::Access;
-using vmm::Iova;
 
 namespace {
 
@@ -84,10 +82,10 @@ TEST_CASE("the quota bounds what a guest has, also while it is being freed") {
 
 TEST_CASE("a quota that cannot be had is an error of the operator's") {
     iommu::IoasidCore core{100};
-    const auto memory = *vmm::GuestMemory::create(PasidGuest::ram_size, vmm::HugePages::none);
+    const auto memory = *GuestMemory::create(PasidGuest::ram_size, HugePages::none);
     const auto service = iommu::PasidService::create(core, memory, {.quota = 101});
     REQUIRE_FALSE(service);
-    CHECK(service.error().code == vmm::Errc::no_resource);
+    CHECK(service.error().code == Errc::no_resource);
     CHECK(core.available() == 100);
 }
 
@@ -148,8 +146,8 @@ TEST_CASE("two PASIDs reach their own pages and no other") {
     REQUIRE(two);
     CHECK(one->write(Iova{0x1008}, std::uint32_t{111}));
     CHECK(two->write(Iova{0x1008}, std::uint32_t{222}));
-    CHECK(guest.memory.read<std::uint32_t>(vmm::Gpa{0x400008}) == 111);
-    CHECK(guest.memory.read<std::uint32_t>(vmm::Gpa{0x500008}) == 222);
+    CHECK(guest.memory.read<std::uint32_t>(Gpa{0x400008}) == 111);
+    CHECK(guest.memory.read<std::uint32_t>(Gpa{0x500008}) == 222);
     CHECK(one->read<std::uint32_t>(Iova{0x1008}) == 111);
     CHECK(two->read<std::uint32_t>(Iova{0x1008}) == 222);
     CHECK_FALSE(guest.service->memory(other_endpoint, guest.host(first)));
@@ -173,7 +171,7 @@ TEST_CASE("an access that the tables do not allow is a fault that names the PASI
         CHECK_FALSE(memory->write(Iova{0x3000}, std::uint64_t{0}));
         CHECK_FALSE(memory->read<std::uint64_t>(Iova{0x4000}));
         std::vector<iovec> pieces;
-        CHECK_FALSE(fakes::translate(*memory, *vmm::Range<Iova>::sized(Iova{0x1ff0}, 0x20), Access::read, pieces));
+        CHECK_FALSE(fakes::translate(*memory, *Range<Iova>::sized(Iova{0x1ff0}, 0x20), Access::read, pieces));
         CHECK(pieces.empty());
         const auto host = guest.host(pasid);
         using Cause = PageFault::Cause;
@@ -208,10 +206,10 @@ TEST_CASE("a cached translation lives until the guest invalidates it") {
     auto tables = guest.tables(0);
     tables.map(0x1000, 0x400000);
     tables.map(0x200000, 0x600000, PageTables::all, 2);
-    (void)guest.memory.write(vmm::Gpa{0x400000}, std::uint32_t{1});
-    (void)guest.memory.write(vmm::Gpa{0x500000}, std::uint32_t{2});
-    (void)guest.memory.write(vmm::Gpa{0x603000}, std::uint32_t{3});
-    (void)guest.memory.write(vmm::Gpa{0x803000}, std::uint32_t{4});
+    (void)guest.memory.write(Gpa{0x400000}, std::uint32_t{1});
+    (void)guest.memory.write(Gpa{0x500000}, std::uint32_t{2});
+    (void)guest.memory.write(Gpa{0x603000}, std::uint32_t{3});
+    (void)guest.memory.write(Gpa{0x803000}, std::uint32_t{4});
     const auto pasid = guest.alloc();
     REQUIRE(guest.service->bind(endpoint, pasid, PasidGuest::bound(tables)) == PasidStatus::ok);
     const auto memory = guest.service->memory(endpoint, guest.host(pasid));
@@ -221,7 +219,7 @@ TEST_CASE("a cached translation lives until the guest invalidates it") {
     tables.map(0x1000, 0x500000);
     tables.map(0x200000, 0x800000, PageTables::all, 2);
     CHECK(memory->read<std::uint32_t>(Iova{0x1000}) == 1);
-    const auto range = [](std::uint64_t at) { return vmm::Range<Iova>::sized(Iova{at}, vmm::page_size); };
+    const auto range = [](std::uint64_t at) { return Range<Iova>::sized(Iova{at}, page_size); };
     SECTION("the page") {
         REQUIRE(guest.service->invalidate(endpoint, pasid, range(0x1000)) == PasidStatus::ok);
         CHECK(memory->read<std::uint32_t>(Iova{0x1000}) == 2);
@@ -239,7 +237,7 @@ TEST_CASE("a cached translation lives until the guest invalidates it") {
     // A write is not served by what a read left: the dirty bit must be set.
     CHECK((tables.get(0x1000, 1) & PageTables::dirty) == 0);
     CHECK(memory->write(Iova{0x1000}, std::uint32_t{9}));
-    if (guest.memory.read<std::uint32_t>(vmm::Gpa{0x500000}) == 9)
+    if (guest.memory.read<std::uint32_t>(Gpa{0x500000}) == 9)
         CHECK((tables.get(0x1000, 1) & PageTables::dirty) != 0);
 }
 
@@ -257,7 +255,7 @@ TEST_CASE("an unbinding waits for who uses a translation, and refuses everyone a
     {
         const auto hold = memory->hold();
         std::vector<iovec> pieces;
-        REQUIRE(fakes::translate(*memory, *vmm::Range<Iova>::sized(Iova{0x1000}, 64), Access::write, pieces));
+        REQUIRE(fakes::translate(*memory, *Range<Iova>::sized(Iova{0x1000}, 64), Access::write, pieces));
         other = std::thread{[&] {
             REQUIRE(guest.service->unbind(endpoint, pasid) == PasidStatus::ok);
             unbound = true;
@@ -303,7 +301,7 @@ TEST_CASE("a PASID freed in flight is a new one when it is allocated again") {
     CHECK(guest.host(pasid) != old_host);
     CHECK_FALSE(old_memory->write(Iova{0x1000}, std::uint64_t{7}));
     CHECK(guest.service->memory(endpoint, guest.host(pasid))->write(Iova{0x1000}, std::uint64_t{8}));
-    CHECK(guest.memory.read<std::uint64_t>(vmm::Gpa{0x400000}) == 0);
+    CHECK(guest.memory.read<std::uint64_t>(Gpa{0x400000}) == 0);
     guest.service->release(old_host);
     CHECK(guest.references(old_host) == 0);
     guest.service->reset();
@@ -379,6 +377,6 @@ TEST_CASE("a snapshot tells who holds what") {
     CHECK(pasid.bindings[0].endpoint == endpoint);
     CHECK(snapshot.counts.allocations == 2);
     CHECK(snapshot.counts.frees == 1);
-    CHECK(snapshot.table_bytes == 2 * vmm::page_size);
+    CHECK(snapshot.table_bytes == 2 * page_size);
     guest.service->release(guest.host(first));
 }

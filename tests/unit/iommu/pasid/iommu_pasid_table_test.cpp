@@ -166,7 +166,7 @@ TEST_CASE("no kernel takes the table, and the error says so") {
     const auto table = *PasidTable::create();
     const auto result = iommu::hand_to_kernel(*table);
     REQUIRE_FALSE(result);
-    CHECK(result.error().code == vmm::Errc::unsupported);
+    CHECK(result.error().code == Errc::unsupported);
     CHECK(result.error().what.find("ENQCMD traps") != std::string::npos);
 }
 

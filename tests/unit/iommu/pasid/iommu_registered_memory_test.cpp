@@ -9,14 +9,13 @@
 #include "vmm/base/os.hpp"
 
 using iommu::RegisteredMemory;
-using vmm::Errc;
 
 namespace {
 
 constexpr std::size_t page = 4096;
 
-vmm::Mapping pages(std::size_t count) {
-    return vmm::Mapping::create(count * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0).value();
+inox::Mapping pages(std::size_t count) {
+    return inox::Mapping::create(count * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0).value();
 }
 
 } // namespace

@@ -16,8 +16,6 @@
 #include "vmm/base/unix_socket.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
-using namespace vmm;
-
 namespace {
 
 /// In a process of its own: descriptors and limits are the whole process's.

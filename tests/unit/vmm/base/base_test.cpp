@@ -8,8 +8,6 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/range.hpp"
 
-using namespace vmm;
-
 TEST_CASE("a range can end at the last byte of the space and cannot wrap") {
     constexpr std::uint64_t top = ~std::uint64_t{0};
     CHECK(Range<Iova>::sized(Iova{top}, 1)->last() == Iova{top});

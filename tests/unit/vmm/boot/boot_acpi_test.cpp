@@ -11,9 +11,7 @@
 #include "vmm/boot/aml.hpp"
 #include "vmm/boot/dsdt.hpp"
 #include "vmm/memory/layout.hpp"
-
-using namespace vmm;
-using namespace vmm::boot;
+using namespace inox::boot;
 
 namespace {
 

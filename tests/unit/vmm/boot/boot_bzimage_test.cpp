@@ -3,9 +3,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/boot_images.hpp"
-
-using namespace vmm;
-using namespace vmm::boot;
+using namespace inox::boot;
 
 namespace {
 

@@ -3,9 +3,7 @@
 
 #include "tests/catch.hpp"
 #include "vmm/memory/layout.hpp"
-
-using namespace vmm;
-using namespace vmm::boot;
+using namespace inox::boot;
 
 namespace {
 

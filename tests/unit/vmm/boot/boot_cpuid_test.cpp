@@ -5,7 +5,7 @@
 
 #include "tests/catch.hpp"
 
-using namespace vmm::boot;
+using namespace inox::boot;
 
 namespace {
 

@@ -13,9 +13,7 @@
 #include "vmm/boot/hello.hpp"
 #include "vmm/boot/image.hpp"
 #include "vmm/memory/layout.hpp"
-
-using namespace vmm;
-using namespace vmm::boot;
+using namespace inox::boot;
 using fakes::Bytes;
 using fakes::filled;
 

@@ -10,8 +10,6 @@
 #include "tests/catch.hpp"
 #include "vmm/config/config_options.hpp"
 
-using namespace vmm;
-
 namespace {
 
 std::string slurp(const std::filesystem::path& path) {

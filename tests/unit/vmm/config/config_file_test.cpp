@@ -8,8 +8,6 @@
 #include "tests/catch.hpp"
 #include "vmm/config/config_json.hpp"
 
-using namespace vmm;
-
 namespace {
 
 ParsedConfig parse(std::string_view text) { return parse_config(text, Dialect::inox); }

@@ -2,8 +2,6 @@
 #include "tests/catch.hpp"
 #include "vmm/config/config_file.hpp"
 
-using namespace vmm;
-
 namespace {
 
 ParsedConfig parse(const std::string& iommu, Dialect dialect = Dialect::inox) {

@@ -5,8 +5,6 @@
 
 #include "tests/catch.hpp"
 
-using namespace vmm;
-
 TEST_CASE("a syntax error names line and column") {
     const auto read = read_json("{\n  \"a\": tru }");
     REQUIRE(read.problems.size() == 1);

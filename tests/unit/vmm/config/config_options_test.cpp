@@ -5,8 +5,6 @@
 
 #include "tests/catch.hpp"
 
-using namespace vmm;
-
 namespace {
 
 Result<void> apply(std::string_view name, const std::string& text, ConfigFile& file) {

@@ -5,8 +5,6 @@
 #include "vmm/config/config_file.hpp"
 #include "vmm/memory/layout.hpp"
 
-using namespace vmm;
-
 TEST_CASE("the default machine passes all rules") { CHECK(check(Config{}).empty()); }
 
 TEST_CASE("CPUs are 1 to the most there are, and pairs with SMT") {

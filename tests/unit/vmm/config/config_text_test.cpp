@@ -4,8 +4,6 @@
 #include "tests/catch.hpp"
 #include "vmm/base/bytes.hpp"
 
-using namespace vmm;
-
 TEST_CASE("sizes take a unit, and are MiB without one") {
     CHECK(parse_size("512") == 512 * MiB);
     CHECK(parse_size("512M") == 512 * MiB);

@@ -3,8 +3,6 @@
 
 #include "tests/catch.hpp"
 #include "vmm/config/config_file.hpp"
-
-using namespace vmm;
 using devices::vfio::Backend;
 
 namespace {

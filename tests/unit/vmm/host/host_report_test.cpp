@@ -10,8 +10,6 @@
 #include "tests/catch.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/host_files.hpp"
-
-using namespace vmm;
 namespace fs = std::filesystem;
 using State = HostFinding::State;
 

@@ -5,8 +5,6 @@
 #include "tests/fakes/only_problem.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
 #include "vmm/base/bytes.hpp"
-
-using namespace vmm;
 using devices::vfio::LockLimit;
 
 namespace {
@@ -220,7 +218,7 @@ TEST_CASE("check opens what a start would open: a device that another process ha
         CHECK(found[0].where == "/vfio/0");
     }
     SECTION("by its group") {
-        const vmm::UniqueFd other{kernel.open(kernel.tree.root() + "/dev/vfio/2")};
+        const UniqueFd other{kernel.open(kernel.tree.root() + "/dev/vfio/2")};
         const auto found = look().problems;
         REQUIRE(found.size() == 1);
         CHECK(found[0].code == Errc::in_use);

@@ -12,8 +12,6 @@
 #include "tests/catch.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/instance/config_check.hpp"
-
-using namespace vmm;
 namespace fs = std::filesystem;
 
 namespace {

@@ -7,8 +7,6 @@
 #include "tests/catch.hpp"
 #include "vmm/memory/layout.hpp"
 
-using namespace vmm;
-
 namespace {
 
 bool has(const std::vector<Error>& problems, Errc code, std::string_view where) {
@@ -17,7 +15,7 @@ bool has(const std::vector<Error>& problems, Errc code, std::string_view where) 
 
 std::vector<Error> preflight(const ConfigFile& file) {
     ParsedConfig parsed{file, {}, {}};
-    vmm::preflight(parsed);
+    preflight(parsed);
     return parsed.problems;
 }
 

@@ -12,8 +12,6 @@
 #include "tests/fakes/job.hpp"
 #include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/run_loop.hpp"
-
-using namespace vmm;
 using namespace std::chrono_literals;
 using fakes::JobShell;
 

@@ -13,8 +13,6 @@
 #include "vmm/instance/metrics.hpp"
 #include "vmm/instance/output_file.hpp"
 
-using namespace vmm;
-
 namespace {
 
 std::string scratch(const char* name) { return "/tmp/inox-output-" + std::to_string(::getpid()) + "-" + name; }

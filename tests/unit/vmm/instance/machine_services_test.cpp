@@ -14,8 +14,6 @@
 #include "vmm/instance/logging.hpp"
 #include "vmm/instance/metrics.hpp"
 #include "vmm/instance/mmds_store.hpp"
-
-using namespace vmm;
 using devices::MetadataSource;
 using fakes::slurp;
 

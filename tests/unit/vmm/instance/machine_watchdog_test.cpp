@@ -12,8 +12,6 @@
 #include "vmm/instance/raw_terminal.hpp"
 
 using namespace std::chrono_literals;
-using vmm::EventLoop;
-using vmm::Watchdog;
 
 namespace {
 
@@ -208,7 +206,7 @@ TEST_CASE("a process that is ended so gives its terminal back") {
     REQUIRE(::openpty(&master, &slave, nullptr, nullptr, nullptr) == 0);
     REQUIRE(tests::lines_are_edited(master));
     const auto ended = in_child(0, [&](EventLoop& loop, const auto& ready) {
-        vmm::RawTerminal raw{slave};
+        RawTerminal raw{slave};
         raw.take();
         if (tests::lines_are_edited(master))
             ::_exit(1);

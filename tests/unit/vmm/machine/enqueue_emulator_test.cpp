@@ -3,8 +3,6 @@
 
 #include "tests/catch.hpp"
 
-using namespace vmm;
-
 namespace {
 
 kvm_segment make(std::uint64_t base, std::uint8_t type, std::uint8_t dpl = 0, std::uint8_t db = 1) {

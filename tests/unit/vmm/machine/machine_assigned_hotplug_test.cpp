@@ -6,8 +6,6 @@
 #include "tests/fakes/platform_bench.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
-
-using namespace vmm;
 using devices::vfio::Backend;
 
 namespace {

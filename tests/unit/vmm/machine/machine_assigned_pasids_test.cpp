@@ -7,8 +7,6 @@
 #include "tests/fakes/run_loop.hpp"
 #include "vmm/machine/pasids.hpp"
 #include "vmm/memory/layout.hpp"
-
-using namespace vmm;
 using devices::vfio::Backend;
 using iommu::EndpointId;
 using iommu::GuestPasid;

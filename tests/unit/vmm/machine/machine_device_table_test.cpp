@@ -8,8 +8,6 @@
 #include "tests/fakes/pci_function.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_device.hpp"
-
-using namespace vmm;
 using PciAddress = devices::pci::Address;
 using fakes::PciFunction;
 using What = DeviceEvent::What;

@@ -11,8 +11,6 @@
 #include "tests/fakes/registers.hpp"
 #include "tests/fakes/run_loop.hpp"
 
-using namespace vmm;
-
 namespace {
 
 constexpr std::uint64_t added_port = 0x610;

@@ -7,8 +7,6 @@
 #include "vmm/machine/machine_views.hpp"
 #include "vmm/memory/layout.hpp"
 
-using namespace vmm;
-
 namespace {
 
 struct Bench : fakes::PlatformBench {

@@ -6,7 +6,7 @@
 namespace {
 
 bool uses(std::initializer_list<std::uint8_t> bytes) {
-    return vmm::uses_descriptors(std::span{bytes.begin(), bytes.size()});
+    return uses_descriptors(std::span{bytes.begin(), bytes.size()});
 }
 
 } // namespace
@@ -35,8 +35,8 @@ TEST_CASE("instructions that use descriptors are told from all others") {
 
 TEST_CASE("the end of a guest at such an instruction names the place") {
     const std::uint8_t lidt[] = {0x0f, 0x01, 0x18};
-    const auto error = vmm::no_progress(1, 0x100005, lidt);
-    CHECK(error.code == vmm::Errc::guest_emulation_failure);
+    const auto error = no_progress(1, 0x100005, lidt);
+    CHECK(error.code == Errc::guest_emulation_failure);
     CHECK(error.what.find("vCPU 1") != std::string::npos);
     CHECK(error.what.find("at RIP 0x100005 again for ever, bytes: 0f 01 18") != std::string::npos);
 }

@@ -3,7 +3,6 @@
 
 #include "tests/catch.hpp"
 
-using vmm::PanicText;
 using enum PanicText::Console;
 
 namespace {

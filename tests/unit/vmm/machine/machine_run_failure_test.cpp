@@ -6,8 +6,6 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_tree.hpp"
 
-using namespace vmm;
-
 namespace {
 
 bool holds(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }

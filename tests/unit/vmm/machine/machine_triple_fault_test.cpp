@@ -2,8 +2,6 @@
 #include "tests/catch.hpp"
 #include "vmm/machine/triple_fault.hpp"
 
-using namespace vmm;
-
 TEST_CASE("a triple fault is told with the bytes at RIP, where they are in memory") {
     const auto known = triple_fault(3, FaultPlace{0x1000, {0x0f, 0x0b}}, false);
     CHECK(known.code == Errc::guest_triple_fault);

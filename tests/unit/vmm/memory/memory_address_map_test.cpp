@@ -3,8 +3,6 @@
 
 #include "tests/catch.hpp"
 
-using namespace vmm;
-
 namespace {
 
 constexpr std::uint64_t TiB = 1024 * GiB;

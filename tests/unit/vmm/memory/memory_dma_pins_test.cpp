@@ -6,11 +6,7 @@
 
 #include "tests/catch.hpp"
 
-using vmm::DmaDrain;
-using vmm::DmaPin;
-using vmm::DmaPins;
-using vmm::Iova;
-using IovaRange = vmm::Range<Iova>;
+using IovaRange = Range<Iova>;
 
 namespace {
 

@@ -12,8 +12,6 @@
 #include "vmm/memory/guest_memory.hpp"
 #include "vmm/memory/layout.hpp"
 
-using namespace vmm;
-
 namespace {
 
 std::uintptr_t address(std::span<const std::byte> bytes) { return reinterpret_cast<std::uintptr_t>(bytes.data()); }

@@ -4,8 +4,6 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_tree.hpp"
 
-using namespace vmm;
-
 namespace {
 
 /// A made-up /proc and /sys.

@@ -3,8 +3,6 @@
 #include "vmm/memory/guest_memory.hpp"
 #include "vmm/memory/layout.hpp"
 
-using namespace vmm;
-
 TEST_CASE("memory beyond the hole goes on at 4 GiB, and an access may not cross its end") {
     const auto memory = GuestMemory::create(layout::hole.start().raw() + 2 * MiB, HugePages::none).value();
     REQUIRE(memory.regions().size() == 2);
