@@ -89,8 +89,7 @@ Result<void> check_image(const std::string& path, bool read_only) {
 
 } // namespace
 
-// ---- drives
-// ----------------------------------------------------------------------------------------------------------
+// Drives
 
 Prepared put_drive(Call& call) {
     auto body = read_section("drives", call.request.body);
@@ -143,8 +142,7 @@ Prepared delete_drive(Call& call) {
     });
 }
 
-// ---- network interfaces
-// ----------------------------------------------------------------------------------------------
+// Network interfaces
 
 Prepared put_net(Call& call) {
     auto body = read_section("network-interfaces", call.request.body);
@@ -189,8 +187,7 @@ Prepared delete_net(Call& call) {
     });
 }
 
-// ---- the rest
-// --------------------------------------------------------------------------------------------------------
+// The rest
 
 Prepared put_vsock(Call& call) {
     auto body = read_section("vsock", call.request.body);

@@ -91,8 +91,7 @@ Response start_guest(Services& services) {
 
 } // namespace
 
-// ---- the instance
-// ----------------------------------------------------------------------------------------------------
+// The instance
 
 Prepared get_instance(Call& /*call*/) {
     return answering([](Services& services) {
@@ -152,8 +151,7 @@ Prepared put_actions(Call& call) {
                         call.request.body, {});
 }
 
-// ---- the machine
-// -----------------------------------------------------------------------------------------------------
+// The machine
 
 Prepared get_machine_config(Call& /*call*/) {
     return answering(
@@ -216,8 +214,7 @@ Prepared put_boot_source(Call& call) {
     });
 }
 
-// ---- around the guest
-// ------------------------------------------------------------------------------------------------
+// Around the guest
 
 Prepared put_logger(Call& call) {
     auto body = read_section("logger", call.request.body);

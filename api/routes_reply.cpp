@@ -52,8 +52,7 @@ Response outcome(const Result<void>& result, std::string_view prefix) {
     return result ? done() : refusal(result.error(), prefix);
 }
 
-// ---- serde's words
-// ---------------------------------------------------------------------------------------------------
+// Serde's words
 
 namespace {
 
@@ -216,8 +215,7 @@ Response body_refusal(const Error& problem, std::string_view text, std::span<con
     return refusal(out);
 }
 
-// ---- bodies
-// ----------------------------------------------------------------------------------------------------------
+// Bodies
 
 namespace {
 

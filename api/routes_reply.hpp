@@ -13,8 +13,7 @@ namespace inox::api {
 
 using Json = nlohmann::ordered_json;
 
-// ---- answers
-// ---------------------------------------------------------------------------------------------------------
+// Answers
 
 Response ok(const Json& body);
 inline Response done() { return {}; }
@@ -33,8 +32,7 @@ template <class F> Action answering(F work) {
     };
 }
 
-// ---- bodies
-// ----------------------------------------------------------------------------------------------------------
+// Bodies
 
 /// A body read as a section of the configuration.
 struct SectionBody {

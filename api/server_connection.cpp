@@ -166,8 +166,7 @@ void Connection::set_deadline(std::chrono::milliseconds time) {
     });
 }
 
-// ---- reading
-// ---------------------------------------------------------------------------------------------------------
+// Reading
 
 void Connection::next_request() {
     phase_ = Phase::reading;
@@ -228,8 +227,7 @@ void Connection::dispatch() {
     shared_.handler(std::move(request), std::make_shared<Answer>(shared_from_this(), ++request_));
 }
 
-// ---- answering
-// -------------------------------------------------------------------------------------------------------
+// Answering
 
 std::string Connection::head_text(unsigned status, bool keep, unsigned minor_version) {
     return "HTTP/1." + std::to_string(minor_version) + " " + std::to_string(status) +
@@ -307,8 +305,7 @@ void Connection::wait_for_hang_up() {
     });
 }
 
-// ---- streams
-// ---------------------------------------------------------------------------------------------------------
+// Streams
 
 void Connection::begin_stream(std::uint64_t request, const std::string& content_type) {
     if (phase_ != Phase::waiting || request != request_) {

@@ -84,7 +84,7 @@ void Accelerator::set_bus_state(const BusState& state) noexcept {
     bus_ = state;
 }
 
-// ---- registers -----------------------------------------------------------------------------------------------------
+// Registers
 
 void Accelerator::read(std::uint64_t offset, std::span<std::byte> data) noexcept {
     const std::lock_guard lock{mutex_};
@@ -243,7 +243,7 @@ void Accelerator::deliver(const Raise& raise) const noexcept {
             context_.interrupt(vector);
 }
 
-// ---- portals -------------------------------------------------------------------------------------------------------
+// Portals
 
 Accelerator::Reply Accelerator::enqueue(unsigned index, bool limited, const Descriptor& command) noexcept {
     Submission submission{command, {}, true, 0};

@@ -77,7 +77,7 @@ void Accelerator::finish_command(std::uint8_t error, bool interrupt, Raise& rais
         set_cause(cause::command, raise);
 }
 
-// ---- enable --------------------------------------------------------------------------------------------------------
+// Enable
 
 CommandError Accelerator::check_groups() const {
     std::uint32_t seen_queues = 0, seen_engines = 0;
@@ -155,7 +155,7 @@ CommandError Accelerator::enable_queue(std::uint32_t operand) {
     return CommandError::none;
 }
 
-// ---- the others ----------------------------------------------------------------------------------------------------
+// The others
 
 /// Bits 15:0 select among the 16 queues whose number divided by 16 is in bits 19:16.
 CommandError Accelerator::select_queues(Pending& pending, std::uint32_t operand) const {

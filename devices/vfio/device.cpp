@@ -162,7 +162,7 @@ Result<Mapping> Device::map(unsigned index, RegionArea part) const {
     return kernel_.map(fd(), region.file_offset + part.offset, part.size, protection);
 }
 
-// ---- interrupts ----------------------------------------------------------------------------------------------------
+// Interrupts
 
 Result<void> Device::set_irqs(Interrupt kind, std::uint32_t flags, unsigned start, unsigned count,
                               std::span<const int> fds, const char* what) {

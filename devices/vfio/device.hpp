@@ -77,7 +77,7 @@ public:
     [[nodiscard]] AddressSpace& dma() { return *dma_; }
     [[nodiscard]] const AddressSpace& dma() const { return *dma_; }
 
-    // ---- what HostDevice says
+    // What HostDevice says
     [[nodiscard]] const RegionInfo& region(unsigned index) const override { return regions_.at(index); }
     [[nodiscard]] bool read(unsigned index, std::uint64_t offset, std::span<std::byte> out) const noexcept override;
     [[nodiscard]] bool write(unsigned index, std::uint64_t offset,

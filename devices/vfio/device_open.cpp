@@ -167,7 +167,7 @@ private:
         return session_.hooks_.add_to_kvm ? session_.hooks_.add_to_kvm(fd) : Result<Registration>{};
     }
 
-    // ---- group and container
+    // Group and container
     Result<void> open_by_group() {
         if (!device_->dma_) {
             Container::Files files;
@@ -189,7 +189,7 @@ private:
         return {};
     }
 
-    // ---- device file and iommufd
+    // Device file and iommufd
     Result<std::shared_ptr<UniqueFd>> iommufd() {
         if (auto open_already = session_.iommufd_.lock(); open_already)
             return open_already;

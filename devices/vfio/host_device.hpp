@@ -62,7 +62,7 @@ public:
     /// "vfio0 (0000:01:00.0)".
     [[nodiscard]] virtual std::string name() const = 0;
 
-    // ---- regions; `index` < region_count
+    // Regions; `index` < region_count
     [[nodiscard]] virtual const RegionInfo& region(unsigned index) const = 0;
     /// One access of this width. False (and ones read) when the device is gone, the access leaves the region, or the
     /// region cannot do it.
@@ -72,7 +72,7 @@ public:
     /// Host memory for a part of an area: page aligned. Readable and writable as the region is.
     virtual Result<Mapping> map(unsigned index, RegionArea part) const = 0;
 
-    // ---- interrupts
+    // Interrupts
     [[nodiscard]] virtual const InterruptInfo& interrupt(Interrupt kind) const = 0;
     /// Vector `start + i` signals fds[i]; -1: allocated, signals nothing. The first call enables the kind with that
     /// many vectors; only one of intx, msi and msix may be on. Later calls change vectors inside the enabled set, and
@@ -83,7 +83,7 @@ public:
     /// Each signal of `fd` unmasks INTx (pair it with the resample descriptor of an IrqLine); -1 ends that.
     virtual Result<void> unmask_intx_on(int fd) = 0;
 
-    // ---- reset
+    // Reset
     /// The function alone can be reset.
     [[nodiscard]] virtual bool can_reset() const = 0;
     /// The kernel resets it by itself when this opens it and when this closes it: nobody else can have it open.

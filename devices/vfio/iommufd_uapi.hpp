@@ -10,7 +10,7 @@
 
 namespace inox::devices::vfio::uapi {
 
-// ---- ioctls of /dev/vfio/devices/vfioN -----------------------------------------------------------------------------
+// Ioctls of /dev/vfio/devices/vfioN
 
 struct BindIommufd {
     static constexpr unsigned long request = _IO(';', 100 + 18);
@@ -54,7 +54,7 @@ inline constexpr __u32 hot_reset_flag_dev_id_owned = 1U << 1; ///< every affecte
 inline constexpr __u32 devid_owned = 0;
 inline constexpr __u32 devid_not_owned = ~__u32{0};
 
-// ---- ioctls of /dev/iommu ------------------------------------------------------------------------------------------
+// Ioctls of /dev/iommu
 
 struct Destroy {
     static constexpr unsigned long request = _IO(';', 0x80);

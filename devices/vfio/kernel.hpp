@@ -29,7 +29,7 @@ public:
     /// A file descriptor; for reading and writing, close-on-exec.
     virtual int open(const std::string& path) = 0;
 
-    // ---- the legacy container
+    // The legacy container
     virtual int api_version(int container) = 0;
     virtual int check_extension(int container, unsigned extension) = 0; ///< positive: there
     virtual int set_iommu(int container, unsigned type) = 0;
@@ -37,13 +37,13 @@ public:
     virtual int map_dma(int container, vfio_iommu_type1_dma_map& map) = 0;
     virtual int unmap_dma(int container, vfio_iommu_type1_dma_unmap& unmap) = 0;
 
-    // ---- the legacy group
+    // The legacy group
     virtual int group_status(int group, vfio_group_status& status) = 0;
     virtual int set_container(int group, int container) = 0;
     /// A file descriptor. `name` is the PCI address, perhaps followed by " vf_token=UUID".
     virtual int device_fd(int group, const std::string& name) = 0;
 
-    // ---- a device, however it was opened
+    // A device, however it was opened
     virtual int device_info(int device, vfio_device_info& info) = 0;
     virtual int region_info(int device, std::span<std::byte> info) = 0; ///< vfio_region_info
     virtual int irq_info(int device, vfio_irq_info& info) = 0;
@@ -56,12 +56,12 @@ public:
     virtual std::int64_t write(int device, std::uint64_t file_offset, std::span<const std::byte> in) = 0;
     virtual Result<Mapping> map(int device, std::uint64_t file_offset, std::size_t size, int protection) = 0;
 
-    // ---- a device file
+    // A device file
     virtual int bind_iommufd(int device, uapi::BindIommufd& bind) = 0;
     virtual int attach(int device, uapi::AttachPageTable& attach) = 0;
     virtual int detach(int device, uapi::DetachPageTable& detach) = 0;
 
-    // ---- iommufd
+    // Iommufd
     virtual int ioas_alloc(int iommufd, uapi::IoasAlloc& alloc) = 0;
     virtual int ioas_ranges(int iommufd, uapi::IoasIovaRanges& ranges) = 0;
     virtual int ioas_map(int iommufd, uapi::IoasMap& map) = 0;

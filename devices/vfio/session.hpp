@@ -48,11 +48,11 @@ public:
     /// Memory that may be mapped for DMA. RAM and BARs get here by the calls below.
     [[nodiscard]] iommu::RegisteredMemory& memory() { return resources_.memory; }
 
-    // ---- guest RAM
+    // Guest RAM
     /// Registers RAM and maps it in every address space that is 1:1. All or nothing.
     Result<void> add_ram(const RamRegion& region);
 
-    // ---- 1:1 address spaces: a device's addresses are the guest's
+    // 1:1 address spaces: a device's addresses are the guest's
     /// Maps all RAM, one call to the kernel per region, and the shared BARs. From then on both stay up to date. Nothing
     /// happens when it is 1:1 already. reserved_conflict when RAM lies where the group may not map; no_resource, with
     /// the number needed, when the host lets us lock or map too little. Nothing is mapped after an error.

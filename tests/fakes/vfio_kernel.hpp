@@ -83,7 +83,7 @@ public:
         return make({Kind::group, group, nullptr});
     }
 
-    // ---- container
+    // Container
     int api_version(int /*container*/) override { return VFIO_API_VERSION; }
     int check_extension(int /*container*/, unsigned extension) override {
         return (extension == VFIO_TYPE1v2_IOMMU && type1_loaded) || (extension == VFIO_UNMAP_ALL && rules.unmap_all)
@@ -135,7 +135,7 @@ public:
         return file && file->dma ? file->dma->unmap_type1(unmap) : -EINVAL;
     }
 
-    // ---- group
+    // Group
     int group_status(int group, vfio_group_status& status) override {
         const auto* const file = find(group, Kind::group);
         if (!file)
@@ -176,7 +176,7 @@ public:
         return -ENODEV;
     }
 
-    // ---- device
+    // Device
     int device_info(int device, vfio_device_info& info) override {
         return with(device, [&](VfioDevice& one) { return one.info(info); });
     }
@@ -230,7 +230,7 @@ public:
                                      static_cast<std::int64_t>(offset));
     }
 
-    // ---- device file and iommufd
+    // Device file and iommufd
     int bind_iommufd(int device, devices::vfio::uapi::BindIommufd& bind) override;
     int attach(int device, devices::vfio::uapi::AttachPageTable& attach) override;
     int detach(int device, devices::vfio::uapi::DetachPageTable& detach) override;

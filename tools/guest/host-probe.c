@@ -30,7 +30,7 @@ static long tsc_khz(void) {
     return (long)((double)(last - first) / (now() - start) / 1000);
 }
 
-// ---- a guest of one page table, one page of code and one of data ----------------------------------------------------------
+// A guest of one page table, one page of code and one of data
 
 enum { tables = 0x1000, code_at = 0x4000, data_at = 0x5000, memory_size = 0x10000 };
 

@@ -37,7 +37,7 @@ static Bytes *map_file(const char *path, off_t offset, size_t size) {
     return at;
 }
 
-// ---- the virtual command interface ---------------------------------------------------------------------------------
+// The virtual command interface
 
 static Bytes *commands;
 static uint64_t endpoint;
@@ -69,7 +69,7 @@ static void bind(uint32_t pasid, uint64_t table) {
     check(status(response) == 0, "bind", response);
 }
 
-// ---- memory whose physical addresses are known ----------------------------------------------------------------------
+// Memory whose physical addresses are known
 
 enum { huge = 2 << 20, page = 4096, area = 0x60000, source = 0, target = 0x28000, record = 0x58000, guard = 0x59000, slots = 8 };
 #define VIRTUAL 0x7f0000000000UL
@@ -137,7 +137,7 @@ static int holds(Bytes *at, uint64_t seed, unsigned size) {
     return 1;
 }
 
-// ---- the accelerator -----------------------------------------------------------------------------------------------
+// The accelerator
 
 static Bytes *registers, *portals;
 static int config;
@@ -233,7 +233,7 @@ static unsigned wait_for(Bytes *at, unsigned slot) {
     return at[record_of(slot)];
 }
 
-// ---- what is checked -----------------------------------------------------------------------------------------------
+// What is checked
 
 static void each_moves_its_own(uint32_t first, Bytes *one, uint32_t second, Bytes *two) {
     lay_out(one, 0x1111000000000000);

@@ -45,7 +45,7 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-// --- addresses --------------------------------------------------------------------------------------------------------
+// Addresses
 
 struct address {
     union {
@@ -89,7 +89,7 @@ static void make_quick(int s, int family) {
     setsockopt(s, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
 }
 
-// --- bytes ------------------------------------------------------------------------------------------------------------
+// Bytes
 
 static size_t take(int s, void *to, size_t size) {
     const ssize_t got = recv(s, to, size, 0);
@@ -157,7 +157,7 @@ static uint64_t take_until_end(int s) {
     return bytes;
 }
 
-// --- the server -------------------------------------------------------------------------------------------------------
+// The server
 
 // One client: its first line says what it wants.
 static void answer(int s) {
@@ -203,7 +203,7 @@ static void serve(const char *text) {
     }
 }
 
-// --- the client -------------------------------------------------------------------------------------------------------
+// The client
 
 // A connected socket, or -1 when it may be better in a moment
 static int try_connect(const char *text, const struct address *address) {

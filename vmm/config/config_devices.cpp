@@ -50,7 +50,7 @@ using devices::RateLimits;
 using devices::virtio::BlockCache;
 using devices::virtio::BlockEngineKind;
 
-// ---- values --------------------------------------------------------------------------------------------------------
+// Values
 
 void read_limits(const JsonValue& value, RateLimits& out) {
     if (!value.json().is_object())
@@ -69,7 +69,7 @@ void read_limits(const JsonValue& value, RateLimits& out) {
     out.ops = bucket("ops");
 }
 
-// ---- drives --------------------------------------------------------------------------------------------------------
+// Drives
 
 DriveConfig& drive(ConfigFile& file) { return file.config.drives.back(); }
 
@@ -132,7 +132,7 @@ constexpr Field drive_field_rows[] = {
     {"format", Need::optional, Null::means_absent, read_format},
 };
 
-// ---- network-interfaces --------------------------------------------------------------------------------------------
+// Network-interfaces
 
 devices::virtio::NetOptions& net(ConfigFile& file) { return file.config.nets.back(); }
 
@@ -172,7 +172,7 @@ constexpr Field net_field_rows[] = {
      "queues"},
 };
 
-// ---- shares --------------------------------------------------------------------------------------------------------
+// Shares
 
 constexpr Field share_field_rows[] = {
     {"tag", Need::required, Null::refused,
@@ -187,7 +187,7 @@ constexpr Field share_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.config.shares.back().socket); }},
 };
 
-// ---- vsock ---------------------------------------------------------------------------------------------------------
+// Vsock
 
 void read_cid(const JsonValue& value, ConfigFile& file) {
     const auto cid = value.number(0xfffffffe, Errc::config_value);
@@ -205,7 +205,7 @@ constexpr Field vsock_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { file.config.vsock->id = read_id(value); }, "id"},
 };
 
-// ---- entropy, balloon, console -------------------------------------------------------------------------------------
+// Entropy, balloon, console
 
 constexpr Field entropy_field_rows[] = {
     {"rate_limiter", Need::optional, Null::means_absent,
@@ -242,7 +242,7 @@ constexpr Field console_field_rows[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.config.console->path); }},
 };
 
-// ---- iommu ---------------------------------------------------------------------------------------------------------
+// Iommu
 
 /// A number that must not be less than `least`.
 std::uint64_t read_limit(const JsonValue& value, std::uint64_t least, std::uint64_t most) {
@@ -275,7 +275,7 @@ constexpr Field pasid_field_rows[] = {
      }},
 };
 
-// ---- dsa -----------------------------------------------------------------------------------------------------------
+// Dsa
 
 constexpr Field dsa_field_rows[] = {
     {"queues", Need::optional, Null::refused,

@@ -51,7 +51,7 @@ unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise) {
 
 namespace {
 
-// ---- boot-source -------------------------------------------------------------------------------------------------
+// Boot-source
 
 constexpr Field boot_source[] = {
     {"kernel_image_path", Need::required, Null::refused,
@@ -62,7 +62,7 @@ constexpr Field boot_source[] = {
      [](const JsonValue& value, ConfigFile& file) { read_text(value, file.config.boot.cmdline); }},
 };
 
-// ---- machine-config ----------------------------------------------------------------------------------------------
+// Machine-config
 
 void read_cpus(const JsonValue& value, ConfigFile& file) {
     if (const auto cpus = value.number(UINT32_MAX, Errc::cpus_invalid))
@@ -108,7 +108,7 @@ constexpr Field machine_config[] = {
     {"huge_pages", Need::optional, Null::refused, read_huge_pages},
 };
 
-// ---- inox --------------------------------------------------------------------------------------------------------
+// Inox
 
 std::optional<std::chrono::milliseconds> read_time(const JsonValue& value) {
     if (!value.json().is_string() && !value.json().is_number_unsigned()) {

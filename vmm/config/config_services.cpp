@@ -41,7 +41,7 @@ JsonValue member(const JsonValue& object, std::string_view key) {
     return {object.json().at(std::string{key}), json_pointer(object.pointer(), key), object.problems()};
 }
 
-// ---- logger, metrics, serial ---------------------------------------------------------------------------------------
+// Logger, metrics, serial
 
 void read_level(const JsonValue& value, ConfigFile& file) {
     const auto text = value.text();
@@ -85,7 +85,7 @@ constexpr Field serial[] = {
      [](const JsonValue& value, ConfigFile& file) { file.serial.limit = read_bucket(value); }},
 };
 
-// ---- mmds-config ---------------------------------------------------------------------------------------------------
+// Mmds-config
 
 void read_interfaces(const JsonValue& value, ConfigFile& file) {
     file.mmds->interfaces.clear();
@@ -117,7 +117,7 @@ constexpr Field mmds[] = {
      [](const JsonValue& value, ConfigFile& file) { file.mmds->imds_compatible = value.boolean().value_or(false); }},
 };
 
-// ---- cpu-config ----------------------------------------------------------------------------------------------------
+// Cpu-config
 
 /// "0x1f", "0b11" or a decimal number, as a string; or a plain number.
 std::optional<std::uint32_t> read_leaf(const JsonValue& value) {

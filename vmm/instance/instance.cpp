@@ -138,7 +138,7 @@ Machine::Hooks Instance::machine_hooks() {
     return hooks;
 }
 
-// ---- a reboot ------------------------------------------------------------------------------------------------------
+// A reboot
 
 void Instance::on_machine_end(GuestEnd end) {
     if (end.how != GuestEnd::How::reset || shutting_down_ || file_.run.on_reboot == OnReboot::end)
@@ -242,7 +242,7 @@ void Instance::stop() {
     console_->finish();
 }
 
-// ---- metrics -------------------------------------------------------------------------------------------------------
+// Metrics
 
 Result<void> Instance::use_metrics(const MetricsConfig& config) {
     if (metrics_)

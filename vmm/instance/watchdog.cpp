@@ -75,7 +75,7 @@ void Watchdog::ending(const Error& why) {
     woken_.signal();
 }
 
-// ---- the thread ----------------------------------------------------------------------------------------------------
+// The thread
 
 void Watchdog::watch() {
     sigset_t all; // SIGTTOU among them: the terminal is given back also from the background

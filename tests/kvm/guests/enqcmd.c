@@ -3,7 +3,7 @@
 // what each instruction does and how it faults; ends with 0, or with the number of the line that is wrong on the console.
 #include "enqcmd_machine.h"
 
-// ---- PASIDs ---------------------------------------------------------------------------------------------------------
+// PASIDs
 
 static u64 command(u64 word, u64 operand) {
     wr64(COMMANDS + 0xe08, operand);
@@ -41,7 +41,7 @@ static u64 make_table(u64 physical) {
     return (u64)four;
 }
 
-// ---- the accelerator ------------------------------------------------------------------------------------------------
+// The accelerator
 
 struct Descriptor {
     u32 pasid, flags;
@@ -149,7 +149,7 @@ static void set_up_accelerator(void) {
 #define SHARED (PORTALS + 0x1000)
 #define DEDICATED (PORTALS + 0x5000)
 
-// ---- ring 3 ---------------------------------------------------------------------------------------------------------
+// Ring 3
 
 __asm__(".pushsection .text\n"
         "user_enqcmd: enqcmd (%rsi), %rdi\n hlt\n"
@@ -172,7 +172,7 @@ static int in_user(const char* code, u64 destination, u64 source) {
     return trap.vector == 13 && *(volatile u8*)trap.rip == 0xf4;
 }
 
-// ---- compatibility mode ---------------------------------------------------------------------------------------------
+// Compatibility mode
 
 // Code of 32 bits in long mode, and back. Code, stack, source and portal lie below 4 GiB.
 __asm__(".pushsection .text\n.code32\n"
@@ -194,7 +194,7 @@ static u32 short_enqcmd(u64 destination, u64 source) {
     return (u32)zero;
 }
 
-// ---- checks ---------------------------------------------------------------------------------------------------------
+// Checks
 
 static void check_msr(void) {
     STEP("IA32_PASID");

@@ -7,7 +7,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long u64;
 
-// ---- machine --------------------------------------------------------------------------------------------------------
+// Machine
 
 static void outb(u16 port, u8 value) { __asm__ volatile("outb %0, %1" ::"a"(value), "Nd"(port)); }
 static u8 inb(u16 port) {
@@ -117,7 +117,7 @@ static u64 read_msr(u32 index) {
     return low | (u64)high << 32;
 }
 
-// ---- memory map -----------------------------------------------------------------------------------------------------
+// Memory map
 
 #define RAM_USER 0x400000UL   // user pages, 2 MiB: code for ring 3, descriptors
 #define RAM_ABSENT 0x600000UL // not mapped, 2 MiB

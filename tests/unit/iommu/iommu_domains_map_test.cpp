@@ -22,7 +22,7 @@ constexpr std::uint64_t top = ~std::uint64_t{0};
 
 } // namespace
 
-// ---- map ----------------------------------------------------------------------------------------------------------
+// Map
 
 TEST_CASE("map checks in the order of the specification") {
     struct Row {
@@ -129,7 +129,7 @@ TEST_CASE("the host's own limit answers that memory is short") {
     CHECK(world.mappings(1) == 2);
 }
 
-// ---- unmap --------------------------------------------------------------------------------------------------------
+// Unmap
 
 TEST_CASE("unmap follows the table of the specification") {
     using Pair = std::pair<std::uint64_t, std::uint64_t>;
@@ -205,7 +205,7 @@ TEST_CASE("a host that never gives back is known as lost until it does") {
     CHECK(world.nvme_host.held.empty());
 }
 
-// ---- the whole space ----------------------------------------------------------------------------------------------
+// The whole space
 
 TEST_CASE("the last page of the 64-bit space is mapped and unmapped as any other") {
     IommuWorld world{{.address_bits = 64}};

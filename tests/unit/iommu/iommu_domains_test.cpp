@@ -20,7 +20,7 @@ constexpr EndpointId stranger{0x999};
 
 } // namespace
 
-// ---- attach and detach --------------------------------------------------------------------------------------------
+// Attach and detach
 
 TEST_CASE("attach refuses endpoints nobody knows and domains out of range") {
     IommuWorld world{{.last_domain = DomainId{7}}};
@@ -202,7 +202,7 @@ TEST_CASE("a reset detaches everybody and keeps the bypass setting") {
     CHECK(world.nvme_host.held.size() == (bypass ? 1 : 0));
 }
 
-// ---- probe and coming and going -----------------------------------------------------------------------------------
+// Probe and coming and going
 
 TEST_CASE("probe gives the host's regions, the MSI window and what the host cannot translate") {
     using Kind = iommu::ReservedRegion::Kind;
