@@ -127,11 +127,16 @@ std::optional<std::uint64_t> find_pvh_note(std::span<const std::byte> notes, std
     return std::nullopt;
 }
 
-Result<std::optional<std::uint64_t>> read_pvh_note(const Image& file, std::size_t index, const Elf64_Phdr& header) {
-    TRY_VOID(check_in_file(file, index, header));
-    std::vector<std::byte> notes(std::min<std::uint64_t>(header.p_filesz, max_notes));
-    TRY_VOID(file.read(header.p_offset, notes));
-    return find_pvh_note(notes, header.p_align == 8 ? 8 : 4);
+/// In the order of the file, which may be in an archive.
+Result<std::optional<std::uint64_t>> read_pvh_note(const Image& file, std::vector<Elf64_Phdr> headers) {
+    std::ranges::sort(headers, {}, &Elf64_Phdr::p_offset);
+    for (const Elf64_Phdr& header : headers) {
+        std::vector<std::byte> notes(std::min<std::uint64_t>(header.p_filesz, max_notes));
+        TRY_VOID(file.read(header.p_offset, notes));
+        if (const auto entry = find_pvh_note(notes, header.p_align == 8 ? 8 : 4))
+            return entry;
+    }
+    return std::optional<std::uint64_t>{};
 }
 
 Result<void> check_entry(const Image& file, const ElfImage& image, std::uint64_t entry, const char* field) {
@@ -157,6 +162,7 @@ Result<ElfImage> parse_elf(const Image& file) {
     const auto program_headers = TRY(read_program_headers(file, header));
 
     ElfImage image{.entry = Gpa{header.e_entry}};
+    std::vector<Elf64_Phdr> notes;
     for (std::size_t i = 0; i < program_headers.size(); ++i) {
         const Elf64_Phdr& program_header = program_headers[i];
         if (program_header.p_type == PT_INTERP)
@@ -164,11 +170,13 @@ Result<ElfImage> parse_elf(const Image& file) {
                                 "give a vmlinux or a bzImage");
         if (program_header.p_type == PT_LOAD && program_header.p_memsz != 0) {
             image.segments.push_back(TRY(segment_of(file, i, program_header)));
-        } else if (program_header.p_type == PT_NOTE && !image.pvh_entry) {
-            if (const auto entry = TRY(read_pvh_note(file, i, program_header)))
-                image.pvh_entry = Gpa{*entry};
+        } else if (program_header.p_type == PT_NOTE) {
+            TRY_VOID(check_in_file(file, i, program_header));
+            notes.push_back(program_header);
         }
     }
+    if (const auto entry = TRY(read_pvh_note(file, std::move(notes))))
+        image.pvh_entry = Gpa{*entry};
     if (image.segments.empty())
         return file.invalid("no loadable segment (PT_LOAD)", rebuild);
     if (!image.pvh_entry && header.e_ident[EI_CLASS] == ELFCLASS32)

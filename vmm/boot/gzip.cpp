@@ -2,17 +2,19 @@
 #include "vmm/boot/gzip.hpp"
 
 #include <algorithm>
-#include <array>
-#include <limits>
+#include <vector>
 #include <zlib.h>
 
 namespace inox::boot {
 namespace {
 
 constexpr std::size_t read_size = 64 * KiB;
-constexpr std::size_t least_room = 256 * KiB;
+constexpr std::size_t head_size = 64 * KiB;     ///< kept: headers are read again and again
+constexpr std::size_t step_size = 512 * KiB;    ///< unpacked in about a millisecond
+constexpr unsigned most_rewinds = 8;            ///< a kernel's parts are read in the order of the file
 constexpr int any_window_gzip_header = 15 + 16; // of inflateInit2()
 constexpr std::uint16_t magic = 0x8b1f;
+constexpr const char* damaged = "the file is truncated or damaged: fetch or build it again";
 
 class Inflater {
 public:
@@ -32,19 +34,127 @@ public:
     /// Z_OK, Z_STREAM_END or an error; the first `made` bytes of `room` are written.
     int run(std::span<std::byte> room, std::size_t& made) {
         stream_.next_out = reinterpret_cast<Bytef*>(room.data()); // NOLINT: bytes are bytes
-        stream_.avail_out = static_cast<uInt>(std::min<std::size_t>(room.size(), std::numeric_limits<uInt>::max()));
-        const std::size_t before = stream_.avail_out;
+        stream_.avail_out = static_cast<uInt>(room.size());
         const int code = ::inflate(&stream_, Z_NO_FLUSH);
-        made = before - stream_.avail_out;
+        made = room.size() - stream_.avail_out;
         return code;
     }
     /// After a member's end, with input: goes on with the next one, if what follows is one.
     [[nodiscard]] bool next_member() { return *stream_.next_in == (magic & 0xff) && ::inflateReset(&stream_) == Z_OK; }
+    void restart() {
+        stream_.avail_in = 0;
+        ::inflateReset(&stream_);
+    }
 
 private:
     z_stream stream_{};
     bool ready_;
 };
+
+class Unpacker final : public Image::Source {
+public:
+    Unpacker(const Image& archive, std::uint64_t largest) : archive_{archive}, largest_{largest} {}
+    [[nodiscard]] bool ready() const { return inflater_.ready(); }
+    Result<void> read_head();
+    Result<void> read(std::uint64_t offset, std::span<std::byte> out) override;
+    Result<std::uint64_t> measure() override;
+
+private:
+    Result<std::size_t> step(std::span<std::byte> room);
+    Result<bool> feed();
+    Result<void> go_to(std::uint64_t offset);
+
+    const Image& archive_;
+    const std::uint64_t largest_;
+    Inflater inflater_;
+    std::vector<std::byte> input_ = std::vector<std::byte>(read_size);
+    std::vector<std::byte> unwanted_ = std::vector<std::byte>(step_size);
+    std::vector<std::byte> head_{};
+    std::uint64_t offset_{0}; ///< of the archive
+    std::uint64_t made_{0};
+    bool between_members_{false};
+    bool ended_{false};
+    unsigned rewinds_{0};
+};
+
+/// False: the last member has ended.
+Result<bool> Unpacker::feed() {
+    if (inflater_.hungry()) {
+        const auto chunk = std::min<std::uint64_t>(input_.size(), archive_.size() - offset_);
+        if (chunk == 0 && between_members_)
+            return false;
+        if (chunk == 0)
+            return archive_.invalid("the gzip archive ends early", damaged);
+        TRY_VOID(archive_.read(offset_, std::span{input_}.first(chunk)));
+        offset_ += chunk;
+        inflater_.give(std::span{input_}.first(chunk));
+    }
+    return !between_members_ || inflater_.next_member();
+}
+
+/// How many bytes of `room` are written; none at the end.
+Result<std::size_t> Unpacker::step(std::span<std::byte> room) {
+    std::size_t made = 0;
+    while (made == 0 && !ended_) {
+        TRY_VOID(archive_.check_wanted());
+        ended_ = !TRY(feed());
+        if (ended_)
+            break;
+        const int code = inflater_.run(room.first(std::min(room.size(), step_size)), made);
+        between_members_ = code == Z_STREAM_END;
+        if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR)
+            return archive_.invalid("the gzip archive is damaged", damaged);
+    }
+    made_ += made;
+    if (made_ > largest_)
+        return archive_.invalid(
+            format("unpacks to more than %llu MiB", static_cast<unsigned long long>(largest_ / MiB)),
+            "no kernel is so large: unpack it with zcat and look at it");
+    return made;
+}
+
+Result<void> Unpacker::read_head() {
+    head_.resize(head_size);
+    std::size_t size = 0;
+    while (size < head_.size() && !ended_)
+        size += TRY(step(std::span{head_}.subspan(size)));
+    head_.resize(size);
+    return {};
+}
+
+Result<void> Unpacker::go_to(std::uint64_t offset) {
+    if (offset < made_) {
+        if (++rewinds_ > most_rewinds)
+            return archive_.invalid("its parts are read again and again", "unpack it with zcat first");
+        inflater_.restart();
+        offset_ = made_ = 0;
+        between_members_ = ended_ = false;
+    }
+    while (made_ < offset && !ended_)
+        TRY(step(std::span{unwanted_}.first(std::min<std::uint64_t>(unwanted_.size(), offset - made_))));
+    return {};
+}
+
+Result<void> Unpacker::read(std::uint64_t offset, std::span<std::byte> out) {
+    if (offset <= head_.size() && out.size() <= head_.size() - offset) {
+        std::ranges::copy(std::span{head_}.subspan(offset, out.size()), out.begin());
+        return {};
+    }
+    TRY_VOID(go_to(offset));
+    while (!out.empty() && !ended_)
+        out = out.subspan(TRY(step(out)));
+    if (!out.empty())
+        return archive_.invalid(
+            format("unpacks to 0x%llx bytes, which is not the whole kernel", static_cast<unsigned long long>(made_)),
+            damaged);
+    return {};
+}
+
+Result<std::uint64_t> Unpacker::measure() {
+    while (!ended_)
+        TRY(step(unwanted_));
+    return made_;
+}
 
 } // namespace
 
@@ -54,43 +164,11 @@ bool is_gzip(const Image& file) {
 }
 
 Result<Image> gunzip(const Image& file, std::uint64_t largest) {
-    static constexpr const char* damaged = "the file is truncated or damaged: fetch or build it again";
-    Inflater inflater;
-    if (!inflater.ready())
+    auto unpacker = std::make_unique<Unpacker>(file, largest);
+    if (!unpacker->ready())
         return fail(Errc::host_error, "no memory to unpack " + file.name());
-    std::vector<std::byte> input(read_size);
-    std::vector<std::byte> out;
-    std::uint64_t offset = 0;
-    std::size_t size = 0;
-    bool between_members = false;
-    for (;;) {
-        if (inflater.hungry()) {
-            const auto chunk = std::min<std::uint64_t>(input.size(), file.size() - offset);
-            if (chunk == 0 && between_members)
-                break;
-            if (chunk == 0)
-                return file.invalid("the gzip archive ends early", damaged);
-            TRY_VOID(file.read(offset, std::span{input}.first(chunk)));
-            offset += chunk;
-            inflater.give(std::span{input}.first(chunk));
-        }
-        if (between_members && !inflater.next_member())
-            break;
-        // One byte more than may come: then a kernel of just the largest size still ends.
-        if (size == out.size())
-            out.resize(static_cast<std::size_t>(std::min<std::uint64_t>(std::max(2 * size, least_room), largest + 1)));
-        std::size_t made = 0;
-        const int code = inflater.run(std::span{out}.subspan(size), made);
-        size += made;
-        if (size > largest)
-            return file.invalid(format("unpacks to more than %llu MiB", static_cast<unsigned long long>(largest / MiB)),
-                                "no kernel is so large: unpack it with zcat and look at it");
-        between_members = code == Z_STREAM_END;
-        if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR)
-            return file.invalid("the gzip archive is damaged", damaged);
-    }
-    out.resize(size);
-    return file.with(std::move(out), "unpacked");
+    TRY_VOID(unpacker->read_head());
+    return file.with(std::move(unpacker), largest, "unpacked");
 }
 
 } // namespace inox::boot

@@ -11,6 +11,8 @@ inline constexpr std::uint64_t largest_unpacked = 1 * GiB;
 
 [[nodiscard]] bool is_gzip(const Image& file);
 /// All members of the archive, one after another (RFC 1952); what follows the last one is ignored, as gzip does.
+/// Nothing of it is kept but its start: bytes are unpacked while they are read, anew when the reader goes back, which
+/// it may do a few times. Measuring it checks the checksums. `file` outlives the image.
 Result<Image> gunzip(const Image& file, std::uint64_t largest = largest_unpacked);
 
 } // namespace inox::boot

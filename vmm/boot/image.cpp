@@ -11,6 +11,9 @@
 namespace inox::boot {
 namespace {
 
+/// Between two pieces a reader is asked whether it is still wanted. Some milliseconds, page faults included.
+constexpr std::size_t piece = 8 * MiB;
+
 const char* open_hint(int error) {
     switch (error) {
     case EACCES:
@@ -25,7 +28,7 @@ const char* open_hint(int error) {
 
 } // namespace
 
-Result<Image> Image::open(const std::string& path, const Role& role) {
+Result<Image> Image::open(const std::string& path, const Role& role, std::stop_token stop) {
     // O_NONBLOCK: opening a FIFO must not wait for a writer.
     auto file = open_file(path, O_RDONLY | O_NONBLOCK, role.missing);
     if (!file) {
@@ -45,6 +48,7 @@ Result<Image> Image::open(const std::string& path, const Role& role) {
     if (image.size_ == 0)
         return fail(role.invalid, image.name_ + " is empty", "was its download or build interrupted?");
     image.file_ = std::move(*file);
+    image.stop_ = std::move(stop);
     return image;
 }
 
@@ -55,12 +59,24 @@ Image Image::of(std::span<const std::byte> bytes, std::string name, const Role& 
     return image;
 }
 
-Image Image::with(std::vector<std::byte> bytes, const char* note) const {
+Image Image::with(std::unique_ptr<Source> source, std::uint64_t largest, const char* note) const {
     Image image{name_ + " (" + note + ")", *role_};
-    image.own_ = std::move(bytes);
-    image.bytes_ = image.own_; // stays where it is when the vector moves
-    image.size_ = image.own_.size();
+    image.source_ = std::move(source);
+    image.size_ = largest;
+    image.stop_ = stop_;
     return image;
+}
+
+Result<void> Image::measure() {
+    if (source_)
+        size_ = TRY(source_->measure());
+    return {};
+}
+
+Result<void> Image::check_wanted() const {
+    if (stop_.stop_requested())
+        return fail(Errc::wrong_state, name_ + " is not wanted any more: the start was stopped");
+    return {};
 }
 
 Result<void> Image::read(std::uint64_t offset, std::span<std::byte> out) const {
@@ -72,12 +88,15 @@ Result<void> Image::read(std::uint64_t offset, std::span<std::byte> out) const {
     };
     if (offset > size_ || out.size() > size_ - offset)
         return ends_early();
+    if (source_)
+        return source_->read(offset, out);
     if (!file_) {
         std::ranges::copy(bytes_.subspan(offset, out.size()), out.begin());
         return {};
     }
     while (!out.empty()) {
-        const auto count = ::pread(file_.get(), out.data(), out.size(), static_cast<off_t>(offset));
+        TRY_VOID(check_wanted());
+        const auto count = ::pread(file_.get(), out.data(), std::min(out.size(), piece), static_cast<off_t>(offset));
         if (count < 0 && errno == EINTR)
             continue;
         if (count < 0)
@@ -94,15 +113,15 @@ bool Image::send(std::uint64_t offset, std::uint64_t size, int to, std::uint64_t
     if (!file_ || ::lseek(to, static_cast<off_t>(to_offset), SEEK_SET) < 0)
         return false;
     auto from = static_cast<off_t>(offset);
-    while (size > 0) {
-        const auto count = ::sendfile(to, file_.get(), &from, size);
+    while (size > 0 && check_wanted()) {
+        const auto count = ::sendfile(to, file_.get(), &from, std::min<std::uint64_t>(size, piece));
         if (count < 0 && errno == EINTR)
             continue;
         if (count <= 0)
             return false;
         size -= static_cast<std::uint64_t>(count);
     }
-    return true;
+    return size == 0;
 }
 
 std::unexpected<Error> Image::invalid(const std::string& what, std::string hint) const {

@@ -4,9 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
-#include <vector>
 
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/os.hpp"
@@ -25,14 +26,31 @@ public:
     static constexpr Role kernel{"kernel", Errc::kernel_missing, Errc::kernel_invalid};
     static constexpr Role initrd{"initrd", Errc::initrd_missing, Errc::initrd_missing};
 
-    /// Opens a regular file or block device. Refuses an empty one.
-    static Result<Image> open(const std::string& path, const Role& role);
+    /// Bytes that are made when they are read.
+    class Source {
+    public:
+        Source() = default;
+        Source(const Source&) = delete;
+        Source& operator=(const Source&) = delete;
+        virtual ~Source() = default;
+        virtual Result<void> read(std::uint64_t offset, std::span<std::byte> out) = 0;
+        /// Makes them all, to know how many there are and whether they are whole.
+        virtual Result<std::uint64_t> measure() = 0;
+    };
+
+    /// Opens a regular file or block device. Refuses an empty one. Reading fails soon once `stop` asks for it.
+    static Result<Image> open(const std::string& path, const Role& role, std::stop_token stop = {});
     /// `bytes` must outlive the image.
     static Image of(std::span<const std::byte> bytes, std::string name, const Role& role);
-    /// The image in other bytes, which it keeps: `note` is for messages, as in "kernel 'path' (unpacked)".
-    [[nodiscard]] Image with(std::vector<std::byte> bytes, const char* note) const;
+    /// The image in other bytes, at most `largest`: `note` is for messages, as in "kernel 'path' (unpacked)".
+    [[nodiscard]] Image with(std::unique_ptr<Source> source, std::uint64_t largest, const char* note) const;
 
+    /// Of bytes that a source makes: the most there may be, until measure().
     [[nodiscard]] std::uint64_t size() const { return size_; }
+    /// Reads all that a source makes. Nothing to do for others.
+    Result<void> measure();
+    /// Fails when whoever opened this image wants no more of it: for work between two reads.
+    [[nodiscard]] Result<void> check_wanted() const;
     /// "kernel 'path'", for messages.
     [[nodiscard]] const std::string& name() const { return name_; }
 
@@ -54,8 +72,9 @@ private:
     const Role* role_;
     std::string name_;
     UniqueFd file_{};
-    std::vector<std::byte> own_{}; ///< what bytes_ shows, when the image owns it
     std::span<const std::byte> bytes_{};
+    std::unique_ptr<Source> source_{}; ///< null: a file or bytes_
+    std::stop_token stop_{};
     std::uint64_t size_{};
 };
 

@@ -74,7 +74,7 @@ Result<KernelLoaded> load_bzimage(const Image& kernel, const LoadRequest& reques
 
 Result<KernelLoaded> load_elf(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
                               Placement& placement) {
-    const ElfImage image = TRY(parse_elf(kernel));
+    ElfImage image = TRY(parse_elf(kernel));
     TRY_VOID(check_cmdline(request, kernel.name(), linux_max_cmdline));
     Gpa first{~std::uint64_t{0}};
     Gpa last{0};
@@ -85,6 +85,7 @@ Result<KernelLoaded> load_elf(const Image& kernel, const LoadRequest& request, c
         first = std::min(first, range.start());
         last = std::max(last, range.last());
     }
+    std::ranges::sort(image.segments, {}, &ElfSegment::offset); // what is unpacked meanwhile has one direction
     for (const ElfSegment& segment : image.segments)
         TRY_VOID(read_into(memory, kernel, segment.offset, segment.start, segment.file_size));
     const Entry entry = image.pvh_entry ? Entry{Entry::Mode::pvh32, *image.pvh_entry, layout::boot_params}
@@ -92,6 +93,9 @@ Result<KernelLoaded> load_elf(const Image& kernel, const LoadRequest& request, c
     const KernelKind kind = image.pvh_entry ? KernelKind::elf_pvh : KernelKind::elf64;
     return KernelLoaded{{kind, entry, *Range<Gpa>::closed(first, last), {}}};
 }
+
+Result<KernelLoaded> load_packed(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
+                                 Placement& placement);
 
 /// `unpacked`: it was in an archive, which is not looked for twice.
 Result<KernelLoaded> load_kernel(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
@@ -101,9 +105,22 @@ Result<KernelLoaded> load_kernel(const Image& kernel, const LoadRequest& request
     if (is_bzimage(kernel))
         return load_bzimage(kernel, request, memory, placement);
     if (is_gzip(kernel) && !unpacked)
-        return load_kernel(TRY(gunzip(kernel)), request, memory, placement, true);
+        return load_packed(kernel, request, memory, placement);
     const FileKind kind = file_kind(kernel);
     return kernel.invalid(std::string{"not a kernel inox can boot: "} + kind.name, kind.hint);
+}
+
+/// An ELF file is unpacked into guest memory on the way through the archive, and what guest memory has no use for comes
+/// behind that. Others do not tell where they end.
+Result<KernelLoaded> load_packed(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
+                                 Placement& placement) {
+    Image inside = TRY(gunzip(kernel));
+    if (!is_elf(inside))
+        TRY_VOID(inside.measure());
+    auto loaded = load_kernel(inside, request, memory, placement, true);
+    if (loaded)
+        TRY_VOID(inside.measure()); // its checksums
+    return loaded;
 }
 
 Result<Loaded> finish(const GuestMemory& memory, const KernelLoaded& kernel, const LoadRequest& request) {
@@ -134,7 +151,9 @@ Result<Loaded> load_hello(const LoadRequest& request, const GuestMemory& memory)
 Result<Loaded> load_images(const Image& kernel, const Image* initrd, const LoadRequest& request,
                            const GuestMemory& memory) {
     Placement placement{memory};
-    KernelLoaded result = TRY(load_kernel(kernel, request, memory, placement));
+    auto loaded = load_kernel(kernel, request, memory, placement);
+    TRY_VOID(kernel.check_wanted()); // what was not read any more may look like any other fault
+    KernelLoaded result = TRY(std::move(loaded));
     if (initrd) {
         const auto range =
             TRY(placement.claim_high(result.initrd_last, initrd->size(), initrd->name(), Errc::initrd_does_not_fit));
@@ -147,10 +166,10 @@ Result<Loaded> load_images(const Image& kernel, const Image* initrd, const LoadR
 Result<Loaded> load(const LoadRequest& request, const GuestMemory& memory) {
     if (request.kernel.empty())
         return load_hello(request, memory);
-    const Image kernel = TRY(Image::open(request.kernel, Image::kernel));
+    const Image kernel = TRY(Image::open(request.kernel, Image::kernel, request.stop));
     if (request.initrd.empty())
         return load_images(kernel, nullptr, request, memory);
-    const Image initrd = TRY(Image::open(request.initrd, Image::initrd));
+    const Image initrd = TRY(Image::open(request.initrd, Image::initrd, request.stop));
     return load_images(kernel, &initrd, request, memory);
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <stop_token>
 #include <string>
 
 #include "vmm/base/error.hpp"
@@ -17,6 +18,7 @@ struct LoadRequest {
     std::string kernel{}; ///< path of a bzImage or an ELF vmlinux, perhaps in gzip; empty for the built-in hello guest
     std::string initrd{}; ///< path; empty for none
     std::string cmdline{};
+    std::stop_token stop{}; ///< ends reading and unpacking with wrong_state, within milliseconds
 };
 
 /// How the first vCPU starts.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/boot/loader.hpp"
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <stop_token>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 
 #include "tests/catch.hpp"
@@ -299,17 +302,110 @@ TEST_CASE("an archive's members follow each other, and what is no member is left
     Bytes file = fakes::gzipped(filled(70000, 1));
     const Bytes second = fakes::gzipped(filled(5, 2));
     file.insert(file.end(), second.begin(), second.end());
-    const auto unpack = [](const Bytes& bytes, std::uint64_t largest = largest_unpacked) {
-        return gunzip(Image::of(bytes, "k", Image::kernel), largest);
+    const auto unpack = [](const Bytes& bytes, std::uint64_t largest = largest_unpacked) -> Result<std::uint64_t> {
+        const Image archive = Image::of(bytes, "k", Image::kernel);
+        Image inside = TRY(gunzip(archive, largest));
+        TRY_VOID(inside.measure());
+        return inside.size();
     };
-    CHECK(unpack(file)->size() == 70005);
-    CHECK(unpack(file, 70005)->size() == 70005);
+    CHECK(unpack(file) == 70005);
+    CHECK(unpack(file, 70005) == 70005);
     file.insert(file.end(), 512, std::byte{0});
-    CHECK(unpack(file)->size() == 70005);
+    CHECK(unpack(file) == 70005);
     const auto bomb = unpack(file, 70004);
     REQUIRE_FALSE(bomb);
     CHECK(bomb.error().code == Errc::kernel_invalid);
     CHECK(bomb.error().what.find("unpacks to more than") != std::string::npos);
+}
+
+namespace {
+
+/// KiB; what was highest since the last call of forget_peak().
+std::uint64_t peak_memory() {
+    std::ifstream status{"/proc/self/status"};
+    for (std::string word; status >> word;)
+        if (word == "VmHWM:") {
+            std::uint64_t size = 0;
+            status >> size;
+            return size;
+        }
+    return 0;
+}
+void forget_peak() { std::ofstream{"/proc/self/clear_refs"} << "5"; }
+
+/// 1 MiB for the guest, and behind it what only a debugger wants.
+Bytes with_debug_information(std::size_t size) {
+    Bytes bytes = elf_at(0x100000).load(0x200000, filled(1 * MiB, 7), 1 * MiB).bytes();
+    bytes.resize(bytes.size() + size);
+    return bytes;
+}
+
+} // namespace
+
+TEST_CASE("a kernel in gzip is unpacked into guest memory and nowhere else") {
+    const auto memory = ram(16 * MiB);
+    const Bytes packed = fakes::gzipped(with_debug_information(128 * MiB));
+    forget_peak();
+    const auto before = peak_memory();
+    REQUIRE(before > 0);
+    REQUIRE(load_bytes(memory, packed));
+    CHECK(guest_bytes(memory, Gpa{0x200000}, 1 * MiB) == filled(1 * MiB, 7));
+    CHECK(peak_memory() - before < 32 * MiB / KiB);
+}
+
+TEST_CASE("a kernel in gzip that does not fit is refused before it is unpacked") {
+    const auto memory = ram(16 * MiB);
+    Bytes packed = fakes::gzipped(elf_at(0x100000).load(0x200000, filled(100 * KiB, 7), 64 * MiB).bytes());
+    packed.resize(packed.size() - 100); // who goes on to the end finds this
+    check_refused(load_bytes(memory, packed), Errc::kernel_does_not_fit, "segment 1");
+}
+
+TEST_CASE("loading ends soon once the start is stopped") {
+    using Clock = std::chrono::steady_clock;
+    const TempFolder folder;
+    const std::string kernel = folder.file("kernel", fakes::gzipped(with_debug_information(192 * MiB)));
+    const auto memory = ram(16 * MiB);
+    const auto begun = Clock::now();
+    REQUIRE(load({.kernel = kernel}, memory));
+    const auto whole = Clock::now() - begun;
+
+    std::stop_source stop;
+    Clock::time_point stopped;
+    std::jthread stopper{[&] {
+        std::this_thread::sleep_for(whole / 10);
+        stopped = Clock::now();
+        stop.request_stop();
+    }};
+    const auto loaded = load({.kernel = kernel, .stop = stop.get_token()}, memory);
+    const auto ended = Clock::now();
+    stopper.join();
+    REQUIRE_FALSE(loaded);
+    CHECK(loaded.error().code == Errc::wrong_state);
+    CHECK(ended - stopped < whole / 2);
+
+    // Files that are no archives are read in pieces, too.
+    const std::string plain = folder.file("plain", elf_at(0x100000).bytes());
+    CHECK(load({.kernel = plain, .stop = stop.get_token()}, memory).error().code == Errc::wrong_state);
+    const std::string initrd = folder.file("initrd", filled(100, 1));
+    CHECK(load({.kernel = plain, .initrd = initrd, .stop = stop.get_token()}, memory).error().code ==
+          Errc::wrong_state);
+}
+
+TEST_CASE("an archive is gone through a few times only, whatever the order of the kernel's parts") {
+    const Bytes packed = fakes::gzipped(filled(1 * MiB, 3));
+    const Image archive = Image::of(packed, "k", Image::kernel);
+    const auto inside = gunzip(archive).value();
+    Bytes some(100);
+    REQUIRE(inside.read(900 * KiB, some));
+    CHECK(some == filled(100, 3));
+    REQUIRE(inside.read(100, some)); // the head is kept
+    Result<void> read{};
+    unsigned backward = 0;
+    for (; read && backward < 100; ++backward)
+        read = inside.read((800 - backward) * KiB, some);
+    CHECK(backward > 4);
+    REQUIRE_FALSE(read);
+    CHECK(read.error().code == Errc::kernel_invalid);
 }
 
 TEST_CASE("a bzImage without a 64-bit entry is entered in 32-bit mode, through a GDT that fits") {
