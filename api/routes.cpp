@@ -140,6 +140,14 @@ void trim_slashes(std::string& path) {
     path.replace(0, first, "/");
 }
 
+/// A change waits for the end of a start that is under way. What only looks is answered meanwhile.
+Action behind_start(Action action) {
+    return [action = std::move(action)](Services& services, const std::shared_ptr<Exchange>& exchange) mutable {
+        services.instance.after_start(
+            [services, exchange, action = std::move(action)]() mutable { action(services, exchange); });
+    };
+}
+
 Prepared prepare_call(Request request) {
     trim_slashes(request.path);
     const bool writes = request.method == Method::put || request.method == Method::patch;
@@ -166,9 +174,12 @@ Prepared prepare_call(Request request) {
                        request.path.starts_with("/inox/") ? "choose another id; '-' may be in it too"
                                                           : "choose another id");
     call.request = std::move(request);
+    const bool changes = call.request.method != Method::get;
     auto prepared = route->prepare(call);
-    if (auto* action = std::get_if<Action>(&prepared))
-        return during(route->phase, std::move(*action));
+    if (auto* action = std::get_if<Action>(&prepared)) {
+        auto now = during(route->phase, std::move(*action));
+        return changes ? behind_start(std::move(now)) : std::move(now);
+    }
     return prepared;
 }
 

@@ -63,8 +63,7 @@ void forget_unplugged(ConfigFile& file) {
         file.mmds.reset();
 }
 
-Response start_guest(Services& services) {
-    const auto started = services.instance.start();
+Response start_answer(const vmm::Result<void>& started) {
     if (started)
         return done();
     Error error = started.error();
@@ -136,7 +135,10 @@ Prepared put_actions(Call& call) {
         return *body.refusal;
     const auto action = body.root.at("action_type").get<std::string>();
     if (action == "InstanceStart")
-        return during(Phase::before_start, answering(start_guest));
+        return during(Phase::before_start, [](Services& services, const std::shared_ptr<Exchange>& exchange) {
+            services.instance.start(
+                [exchange](const vmm::Result<void>& started) { exchange->answer(start_answer(started)); });
+        });
     if (action == "SendCtrlAltDel")
         return during(Phase::after_start, answering([](Services& services) {
                           return outcome(services.instance.send_ctrl_alt_del(), "Internal VMM error: ");

@@ -17,6 +17,24 @@ namespace inox {
 
 namespace asio = boost::asio;
 
+namespace {
+thread_local EventLoop::Apart* apart_now = nullptr;
+} // namespace
+
+EventLoop::Apart::Apart(EventLoop& loop) : loop_{loop} { apart_now = this; }
+EventLoop::Apart::~Apart() {
+    apart_now = nullptr;
+    if (!waiting_.empty())
+        loop_.post([waiting = std::move(waiting_)]() mutable {
+            for (auto& one : waiting)
+                one();
+        });
+}
+
+EventLoop::Apart* EventLoop::apart() const {
+    return apart_now != nullptr && &apart_now->loop_ == this ? apart_now : nullptr;
+}
+
 struct EventLoop::Impl {
     asio::io_context context{1};
     asio::executor_work_guard<asio::io_context::executor_type> work{context.get_executor()};
@@ -78,6 +96,8 @@ void EventLoop::stop() { impl_->context.stop(); }
 void EventLoop::restart() { impl_->context.restart(); }
 
 void EventLoop::post(std::move_only_function<void()> handler) {
+    if (auto* const mine = apart())
+        return mine->waiting_.push_back([this, run = std::move(handler)]() mutable { post(std::move(run)); });
     asio::post(impl_->context, [&loop = *impl_, run = std::move(handler)]() mutable {
         loop.run_urgent();
         run();
@@ -112,7 +132,13 @@ Result<Registration> EventLoop::watch_for(int fd, bool writable, std::function<v
         ::close(own);
         return fail(Errc::host_error, std::string{"cannot watch a descriptor: "} + error.what());
     }
-    watch->arm();
+    if (auto* const mine = apart())
+        mine->waiting_.emplace_back([watch] {
+            if (!watch->cancelled)
+                watch->arm();
+        });
+    else
+        watch->arm();
     return Registration{[watch] {
         watch->cancelled = true;
         boost::system::error_code ignored;
@@ -123,14 +149,22 @@ Result<Registration> EventLoop::watch_for(int fd, bool writable, std::function<v
 Registration EventLoop::after(std::chrono::nanoseconds delay, std::function<void()> handler) {
     auto timer = std::make_shared<asio::steady_timer>(impl_->context, delay);
     auto cancelled = std::make_shared<bool>(false);
-    timer->async_wait(
-        [&loop = *impl_, timer, cancelled, call = std::move(handler)](const boost::system::error_code& error) {
+    auto begin = [&loop = *impl_, timer, cancelled, call = std::move(handler)]() mutable {
+        timer->async_wait([&loop, timer, cancelled, call = std::move(call)](const boost::system::error_code& error) {
             if (error || *cancelled)
                 return;
             loop.run_urgent();
             if (!*cancelled)
                 call();
         });
+    };
+    if (auto* const mine = apart())
+        mine->waiting_.emplace_back([cancelled, begin = std::move(begin)]() mutable {
+            if (!*cancelled)
+                begin();
+        });
+    else
+        begin();
     return Registration{[timer, cancelled] {
         *cancelled = true;
         timer->cancel();

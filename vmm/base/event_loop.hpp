@@ -7,6 +7,7 @@
 #include <future>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "vmm/base/os.hpp"
 
@@ -39,18 +40,36 @@ public:
         return result.get();
     }
 
+    /// While this lives on a thread that is not the loop's, that thread may watch and wait here too, and drop what it
+    /// registered: all of it, and what it posts, comes into force in its order when this ends. So the thread can make
+    /// what the loop will serve, undisturbed by it. The loop outlives it.
+    class Apart {
+    public:
+        explicit Apart(EventLoop& loop);
+        ~Apart();
+        Apart(const Apart&) = delete;
+        Apart& operator=(const Apart&) = delete;
+
+    private:
+        friend class EventLoop;
+        EventLoop& loop_;
+        std::vector<std::move_only_function<void()>> waiting_{}; ///< each runs on the loop
+    };
+
     /// Calls `handler` on the loop each time `fd` is readable (level triggered) until the registration dies. From the
-    /// loop's thread, or before run(). The loop keeps a duplicate of the descriptor: closing yours does not end the
-    /// watch, the registration does. The handler may drop its own registration.
+    /// loop's thread, before run(), or Apart. The loop keeps a duplicate of the descriptor: closing yours does not end
+    /// the watch, the registration does. The handler may drop its own registration.
     Result<Registration> watch(int fd, std::function<void()> handler);
     /// The same for writable.
     Result<Registration> watch_writable(int fd, std::function<void()> handler);
-    /// Calls `handler` once after `delay` unless the registration dies first. From the loop's thread, or before run().
+    /// Calls `handler` once after `delay` unless the registration dies first. From the loop's thread, before
+    /// run(), or Apart.
     Registration after(std::chrono::nanoseconds delay, std::function<void()> handler);
 
 private:
     struct Impl;
     struct Watch;
+    [[nodiscard]] Apart* apart() const;
     Result<Registration> watch_for(int fd, bool writable, std::function<void()> handler);
     std::unique_ptr<Impl> impl_;
 };

@@ -18,12 +18,9 @@ devices::virtio::TerminalSize terminal_size(int fd) {
     return {size.ws_col, size.ws_row};
 }
 
-Result<std::unique_ptr<ConsolePort>> ConsolePort::create(const ConsoleConfig& config, EventLoop& loop,
-                                                         ConsoleOutput& terminal) {
-    std::unique_ptr<ConsolePort> port{new ConsolePort{loop, terminal}};
-    if (!config.path.empty())
-        port->file_.emplace(TRY(OutputFile::open(config.path, "the console's file")));
-    return port;
+Result<void> ConsolePort::open(const std::string& path) {
+    file_.emplace(TRY(OutputFile::open(path, "the console's file")));
+    return {};
 }
 
 std::size_t ConsolePort::take(std::span<const std::byte> bytes) noexcept {

@@ -2,6 +2,7 @@
 #include "vmm/instance/guest_console.hpp"
 
 #include <unistd.h>
+#include <utility>
 
 #include "vmm/machine/preparation.hpp"
 
@@ -12,20 +13,35 @@ Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& fil
     std::unique_ptr<GuestConsole> console{new GuestConsole{loop, std::move(hooks)}};
     console->output_ = std::make_unique<ConsoleOutput>(STDOUT_FILENO, gate, timeline, file.run.console_overflow);
     if (!file.serial.path.empty())
-        console->output_->serial_to(
-            TRY(placed(OutputFile::open(file.serial.path, "the serial port's file"), "/serial/serial_out_path")));
+        TRY_VOID(placed(check_output(file.serial.path), "/serial/serial_out_path"));
     if (file.serial.limit)
         console->limiter_ = {{file.serial.limit, std::nullopt}, std::chrono::steady_clock::now()};
     if (!file.run.serial_log.empty())
-        console->output_->log_to(TRY(placed(OutputFile::open(file.run.serial_log, "serial log"), "/inox/serial_log")));
+        TRY_VOID(placed(check_output(file.run.serial_log), "/inox/serial_log"));
     if (!file.run.expect.empty())
         console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
             self->loop_.post([seen = self->hooks_.on_expected] { seen(); });
         });
-    if (file.config.console)
-        console->port_ =
-            TRY(placed(ConsolePort::create(*file.config.console, loop, *console->output_), "/console/path"));
+    if (file.config.console) {
+        const auto& path = file.config.console->path;
+        if (!path.empty())
+            TRY_VOID(placed(check_output(path), "/console/path"));
+        console->port_ = std::make_unique<ConsolePort>(loop, *console->output_, path.empty());
+    }
     return console;
+}
+
+Result<void> GuestConsole::open_outputs(const ConfigFile& file) {
+    if (std::exchange(opened_, true))
+        return {};
+    if (!file.serial.path.empty())
+        output_->serial_to(
+            TRY(placed(OutputFile::open(file.serial.path, "the serial port's file"), "/serial/serial_out_path")));
+    if (!file.run.serial_log.empty())
+        output_->log_to(TRY(placed(OutputFile::open(file.run.serial_log, "serial log"), "/inox/serial_log")));
+    if (port_ && !port_->on_terminal())
+        TRY_VOID(placed(port_->open(file.config.console->path), "/console/path"));
+    return {};
 }
 
 Machine::Hooks GuestConsole::machine_hooks() {

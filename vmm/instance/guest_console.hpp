@@ -24,7 +24,7 @@ public:
         std::function<void()> on_expected; ///< --expect has matched; on the loop
         std::function<void()> on_leave;    ///< Ctrl-A X; on the loop
     };
-    /// Opens the files that the configuration names. `gate` is the machine's.
+    /// Looks at the files that the configuration names. `gate` is the machine's.
     static Result<std::unique_ptr<GuestConsole>> create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
                                                         Timeline& timeline, Hooks hooks);
     GuestConsole(const GuestConsole&) = delete;
@@ -33,6 +33,8 @@ public:
 
     /// All of them but on_end.
     Machine::Hooks machine_hooks();
+    /// Makes and opens those files, once: when nothing else can fail any more, so that a start that fails leaves none.
+    Result<void> open_outputs(const ConfigFile& file);
     /// Takes the terminal, if we are in front of it. After the machine was made, before it starts.
     void connect(Machine& machine);
     /// Begins to read the terminal, when we are in front of it. After the machine started.
@@ -67,6 +69,7 @@ private:
     std::unique_ptr<ConsolePort> port_;
     std::optional<RawTerminal> terminal_;
     std::unique_ptr<ConsoleInput> input_;
+    bool opened_{false};
     Machine* machine_{};
 };
 

@@ -70,16 +70,36 @@ std::string_view Instance::state_text() const {
     return texts[static_cast<std::size_t>(state())];
 }
 
-Result<void> Instance::start() {
-    if (machine_)
-        return fail(Errc::wrong_state, "the guest was started before", "start it once");
-    auto started = check_complete();
-    if (started)
-        started = check_outputs_apart(file_);
-    if (started && file_.metrics && !metrics_)
-        started = use_metrics(*file_.metrics);
-    if (started)
-        started = make_machine();
+void Instance::start(Started done) {
+    if (machine_ || start_)
+        return done(fail(Errc::wrong_state, "the guest was started before", "start it once"));
+    auto config = prepare_start();
+    if (!config)
+        return on_started(std::unexpected{std::move(config).error()}, std::move(done));
+    make_machine(std::move(*config), [this, done = std::move(done)](Result<void> started) mutable {
+        on_started(std::move(started), std::move(done));
+    });
+}
+
+/// Whatever can be wrong without a machine. Outputs are looked at only: a start that fails leaves no file behind.
+Result<Config> Instance::prepare_start() {
+    TRY_VOID(check_complete());
+    TRY_VOID(check_outputs_apart(file_));
+    if (file_.metrics && !metrics_)
+        TRY_VOID(placed(check_output(file_.metrics->path), "/metrics/metrics_path"));
+    gate_ = TRY(RunGate::create());
+    console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, {hooks_.on_expected, hooks_.on_leave}));
+    return machine_config();
+}
+
+Result<Config> Instance::machine_config() const {
+    Config config = file_.config;
+    for (auto& net : config.nets)
+        TRY_VOID(add_metadata_service(net));
+    return config;
+}
+
+void Instance::on_started(Result<void> started, Started done) {
     if (!started) {
         if (machine_)
             machine_->stop();
@@ -90,26 +110,56 @@ Result<void> Instance::start() {
         });
         events_.publish("start-failed",
                         {{"code", std::string{error_name(started.error().code)}}, {"what", started.error().message()}});
-        return started;
+        return done(std::move(started));
     }
     events_.publish("started");
-    TRY_VOID(flush_metrics());
+    static_cast<void>(flush_metrics());
     flush_metrics_later();
     console_->start_input();
-    return {};
+    done({});
 }
 
-Result<void> Instance::make_machine() {
-    gate_ = TRY(RunGate::create());
-    console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, {hooks_.on_expected, hooks_.on_leave}));
-    return run_machine();
+void Instance::after_start(std::move_only_function<void()> work) {
+    if (!start_)
+        return work();
+    start_->behind.push_back(std::move(work));
 }
 
-Result<void> Instance::run_machine() {
-    Config config = file_.config;
-    for (auto& net : config.nets)
-        TRY_VOID(add_metadata_service(net));
-    machine_ = TRY(Machine::create(config, loop_, timeline_, *gate_, machine_hooks()));
+void Instance::make_machine(Config config, Started done) {
+    start_ = std::make_unique<Start>(std::move(done));
+    auto make = [this, &start = *start_, config = std::move(config),
+                 hooks = machine_hooks()](const std::stop_token& stop) mutable {
+        {
+            const EventLoop::Apart apart{loop_};
+            start.machine = Machine::create(config, loop_, timeline_, *gate_, std::move(hooks), stop);
+        }
+        loop_.post([this] { on_made(); });
+    };
+    try {
+        start_->maker = std::jthread{std::move(make)};
+    } catch (const std::system_error& error) {
+        start_->machine =
+            fail(Errc::host_error, std::string{"cannot make a thread: "} + error.what(), "raise ulimit -u");
+        on_made();
+    }
+}
+
+void Instance::on_made() {
+    if (!start_)
+        return; // stop() was faster
+    if (start_->maker.joinable())
+        start_->maker.join();
+    const auto start = std::move(start_);
+    start->done(run_machine(std::move(start->machine)));
+    for (auto& work : start->behind)
+        work();
+}
+
+Result<void> Instance::run_machine(Result<std::unique_ptr<Machine>> made) {
+    machine_ = TRY(std::move(made));
+    TRY_VOID(console_->open_outputs(file_));
+    if (file_.metrics && !metrics_)
+        TRY_VOID(use_metrics(MetricsConfig{*file_.metrics}));
     console_->connect(*machine_);
     started_at_ = std::chrono::steady_clock::now();
     return machine_->start();
@@ -168,12 +218,17 @@ void Instance::restart() {
     console_->disconnect();
     machine_.reset();
     gate_->reopen();
-    if (auto started = run_machine(); !started) {
+    const auto over = [this](Result<void> started) {
+        if (started)
+            return events_.publish("restarted", {{"count", ++restarts_}});
         if (machine_)
             machine_->stop();
-        return hooks_.on_end({GuestEnd::How::failed, 0, std::move(started).error()});
-    }
-    events_.publish("restarted", {{"count", ++restarts_}});
+        hooks_.on_end({GuestEnd::How::failed, 0, std::move(started).error()});
+    };
+    if (auto config = machine_config())
+        make_machine(std::move(*config), over);
+    else
+        over(std::unexpected{std::move(config).error()});
 }
 
 Result<void> Instance::add_metadata_service(devices::virtio::NetOptions& net) const {
@@ -234,6 +289,8 @@ void Instance::stop() {
     if (!console_ || finished_)
         return;
     finished_ = true;
+    if (start_)
+        start_->maker.request_stop();
     restart_timer_.reset();
     metrics_timer_.reset();
     static_cast<void>(flush_metrics());

@@ -5,6 +5,8 @@
 
 #include <functional>
 #include <memory>
+#include <thread>
+#include <vector>
 
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/timeline.hpp"
@@ -18,7 +20,8 @@
 
 namespace inox {
 
-/// Everything is called on the loop's thread, or before the loop runs.
+/// Everything is called on the loop's thread, or before the loop runs. A machine is made by a thread of its own, so the
+/// loop answers while a start takes its time.
 class Instance {
 public:
     enum class State : std::uint8_t { not_started, running, paused, ended };
@@ -40,7 +43,10 @@ public:
     Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks);
     Instance(const Instance&) = delete;
     Instance& operator=(const Instance&) = delete;
-    ~Instance() { stop(); }
+    ~Instance() {
+        stop();
+        await_start();
+    }
 
     [[nodiscard]] State state() const;
     /// "Not started", "Running", "Paused" or "Ended".
@@ -53,16 +59,26 @@ public:
     /// order of changes does not matter: what is still missing is told by start().
     Result<void> configure(const std::function<void(ConfigFile&)>& change);
 
-    /// Makes the machine and runs it. After a failure nothing is left of the machine, and the next start may succeed.
-    Result<void> start();
+    /// Makes the machine and runs it. `done` is called on the loop, perhaps before this returns; never when end() comes
+    /// first. After a failure nothing is left of the machine, and the next start may succeed.
+    using Started = std::move_only_function<void(Result<void>)>;
+    void start(Started done);
+    /// A machine is being made: not_started still, but nothing may be changed.
+    [[nodiscard]] bool starting() const { return start_ != nullptr; }
+    /// Runs `work` now or, when a machine is being made, once that is over; never when end() comes first.
+    void after_start(std::move_only_function<void()> work);
     Result<void> pause();
     Result<void> resume();
     Result<void> send_ctrl_alt_del();
     /// Presses the guest's power button; a reboot that follows ends it, whatever a reboot does otherwise.
     Result<void> press_power_button();
-    /// Ends the guest, if there is one; the console's last bytes go out and the terminal is restored. Then readers of
-    /// events are told why, as the last event of all: call it once.
+    /// Ends the guest, if there is one; the
+    /// console's last bytes go out and the terminal is restored. Then readers of events are told why, as the last event
+    /// of all: call it once.
     void end(const GuestEnd& why);
+    /// After end(): waits for a start that was under way. That is as long as a call of the host's kernel may take, or
+    /// giving back all the memory that it had filled.
+    void await_start() { start_.reset(); }
     /// The end in the light of a panic before it: see Machine::judged().
     [[nodiscard]] GuestEnd judged(GuestEnd end) const { return machine_ ? machine_->judged(std::move(end)) : end; }
 
@@ -104,8 +120,19 @@ public:
 private:
     void stop();
     [[nodiscard]] Result<Machine*> running_machine() const;
-    Result<void> make_machine();
-    Result<void> run_machine();
+    /// A machine on its way.
+    struct Start {
+        Started done;
+        std::vector<std::move_only_function<void()>> behind{}; ///< what waits for its end
+        Result<std::unique_ptr<Machine>> machine = fail(Errc::internal, "nothing was made");
+        std::jthread maker{}; ///< last: writes `machine`
+    };
+    Result<Config> prepare_start();
+    Result<Config> machine_config() const;
+    void make_machine(Config config, Started done);
+    void on_made();
+    Result<void> run_machine(Result<std::unique_ptr<Machine>> made);
+    void on_started(Result<void> started, Started done);
     [[nodiscard]] Machine::Hooks machine_hooks();
     void on_machine_end(GuestEnd end);
     void restart_later();
@@ -139,6 +166,7 @@ private:
     std::unique_ptr<RunGate> gate_;
     std::unique_ptr<GuestConsole> console_;
     std::unique_ptr<Machine> machine_;
+    std::unique_ptr<Start> start_; ///< null: none is on its way
 };
 
 } // namespace inox

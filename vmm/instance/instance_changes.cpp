@@ -71,7 +71,7 @@ void remove_from(Config& config, const DeviceName& name) {
 } // namespace
 
 Result<void> Instance::configure(const std::function<void(ConfigFile&)>& change) {
-    if (machine_)
+    if (machine_ || start_)
         return fail(Errc::wrong_state, "the guest was started before", "configure it before the start");
     ConfigFile changed = file_;
     change(changed);

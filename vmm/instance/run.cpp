@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <unistd.h>
+#include <utility>
 
 #include "vmm/base/os.hpp"
 #include "vmm/base/shared_output.hpp"
@@ -11,6 +12,11 @@
 
 namespace inox {
 namespace {
+
+/// The watchdog's thread is not worth the time before a guest's first instruction, unless that takes longer than this.
+constexpr std::chrono::milliseconds quick_start{20};
+/// A start has nothing to lose: what is in a call of the kernel's then goes with the process.
+constexpr std::chrono::milliseconds start_stops_within{60};
 
 /// Does what SIGTSTP does by default; returns when the process goes on.
 void stop_process() {
@@ -53,6 +59,9 @@ private:
         stopped_from_outside_ |= !end_;
         end({GuestEnd::How::stopped, 0, std::move(error)});
     }
+    void on_started(Result<void> started, const RunPlan& plan);
+    void watch();
+    void fail_with(Error error);
     [[nodiscard]] int report();
     [[nodiscard]] int report_end();
     void say_how_it_ended(int code) const;
@@ -63,6 +72,9 @@ private:
     std::unique_ptr<Watchdog> watchdog_{}; // goes after what it watches the end of
     Instance instance_;
     std::optional<GuestEnd> end_;
+    std::optional<Error> failure_; ///< instead of an end: the guest did not start
+    bool watched_{false};
+    Registration long_start_;
     bool stopped_from_outside_{false};
     bool expected_seen_{false};
     bool closing_line_{false};
@@ -154,6 +166,28 @@ int Session::report_end() {
     return end_->exit_code;
 }
 
+void Session::fail_with(Error error) {
+    failure_ = std::move(error);
+    loop_.stop();
+}
+
+void Session::on_started(Result<void> started, const RunPlan& plan) {
+    if (!started)
+        return fail_with(std::move(started).error());
+    started_at_ = std::chrono::steady_clock::now();
+    if (plan.on_started)
+        plan.on_started();
+    watch();
+}
+
+/// Signals and the time limit, from now on.
+void Session::watch() {
+    if (std::exchange(watched_, true))
+        return;
+    if (auto watching = watchdog_->start(); !watching)
+        fail_with(std::move(watching).error());
+}
+
 Result<int> Session::run(const RunPlan& plan) {
     closing_line_ = plan.closing_line;
     watchdog_ =
@@ -163,21 +197,23 @@ Result<int> Session::run(const RunPlan& plan) {
     Registration companion;
     if (plan.companion)
         companion = TRY(plan.companion(loop_, instance_));
+    started_at_ = std::chrono::steady_clock::now();
     if (plan.start_now) {
-        if (auto started = instance_.start(); !started) {
-            instance_.end({GuestEnd::How::failed, 0, started.error()});
-            return std::unexpected{std::move(started).error()};
-        }
-        started_at_ = std::chrono::steady_clock::now();
-        if (plan.on_started)
-            plan.on_started();
+        instance_.start([this, &plan](Result<void> started) { on_started(std::move(started), plan); });
+        long_start_ = loop_.after(quick_start, [this] { watch(); });
+    } else {
+        watch();
     }
-    TRY_VOID(watchdog_->start());
     loop_.run();
+    if (failure_) {
+        instance_.end({GuestEnd::How::failed, 0, *failure_});
+        return std::unexpected{std::move(*failure_)};
+    }
     if (stopped_from_outside_)
-        watchdog_->ending(*end_->error);
+        watchdog_->ending(*end_->error, instance_.starting() ? start_stops_within : Watchdog::devices_stop_within);
     instance_.end(*end_);
     companion.reset();
+    instance_.await_start(); // when nobody but the watchdog waits
     return report();
 }
 

@@ -11,9 +11,15 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "vmm/base/shared_output.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 
 namespace inox {
+namespace {
+
+constexpr std::chrono::milliseconds patience{25}; ///< for who reads standard error
+
+} // namespace
 
 Result<std::unique_ptr<Watchdog>> Watchdog::create(EventLoop& loop, Options options) {
     sigset_t set;
@@ -69,8 +75,9 @@ Error Watchdog::end_by_timeout(std::chrono::milliseconds limit) {
             0};
 }
 
-void Watchdog::ending(const Error& why) {
+void Watchdog::ending(const Error& why, std::chrono::milliseconds ends_within) {
     ending_error_ = why;
+    ends_within_ = ends_within;
     ending_ = &*ending_error_;
     woken_.signal();
 }
@@ -92,7 +99,7 @@ void Watchdog::watch() {
             if (const Error* error = ending_.exchange(nullptr)) {
                 why_ = *error;
                 ends_ = true;
-                give_up_ = Clock::now() + options_.ends_within;
+                give_up_ = Clock::now() + ends_within_;
             }
         }
         if (polls[0].revents != 0)
@@ -105,7 +112,7 @@ void Watchdog::watch() {
         if (!give_up_ || now < *give_up_)
             continue;
         if (ends_)
-            end_process("the devices did not stop");
+            end_process("not all of it stopped");
         if (!shared_->heard)
             end_process("the device loop did not answer");
         give_up_.reset();
@@ -157,10 +164,7 @@ void Watchdog::end_process(const char* what) const {
     restore_terminal();
     Error error = *why_;
     error.hint = std::string{"ended without an orderly stop, because "} + what + " in time";
-    const std::string text = error.report();
-    pollfd out{STDERR_FILENO, POLLOUT, 0};
-    if (::poll(&out, 1, 0) == 1) // a pipe that is full is not waited for
-        (void)!::write(STDERR_FILENO, text.data(), std::min<std::size_t>(text.size(), 512));
+    (void)SharedOutput{STDERR_FILENO}.write_within(error.report(), patience); // a pipe may be full
     ::_exit(exit_code(error.code));
 }
 

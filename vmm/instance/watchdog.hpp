@@ -21,7 +21,6 @@ public:
     struct Options {
         std::optional<std::chrono::milliseconds> timeout{}; ///< from start() on
         std::chrono::milliseconds hears_within{2000};       ///< the loop, what it is asked
-        std::chrono::milliseconds ends_within{10'000};      ///< what follows ending()
         // On the loop.
         /// Also SIGWINCH, SIGTSTP and SIGCONT, each once for all of its kind that came meanwhile.
         std::function<void(int signal)> on_signal{};
@@ -39,8 +38,10 @@ public:
 
     /// Makes the thread: some tens of microseconds, so after the guest's first instruction.
     Result<void> start();
-    /// The loop has stopped because of `why`, and the rest of the process's end began. On the loop's thread.
-    void ending(const Error& why);
+    static constexpr std::chrono::milliseconds devices_stop_within{10'000};
+    /// The loop has stopped because of `why`, and the rest of the process's end began; it may take so long. On the
+    /// loop's thread.
+    void ending(const Error& why, std::chrono::milliseconds ends_within = devices_stop_within);
 
     /// The error that a signal ends the process with; nullopt for one that does not end it.
     static std::optional<Error> end_by(int signal);
@@ -68,6 +69,7 @@ private:
     std::atomic<bool> stop_{false};
     std::atomic<const Error*> ending_{nullptr};
     std::optional<Error> ending_error_{};
+    std::chrono::milliseconds ends_within_{};
     std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 
     // The thread's.

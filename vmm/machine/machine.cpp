@@ -18,7 +18,7 @@ using Step = Timeline::Step;
 
 // What the first instruction needs in memory.
 Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, const GuestMemory& memory,
-                          Timeline& timeline) {
+                          Timeline& timeline, const std::stop_token& stop) {
     boot::AcpiConfig acpi;
     acpi.cpus = config.machine.cpus;
     acpi.pci = config.machine.transport == Transport::pci;
@@ -31,7 +31,7 @@ Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, con
     if (boot::find_cmdline_word(config.boot.cmdline, unusable_word))
         log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
                                         "no other interrupt controller than the IO-APIC that Linux would use");
-    auto loaded = boot::load({config.boot.kernel, config.boot.initrd, kernel_cmdline(config)}, memory);
+    auto loaded = boot::load({config.boot.kernel, config.boot.initrd, kernel_cmdline(config), stop}, memory);
     if (!loaded) {
         const auto where = load_place(loaded.error().code);
         return placed(std::move(loaded), where);
@@ -51,23 +51,23 @@ Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks
 Machine::~Machine() { stop(); }
 
 Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop& loop, Timeline& timeline,
-                                                 RunGate& gate, Hooks hooks) {
+                                                 RunGate& gate, Hooks hooks, const std::stop_token& stop) {
     const auto addresses = TRY(plan_memory(config));
     auto memory = TRY(create_memory(config));
     timeline.mark(Step::memory_ready);
     std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, std::move(hooks), addresses, std::move(memory)}};
-    TRY_VOID(machine->build(config));
+    TRY_VOID(machine->build(config, stop));
     return machine;
 }
 
-Result<void> Machine::build(const Config& config) {
+Result<void> Machine::build(const Config& config, const std::stop_token& stop) {
     end_on_panic_ = config.machine.end_on_panic;
     if (config.machine.panic_text)
         watch_consoles();
     Result<boot::Loaded> loaded = fail(Errc::internal, "nothing loaded");
     Result<void> built{};
     {
-        auto load_here = [&] { loaded = load(config, addresses_, memory_, timeline_); };
+        auto load_here = [&] { loaded = load(config, addresses_, memory_, timeline_, stop); };
         // Creating a VM is mostly waiting, so a kernel file is read meanwhile. The hello guest is not worth a thread.
         std::jthread beside;
         if (config.boot.kernel.empty())

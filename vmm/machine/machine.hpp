@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -78,9 +79,10 @@ public:
         std::function<void(const iommu::Faults::Entry&)> on_iommu_fault{};
     };
 
-    /// Builds the machine with its kernel loaded; nothing runs yet. `gate` closes while vCPUs must not run.
+    /// Builds the machine with its kernel loaded; nothing runs yet. `gate` closes while vCPUs must not run. On the
+    /// loop's thread or EventLoop::Apart; a kernel of any size is given up soon once `stop` asks for it (wrong_state).
     static Result<std::unique_ptr<Machine>> create(const Config& config, EventLoop& loop, Timeline& timeline,
-                                                   RunGate& gate, Hooks hooks);
+                                                   RunGate& gate, Hooks hooks, const std::stop_token& stop);
     ~Machine() override;
 
     Result<void> start();
@@ -137,7 +139,7 @@ public:
 private:
     Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, const AddressMap& addresses,
             GuestMemory memory);
-    Result<void> build(const Config& config);
+    Result<void> build(const Config& config, const std::stop_token& stop);
     Result<void> build_hardware(const Config& config);
     void watch_iommu();
     Result<void> create_pasids(const PasidConfig& config);
