@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 struct RequestCounters {
     std::array<std::atomic<std::uint64_t>, 4> count{};
     std::array<std::atomic<std::uint64_t>, 4> fails{};
+    log::RateLimiter refusals{10}; ///< their lines: who is refused may ask again without end
 };
 
 /// What lives as long as the API.
@@ -58,8 +59,9 @@ public:
                        status_text(response.status).c_str());
         } else {
             ++counters_.fails[method_];
-            log::write(log::Level::error, "Received Error. Status code: %s. Message: %s",
-                       status_text(response.status).c_str(), fault_message(response).c_str());
+            if (counters_.refusals.allow())
+                log::write(log::Level::error, "Received Error. Status code: %s. Message: %s",
+                           status_text(response.status).c_str(), fault_message(response).c_str());
         }
         log_duration();
         inner_->answer(std::move(response));
@@ -139,6 +141,7 @@ void add_samples(const Service& service, Samples& samples) {
     add("malformed", server.malformed);
     add("timed_out", server.timed_out);
     add("dropped_readers", server.dropped_readers);
+    add("refusals_not_logged", service.requests.refusals.suppressed());
 }
 
 } // namespace

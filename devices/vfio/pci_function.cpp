@@ -211,20 +211,18 @@ void PciFunction::on_removed() noexcept {
 
 void PciFunction::on_bar_mapped(unsigned bar, Gpa address) noexcept {
     bars_.show(bar, address);
-    if (context_.share_bar)
-        context_.loop.post([weak = weak_from_this()] {
-            if (const auto self = weak.lock())
-                self->share_bars();
-        });
+    share_bars_later();
 }
 
 void PciFunction::on_bar_unmapped(unsigned bar) noexcept {
     bars_.hide(bar);
+    share_bars_later();
+}
+
+/// Once, however often a guest turns memory decoding on and off meanwhile.
+void PciFunction::share_bars_later() noexcept {
     if (context_.share_bar)
-        context_.loop.post([weak = weak_from_this()] {
-            if (const auto self = weak.lock())
-                self->share_bars();
-        });
+        later_.post(context_.loop, 0, weak_from_this(), [](PciFunction& self) { self.share_bars(); });
 }
 
 /// A moment after the guest's own view, which is soon enough: a driver sets up transfers between devices after it has

@@ -19,6 +19,7 @@
 #include "devices/vfio/config_map.hpp"
 #include "devices/vfio/host_device.hpp"
 #include "devices/vfio/interrupt_wiring.hpp"
+#include "devices/virtio/later.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/bus/guest_mappings.hpp"
@@ -121,6 +122,7 @@ private:
     void sync_interrupts() noexcept;
     [[nodiscard]] bool lost() const noexcept;
     void note_loss() noexcept;
+    void share_bars_later() noexcept;
     void note_ones(std::span<const std::byte> data) noexcept;
     void note_refusal(const char* what) noexcept;
 
@@ -144,6 +146,7 @@ private:
     log::RateLimiter ones_limiter_{}; ///< looks for the device after reads of ones
     std::atomic<std::uint64_t> trapped_{};
     std::atomic<bool> failed_{};
+    virtio::Later later_{};
     bool stopped_{};                                            // the loop's
     Registration loss_check_{};                                 // the loop's: while a device seems lost
     bool seems_lost_{};                                         // the loop's

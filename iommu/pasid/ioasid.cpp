@@ -315,9 +315,17 @@ std::vector<IoasidSetInfo> IoasidCore::sets() const {
     std::lock_guard lock{state_};
     std::vector<IoasidSetInfo> list;
     for (const auto& set : sets_)
-        list.push_back(
-            {set->number_, set->token_, set->quota_, set->used_, set->state_ == IoasidSet::State::free_pending});
+        list.push_back(info_of(*set));
     return list;
+}
+
+IoasidSetInfo IoasidCore::set_info(const IoasidSetRef& set) const {
+    std::lock_guard lock{state_};
+    return info_of(*set);
+}
+
+IoasidSetInfo IoasidCore::info_of(const IoasidSet& set) {
+    return {set.number_, set.token_, set.quota_, set.used_, set.state_ == IoasidSet::State::free_pending};
 }
 
 std::vector<IoasidInfo> IoasidCore::ids(const IoasidSetRef& set, HostPasid from, std::size_t most) const {

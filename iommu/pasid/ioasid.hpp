@@ -115,6 +115,8 @@ public:
 
     // Sight.
     [[nodiscard]] std::vector<IoasidSetInfo> sets() const;
+    /// One of them, without memory of its own.
+    [[nodiscard]] IoasidSetInfo set_info(const IoasidSetRef& set) const;
     /// At most `most` ids of a set, ascending, from `from` on.
     [[nodiscard]] std::vector<IoasidInfo> ids(const IoasidSetRef& set, HostPasid from = {},
                                               std::size_t most = 4096) const;
@@ -136,6 +138,7 @@ private:
         State state{State::free};
         bool has_spid{};
     };
+    [[nodiscard]] static IoasidSetInfo info_of(const IoasidSet& set);
     static constexpr std::uint32_t chunk_size = 1024;
     using Chunk = std::array<Entry, chunk_size>;
     struct Subscription {

@@ -297,12 +297,7 @@ PasidService::Counts PasidService::counts() const {
             value(counters_.submissions), value(counters_.misses),        value(counters_.faults)};
 }
 
-IoasidSetInfo PasidService::set_info() const {
-    for (const auto& set : core_.sets())
-        if (set.number == set_->number())
-            return set;
-    return {};
-}
+IoasidSetInfo PasidService::set_info() const { return core_.set_info(set_); }
 
 std::vector<IoasidInfo> PasidService::ids_after(std::size_t skip, std::size_t most) const {
     constexpr std::size_t at_once = 4096;

@@ -61,6 +61,11 @@ public:
         } else {
             api::Services services{instance_, server_};
             std::get<api::Action>(prepared)(services, exchange);
+            while (instance_.starting()) { // which needs the loop
+                const auto end = loop_.after(std::chrono::milliseconds{1}, [this] { loop_.stop(); });
+                loop_.run();
+                loop_.restart();
+            }
             REQUIRE(exchange->answered);
         }
         hold_to_contract(request);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What becomes of an assigned device that is reset, cannot be, fails, vanishes, or is asked back.
 #include <atomic>
+#include <malloc.h>
 #include <thread>
 
 #include "tests/catch.hpp"
@@ -235,6 +236,27 @@ TEST_CASE("other devices may reach a BAR where the guest placed it, until it mov
     CHECK(guest.settle([&] { return shared == std::vector<std::uint64_t>{0xd0000000}; }));
     CHECK(guest.machine.root->remove(where).has_value());
     CHECK(guest.settle([&] { return shared.empty(); }));
+}
+
+TEST_CASE("a guest that turns memory decoding on and off does not make the loop's list grow") {
+    Assigned guest;
+    auto builder = nvme();
+    unsigned shared = 0;
+    auto context = guest.context();
+    context.share_bar = [&](auto, auto, const std::string&) {
+        ++shared;
+        return vmm::Registration{[] {}};
+    };
+    auto function = PciFunction::create(builder.open(), {}, context).value();
+    const auto where = guest.machine.root->add(function).value();
+    guest.machine.decode(where, 6);
+    guest.machine.decode(where, 0);
+    const auto before = ::mallinfo2().uordblks;
+    for (int i = 0; i < 20000; ++i)
+        guest.machine.decode(where, i % 2 == 0 ? 0 : 6);
+    CHECK(::mallinfo2().uordblks < before + 256 * vmm::KiB);
+    CHECK(guest.settle([&] { return shared == 1; }));
+    CHECK(guest.machine.root->remove(where).has_value());
 }
 
 TEST_CASE("vCPUs at configuration space, table and registers at once, while the device fails") {
