@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <asm/processor-flags.h>
 #include <chrono>
-#include <cpuid.h>
 #include <optional>
+
+#include "vmm/memory/address_map.hpp"
 
 namespace inox {
 namespace {
@@ -18,8 +19,9 @@ constexpr std::uint64_t efer_lma = 1U << 10;
 constexpr std::uint64_t efer_nxe = 1U << 11;
 
 std::uint8_t host_physical_bits() {
-    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-    return __get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) != 0 ? static_cast<std::uint8_t>(eax & 0xff) : 36;
+    constexpr std::uint8_t without_leaf = 36;
+    const auto bits = static_cast<std::uint8_t>(host_address_leaf() & 0xff);
+    return bits != 0 ? bits : without_leaf;
 }
 
 iommu::CodeSize code_size(const kvm_sregs& sregs) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/preparation.hpp"
 
-#include <cpuid.h>
 #include <linux/kvm.h>
 
 #include "devices/virtio/balloon.hpp"
@@ -53,20 +52,14 @@ private:
     }
 };
 
-/// CPUID's leaf 0x80000008; zeros where there is none.
-kvm_cpuid_entry2 host_address_leaf() {
-    kvm_cpuid_entry2 leaf{};
-    leaf.function = 0x80000008;
-    (void)__get_cpuid(leaf.function, &leaf.eax, &leaf.ebx, &leaf.ecx, &leaf.edx);
-    return leaf;
-}
-
 } // namespace
 
 Result<AddressMap> plan_memory(const Config& config) {
-    std::vector<kvm_cpuid_entry2> leaf{host_address_leaf()};
+    std::vector<kvm_cpuid_entry2> leaf(1);
+    leaf.front().function = address_leaf;
+    leaf.front().eax = host_address_leaf();
     for (const auto& modifier : config.machine.cpuid)
-        if (modifier.leaf == leaf.front().function && modifier.subleaf == 0)
+        if (modifier.leaf == address_leaf && modifier.subleaf == 0)
             TRY_VOID(boot::modify_cpuid(leaf, {modifier}));
     auto plan = plan_addresses(config.machine.memory, usable_address_bits(leaf.front().eax), config.machine.windows);
     const bool memory = !plan && plan.error().code == Errc::memory_invalid;

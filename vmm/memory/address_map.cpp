@@ -70,9 +70,11 @@ unsigned usable_address_bits(std::uint32_t eax) {
     return std::min(bits, guest != 0 ? guest : four_levels);
 }
 
-unsigned host_address_bits() {
+std::uint32_t host_address_leaf() {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-    return usable_address_bits(__get_cpuid(0x80000008, &eax, &ebx, &ecx, &edx) != 0 ? eax : 0);
+    return __get_cpuid(address_leaf, &eax, &ebx, &ecx, &edx) != 0 ? eax : 0;
 }
+
+unsigned host_address_bits() { return usable_address_bits(host_address_leaf()); }
 
 } // namespace inox

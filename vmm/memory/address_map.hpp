@@ -32,7 +32,11 @@ struct AddressMap {
 /// memory_invalid when RAM does not fit the CPU, no_resource when the wanted 64-bit window does not.
 Result<AddressMap> plan_addresses(std::uint64_t memory, unsigned address_bits, const PciWindows& wanted);
 
-/// Bits of guest physical addresses that can be used, of CPUID leaf 0x80000008's EAX; 0: there is no such leaf. A host
+/// CPUID leaf whose EAX has the widths of addresses.
+inline constexpr std::uint32_t address_leaf = 0x80000008;
+/// Its EAX on the CPU this runs on; 0: there is no such leaf.
+std::uint32_t host_address_leaf();
+/// Bits of guest physical addresses that can be used, of that EAX. A host
 /// with four levels of page tables maps no more than 48, and says so only where its kernel is new enough.
 unsigned usable_address_bits(std::uint32_t eax);
 /// The same for the CPU this runs on.

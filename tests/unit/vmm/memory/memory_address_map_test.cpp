@@ -62,4 +62,5 @@ TEST_CASE("address bits are what the host's tables for guests reach") {
     CHECK(usable_address_bits(0x303934) == 48);
     CHECK(usable_address_bits(0x343934) == 52);
     CHECK(host_address_bits() >= 32);
+    CHECK(host_address_bits() == usable_address_bits(host_address_leaf()));
 }
