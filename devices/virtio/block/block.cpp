@@ -63,9 +63,10 @@ Result<void> Block::watch_engine() {
 }
 
 Result<void> Block::replace(const std::string& path) {
+    static constexpr auto way_out = "add it as another disk with format=raw: this one keeps the format it was given";
     std::shared_ptr<BlockFile> other;
     if (!file_->is(path))
-        other = std::make_shared<BlockFile>(TRY(BlockFile::open(path, options_.read_only, options_.contents)));
+        other = std::make_shared<BlockFile>(TRY(BlockFile::open(path, options_.read_only, options_.contents, way_out)));
     Result<void> result{};
     with_lock([&](bool active) {
         if (other)

@@ -86,11 +86,12 @@ int write_out_zeroes(int fd, std::uint64_t offset, std::uint64_t length) noexcep
 
 } // namespace
 
-Result<BlockFile> BlockFile::open(const std::string& path, bool read_only, ImageContents contents) {
+Result<BlockFile> BlockFile::open(const std::string& path, bool read_only, ImageContents contents,
+                                  const char* way_out) {
     BlockFile file{TRY(open_image(path, read_only)), path};
     TRY_VOID(file.inspect());
     if (contents == ImageContents::raw_disk)
-        TRY_VOID(file.check_format());
+        TRY_VOID(file.check_format(way_out));
     TRY_VOID(file.lock(read_only));
     // Only now nobody else changes it.
     TRY_VOID(file.refresh_size());
@@ -118,15 +119,20 @@ Result<void> BlockFile::inspect() {
 }
 
 /// Before anything is written: a partition table in the header of a qcow2 image would end it.
-Result<void> BlockFile::check_format() const {
+Result<void> BlockFile::check_format(const char* way_out) const {
     std::array<std::byte, format_head> head{};
+    std::array<std::byte, format_tail> tail{};
+    const std::uint64_t size = TRY(file_size(fd()));
     const ssize_t got = ::pread(fd(), head.data(), head.size(), 0);
-    if (got < 0)
+    const ssize_t last =
+        size < tail.size() ? 0 : ::pread(fd(), tail.data(), tail.size(), static_cast<off_t>(size - tail.size()));
+    if (got < 0 || last < 0)
         return fail_errno(Errc::disk_missing, "cannot read disk image " + quoted(path_));
-    if (const auto format = foreign_format(std::span{head}.first(static_cast<std::size_t>(got))))
+    if (const auto format = foreign_format(std::span{head}.first(static_cast<std::size_t>(got)),
+                                           std::span{tail}.first(static_cast<std::size_t>(last))))
         return fail(Errc::disk_invalid,
                     "disk image " + quoted(path_) + " is a file of the " + format->name + " format, not a raw disk",
-                    conversion_hint(*format, path_));
+                    conversion_hint(*format, path_) + "; or " + way_out);
     return {};
 }
 

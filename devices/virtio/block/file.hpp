@@ -29,9 +29,11 @@ enum class ImageContents : std::uint8_t {
 class BlockFile {
 public:
     /// Refuses directories, files of other formats, and images another process or disk holds: a writer excludes all
-    /// others (open-file-description lock).
+    /// others (open-file-description lock). `way_out`: how a file of another format could be used as it is, for the
+    /// hint.
     static Result<BlockFile> open(const std::string& path, bool read_only,
-                                  ImageContents contents = ImageContents::raw_disk);
+                                  ImageContents contents = ImageContents::raw_disk,
+                                  const char* way_out = "say format=raw if the guest shall see it as it is");
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] const std::string& path() const { return path_; }
@@ -58,7 +60,7 @@ public:
 private:
     BlockFile(UniqueFd fd, std::string path) : fd_{std::move(fd)}, path_{std::move(path)} {}
     Result<void> inspect();
-    [[nodiscard]] Result<void> check_format() const;
+    [[nodiscard]] Result<void> check_format(const char* way_out) const;
     Result<void> lock(bool read_only);
     void read_device_topology();
 

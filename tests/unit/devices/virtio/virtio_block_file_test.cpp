@@ -97,6 +97,16 @@ TEST_CASE("files of other formats are refused with how to convert them, unless a
         {0, "BZh91AY&SY"s, "bzip2", "bunzip2"},
         {0, "PK\3\4"s, "zip", "funzip"},
         {0, "\x89LZO\0\r\n"s, "lzop", "lzop -dc"},
+        {0, "\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff"s, "lzma", "unlzma"}, // what xz writes
+        {0, "\x5d\0\0\xc0\0\0\0\0\x40\0\0\0\0"s, "lzma", "unlzma"},               // 12 MiB, size known
+        {0, "7z\xbc\xaf\x27\x1c\0\4"s, "7z", "7z x -so"},
+        {0, "Rar!\x1a\x07\1\0"s, "RAR", "unrar p"},
+        {0, "LZIP\1\x0c"s, "lzip", "lzip -dc"},
+        {0, "\x1f\x9d\x90"s, "compress", "gunzip"},
+        {0, "Bochs Virtual HD Image\0"s, "Bochs", "qemu-img convert -f bochs"},
+        {0, "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n"s, "cloop",
+         "qemu-img convert -f cloop"},
+        {0, "\x3a\xff\x26\xed\1\0\0\0"s, "Android sparse", "simg2img"},
     };
     for (const auto& row : rows) {
         INFO(row.name);
@@ -112,9 +122,44 @@ TEST_CASE("files of other formats are refused with how to convert them, unless a
     }
 }
 
+TEST_CASE("a compressed disk image of Apple's is known by its end, one that is not compressed is a raw disk") {
+    constexpr off_t end = 4096;
+    const auto tail = [](std::uint64_t length, std::uint64_t sectors) {
+        std::string block(512, '\0');
+        block.replace(0, 4, "koly");
+        for (std::size_t i = 0; i < 8; ++i) {
+            block[32 + i] = static_cast<char>(length >> (56 - 8 * i));
+            block[492 + i] = static_cast<char>(sectors >> (56 - 8 * i));
+        }
+        return block;
+    };
+    TempImage image{end + 512};
+    REQUIRE(::pwrite(image.fd(), tail(1024, 1000).data(), 512, end) == 512);
+    const auto error = refusal(image.path());
+    CHECK(error.code == Errc::disk_invalid);
+    CHECK(error.what.find("compressed DMG") != std::string::npos);
+    CHECK(error.hint.find("qemu-img convert -f dmg") != std::string::npos);
+    CHECK(BlockFile::open(image.path(), false, devices::virtio::ImageContents::anything));
+    REQUIRE(::pwrite(image.fd(), tail(end, end / 512).data(), 512, end) == 512);
+    CHECK(BlockFile::open(image.path(), false));
+}
+
+TEST_CASE("what only begins like lzma is a raw disk") {
+    using namespace std::string_literals;
+    for (const auto& start : {
+             "\x5d\0\0\x81\0\xff\xff\xff\xff\xff\xff\xff\xff"s, // no size of a dictionary
+             "\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\x7f"s, // a size beyond 256 GiB
+             "\x5d\0\0\0\0\0\0\0\0\0\0\0\0"s,
+         }) {
+        TempImage image{4096};
+        REQUIRE(::pwrite(image.fd(), start.data(), start.size(), 0) > 0);
+        CHECK(BlockFile::open(image.path(), false));
+    }
+}
+
 TEST_CASE("the hint how to convert an image can be pasted, whatever its name") {
-    const auto hint = devices::virtio::conversion_hint({"qcow2", nullptr}, "it's.img");
-    CHECK(hint.find("qemu-img convert -O raw 'it'\\''s.img' 'it'\\''s.img.raw'") != std::string::npos);
+    const auto hint = devices::virtio::conversion_hint({"qcow2", "qemu-img convert -O raw IN OUT"}, "it's IN OUT.img");
+    CHECK(hint.find("qemu-img convert -O raw 'it'\\''s IN OUT.img' 'it'\\''s IN OUT.img.raw'") != std::string::npos);
 }
 
 TEST_CASE("a file that is shorter than a magic number is no file of that format") {

@@ -225,6 +225,9 @@ TEST_CASE("a failed replacement changes nothing") {
     REQUIRE(::pwrite(other_format.fd(), "QFI\xfb\0\0\0\3", 8, 0) == 8);
     for (const std::string& path : {std::string{"/nonexistent"}, std::string{"/tmp"}, other_format.path()})
         CHECK_FALSE(disk.on_loop([&] { return disk.block->replace(path); }));
+    // A replacement has no format of its own to say.
+    const auto hint = disk.on_loop([&] { return disk.block->replace(other_format.path()); }).error().hint;
+    CHECK(hint.find("or add it as another disk with format=raw") != std::string::npos);
     CHECK(disk.notifier.config == 0);
     CHECK(disk.block->size() == MiB);
     CHECK(disk.block->options().path == disk.image.path());
