@@ -16,6 +16,7 @@
 #include "api/server_connection.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/thread_failure.hpp"
 
 namespace inox::api {
 namespace {
@@ -85,8 +86,7 @@ Result<void> Server::Core::start() {
             context_.run();
         }};
     } catch (const std::system_error& error) {
-        return fail(Errc::host_error, std::string{"cannot start the API's thread: "} + error.what(),
-                    "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
+        return fail_thread("the API's thread", error);
     }
     return {};
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Life, registers and portals.
 #include "devices/dsa/accelerator.hpp"
+#include "vmm/base/thread_failure.hpp"
 
 #include <algorithm>
 #include <system_error>
@@ -49,8 +50,7 @@ Result<void> Accelerator::start() {
         for (auto& engine : engines_)
             engine->thread = std::thread{[this, own = engine.get()] { work(*own); }};
     } catch (const std::system_error& error) {
-        return fail(Errc::host_error, std::string{"cannot start a thread of the accelerator: "} + error.what(),
-                    "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
+        return fail_thread("a thread of the accelerator", error);
     }
     return {};
 }

@@ -6,13 +6,18 @@
 #include <poll.h>
 
 #include "vmm/base/log.hpp"
+#include "vmm/base/thread_failure.hpp"
 
 namespace inox::devices::virtio {
 
 Result<std::unique_ptr<VhostUserWorker>> VhostUserWorker::create(Context context) {
     std::unique_ptr<VhostUserWorker> worker{
         new VhostUserWorker{std::move(context), TRY(EventFd::create()), TRY(EventFd::create())}};
-    worker->thread_ = std::jthread{[raw = worker.get()] { raw->run(); }};
+    try {
+        worker->thread_ = std::jthread{[raw = worker.get()] { raw->run(); }};
+    } catch (const std::system_error& error) {
+        return fail_thread("the thread of a shared folder", error);
+    }
     std::unique_lock lock{worker->mutex_};
     worker->first_attempt_.wait_for(lock, first_wait, [&] { return worker->connected_.has_value(); });
     if (worker->connected_ && !*worker->connected_) {

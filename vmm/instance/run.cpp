@@ -5,9 +5,11 @@
 #include <unistd.h>
 #include <utility>
 
+#include "vmm/base/event_loop_error.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/base/shared_output.hpp"
 #include "vmm/instance/watchdog.hpp"
+#include "vmm/machine/descriptors_needed.hpp"
 #include "vmm/machine/preparation.hpp"
 
 namespace inox {
@@ -184,8 +186,14 @@ void Session::on_started(Result<void> started, const RunPlan& plan) {
 void Session::watch() {
     if (std::exchange(watched_, true))
         return;
-    if (auto watching = watchdog_->start(); !watching)
+    auto watching = watchdog_->start();
+    if (watching)
+        return;
+    // A guest that runs already ends like any other.
+    if (instance_.state() == Instance::State::not_started)
         fail_with(std::move(watching).error());
+    else
+        end({GuestEnd::How::failed, 0, std::move(watching).error()});
 }
 
 Result<int> Session::run(const RunPlan& plan) {
@@ -217,6 +225,19 @@ Result<int> Session::run(const RunPlan& plan) {
     return report();
 }
 
+/// An event loop that finds no descriptors for itself throws.
+Result<int> run_session(const ConfigFile& file, Timeline& timeline, const RunPlan& plan) {
+    try {
+        Session session{file, timeline, plan};
+        return session.run(plan);
+    } catch (const std::exception& thrown) {
+        const int error = loop_errno(thrown);
+        if (error == 0)
+            throw;
+        return std::unexpected<Error>{Error{Errc::host_error, "cannot make an event loop", {}, {}, error}};
+    }
+}
+
 } // namespace
 
 void print_error(const Error& error) { tell(error.report()); }
@@ -226,17 +247,9 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     if (!drawing.empty())
         if (auto checked = placed(check_output(drawing), "/inox/boot_timeline"); !checked)
             return plan.start_failed(std::move(checked).error());
-    int code = 0;
-    {
-        Session session{std::move(file), timeline, plan};
-        auto result = session.run(plan);
-        timeline.mark(Timeline::Step::ended);
-        if (result) {
-            code = *result;
-        } else {
-            code = plan.start_failed(std::move(result).error());
-        }
-    }
+    auto result = run_session(file, timeline, plan);
+    timeline.mark(Timeline::Step::ended);
+    int code = result ? *result : plan.start_failed(with_descriptor_limit(std::move(result).error(), file));
     if (!drawing.empty())
         if (auto saved = timeline.save(drawing); !saved) {
             print_error(saved.error());

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "vmm/base/shared_output.hpp"
+#include "vmm/base/thread_failure.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 
 namespace inox {
@@ -54,7 +55,7 @@ Result<void> Watchdog::start() {
     try {
         thread_ = std::thread{[this] { watch(); }};
     } catch (const std::system_error& error) {
-        return fail(Errc::host_error, std::string{"cannot make a thread: "} + error.what(), "raise ulimit -u");
+        return fail_thread("the watchdog's thread", error);
     }
     return {};
 }

@@ -6,6 +6,7 @@
 
 #include "devices/vfio/pasid_attach.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/thread_failure.hpp"
 
 namespace inox {
 
@@ -111,14 +112,18 @@ bool AssignedDevices::start_pinning(Making& making) {
     if (!*job)
         return over(finish(making.config, std::move(making.on_event), std::move(making.device)));
     making.job = std::move(*job);
-    pinning_ = std::jthread{[this, alive = std::weak_ptr{alive_}, job = making.job.get(),
-                             &loop = context_.loop](const std::stop_token& stop) {
-        job->run(stop);
-        loop.post([this, alive] {
-            if (alive.lock())
-                on_pinned();
-        });
-    }};
+    try {
+        pinning_ = std::jthread{[this, alive = std::weak_ptr{alive_}, job = making.job.get(),
+                                 &loop = context_.loop](const std::stop_token& stop) {
+            job->run(stop);
+            loop.post([this, alive] {
+                if (alive.lock())
+                    on_pinned();
+            });
+        }};
+    } catch (const std::system_error& error) {
+        return over(fail_thread("the thread that pins memory for a device", error));
+    }
     return true;
 }
 

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <system_error>
 
+#include "vmm/base/thread_failure.hpp"
 #include "vmm/host/host_report.hpp"
 #include "vmm/machine/no_progress.hpp"
 #include "vmm/machine/run_failure.hpp"
@@ -72,8 +73,7 @@ Result<void> VcpuThread::start() {
             loop();
         }};
     } catch (const std::system_error& error) {
-        return fail(Errc::host_error, std::string{"cannot start a vCPU thread: "} + error.what(),
-                    "raise the limit on processes (ulimit -u) or the cgroup's pids.max");
+        return fail_thread("a vCPU's thread", error);
     }
     return {};
 }

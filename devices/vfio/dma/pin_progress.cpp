@@ -4,6 +4,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 
 #include "devices/vfio/dma/lock_limit.hpp"
 
@@ -25,10 +26,15 @@ void PinProgress::watch(const std::stop_token& stop, const std::string& root, st
 }
 
 PinProgress::PinProgress(const std::string& root, std::uint64_t total, const Report& report) {
-    if (report && total >= large)
+    if (!report || total < large)
+        return;
+    try {
         thread_ = std::jthread{[this, root, before = locked_now(root), total, &report](const std::stop_token& stop) {
             watch(stop, root, before, total, report);
         }};
+    } catch (const std::system_error&) {
+        // Pinning goes on without a word about it.
+    }
 }
 
 } // namespace inox::devices::vfio

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// How many of the process's descriptors a machine takes.
+#pragma once
+
+#include <cstddef>
+
+#include "vmm/config/config_file.hpp"
+
+namespace inox {
+
+/// About so many, once a driver uses every device: the process's own, the loop's, KVM's, doorbells and interrupts.
+std::size_t descriptors_needed(const ConfigFile& file);
+
+/// An error of whichever call found no descriptor left (EMFILE) becomes one of the limit, with what it allows and what
+/// is needed. Others are returned as they are.
+Error with_descriptor_limit(Error error, const ConfigFile& file);
+
+} // namespace inox
