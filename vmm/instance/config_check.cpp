@@ -49,7 +49,7 @@ public:
         findings_.vfio = std::move(vfio.needs);
         take(std::move(vfio.problems));
         take(device_preflight(file_.config, known_));
-        if (const auto kvm = open_kvm(file_.config.machine.cpus); !kvm)
+        if (const auto kvm = open_kvm(file_.config); !kvm)
             problems_.push_back(kvm.error());
         // Of one value the reader's problem says enough.
         std::erase_if(problems_, [&](const Error& one) { return !one.where.empty() && is_known(one.where); });

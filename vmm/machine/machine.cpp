@@ -73,7 +73,11 @@ Result<void> Machine::build(const Config& config, const std::stop_token& stop) {
         if (config.boot.kernel.empty())
             load_here();
         else
-            beside = std::jthread{load_here};
+            try {
+                beside = std::jthread{load_here};
+            } catch (const std::system_error&) {
+                load_here(); // only slower; threads that are needed say why there are none
+            }
         built = build_hardware(config);
     }
     loaded_ = TRY(std::move(loaded));
@@ -89,7 +93,7 @@ Result<void> Machine::build(const Config& config, const std::stop_token& stop) {
 Result<void> Machine::build_hardware(const Config& config) {
     TRY_VOID(look_at_assigned(config));
     auto opened = TRY(open_devices(config, {loop_, memory_, hooks_.console_output, hooks_.console_room}));
-    kvm_ = TRY(open_kvm(config.machine.cpus));
+    kvm_ = TRY(open_kvm(config));
     vm_ = TRY(Vm::create(*kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
     if (config.iommu) {
@@ -166,17 +170,12 @@ PasidView Machine::pasid_view(std::size_t skip, std::size_t most) const {
 
 Result<void> Machine::create_vcpus(const Config& config) {
     const auto supported = TRY(kvm_->supported_cpuid());
-    boot::CpuidRequest request;
-    request.cpus = config.machine.cpus;
-    request.smt = config.machine.smt;
-    request.tsc_deadline = kvm_->check(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-    request.enqcmd = enqueue_ && Kvm::interprets();
+    auto request = cpuid_request(config, *kvm_);
     for (unsigned id = 0; id < config.machine.cpus; ++id) {
         auto vcpu = TRY(vm_->create_vcpu(id));
         request.cpu = id;
         request.tsc_khz = vcpu->tsc_khz();
-        auto cpuid = boot::guest_cpuid(supported, request);
-        TRY_VOID(boot::modify_cpuid(cpuid, config.machine.cpuid));
+        const auto cpuid = TRY(guest_cpuid(config, supported, request));
         TRY_VOID(vcpu->set_cpuid(cpuid));
         TRY_VOID(vcpu->set_msrs(boot::initial_msrs()));
         TRY_VOID(vcpu->set_fpu(boot::initial_fpu()));

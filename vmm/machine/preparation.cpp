@@ -100,14 +100,37 @@ Result<std::vector<OpenedDevice>> open_devices(const Config& config, const Openi
     return opened;
 }
 
-Result<Kvm> open_kvm(unsigned cpus) {
+Result<Kvm> open_kvm(const Config& config) {
     auto kvm = TRY(Kvm::open());
+    const auto cpus = config.machine.cpus;
     const int most = kvm.check(KVM_CAP_MAX_VCPUS);
     if (most > 0 && cpus > static_cast<unsigned>(most))
         return std::unexpected<Error>{Error{Errc::cpus_invalid,
                                             format("%u CPUs asked for, but this KVM has at most %d", cpus, most),
                                             "ask for fewer CPUs", "/machine-config/vcpu_count", 0}};
+    if (!config.machine.cpuid.empty()) {
+        auto request = cpuid_request(config, kvm);
+        request.tsc_khz = 1; // any: its leaf is there then
+        auto supported = TRY(kvm.supported_cpuid());
+        TRY(guest_cpuid(config, std::move(supported), request));
+    }
     return kvm;
+}
+
+boot::CpuidRequest cpuid_request(const Config& config, const Kvm& kvm) {
+    boot::CpuidRequest request;
+    request.cpus = config.machine.cpus;
+    request.smt = config.machine.smt;
+    request.tsc_deadline = kvm.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    request.enqcmd = has_pasids(config) && Kvm::interprets();
+    return request;
+}
+
+Result<std::vector<kvm_cpuid_entry2>> guest_cpuid(const Config& config, std::vector<kvm_cpuid_entry2> supported,
+                                                  const boot::CpuidRequest& request) {
+    auto cpuid = boot::guest_cpuid(std::move(supported), request);
+    TRY_VOID(placed(boot::modify_cpuid(cpuid, config.machine.cpuid), "/cpu-config/cpuid_modifiers"));
+    return cpuid;
 }
 
 } // namespace inox

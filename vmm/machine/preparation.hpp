@@ -53,7 +53,14 @@ Result<OpenedDevice> open_device(const DeviceConfig& config, const OpeningContex
 /// All of a configuration, in the order of placed_devices().
 Result<std::vector<OpenedDevice>> open_devices(const Config& config, const OpeningContext& context);
 
-/// kvm_missing, kvm_denied, kvm_unusable; cpus_invalid when this KVM has not so many.
-Result<Kvm> open_kvm(unsigned cpus);
+/// kvm_missing, kvm_denied, kvm_unusable; cpus_invalid when this KVM has not so many; config_value for a CPUID modifier
+/// of a leaf that it does not offer.
+Result<Kvm> open_kvm(const Config& config);
+
+/// Of the first vCPU, but for its frequency.
+boot::CpuidRequest cpuid_request(const Config& config, const Kvm& kvm);
+/// What a vCPU's CPUID says with the operator's changes; config_value where there is nothing to change.
+Result<std::vector<kvm_cpuid_entry2>> guest_cpuid(const Config& config, std::vector<kvm_cpuid_entry2> supported,
+                                                  const boot::CpuidRequest& request);
 
 } // namespace inox

@@ -14,6 +14,7 @@
 #include "vmm/instance/logging.hpp"
 #include "vmm/instance/metrics.hpp"
 #include "vmm/instance/mmds_store.hpp"
+#include "vmm/machine/preparation.hpp"
 using devices::MetadataSource;
 using fakes::slurp;
 
@@ -152,4 +153,18 @@ TEST_CASE("CPUID modifiers change the bits they name, and a leaf that is not the
     CHECK(entries[0].ecx == 0xe1);
     CHECK(entries[0].eax == 0x12);
     CHECK(boot::modify_cpuid(entries, {{2, 0, Register::eax, 1, 1}}).error().code == Errc::config_value);
+}
+
+TEST_CASE("a CPUID modifier of a leaf that the host does not offer names its key") {
+    std::vector<kvm_cpuid_entry2> supported(1);
+    supported.front().eax = 1;
+    Config config;
+    config.machine.cpuid = {{0, 0, boot::CpuidModifier::Register::edx, 1, 1}};
+    CHECK(guest_cpuid(config, supported, {}));
+    config.machine.cpuid.push_back({0x33333, 0, boot::CpuidModifier::Register::eax, 1, 1});
+    const auto refused = guest_cpuid(config, supported, {});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::config_value);
+    CHECK(refused.error().where == "/cpu-config/cpuid_modifiers");
+    CHECK(refused.error().what.find("0x33333") != std::string::npos);
 }
