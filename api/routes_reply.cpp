@@ -123,19 +123,37 @@ std::string serde_value(std::string_view text, const std::string& pointer) {
     }
 }
 
+/// Firecracker's types.
+struct Integer {
+    std::string_view field;
+    std::string_view type;
+    std::uint64_t most;
+};
+Integer integer_of(std::string_view field) {
+    static constexpr Integer integers[] = {
+        {"vcpu_count", "u8", UINT8_MAX},   {"mem_size_mib", "usize", UINT64_MAX},
+        {"mtu", "u16", UINT16_MAX},        {"stats_polling_interval_s", "u16", UINT16_MAX},
+        {"size", "u64", UINT64_MAX},       {"one_time_burst", "u64", UINT64_MAX},
+        {"refill_time", "u64", UINT64_MAX}};
+    const auto* found = std::ranges::find(integers, field, &Integer::field);
+    return found == std::end(integers) ? Integer{field, "u32", UINT32_MAX} : *found;
+}
+
+/// Whether serde takes the number: then what refuses it is a rule of the value, not of its type.
+bool fits_type(std::string_view text, const std::string& pointer) {
+    const auto root = nlohmann::json::parse(text, nullptr, false);
+    const nlohmann::json::json_pointer place{pointer};
+    return root.contains(place) && root.at(place).is_number_unsigned() &&
+           root.at(place).get<std::uint64_t>() <= integer_of(last_token(pointer)).most;
+}
+
 /// What serde expects where our reader expects `expected`.
 std::string serde_expected(std::string_view expected, std::string_view field) {
-    static constexpr std::pair<std::string_view, std::string_view> integers[] = {
-        {"vcpu_count", "u8"}, {"mem_size_mib", "usize"}, {"mtu", "u16"},        {"stats_polling_interval_s", "u16"},
-        {"size", "u64"},      {"one_time_burst", "u64"}, {"refill_time", "u64"}};
     if (expected == "true or false")
         return "a boolean";
     if (expected == "an array")
         return "a sequence";
-    if (expected != "a whole number")
-        return std::string{expected};
-    const auto* found = std::ranges::find(integers, field, &std::pair<std::string_view, std::string_view>::first);
-    return std::string{found == std::end(integers) ? "u32" : found->second};
+    return std::string{expected.starts_with("a whole number") ? integer_of(field).type : expected};
 }
 
 /// The names in "A, B or C".
@@ -176,7 +194,7 @@ std::string serde_text(const Error& problem, std::string_view text, std::span<co
     case Errc::config_missing_key:
         return "missing field `" + quoted(problem.what) + "`" + place(Part::value, problem.where);
     case Errc::config_type: {
-        const auto got = problem.what.rfind(", got ");
+        const auto got = problem.what.find(", got ");
         if (got == problem.what.npos)
             return problem.what + place(Part::value, problem.where);
         static constexpr std::string_view expected = "expected ";
@@ -192,7 +210,7 @@ std::string serde_text(const Error& problem, std::string_view text, std::span<co
     default:
         if (const auto phrase = problem.what.find(" is not one of "); phrase != problem.what.npos)
             return serde_variant(problem.what, phrase) + place(Part::value, problem.where);
-        if (problem.what.find(" is not a whole number from ") != problem.what.npos) {
+        if (problem.what.find(" is not a whole number from ") != problem.what.npos && !fits_type(text, problem.where)) {
             // Also whole numbers from 2^64 on, and those with an exponent, are floating point for serde.
             const auto value = serde_value(text, problem.where);
             return (value.starts_with("floating") ? "invalid type: " : "invalid value: ") + value + ", expected " +
@@ -283,7 +301,7 @@ ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> f
             else if (field->type == FieldSpec::Type::text)
                 static_cast<void>(one.text());
             else if (field->type == FieldSpec::Type::number)
-                static_cast<void>(one.number(field->most, Errc::config_value));
+                static_cast<void>(one.number({0, field->most}, Errc::config_value));
             else
                 static_cast<void>(one.boolean());
         }

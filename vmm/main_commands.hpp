@@ -34,6 +34,9 @@ int report_problem(Error problem);
 /// Closes the descriptors that the process was started with and that neither its arguments nor the configuration name.
 void close_inherited(const ConfigFile& file);
 
+/// Descriptors to keep that the process was not started with. Before anything is opened to stay.
+std::vector<Error> closed_descriptors(const RunOptions& options);
+
 /// Why there could be no API here, as control_api() would find; nothing is made.
 std::vector<Error> api_problems(const ApiConfig& config);
 /// The API beside a guest; empty without a socket. `max_body`: bytes of a request.

@@ -227,7 +227,7 @@ Result<int> work(const Given& given) {
     const auto request = command->request(given);
     const auto limit = parse_duration(given.timeout.empty() ? "1m" : given.timeout);
     if (!limit)
-        return wrong(in_quotes(given.timeout) + " is no time", "write 500ms, 60s, 2m or 1h; a plain number is seconds");
+        return wrong("--timeout: " + no_duration(given.timeout), duration_rule);
     const api::Client client{given.socket, *limit};
     if (command->name == "events") {
         bool heard = true;

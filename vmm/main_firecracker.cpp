@@ -137,8 +137,9 @@ Result<void> Flags::check_rules() const {
                      "name a file, or say --no-api");
     if (has("metadata") && value("metadata").empty())
         return wrong("The argument 'metadata' requires a value, but none was supplied.");
-    if (has("no-api") && has("api-sock"))
-        return wrong("Argument 'no-api' cannot be used together with argument 'api-sock'.");
+    for (const std::string name : {"api-sock", "api-group", "api-connections", "keep-fds"})
+        if (has("no-api") && has(name))
+            return wrong("Argument 'no-api' cannot be used together with argument '" + name + "'.");
     return {};
 }
 
@@ -214,10 +215,11 @@ int report_failure(const Flags& given, Error error) {
     static constexpr std::pair<std::string_view, std::string_view> twins[] = {
         {"/inox/api_sock", "api-sock"},
         {"/inox/api_group", "api-group"},
+        {"/inox/keep_fds", "keep-fds"},
         {"/logger/log_path", "log-path"},
         {"/metrics/metrics_path", "metrics-path"}};
     for (const auto& [pointer, flag] : twins)
-        if (error.where == pointer && (given.has(flag) || pointer.starts_with("/inox")))
+        if (error.where == pointer && (given.has(flag) || flag == "api-sock"))
             error.where = "--" + std::string{flag};
     const int code = failure_code(error);
     static_cast<void>(report_problems({&error, 1}, given.value("config-file")));
@@ -246,19 +248,21 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
         log.module = given.value("module");
     if (given.has("metrics-path"))
         file.metrics = MetricsConfig{given.value("metrics-path")};
-    if (!given.has("enable-pci"))
-        file.config.machine.transport = Transport::mmio;
     if (given.has("keep-fds")) {
         file.run.keep_fds = descriptors::parse_list(given.value("keep-fds"));
         if (file.run.keep_fds.empty())
             return wrong("'--keep-fds' is no list of descriptors: " + in_quotes(given.value("keep-fds")));
     }
-    if (given.has("no-api"))
+    if (given.has("no-api")) {
+        file.api = {};
         return {};
-    file.api.socket = given.has("api-sock") ? given.value("api-sock") : default_socket;
-    file.api.group = given.value("api-group");
+    }
+    if (given.has("api-sock") || file.api.socket.empty())
+        file.api.socket = given.has("api-sock") ? given.value("api-sock") : default_socket;
+    if (given.has("api-group"))
+        file.api.group = given.value("api-group");
     if (const auto count = given.number("api-connections")) {
-        if (*count == 0 || *count > 4096)
+        if (*count == 0 || *count > ApiConfig::most_connections)
             return wrong("'--api-connections' is outside 1 to 4096: " + in_quotes(given.value("api-connections")));
         file.api.connections = static_cast<unsigned>(*count);
     }
@@ -309,13 +313,17 @@ Result<int> start(const Flags& given, Timeline& timeline) {
         timeline.set_start(*us);
     const auto& path = given.value("config-file");
     ParsedConfig parsed;
+    const auto transport = given.has("enable-pci") ? Transport::pci : Transport::mmio;
+    parsed.file.config.machine.transport = transport;
     if (given.has("config-file"))
-        parsed = load_config(path, Dialect::firecracker);
+        parsed = load_config(path, Dialect::firecracker, transport);
     if (!parsed.problems.empty()) {
         static_cast<void>(report_problems(parsed.problems, path));
         return generic_error;
     }
     TRY_VOID(apply(given, parsed.file));
+    if (auto closed = closed_descriptors(parsed.file.run); !closed.empty())
+        return std::unexpected<Error>{std::move(closed.front())};
     const RunPlan plan = plan_for(given, parsed.file.api, TRY(read_metadata(given)));
     close_inherited(parsed.file);
     TRY_VOID(check_outputs_apart(parsed.file));

@@ -46,10 +46,22 @@ void close_inherited(const ConfigFile& file) {
     descriptors::close_inherited();
 }
 
+std::vector<Error> closed_descriptors(const RunOptions& options) {
+    std::vector<Error> problems;
+    for (const int fd : options.keep_fds)
+        if (!descriptors::is_open(fd))
+            problems.push_back(
+                {Errc::config_value, "descriptor " + std::to_string(fd) + " is not open",
+                 "open it where inox is started, such as " + std::to_string(fd) + "<>FILE in a shell, or leave it away",
+                 "/inox/keep_fds", 0});
+    return problems;
+}
+
 namespace {
 
 constexpr const char* socket_key = "/inox/api_sock";
 constexpr const char* group_key = "/inox/api_group";
+constexpr const char* connections_key = "/inox/api_connections";
 
 } // namespace
 
@@ -61,20 +73,36 @@ std::vector<Error> api_problems(const ApiConfig& config) {
         checked.error().where = where;
         problems.push_back(std::move(checked).error());
     };
-    if (config.socket.empty())
+    if (config.socket.empty()) {
+        const auto useless = [&](const char* what, const char* where) {
+            take(fail(Errc::config_value, std::string{what} + " of the API, but it has no socket",
+                      "name one with api_sock (--api-sock), or leave this away"),
+                 where);
+        };
+        if (!config.group.empty())
+            useless("a group for the clients", group_key);
+        if (config.connections)
+            useless("a number of clients", connections_key);
         return problems;
+    }
     take(api::SocketFile::check_group(config.group), group_key);
     take(api::SocketFile::check_path(config.socket), socket_key);
     return problems;
 }
 
 decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t max_body) {
-    if (config.socket.empty())
-        return {};
+    if (config.socket.empty()) {
+        const auto problems = api_problems(config);
+        if (problems.empty())
+            return {};
+        return [problem = problems.front()](EventLoop&, Instance&) -> Result<Registration> {
+            return std::unexpected<Error>{problem};
+        };
+    }
     api::ServerOptions options;
     options.path = config.socket;
     options.group = config.group;
-    options.max_connections = config.connections;
+    options.max_connections = config.connections.value_or(ApiConfig::usual_connections);
     options.max_body = max_body;
     return [options](EventLoop& loop, Instance& instance) {
         auto served = api::serve(options, loop, instance);

@@ -11,6 +11,7 @@ ln "$folder/disk" "$folder/link"
 printf x >"$folder/odd"
 printf 'QFI\373' >"$folder/qcow2"
 printf '\037\213\010' >"$folder/gzip"
+printf '7z\274\257\047\034' >"$folder/7z"
 mkfifo "$folder/fifo"
 contents=$(ls "$folder")
 
@@ -44,6 +45,39 @@ every_bad_configuration() {
     done <"$source/tests/cli/bad_configs.txt"
     checks=$((checks + 1))
     [ "$(ls "$folder")" = "$contents" ] || fail "something was left behind: $(ls "$folder")"
+}
+
+# both_firecracker TEXT [FLAG]: `check --firecracker` and a start with Firecracker's flags refuse $vm in the same words,
+# TEXT among them. The exit codes are Firecracker's there.
+both_firecracker() {
+    local text=$1 of_check
+    shift
+    first_error "$inox" check --firecracker "$@" "$vm"
+    of_check=$first
+    checks=$((checks + 2))
+    [ "$code" != 0 ] && [[ $first == *"$text"* ]] || fail "check --firecracker $* should refuse with '$text'"
+    first_error "$inox" --no-api --config-file "$vm" "$@"
+    [ "$code" != 0 ] && [ "$first" = "$of_check" ] || fail "a start $* should refuse as check does: $of_check"
+}
+
+firecracker() {
+    local head='"boot-source": {"kernel_image_path": "@/none"}, "machine-config": {"vcpu_count": 1, "mem_size_mib": 64}'
+    local i drives=''
+    for ((i = 0; i < 32; i++)); do
+        drives+=", {\"drive_id\": \"d$i\", \"is_root_device\": false, \"path_on_host\": \"@/d$i\"}"
+    done
+    write() { printf '%s\n' "${1//@/$folder}" >"$vm"; }
+    write "{$head, \"drives\": [${drives:2}]}"
+    both_firecracker '32 devices: a machine without PCI has room for 17'
+    both_firecracker '32 devices: a machine with PCI has room for 31' --enable-pci
+    write "{$head, \"dsa\": {}, \"logger\": {\"log_path\": \"@/no/l\"}}"
+    both_firecracker '#/dsa: the accelerator is a PCI device'
+    both_firecracker 'log_path' --enable-pci
+    write "{$head, \"dsa\": {\"queues\": 8, \"entries\": 4}, \"iommu\": {}, \"vfio\": [{\"host\": \"0000:7f:1f.7\"}]}"
+    both_firecracker '#/vfio: a machine without PCI'
+    both_firecracker '#/dsa/entries: fewer entries than queues' --enable-pci
+    write "{$head, \"inox\": {\"pci_window_32_mib\": 512}}"
+    both_firecracker '#/inox: a machine without PCI has no windows'
 }
 
 # In the order of a start; those of "inox" stand in one object.
@@ -94,9 +128,23 @@ fake_devices='mount -t tmpfs none /sys && mount -t tmpfs none /dev && mkdir -p /
     done
     exec "$@"'
 
+# Only where there is a KVM does anybody know what it lacks; where there is none, both say that.
+unknown_leaf() {
+    echo '{"cpu-config": {"cpuid_modifiers": [{"leaf": "0x33333", "subleaf": "0x0", "flags": 0,
+        "modifiers": [{"register": "eax", "bitmap": "0b1"}]}]}}' >"$vm"
+    if "${dev[@]}" test -e /dev/kvm; then
+        both 114 config_value /cpu-config/cpuid_modifiers
+    else
+        refused 115 kvm_missing '/dev/kvm' 'modprobe' "${dev[@]}" "$inox" run --config "$vm"
+        refused 115 kvm_missing '/dev/kvm' 'modprobe' "${dev[@]}" "$inox" check "$vm"
+    fi
+}
+
 dev=()
 every_bad_configuration
 the_same_first
+firecracker
+unknown_leaf
 if unshare --mount true 2>/dev/null; then
     # shellcheck disable=SC2016 # for the shell inside
     dev=(unshare --mount sh -c 'mount -t tmpfs none /dev && mknod /dev/null c 1 3 &&
@@ -104,6 +152,8 @@ if unshare --mount true 2>/dev/null; then
     if run "${dev[@]}" true && [ "$code" = 0 ]; then
         every_bad_configuration
         the_same_first
+        firecracker
+        unknown_leaf
         echo '{}' >"$vm"
         refused 115 kvm_missing '/dev/kvm' 'modprobe' "${dev[@]}" "$inox" run --config "$vm"
         refused 115 kvm_missing '/dev/kvm' 'modprobe' "${dev[@]}" "$inox" check "$vm"

@@ -25,7 +25,7 @@ both 112 config_unknown_key "$vm#/machine-config/vcpu_cuont: unknown key" "did y
 config '{"machine_config": {}}'
 both 112 config_unknown_key "$vm#/machine_config: unknown key" "did you mean 'machine-config'?"
 config '{"machine-config": {"vcpu_count": "two"}}'
-both 111 config_type "$vm#/machine-config/vcpu_count: expected a whole number, got string" ''
+both 111 config_type "$vm#/machine-config/vcpu_count: expected a whole number from 1 to 255, got 'two'" ''
 config '{"boot-source": {"initrd_path": "x"}}'
 both 113 config_missing_key "$vm#/boot-source: the key 'kernel_image_path' is missing" 'add it'
 config '{"machine-config": {"vcpu_count": 0}}'

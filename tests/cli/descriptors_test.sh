@@ -45,11 +45,15 @@ leave
 serve --log-path /dev/fd/7
 check 'what an option names is kept' holds "$scratch/secret"
 leave
-for words in '--keep-fds 7' '--keep-fds 30,7,31'; do
-    serve $words
-    check "$words keeps it" holds "$scratch/secret"
-    leave
-done
+serve --keep-fds 7
+check '--keep-fds 7 keeps it' holds "$scratch/secret"
+leave
+exec 30</dev/null
+serve --keep-fds 30,7
+check '--keep-fds 30,7 keeps it' holds "$scratch/secret"
+leave
+exec 30<&-
+refused 1 config_value '--keep-fds: descriptor 30 is not open' '30<>FILE' "$inox" --api-sock "$sock" --keep-fds 30,7
 refused 153 bad_option "'--keep-fds' is no list of descriptors: '7,x'" '' "$inox" --api-sock "$sock" --keep-fds 7,x
 exec 7<&-
 exec 8<"$scratch/secret"
@@ -72,6 +76,35 @@ umask 0777
 serve --api-group "$(id -g)"
 check 'and with a group for its members, whatever the umask' test "$(stat -c %a "$sock")" = 660
 umask 022
+
+# ---- limits that are too low -----------------------------------------------------------------------------------------
+# Whatever call meets it first, with and without KVM: never the host's lack of KVM, never a bug in inox.
+for limit in 6 7; do
+    refused 118 host_error 'Too many open files' "ulimit -n allows $limit, and this machine needs about 17" \
+        bash -c "ulimit -n $limit; exec \"$inox\" run --timeout 100s"
+done
+if [ -w /dev/kvm ]; then
+    for ((limit = 8; limit < 17; limit++)); do
+        run bash -c "ulimit -n $limit; exec \"$inox\" run --timeout 100s"
+        [ "$code" = 0 ] && break
+        checks=$((checks + 1))
+        grep -q -F "ulimit -n allows $limit, and this machine needs about 17" <<<"$err" || fail "$limit descriptors: no figures"
+    done
+    # Too little address space for a thread: in steps smaller than a stack, so that some of them have room for the guest.
+    said=0
+    for ((space = 138000; space < 170000; space += 1500)); do
+        run bash -c "ulimit -s 8192; ulimit -v $space; exec \"$inox\" run --timeout 100s"
+        [ "$code" = 0 ] && break
+        grep -q 'cannot start .* thread' <<<"$err" || continue
+        said=1
+        checks=$((checks + 1))
+        grep -q 'ulimit -v allows [0-9]* KiB' <<<"$err" || fail "address space of $space KiB: the limit is not named"
+        grep -q '^Hello' <<<"$out" || continue
+        [[ $err == *'inox: the guest failed '*'exit code '* ]] || fail "address space of $space KiB: no closing line"
+    done
+    checks=$((checks + 1))
+    [ "$said" = 1 ] || fail 'no limit on address space left a machine without a thread'
+fi
 
 # ---- a server that does not answer -----------------------------------------------------------------------------------
 kill -STOP "$vmm"

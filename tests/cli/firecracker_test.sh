@@ -33,6 +33,10 @@ for flag in '--snapshot-version' '--describe-snapshot s'; do
     refused 125 unsupported "${flag%% *}: " '' "$inox" --no-api --config-file "$vm" $flag
 done
 wrong "Argument 'no-api' cannot be used together with argument 'api-sock'." 'try --help' --no-api --config-file "$vm" --api-sock s
+for flag in 'api-group root' 'api-connections 3' 'keep-fds 0,1'; do
+    # shellcheck disable=SC2086 # a flag and its value
+    wrong "Argument 'no-api' cannot be used together with argument '${flag%% *}'." '' --no-api --config-file "$vm" --$flag
+done
 wrong "'--http-api-max-payload-size' is not a number: 'x'" '' --api-sock "$scratch/s" --http-api-max-payload-size x
 wrong "'--api-connections' is outside 1 to 4096: '0'" '' --api-sock "$scratch/s" --api-connections 0
 long=$scratch/$(printf '%0120d' 0)

@@ -52,10 +52,24 @@ refused 114 config_value '--cmdline: the kernel command line holds a control cha
 
 refused 153 bad_option "--timeout: 'soon'" '60s' "$inox" run --timeout soon
 refused 153 bad_option "--timeout: '-1s'" '60s' "$inox" run --timeout=-1s
+refused 153 bad_option "--timeout: '0' is no time from 1ms to 366 days" '60s' "$inox" run --timeout 0
+refused 153 bad_option "--timeout: '0' is no time from 1ms to 366 days" '60s' "$inox" ctl -s x --timeout 0 status
+refused 153 bad_option '--net queues: 33 is not a whole number from 1 to 16' '' "$inox" run --net t,queues=33
+refused 153 bad_option "--vsock: the key 'uds' is missing" 'add it' "$inox" run --vsock cid=3
+refused 106 memory_unavailable '--huge-pages: 100000 huge pages of 2 MiB are not free' 'transparent' \
+    "$inox" run --memory 200000M --huge-pages 2M
 refused 153 bad_option "--expect: '(' is not a regular expression" 'grep -E' "$inox" run --expect '('
 refused 153 bad_option "--boot-timeline: 'x.png'" 'ending' "$inox" run --boot-timeline x.png
 refused 153 bad_option "--log-level: 'loud'" 'Warning' "$inox" run --log-level loud
 refused 119 output_unwritable '/nonexistent/log' '' "$inox" run --log-path /nonexistent/log
+
+# What would have no effect.
+refused 114 config_value '--api-group: a group for the clients of the API, but it has no socket' 'api_sock' \
+    "$inox" run --api-group root
+refused 114 config_value '--api-connections: a number of clients of the API, but it has no socket' 'api_sock' \
+    "$inox" run --api-connections 3
+refused 114 config_value '--keep-fds: descriptor 99 is not open' '99<>FILE' "$inox" run --api-sock "$scratch/s" --keep-fds 99
+refused 114 config_value "--disk: the partition 'x' of disk 'drive0' has no effect" 'root=on' "$inox" run --disk d,partuuid=x
 
 # As many as there can be: what is told is that the kernel is missing.
 refused 100 kernel_missing '--kernel: ' '' "$inox" run --cpus 255 --kernel /nonexistent/k

@@ -74,6 +74,8 @@ std::vector<int> parse_list(std::string_view text) {
     }
 }
 
+bool is_open(int fd) { return ::fcntl(fd, F_GETFD) >= 0; } // NOLINT(*-vararg)
+
 void close_inherited() {
     unsigned next = first_inherited;
     for (const unsigned number : named()) {

@@ -18,6 +18,8 @@ void keep_named(std::string_view text);
 void keep(int fd);
 /// Numbers such as "5,6", each from 3; empty when the text is none.
 std::vector<int> parse_list(std::string_view text);
+/// Whether there is such a descriptor now.
+[[nodiscard]] bool is_open(int fd);
 /// Closes what the process was started with, but for 0 to 2 and those named. Before anything is opened to stay.
 void close_inherited();
 

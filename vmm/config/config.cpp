@@ -106,12 +106,12 @@ std::optional<Error> check_cpus(std::uint64_t cpus, unsigned most, bool smt) {
 std::optional<Error> check_memory(std::uint64_t bytes, HugePages huge_pages) {
     static constexpr auto where = "/machine-config/mem_size_mib";
     const std::string size = size_text(bytes);
+    const std::string range = size_text(layout::min_ram) + " to " + size_text(layout::max_ram);
     if (bytes < layout::min_ram)
-        return problem(Errc::memory_invalid, where,
-                       size + " of memory is too little: the least is " + size_text(layout::min_ram),
+        return problem(Errc::memory_invalid, where, size + " of memory is too little: a guest has " + range,
                        "a Linux guest needs about 64M");
     if (bytes > layout::max_ram)
-        return problem(Errc::memory_invalid, where, size + " of memory is more than a guest can have",
+        return problem(Errc::memory_invalid, where, size + " of memory is too much: a guest has " + range,
                        "ask for at most " + size_text(layout::max_ram));
     const std::uint64_t page = huge_pages == HugePages::two_mib ? 2 * MiB : page_size;
     if (!is_aligned(bytes, page))
@@ -130,9 +130,10 @@ std::optional<Error> check_windows(const PciWindows& windows) {
                        "a 32-bit window for BARs is 2 MiB to " + size_text(PciWindows::most_32) +
                            ", a multiple of 2 MiB, not " + size_text(*windows.bars_32),
                        "480M is usual; more takes the place of memory below 4 GiB");
-    if (wrong(windows.bars_64, std::uint64_t{1} << 52))
+    if (wrong(windows.bars_64, PciWindows::most_64))
         return problem(Errc::config_value, "/inox/pci_window_64_mib",
-                       "a 64-bit window for BARs is a multiple of 2 MiB, not " + size_text(*windows.bars_64),
+                       "a 64-bit window for BARs is 2 MiB to " + size_text(PciWindows::most_64) +
+                           ", a multiple of 2 MiB, not " + size_text(*windows.bars_64),
                        "without the option it reaches as far as the CPU's addresses");
     return std::nullopt;
 }

@@ -5,6 +5,7 @@
 #include "iommu/pasid/ioasid_types.hpp"
 #include "vmm/config/config_sections.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/memory/layout.hpp"
 
 namespace inox {
 
@@ -30,7 +31,7 @@ std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket) {
             return 0;
         }
         const JsonValue value{bucket.json().at(key), json_pointer(bucket.pointer(), key), bucket.problems()};
-        return value.number(most, Errc::config_value).value_or(0);
+        return value.number({0, most}, Errc::config_value).value_or(0);
     };
     limits.size = number("size", true);
     limits.one_time_burst = number("one_time_burst", false);
@@ -147,10 +148,7 @@ void read_mac(const JsonValue& value, ConfigFile& file) {
 }
 
 void read_mtu(const JsonValue& value, ConfigFile& file) {
-    const auto mtu = value.number(65535, Errc::config_value);
-    if (mtu && *mtu < 68)
-        value.report(Errc::config_value, "an MTU of " + std::to_string(*mtu) + " is below 68", "use 68 to 65535");
-    else if (mtu)
+    if (const auto mtu = value.number({68, 65535}, Errc::config_value))
         net(file).mtu = static_cast<unsigned>(*mtu);
 }
 
@@ -190,10 +188,7 @@ constexpr Field share_field_rows[] = {
 // Vsock
 
 void read_cid(const JsonValue& value, ConfigFile& file) {
-    const auto cid = value.number(0xfffffffe, Errc::config_value);
-    if (cid && *cid < 3)
-        value.report(Errc::config_value, "CID " + std::to_string(*cid) + " is not a guest's", "use 3 to 4294967294");
-    else if (cid)
+    if (const auto cid = value.number({3, 0xfffffffe}, Errc::config_value))
         file.config.vsock->guest_cid = *cid;
 }
 
@@ -217,7 +212,8 @@ devices::virtio::BalloonOptions& balloon(ConfigFile& file) { return *file.config
 constexpr Field balloon_field_rows[] = {
     {"amount_mib", Need::required, Null::refused,
      [](const JsonValue& value, ConfigFile& file) {
-         balloon(file).target = value.number(UINT32_MAX, Errc::config_value).value_or(0) * MiB;
+         constexpr auto most = layout::max_ram / MiB - 1;
+         balloon(file).target = value.number({0, UINT32_MAX}, Errc::config_value, {0, most}).value_or(0) * MiB;
      },
      "size"},
     {"deflate_on_oom", Need::required_by_firecracker, Null::refused,
@@ -225,7 +221,7 @@ constexpr Field balloon_field_rows[] = {
     {"stats_polling_interval_s", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) {
          balloon(file).statistics_interval =
-             std::chrono::seconds{value.number(UINT16_MAX, Errc::config_value).value_or(0)};
+             std::chrono::seconds{value.number({0, UINT16_MAX}, Errc::config_value).value_or(0)};
      }},
     {"free_page_reporting", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) {
@@ -244,13 +240,8 @@ constexpr Field console_field_rows[] = {
 
 // Iommu
 
-/// A number that must not be less than `least`.
 std::uint64_t read_limit(const JsonValue& value, std::uint64_t least, std::uint64_t most) {
-    const auto number = value.number(most, Errc::config_value);
-    if (number && *number < least)
-        value.report(Errc::config_value, std::to_string(*number) + " is too little",
-                     "use " + std::to_string(least) + " to " + std::to_string(most));
-    return std::max(number.value_or(least), least);
+    return value.number({least, most}, Errc::config_value).value_or(least);
 }
 
 IommuConfig& iommu_of(ConfigFile& file) { return *file.config.iommu; }

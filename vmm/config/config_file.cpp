@@ -109,7 +109,11 @@ private:
         if constexpr (requires { row.option_key; })
             if (!row.option_key.empty() && object.json().contains(row.option_key))
                 return;
-        object.report(Errc::config_missing_key, "the key " + in_quotes(row.name) + " is missing", "add it");
+        std::string_view name = row.name;
+        if constexpr (requires { row.option_key; })
+            if (object.form() == JsonValue::Form::words && !row.option_key.empty())
+                name = row.option_key;
+        object.report(Errc::config_missing_key, "the key " + in_quotes(name) + " is missing", "add it");
     }
 
     ParsedConfig& out_;
@@ -143,6 +147,17 @@ std::optional<Error> check_metadata(const ConfigFile& file) {
     return std::nullopt;
 }
 
+std::optional<Error> check_partitions(const Config& config) {
+    for (std::size_t i = 0; i < config.drives.size(); ++i)
+        if (const auto& drive = config.drives[i]; !drive.partuuid.empty() && !drive.root)
+            return Error{Errc::config_value,
+                         "the partition " + in_quotes(drive.partuuid) + " of disk " + in_quotes(drive.block.id) +
+                             " has no effect: it is not the root disk",
+                         "set is_root_device (root=on), or leave partuuid away",
+                         "/drives/" + std::to_string(i) + "/partuuid", 0};
+    return std::nullopt;
+}
+
 ConfigFile initial_config(Dialect dialect) {
     ConfigFile file;
     if (dialect == Dialect::inox) {
@@ -165,6 +180,8 @@ ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport tran
     auto rules = check(out.file.config);
     if (auto metadata = check_metadata(out.file))
         rules.push_back(std::move(*metadata));
+    if (auto partition = check_partitions(out.file.config); partition && dialect == Dialect::inox)
+        rules.push_back(std::move(*partition));
     for (auto& problem : rules)
         if (std::ranges::none_of(known, [&](const Error& one) { return explains(one, problem); }))
             out.problems.push_back(std::move(problem));

@@ -68,9 +68,11 @@ struct SerialConfig {
 
 /// The control API beside the guest.
 struct ApiConfig {
-    std::string socket{}; ///< path; empty for none
-    std::string group{};  ///< whose members may use it too
-    unsigned connections{64};
+    std::string socket{};                  ///< path; empty for none
+    std::string group{};                   ///< whose members may use it too
+    std::optional<unsigned> connections{}; ///< clients at once, 1 to most_connections
+    static constexpr unsigned usual_connections = 64;
+    static constexpr unsigned most_connections = 4096;
 };
 
 struct ConfigFile {
@@ -109,6 +111,10 @@ ParsedConfig load_config(const std::string& path, Dialect dialect, Transport tra
 
 /// The metadata service answers on an interface that there is not.
 std::optional<Error> check_metadata(const ConfigFile& file);
+
+/// A disk has a partition for the kernel's root, but is not the root disk. With Firecracker's flags and by its API that
+/// is accepted without effect, as there.
+std::optional<Error> check_partitions(const Config& config);
 
 /// Reads one object as a section, or an element of a list section, over what `seed` has; by Firecracker's rules.
 /// `partial`: no key is required. Pointers in `problems` are relative to the object. Without check().

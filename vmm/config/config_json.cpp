@@ -154,8 +154,26 @@ void JsonValue::report(Errc code, std::string what, std::string hint) const {
 }
 
 void JsonValue::report_type(std::string_view expected) const {
-    report(Errc::config_type, "expected " + std::string{expected} + ", got " + json_.type_name(),
+    report(Errc::config_type, "expected " + std::string{expected} + ", got " + value_text(),
            "docs/config.md shows this key");
+}
+
+/// The value as it was written, or its kind where that would be long. A key without a value is true in `words`.
+std::string JsonValue::value_text() const {
+    if (json_.is_object())
+        return "an object";
+    if (json_.is_array())
+        return "an array";
+    if (form_ == Form::words && json_.is_boolean())
+        return "no value";
+    if (json_.is_string())
+        return in_quotes(json_.get_ref<const std::string&>());
+    if (!json_.is_number_float())
+        return json_.dump();
+    const auto value = json_.get<double>();
+    // What does not fit 64 bits; the parser made a floating-point number of it.
+    constexpr double readable = 1e24;
+    return std::trunc(value) == value && std::abs(value) < readable ? format("%.0f", value) : json_.dump();
 }
 
 JsonValue JsonValue::member(const std::string& key, const nlohmann::json& json) const {
@@ -169,7 +187,7 @@ std::optional<bool> JsonValue::boolean() const {
         return true;
     if (form_ == Form::words && (json_ == "off" || json_ == "false"))
         return false;
-    report_type("true or false");
+    report_type(form_ == Form::words ? "on or off" : "true or false");
     return std::nullopt;
 }
 
@@ -186,22 +204,32 @@ std::optional<std::string> JsonValue::text() const {
     return text;
 }
 
-std::optional<std::uint64_t> JsonValue::number(std::uint64_t max, Errc range_code) const {
-    if (form_ == Form::words && json_.is_string())
-        if (const auto value = parse_number(json_.get_ref<const std::string&>()))
-            return JsonValue{nlohmann::json(*value), pointer_, problems_}.number(max, range_code);
-    const bool whole = json_.is_number_float() && std::trunc(json_.get<double>()) == json_.get<double>();
-    if (!json_.is_number_integer() && !whole) {
-        report_type("a whole number");
+std::optional<std::uint64_t> JsonValue::number(Bounds bounds, Errc range_code, Bounds told) const {
+    const std::string range = "a whole number from " + std::to_string(told.least) + " to " + std::to_string(told.most);
+    const auto outside = [&](const std::string& value, const char* hint) {
+        report(range_code, value + " is not " + range, hint);
+        return std::nullopt;
+    };
+    std::optional<std::uint64_t> value;
+    if (form_ == Form::words && json_.is_string()) {
+        const auto& word = json_.get_ref<const std::string&>();
+        value = parse_number(word);
+        if (!value)
+            return outside(in_quotes(word), "docs/config.md has the limits of this key");
+    } else if (json_.is_number_unsigned()) {
+        value = json_.get<std::uint64_t>();
+    } else if (json_.is_number_integer()) {
+        return outside(json_.dump(), "docs/config.md has the limits of this key");
+    } else if (json_.is_number_float() && std::trunc(json_.get<double>()) == json_.get<double>()) {
+        // Written with an exponent or a point, or beyond 64 bits.
+        return outside(value_text(), "write it as digits only, within these limits");
+    } else {
+        report_type(range);
         return std::nullopt;
     }
-    // Whole numbers that nlohmann holds as floating point are written with an exponent or do not fit 64 bits.
-    if (!json_.is_number_unsigned() || json_.get<std::uint64_t>() > max) {
-        report(range_code, printable(json_.dump()) + " is not a whole number from 0 to " + std::to_string(max),
-               "docs/config.md has the limits of this key");
-        return std::nullopt;
-    }
-    return json_.get<std::uint64_t>();
+    if (*value < bounds.least || *value > bounds.most)
+        return outside(std::to_string(*value), "docs/config.md has the limits of this key");
+    return value;
 }
 
 std::optional<std::size_t> JsonValue::one_of(std::span<const std::string_view> names) const {

@@ -49,15 +49,27 @@ public:
     // Each returns nullopt after reporting config_type, or config_value where the type is right.
     [[nodiscard]] std::optional<bool> boolean() const;
     [[nodiscard]] std::optional<std::string> text() const;
-    /// Integers outside 0..max are reported with `range_code`.
-    [[nodiscard]] std::optional<std::uint64_t> number(std::uint64_t max, Errc range_code) const;
+    /// Both inclusive.
+    struct Bounds {
+        std::uint64_t least;
+        std::uint64_t most;
+    };
+    /// Integers outside the bounds are reported with `range_code`. `told`: what a report names where a rule of the
+    /// whole configuration allows less than these.
+    [[nodiscard]] std::optional<std::uint64_t> number(Bounds bounds, Errc range_code) const {
+        return number(bounds, range_code, bounds);
+    }
+    [[nodiscard]] std::optional<std::uint64_t> number(Bounds bounds, Errc range_code, Bounds told) const;
     /// Index of the string among `names`.
     [[nodiscard]] std::optional<std::size_t> one_of(std::span<const std::string_view> names) const;
 
     void report(Errc code, std::string what, std::string hint = {}) const;
+    /// "expected ..., got VALUE"
     void report_type(std::string_view expected) const;
 
 private:
+    [[nodiscard]] std::string value_text() const;
+
     const nlohmann::json& json_;
     std::string pointer_;
     std::vector<Error>& problems_;

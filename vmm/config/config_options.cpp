@@ -5,12 +5,17 @@
 
 #include "vmm/base/descriptors.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/memory/layout.hpp"
 
 namespace inox {
 namespace {
 
 std::unexpected<Error> refuse(const CommandOption& option, std::string what, std::string hint) {
     return std::unexpected<Error>{Error{Errc::bad_option, std::move(what), std::move(hint), option.name, 0}};
+}
+
+std::string no_size(std::string_view text, std::uint64_t least, std::uint64_t most) {
+    return in_quotes(text) + " is no size from " + size_text(least) + " to " + size_text(most);
 }
 
 /// For options that are a path: `place` says where it goes.
@@ -35,7 +40,9 @@ Result<void> set_cmdline(const CommandOption& /*self*/, const std::string& text,
 Result<void> set_cpus(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto cpus = parse_number(text);
     if (!cpus)
-        return refuse(self, in_quotes(text) + " is no number of CPUs", "write a number such as 4");
+        return refuse(
+            self, in_quotes(text) + " is no number of CPUs from 1 to " + std::to_string(file.config.machine.most_cpus),
+            "write a number such as 4");
     if (auto problem = check_cpus(*cpus, file.config.machine.most_cpus, false)) {
         problem->where = self.name;
         return std::unexpected<Error>{std::move(*problem)};
@@ -47,7 +54,8 @@ Result<void> set_cpus(const CommandOption& self, const std::string& text, Config
 Result<void> set_memory(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto bytes = parse_size(text);
     if (!bytes)
-        return refuse(self, in_quotes(text) + " is no size", "write 512M or 4G; a plain number is MiB");
+        return refuse(self, no_size(text, layout::min_ram, layout::max_ram),
+                      "write a whole number, such as 512M or 4G; a plain number is MiB");
     file.config.machine.memory = *bytes;
     return {};
 }
@@ -56,7 +64,10 @@ template <std::optional<std::uint64_t> PciWindows::*window>
 Result<void> set_window(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto bytes = parse_size(text);
     if (!bytes)
-        return refuse(self, in_quotes(text) + " is no size", "write 512M or 1T; a plain number is MiB");
+        return refuse(
+            self,
+            no_size(text, PciWindows::unit, window == &PciWindows::bars_32 ? PciWindows::most_32 : PciWindows::most_64),
+            "write a whole number, such as 512M or 1G; a plain number is MiB");
     PciWindows one;
     one.*window = bytes;
     if (auto problem = check_windows(one)) {
@@ -86,14 +97,14 @@ Result<void> set_smt(const CommandOption& /*self*/, const std::string& /*text*/,
 Result<void> set_timeout(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.run.timeout = parse_duration(text);
     if (!file.run.timeout)
-        return refuse(self, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h; a plain number is seconds");
+        return refuse(self, no_duration(text), duration_rule);
     return {};
 }
 
 Result<void> set_grace(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.run.grace = parse_duration(text);
     if (!file.run.grace)
-        return refuse(self, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h; a plain number is seconds");
+        return refuse(self, no_duration(text), duration_rule);
     return {};
 }
 
@@ -172,8 +183,11 @@ Result<void> add_element(const CommandOption& self, const std::string& text, Con
     if (problems.empty())
         return {};
     Error first = std::move(problems.front());
+    // "--net queues" for "/network-interfaces/queues"; a key that nobody knows is named by the text.
+    std::string key = first.where.substr(std::min(self.twin.size(), first.where.size()));
+    std::ranges::replace(key, '/', ' ');
+    first.where = self.name + (first.code == Errc::config_unknown_key ? std::string{} : key);
     first.code = Errc::bad_option;
-    first.where = self.name;
     return std::unexpected<Error>{std::move(first)};
 }
 
@@ -211,8 +225,11 @@ std::string& api_group(ConfigFile& file) { return file.api.group; }
 
 Result<void> set_api_connections(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto count = parse_number(text);
-    if (!count || *count == 0 || *count > 4096)
-        return refuse(self, in_quotes(text) + " is no number of connections", "use 1 to 4096");
+    if (!count || *count == 0 || *count > ApiConfig::most_connections)
+        return refuse(self,
+                      in_quotes(text) + " is no number of connections from 1 to " +
+                          std::to_string(ApiConfig::most_connections),
+                      "write a number such as 64");
     file.api.connections = static_cast<unsigned>(*count);
     return {};
 }

@@ -7,6 +7,7 @@
 #include "devices/virtio/vsock/listener.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/memory/layout.hpp"
 
 namespace inox {
 void read_text(const JsonValue& value, std::string& out) {
@@ -43,10 +44,7 @@ void read_vsock_path(const JsonValue& value, std::string& out) {
 }
 
 unsigned read_count(const JsonValue& value, unsigned most, unsigned otherwise) {
-    const auto number = value.number(most, Errc::config_value);
-    if (number && *number == 0)
-        value.report(Errc::config_value, "0 is too few", "write 1 to " + std::to_string(most));
-    return number && *number != 0 ? static_cast<unsigned>(*number) : otherwise;
+    return static_cast<unsigned>(value.number({1, most}, Errc::config_value).value_or(otherwise));
 }
 
 namespace {
@@ -65,13 +63,14 @@ constexpr Field boot_source[] = {
 // Machine-config
 
 void read_cpus(const JsonValue& value, ConfigFile& file) {
-    if (const auto cpus = value.number(UINT32_MAX, Errc::cpus_invalid))
+    if (const auto cpus = value.number({0, UINT32_MAX}, Errc::cpus_invalid, {1, file.config.machine.most_cpus}))
         file.config.machine.cpus = static_cast<unsigned>(*cpus);
 }
 
 void read_memory(const JsonValue& value, ConfigFile& file) {
     static constexpr std::uint64_t largest = UINT64_MAX / MiB;
-    if (const auto mib = value.number(largest, Errc::memory_invalid))
+    if (const auto mib = value.number({0, largest}, Errc::memory_invalid,
+                                      {align_up(layout::min_ram, MiB) / MiB, layout::max_ram / MiB}))
         file.config.machine.memory = *mib * MiB;
 }
 
@@ -111,14 +110,14 @@ constexpr Field machine_config[] = {
 // Inox
 
 std::optional<std::chrono::milliseconds> read_time(const JsonValue& value) {
-    if (!value.json().is_string() && !value.json().is_number_unsigned()) {
+    if (!value.json().is_string() && !value.json().is_number()) {
         value.report_type("a time such as \"60s\" or a number of seconds");
         return std::nullopt;
     }
     const std::string text = value.json().is_string() ? value.text().value_or("") : value.json().dump();
     const auto time = parse_duration(text);
     if (!time)
-        value.report(Errc::config_value, in_quotes(text) + " is no time", "write 500ms, 60s, 2m or 1h");
+        value.report(Errc::config_value, no_duration(text), duration_rule);
     return time;
 }
 
@@ -156,7 +155,8 @@ void read_keep_fds(const JsonValue& value, ConfigFile& file) {
 }
 
 template <std::optional<std::uint64_t> PciWindows::*window> void read_window(const JsonValue& value, ConfigFile& file) {
-    if (const auto mib = value.number(UINT64_MAX / MiB, Errc::config_value))
+    constexpr auto most = window == &PciWindows::bars_32 ? PciWindows::most_32 : PciWindows::most_64;
+    if (const auto mib = value.number({0, UINT64_MAX / MiB}, Errc::config_value, {PciWindows::unit / MiB, most / MiB}))
         file.config.machine.windows.*window = *mib * MiB;
 }
 
@@ -175,10 +175,7 @@ constexpr Field inox_section[] = {
      [](const JsonValue& value, ConfigFile& file) { read_text(value, file.api.group); }},
     {"api_connections", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) {
-         const auto count = value.number(4096, Errc::config_value).value_or(1);
-         if (count == 0)
-             value.report(Errc::config_value, "0 connections: nobody could use the API", "use 1 to 4096");
-         file.api.connections = static_cast<unsigned>(count);
+         file.api.connections = read_count(value, ApiConfig::most_connections, 1);
      }},
     {"on_panic", Need::optional, Null::refused, read_on_panic},
     {"panic_text", Need::optional, Null::refused,

@@ -122,7 +122,7 @@ constexpr Field mmds[] = {
 /// "0x1f", "0b11" or a decimal number, as a string; or a plain number.
 std::optional<std::uint32_t> read_leaf(const JsonValue& value) {
     if (value.json().is_number())
-        if (const auto number = value.number(UINT32_MAX, Errc::config_value))
+        if (const auto number = value.number({0, UINT32_MAX}, Errc::config_value))
             return static_cast<std::uint32_t>(*number);
     const auto text = value.text();
     if (!text)
@@ -165,7 +165,7 @@ void read_cpuid_modifier(const JsonValue& leaf, ConfigFile& file) {
         return;
     const auto number = read_leaf(member(leaf, "leaf"));
     const auto subleaf = read_leaf(member(leaf, "subleaf"));
-    const auto flags = member(leaf, "flags").number(UINT32_MAX, Errc::config_value);
+    const auto flags = member(leaf, "flags").number({0, UINT32_MAX}, Errc::config_value);
     for_each_element(member(leaf, "modifiers"), [&](const JsonValue& one) {
         static constexpr std::string_view registers[] = {"eax", "ebx", "ecx", "edx"};
         if (!check_keys(one, {"register", "bitmap"}, {}))

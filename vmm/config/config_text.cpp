@@ -76,10 +76,12 @@ std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {
                                      {"m", 60'000}, {"min", 60'000}, {"h", 3'600'000}};
     static constexpr std::uint64_t year = 366ULL * 24 * 3'600'000;
     const auto value = scaled(text, units);
-    if (!value || *value > year)
+    if (!value || *value == 0 || *value > year)
         return std::nullopt;
     return std::chrono::milliseconds{static_cast<std::int64_t>(*value)};
 }
+
+std::string no_duration(std::string_view text) { return in_quotes(text) + " is no time from 1ms to 366 days"; }
 
 bool is_id(std::string_view text) {
     return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](unsigned char c) {
@@ -98,7 +100,9 @@ std::string size_text(std::uint64_t bytes) {
 std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates) {
     static constexpr std::size_t longest_word = 64;
     std::string_view best;
-    std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+    // A third of the letters may differ: of "foo" nothing but one.
+    const auto letters = word.size() - std::min(word.find_first_not_of('-'), word.size());
+    std::size_t best_distance = std::max<std::size_t>(1, letters / 3) + 1;
     if (word.size() > longest_word)
         return best;
     for (const auto candidate : candidates) {

@@ -13,8 +13,12 @@ namespace inox {
 
 /// Bytes of "512M", "4G", "4GiB", "131072K"; a plain number is MiB. nullopt when it is no size or does not fit 64 bits.
 std::optional<std::uint64_t> parse_size(std::string_view text);
-/// "500ms", "60s", "2m", "1h"; a plain number is seconds. nullopt when it is no time, or beyond a year.
+/// "500ms", "60s", "2m", "1h"; a plain number is seconds. nullopt when it is no time, 0, or beyond 366 days.
 std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
+/// What such a text is not, and how to write one: for those who refuse it.
+std::string no_duration(std::string_view text);
+inline constexpr const char* duration_rule = "write a whole number, such as 500ms, 60s, 2m or 1h; a plain number is "
+                                             "seconds";
 /// A decimal number, and nothing else.
 std::optional<std::uint64_t> parse_number(std::string_view text);
 

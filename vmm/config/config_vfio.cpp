@@ -31,7 +31,7 @@ void read_relocation(const JsonValue& value, ConfigFile& file) {
 
 template <int devices::vfio::OpenFiles::*file> void read_descriptor(const JsonValue& value, ConfigFile& out) {
     constexpr std::uint64_t standard_streams = 3;
-    const auto fd = value.number(INT32_MAX, Errc::config_value);
+    const auto fd = value.number({0, INT32_MAX}, Errc::config_value, {standard_streams, INT32_MAX});
     if (fd && *fd < standard_streams)
         value.report(Errc::config_value, "descriptor " + std::to_string(*fd) + " is a standard stream",
                      "give the number of a descriptor that the launcher opened");

@@ -16,8 +16,9 @@ namespace inox {
 struct PciWindows {
     static constexpr std::uint64_t unit = 2 * MiB; ///< both are multiples of it
     static constexpr std::uint64_t most_32 = 2 * GiB;
+    static constexpr std::uint64_t most_64 = std::uint64_t{1} << 52;
     std::optional<std::uint64_t> bars_32{}; ///< `unit` to `most_32`
-    std::optional<std::uint64_t> bars_64{};
+    std::optional<std::uint64_t> bars_64{}; ///< `unit` to `most_64`
     bool operator==(const PciWindows&) const = default;
 };
 

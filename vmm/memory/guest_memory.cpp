@@ -42,9 +42,9 @@ Result<void> check_size(std::uint64_t size, HugePages huge_pages) {
 Error no_huge_pages(std::uint64_t size, int error) {
     const auto pages = static_cast<unsigned long long>(size / huge_page_size);
     return {Errc::memory_unavailable,
-            format("--huge-pages 2M: %llu huge pages of 2 MiB are not free", pages),
-            format("reserve them: sudo sysctl vm.nr_hugepages=%llu (/proc/sys/vm/nr_hugepages), or leave the option "
-                   "away (%s)",
+            format("%llu huge pages of 2 MiB are not free", pages),
+            format("reserve them: sudo sysctl vm.nr_hugepages=%llu (/proc/sys/vm/nr_hugepages), or use "
+                   "transparent huge pages (%s)",
                    pages, memory_limits_text({}, HugePages::two_mib).c_str()),
             {},
             error};
@@ -66,7 +66,7 @@ Result<UniqueFd> make_file(std::uint64_t size, bool hugetlb) {
         ::memfd_create(memory_name, MFD_CLOEXEC | MFD_ALLOW_SEALING | (hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0U))};
     if (!file && hugetlb)
         return fail_errno(Errc::memory_unavailable, "memfd_create for guest memory failed",
-                          "is hugetlbfs in the host's kernel (CONFIG_HUGETLBFS)? or use no --huge-pages 2M");
+                          "is hugetlbfs in the host's kernel (CONFIG_HUGETLBFS)? or use transparent huge pages");
     if (!file)
         return std::unexpected<Error>{no_memory("memfd_create for guest memory failed", hugetlb, errno)};
     if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0)

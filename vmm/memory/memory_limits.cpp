@@ -114,12 +114,12 @@ Result<void> check_memory_limits(const std::string& root, std::uint64_t bytes, H
     const auto limit = group_limit(root, pages);
     if (!limit || left(*limit) >= bytes)
         return {};
-    return fail(
-        Errc::memory_unavailable,
-        format("--huge-pages 2M: %s allows %llu MiB and %llu MiB are in use: %llu MiB of guest memory do not fit",
-               limit->file.c_str(), static_cast<unsigned long long>(limit->limit / MiB),
-               static_cast<unsigned long long>(limit->used / MiB), static_cast<unsigned long long>(bytes / MiB)),
-        "raise that limit, give the guest less memory, or leave the option away");
+    return fail(Errc::memory_unavailable,
+                format("%s allows %llu MiB and %llu MiB are in use: %llu MiB of guest memory do not fit",
+                       limit->file.c_str(), static_cast<unsigned long long>(limit->limit / MiB),
+                       static_cast<unsigned long long>(limit->used / MiB),
+                       static_cast<unsigned long long>(bytes / MiB)),
+                "raise that limit, give the guest less memory, or use transparent huge pages");
 }
 
 std::string memory_limits_text(const std::string& root, HugePages pages) {

@@ -316,3 +316,55 @@ TEST_CASE("as in Firecracker, cpu-config may name a file") {
     ::unlink(path.c_str());
     ::unlink((path + "-cpu").c_str());
 }
+
+TEST_CASE("a refused number is told with its value and the bounds that hold") {
+    const std::pair<const char*, const char*> rows[] = {
+        {R"({"machine-config": {"vcpu_count": -1}})", "-1 is not a whole number from 1 to 255"},
+        {R"({"machine-config": {"vcpu_count": 1.5}})", "expected a whole number from 1 to 255, got 1.5"},
+        {R"({"machine-config": {"vcpu_count": "two"}})", "expected a whole number from 1 to 255, got 'two'"},
+        {R"({"machine-config": {"vcpu_count": true}})", "expected a whole number from 1 to 255, got true"},
+        {R"({"machine-config": {"mem_size_mib": 18446744073709551616}})",
+         "18446744073709551616 is not a whole number from 2 to 4194304"},
+        {R"({"machine-config": {"mem_size_mib": 1.5}})", "expected a whole number from 2 to 4194304, got 1.5"},
+        {R"({"machine-config": {"mem_size_mib": 17592186044415}})",
+         "17592186044415 MiB of memory is too much: a guest has 1088 KiB to 4096 GiB"},
+        {R"({"machine-config": {"mem_size_mib": 1}})",
+         "1 MiB of memory is too little: a guest has 1088 KiB to 4096 GiB"},
+        {R"({"machine-config": {"smt": "yes"}})", "expected true or false, got 'yes'"},
+        {R"({"machine-config": {"smt": []}})", "expected true or false, got an array"},
+        {R"({"inox": {"timeout": -1}})", "'-1' is no time from 1ms to 366 days"},
+        {R"({"inox": {"timeout": 0}})", "'0' is no time from 1ms to 366 days"},
+        {R"({"inox": {"pci_window_64_mib": -2}})", "-2 is not a whole number from 2 to 4294967296"},
+        {R"({"inox": {"api_connections": 0}})", "0 is not a whole number from 1 to 4096"},
+        {R"({"vfio": [{"host": "0000:01:00.0", "device_fd": -1}]})", "-1 is not a whole number from 3 to 2147483647"},
+    };
+    for (const auto& [text, what] : rows) {
+        INFO(text);
+        const auto parsed = parse(text);
+        REQUIRE_FALSE(parsed.problems.empty());
+        CHECK(parsed.problems.front().what == what);
+    }
+}
+
+TEST_CASE("a root partition on a disk that is not root is refused, but taken in Firecracker's dialect as there") {
+    const auto parsed = parse(R"({"drives": [{"path": "/d", "partuuid": "0eaa91a0-01"}]})");
+    CHECK(only_problem(parsed) == "config_value /drives/0/partuuid");
+    CHECK(parse(R"({"drives": [{"path": "/d", "partuuid": "0eaa91a0-01", "root": true}]})").problems.empty());
+    CHECK(
+        parse_config(R"({"boot-source": {"kernel_image_path": "/k"}, "drives": [{"drive_id": "d", "path_on_host": "/d",
+                           "is_root_device": false, "partuuid": "0eaa91a0-01"}]})",
+                     Dialect::firecracker)
+            .problems.empty());
+}
+
+TEST_CASE("what a machine without PCI has room for is told for that machine") {
+    std::string drives;
+    for (int i = 0; i < 32; ++i)
+        drives += (i == 0 ? "" : ", ") +
+                  std::string{R"({"is_root_device": false, "path_on_host": "/d", "drive_id": "d)"} + std::to_string(i) +
+                  "\"}";
+    const auto text = R"({"boot-source": {"kernel_image_path": "/k"}, "drives": [)" + drives + "]}";
+    const auto parsed = parse_config(text, Dialect::firecracker, Transport::mmio);
+    REQUIRE(parsed.problems.size() == 1);
+    CHECK(parsed.problems.front().what == "32 devices: a machine without PCI has room for 17");
+}

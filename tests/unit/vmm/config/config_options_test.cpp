@@ -97,9 +97,55 @@ TEST_CASE("what a key holds decides how its word is read") {
     CHECK(file.config.drives.at(1).block.path == "on");
     const auto wrong = apply("--disk", "a,readonly=maybe", file);
     REQUIRE_FALSE(wrong);
-    CHECK(wrong.error().what == "expected true or false, got string");
+    CHECK(wrong.error().what == "expected on or off, got 'maybe'");
     CHECK_FALSE(apply("--disk", "a,queues=two", file));
     const auto unknown = apply("--disk", "a,sector=512", file);
     REQUIRE_FALSE(unknown);
     CHECK(unknown.error().hint.starts_with("the keys here are id, partuuid, root, cache, readonly, path"));
+}
+
+TEST_CASE("a refusal names the option and its key as they were written, the value, and what is allowed") {
+    struct Row {
+        const char* option;
+        const char* text;
+        const char* where;
+        const char* what;
+    };
+    constexpr Row rows[] = {
+        {"--net", "t,queues=33", "--net queues", "33 is not a whole number from 1 to 16"},
+        {"--net", "t,queues=0", "--net queues", "0 is not a whole number from 1 to 16"},
+        {"--net", "t,queues", "--net queues", "expected a whole number from 1 to 16, got no value"},
+        {"--net", "t,mtu=5", "--net mtu", "5 is not a whole number from 68 to 65535"},
+        {"--disk", "d,queues=two", "--disk queues", "'two' is not a whole number from 1 to 32"},
+        {"--disk", "d,queues=-1", "--disk queues", "'-1' is not a whole number from 1 to 32"},
+        {"--disk", "d,readonly=maybe", "--disk readonly", "expected on or off, got 'maybe'"},
+        {"--disk", "d,foo=1", "--disk", "unknown key 'foo'"},
+        {"--disk", "readonly=on", "--disk", "the key 'path' is missing"},
+        {"--iommu", "address_bits=99", "--iommu address_bits", "99 is not a whole number from 32 to 64"},
+        {"--iommu", "max_domains=0", "--iommu max_domains", "0 is not a whole number from 1 to 65536"},
+        {"--pasid", "quota=0", "--pasid quota", "0 is not a whole number from 1 to 1048575"},
+        {"--vsock", "cid=2,uds=s", "--vsock cid", "2 is not a whole number from 3 to 4294967294"},
+        {"--vsock", "cid=3", "--vsock", "the key 'uds' is missing"},
+        {"--vsock", "uds=s", "--vsock", "the key 'cid' is missing"},
+        {"--balloon", "size=99999999999", "--balloon size", "99999999999 is not a whole number from 0 to 4194303"},
+        {"--memory", "1.5", "--memory", "'1.5' is no size from 1088 KiB to 4096 GiB"},
+        {"--memory", "18446744073709551616", "--memory", "'18446744073709551616' is no size from 1088 KiB to 4096 GiB"},
+        {"--pci-window-32", "-1", "--pci-window-32", "'-1' is no size from 2 MiB to 2 GiB"},
+        {"--cpus", "-1", "--cpus", "'-1' is no number of CPUs from 1 to 255"},
+        {"--timeout", "-1", "--timeout", "'-1' is no time from 1ms to 366 days"},
+        {"--timeout", "0", "--timeout", "'0' is no time from 1ms to 366 days"},
+        {"--grace", "0s", "--grace", "'0s' is no time from 1ms to 366 days"},
+        {"--api-connections", "4097", "--api-connections", "'4097' is no number of connections from 1 to 4096"},
+    };
+    for (const auto& row : rows) {
+        INFO(row.option << " " << row.text);
+        auto file = initial_config(Dialect::inox);
+        const auto refused = apply(row.option, row.text, file);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().where == row.where);
+        CHECK(refused.error().what == row.what);
+        CHECK_FALSE(refused.error().hint.empty());
+    }
+    ConfigFile file;
+    CHECK(apply("--disk", "d,foo=1", file).error().hint.starts_with("the keys here are "));
 }

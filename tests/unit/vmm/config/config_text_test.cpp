@@ -23,7 +23,7 @@ TEST_CASE("times take a unit, and are seconds without one") {
     CHECK(parse_duration("500ms") == milliseconds{500});
     CHECK(parse_duration("2m") == milliseconds{120'000});
     CHECK(parse_duration("1h") == milliseconds{3'600'000});
-    for (const auto* text : {"", "s", "-1", "1.5s", "1d", "10000h", "99999999999999999999ms"})
+    for (const auto* text : {"", "s", "-1", "0", "0ms", "0h", "1.5s", "1d", "10000h", "99999999999999999999ms"})
         CHECK_FALSE(parse_duration(text));
 }
 
@@ -47,6 +47,13 @@ TEST_CASE("the nearest name is found, and nonsense has none") {
     CHECK(nearest(std::string(100'000, 'x'), names).empty());
     CHECK(suggestion("--kernal", names) == "did you mean '--kernel'?");
     CHECK(suggestion("zzzzzzzz", names, "see --help") == "see --help");
+    // A short word that shares two letters with another was not meant to be it.
+    static constexpr std::string_view short_names[] = {"root", "vfio", "id", "uds", "run", "--net"};
+    for (const auto* word : {"foo", "bar", "size", "--foo"})
+        CHECK(nearest(word, short_names).empty());
+    CHECK(nearest("rnu", short_names) == "run");
+    CHECK(nearest("rot", short_names) == "root");
+    CHECK(nearest("--nat", short_names) == "--net");
 }
 
 TEST_CASE("text for messages is short and harmless") {
