@@ -7,6 +7,7 @@
 #include "tests/fakes/pci_function.hpp"
 
 using namespace devices::pci;
+using devices::pci::Address;
 using fakes::in;
 using fakes::out;
 using fakes::PciFunction;
