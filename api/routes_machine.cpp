@@ -63,7 +63,7 @@ void forget_unplugged(ConfigFile& file) {
         file.mmds.reset();
 }
 
-Response start_answer(const vmm::Result<void>& started) {
+Response start_answer(const Result<void>& started) {
     if (started)
         return done();
     Error error = started.error();
@@ -137,7 +137,7 @@ Prepared put_actions(Call& call) {
     if (action == "InstanceStart")
         return during(Phase::before_start, [](Services& services, const std::shared_ptr<Exchange>& exchange) {
             services.instance.start(
-                [exchange](const vmm::Result<void>& started) { exchange->answer(start_answer(started)); });
+                [exchange](const Result<void>& started) { exchange->answer(start_answer(started)); });
         });
     if (action == "SendCtrlAltDel")
         return during(Phase::after_start, answering([](Services& services) {

@@ -245,7 +245,7 @@ TEST_CASE("a guest that turns memory decoding on and off does not make the loop'
     auto context = guest.context();
     context.share_bar = [&](auto, auto, const std::string&) {
         ++shared;
-        return vmm::Registration{[] {}};
+        return Registration{[] {}};
     };
     auto function = PciFunction::create(builder.open(), {}, context).value();
     const auto where = guest.machine.root->add(function).value();
@@ -254,7 +254,7 @@ TEST_CASE("a guest that turns memory decoding on and off does not make the loop'
     const auto before = ::mallinfo2().uordblks;
     for (int i = 0; i < 20000; ++i)
         guest.machine.decode(where, i % 2 == 0 ? 0 : 6);
-    CHECK(::mallinfo2().uordblks < before + 256 * vmm::KiB);
+    CHECK(::mallinfo2().uordblks < before + 256 * KiB);
     CHECK(guest.settle([&] { return shared == 1; }));
     CHECK(guest.machine.root->remove(where).has_value());
 }

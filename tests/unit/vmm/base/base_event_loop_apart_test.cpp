@@ -9,7 +9,7 @@
 
 #include "tests/catch.hpp"
 
-using namespace vmm;
+using namespace inox;
 using namespace std::chrono_literals;
 
 namespace {

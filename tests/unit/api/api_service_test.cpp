@@ -6,13 +6,15 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/api_socket.hpp"
 #include "tests/fakes/log_capture.hpp"
-#include "vmm/machine/instance.hpp"
+#include "vmm/instance/instance.hpp"
+
+using namespace inox;
 
 TEST_CASE("who is refused again and again does not fill the log, and is counted") {
     const fakes::LogCapture log;
-    vmm::EventLoop loop;
-    vmm::Timeline timeline;
-    vmm::Instance instance{loop, timeline, {}, {"test-vm", true}, {}};
+    EventLoop loop;
+    Timeline timeline;
+    Instance instance{loop, timeline, {}, {"test-vm", true}, {}};
     const auto path = fakes::socket_path();
     auto service = api::serve({.path = path}, loop, instance).value();
     std::jthread runner{[&] { loop.run(); }};
