@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/mmds/service.hpp"
+#include "vmm/base/thread_failure.hpp"
 #include "vmm/instance/output_files.hpp"
 #include "vmm/machine/preparation.hpp"
 
@@ -138,8 +139,7 @@ void Instance::make_machine(Config config, Started done) {
     try {
         start_->maker = std::jthread{std::move(make)};
     } catch (const std::system_error& error) {
-        start_->machine =
-            fail(Errc::host_error, std::string{"cannot make a thread: "} + error.what(), "raise ulimit -u");
+        start_->machine = fail_thread("the thread that makes the machine", error);
         on_made();
     }
 }
