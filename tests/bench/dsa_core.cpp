@@ -16,9 +16,11 @@
 #include "tests/fakes/dsa_pace.hpp"
 #include "tests/fakes/page_tables.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::dsa;
+using namespace devices::dsa;
 
 void require(bool good) {
     if (!good)

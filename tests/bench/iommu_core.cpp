@@ -11,6 +11,8 @@
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/translate.hpp"
 
+using namespace inox;
+
 namespace {
 
 using iommu::DomainId;

@@ -13,6 +13,8 @@
 #include "tests/fakes/page_tables.hpp"
 #include "tests/fakes/translate.hpp"
 
+using namespace inox;
+
 namespace {
 
 using iommu::EndpointId;

@@ -8,9 +8,11 @@
 #include "devices/virtio/block/request.hpp"
 #include "tests/fuzz/input.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::virtio;
+using namespace devices::virtio;
 using Kind = BlockRequest::Kind;
 using fuzz::require;
 

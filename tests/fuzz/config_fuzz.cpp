@@ -2,6 +2,8 @@
 #include "tests/fuzz/input.hpp"
 #include "vmm/instance/config_check.hpp"
 
+using namespace inox;
+
 namespace {
 
 using fuzz::require;

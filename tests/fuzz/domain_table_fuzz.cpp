@@ -8,6 +8,8 @@
 #include "iommu/mapping_table.hpp"
 #include "tests/fuzz/input.hpp"
 
+using namespace inox;
+
 namespace {
 
 using iommu::Mapping;

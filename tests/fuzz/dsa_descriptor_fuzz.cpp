@@ -12,9 +12,11 @@
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::dsa;
+using namespace devices::dsa;
 using fuzz::Input;
 using fuzz::require;
 

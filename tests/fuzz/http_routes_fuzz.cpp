@@ -6,6 +6,8 @@
 #include "api/server_parser.hpp"
 #include "tests/fuzz/input.hpp"
 
+using namespace inox;
+
 namespace {
 
 using fuzz::require;

@@ -9,6 +9,8 @@
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
+using namespace inox;
+
 namespace {
 
 using fakes::IommuWorld;

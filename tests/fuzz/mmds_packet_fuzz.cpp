@@ -6,9 +6,11 @@
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/bytes.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::mmds;
+using namespace devices::mmds;
 using fuzz::Input;
 using fuzz::require;
 

@@ -8,9 +8,11 @@
 #include "tests/fakes/virtio_driver.hpp"
 #include "tests/fuzz/input.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::virtio;
+using namespace devices::virtio;
 using fuzz::Input;
 using fuzz::require;
 

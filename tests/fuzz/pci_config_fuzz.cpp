@@ -9,9 +9,11 @@
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::pci;
+using namespace devices::pci;
 using fuzz::access;
 using fuzz::Input;
 using fuzz::require;
@@ -96,7 +98,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             const auto address = memory_address(input, *target);
             access(machine.memory, address, how, input.take<std::uint64_t>());
         } else {
-            const Address last{2, 0};
+            const devices::pci::Address last{2, 0};
             if (machine.root->find(last))
                 require(machine.root->remove(last).has_value());
             else

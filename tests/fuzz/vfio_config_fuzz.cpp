@@ -8,10 +8,12 @@
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices;
-using namespace inox::devices::vfio;
+using namespace devices;
+using namespace devices::vfio;
 using fuzz::access;
 using fuzz::Input;
 using fuzz::require;

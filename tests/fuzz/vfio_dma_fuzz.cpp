@@ -7,9 +7,11 @@
 #include "tests/fakes/vfio_kernel.hpp"
 #include "tests/fuzz/input.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::vfio;
+using namespace devices::vfio;
 using fuzz::require;
 
 constexpr std::uint64_t page = 4096;

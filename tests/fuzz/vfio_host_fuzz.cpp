@@ -8,9 +8,11 @@
 #include "devices/vfio/pci_address.hpp"
 #include "tests/fuzz/input.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::vfio;
+using namespace devices::vfio;
 using fuzz::require;
 
 void windows(std::string_view text) {

@@ -9,6 +9,8 @@
 #include "tests/fakes/virtqueue_driver.hpp"
 #include "tests/fuzz/input.hpp"
 
+using namespace inox;
+
 namespace {
 
 using devices::virtio::Chain;

@@ -11,6 +11,8 @@
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
+using namespace inox;
+
 namespace {
 
 using fuzz::Input;

@@ -6,9 +6,11 @@
 #include "tests/fuzz/input.hpp"
 #include "vmm/base/log.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::virtio;
+using namespace devices::virtio;
 using fuzz::Input;
 using fuzz::require;
 

@@ -23,9 +23,11 @@
 #include "vmm/memory/guest_memory.hpp"
 #include "vmm/memory/huge_pages.hpp"
 
+using namespace inox;
+
 namespace {
 
-using namespace inox::devices::vfio;
+using namespace devices::vfio;
 
 constexpr std::uint64_t page = page_size;
 

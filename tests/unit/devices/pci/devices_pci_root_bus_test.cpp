@@ -7,7 +7,6 @@
 #include "tests/fakes/pci_function.hpp"
 
 using namespace devices::pci;
-using devices::pci::Address;
 using fakes::in;
 using fakes::out;
 using fakes::PciFunction;
@@ -47,7 +46,7 @@ TEST_CASE("a scan finds the host bridge and nothing else, by port and by ECAM") 
 
 TEST_CASE("mechanism 1 takes bytes and words at any offset and obeys its enable bit") {
     PciMachine machine;
-    const Address host{0, 0};
+    const devices::pci::Address host{0, 0};
     CHECK(machine.get_by_port<std::uint8_t>(host, 0x0b) == 0x06);
     CHECK(machine.get_by_port<std::uint16_t>(host, 0x0a) == 0x0600);
     machine.set_by_port<std::uint8_t>(host, reg::interrupt_line, 0x2a);
@@ -114,7 +113,7 @@ TEST_CASE("BARs of 256 GiB and more together are placed, and without a 64-bit wi
 TEST_CASE("BARs answer only while the guest decodes them") {
     PciMachine machine;
     auto function = three_bars();
-    const Address at = machine.root->add(function).value();
+    const devices::pci::Address at = machine.root->add(function).value();
     const auto bar0 = function->config().bar_address(0);
     const auto bar1 = function->config().bar_address(1);
     const auto bar2 = function->config().bar_address(2);
@@ -139,7 +138,7 @@ TEST_CASE("BARs answer only while the guest decodes them") {
 TEST_CASE("the guest moves a BAR, and accesses and callbacks follow") {
     PciMachine machine;
     auto function = three_bars();
-    const Address at = machine.root->add(function).value();
+    const devices::pci::Address at = machine.root->add(function).value();
     machine.decode(at, command_bit::memory);
     const auto before = function->config().bar_address(0);
     machine.set<std::uint32_t>(at, 0x10, 0xd0000000);
@@ -151,7 +150,7 @@ TEST_CASE("the guest moves a BAR, and accesses and callbacks follow") {
 TEST_CASE("sizing a BAR with decode on moves it to where nothing else is, and back") {
     PciMachine machine;
     auto function = three_bars();
-    const Address at = machine.root->add(function).value();
+    const devices::pci::Address at = machine.root->add(function).value();
     machine.decode(at, command_bit::memory | command_bit::io);
     const auto before = function->mapped;
     const auto size = [&](unsigned offset) {
@@ -170,7 +169,7 @@ TEST_CASE("sizing a BAR with decode on moves it to where nothing else is, and ba
 TEST_CASE("a BAR over RAM, the interrupt window, ECAM or nothing is not mapped") {
     PciMachine machine;
     auto function = three_bars();
-    const Address at = machine.root->add(function).value();
+    const devices::pci::Address at = machine.root->add(function).value();
     machine.decode(at, command_bit::memory | command_bit::io);
     for (const std::uint32_t address : {std::uint32_t{0}, std::uint32_t{ram}, 0xbffff000U, 0xc0000000U, 0xe0000000U,
                                         0xfec00000U, 0xfee00000U, 0xfffff000U}) {
@@ -193,8 +192,8 @@ TEST_CASE("of two BARs at one address the first answers, and the second when the
     PciMachine machine;
     auto first = three_bars();
     auto second = three_bars();
-    const Address a = machine.root->add(first).value();
-    const Address b = machine.root->add(second).value();
+    const devices::pci::Address a = machine.root->add(first).value();
+    const devices::pci::Address b = machine.root->add(second).value();
     machine.decode(a, command_bit::memory);
     machine.decode(b, command_bit::memory);
     const auto where = first->config().bar_address(0);
@@ -219,8 +218,8 @@ TEST_CASE("a removed function vanishes with its BARs, and its space is used agai
     std::uint64_t where = 0;
     for (int round = 0; round < 100; ++round) {
         auto function = three_bars();
-        const Address at = machine.root->add(function).value();
-        CHECK(at == Address{1, 0});
+        const devices::pci::Address at = machine.root->add(function).value();
+        CHECK(at == devices::pci::Address{1, 0});
         machine.decode(at, command_bit::memory | command_bit::io);
         if (round == 0)
             where = function->config().bar_address(2);
@@ -240,7 +239,7 @@ TEST_CASE("a removed function vanishes with its BARs, and its space is used agai
 TEST_CASE("a hot-plugged BAR keeps off addresses the guest has chosen for others") {
     PciMachine machine;
     auto old = three_bars();
-    const Address at = machine.root->add(old).value();
+    const devices::pci::Address at = machine.root->add(old).value();
     const auto first_fit = old->config().bar_address(2);
     machine.set<std::uint32_t>(at, 0x18, static_cast<std::uint32_t>(first_fit + 0x20000)); // decode still off
     auto fresh = std::make_shared<PciFunction>();
@@ -253,7 +252,7 @@ TEST_CASE("a BAR the guest has put outside the windows takes no room from a hot-
     PciMachine machine;
     auto old = std::make_shared<PciFunction>();
     REQUIRE(old->config().add_bar(0, {.kind = BarKind::memory64, .size = 8 * GiB}));
-    const Address at = machine.root->add(old).value();
+    const devices::pci::Address at = machine.root->add(old).value();
     machine.set<std::uint64_t>(at, 0x10, 0);
     CHECK(old->config().bar_address(0) == 0);
     CHECK(machine.root->add(three_bars()));
@@ -273,9 +272,9 @@ TEST_CASE("what does not fit or is taken is refused by name and changes nothing"
     CHECK_FALSE(machine.root->add(stubborn));
     CHECK(machine.get<std::uint32_t>({1, 0}, 0) == 0xffffffff);
 
-    REQUIRE(machine.root->add(three_bars(), Address{5, 0}));
-    CHECK(machine.root->add(three_bars(), Address{5, 0}).error().code == Errc::already_exists);
-    CHECK(machine.root->add(three_bars(), Address{32, 0}).error().code == Errc::not_found);
+    REQUIRE(machine.root->add(three_bars(), devices::pci::Address{5, 0}));
+    CHECK(machine.root->add(three_bars(), devices::pci::Address{5, 0}).error().code == Errc::already_exists);
+    CHECK(machine.root->add(three_bars(), devices::pci::Address{32, 0}).error().code == Errc::not_found);
     for (int i = 0; i < 30; ++i)
         REQUIRE(machine.root->add(std::make_shared<PciFunction>()));
     CHECK(machine.root->add(std::make_shared<PciFunction>()).error().code == Errc::no_resource);
@@ -283,9 +282,9 @@ TEST_CASE("what does not fit or is taken is refused by name and changes nothing"
 
 TEST_CASE("the multi-function bit follows what is in the slot") {
     PciMachine machine;
-    REQUIRE(machine.root->add(three_bars(), Address{3, 0}));
+    REQUIRE(machine.root->add(three_bars(), devices::pci::Address{3, 0}));
     CHECK(machine.get<std::uint8_t>({3, 0}, reg::header_type) == 0);
-    REQUIRE(machine.root->add(three_bars(), Address{3, 5}));
+    REQUIRE(machine.root->add(three_bars(), devices::pci::Address{3, 5}));
     CHECK(machine.get<std::uint8_t>({3, 0}, reg::header_type) == 0x80);
     CHECK(machine.get<std::uint8_t>({3, 5}, reg::header_type) == 0x80);
     REQUIRE(machine.root->remove({3, 5}));
@@ -300,7 +299,7 @@ TEST_CASE("pins are swizzled over four interrupts and the line register says whi
     PciMachine machine;
     auto function = three_bars();
     function->config().set_interrupt_pin(2);
-    const Address at = machine.root->add(function, Address{6, 0}).value();
+    const devices::pci::Address at = machine.root->add(function, devices::pci::Address{6, 0}).value();
     CHECK(machine.get<std::uint16_t>(at, reg::interrupt_line) == 0x0200 + 19);
     CHECK(function->address == at);
 }
@@ -310,7 +309,7 @@ TEST_CASE("extended configuration space is reached by ECAM and by the extended p
     auto function = three_bars();
     const std::array<std::byte, 4> body{std::byte{2}};
     REQUIRE(function->config().add_extended_capability(0x1b, 1, body));
-    const Address at = machine.root->add(function).value();
+    const devices::pci::Address at = machine.root->add(function).value();
     CHECK(machine.get<std::uint32_t>(at, 0x100) == 0x0001001b);
     out<std::uint32_t>(machine.ports, 0xcf8, 0x81000000U | at.index() << 8);
     CHECK(in<std::uint32_t>(machine.ports, 0xcfc) == 0x0001001b);
@@ -327,7 +326,7 @@ TEST_CASE("an ECAM access across two functions reaches neither") {
 TEST_CASE("a change that was no configuration write is seen after a refresh") {
     PciMachine machine;
     auto function = three_bars();
-    const Address at = machine.root->add(function).value();
+    const devices::pci::Address at = machine.root->add(function).value();
     machine.decode(at, command_bit::memory);
     function->config().set<std::uint16_t>(reg::command, 0); // as a device reset does
     machine.root->refresh(at);
@@ -349,7 +348,7 @@ TEST_CASE("destroying the bus unmaps and removes every function") {
 TEST_CASE("several processors may configure, move and use BARs while devices come and go") {
     PciMachine machine;
     auto function = three_bars();
-    const Address at = machine.root->add(function).value();
+    const devices::pci::Address at = machine.root->add(function).value();
     {
         std::vector<std::jthread> processors;
         for (unsigned cpu = 0; cpu < 3; ++cpu)
@@ -362,7 +361,7 @@ TEST_CASE("several processors may configure, move and use BARs while devices com
                 }
             });
         for (int i = 0; i < 200; ++i)
-            REQUIRE(machine.root->remove(machine.root->add(three_bars(), Address{2, 0}).value()));
+            REQUIRE(machine.root->remove(machine.root->add(three_bars(), devices::pci::Address{2, 0}).value()));
     }
     machine.decode(at, command_bit::memory);
     CHECK(function->mapped[0] == function->config().bar_address(0));
@@ -371,7 +370,7 @@ TEST_CASE("several processors may configure, move and use BARs while devices com
 TEST_CASE("a torn-out function leaves no configuration space, and BARs that read as zero until it is removed") {
     PciMachine machine;
     const auto function = three_bars();
-    const Address at = *machine.root->add(function, Address{4, 0});
+    const devices::pci::Address at = *machine.root->add(function, devices::pci::Address{4, 0});
     machine.decode(at, command_bit::memory | command_bit::io);
     const auto memory_bar = function->config().bar_address(0);
     const auto port_bar = function->config().bar_address(1);
