@@ -2,6 +2,8 @@
 #include "tests/fuzz/loader_checks.hpp"
 #include "vmm/boot/bzimage.hpp"
 
+using namespace inox;
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto file = boot::Image::of(std::as_bytes(std::span{data, size}), "fuzz", boot::Image::kernel);
     if (const auto image = boot::parse_bzimage(file))

@@ -8,7 +8,9 @@
 #include "iommu/pasid/enqcmd_decode.hpp"
 #include "tests/fuzz/input.hpp"
 
-using fuzz::require;
+using inox::fuzz::require;
+
+using namespace inox;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size == 0)
