@@ -65,7 +65,7 @@ mkfifo "$scratch/input"
 exec 8<>"$scratch/input" # never ends
 truncate -s 1M "$scratch/disk" "$scratch/disk2"
 
-# ---- a guest from configuration to its end ---------------------------------------------------------------------------
+# A guest from configuration to its end
 start_vmm --api-sock "$sock" --id api-test --enable-pci --level Info --show-level
 check 'the socket is for us alone' test "$(stat -c %a "$sock")" = 600
 expect 200 '"state":"Not started"' GET /
@@ -151,7 +151,7 @@ for event in started paused resumed device-added device-removed device-ejecting 
     check "there was the event $event" grep -q "\"event\":\"$event\"" "$scratch/events"
 done
 
-# ---- other ends ------------------------------------------------------------------------------------------------------
+# Other ends
 # Also one that never started, with the reason as the last event
 start_vmm --api-sock "$sock"
 reads_events

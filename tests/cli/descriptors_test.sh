@@ -35,7 +35,7 @@ check() {
 
 holds() { ls -l "/proc/$vmm/fd" | grep -q -F -- "$1"; }
 
-# ---- inherited descriptors -------------------------------------------------------------------------------------------
+# Inherited descriptors
 echo x >"$scratch/secret"
 echo '{"boot-source": {"kernel_image_path": "/dev/fd/8"}}' >"$scratch/vm.json"
 exec 7<"$scratch/secret"
@@ -62,7 +62,7 @@ checks=$((checks + 1))
 grep -q 'kernel_invalid\|kvm_' <<<"$err" || fail 'a descriptor that the configuration file names can be read'
 exec 8<&-
 
-# ---- limits and modes ------------------------------------------------------------------------------------------------
+# Limits and modes
 umask 0
 ulimit -Sn 64
 serve --log-path "$scratch/made.log" --metrics-path "$scratch/made.metrics"
@@ -77,7 +77,7 @@ serve --api-group "$(id -g)"
 check 'and with a group for its members, whatever the umask' test "$(stat -c %a "$sock")" = 660
 umask 022
 
-# ---- limits that are too low -----------------------------------------------------------------------------------------
+# Limits that are too low
 # Whatever call meets it first, with and without KVM: never the host's lack of KVM, never a bug in inox.
 for limit in 6 7; do
     refused 118 host_error 'Too many open files' "ulimit -n allows $limit, and this machine needs about 17" \
@@ -106,7 +106,7 @@ if [ -w /dev/kvm ]; then
     [ "$said" = 1 ] || fail 'no limit on address space left a machine without a thread'
 fi
 
-# ---- a server that does not answer -----------------------------------------------------------------------------------
+# A server that does not answer
 kill -STOP "$vmm"
 refused 124 timed_out 'no answer from' '--timeout' timeout 30 "$inox" ctl -s "$sock" --timeout 300ms status
 refused 124 timed_out 'no answer from' '--timeout' timeout 30 "$inox" ctl -s "$sock" --timeout 300ms events
@@ -114,7 +114,7 @@ refused 153 bad_option "'soon' is no time" '500ms' "$inox" ctl -s "$sock" --time
 kill -CONT "$vmm"
 accepted 'Not started' "$inox" ctl -s "$sock" --timeout 30s status
 
-# ---- clients that keep their connections -----------------------------------------------------------------------------
+# Clients that keep their connections
 if command -v python3 >/dev/null; then
     python3 - "$sock" >"$scratch/crowd" <<'END' &
 import socket, sys, time
@@ -138,7 +138,7 @@ END
 fi
 leave
 
-# ---- a vsock path needs room for any port ----------------------------------------------------------------------------
+# A vsock path needs room for any port
 long=$scratch/$(printf '%0100d' 0)
 long=${long:0:100}
 printf '{"vsock": {"guest_cid": 3, "uds_path": "%s"}}' "$long" >"$scratch/vm.json"

@@ -143,7 +143,7 @@ extract_elf() {
 
 number() { od -An -v -t "u$3" -j $(($2)) -N "$3" "$1" | tr -d ' '; }
 
-# --- inox_ud: the lab's KVM shows ENQCMD to user space ----------------------------------------------------------------
+# Inox_ud: the lab's KVM shows ENQCMD to user space
 
 # debian_ud_module NAME: prints the path of tools/guest/inox_ud.c as a module for a Debian kernel, built on first use;
 # nothing, and says why, where it cannot be built: the kernel's headers are gone from the archive once a newer one is there
@@ -187,7 +187,7 @@ build_ud_module() {
     mv "$file.new" "$file"
 }
 
-# --- the lab machine's own kernel -------------------------------------------------------------------------------------
+# The lab machine's own kernel
 
 lab_kernel_dir() {
     local sum

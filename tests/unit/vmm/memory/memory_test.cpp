@@ -19,6 +19,6 @@ TEST_CASE("a lack of huge pages is found when memory is made, not at the first t
     auto memory = GuestMemory::create(std::uint64_t{128} << 30, HugePages::two_mib); // more than any test machine keeps
     REQUIRE(!memory);
     CHECK(memory.error().code == Errc::memory_unavailable);
-    CHECK(memory.error().what.find("--huge-pages 2M") != std::string::npos);
+    CHECK(memory.error().what.find("huge pages of 2 MiB are not free") != std::string::npos);
     CHECK(memory.error().hint.find("nr_hugepages") != std::string::npos);
 }
