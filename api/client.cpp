@@ -142,8 +142,8 @@ std::unexpected<Error> Client::no_answer(const Wait& wait) const {
     if (wait.over())
         return fail(Errc::timed_out,
                     format("no answer from '%s' within %lld ms", path_.c_str(), static_cast<long long>(limit_.count())),
-                    "is the process stopped? what takes long may be given more time with --timeout");
-    return fail(Errc::host_error, "the other side ended the connection without an answer",
+                    "the process may be stopped; --timeout allows more time");
+    return fail(Errc::host_error, "the server closed the connection without an answer",
                 "has the guest ended meanwhile?");
 }
 

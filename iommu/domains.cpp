@@ -243,7 +243,7 @@ void Domains::in_use(EndpointId id) {
     if (!endpoint || has_driver_ || !bypass_ || std::exchange(told_no_driver_, true))
         return;
     log::write(log::Level::warning,
-               "IOMMU: the guest uses %s and has no driver for its IOMMU: no device of its is confined, each reaches "
+               "IOMMU: the guest uses %s and has no driver for its IOMMU: its devices are not confined, each reaches "
                "all guest memory (its kernel needs CONFIG_VIRTIO_IOMMU; --iommu bypass=off stops such devices)",
                endpoint->name.c_str());
 }

@@ -199,7 +199,7 @@ Result<void> check_words(const Given& given) {
                 return wrong(in_quotes(word) + " is not KEY=VALUE", "write backend=iommufd, for example");
     if (given.command == "request" &&
         !std::ranges::all_of(given.words[0], [](char c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; }))
-        return wrong(in_quotes(given.words[0]) + " is no method", "the methods are GET, PUT, PATCH and DELETE");
+        return wrong(in_quotes(given.words[0]) + " is not a method", "the methods are GET, PUT, PATCH and DELETE");
     return {};
 }
 
@@ -218,7 +218,7 @@ Result<const CtlCommand*> find_command(const Given& given) {
                      (found->arguments.empty() ? std::string{"no arguments"} : std::string{found->arguments}));
     TRY_VOID(check_words(given));
     if (given.socket.empty())
-        return wrong("the socket is missing", "name it with -s, as --api-sock of the running inox did");
+        return wrong("the socket is missing", "name it with -s: the path that --api-sock gave the running inox");
     return found;
 }
 

@@ -25,7 +25,7 @@ struct Flag {
 };
 
 constexpr const char* no_snapshots = "snapshots are not in this version of inox";
-constexpr const char* leave_away = "leave the option away";
+constexpr const char* leave_away = "leave out the option";
 
 constexpr auto flags = std::to_array<Flag>({
     {"api-sock", true},

@@ -52,7 +52,7 @@ std::vector<Error> closed_descriptors(const RunOptions& options) {
         if (!descriptors::is_open(fd))
             problems.push_back(
                 {Errc::config_value, "descriptor " + std::to_string(fd) + " is not open",
-                 "open it where inox is started, such as " + std::to_string(fd) + "<>FILE in a shell, or leave it away",
+                 "open it where inox is started, such as " + std::to_string(fd) + "<>FILE in a shell, or leave it out",
                  "/inox/keep_fds", 0});
     return problems;
 }
@@ -76,7 +76,7 @@ std::vector<Error> api_problems(const ApiConfig& config) {
     if (config.socket.empty()) {
         const auto useless = [&](const char* what, const char* where) {
             take(fail(Errc::config_value, std::string{what} + " of the API, but it has no socket",
-                      "name one with api_sock (--api-sock), or leave this away"),
+                      "name one with api_sock (--api-sock), or leave this out"),
                  where);
         };
         if (!config.group.empty())

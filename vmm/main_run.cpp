@@ -86,7 +86,8 @@ private:
         const std::string text = error.what();
         const auto colon = text.find(':');
         if (text.ends_with("disallowed flag override"))
-            return {Errc::bad_option, "a switch takes no value", see_help(), "--" + text.substr(0, text.find(' ')), 0};
+            return {Errc::bad_option, "this option takes no value", see_help(), "--" + text.substr(0, text.find(' ')),
+                    0};
         if (colon == text.npos || !text.starts_with("--"))
             return {Errc::bad_option, text, see_help(), {}, 0};
         std::string what = text.ends_with("missing") ? "the value is missing" : text.substr(colon + 2);

@@ -43,10 +43,10 @@ Result<std::shared_ptr<HostQueue>> HostQueue::open(const std::string& path) {
     if (!cpu_has(dedicated ? movdir64b_bit : enqcmd_bit))
         return fail(Errc::unsupported,
                     "this CPU has no " + std::string{dedicated ? "MOVDIR64B" : "ENQCMD"} + ", which " + path + " needs",
-                    "leave /dsa/forward away: inox then copies by itself");
+                    "leave out /dsa/forward: inox then copies with the CPU");
     auto fd = TRY(open_file(path, O_RDWR, Errc::host_error));
     auto portal = TRY(Mapping::create(portal_page, PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd.get(), 0));
-    log::write(log::Level::warning, "dsa: copies go to %s; forwarding to hardware has never been tried on hardware",
+    log::write(log::Level::warning, "dsa: copies are forwarded to %s; forwarding has never been tested on hardware",
                path.c_str());
     return std::shared_ptr<HostQueue>{new HostQueue{std::move(fd), std::move(portal), dedicated}};
 }

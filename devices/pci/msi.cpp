@@ -71,7 +71,8 @@ void Msi::update() noexcept {
         const auto started = start(index, message, mask >> index & 1);
         // Linux writes zeros when it frees an interrupt, with MSI still on: that is nothing to tell.
         if (!started && message.address != 0 && limiter_.allow())
-            log::write(log::Level::warning, "MSI vector %u stays silent: %s", index, started.error().message().c_str());
+            log::write(log::Level::warning, "MSI vector %u delivers no interrupts: %s", index,
+                       started.error().message().c_str());
         if (!started)
             stop(index);
         eventfds_[index] = started.value_or(-1);
@@ -80,7 +81,7 @@ void Msi::update() noexcept {
 
 Result<int> Msi::start(unsigned index, MsiMessage message, bool masked) {
     if (!is_interrupt(message))
-        return fail(Errc::not_found, format("the guest directs it to %#llx, where no interrupts go",
+        return fail(Errc::not_found, format("the guest gave it the address %#llx, which is not an interrupt address",
                                             static_cast<unsigned long long>(message.address)));
     if (index >= vectors_.size())
         vectors_.resize(index + 1);
@@ -96,7 +97,7 @@ void Msi::stop(unsigned index) noexcept {
     if (index >= vectors_.size() || !vectors_[index])
         return;
     if (const auto done = vectors_[index]->enable(false); !done && limiter_.allow())
-        log::write(log::Level::warning, "MSI vector %u cannot be switched off: %s", index,
+        log::write(log::Level::warning, "MSI vector %u cannot be turned off: %s", index,
                    done.error().message().c_str());
 }
 

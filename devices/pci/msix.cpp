@@ -188,7 +188,8 @@ void Msix::go_live(unsigned index) noexcept {
     auto& entry = entries_[index];
     if (const auto done = route(entry); !done) {
         if (limiter_.allow())
-            log::write(log::Level::warning, "MSI-X vector %u stays silent: %s", index, done.error().message().c_str());
+            log::write(log::Level::warning, "MSI-X vector %u delivers no interrupts: %s", index,
+                       done.error().message().c_str());
         if (entry.live)
             stop(index);
         return;
@@ -202,7 +203,7 @@ void Msix::go_live(unsigned index) noexcept {
 
 Result<void> Msix::route(Entry& entry) {
     if (!is_interrupt(entry.message))
-        return fail(Errc::not_found, format("the guest directs it to %#llx, where no interrupts go",
+        return fail(Errc::not_found, format("the guest gave it the address %#llx, which is not an interrupt address",
                                             static_cast<unsigned long long>(entry.message.address)));
     TRY_VOID(create_vector(entry));
     if (entry.message != entry.routed) {

@@ -20,8 +20,7 @@ public:
 
     std::vector<Error> run() {
         if (!device_.exists) {
-            add(Errc::not_found, "there is no PCI device " + name() + " on this host",
-                "`inox host` lists those there are");
+            add(Errc::not_found, "there is no PCI device " + name() + " on this host", "`inox host` lists the devices");
             return std::move(problems_);
         }
         if (constexpr std::uint32_t pci_bridge = 0x0604; device_.function.class_code >> 8 == pci_bridge) {
@@ -77,7 +76,7 @@ private:
         const bool none =
             std::ranges::all_of(units, [](const auto& unit) { return unit.starts_with("iommufd_selftest"); });
         if (!device_.group && (bound || none))
-            add(Errc::iommu_missing, "no IOMMU stands between " + name() + " and memory",
+            add(Errc::iommu_missing, "there is no IOMMU between " + name() + " and memory",
                 "turn VT-d or AMD-Vi on in the firmware; on Intel boot the host with intel_iommu=on");
     }
 

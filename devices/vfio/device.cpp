@@ -92,7 +92,7 @@ Result<void> Device::read_info() {
     if (const int error = kernel_.device_info(fd(), info); error < 0)
         return failed(error, "asking what " + name() + " is");
     if ((info.flags & VFIO_DEVICE_FLAGS_PCI) == 0)
-        return fail(Errc::unsupported, name() + " is no PCI device", "only PCI devices can be assigned");
+        return fail(Errc::unsupported, name() + " is not a PCI device", "only PCI devices can be assigned");
     can_reset_ = (info.flags & VFIO_DEVICE_FLAGS_RESET) != 0;
     TRY_VOID(read_regions(info.num_regions));
     return read_interrupts(info.num_irqs);

@@ -65,16 +65,17 @@ std::optional<PciAddress> find_address(std::string_view host) {
 Result<PciAddress> check_options(const OpenOptions& options) {
     const auto address = find_address(options.host);
     if (!address)
-        return fail(Errc::config_value, '"' + options.host + "\" is no address of a PCI device",
+        return fail(Errc::config_value, '"' + options.host + "\" is not an address of a PCI device",
                     "write it as 0000:01:00.0; `inox host` lists the devices");
     if (!options.vf_token.empty() && !parse_uuid(options.vf_token))
-        return fail(Errc::config_value, '"' + options.vf_token + "\" is no UUID",
+        return fail(Errc::config_value, '"' + options.vf_token + "\" is not a UUID",
                     "write 32 hexadecimal digits as 8-4-4-4-12");
     const auto& files = options.files;
     const bool legacy = files.container >= 0 || files.group >= 0;
     if ((legacy && (files.iommufd >= 0 || files.device >= 0 || options.backend == Backend::iommufd)) ||
         (!legacy && (files.iommufd >= 0 || files.device >= 0) && options.backend == Backend::container))
-        return fail(Errc::config_value, "descriptors of both kernel interfaces are given, or not those of the backend",
+        return fail(Errc::config_value,
+                    "the given descriptors belong to both kernel interfaces, or not to those of the backend",
                     "give container and group, or iommufd and device");
     if (options.p2p && (options.backend == Backend::iommufd || files.iommufd >= 0 || files.device >= 0))
         return fail(Errc::config_value, "iommufd cannot map BARs, so that p2p=on is not possible with it",
@@ -109,7 +110,7 @@ private:
             return {};
         device_->registered_ = false;
         return fail(Errc::in_use, device_->address_.text() + " is assigned already, as " + entry->second,
-                    "a device can be assigned once; take one of the two away");
+                    "a device can be assigned once; remove one of the two");
     }
 
     Result<void> check_host() {
@@ -243,8 +244,8 @@ private:
         case EACCES:
             return failed(Errc::vfio_denied, error, what,
                           options_.vf_token.empty()
-                              ? "a virtual function needs the vf_token of who holds its physical one"
-                              : "this is not the vf_token of who holds the physical function");
+                              ? "a virtual function needs the vf_token of the process that uses its physical function"
+                              : "this is not the vf_token of the process that uses the physical function");
         case EPERM:
             return failed(Errc::iommu_unsafe, error,
                           "the host does not isolate interrupts: " + device_->name() + " could inject any",

@@ -88,7 +88,7 @@ PasidAttach::~PasidAttach() {
     if (parent_ == 0)
         return;
     if (const int result = attach_table(ioas_, {}); result != 0)
-        log::write(log::Level::warning, "%s does not go back to its address space: %s", device_.name().c_str(),
+        log::write(log::Level::warning, "%s cannot be attached to its address space again: %s", device_.name().c_str(),
                    answer(result).c_str());
     (void)kernel_.destroy(iommufd_, parent_);
 }
@@ -142,7 +142,7 @@ void PasidAttach::detach(iommu::GuestPasid pasid) noexcept {
     const int detached = kernel_.detach(device_.fd(), detach);
     const int destroyed = kernel_.destroy(iommufd_, it->second);
     if (detached != 0 || destroyed != 0)
-        log::write(log::Level::warning, "PASID %#x stays on %s: %s", pasid.raw(), device_.name().c_str(),
+        log::write(log::Level::warning, "PASID %#x cannot be detached from %s: %s", pasid.raw(), device_.name().c_str(),
                    answer(detached != 0 ? detached : destroyed).c_str());
     tables_.erase(it);
 }
@@ -166,7 +166,7 @@ void PasidAttach::invalidate(iommu::GuestPasid pasid, std::optional<Range<Iova>>
     invalidate.entry_len = sizeof entry;
     invalidate.entry_num = 1;
     if (const int result = kernel_.hwpt_invalidate(iommufd_, invalidate); result != 0)
-        log::write(log::Level::warning, "PASID %#x on %s keeps old translations: %s", pasid.raw(),
+        log::write(log::Level::warning, "old translations of PASID %#x on %s cannot be removed: %s", pasid.raw(),
                    device_.name().c_str(), answer(result).c_str());
 }
 

@@ -288,7 +288,7 @@ void PciFunction::fail(const std::string& why) {
     shared_.clear();
     bars_.close();
     write_command(0);
-    const auto text = name_ + " failed: " + why + "; the guest goes on without it";
+    const auto text = name_ + " failed: " + why + "; the guest continues without it";
     log::write(log::Level::error, "%s", text.c_str());
     if (context_.on_event)
         context_.on_event({DeviceEvent::Kind::failed, text});

@@ -31,7 +31,7 @@ Result<std::vector<std::byte>> read_registers(const HostDevice& device) {
                               "look at the host's kernel log: the device may be broken or in a low-power state");
     if (load_le<std::uint32_t>(std::span{registers}.subspan(reg::revision, 4)) == ~std::uint32_t{0})
         return inox::fail(Errc::host_error,
-                          device.name() + " reads as ones: it did not come back from a reset or a low-power state",
+                          device.name() + " reads as ones: it did not return from a reset or a low-power state",
                           "look at the host's kernel log; loading vfio-pci with disable_idle_d3=1 keeps devices awake");
     return registers;
 }
@@ -92,7 +92,7 @@ Result<void> PciFunction::build(std::span<const std::byte> registers) {
     return watch(Interrupt::request, [this] {
         if (!failed() && lost()) // pulled out: the host asks for what is left of it
             fail(gone_text);
-        const auto text = name_ + " is asked back by the host";
+        const auto text = "the host asks for " + name_ + " back";
         log::write(log::Level::warning, "%s", text.c_str());
         if (context_.on_event)
             context_.on_event({DeviceEvent::Kind::asked_back, text});
@@ -106,7 +106,8 @@ void PciFunction::reset_device() {
     const auto done = device_->can_reset() ? device_->reset() : reset_bus();
     if (done)
         return;
-    const auto text = "the guest finds " + name_ + " as its last user left it: " + done.error().message();
+    const auto text =
+        name_ + " was not reset, so the guest finds the state that its last user left: " + done.error().message();
     log::write(log::Level::warning, "%s", text.c_str());
     if (context_.on_event)
         context_.on_event({DeviceEvent::Kind::cannot_reset, text});

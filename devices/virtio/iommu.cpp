@@ -108,7 +108,7 @@ bool Iommu::answer(Queue& ring, const Chain& chain) noexcept {
     const auto out = requests_.handle(std::span{bytes}.first(size), Chain::bytes(chain.writable), negotiated_features(),
                                       answer_, &late.drain);
     if (out.empty())
-        note_bad_request("a request without room for an answer, or of a type nobody knows");
+        note_bad_request("a request of an unknown type, or without room for an answer");
     if (late.drain.done()) {
         ring.push(chain.head, static_cast<std::uint32_t>(chain.copy_to(0, out)));
         return true;

@@ -112,7 +112,7 @@ std::unexpected<Error> VhostUser::broken(std::string_view what, int error) const
 Error VhostUser::unasked() const {
     std::byte byte{};
     const auto got = ::recv(socket_.get(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return broken(got > 0 ? "it sent a message that nobody asked for" : "it closed the connection").error();
+    return broken(got > 0 ? "it sent an unexpected message" : "it closed the connection").error();
 }
 
 Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
@@ -146,7 +146,7 @@ Result<void> VhostUser::negotiate() {
     TRY_VOID(send(Request::set_owner, {}, {}, false));
     if ((features_ & has_protocol_features) == 0)
         return fail(Errc::unsupported, "the vhost-user daemon at '" + path_ + "' has no protocol features",
-                    "use a daemon of this decade, such as virtiofsd");
+                    "use a newer daemon, such as virtiofsd");
     const std::uint64_t offered = TRY(ask(Request::get_protocol_features));
     const std::uint64_t wanted = offered & protocol_reply_ack;
     TRY_VOID(send(Request::set_protocol_features, bytes_of(wanted), {}, false));
@@ -238,7 +238,7 @@ Result<void> VhostUser::send_all(std::span<const std::byte> message, std::span<c
         if (sent < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (sent <= 0)
-            return broken("it does not take messages", errno);
+            return broken("it does not accept messages", errno);
         message = message.subspan(static_cast<std::size_t>(sent));
         fds = {};
     }

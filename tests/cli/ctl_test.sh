@@ -12,7 +12,7 @@ refused 121 not_found "cannot reach '$scratch/none'" 'api-sock' "$inox" ctl -s "
 accepted 'add-disk ID PATH [KEY=VALUE...]' "$inox" ctl --help
 accepted '--json: a list of name, labels, type, value' "$inox" ctl --help
 refused 153 bad_option "'iommufd' is not KEY=VALUE" 'backend=iommufd' "$inox" ctl -s x add-vfio nic 01:00.0 iommufd
-refused 153 bad_option "'G T' is no method" 'GET' "$inox" ctl -s x request 'G T' /
+refused 153 bad_option "'G T' is not a method" 'GET' "$inox" ctl -s x request 'G T' /
 
 guests=$(dirname "$inox")/tests/kvm/guests
 [ -w /dev/kvm ] && [ -e "$guests/echo" ] || { echo 'not checked: a running guest, for lack of /dev/kvm or the guest'; finish; }

@@ -110,7 +110,7 @@ fi
 kill -STOP "$vmm"
 refused 124 timed_out 'no answer from' '--timeout' timeout 30 "$inox" ctl -s "$sock" --timeout 300ms status
 refused 124 timed_out 'no answer from' '--timeout' timeout 30 "$inox" ctl -s "$sock" --timeout 300ms events
-refused 153 bad_option "'soon' is no time" '500ms' "$inox" ctl -s "$sock" --timeout soon status
+refused 153 bad_option "'soon' is not a time" '500ms' "$inox" ctl -s "$sock" --timeout soon status
 kill -CONT "$vmm"
 accepted 'Not started' "$inox" ctl -s "$sock" --timeout 30s status
 

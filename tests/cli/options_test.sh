@@ -20,7 +20,7 @@ refused 153 bad_option "unknown option '-k'" 'inox run --help' "$inox" run -k
 refused 153 bad_option "unexpected argument 'vmlinux'" 'inox run --help' "$inox" run vmlinux
 refused 153 bad_option "unexpected argument 'b'" 'inox check --help' "$inox" check a b
 refused 153 bad_option '--cpus: the value is missing' 'inox run --help' "$inox" run --cpus
-refused 153 bad_option '--quiet: a switch takes no value' 'inox run --help' "$inox" run --quiet=3
+refused 153 bad_option '--quiet: this option takes no value' 'inox run --help' "$inox" run --quiet=3
 refused 153 bad_option 'the configuration file is missing' 'inox check vm.json' "$inox" check
 
 refused 107 cpus_invalid '--cpus: 0 CPUs' '1 to 255' "$inox" run --cpus 0
@@ -36,9 +36,9 @@ refused 105 memory_invalid '--memory: 1 MiB' '64M' "$inox" run --memory 1
 refused 105 memory_invalid '--memory: 4097 GiB' 'at most 4096 GiB' "$inox" run --memory 4097G
 refused 105 memory_invalid '--memory: 129 MiB' '130 MiB' "$inox" run --memory 129 --huge-pages 2M
 refused 105 memory_invalid '--memory: 65537 KiB' '65540 KiB' "$inox" run --memory 65537K
-refused 153 bad_option "--memory: '12Q' is no size" '512M or 4G' "$inox" run --memory 12Q
-refused 153 bad_option "--memory: '' is no size" '512M or 4G' "$inox" run --memory ''
-refused 153 bad_option "--memory: '99999999999G' is no size" '512M or 4G' "$inox" run --memory 99999999999G
+refused 153 bad_option "--memory: '12Q' is not a size" '512M or 4G' "$inox" run --memory 12Q
+refused 153 bad_option "--memory: '' is not a size" '512M or 4G' "$inox" run --memory ''
+refused 153 bad_option "--memory: '99999999999G' is not a size" '512M or 4G' "$inox" run --memory 99999999999G
 refused 153 bad_option "--huge-pages: '1G'" 'none, transparent or 2M' "$inox" run --huge-pages 1G
 
 refused 153 bad_option '--initrd: an initrd needs a kernel' 'name the kernel' "$inox" run --initrd x
@@ -52,8 +52,8 @@ refused 114 config_value '--cmdline: the kernel command line holds a control cha
 
 refused 153 bad_option "--timeout: 'soon'" '60s' "$inox" run --timeout soon
 refused 153 bad_option "--timeout: '-1s'" '60s' "$inox" run --timeout=-1s
-refused 153 bad_option "--timeout: '0' is no time from 1ms to 366 days" '60s' "$inox" run --timeout 0
-refused 153 bad_option "--timeout: '0' is no time from 1ms to 366 days" '60s' "$inox" ctl -s x --timeout 0 status
+refused 153 bad_option "--timeout: '0' is not a time from 1ms to 366 days" '60s' "$inox" run --timeout 0
+refused 153 bad_option "--timeout: '0' is not a time from 1ms to 366 days" '60s' "$inox" ctl -s x --timeout 0 status
 refused 153 bad_option '--net queues: 33 is not a whole number from 1 to 16' '' "$inox" run --net t,queues=33
 refused 153 bad_option "--vsock: the key 'uds' is missing" 'add it' "$inox" run --vsock cid=3
 refused 106 memory_unavailable '--huge-pages: 100000 huge pages of 2 MiB are not free' 'transparent' \

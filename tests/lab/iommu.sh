@@ -148,7 +148,7 @@ boot() {
 }
 
 # Warnings of inox are of the faults that were provoked, and of edu, which has no reset
-no_other_warning() { ! grep -E '^inox: (WARN|ERROR)' /tmp/err | grep -v 'IOMMU: endpoint\|broke its ring\|as its last user left it'; }
+no_other_warning() { ! grep -E '^inox: (WARN|ERROR)' /tmp/err | grep -v 'IOMMU: endpoint\|broke its ring\|the state that its last user left'; }
 no_fault() { ! grep 'no mapping' /tmp/err; }
 root_is_clean() { /sbin/e2fsck -fn /tmp/root >/tmp/fsck 2>&1; }
 

@@ -53,7 +53,7 @@ Result<Elf64_Ehdr> read_header(const Image& file) {
     TRY_VOID(file.read(0, ident));
     if (header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_ident[EI_CLASS] == ELFCLASSNONE ||
         header.e_ident[EI_CLASS] > ELFCLASS64)
-        return file.invalid("ELF, but not of little-endian 64-bit or 32-bit kind", "give an x86-64 kernel");
+        return file.invalid("ELF, but neither little-endian 64-bit nor 32-bit", "give an x86-64 kernel");
     if (header.e_ident[EI_CLASS] == ELFCLASS64) {
         TRY_VOID(file.read(0, std::as_writable_bytes(std::span{&header, 1})));
         return header;
@@ -166,7 +166,7 @@ Result<ElfImage> parse_elf(const Image& file) {
     for (std::size_t i = 0; i < program_headers.size(); ++i) {
         const Elf64_Phdr& program_header = program_headers[i];
         if (program_header.p_type == PT_INTERP)
-            return file.invalid("a program that wants a dynamic linker (PT_INTERP), not a kernel",
+            return file.invalid("a program that needs a dynamic linker (PT_INTERP), not a kernel",
                                 "give a vmlinux or a bzImage");
         if (program_header.p_type == PT_LOAD && program_header.p_memsz != 0) {
             image.segments.push_back(TRY(segment_of(file, i, program_header)));

@@ -109,7 +109,7 @@ Result<std::size_t> Unpacker::step(std::span<std::byte> room) {
     if (made_ > largest_)
         return archive_.invalid(
             format("unpacks to more than %llu MiB", static_cast<unsigned long long>(largest_ / MiB)),
-            "no kernel is so large: unpack it with zcat and look at it");
+            "no kernel is that large: unpack it with zcat and check it");
     return made;
 }
 
@@ -125,7 +125,7 @@ Result<void> Unpacker::read_head() {
 Result<void> Unpacker::go_to(std::uint64_t offset) {
     if (offset < made_) {
         if (++rewinds_ > most_rewinds)
-            return archive_.invalid("its parts are read again and again", "unpack it with zcat first");
+            return archive_.invalid("reading it would unpack it too many times", "unpack it with zcat first");
         inflater_.restart();
         offset_ = made_ = 0;
         between_members_ = ended_ = false;

@@ -75,7 +75,7 @@ Result<void> Image::measure() {
 
 Result<void> Image::check_wanted() const {
     if (stop_.stop_requested())
-        return fail(Errc::wrong_state, name_ + " is not wanted any more: the start was stopped");
+        return fail(Errc::wrong_state, name_ + " was not read: the start was stopped");
     return {};
 }
 

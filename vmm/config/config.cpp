@@ -206,16 +206,16 @@ void check_devices(const Config& config, std::vector<Error>& problems) {
         problems.push_back({Errc::config_value,
                             "a balloon of " + size_text(config.balloon->target) + " leaves nothing of " +
                                 size_text(config.machine.memory) + " of memory",
-                            "give the guest more memory, or take less of it", "/balloon/amount_mib", 0});
+                            "give the guest more memory, or make the balloon smaller", "/balloon/amount_mib", 0});
     if (config.iommu && config.machine.transport != Transport::pci)
         problems.push_back({Errc::config_value, "an IOMMU needs PCI, which this machine does not have",
-                            "start it with PCI (--enable-pci), or leave the IOMMU away", "/iommu", 0});
+                            "start it with PCI (--enable-pci), or leave out the IOMMU", "/iommu", 0});
     if (config.dsa && config.machine.transport == Transport::mmio)
         problems.push_back({Errc::config_value, "the accelerator is a PCI device, and this machine has no PCI",
-                            "add --enable-pci, or leave the accelerator away", "/dsa", 0});
+                            "add --enable-pci, or leave out the accelerator", "/dsa", 0});
     if (config.dsa && config.dsa->shape.entries < config.dsa->shape.queues)
-        problems.push_back(
-            {Errc::config_value, "fewer entries than queues", "give each queue an entry at least", "/dsa/entries", 0});
+        problems.push_back({Errc::config_value, "there are fewer entries than queues",
+                            "give each queue at least one entry", "/dsa/entries", 0});
     if (std::ranges::count(config.drives, true, &DriveConfig::root) > 1)
         problems.push_back({Errc::config_value, "A root block device already exists!",
                             "set is_root_device on one drive only", "/drives", 0});
@@ -224,7 +224,7 @@ void check_devices(const Config& config, std::vector<Error>& problems) {
 } // namespace
 
 std::vector<Error> check(const Config& config) {
-    static constexpr auto name_kernel = "name the kernel too: the built-in guest takes neither";
+    static constexpr auto name_kernel = "name the kernel too: the built-in guest takes no initrd and no command line";
     std::vector<Error> problems;
     const auto add = [&](std::optional<Error> found) {
         if (found)
@@ -236,7 +236,7 @@ std::vector<Error> check(const Config& config) {
     add(check_windows(config.machine.windows));
     if (config.machine.windows != PciWindows{} && config.machine.transport == Transport::mmio)
         add(problem(Errc::config_value, "/inox", "a machine without PCI has no windows for BARs",
-                    "start it with PCI (--enable-pci), or leave pci_window_32_mib and pci_window_64_mib away"));
+                    "start it with PCI (--enable-pci), or leave out pci_window_32_mib and pci_window_64_mib"));
     if (config.boot.kernel.empty() && !config.boot.initrd.empty())
         add(problem(Errc::config_missing_key, "/boot-source/initrd_path", "an initrd needs a kernel", name_kernel));
     if (config.boot.kernel.empty() && !config.boot.cmdline.empty())

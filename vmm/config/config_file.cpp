@@ -153,7 +153,7 @@ std::optional<Error> check_partitions(const Config& config) {
             return Error{Errc::config_value,
                          "the partition " + in_quotes(drive.partuuid) + " of disk " + in_quotes(drive.block.id) +
                              " has no effect: it is not the root disk",
-                         "set is_root_device (root=on), or leave partuuid away",
+                         "set is_root_device (root=on), or leave out partuuid",
                          "/drives/" + std::to_string(i) + "/partuuid", 0};
     return std::nullopt;
 }

@@ -15,7 +15,7 @@ std::unexpected<Error> refuse(const CommandOption& option, std::string what, std
 }
 
 std::string no_size(std::string_view text, std::uint64_t least, std::uint64_t most) {
-    return in_quotes(text) + " is no size from " + size_text(least) + " to " + size_text(most);
+    return in_quotes(text) + " is not a size from " + size_text(least) + " to " + size_text(most);
 }
 
 /// For options that are a path: `place` says where it goes.
@@ -40,9 +40,10 @@ Result<void> set_cmdline(const CommandOption& /*self*/, const std::string& text,
 Result<void> set_cpus(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto cpus = parse_number(text);
     if (!cpus)
-        return refuse(
-            self, in_quotes(text) + " is no number of CPUs from 1 to " + std::to_string(file.config.machine.most_cpus),
-            "write a number such as 4");
+        return refuse(self,
+                      in_quotes(text) + " is not a number of CPUs from 1 to " +
+                          std::to_string(file.config.machine.most_cpus),
+                      "write a number such as 4");
     if (auto problem = check_cpus(*cpus, file.config.machine.most_cpus, false)) {
         problem->where = self.name;
         return std::unexpected<Error>{std::move(*problem)};
@@ -84,7 +85,7 @@ Result<void> set_huge_pages(const CommandOption& self, const std::string& text, 
         return std::ranges::equal(name, text, [](char a, char b) { return (a | 0x20) == (b | 0x20); });
     });
     if (found == std::end(names))
-        return refuse(self, in_quotes(text) + " is no kind of huge pages", "use none, transparent or 2M");
+        return refuse(self, in_quotes(text) + " is not a kind of huge pages", "use none, transparent or 2M");
     file.config.machine.huge_pages = static_cast<HugePages>(found - std::begin(names));
     return {};
 }
@@ -110,7 +111,7 @@ Result<void> set_grace(const CommandOption& self, const std::string& text, Confi
 
 Result<void> set_expect(const CommandOption& self, const std::string& text, ConfigFile& file) {
     if (text.empty())
-        return refuse(self, "the expression is empty", "write a part of the text to wait for");
+        return refuse(self, "the expression is empty", "write a part of the expected text");
     if (const auto why = regex_problem(text))
         return refuse(
             self, in_quotes(text) + " is not a regular expression: " + *why,
@@ -122,7 +123,7 @@ Result<void> set_expect(const CommandOption& self, const std::string& text, Conf
 Result<void> set_on_panic(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto found = std::ranges::find(panic_words, text);
     if (found == std::end(panic_words))
-        return refuse(self, in_quotes(text) + " is nothing inox does", "use report or end");
+        return refuse(self, in_quotes(text) + " is neither report nor end", "use report or end");
     file.config.machine.end_on_panic = found != std::begin(panic_words);
     return {};
 }
@@ -137,7 +138,7 @@ Result<void> set_panic_text(const CommandOption& self, const std::string& text, 
 Result<void> set_on_reboot(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto found = std::ranges::find(reboot_words, text);
     if (found == std::end(reboot_words))
-        return refuse(self, in_quotes(text) + " is nothing a reboot can do", "use end, fail or restart");
+        return refuse(self, in_quotes(text) + " is not one of end, fail and restart", "use end, fail or restart");
     file.run.on_reboot = static_cast<OnReboot>(found - std::begin(reboot_words));
     return {};
 }
@@ -145,7 +146,7 @@ Result<void> set_on_reboot(const CommandOption& self, const std::string& text, C
 Result<void> set_console_overflow(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto found = std::ranges::find(overflow_words, text);
     if (found == std::end(overflow_words))
-        return refuse(self, in_quotes(text) + " is nothing inox does", "use wait or drop");
+        return refuse(self, in_quotes(text) + " is neither wait nor drop", "use wait or drop");
     file.run.console_overflow = static_cast<ConsoleOverflow>(found - std::begin(overflow_words));
     return {};
 }
@@ -153,13 +154,14 @@ Result<void> set_console_overflow(const CommandOption& self, const std::string& 
 Result<void> set_keep_fds(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.run.keep_fds = descriptors::parse_list(text);
     if (file.run.keep_fds.empty())
-        return refuse(self, in_quotes(text) + " is no list of descriptors", "write 5 or 5,6: from 3");
+        return refuse(self, in_quotes(text) + " is not a list of descriptors",
+                      "write numbers from 3 on, such as 5 or 5,6");
     return {};
 }
 
 Result<void> set_boot_timeline(const CommandOption& self, const std::string& text, ConfigFile& file) {
     if (!text.ends_with(".json") && !text.ends_with(".svg"))
-        return refuse(self, in_quotes(text) + " ends neither in .json nor in .svg", "the ending chooses the form");
+        return refuse(self, in_quotes(text) + " ends neither in .json nor in .svg", "the ending chooses the format");
     file.run.boot_timeline = text;
     return {};
 }
@@ -167,7 +169,7 @@ Result<void> set_boot_timeline(const CommandOption& self, const std::string& tex
 Result<void> set_log_level(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.log.level = parse_log_level(text);
     if (!file.log.level)
-        return refuse(self, in_quotes(text) + " is no log level", "use Off, Error, Warning, Info, Debug or Trace");
+        return refuse(self, in_quotes(text) + " is not a log level", "use Off, Error, Warning, Info, Debug or Trace");
     return {};
 }
 
@@ -214,7 +216,7 @@ Result<void> set_entropy(const CommandOption& /*self*/, const std::string& /*tex
 
 Result<void> set_console(const CommandOption& self, const std::string& text, ConfigFile& file) {
     if (text.empty())
-        return refuse(self, "no place is given", "write terminal, or name a file");
+        return refuse(self, "the value is empty", "write terminal, or name a file");
     file.config.console = ConsoleConfig{text == "terminal" ? "" : text};
     return {};
 }
@@ -227,7 +229,7 @@ Result<void> set_api_connections(const CommandOption& self, const std::string& t
     const auto count = parse_number(text);
     if (!count || *count == 0 || *count > ApiConfig::most_connections)
         return refuse(self,
-                      in_quotes(text) + " is no number of connections from 1 to " +
+                      in_quotes(text) + " is not a number of connections from 1 to " +
                           std::to_string(ApiConfig::most_connections),
                       "write a number such as 64");
     file.api.connections = static_cast<unsigned>(*count);

@@ -18,7 +18,7 @@ void read_text(const JsonValue& value, std::string& out) {
 void read_path(const JsonValue& value, std::string& out) {
     const auto text = value.text();
     if (text && text->empty())
-        value.report(Errc::config_value, "the path is empty", "name a file, or leave the key away");
+        value.report(Errc::config_value, "the path is empty", "name a file, or leave out the key");
     else
         out = text.value_or("");
 }
@@ -86,13 +86,13 @@ void read_cpu_template(const JsonValue& value, ConfigFile& /*file*/) {
     static constexpr std::string_view names[] = {"None", "C3", "T2", "T2S", "T2CL", "T2A"};
     if (value.one_of(names).value_or(0) != 0)
         value.report(Errc::unsupported, "CPU templates are not in this version of inox",
-                     "leave cpu_template away: the guest then sees the host's CPU");
+                     "leave out cpu_template: the guest then sees the host's CPU");
 }
 
 void read_track_dirty_pages(const JsonValue& value, ConfigFile& /*file*/) {
     if (value.boolean().value_or(false))
         value.report(Errc::unsupported, "tracking of dirty pages is not in this version of inox",
-                     "it serves snapshots, which inox does not have yet: set it to false");
+                     "only snapshots need it, and they are not in this version of inox: set it to false");
 }
 
 constexpr Field machine_config[] = {
@@ -132,7 +132,7 @@ void read_boot_timeline(const JsonValue& value, ConfigFile& file) {
     const auto& path = file.run.boot_timeline;
     if (!path.empty() && !path.ends_with(".json") && !path.ends_with(".svg"))
         value.report(Errc::config_value, in_quotes(path) + " ends neither in .json nor in .svg",
-                     "the ending chooses the form");
+                     "the ending chooses the format");
 }
 
 void read_on_panic(const JsonValue& value, ConfigFile& file) {
@@ -151,7 +151,8 @@ void read_keep_fds(const JsonValue& value, ConfigFile& file) {
         return;
     file.run.keep_fds = descriptors::parse_list(*text);
     if (file.run.keep_fds.empty())
-        value.report(Errc::config_value, in_quotes(*text) + " is no list of descriptors", "write 5 or 5,6: from 3");
+        value.report(Errc::config_value, in_quotes(*text) + " is not a list of descriptors",
+                     "write numbers from 3 on, such as 5 or 5,6");
 }
 
 template <std::optional<std::uint64_t> PciWindows::*window> void read_window(const JsonValue& value, ConfigFile& file) {

@@ -104,7 +104,7 @@ void read_address(const JsonValue& value, ConfigFile& file) {
     in_addr address{};
     const bool link_local = ::inet_pton(AF_INET, text->c_str(), &address) == 1 && text->starts_with("169.254.");
     if (!link_local)
-        return value.report(Errc::config_value, in_quotes(*text) + " is no link-local IPv4 address",
+        return value.report(Errc::config_value, in_quotes(*text) + " is not a link-local IPv4 address",
                             "use one such as 169.254.169.254");
     file.mmds->address = *text;
 }
@@ -134,7 +134,7 @@ std::optional<std::uint32_t> read_leaf(const JsonValue& value) {
     const auto [end, error] = std::from_chars(first, last, number, base);
     if (error == std::errc{} && end == last)
         return number;
-    value.report(Errc::config_value, in_quotes(*text) + " is no 32-bit number", "write it as 0x1f");
+    value.report(Errc::config_value, in_quotes(*text) + " is not a 32-bit number", "write it as 0x1f");
     return std::nullopt;
 }
 
@@ -149,7 +149,7 @@ bool read_bitmap(const JsonValue& value, boot::CpuidModifier& out) {
     std::string bits;
     std::ranges::copy_if(digits, std::back_inserter(bits), [](char c) { return c != '_'; });
     if (bits.empty() || bits.size() > 32 || bits.find_first_not_of("01x") != bits.npos) {
-        value.report(Errc::config_value, in_quotes(*text) + " is no bitmap of at most 32 bits",
+        value.report(Errc::config_value, in_quotes(*text) + " is not a bitmap of at most 32 bits",
                      "write 0b and then 0, 1 or x for each bit, the highest first");
         return false;
     }

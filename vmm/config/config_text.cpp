@@ -81,7 +81,7 @@ std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {
     return std::chrono::milliseconds{static_cast<std::int64_t>(*value)};
 }
 
-std::string no_duration(std::string_view text) { return in_quotes(text) + " is no time from 1ms to 366 days"; }
+std::string no_duration(std::string_view text) { return in_quotes(text) + " is not a time from 1ms to 366 days"; }
 
 bool is_id(std::string_view text) {
     return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](unsigned char c) {

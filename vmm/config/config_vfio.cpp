@@ -91,8 +91,8 @@ void check_vfio(const Config& config, std::vector<Error>& problems) {
             continue;
         }
         if (std::ranges::find(seen, *address) != seen.end())
-            problems.push_back({Errc::config_value, address->text() + " is assigned twice", "take one of them away",
-                                where + "/host", 0});
+            problems.push_back(
+                {Errc::config_value, address->text() + " is assigned twice", "remove one of them", where + "/host", 0});
         if (open.p2p && config.iommu)
             problems.push_back(
                 {Errc::config_value,

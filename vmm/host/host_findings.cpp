@@ -112,7 +112,7 @@ void pasid_findings(std::vector<HostFinding>& out, const HostReport& host) {
 void huge_page_findings(std::vector<HostFinding>& out, const MemoryReport& memory) {
     const auto two_mib = std::ranges::find(memory.huge_pages, 2048U, &HugePageReport::size_kib);
     if (two_mib == memory.huge_pages.end() || two_mib->total == 0)
-        out.push_back({"Memory", "2M pages", State::no, "none are set aside",
+        out.push_back({"Memory", "2M pages", State::no, "none are reserved",
                        "for --huge-pages 2M and a guest of N MiB: sudo sysctl vm.nr_hugepages=N/2"});
     else
         out.push_back({"Memory", "2M pages", two_mib->free == 0 ? State::limited : State::yes,

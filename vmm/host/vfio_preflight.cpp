@@ -202,7 +202,7 @@ private:
             const auto place = Range<Gpa>::sized(Gpa{first}, bar.size);
             if (!place || !window.contains(*place))
                 return add("/vfio", Errc::no_resource,
-                           format("BAR %u of %s (%s) finds no place that is a multiple of its size, beside the others",
+                           format("there is no room for BAR %u of %s (%s) beside the others, at a multiple of its size",
                                   bar.index, bar.device.c_str(), size_text(bar.size).c_str()),
                            std::string{"assign fewer devices, or make more room: "} + option);
             taken.insert(std::ranges::upper_bound(taken, first, {}, &Piece::first), {first, first + bar.size - 1});
@@ -240,7 +240,7 @@ std::string vfio_needs_text(const VfioNeeds& needs) {
         return out;
     const auto limit = needs.lock_limit ? "limit " + size_text(*needs.lock_limit) : std::string{"no limit"};
     return out + "together: " +
-           (needs.locked == 0 ? "no memory locked in advance, as the guest's IOMMU says what is mapped"
+           (needs.locked == 0 ? "no memory locked in advance, because the guest's IOMMU decides what is mapped"
                               : size_text(needs.locked) + " of memory locked for " + counted(needs.groups, "group") +
                                     " (" + limit + ")") +
            "; BARs: " + size_text(needs.bars_32) + " of " + size_text(needs.room_32) + " below 4 GiB, " +

@@ -28,7 +28,7 @@ Result<Registration> ConsoleInput::watch_shared() {
         epoll_event event{};
         event.events = EPOLLIN;
         if (!ready || ::epoll_ctl(ready.get(), EPOLL_CTL_ADD, fd_, &event) != 0)
-            return fail_errno(Errc::host_error, "standard input cannot be waited for");
+            return fail_errno(Errc::host_error, "cannot watch standard input");
         ready_ = std::move(ready);
     }
     return loop_.watch(ready_.get(), [this] { on_readable(); });

@@ -91,14 +91,15 @@ bool ConsoleOutput::wait_for_room() noexcept {
 
 /// EPIPE and the like: the guest goes on without a reader.
 void ConsoleOutput::lose_reader(int error) noexcept {
-    log::write(log::Level::warning, "console output is gone (errno %d); the guest runs on", error);
+    log::write(log::Level::warning, "standard output cannot be written any more (errno %d); the guest continues",
+               error);
     reader_gone_ = true;
 }
 
 void ConsoleOutput::drop(std::size_t bytes) noexcept {
     dropped_.fetch_add(bytes, std::memory_order_relaxed);
     if (told_.allow())
-        log::write(log::Level::warning, "nobody reads the console's output: %llu bytes are lost so far",
+        log::write(log::Level::warning, "nobody reads the console's output: %llu bytes have been lost so far",
                    static_cast<unsigned long long>(dropped_.load(std::memory_order_relaxed)));
 }
 

@@ -274,7 +274,8 @@ Result<void> Instance::send_ctrl_alt_del() {
 Result<void> Instance::press_power_button() {
     auto* machine = TRY(running_machine());
     if (machine->state() != Machine::State::running)
-        return fail(Errc::wrong_state, "the guest does not run: it cannot see its power button", "resume it first");
+        return fail(Errc::wrong_state, "the guest is not running, so it cannot react to its power button",
+                    "resume it first");
     shutting_down_ = true;
     machine->press_power_button();
     return {};

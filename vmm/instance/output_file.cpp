@@ -33,7 +33,7 @@ std::size_t OutputFile::offer(std::span<const std::byte> bytes) noexcept {
             const int error = errno;
             drop(bytes.size() - done);
             if (first_errno_.exchange(error, std::memory_order_relaxed) == 0)
-                log::write(log::Level::warning, "%s '%s' cannot be written: %s; the guest runs on", role_,
+                log::write(log::Level::warning, "%s '%s' cannot be written: %s; the guest continues", role_,
                            path_.c_str(), std::strerror(error));
             return bytes.size();
         }

@@ -55,8 +55,7 @@ Result<Kvm> Kvm::open() {
     Kvm kvm{std::move(fd)};
     auto version = checked_ioctl(kvm.fd(), KVM_GET_API_VERSION, std::uint64_t{0}, "KVM_GET_API_VERSION");
     if (!version || *version != KVM_API_VERSION)
-        return fail(Errc::kvm_unusable, "/dev/kvm is not a KVM of API version 12",
-                    "use a Linux kernel from this decade");
+        return fail(Errc::kvm_unusable, "/dev/kvm is not a KVM of API version 12", "use a newer host kernel");
     for (const Needed& one : needed)
         if (kvm.check(one.capability) <= 0)
             return fail(Errc::kvm_unusable, std::string{"this KVM lacks "} + one.name,

@@ -149,7 +149,7 @@ bool AssignedDevices::cancel(const std::string& id) {
     if (found == making_.begin())
         pinning_.request_stop();
     auto done = std::exchange(found->done, nullptr);
-    done(fail(Errc::wrong_state, "vfio '" + id + "' was removed before the guest had it"));
+    done(fail(Errc::wrong_state, "vfio '" + id + "' was removed before the guest got it"));
     return true;
 }
 
@@ -162,7 +162,7 @@ void AssignedDevices::stop() {
     for (auto making = std::exchange(making_, {}); auto& one : making)
         if (one.done)
             one.done(
-                fail(Errc::wrong_state, "the machine ended before the guest had vfio '" + one.config.open.id + "'"));
+                fail(Errc::wrong_state, "the machine ended before the guest got vfio '" + one.config.open.id + "'"));
 }
 
 Result<std::shared_ptr<PciFunction>> AssignedDevices::finish(const VfioConfig& config, OnEvent on_event,

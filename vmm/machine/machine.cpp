@@ -29,7 +29,7 @@ Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, con
         acpi.iommu = static_cast<std::uint16_t>(iommu_address.index());
     acpi.pasids = has_pasids(config);
     if (boot::find_cmdline_word(config.boot.cmdline, unusable_word))
-        log::write(log::Level::warning, "the word 'noapic' is left out of the kernel's command line: this machine has "
+        log::write(log::Level::warning, "the word 'noapic' is removed from the kernel's command line: this machine has "
                                         "no other interrupt controller than the IO-APIC that Linux would use");
     auto loaded = boot::load({config.boot.kernel, config.boot.initrd, kernel_cmdline(config), stop}, memory);
     if (!loaded) {

@@ -78,7 +78,7 @@ bool uses_descriptors(std::span<const std::uint8_t> instruction) {
 }
 
 Error no_progress(unsigned vcpu, std::uint64_t rip, std::span<const std::uint8_t> instruction) {
-    std::string what = format("vCPU %u: KVM tries the instruction at RIP %#llx again for ever, bytes:", vcpu,
+    std::string what = format("vCPU %u: KVM retries the instruction at RIP %#llx for ever, bytes:", vcpu,
                               static_cast<unsigned long long>(rip));
     for (const auto byte : instruction)
         what += format(" %02x", byte);

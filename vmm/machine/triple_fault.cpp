@@ -35,7 +35,7 @@ Error triple_fault(unsigned vcpu, const std::optional<FaultPlace>& place, bool s
     if (!place) {
         what += " at unknown RIP";
     } else if (svm && place->rip == reset_rip) {
-        what += format("; KVM on SVM reset the CPU before telling, so where is not known (RIP %#llx)",
+        what += format("; KVM on SVM reset the CPU before it exited, so the place is not known (RIP %#llx)",
                        static_cast<unsigned long long>(place->rip));
     } else {
         what += format(" at RIP %#llx, bytes:", static_cast<unsigned long long>(place->rip));

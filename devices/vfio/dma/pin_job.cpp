@@ -28,7 +28,7 @@ Result<void> PinJob::pin(const std::stop_token& stop) {
     PinProgress progress{root_, total, progress_};
     for (const auto& piece : pieces_) {
         if (stop.stop_requested())
-            return fail(Errc::wrong_state, "guest memory for " + space_.name() + " was no longer wanted");
+            return fail(Errc::wrong_state, "pinning guest memory for " + space_.name() + " was cancelled");
         if (piece.host.size() >= least_gathered)
             gather_huge_pages(piece.host, [&, before = std::uint64_t{0}](std::uint64_t done) mutable {
                 progress.gathered(done - std::exchange(before, done));

@@ -156,7 +156,7 @@ Result<void> BlockFile::lock(bool read_only) {
         return {};
     if (errno == EAGAIN || errno == EACCES)
         return fail(Errc::in_use, "disk image " + quoted(path_) + " is in use",
-                    read_only ? "end whoever writes to it"
+                    read_only ? "end the process that writes to it"
                               : "end the other user, or use the disk read-only in both places");
     log::write(log::Level::warning,
                "disk image '%s' lies where files cannot be locked: make sure that nothing else writes to it",

@@ -33,7 +33,7 @@ public:
     /// hint.
     static Result<BlockFile> open(const std::string& path, bool read_only,
                                   ImageContents contents = ImageContents::raw_disk,
-                                  const char* way_out = "say format=raw if the guest shall see it as it is");
+                                  const char* way_out = "use format=raw if the guest must see the file as it is");
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] const std::string& path() const { return path_; }

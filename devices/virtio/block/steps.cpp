@@ -208,7 +208,7 @@ void Block::pins_overdue() noexcept {
         if (!any)
             return;
         if (active)
-            stop_failed("a request does not end whose memory the guest takes away: it was cancelled");
+            stop_failed("a request was cancelled: it did not end, and the guest unmapped its memory");
     });
     engine_ready();
 }

@@ -144,8 +144,8 @@ std::unexpected<Error> Tap::explain(int error, bool existed, bool several) const
         hint = "make it yours: ip tuntap add dev " + name_ + " mode tap user $USER" + (several ? " multi_queue" : "");
     } else if (error == EPERM) {
         code = Errc::not_found;
-        hint = "there is none and we may not make it: ip tuntap add dev " + name_ + " mode tap user $USER" +
-               (several ? " multi_queue" : "");
+        hint = "it does not exist, and this user may not create it: ip tuntap add dev " + name_ +
+               " mode tap user $USER" + (several ? " multi_queue" : "");
     } else if (error == EINVAL && several) {
         hint = "for several queue pairs make it with: ip tuntap add dev " + name_ + " mode tap multi_queue";
     } else if (error == EINVAL) {
@@ -199,7 +199,7 @@ std::uint16_t Tap::mtu() const {
 
 void Tap::bring_up() const noexcept {
     log::write(log::Level::warning,
-               "tap '%s' did not exist: made for this guest, gone with it; for one that stays: ip tuntap add dev %s "
+               "tap '%s' did not exist: inox creates it and removes it at the end; to keep one: ip tuntap add dev %s "
                "mode tap",
                name_.c_str(), name_.c_str());
     ifreq request = request_for(name_);

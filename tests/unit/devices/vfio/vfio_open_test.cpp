@@ -189,7 +189,7 @@ TEST_CASE("a VF token is given to the kernel, and a wrong or missing one is told
     host.kernel.add(address, 7, "vfio0").token = token;
     CHECK(host.error(Backend::container).code == Errc::vfio_denied);
     CHECK(host.error({"dev", address, Backend::container, {}, "00112233-4455-6677-8899-aabbccddeef0"}).hint ==
-          "this is not the vf_token of who holds the physical function");
+          "this is not the vf_token of the process that uses the physical function");
     CHECK(Device::open(host.session(), {"dev", address, Backend::container, {}, token}));
     CHECK(host.error({"dev", address, Backend::iommufd, {}, token}).code == Errc::unsupported);
     host.kernel.bind_takes_token = true;

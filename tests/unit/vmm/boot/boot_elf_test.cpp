@@ -75,7 +75,7 @@ TEST_CASE("damaged or foreign notes only cost the PVH entry") {
 TEST_CASE("an ELF that is not an x86-64 executable is refused by name") {
     auto elf = small_elf();
     elf.header.e_ident[EI_CLASS] = 3;
-    check_invalid(elf, "64-bit or 32-bit");
+    check_invalid(elf, "64-bit nor 32-bit");
     elf = small_elf();
     elf.header.e_ident[EI_CLASS] = ELFCLASS32;
     check_invalid(elf, "machine 62");

@@ -128,14 +128,15 @@ TEST_CASE("a refusal names the option and its key as they were written, the valu
         {"--vsock", "cid=3", "--vsock", "the key 'uds' is missing"},
         {"--vsock", "uds=s", "--vsock", "the key 'cid' is missing"},
         {"--balloon", "size=99999999999", "--balloon size", "99999999999 is not a whole number from 0 to 4194303"},
-        {"--memory", "1.5", "--memory", "'1.5' is no size from 1088 KiB to 4096 GiB"},
-        {"--memory", "18446744073709551616", "--memory", "'18446744073709551616' is no size from 1088 KiB to 4096 GiB"},
-        {"--pci-window-32", "-1", "--pci-window-32", "'-1' is no size from 2 MiB to 2 GiB"},
-        {"--cpus", "-1", "--cpus", "'-1' is no number of CPUs from 1 to 255"},
-        {"--timeout", "-1", "--timeout", "'-1' is no time from 1ms to 366 days"},
-        {"--timeout", "0", "--timeout", "'0' is no time from 1ms to 366 days"},
-        {"--grace", "0s", "--grace", "'0s' is no time from 1ms to 366 days"},
-        {"--api-connections", "4097", "--api-connections", "'4097' is no number of connections from 1 to 4096"},
+        {"--memory", "1.5", "--memory", "'1.5' is not a size from 1088 KiB to 4096 GiB"},
+        {"--memory", "18446744073709551616", "--memory",
+         "'18446744073709551616' is not a size from 1088 KiB to 4096 GiB"},
+        {"--pci-window-32", "-1", "--pci-window-32", "'-1' is not a size from 2 MiB to 2 GiB"},
+        {"--cpus", "-1", "--cpus", "'-1' is not a number of CPUs from 1 to 255"},
+        {"--timeout", "-1", "--timeout", "'-1' is not a time from 1ms to 366 days"},
+        {"--timeout", "0", "--timeout", "'0' is not a time from 1ms to 366 days"},
+        {"--grace", "0s", "--grace", "'0s' is not a time from 1ms to 366 days"},
+        {"--api-connections", "4097", "--api-connections", "'4097' is not a number of connections from 1 to 4096"},
     };
     for (const auto& row : rows) {
         INFO(row.option << " " << row.text);

@@ -193,8 +193,9 @@ TEST_CASE("a BAR that finds no place at a multiple of its size is told, though t
     host.config.machine.windows.bars_32 = 448 * MiB; // 0xc2000000 to 0xddffffff: no place for 256 MiB
     const auto problem = host.only_problem();
     CHECK(problem.code == Errc::no_resource);
-    CHECK(problem.what == "BAR 0 of 0000:01:00.0 (256 MiB) finds no place that is a multiple of its size, beside the "
-                          "others");
+    CHECK(problem.what ==
+          "there is no room for BAR 0 of 0000:01:00.0 (256 MiB) beside the others, at a multiple of its "
+          "size");
     host.config.machine.windows.bars_32 = 512 * MiB;
     CHECK(host.problems().empty());
 }
