@@ -14,18 +14,18 @@ namespace {
 
 constexpr const char* help = R"(inox: a small virtual machine monitor
 
-  inox run [OPTIONS]     boot a guest now, with its console on this terminal
-  inox check FILE        check a configuration without starting: every problem at once
-  inox host              what this host can do for guests, and what is missing
-  inox ctl -s SOCKET ... ask a running one, through its control API
+  inox run [OPTIONS]     boot a guest, with its console on this terminal
+  inox check FILE        check a configuration without starting it: show every problem at once
+  inox host              show what this host can do for guests, and what is missing
+  inox ctl -s SOCKET ... ask a running inox, through its control API
   inox --api-sock SOCKET ...
-                         Firecracker's flags: inox --no-api --help lists them
+                         use Firecracker's flags: inox --no-api --help lists them
 
-  inox COMMAND --help    the options of a command
-  inox --version
+  inox COMMAND --help    show the options of a command
+  inox --version         show the version
 
 Examples:
-  inox run               a built-in guest says hello: try this first
+  inox run               boot the built-in guest, which says hello: try this first
   inox run --kernel bzImage --initrd initrd.gz --memory 512M
 )";
 

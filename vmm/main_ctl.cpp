@@ -68,24 +68,25 @@ Request remove(const Given& given) {
 constexpr std::size_t most_words = 32;
 
 const CtlCommand commands[] = {
-    {"status", "", 0, 0, "state, CPUs, memory, exits", [](const Given&) { return look("/inox/status", View::status); }},
-    {"config", "", 0, 0, "the whole configuration", [](const Given&) { return look("/vm/config", View::config); }},
+    {"status", "", 0, 0, "show state, CPUs, memory and exits",
+     [](const Given&) { return look("/inox/status", View::status); }},
+    {"config", "", 0, 0, "show the whole configuration", [](const Given&) { return look("/vm/config", View::config); }},
     {"start", "", 0, 0, "start the configured guest", [](const Given&) { return action("InstanceStart"); }},
-    {"pause", "", 0, 0, "", [](const Given&) { return state("Paused"); }},
-    {"resume", "", 0, 0, "", [](const Given&) { return state("Resumed"); }},
-    {"stop", "", 0, 0, "ask the guest to reboot (Ctrl-Alt-Del), which ends it",
+    {"pause", "", 0, 0, "pause the guest", [](const Given&) { return state("Paused"); }},
+    {"resume", "", 0, 0, "let the paused guest continue", [](const Given&) { return state("Resumed"); }},
+    {"stop", "", 0, 0, "ask the guest to reboot (Ctrl-Alt-Del); the reboot ends it",
      [](const Given&) { return action("SendCtrlAltDel"); }},
-    {"ctrl-alt-del", "", 0, 0, "the same", [](const Given&) { return action("SendCtrlAltDel"); }},
+    {"ctrl-alt-del", "", 0, 0, "the same as stop", [](const Given&) { return action("SendCtrlAltDel"); }},
     {"shutdown", "", 0, 0, "press the guest's power button",
      [](const Given&) {
          return Request{"PUT", "/inox/power-button", api::object_text({}), {}};
      }},
     {"flush-metrics", "", 0, 0, "write a line to the metrics file now",
      [](const Given&) { return action("FlushMetrics"); }},
-    {"machine", "", 0, 0, "CPUs and memory", [](const Given&) { return look("/machine-config", View::machine); }},
-    {"drives", "", 0, 0, "", [](const Given&) { return look("/vm/config", View::drives); }},
-    {"nets", "", 0, 0, "", [](const Given&) { return look("/vm/config", View::nets); }},
-    {"balloon", "[MIB]", 0, 1, "show it, or give it another size",
+    {"machine", "", 0, 0, "show CPUs and memory", [](const Given&) { return look("/machine-config", View::machine); }},
+    {"drives", "", 0, 0, "list the disks", [](const Given&) { return look("/vm/config", View::drives); }},
+    {"nets", "", 0, 0, "list the network interfaces", [](const Given&) { return look("/vm/config", View::nets); }},
+    {"balloon", "[MIB]", 0, 1, "show the balloon, or change its size",
      [](const Given& given) {
          return given.words.empty() ? look("/balloon", View::balloon)
                                     : Request{"PATCH",
@@ -93,30 +94,34 @@ const CtlCommand commands[] = {
                                               api::object_text({{"amount_mib", api::json_or_quoted(given.words[0])}}),
                                               {}};
      }},
-    {"balloon-statistics", "", 0, 0, "what the guest says of its memory",
+    {"balloon-statistics", "", 0, 0, "show the guest's report about its memory",
      [](const Given&) { return look("/balloon/statistics", View::balloon); }},
-    {"metrics", "", 0, 0, "in Prometheus' text format; --json: a list of name, labels, type, value",
+    {"metrics", "", 0, 0, "show metrics in Prometheus' text format; --json: a list of name, labels, type, value",
      [](const Given&) {
          return Request{"GET", "/inox/metrics", {}, {}};
      }},
-    {"events", "[SINCE]", 0, 1, "what happens, as it happens",
+    {"events", "[SINCE]", 0, 1, "show events as they happen",
      [](const Given& given) {
          return Request{"GET",
                         "/inox/events" + (given.words.empty() ? "" : "?since=" + api::percent_encoded(given.words[0])),
                         {},
                         {}};
      }},
-    {"devices", "", 0, 0, "the guest's devices",
+    {"devices", "", 0, 0, "list the guest's devices",
      [](const Given&) { return look("/inox/devices?limit=1000", View::devices); }},
-    {"add-disk", "ID PATH [KEY=VALUE...]", 2, most_words, "plug a disk in; such as is_read_only=true",
+    {"add-disk", "ID PATH [KEY=VALUE...]", 2, most_words,
+     "add a disk to the running guest; for example with is_read_only=true",
      [](const Given& given) { return add(given, "disk", "path_on_host"); }},
-    {"add-net", "ID TAP [KEY=VALUE...]", 2, most_words, "plug a network interface in; such as mtu=9000",
+    {"add-net", "ID TAP [KEY=VALUE...]", 2, most_words,
+     "add a network interface to the running guest; for example with mtu=9000",
      [](const Given& given) { return add(given, "net", "host_dev_name"); }},
-    {"add-vfio", "ID ADDRESS [KEY=VALUE...]", 2, most_words, "give a PCI device of the host; such as backend=iommufd",
+    {"add-vfio", "ID ADDRESS [KEY=VALUE...]", 2, most_words,
+     "add a PCI device of the host to the running guest; for example with backend=iommufd",
      [](const Given& given) { return add(given, "vfio", "host"); }},
-    {"remove", "ID", 1, 1, "ask the guest to give a device back; with --force it is gone at once", remove},
-    {"irqs", "", 0, 0, "MSI routes in force", [](const Given&) { return look("/inox/irqs?limit=1000", View::irqs); }},
-    {"iommu", "[DOMAIN]", 0, 1, "endpoints, domains, faults; or a domain's mappings",
+    {"remove", "ID", 1, 1, "ask the guest to release a device; with --force, remove it at once", remove},
+    {"irqs", "", 0, 0, "list the MSI routes in force",
+     [](const Given&) { return look("/inox/irqs?limit=1000", View::irqs); }},
+    {"iommu", "[DOMAIN]", 0, 1, "show endpoints, domains and faults, or a domain's mappings",
      [](const Given& given) {
          return given.words.empty() ? look("/inox/iommu", View::iommu)
                                     : Request{"GET",
@@ -124,13 +129,13 @@ const CtlCommand commands[] = {
                                               {},
                                               View::mappings};
      }},
-    {"pasids", "", 0, 0, "sets, ids, translation table",
+    {"pasids", "", 0, 0, "show sets, ids and the translation table",
      [](const Given&) { return look("/inox/pasids", View::pasids); }},
-    {"openapi", "", 0, 0, "the API's contract",
+    {"openapi", "", 0, 0, "print the API's contract",
      [](const Given&) {
          return Request{"GET", "/inox/openapi.json", {}, {}};
      }},
-    {"request", "METHOD PATH [BODY]", 2, 3, "anything else of the API",
+    {"request", "METHOD PATH [BODY]", 2, 3, "send any other request",
      [](const Given& given) {
          return Request{given.words[0], given.words[1], given.words.size() > 2 ? given.words[2] : "", {}};
      }},
@@ -144,12 +149,13 @@ std::string help() {
         out += left + command.help + "\n";
     }
     return out +
-           "\n  -s, --socket PATH   the socket\n  --json              the answer as JSON\n"
-           "  --force             remove at once\n  --kind KIND         of the device, where several have the id\n"
+           "\n  -s, --socket PATH   the socket of the control API\n  --json              print the answer as JSON\n"
+           "  --force             remove the device at once\n  --kind KIND         the kind of the device, if several "
+           "devices have the id\n"
            "  --timeout TIME      how long to wait for an answer, such as 500ms or 2m; default 1m\n\n"
-           "KEY and VALUE are those of the configuration's section (docs/config.md): true, false, numbers, JSON, or "
+           "KEY is a key of the configuration's section (docs/config.md); VALUE is true, false, a number, JSON, or "
            "text.\n"
-           "Exit code 0, or that of the refusal (docs/exit-codes.md).\n\n"
+           "The exit code is 0, or that of the refusal (docs/exit-codes.md).\n\n"
            "Examples:\n  inox run --api-sock /tmp/vm.sock &\n  inox ctl -s /tmp/vm.sock status\n"
            "  inox ctl -s /tmp/vm.sock add-disk data data.img\n"
            "  inox ctl -s /tmp/vm.sock add-vfio nvme 0000:01:00.0 backend=iommufd rom=false\n";

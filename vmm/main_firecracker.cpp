@@ -176,22 +176,22 @@ void log_start(const Flags& given) {
 constexpr const char* help = R"(inox with Firecracker's flags:
 
   --api-sock PATH               the control API's socket; default /run/firecracker.socket
-  --config-file FILE            start the guest this file describes; without it the API does
-  --no-api                      no API; needs --config-file
+  --config-file FILE            start the guest that this file describes; without it, the API starts a guest
+  --no-api                      serve no API; needs --config-file
   --id ID                       name of the instance: 1 to 64 letters, digits and '-'
-  --enable-pci                  virtio devices on PCI; without it virtio-mmio and pci=off
+  --enable-pci                  put virtio devices on PCI; without it, virtio-mmio and pci=off
   --boot-timer                  log how long the guest took until it wrote 123 to port 0xf5 or address 0xc0000000
   --log-path FILE, --level LEVEL, --module MODULE, --show-level, --show-log-origin
-  --metrics-path FILE           a line of metrics at the start, once a minute and at the end
+  --metrics-path FILE           write a line of metrics at the start, once a minute and at the end
   --metadata FILE, --mmds-size-limit BYTES
   --http-api-max-payload-size BYTES
-  --no-seccomp, --seccomp-filter FILE   accepted: inox installs no system call filter
+  --no-seccomp, --seccomp-filter FILE   accepted, but inox installs no system call filter
   --start-time-us N, --start-time-cpu-us N, --parent-cpu-time-us N
   --version, --help
 and of inox:
   --api-group GROUP             members of this group may use the socket too
-  --api-connections N           clients at once; default 64
-  --keep-fds N[,N...]           descriptors that the API will name: all other inherited ones are closed
+  --api-connections N           maximum number of clients at once; default 64
+  --keep-fds N[,N...]           descriptors that the API will name; all other inherited ones are closed
 
 inox has commands of its own: inox --help
 )";

@@ -22,7 +22,7 @@ public:
     Command(const char* name, const char* description, const char* footer, Arguments arguments)
         : app_{description, name}, arguments_{arguments}, help_{mentions("--help") || mentions("-h")} {
         app_.allow_extras();
-        app_.set_help_flag("-h,--help", "this text");
+        app_.set_help_flag("-h,--help", "show this text");
         if (!help_)
             return;
         app_.footer(footer);
@@ -113,8 +113,8 @@ constexpr const char* run_examples = R"(Examples:
   inox run --kernel bzImage --initrd rd.gz --timeout 60s --expect 'login:'
   inox run --config vm.json --boot-timeline boot.svg
 
-Every option has a twin in the configuration file (docs/config.md). Ctrl-A X ends a
-guest from the terminal. The exit codes are in docs/exit-codes.md.)";
+Every option has a matching key in the configuration file (docs/config.md). Ctrl-A X ends
+a guest from the terminal. The exit codes are in docs/exit-codes.md.)";
 
 /// An option of this command line.
 struct Given {
@@ -179,7 +179,7 @@ std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
 } // namespace
 
 int run_command(Arguments arguments, Timeline& timeline) {
-    Command command{"inox run", "Boots a guest now, with its console on this terminal.", run_examples, arguments};
+    Command command{"inox run", "Boots a guest, with its console on this terminal.", run_examples, arguments};
     const auto options = run_options();
     std::vector<std::vector<std::string>> values(options.size(), std::vector<std::string>(1));
     std::string config_path;
@@ -193,7 +193,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
         else
             command.add(options[i].name, values[i].front(), options[i].value, options[i].help);
     }
-    command.add("--config", config_path, "FILE", "configuration file; options win over it");
+    command.add("--config", config_path, "FILE", "configuration file; options override it");
     if (const auto over = command.parse())
         return *over;
 
@@ -232,15 +232,15 @@ int run_command(Arguments arguments, Timeline& timeline) {
 
 int check_command(Arguments arguments) {
     Command command{"inox check",
-                    "Checks a configuration file without starting anything: every problem at once, each with\n"
-                    "its place and a hint, also those of this host: files, sockets, taps, devices.",
+                    "Checks a configuration file without starting anything. It shows every problem at once, each with\n"
+                    "its place and a hint, also problems of this host: files, sockets, taps, devices.",
                     "Examples:\n  inox check vm.json\n  inox check --firecracker vm_config.json\n\n"
-                    "Exit code 0: it would start. Otherwise that of the first problem (docs/exit-codes.md).",
+                    "The exit code is 0 if the guest would start, or that of the first problem (docs/exit-codes.md).",
                     arguments};
     std::string path;
     command.add_positional("FILE", path, "the configuration; - is standard input");
     command.add_switch("--json", "print one JSON object");
-    command.add_switch("--firecracker", "read it as with Firecracker's flags: for a machine without PCI");
+    command.add_switch("--firecracker", "check it by the rules of Firecracker's flags, for a machine without PCI");
     command.add_switch("--enable-pci", "with --firecracker: for a machine with PCI");
     if (const auto over = command.parse())
         return *over;
@@ -271,7 +271,7 @@ int check_command(Arguments arguments) {
 int host_command(Arguments arguments) {
     Command command{"inox host",
                     "Shows what this host can do for guests: KVM and its speed, memory, network, VFIO and IOMMU\n"
-                    "groups, PASIDs. Each \"no\" says what is missing. Changes nothing.",
+                    "groups, PASIDs. Each \"no\" says what is missing. It changes nothing.",
                     "Examples:\n  inox host\n  inox host --json | jq .kvm.usable", arguments};
     command.add_switch("--json", "print one JSON object");
     if (const auto over = command.parse())
