@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The other side of the socket, for `inox ctl`. Blocking, within a limit.
+// The client's side of the socket, for `inox ctl`. It blocks, up to a time limit.
 #pragma once
 
 #include <chrono>
@@ -11,7 +11,7 @@
 
 namespace inox::api {
 
-/// For one part of a path, or a value of a query: what has a meaning there is written as %20.
+/// One part of a path, or a value of a query: characters with a meaning there are written as %20.
 std::string percent_encoded(std::string_view text);
 
 class Client {
@@ -29,8 +29,8 @@ public:
     /// request line cannot hold of `target`, such as spaces, is percent-encoded.
     [[nodiscard]] Result<Answer> call(std::string_view method, std::string_view target,
                                       std::string_view body = {}) const;
-    /// Each line of an answer in pieces, until `on_line` returns false or the other side ends it. What is no such
-    /// answer is returned.
+    /// Calls `on_line` with each line of a chunked answer, until it returns false or the server ends the answer. Any
+    /// other answer is returned.
     [[nodiscard]] Result<Answer> follow(std::string_view target,
                                         const std::function<bool(std::string_view line)>& on_line) const;
 

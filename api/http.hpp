@@ -31,7 +31,7 @@ struct Response {
 /// "200 OK", for log lines: the wire has no reason phrase.
 std::string status_text(unsigned status);
 
-/// Endless answers at once, beside the connections that wait for short ones.
+/// Maximum number of streams at once; they do not count as connections.
 inline constexpr unsigned most_streams = 16;
 
 /// An answer without end, in pieces. Any thread.
@@ -41,7 +41,7 @@ public:
     Stream(const Stream&) = delete;
     Stream& operator=(const Stream&) = delete;
     virtual ~Stream() = default;
-    /// Never waits. A reader that is too slow is cut off; false: it is gone.
+    /// Never waits. A reader that is too slow is disconnected; false: the reader is gone.
     virtual bool write(std::string piece) = 0;
 };
 

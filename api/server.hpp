@@ -16,7 +16,7 @@ namespace inox::api {
 struct ServerOptions {
     std::string path{};
     std::string group{}; ///< whose members may connect besides our own user and root; empty: nobody's
-    /// For one more the one that has been idle for longest is closed; when all are busy, it is told so and closed.
+    /// For a new one, the connection that has been idle for longest is closed; if all are busy, the new one is refused.
     unsigned max_connections{64};
     unsigned max_streams{most_streams}; ///< readers of streams, who do not count as connections
     std::size_t max_body{51200};        ///< bytes
@@ -35,8 +35,8 @@ struct ServerCounters {
     std::atomic<std::uint64_t> refused_descriptors{0}; ///< the process had no descriptor left
     std::atomic<std::uint64_t> closed_idle{0};         ///< for a newcomer
     std::atomic<std::uint64_t> refused_streams{0};     ///< max_streams were open
-    std::atomic<std::uint64_t> refused_peer{0};        ///< of a user who may not
-    std::atomic<std::uint64_t> malformed{0};           ///< requests that were none, or too large
+    std::atomic<std::uint64_t> refused_peer{0};        ///< of users without permission
+    std::atomic<std::uint64_t> malformed{0};           ///< no HTTP requests, or too large
     std::atomic<std::uint64_t> timed_out{0};           ///< connections whose deadline passed
     std::atomic<std::uint64_t> dropped_readers{0};     ///< streams whose reader was too slow
 };

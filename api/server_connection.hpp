@@ -24,7 +24,7 @@ using Socket = asio::local::stream_protocol::socket;
 /// On the server's thread, except where Exchange and Stream say otherwise.
 class Connection : public std::enable_shared_from_this<Connection> {
 public:
-    /// What it is to the limits of the server.
+    /// How the limits of the server count it.
     enum class Kind : std::uint8_t {
         client,
         stream,  ///< its answer has begun and is without end
@@ -82,8 +82,8 @@ private:
     void write(std::string bytes, Action then);
     void on_answer(std::uint64_t request, Response response, bool keep);
     void after_answer();
-    /// Reads what nobody wants. After the answer: closing at once would destroy it on its way to a client that still
-    /// sends. Beside a stream: its end may be that of the reader.
+    /// Reads input and discards it. After the answer, because closing at once would destroy the answer on its way to a
+    /// client that still sends. Beside a stream, because the end of input may be that of the reader.
     void drain();
     /// The client has ended its side. It may still read, until it closes the other one too.
     void wait_for_hang_up();

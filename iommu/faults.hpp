@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Accesses that the guest's IOMMU refused: counted, the latest kept, passed on to who wants to know.
+// Accesses that the guest's IOMMU refused: counted, the latest kept, and passed on to a subscriber.
 #pragma once
 
 #include <array>
@@ -29,7 +29,7 @@ struct Fault {
     Reason reason{Reason::unknown};
     Access access{Access::read};
     Iova address{};                    ///< the first byte that could not be reached
-    std::optional<GuestPasid> pasid{}; ///< of an access with PASID, which no domain takes part in
+    std::optional<GuestPasid> pasid{}; ///< of an access with PASID, for which domains do not matter
     bool operator==(const Fault&) const = default;
 };
 /// "no domain", "no mapping", "no memory there".

@@ -15,8 +15,8 @@ inline constexpr auto msi_window = fixed_range<Iova>(0xfee00000, 0xfeefffff);
 inline constexpr std::size_t max_reserved_regions = 21;
 
 /// The host's regions, the MSI window (Linux would invent a wrong one) and what the host's IOMMU cannot translate of
-/// `input`. Direct regions become reserved: the guest has no word for them, and the host keeps them mapped. Sorted, not
-/// overlapping, at most max_reserved_regions: neighbours become one if there are more.
+/// `input`. Direct regions become reserved, because the guest's interface has no such kind and the host keeps them
+/// mapped. Sorted, not overlapping, at most max_reserved_regions: neighbours become one if there are more.
 std::vector<ReservedRegion> guest_reserved(std::span<const ReservedRegion> host, std::span<const Range<Iova>> apertures,
                                            Range<Iova> input);
 

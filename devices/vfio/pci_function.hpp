@@ -37,9 +37,9 @@ struct FunctionOptions {
 /// What happened to a device behind the guest's back.
 struct DeviceEvent {
     enum class Kind : std::uint8_t {
-        failed,       ///< it reported an error or is gone; the guest sees it no more
+        failed,       ///< it reported an error or is gone; the guest no longer sees it
         asked_back,   ///< the host wants it: remove it, which closes it
-        cannot_reset, ///< what one user left in it, the next will find
+        cannot_reset, ///< the next user will find what the last one left in it
     };
     Kind kind{};
     std::string text{}; ///< names the device

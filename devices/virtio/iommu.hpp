@@ -27,8 +27,8 @@ namespace inox::devices::virtio {
 /// Create and destroy it on the loop's thread, or while the loop does not run.
 class Iommu final : public Device, public std::enable_shared_from_this<Iommu> {
 public:
-    /// How long an answer waits for a device's I/O before that is cancelled and the device breaks. Linux's watchdogs
-    /// look for 20 seconds.
+    /// How long an answer waits for a device's I/O before the I/O is cancelled and the device breaks. Linux's watchdogs
+    /// report after 20 seconds.
     static constexpr std::chrono::milliseconds default_patience{5000};
 
     /// `extension` may be null. All must outlive the device.

@@ -10,8 +10,8 @@
 
 namespace inox::devices::virtio {
 
-/// A device's work that waits for the loop, each piece at most once: a guest that asks again and again, by resets for
-/// example, does not make the loop's list grow. Member of the device that works. Thread-safe.
+/// A device's work that waits for the loop, each piece at most once. So a guest that asks again and again, for example
+/// by resets, does not make the loop's list grow. Member of the device that works. Thread-safe.
 class Later {
 public:
     /// Runs `work(device)` on the loop, unless number `which` (0..63) waits there already or the device is gone by

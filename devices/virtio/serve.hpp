@@ -12,8 +12,8 @@
 namespace inox::devices::virtio {
 
 /// What one turn of a queue may take on before the loop's other work gets its chance. It counts work, not requests: the
-/// driver decides how much there is behind one. The unit is about what a look-up of a mapping takes, some tens of
-/// nanoseconds; a system call is 16. The clock has a word too, for a host that is slower than that.
+/// driver decides how much there is behind one. The unit is about the cost of a look-up of a mapping, some tens of
+/// nanoseconds; a system call is 16. A time limit applies too, for a host that is slower than that.
 class Turn {
 public:
     using Clock = std::chrono::steady_clock;
@@ -24,7 +24,7 @@ public:
 
     explicit Turn(Clock::duration longest = usual) noexcept : longest_{longest} {}
 
-    /// Work that has been done. What one request was may exceed what was left.
+    /// Counts work that has been done. One request may be more than what was left.
     void spend(std::uint64_t work) noexcept {
         left_ -= std::min(left_, work);
         unwatched_ += work;

@@ -47,7 +47,7 @@ public:
     /// The daemon touches the ring's memory no more when this returns without error.
     Result<void> stop_ring(unsigned index);
     [[nodiscard]] int fd() const { return socket_.get(); }
-    /// Between conversations the daemon has nothing to say: what its readable socket means then.
+    /// The error when the daemon's socket is readable between conversations, where the daemon must not send anything.
     [[nodiscard]] Error unasked() const;
 
 private:

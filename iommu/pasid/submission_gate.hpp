@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Submissions in flight: who removes a translation waits here until nobody can still be using it.
+// Submissions in flight: a thread that removes a translation waits here until no submission can still use it.
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether a tap can be had: said when it is configured, not only when the guest starts.
+// Whether a tap can be opened, checked when it is configured and not only when the guest starts.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace inox {
 
-/// Opens one that is there and lets it go; makes none. The error tells what is wrong.
+/// Opens an existing tap and closes it; makes none. The error says what is wrong.
 Result<void> check_tap(const std::string& name, unsigned queue_pairs = 1);
 
 } // namespace inox

@@ -11,12 +11,12 @@
 namespace inox {
 
 struct CheckFindings {
-    std::vector<std::string> notes{}; ///< what starts, but perhaps not as it was meant
+    std::vector<std::string> notes{}; ///< what a start accepts, but the operator may not have meant
     VfioNeeds vfio{};                 ///< what its host devices take
 };
 
 /// Adds every reason why the parts of this configuration that could be read would not start here, each with its JSON
-/// pointer, in the order in which a start meets them. `of_api`: those of the control API. Nothing is left behind.
+/// pointer, in the order in which a start meets them. `of_api`: those of the control API. It leaves nothing behind.
 CheckFindings preflight(ParsedConfig& parsed, std::vector<Error> of_api = {});
 
 /// {"file","ok","problems":[{"code","exit_code","where","what","hint"}],"ignored":[],"notes":[],"vfio":{}}, one line.

@@ -12,8 +12,8 @@
 
 namespace inox {
 
-/// Lives on the loop's thread. Reads only what the guest has room for, so nothing is lost, and a terminal only while it
-/// is ours: what is typed at another job's time is that job's.
+/// Lives on the loop's thread. Reads only as much as the guest has room for, so nothing is lost. Reads a terminal only
+/// while inox is its foreground job: what is typed at other times belongs to another job.
 class ConsoleInput {
 public:
     struct Guest {
@@ -26,7 +26,7 @@ public:
     ConsoleInput(EventLoop& loop, int fd, RawTerminal& terminal, Guest guest);
     /// Begins to read.
     void start() { watch(); }
-    /// The terminal may be ours again, or not any more.
+    /// The foreground job of the terminal may have changed.
     void look_again();
     /// The guest took something: there may be room again. Loop's thread.
     void on_room();

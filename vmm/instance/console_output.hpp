@@ -21,9 +21,9 @@
 
 namespace inox {
 
-/// write() runs on vCPU threads. A reader of our standard output that does not read slows the guest, or loses, as the
-/// overflow says, but cannot keep a vCPU from pausing or stopping: what could not be written waits for the next write
-/// or for flush(). Files and pipes that an option names never slow it (OutputFile).
+/// write() runs on vCPU threads. When nobody reads our standard output, the guest is slowed down or output is dropped,
+/// as the overflow says. A vCPU can still pause or stop: what could not be written waits for the next write or for
+/// flush(). Files and pipes that an option names never slow it (OutputFile).
 class ConsoleOutput {
 public:
     ConsoleOutput(int fd, RunGate& gate, Timeline& timeline, ConsoleOverflow overflow = ConsoleOverflow::wait)
@@ -48,7 +48,8 @@ public:
     /// After the vCPUs stopped: gives a slow reader up to a quarter of a second for each piece of the rest, and two
     /// seconds in all.
     void flush() noexcept;
-    /// After flush(): ends a line that the guest left unfinished on a terminal, so that nobody's text is glued to it.
+    /// After flush(): ends a line that the guest left unfinished on a terminal, so that the next text begins on a line
+    /// of its own.
     void end_line() noexcept;
     /// Of the log; output_unwritable when a part of it is missing.
     [[nodiscard]] Result<void> log_result() const { return log_ ? log_->result() : Result<void>{}; }

@@ -29,8 +29,8 @@ public:
     using Details = Event::Details;
 
     void publish(std::string kind, Details details = {});
-    /// `reader` is called with each event from now on until it returns false. With null it only tells whether it is
-    /// still there. It must not publish or watch.
+    /// `reader` is called with each event from now on until it returns false. Called with null, it only returns
+    /// whether it still reads. It must not publish or watch.
     using Reader = std::function<bool(const Event*)>;
     void watch(Reader reader);
     /// Oldest first.

@@ -72,14 +72,13 @@ public:
     Result<void> send_ctrl_alt_del();
     /// Presses the guest's power button; a reboot that follows ends it, whatever a reboot does otherwise.
     Result<void> press_power_button();
-    /// Ends the guest, if there is one; the
-    /// console's last bytes go out and the terminal is restored. Then readers of events are told why, as the last event
-    /// of all: call it once.
+    /// Ends the guest, if there is one. Writes the console's last bytes and restores the terminal. Then publishes the
+    /// last event, which says why. Call it once.
     void end(const GuestEnd& why);
     /// After end(): waits for a start that was under way. That is as long as a call of the host's kernel may take, or
     /// giving back all the memory that it had filled.
     void await_start() { start_.reset(); }
-    /// The end in the light of a panic before it: see Machine::judged().
+    /// The end, changed to a panic when a panic came before it: see Machine::judged().
     [[nodiscard]] GuestEnd judged(GuestEnd end) const { return machine_ ? machine_->judged(std::move(end)) : end; }
 
     /// Null before the start.
@@ -100,7 +99,7 @@ public:
     /// The same where its coming may take time, as memory that is pinned for an assigned device does: `done` is called
     /// on the loop, perhaps before this returns, at the machine's end at the latest.
     void add_device(const DeviceConfig& config, Platform::Added done);
-    /// A device on its way does not come any more. False when none of this name is.
+    /// Cancels the adding of a device. False when no device of this name is being added.
     bool cancel_device(const DeviceName& name) { return machine_ && machine_->cancel_device(name); }
     Result<void> remove_device(const DeviceName& name, Removal how);
     /// Another image, other limits, or both; empty: as it is.
@@ -120,7 +119,7 @@ public:
 private:
     void stop();
     [[nodiscard]] Result<Machine*> running_machine() const;
-    /// A machine on its way.
+    /// A machine that is being made.
     struct Start {
         Started done;
         std::vector<std::move_only_function<void()>> behind{}; ///< what waits for its end
@@ -166,7 +165,7 @@ private:
     std::unique_ptr<RunGate> gate_;
     std::unique_ptr<GuestConsole> console_;
     std::unique_ptr<Machine> machine_;
-    std::unique_ptr<Start> start_; ///< null: none is on its way
+    std::unique_ptr<Start> start_; ///< null: no machine is being made
 };
 
 } // namespace inox

@@ -26,11 +26,11 @@ public:
 
     /// A file is empty from here on; a pipe has nothing to lose.
     void clear() noexcept;
-    /// How many bytes from the start are done with, written or lost to a failure; fewer than all when a pipe is full.
+    /// Returns how many bytes from the start were written, or lost to a failure; fewer than all when a pipe is full.
     [[nodiscard]] std::size_t offer(std::span<const std::byte> bytes) noexcept;
     /// The same, dropping what a full pipe does not take.
     void write(std::span<const std::byte> bytes) noexcept { drop(bytes.size() - offer(bytes)); }
-    /// The caller gave up offering so many bytes.
+    /// The caller dropped this many bytes.
     void drop(std::size_t bytes) noexcept { missed_.fetch_add(bytes, std::memory_order_relaxed); }
     /// Bytes that are not in the file.
     [[nodiscard]] std::uint64_t missed() const noexcept { return missed_.load(std::memory_order_relaxed); }

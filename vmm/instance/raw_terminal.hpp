@@ -4,9 +4,9 @@
 namespace inox {
 
 /// A terminal in raw mode while our process group is in front of it, and never touched while another one is: a job in
-/// the background that did would be stopped, or take the shell's terminal from it. It is given back also when a signal
-/// ends the process that nobody else handles, a crash among them. Not a terminal: does nothing. One at a time, on one
-/// thread.
+/// the background that did would be stopped, or take the shell's terminal from it. It is restored also when an
+/// unhandled signal, such as a crash, ends the process. Does nothing if the descriptor is not a terminal. One at a
+/// time, on one thread.
 class RawTerminal {
 public:
     explicit RawTerminal(int fd);

@@ -15,12 +15,12 @@ void print_error(const Error& error);
 struct RunPlan {
     bool start_now{true}; ///< else somebody else calls Instance::start()
     Instance::Identity identity{};
-    /// What works beside the guest, such as the control API. Called before the guest starts; the registration dies
-    /// after the guest ended, while the loop does not run.
+    /// Starts what works beside the guest, such as the control API. Called before the guest starts; the registration
+    /// dies after the guest ended, while the loop does not run.
     std::function<Result<Registration>(EventLoop& loop, Instance& instance)> companion{};
     std::function<void()> on_started{}; ///< after a start that start_now asked for
-    bool closing_line{false};           ///< says how the guest ended and when, unless it shall be quiet
-    /// Tells why the guest cannot start; the process's exit code.
+    bool closing_line{false};           ///< print how the guest ended and when, unless `quiet` is set
+    /// Prints why the guest cannot start; returns the process's exit code.
     std::function<int(Error error)> start_failed{[](const Error& error) {
         print_error(error);
         return exit_code(error.code);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Signals and the time limit, on a thread of their own. It asks the loop to end the guest in good order; a loop that
-// does not hear, or an end that does not come to its end, is not waited for: then this thread ends the process.
+// Signals and the time limit, on a thread of their own. The thread asks the loop to end the guest in an orderly way. If
+// the loop does not react, or the end takes too long, the thread ends the process.
 #pragma once
 
 #include <atomic>
@@ -31,7 +31,7 @@ public:
     /// made after this; they wait for start(). A pipe without a reader and a file at its size limit no longer end the
     /// process, and the terminal of another job no longer stops it. `loop` must outlive it.
     static Result<std::unique_ptr<Watchdog>> create(EventLoop& loop, Options options);
-    /// The process will not be ended any more.
+    /// From now on the watchdog does not end the process.
     ~Watchdog();
     Watchdog(const Watchdog&) = delete;
     Watchdog& operator=(const Watchdog&) = delete;
@@ -39,8 +39,8 @@ public:
     /// Makes the thread: some tens of microseconds, so after the guest's first instruction.
     Result<void> start();
     static constexpr std::chrono::milliseconds devices_stop_within{10'000};
-    /// The loop has stopped because of `why`, and the rest of the process's end began; it may take so long. On the
-    /// loop's thread.
+    /// The loop has stopped because of `why`. The rest of the process's end may take `ends_within`. On the loop's
+    /// thread.
     void ending(const Error& why, std::chrono::milliseconds ends_within = devices_stop_within);
 
     /// The error that a signal ends the process with; nullopt for one that does not end it.
@@ -76,7 +76,7 @@ private:
     std::optional<Clock::time_point> time_is_up_{};
     std::optional<Clock::time_point> give_up_{};
     std::optional<Error> why_{}; ///< first of the reasons to end
-    bool ends_{false};           ///< give_up_ is of ending(), not of the loop's hearing
+    bool ends_{false};           ///< give_up_ limits ending(), not the loop's reaction
 
     std::thread thread_{};
 };

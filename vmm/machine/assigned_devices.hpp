@@ -52,7 +52,7 @@ public:
     void make_later(const VfioConfig& config, OnEvent on_event, Done done);
     /// Whether make_later() is at work on a device of this id.
     [[nodiscard]] bool making(const std::string& id) const;
-    /// Its `done` is told (wrong_state), and nothing is left of it. False when there is none.
+    /// Cancels it: calls its `done` with wrong_state and removes all that was made. False when there is none.
     bool cancel(const std::string& id);
     /// The same for all; returns once no thread is at work, which is soon.
     void stop();

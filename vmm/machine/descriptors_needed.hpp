@@ -11,8 +11,8 @@ namespace inox {
 /// About so many, once a driver uses every device: the process's own, the loop's, KVM's, doorbells and interrupts.
 std::size_t descriptors_needed(const ConfigFile& file);
 
-/// An error of whichever call found no descriptor left (EMFILE) becomes one of the limit, with what it allows and what
-/// is needed. Others are returned as they are.
+/// Turns the error of a call that found no descriptor left (EMFILE) into an error about the limit, with what the limit
+/// allows and what is needed. Returns other errors unchanged.
 Error with_descriptor_limit(Error error, const ConfigFile& file);
 
 } // namespace inox

@@ -17,8 +17,8 @@ struct FaultPlace {
 };
 /// Of a vCPU that does not run, on its thread; nullopt when KVM does not give its registers.
 [[nodiscard]] std::optional<FaultPlace> fault_place(const Vcpu& vcpu, const GuestMemory& ram);
-/// `svm`: the host's CPU has SVM, where KVM resets a vCPU that triple-faulted before it says so (the SVM part of
-/// Linux's KVM, shutdown_interception): its registers do not tell any more where it was.
+/// `svm`: the host's CPU has SVM, where KVM resets a vCPU that triple-faulted before it exits (the SVM part of
+/// Linux's KVM, shutdown_interception): its registers no longer say where it was.
 [[nodiscard]] Error triple_fault(unsigned vcpu, const std::optional<FaultPlace>& place, bool svm);
 [[nodiscard]] bool host_has_svm();
 

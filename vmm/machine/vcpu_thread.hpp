@@ -44,15 +44,15 @@ public:
     Result<void> start();
     /// Makes the thread look at the gate soon, whatever the guest does. Any thread.
     void kick() noexcept;
-    /// Asks whether the vCPU gets on; the answer is there after it went through the gate: soon when it is kicked, else
-    /// after its next exit.
+    /// Asks whether the vCPU makes progress. The answer is ready after the vCPU passed the gate: soon when it is
+    /// kicked, else after its next exit.
     void ask_stuck(bool kicked = true) noexcept;
     /// Of the last ask_stuck(), Vcpu::stuck(): 1 stuck, 0 not, -1 not answered yet.
     [[nodiscard]] int stuck() const noexcept { return stuck_.load(std::memory_order_acquire); }
     /// How many of the last calls of ask_stuck() in a row found it at the same instruction with the same registers,
     /// where that is one that KVM may try for ever (no_progress.hpp).
     [[nodiscard]] unsigned standing() const noexcept { return standing_.load(std::memory_order_acquire); }
-    /// What it stands at; after standing() was not 0, until the next ask_stuck().
+    /// The instruction it stands at; valid after standing() was not 0, until the next ask_stuck().
     [[nodiscard]] Error standing_error() const;
 
     [[nodiscard]] Vcpu& vcpu() { return *vcpu_; }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Addresses that I/O uses while nobody holds the memory (DmaMemory::hold()): they are pinned, and who takes a
-// translation away learns which I/O it has to wait for, without waiting on its own thread.
+// Addresses that I/O uses while nobody holds the memory (DmaMemory::hold()) are pinned. Whoever removes a translation
+// collects the pins that its answer has to wait for, and does not wait on its own thread.
 //
 //   device   pin.ranges = {...}; memory.pin(pin);        // under the hold of the translation
 //            pin.release();                              // after the last access: any thread, no hold
@@ -20,23 +20,23 @@ namespace inox {
 
 class DmaPins;
 
-/// What one answer waits for: pins that stood when it was asked for, later ones are not its business. One thread at a
-/// time; pins are released by any.
+/// What one answer waits for: the pins that existed when it was asked for, and no later ones. Used by one thread at a
+/// time; any thread releases pins.
 class DmaDrain {
 public:
-    /// Nothing was in the way, or all of it is gone.
+    /// There were no pins, or all of them are released.
     [[nodiscard]] bool done() const;
-    /// Once nothing is in the way: now, or on the thread that releases the last pin, with that thread's locks held.
-    /// Once.
+    /// Calls `call` when all pins are released: now, or on the thread that releases the last pin, with that thread's
+    /// locks held. Set it once.
     void when_done(std::function<void()> call);
-    /// The guest has waited too long: tells the owners of what is still in the way.
+    /// The guest has waited too long: notifies the owners of the pins that remain.
     void hurry();
 
 private:
     friend class DmaPins;
     friend class DmaPin;
     struct State;
-    std::shared_ptr<State> state_{}; ///< null: nothing was in the way
+    std::shared_ptr<State> state_{}; ///< null: there were no pins
 };
 
 /// What one request under way uses. Stays where it is while it is pinned.
@@ -57,7 +57,7 @@ public:
     DmaPin& operator=(const DmaPin&) = delete;
     ~DmaPin() { release(); }
 
-    /// No access any more. Whoever waited for this pin alone goes on from here.
+    /// There is no access any more. Runs what waited for this pin alone.
     void release() noexcept;
     [[nodiscard]] bool overdue() const;
 
@@ -82,7 +82,7 @@ public:
     static std::shared_ptr<DmaPins> create() { return std::make_shared<DmaPins>(); }
 
     void add(DmaPin& pin);
-    /// Those of the range are what `drain` waits for, too.
+    /// Adds the pins in the range to what `drain` waits for.
     void collect(Range<Iova> range, DmaDrain& drain);
     [[nodiscard]] bool empty() const;
 

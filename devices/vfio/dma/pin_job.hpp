@@ -33,7 +33,7 @@ public:
     PinJob& operator=(const PinJob&) = delete;
     ~PinJob() = default;
 
-    /// Pins them all, or what was pinned is unpinned again: after an error, or when it is asked to stop.
+    /// Pins all pieces. After an error, or when it is asked to stop, it unpins what it pinned.
     void run(const std::stop_token& stop);
 
 private:

@@ -75,8 +75,8 @@ public:
                                                  std::unique_ptr<BlockEngine> engine);
     ~Block() override;
 
-    /// Another image from now on, or the same one with its new size. Requests in flight finish on the old one, which is
-    /// free after the last of them; the driver is told of the size. Nothing changes when it fails.
+    /// Uses another image from now on, or the same one with its new size. Requests in flight finish on the old one,
+    /// which is closed after the last of them; the driver is notified of the size. Nothing changes on an error.
     Result<void> replace(const std::string& path);
     /// See RateLimiter::update.
     void update_limits(const RateLimits& limits);
@@ -94,7 +94,7 @@ public:
     void write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
     [[nodiscard]] bool resetting() const noexcept override { return orphans_.load(std::memory_order_acquire) != 0; }
 
-    /// The guest waits for requests in vain, to have their memory: they are cancelled and the disk breaks.
+    /// The guest has waited too long for the memory of requests: they are cancelled and the disk breaks.
     void pins_overdue() noexcept override;
 
 private:
@@ -107,7 +107,7 @@ private:
         std::uint64_t range_done{0}; ///< bytes of the present range
         bool ends_with_flush{false};
         bool in_engine{false};
-        bool orphan{false};              ///< a reset came: nobody is to be answered
+        bool orphan{false};              ///< orphaned by a reset: there is nobody to answer
         DmaPin pin{};                    ///< behind an IOMMU: what a read or write uses
         std::optional<Iova> status_at{}; ///< behind an IOMMU: of other requests, whose memory may go meanwhile
     };

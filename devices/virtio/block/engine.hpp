@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How block requests are carried out: by the kernel in its own time (io_uring), or by system calls of ours. Neither
-// keeps the calling thread: what the kernel cannot do at once is left to it, or to a thread of the disk's.
+// How block requests are carried out: asynchronously by the kernel (io_uring), or by our system calls. Neither blocks
+// the calling thread: what the kernel cannot do at once is left to the kernel, or to a thread of the disk.
 #pragma once
 
 #include <sys/uio.h>
