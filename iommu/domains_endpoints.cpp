@@ -117,7 +117,7 @@ Result<void> Domains::settle(Endpoint& endpoint) {
     if (!bypass_) {
         block(endpoint);
         if (endpoint.lost)
-            return fail(Errc::host_error, "the host did not take the mappings away");
+            return fail(Errc::host_error, "the host did not remove the mappings");
         return {};
     }
     auto filled = fill_direct(endpoint);
@@ -137,7 +137,7 @@ Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain) {
         return {};
     }
     if (!empty(endpoint))
-        return fail(Errc::host_error, "the host did not take the old mappings away");
+        return fail(Errc::host_error, "the host did not remove the old mappings");
     Result<void> result{};
     domain.table.visit(Iova{0}, [&](const Mapping& mapping) {
         const auto host = memory_.host(mapping.physical, mapping.range.size());
@@ -161,7 +161,7 @@ Result<void> Domains::fill_direct(Endpoint& endpoint) {
     if (endpoint.direct)
         return {};
     if (!empty(endpoint))
-        return fail(Errc::host_error, "the host did not take the old mappings away");
+        return fail(Errc::host_error, "the host did not remove the old mappings");
     for (const auto& region : memory_.regions()) {
         endpoint.filled = true;
         const auto range = *IovaRange::closed(Iova{region.range.start().raw()}, Iova{region.range.last().raw()});

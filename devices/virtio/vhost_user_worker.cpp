@@ -117,7 +117,7 @@ void VhostUserWorker::carry_out(Order order) {
     if (!done) {
         if (order.stops)
             log::write(log::Level::error,
-                       "%s; it did not stop its rings, so it may write to guest memory as long as it lives",
+                       "%s; it did not stop its rings, so it may write to guest memory as long as it runs",
                        done.error().message().c_str());
         lose(order.session, done.error());
     }

@@ -236,7 +236,7 @@ Result<void> Instance::add_metadata_service(devices::virtio::NetOptions& net) co
         return {};
     const auto address = devices::mmds::parse_ipv4(file_.mmds->address);
     if (!address)
-        return fail(Errc::config_value, "'" + file_.mmds->address + "' is no IPv4 address");
+        return fail(Errc::config_value, "'" + file_.mmds->address + "' is not an IPv4 address");
     const auto version = file_.mmds->version_2 ? devices::mmds::Version::v2 : devices::mmds::Version::v1;
     net.filter = TRY(devices::mmds::Service::create(mmds_, loop_, {*address, {version, file_.mmds->imds_compatible}}));
     return {};

@@ -71,7 +71,7 @@ std::optional<Error> Watchdog::end_by(int signal) {
 Error Watchdog::end_by_timeout(std::chrono::milliseconds limit) {
     return {Errc::timed_out,
             format("the guest did not end within %lld ms", static_cast<long long>(limit.count())),
-            "give it more time with --timeout, or see its console for where it hangs",
+            "give it more time with --timeout, or look at its console to see where it hangs",
             {},
             0};
 }
@@ -113,7 +113,7 @@ void Watchdog::watch() {
         if (!give_up_ || now < *give_up_)
             continue;
         if (ends_)
-            end_process("not all of it stopped");
+            end_process("the devices did not stop");
         if (!shared_->heard)
             end_process("the device loop did not answer");
         give_up_.reset();

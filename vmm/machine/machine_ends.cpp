@@ -19,7 +19,7 @@ GuestEnd panic_end(const std::string& reason) {
     return {GuestEnd::How::failed, 0,
             Error{Errc::guest_panic,
                   "the guest's kernel panicked" + (reason.empty() ? "" : ": " + reason),
-                  "its console says why; --serial-log FILE keeps that",
+                  "its console says why; --serial-log FILE keeps a copy of it",
                   {},
                   0}};
 }

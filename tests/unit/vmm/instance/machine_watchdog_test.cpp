@@ -164,7 +164,7 @@ TEST_CASE("an end that was asked for and hangs is ended; one that comes to its e
     CHECK(ended.code == (hangs ? 143 : 42));
     CHECK(ended.said.empty() == !hangs);
     if (hangs)
-        CHECK_THAT(ended.said, Catch::Contains("not all of it stopped in time"));
+        CHECK_THAT(ended.said, Catch::Contains("the devices did not stop in time"));
 }
 
 TEST_CASE("a signal during an end that nobody hurried ends the process, too") {
