@@ -9,6 +9,7 @@
 #include "vmm/base/error.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/host/host_report.hpp"
+#include "vmm/host/host_speed.hpp"
 #include "vmm/kvm/access.hpp"
 
 namespace inox {
@@ -98,11 +99,9 @@ KvmReport inspect_kvm(const std::string& root) {
         report.problem = "a small test guest did not run";
         report.todo = "see dmesg for what KVM says";
     } else {
-        report.interpreting = *report.million_instructions_per_second < interpreting_below_million_per_second;
+        report.interpreting = interprets(cpu_has_vmx_or_svm(), report.million_instructions_per_second);
     }
     return report;
 }
-
-bool kvm_interprets() { return inspect_kvm({}).interpreting; }
 
 } // namespace inox

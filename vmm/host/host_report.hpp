@@ -111,15 +111,8 @@ HostReport inspect_host(const std::string& root = {});
 
 // The parts of inspect_host().
 KvmReport inspect_kvm(const std::string& root);
-/// Whether KVM runs guest code in its emulator, as inspect_kvm() finds by its speed: takes up to half a second.
-bool kvm_interprets();
 IommuReport inspect_iommu(const std::string& root);
 MemoryReport inspect_memory(const std::string& root);
-
-/// Runs a small loop in a guest for some 10 ms; `kvm` is /dev/kvm. nullopt when the guest cannot be made.
-std::optional<double> measure_kvm_speed(int kvm);
-/// Below this a KVM does not run guest code on the CPU: it interprets it.
-inline constexpr double interpreting_below_million_per_second = 10;
 
 /// One line of the human report.
 struct HostFinding {

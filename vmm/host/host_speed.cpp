@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "vmm/host/host_speed.hpp"
+
 #include <algorithm>
+#include <cpuid.h>
 #include <csignal>
 #include <cstring>
 #include <ctime>
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <optional>
 #include <sys/ioctl.h>
@@ -12,7 +16,6 @@
 
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/os.hpp"
-#include "vmm/host/host_report.hpp"
 
 namespace inox {
 namespace {
@@ -21,6 +24,7 @@ constexpr std::uint64_t code_address = 0x1000;
 constexpr std::uint64_t instructions_per_turn = 2;
 constexpr std::uint64_t turns = 0xffff'ffff; // far more than any CPU does in the time
 constexpr long tick_ns = 10'000'000;
+constexpr double interpreting_below = 10; // million instructions a second
 
 /// Signals this thread again and again, so that KVM_RUN returns also when the first one came too early.
 class Ticker {
@@ -29,6 +33,10 @@ public:
         struct sigaction action {};
         action.sa_handler = [](int) {};
         ::sigaction(SIGALRM, &action, &before_);
+        sigset_t alarm;
+        ::sigemptyset(&alarm);
+        ::sigaddset(&alarm, SIGALRM);
+        ::pthread_sigmask(SIG_UNBLOCK, &alarm, &mask_before_); // who started us may have blocked it
         sigevent event{};
         event.sigev_notify = SIGEV_THREAD_ID;
         event.sigev_signo = SIGALRM;
@@ -42,12 +50,14 @@ public:
     ~Ticker() {
         if (running_)
             ::timer_delete(timer_);
+        ::pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
         ::sigaction(SIGALRM, &before_, nullptr);
     }
     [[nodiscard]] bool running() const { return running_; }
 
 private:
     struct sigaction before_ {};
+    sigset_t mask_before_{};
     timer_t timer_{};
     bool running_{};
 };
@@ -138,6 +148,24 @@ std::optional<double> measure_kvm_speed(int kvm) {
     if (!vcpu || run_size <= 0 || !set_up_registers(vcpu.get()))
         return std::nullopt;
     return timed_run(vcpu.get());
+}
+
+bool interprets(bool vmx_or_svm, std::optional<double> million_instructions_per_second) {
+    return !vmx_or_svm && million_instructions_per_second && *million_instructions_per_second < interpreting_below;
+}
+
+bool cpu_has_vmx_or_svm() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    const bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 5 & 1) != 0;
+    return vmx || (__get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 2 & 1) != 0);
+}
+
+bool kvm_interprets() {
+    static const bool answer = !cpu_has_vmx_or_svm() && [] {
+        const UniqueFd kvm{::open("/dev/kvm", O_RDWR | O_CLOEXEC)};
+        return kvm && interprets(false, measure_kvm_speed(kvm.get()));
+    }();
+    return answer;
 }
 
 } // namespace inox

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cpuid.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/mman.h>
@@ -66,13 +65,6 @@ Result<Kvm> Kvm::open() {
 int Kvm::check(int capability) const {
     return checked_ioctl(fd(), KVM_CHECK_EXTENSION, static_cast<std::uint64_t>(capability), "KVM_CHECK_EXTENSION")
         .value_or(0);
-}
-
-bool Kvm::interprets() {
-    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-    const bool vmx = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 5 & 1) != 0;
-    const bool svm = __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 2 & 1) != 0;
-    return !vmx && !svm;
 }
 
 Result<std::vector<kvm_cpuid_entry2>> Kvm::supported_cpuid() const {

@@ -26,9 +26,6 @@ public:
     [[nodiscard]] int fd() const { return fd_.get(); }
     /// 0 when the capability (KVM_CAP_*) is absent.
     [[nodiscard]] int check(int capability) const;
-    /// The CPU has neither VMX nor SVM: whatever KVM this is, guest code is interpreted, and instructions it does not
-    /// know come to us instead of faulting in the guest.
-    [[nodiscard]] static bool interprets();
     /// What the host can offer a guest (KVM_GET_SUPPORTED_CPUID).
     [[nodiscard]] Result<std::vector<kvm_cpuid_entry2>> supported_cpuid() const;
 

@@ -2,6 +2,7 @@
 // Every way in which a guest ends by itself, and what is made of it.
 #include <algorithm>
 
+#include "vmm/host/host_speed.hpp"
 #include "vmm/machine/machine.hpp"
 
 namespace inox {
@@ -38,6 +39,13 @@ bool may_follow_panic(const GuestEnd& end) {
         break;
     }
     return false;
+}
+
+/// Measures, so not on a vCPU's thread.
+const char* emulation_hint() {
+    return kvm_interprets() ? "this KVM interprets guest code (see `inox host`): use a host with VT-x or SVM"
+                            : "the guest runs code, or uses an address, that is neither memory nor a device's "
+                              "register: see its console";
 }
 
 } // namespace
@@ -107,7 +115,11 @@ void Machine::report_end(GuestEnd end) noexcept {
         return;
     // The guest must not run on behind a power-off: the vCPU that reports parks at the gate, the others are kicked.
     gate_.set(RunGate::State::stopping);
-    loop_.post([tell = hooks_.on_end, end = judged(std::move(end))] { tell(end); });
+    loop_.post([tell = hooks_.on_end, end = judged(std::move(end))]() mutable {
+        if (end.error && end.error->code == Errc::guest_emulation_failure && end.error->hint.empty())
+            end.error->hint = emulation_hint();
+        tell(std::move(end));
+    });
 }
 
 // A guest whose every vCPU is halted with interrupts off can never go on, and KVM does not tell. One without exits is

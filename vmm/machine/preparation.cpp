@@ -5,6 +5,7 @@
 
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/entropy.hpp"
+#include "vmm/host/host_speed.hpp"
 #include "vmm/host/vfio_preflight.hpp"
 #include "vmm/memory/memory_limits.hpp"
 
@@ -122,7 +123,7 @@ boot::CpuidRequest cpuid_request(const Config& config, const Kvm& kvm) {
     request.cpus = config.machine.cpus;
     request.smt = config.machine.smt;
     request.tsc_deadline = kvm.check(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-    request.enqcmd = has_pasids(config) && Kvm::interprets();
+    request.enqcmd = has_pasids(config) && kvm_interprets();
     return request;
 }
 

@@ -7,7 +7,6 @@
 #include <system_error>
 
 #include "vmm/base/thread_failure.hpp"
-#include "vmm/host/host_report.hpp"
 #include "vmm/machine/no_progress.hpp"
 #include "vmm/machine/run_failure.hpp"
 #include "vmm/machine/triple_fault.hpp"
@@ -186,10 +185,7 @@ Error VcpuThread::describe(const VmExit& exit) const {
                                  ? format("%s: KVM cannot emulate the instruction at %s, bytes: %s", who.c_str(),
                                           at.c_str(), bytes.empty() ? "not reported" : hex(bytes).c_str())
                                  : format("%s: KVM internal error %u at %s", who.c_str(), failure.suberror, at.c_str()),
-                             kvm_interprets() ? "this KVM interprets guest code (see `inox host`): use a host with "
-                                                "VT-x or SVM"
-                                              : "the guest runs code, or uses an address, that is neither memory nor a "
-                                                "device's register: see its console",
+                             {}, // Machine::report_end() finds it: it depends on the host's kind of KVM
                              {},
                              0};
             },
