@@ -18,8 +18,6 @@ constexpr auto first_reminder = 1000ms;
 constexpr auto last_reminder = 60000ms;
 constexpr auto release_delay = 1ms;
 
-constexpr std::uint32_t bit(unsigned slot) { return std::uint32_t{1} << slot; }
-
 std::unexpected<Error> no_hotplug() {
     return fail(Errc::wrong_state, "a machine without PCI cannot gain or lose devices while it runs",
                 "start it with PCI (--enable-pci)");
@@ -72,6 +70,7 @@ Result<void> DeviceTable::use(devices::pci::RootBus& pci, PortBus& ports, Irqs& 
     auto registers = std::make_shared<devices::pci::HotplugRegisters>(
         TRY(irqs.line(layout::gsi_ged, TriggerMode::edge)), [this](unsigned slot) { on_eject(slot); });
     TRY_VOID(ports.add(layout::port_pci_hotplug, registers));
+    pci.for_each([&](pci::Address address, const auto&) { slots_.fill(address.slot, true); });
     pci_ = &pci;
     ports_ = &ports;
     registers_ = std::move(registers);
@@ -123,12 +122,10 @@ Result<DeviceStatus> DeviceTable::add(NewDevice device) {
         return no_hotplug();
     TRY_VOID(check_free(device.name));
     const pci::Address slot = TRY(choose(device));
-    if ((haunted_ & bit(slot.slot)) != 0)
+    if (slots_.state(slot.slot) == SlotState::torn_out)
         clear_slot(slot.slot);
     const pci::Address where = TRY(pci_->add(device.function, slot));
-    haunted_ &= ~bit(where.slot);
-    if (device.permanent)
-        permanent_ |= bit(where.slot);
+    slots_.fill(where.slot, device.permanent);
     entries_.push_back({{std::move(device.name), DeviceState::active, where},
                         std::move(device.function),
                         std::move(device.device),
@@ -142,41 +139,27 @@ Result<DeviceStatus> DeviceTable::add(NewDevice device) {
     return status;
 }
 
-/// The free slot that has been so for longest: what the guest still has to say about an old device does not hit a new
-/// one. Slots whose last device was torn out come last, or not at all while a driver of the guest's may still wait for
-/// what is left there.
 Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
-    std::uint32_t taken = 0;
-    for (const Entry& entry : entries_) {
-        taken |= bit(entry.status.address->slot);
-        // An ejected device stands in the table for a moment longer than on the bus.
-        if (device.where == entry.status.address)
-            return fail(Errc::already_exists, format("PCI address %s is taken by %s", device.where->text().c_str(),
-                                                     entry.status.name.text().c_str()));
-    }
     const auto still_held = [](std::string what) {
         return fail(
             Errc::no_resource, std::move(what),
             "wait until the guest has ejected it (a paused one must run for that), or remove a device by asking");
     };
-    if (device.where && (held_ & bit(device.where->slot)) != 0)
-        return still_held("the guest has not let go of the device that was torn out of " + device.where->text());
-    if (device.where)
+    if (device.where) {
+        // An ejected device stands in the table for a moment longer than on the bus.
+        for (const Entry& entry : entries_)
+            if (device.where == entry.status.address)
+                return fail(Errc::already_exists, format("PCI address %s is taken by %s", device.where->text().c_str(),
+                                                         entry.status.name.text().c_str()));
+        if (slots_.state(device.where->slot) == SlotState::held)
+            return still_held("the guest has not let go of the device that was torn out of " + device.where->text());
         return *device.where;
-    pci_->for_each([&](pci::Address address, const auto&) {
-        if ((haunted_ & bit(address.slot)) == 0)
-            taken |= bit(address.slot);
-    });
-    std::optional<std::uint8_t> best;
-    const auto rank = [&](unsigned slot) { return std::pair{(haunted_ & bit(slot)) != 0, left_[slot]}; };
-    for (std::uint8_t slot = 0; slot < slots; ++slot)
-        if (((taken | held_) & bit(slot)) == 0 && (!best || rank(slot) < rank(*best)))
-            best = slot;
-    if (!best && (held_ & ~taken) != 0)
+    }
+    if (const auto slot = slots_.choose())
+        return pci::Address{*slot, 0};
+    if (slots_.any(SlotState::held))
         return still_held("every free PCI slot had a device that was torn out, and the guest has not let go of it");
-    if (!best)
-        return fail(Errc::no_resource, format("all %u PCI slots are taken", slots), "remove a device first");
-    return pci::Address{*best, 0};
+    return fail(Errc::no_resource, format("all %u PCI slots are taken", DeviceSlots::count), "remove a device first");
 }
 
 Result<DeviceTable::Entries::iterator> DeviceTable::removable(const DeviceName& name) {
@@ -200,10 +183,11 @@ Result<void> DeviceTable::remove(const DeviceName& name, Removal how) {
         // device reads like; a virtio driver needs help.
         (void)(running_ && entry->device ? pci_->tear_out(address) : pci_->remove(address));
         if (running_) {
-            haunted_ |= bit(address.slot);
-            held_ |= driven && entry->device ? bit(address.slot) : 0;
+            slots_.tear_out(address.slot, driven && entry->device);
             registers_->ask_back(address.slot); // so that its driver lets go of what is not there any more
             remind_later(first_reminder);
+        } else {
+            slots_.vacate(address.slot);
         }
         drop(entry, DeviceEvent::What::removed);
         return {};
@@ -217,10 +201,10 @@ Result<void> DeviceTable::remove(const DeviceName& name, Removal how) {
 
 void DeviceTable::on_eject(unsigned slot) noexcept {
     // The guest looks whether the slot is empty as soon as this returns, so the function leaves the bus here.
-    if ((permanent_ & bit(slot)) != 0 || slot == 0)
+    if (!slots_.ejectable(slot))
         return;
     clear_slot(slot);
-    if (ejected_.fetch_or(bit(slot)) == 0) // else the loop has not looked yet
+    if (slots_.eject(slot))
         context_.loop.post([this, alive = std::weak_ptr{alive_}] {
             if (alive.lock())
                 take_ejected();
@@ -234,21 +218,19 @@ void DeviceTable::clear_slot(unsigned slot) const {
 }
 
 void DeviceTable::take_ejected() {
-    const std::uint32_t gone = ejected_.exchange(0);
-    haunted_ &= ~gone;
-    held_ &= ~gone;
-    for (bool again = true; again;) {
+    const auto gone = slots_.take_ejected();
+    for (unsigned slot = 0; slot < DeviceSlots::count; ++slot) {
         const auto entry = std::ranges::find_if(entries_, [&](const Entry& one) {
-            return one.status.address && (gone & bit(one.status.address->slot)) && !pci_->find(*one.status.address);
+            return one.status.address && one.status.address->slot == slot && !pci_->find(*one.status.address);
         });
-        again = entry != entries_.end();
-        if (again)
-            drop(entry, DeviceEvent::What::ejected);
+        if (!gone.test(slot) || entry == entries_.end())
+            continue;
+        slots_.vacate(slot);
+        drop(entry, DeviceEvent::What::ejected);
     }
 }
 
 void DeviceTable::drop(Entries::iterator entry, DeviceEvent::What what) {
-    left_[entry->status.address->slot] = ++departures_;
     leaving_.push_back(std::move(*entry));
     entries_.erase(entry);
     const DeviceStatus status = leaving_.back().status;

@@ -2,8 +2,6 @@
 // The devices of a machine by name: what is there, and how they come and go while the guest runs.
 #pragma once
 
-#include <array>
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -21,6 +19,7 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/bus/irq.hpp"
 #include "vmm/config/config.hpp"
+#include "vmm/machine/device_slots.hpp"
 
 namespace inox {
 
@@ -122,7 +121,6 @@ public:
     [[nodiscard]] bool settled() const { return leaving_.empty(); }
 
 private:
-    static constexpr unsigned slots = devices::pci::RootBus::slots;
     struct Entry {
         DeviceStatus status{};
         std::shared_ptr<devices::pci::Function> function{};
@@ -148,13 +146,8 @@ private:
     std::shared_ptr<devices::pci::HotplugRegisters> registers_{};
     bool running_{false};
     Entries entries_{};
-    std::vector<Entry> leaving_{};            ///< removed, perhaps still in a vCPU's hands
-    std::array<std::uint64_t, slots> left_{}; ///< when a slot last lost its device; 0: never
-    std::uint64_t departures_{0};             ///< the clock of left_
-    std::uint32_t haunted_{0};                ///< slots of torn-out devices that the guest has not ejected
-    std::uint32_t held_{0};                   ///< of them, those whose virtio device the guest's driver was using
-    std::atomic<std::uint32_t> permanent_{0}; ///< slots that are not given back
-    std::atomic<std::uint32_t> ejected_{0};   ///< slots the guest gave back, until the loop looks
+    std::vector<Entry> leaving_{}; ///< removed, perhaps still in a vCPU's hands
+    DeviceSlots slots_{};
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
     Registration reminder_{};
     Registration release_{};
