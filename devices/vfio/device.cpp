@@ -7,9 +7,10 @@
 #include <sys/mman.h>
 
 #include "devices/vfio/capabilities.hpp"
-#include "devices/vfio/dma/ioas.hpp"
+#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/session.hpp"
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/log.hpp"
 
 namespace inox::devices::vfio {
 namespace {
@@ -67,24 +68,22 @@ RegionInfo region_from(std::span<const std::byte> answer) {
 
 } // namespace
 
-Device::Device(Session& session, OpenOptions options, PciAddress address)
-    : session_{session}, kernel_{session.kernel_}, options_{std::move(options)}, address_{address} {}
+Device::Device(const Session& session, Opened opened)
+    : session_{session}, kernel_{session.kernel()}, opened_{std::move(opened)} {}
+
+Result<std::unique_ptr<Device>> Device::open(Session& session, const OpenOptions& options) {
+    std::unique_ptr<Device> device{new Device{session, TRY(session.open(options))}};
+    TRY_VOID(device->read_info());
+    log::write(log::Level::info, "%s opened by the %s interface, %s", device->name().c_str(),
+               backend_name(device->backend()), device->dma().name().c_str());
+    return device;
+}
 
 Device::~Device() {
     for (unsigned i = 0; i < interrupt_count; ++i)
         if (enabled_[i])
             static_cast<void>(disable(static_cast<Interrupt>(i)));
-    if (registered_)
-        session_.devices_.erase(address_);
-    if (!dma_)
-        return;
-    if (backend_ == Backend::iommufd && fd_)
-        static_cast<Ioas&>(*dma_).detach(fd_.get());
-    if (dma_.use_count() == 1)
-        session_.forget(*dma_);
 }
-
-std::string Device::name() const { return options_.id + " (" + address_.text() + ")"; }
 
 Result<void> Device::read_info() {
     vfio_device_info info{};

@@ -54,6 +54,22 @@ struct OpenOptions {
 /// The address, when the options make sense by themselves; config_value otherwise. Does not look at the host.
 Result<PciAddress> check_options(const OpenOptions& options);
 
+/// A device as the kernel gave it to us. What its end undoes stands in order of dependence.
+struct Opened {
+    OpenOptions options{};
+    PciAddress address{};
+    Backend backend{Backend::container}; ///< not automatic
+    unsigned group{};
+    std::uint32_t iommufd_id{};
+    Registration registered{}; ///< the session knows it by its address
+    std::shared_ptr<AddressSpace> dma{};
+    UniqueFd fd{};
+    Registration kvm{};      ///< KVM knows of the device's file; it is told before the file goes
+    Registration attached{}; ///< with iommufd, to `dma`
+
+    [[nodiscard]] std::string name() const { return options.id + " (" + address.text() + ")"; }
+};
+
 /// Region access may come from any thread; everything else is called on the loop.
 class Device final : public HostDevice {
 public:
@@ -64,18 +80,18 @@ public:
     /// Interrupts off, detached, closed: free for the next user at once.
     ~Device() override;
 
-    [[nodiscard]] const std::string& id() const { return options_.id; }
-    [[nodiscard]] const PciAddress& address() const { return address_; }
-    [[nodiscard]] std::string name() const override;
+    [[nodiscard]] const std::string& id() const { return opened_.options.id; }
+    [[nodiscard]] const PciAddress& address() const { return opened_.address; }
+    [[nodiscard]] std::string name() const override { return opened_.name(); }
     /// container or iommufd.
-    [[nodiscard]] Backend backend() const { return backend_; }
-    [[nodiscard]] unsigned group() const { return group_; }
+    [[nodiscard]] Backend backend() const { return opened_.backend; }
+    [[nodiscard]] unsigned group() const { return opened_.group; }
     /// As iommufd numbers it, 0 for the container.
-    [[nodiscard]] std::uint32_t iommufd_id() const { return iommufd_id_; }
-    [[nodiscard]] int fd() const { return fd_.get(); }
+    [[nodiscard]] std::uint32_t iommufd_id() const { return opened_.iommufd_id; }
+    [[nodiscard]] int fd() const { return opened_.fd.get(); }
     /// Devices of one group share theirs.
-    [[nodiscard]] AddressSpace& dma() { return *dma_; }
-    [[nodiscard]] const AddressSpace& dma() const { return *dma_; }
+    [[nodiscard]] AddressSpace& dma() { return *opened_.dma; }
+    [[nodiscard]] const AddressSpace& dma() const { return *opened_.dma; }
 
     // What HostDevice says
     [[nodiscard]] const RegionInfo& region(unsigned index) const override { return regions_.at(index); }
@@ -91,7 +107,7 @@ public:
     Result<void> unmask_intx_on(int fd) override;
     [[nodiscard]] bool can_reset() const override { return can_reset_; }
     /// That it can be reset is known from this very reset. Who passes open files on may keep the device open.
-    [[nodiscard]] bool reset_by_opening() const override { return can_reset_ && !options_.files.any(); }
+    [[nodiscard]] bool reset_by_opening() const override { return can_reset_ && !opened_.options.files.any(); }
     Result<void> reset() override;
     Result<std::vector<ResetPeer>> reset_peers() const override;
     Result<void> hot_reset() override;
@@ -102,8 +118,7 @@ public:
     Result<void> unmask_intx();
 
 private:
-    friend class DeviceOpener;
-    Device(Session& session, OpenOptions options, PciAddress address);
+    Device(const Session& session, Opened opened);
     Result<void> read_info();
     Result<void> read_regions(unsigned count);
     Result<void> read_interrupts(unsigned count);
@@ -117,23 +132,13 @@ private:
     Result<void> set_irqs(Interrupt kind, std::uint32_t flags, unsigned start, unsigned count, std::span<const int> fds,
                           const char* what);
 
-    Session& session_;
+    const Session& session_;
     Kernel& kernel_;
-    OpenOptions options_;
-    PciAddress address_;
-    Backend backend_{Backend::container};
-    unsigned group_{};
-    std::uint32_t iommufd_id_{};
+    Opened opened_;
     bool can_reset_{};
-    bool registered_{true}; ///< the session knows it by its address
     std::array<RegionInfo, region_count> regions_{};
     std::array<InterruptInfo, interrupt_count> interrupts_{};
     std::array<bool, interrupt_count> enabled_{};
-
-    // In order of dependence.
-    std::shared_ptr<AddressSpace> dma_{};
-    UniqueFd fd_{};
-    Registration kvm_{}; ///< KVM knows of the device's file; it is told before the file goes
 };
 
 } // namespace inox::devices::vfio

@@ -10,7 +10,6 @@
 #include "devices/vfio/dma/ioas.hpp"
 #include "devices/vfio/session.hpp"
 #include "devices/vfio/sysfs.hpp"
-#include "vmm/base/log.hpp"
 
 namespace inox::devices::vfio {
 namespace {
@@ -83,33 +82,31 @@ Result<PciAddress> check_options(const OpenOptions& options) {
     return *address;
 }
 
-/// Friend of Device and Session.
-class DeviceOpener {
+class Session::Opener {
 public:
-    DeviceOpener(Session& session, const OpenOptions& options, PciAddress address)
+    Opener(Session& session, const OpenOptions& options, PciAddress address)
         : session_{session}, kernel_{session.kernel_}, options_{options},
-          host_{read_sysfs_device(session.root_, address)}, device_{new Device{session, options, address}} {}
+          host_{read_sysfs_device(session.root_, address)}, device_{.options = options, .address = address} {}
 
-    Result<std::unique_ptr<Device>> run() {
+    Result<Opened> run() {
         TRY_VOID(check_twice());
         TRY_VOID(check_host());
-        if (device_->backend_ == Backend::iommufd)
+        if (device_.backend == Backend::iommufd)
             TRY_VOID(open_by_file());
         else
             TRY_VOID(open_by_group());
-        TRY_VOID(device_->read_info());
-        log::write(log::Level::info, "%s opened by the %s interface, %s", device_->name().c_str(),
-                   backend_name(device_->backend_), device_->dma_->name().c_str());
         return std::move(device_);
     }
 
 private:
     Result<void> check_twice() {
-        const auto [entry, fresh] = session_.devices_.try_emplace(device_->address_, options_.id);
-        if (fresh)
+        const auto [entry, fresh] = session_.devices_.try_emplace(device_.address, options_.id);
+        if (fresh) {
+            device_.registered =
+                Registration{[&session = session_, address = device_.address] { session.devices_.erase(address); }};
             return {};
-        device_->registered_ = false;
-        return fail(Errc::in_use, device_->address_.text() + " is assigned already, as " + entry->second,
+        }
+        return fail(Errc::in_use, device_.address.text() + " is assigned already, as " + entry->second,
                     "a device can be assigned once; remove one of the two");
     }
 
@@ -120,18 +117,18 @@ private:
         if (host_.exists || !all_given)
             if (auto problems = assignment_problems(session_.root_, host_, options_); !problems.empty())
                 return std::unexpected{std::move(problems.front())};
-        device_->backend_ = choose_backend(session_.root_, host_, options_);
+        device_.backend = choose_backend(session_.root_, host_, options_);
         if (host_.group)
-            device_->group_ = *host_.group;
+            device_.group = *host_.group;
         else
-            device_->group_ = first_unknown_group + static_cast<unsigned>(std::max(files.group, files.device));
-        if (const auto space = session_.spaces_.find(device_->group_); space != session_.spaces_.end()) {
-            device_->dma_ = space->second.space.lock();
-            if (device_->dma_ && options_.backend == Backend::automatic && !files.any())
-                device_->backend_ = space->second.backend; // as the group's first device
-            if (device_->dma_ && space->second.backend != device_->backend_)
+            device_.group = first_unknown_group + static_cast<unsigned>(std::max(files.group, files.device));
+        if (const auto space = session_.spaces_.find(device_.group); space != session_.spaces_.end()) {
+            device_.dma = space->second.space.lock();
+            if (device_.dma && options_.backend == Backend::automatic && !files.any())
+                device_.backend = space->second.backend; // as the group's first device
+            if (device_.dma && space->second.backend != device_.backend)
                 return fail(Errc::config_value,
-                            device_->name() + " is in " + device_->dma_->name() +
+                            device_.name() + " is in " + device_.dma->name() +
                                 ", which is opened by the other "
                                 "kernel interface",
                             "give all devices of a group the same backend");
@@ -139,7 +136,7 @@ private:
         return {};
     }
 
-    [[nodiscard]] std::string space_name() const { return "IOMMU group " + std::to_string(device_->group_); }
+    [[nodiscard]] std::string space_name() const { return "IOMMU group " + std::to_string(device_.group); }
 
     Result<UniqueFd> open(const std::string& path) {
         const int fd = kernel_.open(session_.root_ + path);
@@ -148,7 +145,7 @@ private:
         case EPERM:
             return failed(Errc::vfio_denied, fd, "opening " + path, "sudo chown $USER " + path);
         case EBUSY:
-            return failed(Errc::in_use, fd, path + " of " + device_->name() + " is in use by another process",
+            return failed(Errc::in_use, fd, path + " of " + device_.name() + " is in use by another process",
                           "sudo fuser -v " + path + " tells which");
         case ENOENT:
         case ENODEV:
@@ -170,23 +167,24 @@ private:
 
     // Group and container
     Result<void> open_by_group() {
-        if (!device_->dma_) {
+        if (!device_.dma) {
             Container::Files files;
             files.container = TRY(given_or_open(options_.files.container, "container", "/dev/vfio/vfio"));
             files.group =
-                TRY(given_or_open(options_.files.group, "group", "/dev/vfio/" + std::to_string(device_->group_)));
+                TRY(given_or_open(options_.files.group, "group", "/dev/vfio/" + std::to_string(device_.group)));
             auto kvm = TRY(tell_kvm(files.group.get()));
-            device_->dma_ = TRY(Container::create(kernel_, session_.resources_, space_name(), std::move(files),
-                                                  host_.reserved, std::move(kvm)));
-            session_.spaces_[device_->group_] = {device_->dma_, Backend::container};
+            device_.dma = session_.add_space(device_.group,
+                                             TRY(Container::create(kernel_, session_.resources_, space_name(),
+                                                                   std::move(files), host_.reserved, std::move(kvm))),
+                                             Backend::container);
         }
-        auto name = device_->address_.text();
+        auto name = device_.address.text();
         if (!options_.vf_token.empty())
             name += " vf_token=" + options_.vf_token;
-        const int fd = kernel_.device_fd(static_cast<Container&>(*device_->dma_).group(), name);
+        const int fd = kernel_.device_fd(static_cast<Container&>(*device_.dma).group(), name);
         if (fd < 0)
             return open_failed(fd);
-        device_->fd_.reset(fd);
+        device_.fd.reset(fd);
         return {};
     }
 
@@ -201,19 +199,21 @@ private:
 
     Result<void> open_by_file() {
         if (options_.files.device >= 0) {
-            device_->fd_ = TRY(duplicate(options_.files.device, "device"));
+            device_.fd = TRY(duplicate(options_.files.device, "device"));
             ::close(options_.files.device); // this one is ours alone: as long as it is open, the device is in use
         } else {
-            device_->fd_ = TRY(open(host_.device_file));
+            device_.fd = TRY(open(host_.device_file));
         }
         const auto iommu = TRY(iommufd());
-        device_->kvm_ = TRY(tell_kvm(device_->fd_.get()));
+        device_.kvm = TRY(tell_kvm(device_.fd.get()));
         TRY_VOID(bind(iommu->get()));
-        if (!device_->dma_) {
-            device_->dma_ = TRY(Ioas::create(kernel_, session_.resources_, space_name(), iommu));
-            session_.spaces_[device_->group_] = {device_->dma_, Backend::iommufd};
-        }
-        return static_cast<Ioas&>(*device_->dma_).attach(device_->fd_.get(), host_.reserved);
+        if (!device_.dma)
+            device_.dma = session_.add_space(
+                device_.group, TRY(Ioas::create(kernel_, session_.resources_, space_name(), iommu)), Backend::iommufd);
+        auto& space = static_cast<Ioas&>(*device_.dma);
+        TRY_VOID(space.attach(device_.fd.get(), host_.reserved));
+        device_.attached = Registration{[&space, fd = device_.fd.get()] { space.detach(fd); }};
+        return {};
     }
 
     Result<void> bind(int iommu) {
@@ -224,22 +224,22 @@ private:
             bind.flags = uapi::BindIommufd::flag_token;
             bind.token_uuid_ptr = reinterpret_cast<std::uintptr_t>(token->data()); // NOLINT
         }
-        const int error = kernel_.bind_iommufd(device_->fd_.get(), bind);
+        const int error = kernel_.bind_iommufd(device_.fd.get(), bind);
         if (error == -EINVAL && token)
             return failed(Errc::unsupported, error,
-                          device_->name() + " has no VF token, or this host's kernel takes none with iommufd",
+                          device_.name() + " has no VF token, or this host's kernel takes none with iommufd",
                           std::string{leave_token} + "; else use backend=container");
         if (error < 0) // for a device file that somebody else has bound, the kernel says EINVAL
             return open_failed(error == -EINVAL ? -EBUSY : error);
-        device_->iommufd_id_ = bind.out_devid;
+        device_.iommufd_id = bind.out_devid;
         return {};
     }
 
     Result<void> open_failed(int error) {
-        const auto what = "opening " + device_->name();
+        const auto what = "opening " + device_.name();
         switch (-error) {
         case EBUSY:
-            return failed(Errc::in_use, error, device_->name() + " is in use by another process",
+            return failed(Errc::in_use, error, device_.name() + " is in use by another process",
                           "sudo fuser -v /dev/vfio/* /dev/vfio/devices/* tells which");
         case EACCES:
             return failed(Errc::vfio_denied, error, what,
@@ -248,14 +248,14 @@ private:
                               : "this is not the vf_token of the process that uses the physical function");
         case EPERM:
             return failed(Errc::iommu_unsafe, error,
-                          "the host does not isolate interrupts: " + device_->name() + " could inject any",
+                          "the host does not isolate interrupts: " + device_.name() + " could inject any",
                           "turn on interrupt remapping in the firmware; or, if you trust the guest: echo 1 | sudo tee "
                           "/sys/module/iommufd/parameters/allow_unsafe_interrupts");
         case ENODEV:
             return failed(Errc::not_found, error, what, "the device is gone, or not bound to vfio-pci");
         case EINVAL:
             if (!options_.vf_token.empty())
-                return failed(Errc::config_value, error, device_->name() + " has no VF token", leave_token);
+                return failed(Errc::config_value, error, device_.name() + " has no VF token", leave_token);
             return failed(Errc::host_error, error, what);
         default:
             return failed(Errc::host_error, error, what);
@@ -269,12 +269,11 @@ private:
     Kernel& kernel_;
     const OpenOptions& options_;
     SysfsDevice host_;
-    std::unique_ptr<Device> device_;
+    Opened device_;
 };
 
-Result<std::unique_ptr<Device>> Device::open(Session& session, const OpenOptions& options) {
-    const auto address = TRY(check_options(options));
-    return DeviceOpener{session, options, address}.run();
+Result<Opened> Session::open(const OpenOptions& options) {
+    return Opener{*this, options, TRY(check_options(options))}.run();
 }
 
 } // namespace inox::devices::vfio

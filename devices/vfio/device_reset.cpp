@@ -30,7 +30,7 @@ Result<void> Device::reset() {
     const int error = kernel_.reset(fd());
     if (error == -EINVAL || error == -ENOTTY) // it was offered when the device was opened
         return fail(Errc::unsupported, name() + " has no reset method any more",
-                    "see /sys/bus/pci/devices/" + address_.text() + "/reset_method");
+                    "see /sys/bus/pci/devices/" + address().text() + "/reset_method");
     if (error == -EAGAIN)
         return fail(Errc::in_use, name() + " cannot be reset: the host is busy with it");
     if (error < 0)
@@ -48,7 +48,7 @@ Result<std::vector<std::byte>> Device::ask_reset_peers() const {
         std::memcpy(&info, answer.data(), info_header);
         if (error == -ENODEV)
             return fail(Errc::not_found,
-                        name() + " has no reset method, and " + bus_reset_obstacle(session_.root_, address_, {}));
+                        name() + " has no reset method, and " + bus_reset_obstacle(session_.root(), address(), {}));
         if (error == -EPERM)
             return fail(Errc::vfio_group,
                         name() + " has no reset method, and its bus is shared with a device of no IOMMU group");
@@ -75,10 +75,10 @@ Result<std::vector<Device::Dependent>> Device::reset_dependents() const {
         const PciAddress address{one.segment, one.bus, static_cast<std::uint8_t>(one.devfn >> 3),
                                  static_cast<std::uint8_t>(one.devfn & 7)};
         // By its device's file, the kernel tells whose a function is; by a group, we know which groups we hold.
-        const auto group_file = backend_ == Backend::iommufd ? std::nullopt : session_.group_file(one.group_id);
-        const bool owned = backend_ == Backend::iommufd ? (info.flags & uapi::hot_reset_flag_dev_id) != 0 &&
-                                                              one.group_id != uapi::devid_not_owned
-                                                        : group_file.has_value();
+        const auto group_file = backend() == Backend::iommufd ? std::nullopt : session_.group_file(one.group_id);
+        const bool owned = backend() == Backend::iommufd ? (info.flags & uapi::hot_reset_flag_dev_id) != 0 &&
+                                                               one.group_id != uapi::devid_not_owned
+                                                         : group_file.has_value();
         found.push_back({{address, owned}, group_file.value_or(-1)});
     }
     return found;
@@ -101,7 +101,7 @@ std::unexpected<Error> Device::bus_reset_failed(int error, std::span<const Depen
     std::vector<PciAddress> addresses;
     for (const auto& one : reached)
         addresses.push_back(one.peer.address);
-    return fail(Errc::unsupported, what + ": " + bus_reset_obstacle(session_.root_, address_, addresses),
+    return fail(Errc::unsupported, what + ": " + bus_reset_obstacle(session_.root(), address(), addresses),
                 "bind every device behind the bus to vfio-pci; `inox host` shows the ways to reset each");
 }
 

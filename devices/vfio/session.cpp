@@ -195,6 +195,16 @@ std::optional<int> Session::group_file(unsigned group) const {
     return space ? std::optional{static_cast<const Container&>(*space).group()} : std::nullopt;
 }
 
+std::shared_ptr<AddressSpace> Session::add_space(unsigned group, std::shared_ptr<AddressSpace> space, Backend backend) {
+    auto* raw = space.get();
+    std::shared_ptr<AddressSpace> until_forgotten{raw, [this, own = std::move(space)](AddressSpace* last) mutable {
+                                                      forget(*last);
+                                                      own.reset();
+                                                  }};
+    spaces_[group] = {until_forgotten, backend};
+    return until_forgotten;
+}
+
 void Session::forget(AddressSpace& space) {
     one_to_one_.erase(&space);
     for (auto& bar : bars_)

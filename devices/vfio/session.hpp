@@ -45,6 +45,13 @@ public:
     Session& operator=(const Session&) = delete;
     ~Session();
 
+    [[nodiscard]] Kernel& kernel() const { return kernel_; }
+    [[nodiscard]] const std::string& root() const { return root_; }
+    /// Opens the files, and attaches an address space in which nothing is mapped. See Device::open().
+    Result<Opened> open(const OpenOptions& options);
+    /// The open file of a group that is in a container of ours.
+    [[nodiscard]] std::optional<int> group_file(unsigned group) const;
+
     /// Memory that may be mapped for DMA. RAM and BARs get here by the calls below.
     [[nodiscard]] iommu::RegisteredMemory& memory() { return resources_.memory; }
 
@@ -74,8 +81,7 @@ public:
     void tell_unreachable();
 
 private:
-    friend class Device;
-    friend class DeviceOpener;
+    class Opener;
     struct SharedBar {
         std::uint64_t number;
         IovaRange range;
@@ -95,9 +101,9 @@ private:
         std::weak_ptr<AddressSpace> space;
         Backend backend;
     };
-    /// The open file of a group that is in a container of ours.
-    [[nodiscard]] std::optional<int> group_file(unsigned group) const;
-    /// The last device of the address space is going.
+    /// Finds it by the group from now on, and forget()s it with its last device.
+    [[nodiscard]] std::shared_ptr<AddressSpace> add_space(unsigned group, std::shared_ptr<AddressSpace> space,
+                                                          Backend backend);
     void forget(AddressSpace& space);
 
     SessionHooks hooks_;
