@@ -8,6 +8,7 @@
 #include "tests/fakes/fake_guest_events.hpp"
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/host_device.hpp"
+#include "tests/fakes/machine_events.hpp"
 #include "vmm/machine/platform.hpp"
 
 namespace inox::fakes {
@@ -28,8 +29,9 @@ struct PlatformBench {
     FakeGuestMappings mappings{};
     GuestMemory memory{GuestMemory::create(2 * MiB, HugePages::none).value()};
     DirectMemory dma{memory};
-    FakeGuestEvents events{};
-    std::vector<inox::DeviceEvent> told{};
+    FakeGuestEvents guest{};
+    RecordingEvents owner{};
+    std::vector<inox::DeviceEvent>& told{owner.devices};
     std::unique_ptr<Platform> platform{};
 
     PlatformBench() = default;
@@ -39,7 +41,7 @@ struct PlatformBench {
     PlatformBench& operator=(const PlatformBench&) = delete;
 
     void start(const inox::Config& config, const Parts& parts) {
-        platform = Platform::create(config, open_devices(config, {loop, memory, {}, {}}).value(),
+        platform = Platform::create(config, open_devices(config, {loop, memory}).value(),
                                     {.ports = ports,
                                      .mmio = mmio,
                                      .irqs = irqs,
@@ -49,10 +51,10 @@ struct PlatformBench {
                                      .dma = dma,
                                      .iommu = parts.iommu,
                                      .loop = loop,
-                                     .events = events,
-                                     .serial_output = [](auto) {},
-                                     .serial_room = [] {},
-                                     .on_device = [this](const inox::DeviceEvent& event) { told.push_back(event); },
+                                     .guest = guest,
+                                     .events = owner,
+                                     .serial = owner,
+                                     .console = owner,
                                      .pasids = parts.pasids,
                                      .vfio_kernel = parts.vfio_kernel,
                                      .vfio_root = parts.vfio_root})

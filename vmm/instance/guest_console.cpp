@@ -44,20 +44,14 @@ Result<void> GuestConsole::open_outputs(const ConfigFile& file) {
     return {};
 }
 
-Machine::Hooks GuestConsole::machine_hooks() {
-    const auto room = [this] {
-        if (input_)
-            input_->on_room();
-    };
-    Machine::Hooks hooks;
-    hooks.serial_output = [this](std::span<const std::byte> bytes) {
-        if (within_limit(bytes.size()))
-            output_->write(bytes);
-    };
-    hooks.serial_room = room;
-    hooks.console_output = [this](std::span<const std::byte> bytes) { return port_->take(bytes); };
-    hooks.console_room = room;
-    return hooks;
+void GuestConsole::serial_output(std::span<const std::byte> bytes) {
+    if (within_limit(bytes.size()))
+        output_->write(bytes);
+}
+
+void GuestConsole::on_input_room() {
+    if (input_)
+        input_->on_room();
 }
 
 bool GuestConsole::within_limit(std::size_t bytes) noexcept {
@@ -75,8 +69,7 @@ void GuestConsole::connect(Machine& machine) {
         output_->clear_log(); // now that the start has not failed; a guest that starts again goes on in it
     }
     terminal_->take();
-    if (input_)
-        input_->on_room();
+    on_input_room();
 }
 
 void GuestConsole::disconnect() {

@@ -18,7 +18,7 @@
 namespace inox {
 
 /// Lives on the loop's thread, longer than the machine it serves.
-class GuestConsole {
+class GuestConsole final : public SerialOutput, public ConsolePeer {
 public:
     struct Hooks {
         std::function<void()> on_expected; ///< --expect has matched; on the loop
@@ -29,10 +29,11 @@ public:
                                                         Timeline& timeline, Hooks hooks);
     GuestConsole(const GuestConsole&) = delete;
     GuestConsole& operator=(const GuestConsole&) = delete;
-    ~GuestConsole() = default;
+    ~GuestConsole() override = default;
 
-    /// All of them but on_end.
-    Machine::Hooks machine_hooks();
+    void serial_output(std::span<const std::byte> bytes) override;
+    std::size_t console_output(std::span<const std::byte> bytes) override { return port_->take(bytes); }
+    void on_input_room() override;
     /// Makes and opens those files, once: when nothing else can fail any more, so that a start that fails leaves none.
     Result<void> open_outputs(const ConfigFile& file);
     /// Takes the terminal, if we are in front of it. After the machine was made, before it starts.

@@ -128,11 +128,11 @@ void Instance::after_start(std::move_only_function<void()> work) {
 
 void Instance::make_machine(Config config, Started done) {
     start_ = std::make_unique<Start>(std::move(done));
-    auto make = [this, &start = *start_, config = std::move(config),
-                 hooks = machine_hooks()](const std::stop_token& stop) mutable {
+    auto make = [this, &start = *start_, config = std::move(config)](const std::stop_token& stop) {
         {
             const EventLoop::Apart apart{loop_};
-            start.machine = Machine::create(config, loop_, timeline_, *gate_, std::move(hooks), stop);
+            start.machine = Machine::create(config, loop_, timeline_, *gate_,
+                                            {.events = *this, .serial = *console_, .console = *console_}, stop);
         }
         loop_.post([this] { on_made(); });
     };
@@ -165,32 +165,30 @@ Result<void> Instance::run_machine(Result<std::unique_ptr<Machine>> made) {
     return machine_->start();
 }
 
-Machine::Hooks Instance::machine_hooks() {
-    auto hooks = console_->machine_hooks();
-    hooks.on_end = [this](GuestEnd end) { on_machine_end(std::move(end)); };
-    hooks.on_device = [this](const DeviceEvent& event) { on_device(event); };
-    hooks.on_device_error = [this](const DeviceName& name, const std::string& what) {
-        events_.publish("device-error", {{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}, {"what", what}});
-    };
-    hooks.on_panic = [this](const GuestPanic& panic) { events_.publish("guest-panic", details_of(panic)); };
+void Instance::on_device_error(const DeviceName& name, const std::string& what) {
+    events_.publish("device-error", {{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}, {"what", what}});
+}
+
+void Instance::on_panic(const GuestPanic& panic) { events_.publish("guest-panic", details_of(panic)); }
+
+void Instance::on_user_space_up() {
     if (identity_.log_boot_time)
-        hooks.on_user_space_up = [this] { write_boot_time(timeline_); };
-    hooks.on_iommu_fault = [this, told = std::make_shared<std::uint64_t>(0)](const iommu::Faults::Entry& entry) {
-        const auto& fault = entry.fault;
-        const std::uint64_t left_out = entry.number - std::exchange(*told, entry.number) - 1;
-        events_.publish("iommu-fault",
-                        {{"endpoint", std::uint64_t{fault.endpoint.raw()}},
-                         {"address", format("%#llx", static_cast<unsigned long long>(fault.address.raw()))},
-                         {"access", access_text(fault.access)},
-                         {"reason", iommu::reason_text(fault.reason)},
-                         {"left_out", left_out}});
-    };
-    return hooks;
+        write_boot_time(timeline_);
+}
+
+void Instance::on_iommu_fault(const iommu::Faults::Entry& entry) {
+    const auto& fault = entry.fault;
+    const std::uint64_t left_out = entry.number - std::exchange(last_fault_, entry.number) - 1;
+    events_.publish("iommu-fault", {{"endpoint", std::uint64_t{fault.endpoint.raw()}},
+                                    {"address", format("%#llx", static_cast<unsigned long long>(fault.address.raw()))},
+                                    {"access", access_text(fault.access)},
+                                    {"reason", iommu::reason_text(fault.reason)},
+                                    {"left_out", left_out}});
 }
 
 // A reboot
 
-void Instance::on_machine_end(GuestEnd end) {
+void Instance::on_end(GuestEnd end) {
     if (end.how != GuestEnd::How::reset || shutting_down_ || file_.run.on_reboot == OnReboot::end)
         return hooks_.on_end(std::move(end));
     if (file_.run.on_reboot == OnReboot::restart)

@@ -22,7 +22,7 @@ namespace inox {
 
 /// Everything is called on the loop's thread, or before the loop runs. A machine is made by a thread of its own, so the
 /// loop answers while a start takes its time.
-class Instance {
+class Instance final : private MachineEvents {
 public:
     enum class State : std::uint8_t { not_started, running, paused, ended };
 
@@ -43,7 +43,7 @@ public:
     Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks);
     Instance(const Instance&) = delete;
     Instance& operator=(const Instance&) = delete;
-    ~Instance() {
+    ~Instance() override {
         stop();
         await_start();
     }
@@ -132,8 +132,12 @@ private:
     void on_made();
     Result<void> run_machine(Result<std::unique_ptr<Machine>> made);
     void on_started(Result<void> started, Started done);
-    [[nodiscard]] Machine::Hooks machine_hooks();
-    void on_machine_end(GuestEnd end);
+    void on_end(GuestEnd end) override;
+    void on_device(const DeviceEvent& event) override;
+    void on_device_error(const DeviceName& name, const std::string& what) override;
+    void on_panic(const GuestPanic& panic) override;
+    void on_user_space_up() override;
+    void on_iommu_fault(const iommu::Faults::Entry& entry) override;
     void restart_later();
     void restart();
     /// An interface of the metadata service gets it; others stay as they are.
@@ -141,7 +145,6 @@ private:
     Result<void> check_complete() const;
     /// What the machine is to add, when it may.
     Result<DeviceConfig> addition(const DeviceConfig& config) const;
-    void on_device(const DeviceEvent& event);
     void flush_metrics_later();
 
     EventLoop& loop_;
@@ -158,6 +161,7 @@ private:
     std::chrono::steady_clock::time_point started_at_{};
     Registration restart_timer_{};
     std::uint64_t restarts_{0};
+    std::uint64_t last_fault_{0}; ///< its number
     bool shutting_down_{false};
     bool finished_{false}; ///< the console's last bytes are out
 

@@ -59,8 +59,6 @@ DeviceName device_name(const DeviceConfig& config) {
     return std::visit(Namer{}, config);
 }
 
-DeviceTable::DeviceTable(Context context) : context_{std::move(context)} {}
-
 DeviceTable::~DeviceTable() {
     if (registers_)
         ports_->remove(layout::port_pci_hotplug);
@@ -205,7 +203,7 @@ void DeviceTable::on_eject(unsigned slot) noexcept {
         return;
     clear_slot(slot);
     if (slots_.eject(slot))
-        context_.loop.post([this, alive = std::weak_ptr{alive_}] {
+        loop_.post([this, alive = std::weak_ptr{alive_}] {
             if (alive.lock())
                 take_ejected();
         });
@@ -242,24 +240,23 @@ void DeviceTable::drop(Entries::iterator entry, DeviceEvent::What what) {
 void DeviceTable::release_unused() {
     std::erase_if(leaving_, [](const Entry& entry) { return entry.function.use_count() == 1; });
     if (!leaving_.empty())
-        release_ = context_.loop.after(release_delay, [this] { release_unused(); });
+        release_ = loop_.after(release_delay, [this] { release_unused(); });
 }
 
 void DeviceTable::remind_later(std::chrono::milliseconds delay) {
-    reminder_ = context_.loop.after(delay, [this, delay] {
+    reminder_ = loop_.after(delay, [this, delay] {
         if (registers_->remind())
             remind_later(std::min<std::chrono::milliseconds>(delay * 2, last_reminder));
     });
 }
 
 void DeviceTable::report_failure(const DeviceName& name, std::string text) const {
-    if (const auto entry = at(name); entry != entries_.end() && context_.on_event)
-        context_.on_event({DeviceEvent::What::failed, entry->status, std::move(text)});
+    if (const auto entry = at(name); entry != entries_.end())
+        events_.on_device({DeviceEvent::What::failed, entry->status, std::move(text)});
 }
 
 void DeviceTable::tell(DeviceEvent::What what, const DeviceStatus& device) const {
-    if (context_.on_event)
-        context_.on_event({what, device, {}});
+    events_.on_device({what, device, {}});
 }
 
 } // namespace inox

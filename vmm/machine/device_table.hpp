@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +19,7 @@
 #include "vmm/bus/irq.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/machine/device_slots.hpp"
+#include "vmm/machine/machine_events.hpp"
 
 namespace inox {
 
@@ -85,11 +85,8 @@ struct NewDevice {
 /// the table learns of it on the loop.
 class DeviceTable {
 public:
-    struct Context {
-        EventLoop& loop;
-        std::function<void(const DeviceEvent&)> on_event; ///< on the loop; may call back; may be empty
-    };
-    explicit DeviceTable(Context context);
+    /// `events` may call back.
+    DeviceTable(EventLoop& loop, MachineEvents& events) : loop_{loop}, events_{events} {}
     /// No vCPU may run any more.
     ~DeviceTable();
     DeviceTable(const DeviceTable&) = delete;
@@ -97,7 +94,7 @@ public:
 
     /// From now on devices live on this bus and can come and go. The bus and the ports must outlive the table.
     Result<void> use(devices::pci::RootBus& pci, PortBus& ports, Irqs& irqs);
-    /// The guest runs: additions are announced to it, and to on_event.
+    /// The guest runs: additions are announced to it, and are events.
     void guest_starts() { running_ = true; }
 
     /// already_exists, no_resource when no slot or address space is left, wrong_state without PCI.
@@ -107,7 +104,7 @@ public:
     /// Asked twice: the guest is asked again. not_found; wrong_state for a device that cannot leave.
     Result<void> remove(const DeviceName& name, Removal how);
 
-    /// Tells on_event that the device does not work any more; nothing else changes.
+    /// Tells that the device does not work any more; nothing else changes.
     void report_failure(const DeviceName& name, std::string text) const;
 
     [[nodiscard]] std::vector<DeviceStatus> list() const;
@@ -140,7 +137,8 @@ private:
     void remind_later(std::chrono::milliseconds delay);
     void tell(DeviceEvent::What what, const DeviceStatus& device) const;
 
-    Context context_;
+    EventLoop& loop_;
+    MachineEvents& events_;
     devices::pci::RootBus* pci_{};
     PortBus* ports_{};
     std::shared_ptr<devices::pci::HotplugRegisters> registers_{};

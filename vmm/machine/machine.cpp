@@ -43,19 +43,18 @@ Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, con
 
 } // namespace
 
-Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, const AddressMap& addresses,
+Machine::Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, const Owner& owner, const AddressMap& addresses,
                  GuestMemory memory)
-    : loop_{loop}, timeline_{timeline}, gate_{gate}, hooks_{std::move(hooks)}, addresses_{addresses}, memory_{std::move(
-                                                                                                          memory)} {}
+    : loop_{loop}, timeline_{timeline}, gate_{gate}, owner_{owner}, addresses_{addresses}, memory_{std::move(memory)} {}
 
 Machine::~Machine() { stop(); }
 
 Result<std::unique_ptr<Machine>> Machine::create(const Config& config, EventLoop& loop, Timeline& timeline,
-                                                 RunGate& gate, Hooks hooks, const std::stop_token& stop) {
+                                                 RunGate& gate, const Owner& owner, const std::stop_token& stop) {
     const auto addresses = TRY(plan_memory(config));
     auto memory = TRY(create_memory(config));
     timeline.mark(Step::memory_ready);
-    std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, std::move(hooks), addresses, std::move(memory)}};
+    std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, owner, addresses, std::move(memory)}};
     TRY_VOID(machine->build(config, stop));
     return machine;
 }
@@ -92,7 +91,7 @@ Result<void> Machine::build(const Config& config, const std::stop_token& stop) {
 
 Result<void> Machine::build_hardware(const Config& config) {
     TRY_VOID(look_at_assigned(config));
-    auto opened = TRY(open_devices(config, {loop_, memory_, hooks_.console_output, hooks_.console_room}));
+    auto opened = TRY(open_devices(config, {.loop = loop_, .memory = memory_, .console = this}));
     kvm_ = TRY(open_kvm(config));
     vm_ = TRY(Vm::create(*kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
@@ -103,35 +102,31 @@ Result<void> Machine::build_hardware(const Config& config) {
     if (has_pasids(config))
         TRY_VOID(create_pasids(config.pasid.value_or(PasidConfig{})));
     platform_ = TRY(Platform::create(config, std::move(opened),
-                                     {ports_,
-                                      mmio_,
-                                      *vm_,
-                                      *vm_,
-                                      *vm_,
-                                      memory_,
-                                      dma_,
-                                      iommu_.get(),
-                                      loop_,
-                                      *this,
-                                      hooks_.serial_output,
-                                      hooks_.serial_room,
-                                      hooks_.on_device,
-                                      hooks_.on_device_error,
-                                      pasids_ ? &pasids_->service() : nullptr,
-                                      [this](int file) { return vm_->add_vfio_file(file); },
-                                      nullptr,
-                                      {},
-                                      {.memory32 = addresses_.bars_32, .memory64 = addresses_.bars_64}}));
+                                     {.ports = ports_,
+                                      .mmio = mmio_,
+                                      .irqs = *vm_,
+                                      .doorbells = *vm_,
+                                      .mappings = *vm_,
+                                      .memory = memory_,
+                                      .dma = dma_,
+                                      .iommu = iommu_.get(),
+                                      .loop = loop_,
+                                      .guest = *this,
+                                      .events = owner_.events,
+                                      .serial = *this,
+                                      .console = owner_.console,
+                                      .pasids = pasids_ ? &pasids_->service() : nullptr,
+                                      .add_vfio_file = [this](int file) { return vm_->add_vfio_file(file); },
+                                      .windows = {.memory32 = addresses_.bars_32, .memory64 = addresses_.bars_64}}));
     return create_vcpus(config);
 }
 
 void Machine::watch_iommu() {
     show_iommu(views_, iommu_.get());
-    if (hooks_.on_iommu_fault)
-        fault_watch_ = iommu_->faults().listen([this](const iommu::Faults::Entry& entry) {
-            if (fault_limiter_.allow())
-                loop_.post([tell = hooks_.on_iommu_fault, entry] { tell(entry); });
-        });
+    fault_watch_ = iommu_->faults().listen([this](const iommu::Faults::Entry& entry) {
+        if (fault_limiter_.allow())
+            loop_.post([&events = owner_.events, entry] { events.on_iommu_fault(entry); });
+    });
 }
 
 /// PASIDs, and the instructions and the register by which the guest uses them.
@@ -180,17 +175,17 @@ Result<void> Machine::create_vcpus(const Config& config) {
         TRY_VOID(vcpu->set_msrs(boot::initial_msrs()));
         TRY_VOID(vcpu->set_fpu(boot::initial_fpu()));
         vcpus_.push_back(std::make_unique<VcpuThread>(
-            std::move(vcpu), VcpuThread::Context{ports_, mmio_, memory_, gate_, timeline_,
-                                                 [this](Error error) {
-                                                     report_end({GuestEnd::How::failed, 0, std::move(error)});
-                                                 },
-                                                 [this](std::uint32_t type) {
-                                                     if (type == KVM_SYSTEM_EVENT_RESET)
-                                                         reset();
-                                                     else
-                                                         power_off();
-                                                 },
-                                                 enqueue_.get()}));
+            std::move(vcpu), VcpuThread::Context{.ports = ports_,
+                                                 .memory = mmio_,
+                                                 .ram = memory_,
+                                                 .gate = gate_,
+                                                 .timeline = timeline_,
+                                                 .guest = *this,
+                                                 .on_fatal =
+                                                     [this](Error error) {
+                                                         report_end({GuestEnd::How::failed, 0, std::move(error)});
+                                                     },
+                                                 .enqueue = enqueue_.get()}));
     }
     return {};
 }

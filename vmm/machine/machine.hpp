@@ -22,6 +22,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/kvm/vm.hpp"
 #include "vmm/machine/enqueue_emulator.hpp"
+#include "vmm/machine/machine_events.hpp"
 #include "vmm/machine/machine_views.hpp"
 #include "vmm/machine/panic_text.hpp"
 #include "vmm/machine/pasids.hpp"
@@ -32,57 +33,22 @@
 
 namespace inox {
 
-/// How a guest ended.
-struct GuestEnd {
-    enum class How : std::uint8_t { powered_off, reset, exited, failed, stopped };
-    How how{How::powered_off};
-    std::uint8_t exit_code{0};    ///< How::exited: what the guest wrote to the exit port
-    std::optional<Error> error{}; ///< How::failed; also How::stopped, unless it was meant to end so
-    std::string what{};           ///< How::stopped without an error: what ended it
-};
-
-/// What is known when a guest's kernel panics.
-struct GuestPanic {
-    enum class Source : std::uint8_t {
-        pvpanic, ///< its driver says so
-        console, ///< its text says so
-    };
-    Source source{};
-    bool crash_kernel{false}; ///< another kernel of the guest's own takes over
-    std::string reason{};     ///< Source::console: the kernel's words
-};
-
 /// Everything is called on the loop's thread unless it says otherwise.
-class Machine final : private devices::GuestEvents {
+class Machine final : private devices::GuestEvents, private SerialOutput, private ConsolePeer {
 public:
     enum class State : std::uint8_t { ready, running, paused, stopped };
 
-    struct Hooks {
-        /// Serial output; on vCPU threads.
-        std::function<void(std::span<const std::byte>)> serial_output;
-        /// The guest took serial input; on the loop.
-        std::function<void()> serial_room;
-        /// Output of the virtio console, on the loop: takes what it can and returns how much. See console().
-        devices::virtio::Console::Output console_output{};
-        /// The virtio console took input; on the loop.
-        std::function<void()> console_room{};
-        /// Once, on the loop. The machine is still there; stop() is the caller's next step.
-        std::function<void(GuestEnd)> on_end;
-        /// A device came or went, on the loop.
-        std::function<void(const DeviceEvent&)> on_device{};
-        /// A driver broke a device, which waits for its reset; on the loop, and rate limited.
-        std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
-        /// The guest's kernel panicked; on the loop. A device says it once, and once more of a crash kernel.
-        std::function<void(const GuestPanic&)> on_panic{};
-        std::function<void()> on_user_space_up{}; ///< on the loop; once
-        /// The guest's IOMMU refused an access; on the loop, and rate limited: the numbers tell what was left out.
-        std::function<void(const iommu::Faults::Entry&)> on_iommu_fault{};
+    /// They outlive the machine, and what it has posted to the loop.
+    struct Owner {
+        MachineEvents& events;
+        SerialOutput& serial;
+        ConsolePeer& console;
     };
 
     /// Builds the machine with its kernel loaded; nothing runs yet. `gate` closes while vCPUs must not run. On the
     /// loop's thread or EventLoop::Apart; a kernel of any size is given up soon once `stop` asks for it (wrong_state).
     static Result<std::unique_ptr<Machine>> create(const Config& config, EventLoop& loop, Timeline& timeline,
-                                                   RunGate& gate, Hooks hooks, const std::stop_token& stop);
+                                                   RunGate& gate, const Owner& owner, const std::stop_token& stop);
     ~Machine() override;
 
     Result<void> start();
@@ -111,7 +77,7 @@ public:
     void add_device(const DeviceConfig& config, Platform::Added done) { platform_->add_later(config, std::move(done)); }
     /// A device that is not there yet does not come any more. False: there is none.
     bool cancel_device(const DeviceName& name) { return platform_->cancel(name); }
-    /// Hooks::on_device tells when it is gone.
+    /// MachineEvents::on_device tells when it is gone.
     Result<void> remove_device(const DeviceName& name, Removal how) { return platform_->table().remove(name, how); }
     [[nodiscard]] const DeviceTable& devices() const { return platform_->table(); }
     // For changes while they run; null when there is no such device.
@@ -137,7 +103,7 @@ public:
     [[nodiscard]] std::uint64_t exits() const;
 
 private:
-    Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, Hooks hooks, const AddressMap& addresses,
+    Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, const Owner& owner, const AddressMap& addresses,
             GuestMemory memory);
     Result<void> build(const Config& config, const std::stop_token& stop);
     Result<void> build_hardware(const Config& config);
@@ -153,6 +119,11 @@ private:
     void user_space_up() noexcept override;
     void panicked(bool crash_kernel) noexcept override;
 
+    // What both consoles print passes by on its way out, whatever becomes of it there.
+    void serial_output(std::span<const std::byte> bytes) override;
+    std::size_t console_output(std::span<const std::byte> bytes) override;
+    void on_input_room() override { owner_.console.on_input_room(); }
+
     void watch_consoles();
     void await_last_words(std::uint64_t exits_before, std::chrono::milliseconds patience);
     void report_end(GuestEnd end) noexcept; // any thread; the first report counts
@@ -163,7 +134,7 @@ private:
     EventLoop& loop_;
     Timeline& timeline_;
     RunGate& gate_;
-    Hooks hooks_;
+    const Owner owner_;
     State state_{State::ready};
     std::atomic<bool> ended_{false};
     bool end_on_panic_{false};

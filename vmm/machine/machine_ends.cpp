@@ -55,38 +55,42 @@ void Machine::reset() noexcept { report_end({GuestEnd::How::reset, 0, {}}); }
 void Machine::exit(std::uint8_t code) noexcept { report_end({GuestEnd::How::exited, code, {}}); }
 void Machine::user_space_up() noexcept {
     timeline_.mark(Timeline::Step::user_space_up);
-    if (hooks_.on_user_space_up && !user_space_told_.exchange(true))
-        loop_.post(hooks_.on_user_space_up);
+    if (!user_space_told_.exchange(true))
+        loop_.post([&events = owner_.events] { events.on_user_space_up(); });
 }
 
-/// Output of both consoles passes by on its way out, whatever becomes of it there.
 void Machine::watch_consoles() {
-    panic_text_ = std::make_unique<PanicText>(PanicText::Hooks{
-        [this](const std::string& reason) {
-            if (hooks_.on_panic)
-                loop_.post([tell = hooks_.on_panic, reason] { tell({GuestPanic::Source::console, false, reason}); });
-        },
-        [this] {
-            if (end_on_panic_)
-                report_end(panic_end(panic_text_->panicked().value_or("")));
-        }});
-    hooks_.serial_output = [this, next = std::move(hooks_.serial_output)](std::span<const std::byte> bytes) {
+    panic_text_ = std::make_unique<PanicText>(
+        PanicText::Hooks{[this](const std::string& reason) {
+                             loop_.post([&events = owner_.events, reason] {
+                                 events.on_panic({GuestPanic::Source::console, false, reason});
+                             });
+                         },
+                         [this] {
+                             if (end_on_panic_)
+                                 report_end(panic_end(panic_text_->panicked().value_or("")));
+                         }});
+}
+
+void Machine::serial_output(std::span<const std::byte> bytes) {
+    if (panic_text_)
         panic_text_->feed(PanicText::Console::serial, bytes);
-        next(bytes);
-    };
-    if (hooks_.console_output)
-        hooks_.console_output = [this, next = std::move(hooks_.console_output)](std::span<const std::byte> bytes) {
-            const std::size_t taken = next(bytes);
-            panic_text_->feed(PanicText::Console::virtio, bytes.first(taken));
-            return taken;
-        };
+    owner_.serial.serial_output(bytes);
+}
+
+std::size_t Machine::console_output(std::span<const std::byte> bytes) {
+    const std::size_t taken = owner_.console.console_output(bytes);
+    if (panic_text_)
+        panic_text_->feed(PanicText::Console::virtio, bytes.first(taken));
+    return taken;
 }
 
 void Machine::panicked(bool crash_kernel) noexcept {
     if ((crash_kernel ? crash_kernel_ : panicked_).exchange(true))
         return; // a guest may say it as often as it likes
-    if (hooks_.on_panic)
-        loop_.post([tell = hooks_.on_panic, crash_kernel] { tell({GuestPanic::Source::pvpanic, crash_kernel, {}}); });
+    loop_.post([&events = owner_.events, crash_kernel] {
+        events.on_panic({GuestPanic::Source::pvpanic, crash_kernel, {}});
+    });
     if (end_on_panic_ && !crash_kernel)
         loop_.post([this, alive = std::weak_ptr{alive_}] {
             if (alive.lock())
@@ -115,10 +119,10 @@ void Machine::report_end(GuestEnd end) noexcept {
         return;
     // The guest must not run on behind a power-off: the vCPU that reports parks at the gate, the others are kicked.
     gate_.set(RunGate::State::stopping);
-    loop_.post([tell = hooks_.on_end, end = judged(std::move(end))]() mutable {
+    loop_.post([&events = owner_.events, end = judged(std::move(end))]() mutable {
         if (end.error && end.error->code == Errc::guest_emulation_failure && end.error->hint.empty())
             end.error->hint = emulation_hint();
-        tell(std::move(end));
+        events.on_end(std::move(end));
     });
 }
 

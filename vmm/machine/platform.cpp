@@ -42,7 +42,7 @@ std::string kernel_cmdline(const Config& config) {
 }
 
 Platform::Platform(std::unique_ptr<Devices> devices, const Context& context)
-    : context_{context}, devices_{std::move(devices)}, table_{{context.loop, context.on_device}} {}
+    : context_{context}, devices_{std::move(devices)}, table_{context.loop, context.events} {}
 Platform::~Platform() { stop(); }
 
 Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::vector<OpenedDevice> opened,
@@ -51,7 +51,7 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::ve
     TRY_VOID(platform->add_legacy());
     auto& own = *platform->devices_;
     if (config.machine.transport == Transport::pci) {
-        own.pci = TRY(devices::pci::RootBus::create(context.mmio, context.ports, context.events, context.windows));
+        own.pci = TRY(devices::pci::RootBus::create(context.mmio, context.ports, context.guest, context.windows));
         TRY_VOID(platform->table_.use(*own.pci, context.ports, context.irqs));
         if (context.iommu)
             TRY_VOID(platform->add_iommu());
@@ -66,7 +66,7 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::ve
         TRY(placed(platform->add_opened(device.config, std::move(*one++)), device.where));
     // Beside the host bridge it takes no slot, and behind all others its BAR moves none of theirs.
     if (own.pci) {
-        auto pvpanic = TRY(devices::PvPanicFunction::create(context.events));
+        auto pvpanic = TRY(devices::PvPanicFunction::create(context.guest));
         TRY(own.pci->add(std::move(pvpanic), devices::pci::Address{0, 1}));
     }
     return platform;
@@ -75,24 +75,26 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::ve
 Result<void> Platform::add_legacy() {
     auto& ports = context_.ports;
     auto& irqs = context_.irqs;
-    auto& events = context_.events;
+    auto& guest = context_.guest;
     auto& own = *devices_;
-    own.serial = std::make_shared<devices::Serial>(TRY(irqs.line(layout::gsi_serial, TriggerMode::edge)),
-                                                   context_.serial_output);
-    own.serial->on_input_room([&loop = context_.loop, room = context_.serial_room] { loop.post(room); });
+    own.serial = std::make_shared<devices::Serial>(
+        TRY(irqs.line(layout::gsi_serial, TriggerMode::edge)),
+        [&serial = context_.serial](std::span<const std::byte> bytes) { serial.serial_output(bytes); });
+    own.serial->on_input_room(
+        [&loop = context_.loop, &console = context_.console] { loop.post([&console] { console.on_input_room(); }); });
     TRY_VOID(ports.add(layout::port_serial, own.serial));
 
-    own.keyboard = std::make_shared<devices::I8042>(TRY(irqs.line(layout::gsi_keyboard, TriggerMode::edge)), events);
+    own.keyboard = std::make_shared<devices::I8042>(TRY(irqs.line(layout::gsi_keyboard, TriggerMode::edge)), guest);
     TRY_VOID(ports.add(devices::I8042::ports, own.keyboard));
 
     const auto below_4g = context_.memory.regions().front().range.size();
     TRY_VOID(
         ports.add(layout::port_cmos, std::make_shared<devices::Cmos>(below_4g, context_.memory.size() - below_4g)));
-    own.power = std::make_shared<devices::AcpiPower>(events, TRY(irqs.line(layout::gsi_ged, TriggerMode::edge)));
+    own.power = std::make_shared<devices::AcpiPower>(guest, TRY(irqs.line(layout::gsi_ged, TriggerMode::edge)));
     TRY_VOID(ports.add(layout::port_acpi, own.power));
-    TRY_VOID(ports.add(layout::port_pvpanic, std::make_shared<devices::PvPanic>(events)));
-    TRY_VOID(ports.add(devices::DebugPorts::ports, std::make_shared<devices::DebugPorts>(events)));
-    return context_.mmio.add(devices::BootTimer::mmio, std::make_shared<devices::BootTimer>(events));
+    TRY_VOID(ports.add(layout::port_pvpanic, std::make_shared<devices::PvPanic>(guest)));
+    TRY_VOID(ports.add(devices::DebugPorts::ports, std::make_shared<devices::DebugPorts>(guest)));
+    return context_.mmio.add(devices::BootTimer::mmio, std::make_shared<devices::BootTimer>(guest));
 }
 
 void Platform::stop() {

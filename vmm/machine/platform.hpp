@@ -56,12 +56,10 @@ public:
         const DmaMemory& dma;    ///< guest memory as devices see it that are behind no IOMMU
         iommu::Domains* iommu{}; ///< null: there is none
         EventLoop& loop;
-        devices::GuestEvents& events;
-        std::function<void(std::span<const std::byte>)> serial_output; ///< on vCPU threads
-        std::function<void()> serial_room;                             ///< on the loop
-        std::function<void(const DeviceEvent&)> on_device;             ///< on the loop
-        /// A driver broke a device; on the loop, and rate limited. May be empty.
-        std::function<void(const DeviceName&, const std::string& what)> on_device_error{};
+        devices::GuestEvents& guest;
+        MachineEvents& events;
+        SerialOutput& serial;
+        ConsolePeer& console;
         iommu::PasidService* pasids{};                            ///< null: a machine without PASIDs
         std::function<Result<Registration>(int)> add_vfio_file{}; ///< tells KVM of it
         devices::vfio::Kernel* vfio_kernel{};                     ///< null: the host's

@@ -98,16 +98,16 @@ Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
         for (const DeviceStatus& other : table_.list())
             if (other.name.kind == name.kind)
                 return fail(Errc::already_exists, "there is already: " + other.name.text(), "a machine has one");
-    return add_opened(config, TRY(open_device(config, {context_.loop, context_.memory, {}, {}})));
+    return add_opened(config, TRY(open_device(config, {context_.loop, context_.memory})));
 }
 
 Result<DeviceStatus> Platform::add_opened(const DeviceConfig& config, OpenedDevice opened) {
     NewDevice device = TRY(std::visit(Maker{*this, std::move(opened)}, config));
     device.name = device_name(config);
-    if (device.device && context_.on_device_error)
+    if (device.device)
         device.device->on_broken(
-            [&loop = context_.loop, tell = context_.on_device_error, who = device.name](const char* reason) {
-                loop.post([tell, who, what = std::string{reason}] { tell(who, what); });
+            [&loop = context_.loop, &events = context_.events, who = device.name](const char* reason) {
+                loop.post([&events, who, what = std::string{reason}] { events.on_device_error(who, what); });
             });
     return devices_->pci ? add_to_pci(std::move(device)) : add_to_mmio(device);
 }

@@ -32,8 +32,10 @@ struct Opener {
         return virtio(TRY(devices::virtio::Balloon::create(balloon, context.loop, context.memory)));
     }
     Result<OpenedDevice> operator()(const ConsoleConfig& /*console*/) const {
-        auto console = TRY(devices::virtio::Console::create({}, context.loop, context.console_output));
-        console->on_input_room(context.console_room);
+        auto console = TRY(devices::virtio::Console::create(
+            {}, context.loop, [peer = context.console](auto bytes) { return peer ? peer->console_output(bytes) : 0; }));
+        if (context.console)
+            console->on_input_room([peer = context.console] { peer->on_input_room(); });
         return virtio(std::move(console));
     }
     Result<OpenedDevice> operator()(const devices::virtio::FsOptions& share) const {

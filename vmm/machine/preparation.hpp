@@ -14,6 +14,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/kvm/vm.hpp"
+#include "vmm/machine/machine_events.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace inox {
@@ -45,8 +46,7 @@ struct OpenedDevice {
 struct OpeningContext {
     EventLoop& loop;
     const GuestMemory& memory;
-    devices::virtio::Console::Output console_output; ///< on the loop
-    std::function<void()> console_room;              ///< on the loop
+    ConsolePeer* console{}; ///< of the virtio console; null: what it prints is not taken
 };
 /// Opens images, taps, sockets. On the loop's thread, or before it runs.
 Result<OpenedDevice> open_device(const DeviceConfig& config, const OpeningContext& context);

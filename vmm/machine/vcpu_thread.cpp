@@ -140,7 +140,10 @@ bool VcpuThread::handle(const VmExit& exit) noexcept {
                           },
                           [&](const vm_exit::EmulationFailure& failure) { return emulate(failure); },
                           [&](const vm_exit::SystemEvent& event) {
-                              context_.on_system_event(event.type);
+                              if (event.type == KVM_SYSTEM_EVENT_RESET)
+                                  context_.guest.reset();
+                              else
+                                  context_.guest.power_off();
                               return true;
                           },
                           [&](const auto&) {

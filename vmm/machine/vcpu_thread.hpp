@@ -9,6 +9,7 @@
 #include <memory>
 #include <thread>
 
+#include "devices/guest_events.hpp"
 #include "vmm/base/timeline.hpp"
 #include "vmm/bus/bus.hpp"
 #include "vmm/kvm/vcpu.hpp"
@@ -26,10 +27,9 @@ public:
         const GuestMemory& ram;
         RunGate& gate;
         Timeline& timeline;
+        devices::GuestEvents& guest;
         /// The guest cannot go on. Called once, on the vCPU's thread.
         std::function<void(Error)> on_fatal;
-        /// KVM_EXIT_SYSTEM_EVENT, on the vCPU's thread.
-        std::function<void(std::uint32_t type)> on_system_event;
         /// Instructions that KVM leaves to us, and IA32_PASID; null for a machine without them.
         EnqueueEmulator* enqueue{nullptr};
     };

@@ -5,6 +5,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/fake_irqs.hpp"
+#include "tests/fakes/machine_events.hpp"
 #include "tests/fakes/pci_function.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_device.hpp"
@@ -23,8 +24,9 @@ struct Bench {
     EventLoop loop{};
     fakes::PciMachine pci{};
     fakes::FakeIrqs irqs{};
-    std::vector<DeviceEvent> events{};
-    DeviceTable table{{loop, [this](const DeviceEvent& event) { events.push_back(event); }}};
+    fakes::RecordingEvents owner{};
+    std::vector<DeviceEvent>& events{owner.devices};
+    DeviceTable table{loop, owner};
 
     explicit Bench(bool running = true) {
         REQUIRE(table.use(*pci.root, pci.ports, irqs));
@@ -229,7 +231,8 @@ TEST_CASE("device table: a refused addition leaves nothing behind") {
 
 TEST_CASE("device table: a machine without PCI lists its devices and cannot change them") {
     EventLoop loop;
-    DeviceTable table{{loop, {}}};
+    fakes::RecordingEvents owner;
+    DeviceTable table{loop, owner};
     REQUIRE(table.add_fixed({DeviceKind::disk, "root"}, nullptr));
     CHECK(table.list().size() == 1);
     CHECK_FALSE(table.list()[0].address);
