@@ -68,7 +68,7 @@ private:
                                }};
     std::set<std::shared_ptr<Connection>> connections_;
     UniqueFd spare_{}; ///< given up for a moment to say no
-    log::RateLimiter told_full_{1};
+    log::Throttle told_full_{1};
     descriptors::Reserve reserve_{options_.max_connections + options_.max_streams + most_refusals};
     std::thread thread_;
 };
@@ -153,7 +153,7 @@ void Server::Core::accept_some() {
 void Server::Core::admit(UniqueFd peer) {
     ++counters_.connections;
     const bool allowed = file_.peers().admits(peer.get());
-    const bool full = allowed && shared_.count(Connection::Kind::client) >= options_.max_connections && !close_idle();
+    const bool full = allowed && shared_.count(Connection::Role::client) >= options_.max_connections && !close_idle();
     if (!allowed || full) {
         ++(allowed ? counters_.refused_full : counters_.refused_peer);
         return turn_away(std::move(peer),
@@ -203,7 +203,7 @@ bool Server::Core::refuse_one() {
 
 /// Those who may not stay are told, and read to the end for a moment; above a limit they are told only.
 void Server::Core::turn_away(UniqueFd peer, Response response) {
-    if (shared_.count(Connection::Kind::refusal) >= most_refusals) {
+    if (shared_.count(Connection::Role::refusal) >= most_refusals) {
         const auto bytes = Connection::farewell(response);
         static_cast<void>(::send(peer.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
     } else if (const auto connection = connect(std::move(peer))) {

@@ -107,21 +107,21 @@ std::shared_ptr<Stream> Connection::Answer::stream(std::string content_type) {
 
 Connection::Connection(Shared& shared, Socket socket)
     : shared_{shared}, socket_{std::move(socket)}, deadline_{shared.context}, parser_{shared.options.max_body} {
-    shared_.change(kind_, 1);
+    shared_.change(role_, 1);
 }
 
 Connection::~Connection() = default;
 
 void Connection::start() { next_request(); }
 
-void Connection::become(Kind kind) {
-    shared_.change(kind_, -1);
-    kind_ = kind;
-    shared_.change(kind_, 1);
+void Connection::become(Role role) {
+    shared_.change(role_, -1);
+    role_ = role;
+    shared_.change(role_, 1);
 }
 
 void Connection::turn_away(Response response) {
-    become(Kind::refusal);
+    become(Role::refusal);
     refuse(std::move(response));
 }
 
@@ -149,8 +149,8 @@ void Connection::close() {
     boost::system::error_code ignored;
     socket_.close(ignored); // NOLINT(bugprone-unused-return-value)
     deadline_.cancel();
-    shared_.change(kind_, -1);
-    if (kind_ == Kind::stream)
+    shared_.change(role_, -1);
+    if (role_ == Role::stream)
         --shared_.counters.streams;
     shared_.on_closed(shared_from_this());
 }
@@ -179,12 +179,12 @@ void Connection::next_request() {
 
 std::optional<Connection::Idle> Connection::idle() const {
     boost::system::error_code error;
-    if (kind_ != Kind::client || phase_ != Phase::reading || !parser_.idle() || socket_.available(error) != 0)
+    if (role_ != Role::client || phase_ != Phase::reading || !parser_.idle() || socket_.available(error) != 0)
         return std::nullopt;
     const auto age = std::chrono::steady_clock::now() - idle_since_;
     if (served_ == 0)
-        return Idle{age >= silent_after ? Idle::Kind::silent : Idle::Kind::new_silent, idle_since_};
-    return Idle{age >= unused_after ? Idle::Kind::unused : Idle::Kind::used, idle_since_};
+        return Idle{age >= silent_after ? Idle::Loss::silent : Idle::Loss::new_silent, idle_since_};
+    return Idle{age >= unused_after ? Idle::Loss::unused : Idle::Loss::used, idle_since_};
 }
 
 void Connection::read_more(bool in_request) {
@@ -312,7 +312,7 @@ void Connection::begin_stream(std::uint64_t request, const std::string& content_
         --shared_.counters.streams; // the client left meanwhile
         return;
     }
-    become(Kind::stream);
+    become(Role::stream);
     phase_ = Phase::streaming;
     keep_ = false;
     chunked_ = parser_.minor_version() != 0;

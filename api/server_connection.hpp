@@ -25,17 +25,17 @@ using Socket = asio::local::stream_protocol::socket;
 class Connection : public std::enable_shared_from_this<Connection> {
 public:
     /// How the limits of the server count it.
-    enum class Kind : std::uint8_t {
+    enum class Role : std::uint8_t {
         client,
         stream,  ///< its answer has begun and is without end
         refusal, ///< it only gets a refusal
     };
     /// What all connections of a server share; outlives them.
     struct Shared {
-        [[nodiscard]] std::size_t count(Kind kind) const { return open[static_cast<std::size_t>(kind)]; }
-        void change(Kind kind, int by) {
-            open[static_cast<std::size_t>(kind)] += static_cast<std::size_t>(by);
-            counters.open = count(Kind::client);
+        [[nodiscard]] std::size_t count(Role role) const { return open[static_cast<std::size_t>(role)]; }
+        void change(Role role, int by) {
+            open[static_cast<std::size_t>(role)] += static_cast<std::size_t>(by);
+            counters.open = count(Role::client);
         }
 
         asio::io_context& context;
@@ -43,7 +43,7 @@ public:
         const Handler& handler;
         ServerCounters& counters;
         std::function<void(const std::shared_ptr<Connection>&)> on_closed;
-        std::array<std::size_t, 3> open{}; ///< connections of each kind
+        std::array<std::size_t, 3> open{}; ///< connections of each role
     };
     Connection(Shared& shared, Socket socket);
     ~Connection();
@@ -60,8 +60,8 @@ public:
     /// How little it would lose by being closed, least first, then since when; nullopt while it has a request, a part
     /// of one, or an answer on its way. A client that has just connected is about to ask.
     struct Idle {
-        enum class Kind : std::uint8_t { silent, unused, new_silent, used };
-        Kind kind{};
+        enum class Loss : std::uint8_t { silent, unused, new_silent, used };
+        Loss loss{};
         std::chrono::steady_clock::time_point since{};
         auto operator<=>(const Idle&) const = default;
     };
@@ -77,7 +77,7 @@ private:
     void read_more(bool in_request);
     void on_bytes(std::size_t count);
     void dispatch();
-    void become(Kind kind);
+    void become(Role role);
     void refuse(Response response);
     void write(std::string bytes, Action then);
     void on_answer(std::uint64_t request, Response response, bool keep);
@@ -111,7 +111,7 @@ private:
     std::chrono::steady_clock::time_point idle_since_{}; ///< in Phase::reading
     std::size_t drained_{0};
     Phase phase_{Phase::reading};
-    Kind kind_{Kind::client};
+    Role role_{Role::client};
     bool keep_{true};
     bool writing_pieces_{false};
     bool finishing_{false};

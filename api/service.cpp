@@ -17,7 +17,7 @@ using Clock = std::chrono::steady_clock;
 struct RequestCounters {
     std::array<std::atomic<std::uint64_t>, 4> count{};
     std::array<std::atomic<std::uint64_t>, 4> fails{};
-    log::RateLimiter refusals{10}; ///< their lines: who is refused may ask again without end
+    log::Throttle refusals{10}; ///< their lines: who is refused may ask again without end
 };
 
 /// What lives as long as the API.

@@ -15,15 +15,16 @@
 
 namespace inox::iommu {
 
+enum class ReservedKind : std::uint8_t {
+    reserved, ///< the host uses it
+    msi,      ///< writes there are interrupts
+    direct,   ///< the host keeps it mapped 1:1 for firmware
+};
+
 /// IOVA that may not be mapped for an endpoint (virtio 1.3, 5.13.6.8.2).
 struct ReservedRegion {
-    enum class Kind : std::uint8_t {
-        reserved, ///< the host uses it
-        msi,      ///< writes there are interrupts
-        direct,   ///< the host keeps it mapped 1:1 for firmware
-    };
     Range<Iova> range;
-    Kind kind{Kind::reserved};
+    ReservedKind kind{ReservedKind::reserved};
     bool operator==(const ReservedRegion&) const = default;
 };
 

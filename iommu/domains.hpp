@@ -160,7 +160,7 @@ private:
     const Limits limits_;
     const Range<Iova> input_;
     Faults faults_{};
-    log::RateLimiter limiter_{2};
+    log::Throttle limiter_{2};
 
     mutable std::mutex mutex_; // to change anything below
     mutable std::mutex sight_; // and this, to change it or to look at it without mutex_; no host is called with it

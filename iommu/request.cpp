@@ -141,8 +141,8 @@ bool encode_properties(std::span<const ReservedRegion> regions, std::span<std::b
         return false;
     for (std::size_t i = 0; i < regions.size(); ++i) {
         wire::ReservedMemory property;
-        property.subtype = regions[i].kind == ReservedRegion::Kind::msi ? wire::ReservedMemory::subtype_msi
-                                                                        : wire::ReservedMemory::subtype_reserved;
+        property.subtype = regions[i].kind == ReservedKind::msi ? wire::ReservedMemory::subtype_msi
+                                                                : wire::ReservedMemory::subtype_reserved;
         property.start = regions[i].range.start().raw();
         property.last = regions[i].range.last().raw();
         put(out, i * sizeof property, property);

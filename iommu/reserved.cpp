@@ -7,7 +7,6 @@ namespace inox::iommu {
 namespace {
 
 using IovaRange = Range<Iova>;
-using Kind = ReservedRegion::Kind;
 
 /// Calls `visit` with each piece of `whole` that no range of the sorted list covers.
 template <class Ranges, class F> void gaps(IovaRange whole, const Ranges& sorted, F&& visit) {
@@ -29,7 +28,7 @@ template <class Ranges, class F> void gaps(IovaRange whole, const Ranges& sorted
 class List {
 public:
     /// Adds what is not in the list yet.
-    void add(IovaRange range, Kind kind) {
+    void add(IovaRange range, ReservedKind kind) {
         std::vector<IovaRange> taken;
         for (const auto& region : regions_)
             taken.push_back(region.range);
@@ -82,10 +81,10 @@ private:
 std::vector<ReservedRegion> guest_reserved(std::span<const ReservedRegion> host, std::span<const IovaRange> apertures,
                                            IovaRange input) {
     List list;
-    list.add(msi_window, Kind::msi);
+    list.add(msi_window, ReservedKind::msi);
     for (const auto& region : host)
-        list.add(region.range, region.kind == Kind::msi ? Kind::msi : Kind::reserved);
-    gaps(input, apertures, [&](IovaRange gap) { list.add(gap, Kind::reserved); });
+        list.add(region.range, region.kind == ReservedKind::msi ? ReservedKind::msi : ReservedKind::reserved);
+    gaps(input, apertures, [&](IovaRange gap) { list.add(gap, ReservedKind::reserved); });
     return list.take();
 }
 

@@ -255,11 +255,11 @@ Accelerator::Reply Accelerator::enqueue(unsigned index, bool limited, const Desc
     }
     submission.descriptor.pasid_word =
         guest.value_or(iommu::GuestPasid{}).raw() | (command.pasid_word & privileged_bit);
-    return accept(index, limited, Kind::enqueued, std::move(submission));
+    return accept(index, limited, Arrival::enqueued, std::move(submission));
 }
 
 Accelerator::Reply Accelerator::post(unsigned index, const Descriptor& command) noexcept {
-    return accept(index, false, Kind::posted, {command, {}, false, 0});
+    return accept(index, false, Arrival::posted, {command, {}, false, 0});
 }
 
 Accelerator::Reply Accelerator::submit(unsigned index, bool limited, const Descriptor& command) noexcept {
@@ -273,12 +273,12 @@ Accelerator::Reply Accelerator::submit(unsigned index, bool limited, const Descr
         submission.space = context_.spaces->open(iommu::GuestPasid{command.pasid()});
         submission.by_pasid = submission.space != nullptr;
     }
-    return accept(index, limited, Kind::stored, std::move(submission));
+    return accept(index, limited, Arrival::stored, std::move(submission));
 }
 
-Accelerator::Reply Accelerator::accept(unsigned index, bool limited, Kind kind, Submission submission) {
+Accelerator::Reply Accelerator::accept(unsigned index, bool limited, Arrival arrival, Submission submission) {
     if (index >= shape_.queues)
-        return kind == Kind::enqueued ? Reply::retry : Reply::refused;
+        return arrival == Arrival::enqueued ? Reply::retry : Reply::refused;
     Raise raise;
     Reply reply = Reply::accepted;
     {
@@ -290,19 +290,19 @@ Accelerator::Reply Accelerator::accept(unsigned index, bool limited, Kind kind, 
             return Reply::refused;
         };
         const bool on = state_ == DeviceState::enabled && queue.state() == WorkQueue::State::enabled && !stopping_;
-        if (kind == Kind::enqueued && (!on || queue.dedicated())) {
+        if (arrival == Arrival::enqueued && (!on || queue.dedicated())) {
             ++queue.counts.retried;
             return Reply::retry;
         }
         if (!on) {
             reply = refuse(swerr::queue_not_enabled);
-        } else if (kind == Kind::posted && !queue.dedicated()) {
+        } else if (arrival == Arrival::posted && !queue.dedicated()) {
             reply = refuse(swerr::wrong_write);
         } else if (!queue.dedicated() && !submission.by_pasid) {
             ++queue.counts.refused; // told to the submitter, who is who did wrong
             reply = Reply::refused;
         } else if (!queue.has_room(limited)) {
-            if (kind == Kind::posted) {
+            if (arrival == Arrival::posted) {
                 reply = refuse(swerr::queue_overflow);
             } else {
                 ++queue.counts.retried;

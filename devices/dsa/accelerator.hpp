@@ -172,8 +172,8 @@ private:
     [[nodiscard]] Limits limits_of(const WorkQueue& queue) const;
 
     // Without it.
-    enum class Kind : std::uint8_t { enqueued, posted, stored };
-    Reply accept(unsigned index, bool limited, Kind kind, Submission submission);
+    enum class Arrival : std::uint8_t { enqueued, posted, stored };
+    Reply accept(unsigned index, bool limited, Arrival arrival, Submission submission);
     void work(Engine& engine) noexcept;
     [[nodiscard]] bool go_on(Engine& engine) noexcept;
     struct Execution;
@@ -190,7 +190,7 @@ private:
 
     const Shape shape_;
     const Context context_;
-    log::RateLimiter limiter_{};
+    log::Throttle limiter_{};
 
     mutable std::mutex mutex_;         // guards all below
     std::condition_variable work_{};   ///< there is some, or a reason to end or to go on

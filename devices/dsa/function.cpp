@@ -41,7 +41,7 @@ pci::MsixLayout msix_layout(const Shape& shape) {
 
 DsaFunction::DsaFunction(const Shape& shape, const Context& context)
     : Function{identity}, iommu_{context.iommu}, endpoint_{iommu_ ? iommu_->make_memory() : nullptr},
-      msix_{context.irqs, msix_layout(shape)}, spaces_{context.pasids ? std::make_unique<PasidSpaces>(
+      msix_{context.irqs, msix_layout(shape)}, spaces_{context.pasids ? std::make_unique<EndpointSpaces>(
                                                                             *context.pasids,
                                                                             [this](iommu::HostPasid pasid) {
                                                                                 accelerator_.forget(pasid);

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "devices/dsa/accelerator.hpp"
-#include "devices/dsa/pasid_spaces.hpp"
+#include "devices/dsa/endpoint_spaces.hpp"
 #include "devices/dsa/portals.hpp"
 #include "devices/pci/function.hpp"
 #include "devices/pci/msix.hpp"
@@ -49,8 +49,8 @@ private:
     std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< null without an IOMMU
     Registration endpoint_stay_{};
     pci::Msix msix_;
-    std::unique_ptr<PasidSpaces> spaces_; ///< null without PASIDs
-    Accelerator accelerator_;             // after what it interrupts through
+    std::unique_ptr<EndpointSpaces> spaces_; ///< null without PASIDs
+    Accelerator accelerator_;                // after what it interrupts through
     Portals portals_;
     unsigned express_{};
     unsigned ats_{};

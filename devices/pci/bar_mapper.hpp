@@ -61,7 +61,7 @@ private:
     MemoryBus& memory_;
     PortBus& ports_;
     Windows windows_;
-    log::RateLimiter limiter_{};
+    log::Throttle limiter_{};
 };
 
 } // namespace inox::devices::pci

@@ -55,7 +55,7 @@ private:
     Irqs& irqs_;
     const MsiLayout layout_;
     ConfigSpace* config_{};
-    log::RateLimiter limiter_{};
+    log::Throttle limiter_{};
     std::vector<std::unique_ptr<MsiVector>> vectors_{};
     std::vector<int> eventfds_{};
     bool enabled_{};

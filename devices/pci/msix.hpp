@@ -77,7 +77,7 @@ private:
     Irqs& irqs_;
     const MsixLayout layout_;
     VectorCallback on_vector_{};
-    log::RateLimiter limiter_{};
+    log::Throttle limiter_{};
 
     mutable std::mutex mutex_; // guards all below
     std::vector<Entry> entries_;

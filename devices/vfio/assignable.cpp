@@ -91,7 +91,7 @@ private:
 
     void check_firmware_regions() {
         for (const auto& region : device_.reserved)
-            if (region.kind == iommu::ReservedRegion::Kind::direct && !region.relaxable)
+            if (region.kind == iommu::ReservedKind::direct && !region.relaxable)
                 return add(Errc::reserved_conflict,
                            format("the firmware uses memory at 0x%llx through %s, so the host keeps the device",
                                   static_cast<unsigned long long>(region.range.start().raw()), name().c_str()),

@@ -45,7 +45,7 @@ private:
     bool succeeded(const Result<void>& done, const char* what) noexcept;
 
     HostDevice& device_;
-    log::RateLimiter limiter_{};
+    log::Throttle limiter_{};
 
     mutable std::mutex mutex_; // guards all below
     Mode mode_{Mode::none};

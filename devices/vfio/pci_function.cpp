@@ -291,7 +291,7 @@ void PciFunction::fail(const std::string& why) {
     const auto text = name_ + " failed: " + why + "; the guest continues without it";
     log::write(log::Level::error, "%s", text.c_str());
     if (context_.on_event)
-        context_.on_event({DeviceEvent::Kind::failed, text});
+        context_.on_event({HostDeviceEvent::What::failed, text});
 }
 
 void PciFunction::stop() noexcept {

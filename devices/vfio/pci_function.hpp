@@ -35,13 +35,13 @@ struct FunctionOptions {
 };
 
 /// What happened to a device behind the guest's back.
-struct DeviceEvent {
-    enum class Kind : std::uint8_t {
+struct HostDeviceEvent {
+    enum class What : std::uint8_t {
         failed,       ///< it reported an error or is gone; the guest no longer sees it
         asked_back,   ///< the host wants it: remove it, which closes it
         cannot_reset, ///< the next user will find what the last one left in it
     };
-    Kind kind{};
+    What what{};
     std::string text{}; ///< names the device
 };
 
@@ -49,7 +49,7 @@ struct FunctionContext {
     Irqs& irqs;
     GuestMappings& mappings;
     EventLoop& loop;
-    std::function<void(const DeviceEvent&)> on_event{}; ///< on the loop
+    std::function<void(const HostDeviceEvent&)> on_event{}; ///< on the loop
     /// Lets other devices reach bytes of a BAR at a guest address; on the loop. May be empty, and so may its result,
     /// when nobody else is there: see share_bars.
     std::function<Registration(Range<Gpa>, std::span<std::byte>, const std::string&)> share_bar{};
@@ -142,8 +142,8 @@ private:
     std::unique_ptr<pci::Msix> msix_{};
     std::optional<unsigned> msix_moved_to_{};
     std::unique_ptr<IrqLine> line_{};
-    log::RateLimiter limiter_{};
-    log::RateLimiter ones_limiter_{}; ///< looks for the device after reads of ones
+    log::Throttle limiter_{};
+    log::Throttle ones_limiter_{}; ///< looks for the device after reads of ones
     std::atomic<std::uint64_t> trapped_{};
     std::atomic<bool> failed_{};
     virtio::Later later_{};

@@ -95,7 +95,7 @@ Result<void> PciFunction::build(std::span<const std::byte> registers) {
         const auto text = "the host asks for " + name_ + " back";
         log::write(log::Level::warning, "%s", text.c_str());
         if (context_.on_event)
-            context_.on_event({DeviceEvent::Kind::asked_back, text});
+            context_.on_event({HostDeviceEvent::What::asked_back, text});
     });
 }
 
@@ -110,7 +110,7 @@ void PciFunction::reset_device() {
         name_ + " was not reset, so the guest finds the state that its last user left: " + done.error().message();
     log::write(log::Level::warning, "%s", text.c_str());
     if (context_.on_event)
-        context_.on_event({DeviceEvent::Kind::cannot_reset, text});
+        context_.on_event({HostDeviceEvent::What::cannot_reset, text});
 }
 
 Result<void> PciFunction::reset_bus() const {

@@ -239,7 +239,7 @@ void Session::tell_unreachable() {
 }
 
 Registration Session::share_bar(Range<Gpa> range, std::span<std::byte> host, const std::string& name) {
-    if (const auto added = resources_.memory.add(host, name, iommu::RegisteredMemory::Kind::bar); !added) {
+    if (const auto added = resources_.memory.add(host, name, iommu::RegisteredKind::bar); !added) {
         log::write(log::Level::warning, "%s is not shared with other devices: %s", name.c_str(),
                    added.error().message().c_str());
         return {};

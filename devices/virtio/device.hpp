@@ -171,7 +171,7 @@ private:
     std::uint64_t negotiated_{};
     const DmaMemory* memory_{};
     Notifier* notifier_{};
-    log::RateLimiter limiter_{1};
+    log::Throttle limiter_{1};
 };
 
 } // namespace inox::devices::virtio

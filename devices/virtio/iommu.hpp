@@ -96,7 +96,7 @@ private:
     bool posted_{false};
     std::atomic<std::uint64_t> told_{0};
     std::atomic<std::uint64_t> dropped_{0};
-    log::RateLimiter fault_log_{5};
+    log::Throttle fault_log_{5};
 
     std::mutex pending_mutex_; // guards what follows; taken last
     std::vector<iommu::Fault> pending_{};

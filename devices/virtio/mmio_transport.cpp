@@ -139,7 +139,7 @@ void MmioTransport::write_register(std::uint64_t offset, std::uint32_t value) no
 
 void MmioTransport::write_queue_register(std::uint64_t offset, std::uint32_t value) noexcept {
     const unsigned queue = queue_select_;
-    auto address = [&](std::uint64_t Transport::QueueState::*field, bool high) {
+    auto address = [&](std::uint64_t TransportCore::QueueState::*field, bool high) {
         transport_.set_queue(queue, [&](auto& state) { state.*field = with_half(state.*field, high, value); });
     };
     switch (offset) {
@@ -154,13 +154,13 @@ void MmioTransport::write_queue_register(std::uint64_t offset, std::uint32_t val
         return value == 1 ? transport_.reset_queue(queue) : void();
     case reg::queue_desc:
     case reg::queue_desc + 4:
-        return address(&Transport::QueueState::descriptors, offset != reg::queue_desc);
+        return address(&TransportCore::QueueState::descriptors, offset != reg::queue_desc);
     case reg::queue_driver:
     case reg::queue_driver + 4:
-        return address(&Transport::QueueState::available, offset != reg::queue_driver);
+        return address(&TransportCore::QueueState::available, offset != reg::queue_driver);
     case reg::queue_device:
     case reg::queue_device + 4:
-        return address(&Transport::QueueState::used, offset != reg::queue_device);
+        return address(&TransportCore::QueueState::used, offset != reg::queue_device);
     default:
         return;
     }

@@ -45,7 +45,7 @@ private:
     void write_register(std::uint64_t offset, std::uint32_t value) noexcept;
     void write_queue_register(std::uint64_t offset, std::uint32_t value) noexcept;
 
-    Transport transport_;
+    TransportCore transport_;
     Range<Gpa> registers_;
     unsigned gsi_;
     std::unique_ptr<IrqLine> irq_;

@@ -291,8 +291,8 @@ void PciTransport::common_write(unsigned offset, unsigned size, std::uint64_t va
     const unsigned queue = queue_select_;
     const auto vector = static_cast<std::uint16_t>(value);
     const std::uint16_t accepted_vector = vector < msix_.layout().vectors ? vector : no_vector; // 4.1.5.1.2
-    auto address = [&](std::uint64_t Transport::QueueState::*field, unsigned base) {
-        transport_.set_queue(queue, [&](Transport::QueueState& state) {
+    auto address = [&](std::uint64_t TransportCore::QueueState::*field, unsigned base) {
+        transport_.set_queue(queue, [&](TransportCore::QueueState& state) {
             std::uint64_t& whole = state.*field;
             whole = offset != base ? high_half(whole, value) : size == 8 ? value : low_half(whole, value);
         });
@@ -335,13 +335,13 @@ void PciTransport::common_write(unsigned offset, unsigned size, std::uint64_t va
         return;
     case common::queue_desc:
     case common::queue_desc + 4:
-        return address(&Transport::QueueState::descriptors, common::queue_desc);
+        return address(&TransportCore::QueueState::descriptors, common::queue_desc);
     case common::queue_driver:
     case common::queue_driver + 4:
-        return address(&Transport::QueueState::available, common::queue_driver);
+        return address(&TransportCore::QueueState::available, common::queue_driver);
     case common::queue_device:
     case common::queue_device + 4:
-        return address(&Transport::QueueState::used, common::queue_device);
+        return address(&TransportCore::QueueState::used, common::queue_device);
     case common::queue_reset:
         if (value == 1)
             transport_.reset_queue(queue);

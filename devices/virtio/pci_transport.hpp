@@ -59,7 +59,7 @@ private:
     std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< when it is behind an IOMMU
     pci::Address place_{};
     Registration endpoint_stay_;
-    Transport transport_;
+    TransportCore transport_;
     pci::Msix msix_;
     unsigned pci_cfg_{}; ///< offset of the configuration access capability
     std::unique_ptr<IrqLine> intx_;

@@ -5,18 +5,19 @@
 
 namespace inox::devices::virtio {
 
-Transport::Transport(std::shared_ptr<Device> device, const DmaMemory& memory, Notifier& notifier, bool translated)
+TransportCore::TransportCore(std::shared_ptr<Device> device, const DmaMemory& memory, Notifier& notifier,
+                             bool translated)
     : device_{std::move(device)}, memory_{memory}, notifier_{notifier}, translated_{translated} {
     for (const std::uint16_t size : device_->queue_sizes())
         queues_.push_back({size, size, 0, 0, 0, false});
 }
 
-Transport::~Transport() {
+TransportCore::~TransportCore() {
     watches_.clear();
     device_->reset();
 }
 
-Result<void> Transport::attach(EventLoop& loop) {
+Result<void> TransportCore::attach(EventLoop& loop) {
     for (unsigned index = 0; index < queues_.size(); ++index) {
         doorbells_.push_back(TRY(EventFd::create()));
         const int fd = doorbells_.back().fd();
@@ -28,17 +29,17 @@ Result<void> Transport::attach(EventLoop& loop) {
     return {};
 }
 
-std::uint64_t Transport::all_features() const {
+std::uint64_t TransportCore::all_features() const {
     return device_->features() | feature::indirect | feature::event_index | feature::version_1 | feature::ring_reset |
            (translated_ ? feature::access_platform : 0);
 }
 
-std::uint8_t Transport::status() const {
+std::uint8_t TransportCore::status() const {
     const std::uint8_t now = status_;
     return now == 0 && resetting() ? reset_from_.load() : now;
 }
 
-void Transport::set_status(std::uint8_t value) {
+void TransportCore::set_status(std::uint8_t value) {
     std::lock_guard lock{mutex_};
     if (value == 0) {
         device_->reset();
@@ -61,12 +62,12 @@ void Transport::set_status(std::uint8_t value) {
         activate();
 }
 
-bool Transport::set_needs_reset() {
+bool TransportCore::set_needs_reset() {
     // Called with the device's lock held, perhaps while a vCPU holds mutex_ and waits for that lock: so no lock here.
     return (status_.fetch_or(status::needs_reset) & status::driver_ok) != 0;
 }
 
-void Transport::reset_state() {
+void TransportCore::reset_state() {
     if (const std::uint8_t before = status_.exchange(0); before != 0)
         reset_from_ = before;
     accepted_ = 0;
@@ -74,16 +75,16 @@ void Transport::reset_state() {
         queue = {queue.max_size, queue.max_size, 0, 0, 0, false};
 }
 
-std::uint32_t Transport::offered(std::uint32_t half) const {
+std::uint32_t TransportCore::offered(std::uint32_t half) const {
     return half < 2 ? static_cast<std::uint32_t>(all_features() >> (32 * half)) : 0;
 }
 
-std::uint32_t Transport::accepted(std::uint32_t half) const {
+std::uint32_t TransportCore::accepted(std::uint32_t half) const {
     std::lock_guard lock{mutex_};
     return half < 2 ? static_cast<std::uint32_t>(accepted_ >> (32 * half)) : 0;
 }
 
-void Transport::accept(std::uint32_t half, std::uint32_t bits) {
+void TransportCore::accept(std::uint32_t half, std::uint32_t bits) {
     std::lock_guard lock{mutex_};
     // 2.2.1: no change after FEATURES_OK.
     if (half >= 2 || (status_ & status::features_ok) != 0)
@@ -92,28 +93,28 @@ void Transport::accept(std::uint32_t half, std::uint32_t bits) {
     accepted_ = (accepted_ & ~mask) | (std::uint64_t{bits} << (32 * half));
 }
 
-Transport::QueueState Transport::queue(unsigned index) const {
+TransportCore::QueueState TransportCore::queue(unsigned index) const {
     std::lock_guard lock{mutex_};
     return index < queues_.size() ? queues_[index] : QueueState{};
 }
 
-void Transport::set_queue(unsigned index, const std::function<void(QueueState&)>& change) {
+void TransportCore::set_queue(unsigned index, const std::function<void(QueueState&)>& change) {
     std::lock_guard lock{mutex_};
     if (index < queues_.size() && !queues_[index].enabled)
         change(queues_[index]);
 }
 
-bool Transport::usable(const QueueState& queue) const {
+bool TransportCore::usable(const QueueState& queue) const {
     return queue.size != 0 && std::has_single_bit(queue.size) && queue.size <= queue.max_size;
 }
 
-Queue Transport::make_queue(const QueueState& state) const {
+Queue TransportCore::make_queue(const QueueState& state) const {
     return Queue{memory_,
                  {state.size, Iova{state.descriptors}, Iova{state.available}, Iova{state.used}},
                  (accepted_ & feature::event_index) != 0};
 }
 
-void Transport::enable_queue(unsigned index) {
+void TransportCore::enable_queue(unsigned index) {
     std::lock_guard lock{mutex_};
     if (index >= queues_.size() || queues_[index].enabled || !usable(queues_[index]))
         return;
@@ -122,7 +123,7 @@ void Transport::enable_queue(unsigned index) {
         device_->enable_queue(index, make_queue(queues_[index]));
 }
 
-void Transport::reset_queue(unsigned index) {
+void TransportCore::reset_queue(unsigned index) {
     std::lock_guard lock{mutex_};
     if (index >= queues_.size())
         return;
@@ -130,7 +131,7 @@ void Transport::reset_queue(unsigned index) {
     queues_[index] = {queues_[index].max_size, queues_[index].max_size, 0, 0, 0, false};
 }
 
-void Transport::activate() {
+void TransportCore::activate() {
     std::vector<std::optional<Queue>> queues;
     for (const QueueState& state : queues_)
         queues.push_back(state.enabled ? std::optional{make_queue(state)} : std::nullopt);

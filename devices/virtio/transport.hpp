@@ -25,7 +25,7 @@ inline constexpr std::uint8_t failed = 0x80;
 } // namespace status
 
 /// Thread-safe: registers are written by any vCPU.
-class Transport {
+class TransportCore {
 public:
     struct QueueState {
         std::uint16_t size{};
@@ -38,10 +38,10 @@ public:
 
     /// `notifier` delivers interrupts; both must outlive the transport. `translated`: the device is behind an IOMMU
     /// and must be driven with ACCESS_PLATFORM.
-    Transport(std::shared_ptr<Device> device, const DmaMemory& memory, Notifier& notifier, bool translated);
-    ~Transport();
-    Transport(const Transport&) = delete;
-    Transport& operator=(const Transport&) = delete;
+    TransportCore(std::shared_ptr<Device> device, const DmaMemory& memory, Notifier& notifier, bool translated);
+    ~TransportCore();
+    TransportCore(const TransportCore&) = delete;
+    TransportCore& operator=(const TransportCore&) = delete;
 
     /// Rings the device for each queue's event. On the loop's thread or before it runs.
     Result<void> attach(EventLoop& loop);

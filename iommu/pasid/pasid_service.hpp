@@ -236,7 +236,7 @@ private:
     std::unordered_set<std::uint32_t> requested_{}; // guarded by commands_: the guest's numbers allocated by requests
     mutable std::mutex endpoints_mutex_; ///< taken last; held for moments, so that sight waits for no command
     std::vector<Endpoint> endpoints_;    // changed with both locks held, read with either
-    log::RateLimiter refusals_{};
+    log::Throttle refusals_{};
     std::vector<std::shared_ptr<PasidSpace>> revoked_; // filled by the handler of FREE, which runs inside free_locked
 
     std::mutex cpu_mutex_;

@@ -13,14 +13,14 @@ std::optional<Range<RegisteredMemory::HostAddress>> RegisteredMemory::range_of(s
                                      host.size());
 }
 
-Result<void> RegisteredMemory::add(std::span<std::byte> host, std::string name, Kind kind) {
+Result<void> RegisteredMemory::add(std::span<std::byte> host, std::string name, RegisteredKind kind) {
     const auto range = range_of(host);
     if (!range || !is_aligned(range->start().raw() | host.size(), page_size))
         return fail(Errc::internal, name + " is not whole pages: no device can use it");
     const std::scoped_lock lock{mutex_};
     if (regions_.overlap(*range))
         return fail(Errc::already_exists, name + " is registered for DMA already");
-    if (kind == Kind::ram && ::madvise(host.data(), host.size(), MADV_DONTFORK) != 0)
+    if (kind == RegisteredKind::ram && ::madvise(host.data(), host.size(), MADV_DONTFORK) != 0)
         return fail_errno(Errc::host_error, "madvise(MADV_DONTFORK) of " + name + " failed");
     if (owner_ == 0)
         owner_ = ::getpid();
@@ -38,7 +38,7 @@ Result<void> RegisteredMemory::remove(std::span<std::byte> host) {
                     format("%s is in use by %llu DMA mappings", entry->value.name.c_str(),
                            static_cast<unsigned long long>(entry->value.uses)),
                     "the guest must give up its mappings first");
-    if (entry->value.kind == Kind::ram)
+    if (entry->value.kind == RegisteredKind::ram)
         ::madvise(host.data(), host.size(), MADV_DOFORK);
     regions_.erase(*range);
     return {};
@@ -53,7 +53,7 @@ Result<void> RegisteredMemory::use(std::span<const std::byte> host) {
     if (::getpid() != owner_)
         return fail(Errc::wrong_state, "a child process may not map its parent's memory for DMA");
     ++entry->value.uses;
-    if (entry->value.kind == Kind::ram)
+    if (entry->value.kind == RegisteredKind::ram)
         pinned_ += host.size();
     return {};
 }
@@ -65,7 +65,7 @@ void RegisteredMemory::unuse(std::span<const std::byte> host) noexcept {
     if (!entry || entry->value.uses == 0)
         return;
     --entry->value.uses;
-    if (entry->value.kind == Kind::ram)
+    if (entry->value.kind == RegisteredKind::ram)
         pinned_ -= host.size();
 }
 

@@ -15,16 +15,17 @@
 
 namespace inox::iommu {
 
+enum class RegisteredKind : std::uint8_t {
+    ram, ///< pinned and counted as locked by the host while mapped
+    bar, ///< another device's registers: there is nothing to pin
+};
+
 /// Thread-safe.
 class RegisteredMemory {
 public:
-    enum class Kind : std::uint8_t {
-        ram, ///< pinned and counted as locked by the host while mapped
-        bar, ///< another device's registers: there is nothing to pin
-    };
     /// Whole pages. RAM is kept away from forked children: copy-on-write would part a device's pages from the guest's.
     /// already_exists when any byte is registered. `name` is for messages.
-    Result<void> add(std::span<std::byte> host, std::string name, Kind kind = Kind::ram);
+    Result<void> add(std::span<std::byte> host, std::string name, RegisteredKind kind = RegisteredKind::ram);
     /// not_found unless these very bytes were added; in_use, with the count, while mappings refer to them.
     Result<void> remove(std::span<std::byte> host);
 
@@ -45,7 +46,7 @@ private:
     using HostAddress = Address<struct HostAddressTag>;
     struct Region {
         std::string name;
-        Kind kind;
+        RegisteredKind kind;
         mutable std::uint64_t uses{};
     };
     [[nodiscard]] static std::optional<Range<HostAddress>> range_of(std::span<const std::byte> host);

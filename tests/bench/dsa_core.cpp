@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "devices/dsa/accelerator.hpp"
-#include "devices/dsa/pasid_spaces.hpp"
+#include "devices/dsa/endpoint_spaces.hpp"
 #include "devices/dsa/portals.hpp"
 #include "iommu/pasid/enqcmd_execute.hpp"
 #include "iommu/pasid/page_walk.hpp"

@@ -51,9 +51,10 @@ struct Assigned {
     Assigned& operator=(const Assigned&) = delete;
 
     vfio::FunctionContext context() {
-        return {.irqs = irqs, .mappings = mappings, .loop = loop, .on_event = [this](const vfio::DeviceEvent& event) {
-                    events.push_back(event);
-                }};
+        return {.irqs = irqs,
+                .mappings = mappings,
+                .loop = loop,
+                .on_event = [this](const vfio::HostDeviceEvent& event) { events.push_back(event); }};
     }
 
     template <std::unsigned_integral T> T get(unsigned reg) { return machine.get<T>(address, reg); }
@@ -95,7 +96,7 @@ struct Assigned {
     FakeIrqs irqs{};
     FakeGuestMappings mappings{};
     PciMachine machine{};
-    std::vector<vfio::DeviceEvent> events{};
+    std::vector<vfio::HostDeviceEvent> events{};
     std::optional<Error> error{};
     std::shared_ptr<vfio::PciFunction> function{};
     devices::pci::Address address{};

@@ -17,7 +17,7 @@ class FakeBlockEngine final : public devices::virtio::BlockEngine {
 public:
     using Job = devices::virtio::BlockJob;
     struct Seen {
-        Job::Kind kind;
+        devices::virtio::BlockJobKind kind;
         std::uint64_t offset;
         std::uint64_t length;
         bool durable;

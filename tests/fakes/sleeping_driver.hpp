@@ -186,7 +186,7 @@ public:
 
     TestRam ram{16 * MiB};
     Waker notifier{};
-    devices::virtio::Transport transport;
+    devices::virtio::TransportCore transport;
     std::deque<SleepingRing> rings{};
 };
 

@@ -13,7 +13,7 @@ using namespace inox;
 namespace {
 
 using namespace devices::virtio;
-using Kind = BlockRequest::Kind;
+using Kind = BlockRequestKind;
 using fuzz::require;
 
 /// Each piece a block of its own, so that the sanitizer sees a step outside.

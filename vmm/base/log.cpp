@@ -170,7 +170,7 @@ void write(Site site, const char* text, ...) {
         tell_failure(error);
 }
 
-bool RateLimiter::allow() noexcept {
+bool Throttle::allow() noexcept {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     std::int64_t second = second_.load(std::memory_order_relaxed);

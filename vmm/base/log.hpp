@@ -45,9 +45,9 @@ void set_sink(int fd, std::string path = {});
 [[nodiscard]] std::string module_of(std::string_view file);
 
 /// For events a guest can cause at will: lets a burst of lines through each second and counts the rest.
-class RateLimiter {
+class Throttle {
 public:
-    explicit RateLimiter(unsigned lines_per_second = 5) : limit_{lines_per_second} {}
+    explicit Throttle(unsigned lines_per_second = 5) : limit_{lines_per_second} {}
     /// True when this event may be logged.
     [[nodiscard]] bool allow() noexcept;
     [[nodiscard]] std::uint64_t suppressed() const noexcept { return suppressed_.load(std::memory_order_relaxed); }

@@ -37,7 +37,7 @@ struct HostPciDevice {
     std::vector<Error> problems{};
 };
 
-struct ReservedRegion {
+struct ReservedRange {
     std::string first{}; ///< hexadecimal, as the kernel prints it
     std::string last{};
     std::string type{}; ///< direct, reserved, msi, ...
@@ -46,7 +46,7 @@ struct ReservedRegion {
 struct IommuGroup {
     unsigned number{};
     std::vector<HostPciDevice> devices{};
-    std::vector<ReservedRegion> reserved{};
+    std::vector<ReservedRange> reserved{};
     /// Devices whose driver must go before any of the group can be assigned.
     [[nodiscard]] std::vector<const devices::vfio::SysfsFunction*> in_the_way() const;
 };

@@ -80,7 +80,7 @@ private:
     bool reader_gone_{false};
     bool in_line_{false}; ///< the last byte that went out was no newline
     std::atomic<std::uint64_t> dropped_{0};
-    log::RateLimiter told_{1};
+    log::Throttle told_{1};
 };
 
 } // namespace inox

@@ -36,9 +36,9 @@ void tell(std::string_view text) {
 }
 
 /// Everything one run owns, on the thread that runs the loop.
-class Session {
+class GuestRun {
 public:
-    Session(ConfigFile file, Timeline& timeline, const RunPlan& plan)
+    GuestRun(ConfigFile file, Timeline& timeline, const RunPlan& plan)
         : options_{file.run}, instance_{loop_,
                                         timeline,
                                         std::move(file),
@@ -86,7 +86,7 @@ private:
     Registration grace_;
 };
 
-void Session::end(GuestEnd end) {
+void GuestRun::end(GuestEnd end) {
     if (end_)
         return;
     end_ = instance_.judged(std::move(end));
@@ -94,7 +94,7 @@ void Session::end(GuestEnd end) {
     loop_.stop();
 }
 
-void Session::on_signal(int signal) {
+void GuestRun::on_signal(int signal) {
     auto error = Watchdog::end_by(signal);
     if (signal == SIGTSTP) {
         instance_.suspend_console();
@@ -110,7 +110,7 @@ void Session::on_signal(int signal) {
 }
 
 /// Whether the guest is asked, for the first time, and has time to answer.
-bool Session::ask_to_power_off() {
+bool GuestRun::ask_to_power_off() {
     if (!options_.grace || asked_to_power_off_ || !instance_.press_power_button())
         return false;
     asked_to_power_off_ = true;
@@ -127,7 +127,7 @@ bool Session::ask_to_power_off() {
 }
 
 /// A serial log with a hole is an error of a run that was good otherwise.
-int Session::report() {
+int GuestRun::report() {
     int code = report_end();
     if (const auto log = instance_.serial_log_result(); code == 0 && !log) {
         print_error(log.error());
@@ -139,7 +139,7 @@ int Session::report() {
 }
 
 /// One line, always the last: "inox: the guest powered off after 1.234 s".
-void Session::say_how_it_ended(int code) const {
+void GuestRun::say_how_it_ended(int code) const {
     static constexpr const char* words[] = {"powered off", "rebooted", "exited", "failed", "was stopped"};
     std::string how = std::string{"the guest "} + words[static_cast<std::size_t>(end_->how)];
     if (!end_->what.empty())
@@ -150,7 +150,7 @@ void Session::say_how_it_ended(int code) const {
     tell(format("inox: %s after %.3f s; exit code %d\n", how.c_str(), seconds.count(), code));
 }
 
-int Session::report_end() {
+int GuestRun::report_end() {
     if (expected_seen_)
         return 0;
     if (end_->error) {
@@ -169,12 +169,12 @@ int Session::report_end() {
     return end_->exit_code;
 }
 
-void Session::fail_with(Error error) {
+void GuestRun::fail_with(Error error) {
     failure_ = std::move(error);
     loop_.stop();
 }
 
-void Session::on_started(Result<void> started, const RunPlan& plan) {
+void GuestRun::on_started(Result<void> started, const RunPlan& plan) {
     if (!started)
         return fail_with(std::move(started).error());
     started_at_ = std::chrono::steady_clock::now();
@@ -184,7 +184,7 @@ void Session::on_started(Result<void> started, const RunPlan& plan) {
 }
 
 /// Signals and the time limit, from now on.
-void Session::watch() {
+void GuestRun::watch() {
     if (std::exchange(watched_, true))
         return;
     auto watching = watchdog_->start();
@@ -197,7 +197,7 @@ void Session::watch() {
         end({GuestEnd::How::failed, 0, std::move(watching).error()});
 }
 
-Result<int> Session::run(const RunPlan& plan) {
+Result<int> GuestRun::run(const RunPlan& plan) {
     closing_line_ = plan.closing_line;
     watchdog_ =
         TRY(Watchdog::create(loop_, {.timeout = options_.timeout,
@@ -227,10 +227,10 @@ Result<int> Session::run(const RunPlan& plan) {
 }
 
 /// An event loop that finds no descriptors for itself throws.
-Result<int> run_session(const ConfigFile& file, Timeline& timeline, const RunPlan& plan) {
+Result<int> run_guest(const ConfigFile& file, Timeline& timeline, const RunPlan& plan) {
     try {
-        Session session{file, timeline, plan};
-        return session.run(plan);
+        GuestRun guest{file, timeline, plan};
+        return guest.run(plan);
     } catch (const std::exception& thrown) {
         const int error = loop_errno(thrown);
         if (error == 0)
@@ -248,7 +248,7 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     if (!drawing.empty())
         if (auto checked = placed(check_output(drawing), "/inox/boot_timeline"); !checked)
             return plan.start_failed(std::move(checked).error());
-    auto result = run_session(file, timeline, plan);
+    auto result = run_guest(file, timeline, plan);
     timeline.mark(Timeline::Step::ended);
     int code = result ? *result : plan.start_failed(with_descriptor_limit(std::move(result).error(), file));
     if (!drawing.empty())

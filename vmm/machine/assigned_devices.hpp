@@ -24,7 +24,7 @@ namespace inox {
 /// On the loop's thread, or before it runs. Outlives the functions it made.
 class AssignedDevices {
 public:
-    using OnEvent = std::function<void(const devices::vfio::DeviceEvent&)>;
+    using OnEvent = std::function<void(const devices::vfio::HostDeviceEvent&)>;
     struct Context {
         Irqs& irqs;
         GuestMappings& mappings;

@@ -58,7 +58,7 @@ private:
     MemoryBus& bus_;
     WithPasid with_pasid_;
     std::uint8_t physical_bits_;
-    log::RateLimiter limiter_{};
+    log::Throttle limiter_{};
     std::atomic<std::uint64_t> accepted_{0};
     std::atomic<std::uint64_t> retried_{0};
     std::atomic<std::uint64_t> stores_{0};

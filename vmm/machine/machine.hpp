@@ -151,7 +151,7 @@ private:
     GuestMemory memory_;
     DirectMemory dma_{memory_};
     std::unique_ptr<iommu::Domains> iommu_;
-    log::RateLimiter fault_limiter_{5};
+    log::Throttle fault_limiter_{5};
     Registration fault_watch_;
     std::optional<Kvm> kvm_; // empty until the operator's devices are open
     std::unique_ptr<Vm> vm_;

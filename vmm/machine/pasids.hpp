@@ -31,7 +31,7 @@ private:
     Pasids() = default;
     void write_log(const iommu::PasidFault& fault) noexcept;
 
-    log::RateLimiter fault_log_{};
+    log::Throttle fault_log_{};
     iommu::IoasidCore core_{};
     std::unique_ptr<iommu::PasidService> service_{};
 };

@@ -26,7 +26,7 @@
 #include "vmm/memory/guest_memory.hpp"
 
 namespace inox::devices::vfio {
-struct DeviceEvent;
+struct HostDeviceEvent;
 class Kernel;
 } // namespace inox::devices::vfio
 
@@ -108,7 +108,7 @@ private:
     [[nodiscard]] Result<void> check_name(const DeviceName& name) const;
     void prepare_assigned();
     void remind_of_button();
-    void on_assigned_event(const DeviceName& name, const devices::vfio::DeviceEvent& event);
+    void on_assigned_event(const DeviceName& name, const devices::vfio::HostDeviceEvent& event);
 
     Context context_;
     std::unique_ptr<Devices> devices_;

@@ -41,7 +41,7 @@ struct Platform::Maker {
         return NewDevice{.function = TRY(own.assigned->make(device, teller(device)))};
     }
     [[nodiscard]] AssignedDevices::OnEvent teller(const VfioConfig& device) const {
-        return [&platform = platform, name = device_name(device)](const devices::vfio::DeviceEvent& event) {
+        return [&platform = platform, name = device_name(device)](const devices::vfio::HostDeviceEvent& event) {
             platform.on_assigned_event(name, event);
         };
     }
@@ -140,11 +140,11 @@ void Platform::prepare_assigned() {
 }
 
 /// The host asks again every few seconds: a guest that did not give the device back by then loses it.
-void Platform::on_assigned_event(const DeviceName& name, const devices::vfio::DeviceEvent& event) {
-    using Kind = devices::vfio::DeviceEvent::Kind;
-    if (event.kind == Kind::failed)
+void Platform::on_assigned_event(const DeviceName& name, const devices::vfio::HostDeviceEvent& event) {
+    using What = devices::vfio::HostDeviceEvent::What;
+    if (event.what == What::failed)
         table_.report_failure(name, event.text);
-    if (event.kind != Kind::asked_back)
+    if (event.what != What::asked_back)
         return;
     const auto all = table_.list();
     const auto device = std::ranges::find(all, name, &DeviceStatus::name);

@@ -24,13 +24,13 @@ std::string text(IovaRange range) {
                   static_cast<unsigned long long>(range.last().raw()));
 }
 
-const char* kind_name(iommu::ReservedRegion::Kind kind) {
+const char* kind_name(iommu::ReservedKind kind) {
     switch (kind) {
-    case iommu::ReservedRegion::Kind::msi:
+    case iommu::ReservedKind::msi:
         return "interrupts";
-    case iommu::ReservedRegion::Kind::direct:
+    case iommu::ReservedKind::direct:
         return "the host's firmware";
-    case iommu::ReservedRegion::Kind::reserved:
+    case iommu::ReservedKind::reserved:
         break;
     }
     return "the host";

@@ -8,8 +8,6 @@
 namespace inox::devices::vfio {
 namespace {
 
-using Kind = iommu::ReservedRegion::Kind;
-
 std::string_view take_word(std::string_view& line) {
     const auto start = std::min(line.find_first_not_of(" \t"), line.size());
     const auto end = std::min(line.find_first_of(" \t", start), line.size());
@@ -78,9 +76,9 @@ std::vector<ReservedLine> parse_reserved(std::string_view text) {
             continue;
         const bool relaxable = type == "direct-relaxable";
         out.push_back({*range,
-                       type == "msi"                   ? Kind::msi
-                       : type == "direct" || relaxable ? Kind::direct
-                                                       : Kind::reserved,
+                       type == "msi"                   ? iommu::ReservedKind::msi
+                       : type == "direct" || relaxable ? iommu::ReservedKind::direct
+                                                       : iommu::ReservedKind::reserved,
                        relaxable});
     }
     return out;
@@ -108,7 +106,7 @@ Window make_window(std::vector<IovaRange> usable, std::span<const ReservedLine> 
     const auto inside = *IovaRange::closed(out.apertures.front().start(), out.apertures.back().last());
     for (const auto& hole : subtract(inside, out.apertures))
         for (const auto& piece : subtract(hole, labelled))
-            out.reserved.push_back({piece, Kind::reserved});
+            out.reserved.push_back({piece, iommu::ReservedKind::reserved});
     std::vector<IovaRange> told; // where labels overlap, the first one counts
     for (const auto& label : labels) {
         if (label.relaxable)

@@ -23,7 +23,7 @@ struct Window {
 /// A line of /sys/kernel/iommu_groups/N/reserved_regions.
 struct ReservedLine {
     IovaRange range;
-    iommu::ReservedRegion::Kind kind;
+    iommu::ReservedKind kind;
     bool relaxable{}; ///< firmware had it mapped 1:1, but the kernel lets go of that for assignment
 };
 /// Lines that cannot be read are skipped; unknown types count as reserved.

@@ -171,7 +171,7 @@ private:
     std::vector<Registration> engine_watches_{};
     Registration timer_{};
     BlockCounters block_counters_{};
-    log::RateLimiter failure_log_{1};
+    log::Throttle failure_log_{1};
 
     mutable std::mutex config_mutex_; // guards config_; taken last
     BlockConfig config_;

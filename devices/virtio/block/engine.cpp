@@ -11,12 +11,10 @@
 namespace inox::devices::virtio {
 namespace {
 
-using Kind = BlockJob::Kind;
-
 ssize_t transfer_once(const BlockJob& job, int flags) noexcept {
     const auto count = static_cast<int>(job.data->size());
     const auto offset = static_cast<off_t>(job.offset);
-    if (job.kind == Kind::read)
+    if (job.kind == BlockJobKind::read)
         return ::preadv2(job.file->fd(), job.data->data(), count, offset, flags);
     return ::pwritev2(job.file->fd(), job.data->data(), count, offset, flags | (job.durable ? RWF_DSYNC : 0));
 }
@@ -71,9 +69,9 @@ private:
 
 /// False: what is left of the job takes longer. A job that finished has its outcome.
 bool SyncEngine::transfer_at_once(BlockJob& job) noexcept {
-    const bool reads = job.kind == Kind::read;
+    const bool reads = job.kind == BlockJobKind::read;
     // Stable storage is never at hand.
-    if ((!reads && (job.kind != Kind::write || job.durable)) || job.length > most_at_once)
+    if ((!reads && (job.kind != BlockJobKind::write || job.durable)) || job.length > most_at_once)
         return false;
     bool& able = reads ? reads_at_once_ : writes_at_once_;
     while (able && job.length != 0) {
@@ -101,17 +99,17 @@ bool advance(BlockJob& job, std::uint64_t bytes) noexcept {
 
 void carry_out(BlockJob& job) noexcept {
     switch (job.kind) {
-    case Kind::read:
-    case Kind::write:
+    case BlockJobKind::read:
+    case BlockJobKind::write:
         job.error = transfer(job);
         break;
-    case Kind::flush:
+    case BlockJobKind::flush:
         job.error = job.file->sync();
         break;
-    case Kind::discard:
+    case BlockJobKind::discard:
         job.error = job.file->discard(job.offset, job.length);
         break;
-    case Kind::write_zeroes:
+    case BlockJobKind::write_zeroes:
         job.error = job.file->write_zeroes(job.offset, job.length, job.unmap);
         break;
     }

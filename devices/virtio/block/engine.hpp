@@ -16,13 +16,14 @@
 
 namespace inox::devices::virtio {
 
+enum class BlockJobKind : std::uint8_t { read, write, flush, discard, write_zeroes };
+
 /// One operation on a file. The engine borrows it from submit() until take_finished() returns it.
 struct BlockJob {
-    enum class Kind : std::uint8_t { read, write, flush, discard, write_zeroes };
     /// `error` of a read or write that met the end of the file.
     static constexpr int ended_early = 0x1000;
 
-    Kind kind{Kind::flush};
+    BlockJobKind kind{BlockJobKind::flush};
     bool unmap{false};   ///< zeroes may be holes
     bool durable{false}; ///< a write: on stable storage when it is finished
     std::shared_ptr<const BlockFile> file{};

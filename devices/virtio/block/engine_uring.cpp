@@ -10,8 +10,6 @@
 namespace inox::devices::virtio {
 namespace {
 
-using Kind = BlockJob::Kind;
-
 // The ring's own descriptor is polled, not an eventfd: a completion that was taken within the kick then wakes nobody,
 // because epoll looks at the ring again before it reports.
 class UringEngine final : public BlockEngine {
@@ -43,7 +41,7 @@ private:
 void UringEngine::submit(BlockJob& job) noexcept {
     // Devices are discarded by an ioctl, which the ring does not carry.
     io_uring_sqe* entry =
-        job.kind == Kind::discard && discard_mode(*job.file) < 0 ? nullptr : ::io_uring_get_sqe(&ring_);
+        job.kind == BlockJobKind::discard && discard_mode(*job.file) < 0 ? nullptr : ::io_uring_get_sqe(&ring_);
     if (!entry)
         return worker_->submit(job);
     prepare(*entry, job);
@@ -64,21 +62,21 @@ void UringEngine::cancel(BlockJob& job) noexcept {
 void UringEngine::prepare(io_uring_sqe& entry, BlockJob& job) const noexcept {
     const int fd = job.file->fd();
     switch (job.kind) {
-    case Kind::read:
+    case BlockJobKind::read:
         ::io_uring_prep_readv(&entry, fd, job.data->data(), static_cast<unsigned>(job.data->size()), job.offset);
         break;
-    case Kind::write:
+    case BlockJobKind::write:
         ::io_uring_prep_writev(&entry, fd, job.data->data(), static_cast<unsigned>(job.data->size()), job.offset);
         entry.rw_flags = job.durable ? RWF_DSYNC : 0;
         break;
-    case Kind::flush:
+    case BlockJobKind::flush:
         ::io_uring_prep_fsync(&entry, fd, IORING_FSYNC_DATASYNC);
         break;
-    case Kind::discard:
-    case Kind::write_zeroes:
-        ::io_uring_prep_fallocate(&entry, fd,
-                                  job.kind == Kind::discard ? discard_mode(*job.file) : write_zeroes_mode(job.unmap),
-                                  static_cast<off_t>(job.offset), static_cast<off_t>(job.length));
+    case BlockJobKind::discard:
+    case BlockJobKind::write_zeroes:
+        ::io_uring_prep_fallocate(
+            &entry, fd, job.kind == BlockJobKind::discard ? discard_mode(*job.file) : write_zeroes_mode(job.unmap),
+            static_cast<off_t>(job.offset), static_cast<off_t>(job.length));
         break;
     }
     // From the page cache the ring would copy it within the submission.
@@ -99,7 +97,7 @@ io_uring_cqe* UringEngine::next() noexcept {
 }
 
 bool UringEngine::settle(BlockJob& job, int result) noexcept {
-    const bool transfer = job.kind == Kind::read || job.kind == Kind::write;
+    const bool transfer = job.kind == BlockJobKind::read || job.kind == BlockJobKind::write;
     if (!job.cancelled &&
         (result == -EAGAIN || result == -EINTR || result == -ECANCELED || (!transfer && is_unsupported(-result)))) {
         worker_->submit(job);

@@ -10,8 +10,6 @@
 namespace inox::devices::virtio {
 namespace {
 
-using Kind = BlockRequest::Kind;
-
 struct Header {
     std::uint32_t type;
     std::uint32_t reserved;
@@ -72,9 +70,9 @@ BlockVerdict check_transfer(const Header& header, std::span<const iovec> data, s
     return {};
 }
 
-BlockVerdict check_range(const Range& range, Kind kind, const BlockLimits& limits) {
+BlockVerdict check_range(const Range& range, BlockRequestKind kind, const BlockLimits& limits) {
     // 5.2.6.2: unknown flags, and unmap on a discard, are answered with UNSUPP.
-    if ((range.flags & ~(kind == Kind::discard ? 0U : flag_unmap)) != 0)
+    if ((range.flags & ~(kind == BlockRequestKind::discard ? 0U : flag_unmap)) != 0)
         return unsupported("unknown flags of a range");
     if (range.sectors == 0)
         return refuse("an empty range");
@@ -91,7 +89,8 @@ BlockVerdict check_ranges(const Chain& chain, const BlockLimits& limits, BlockRe
         return refuse("data in the wrong direction");
     if (bytes == 0 || bytes % sizeof(Range) != 0)
         return refuse("no whole ranges");
-    const std::uint32_t most = request.kind == Kind::discard ? BlockLimits::max_ranges : BlockLimits::max_zero_ranges;
+    const std::uint32_t most =
+        request.kind == BlockRequestKind::discard ? BlockLimits::max_ranges : BlockLimits::max_zero_ranges;
     if (bytes > most * sizeof(Range))
         return refuse("more ranges than announced");
     std::array<Range, BlockLimits::max_ranges> ranges{};
@@ -110,22 +109,22 @@ BlockVerdict check_ranges(const Chain& chain, const BlockLimits& limits, BlockRe
 BlockVerdict check(const Header& header, const Chain& chain, const BlockLimits& limits, BlockRequest& request) {
     switch (header.type) {
     case VIRTIO_BLK_T_IN:
-        request.kind = Kind::read;
+        request.kind = BlockRequestKind::read;
         return check_transfer(header, chain.writable, chain.readable, limits, request);
     case VIRTIO_BLK_T_OUT:
-        request.kind = Kind::write;
+        request.kind = BlockRequestKind::write;
         if (limits.read_only)
             return refuse("a write to a read-only disk"); // 5.2.6.2
         return check_transfer(header, chain.readable, chain.writable, limits, request);
     case VIRTIO_BLK_T_FLUSH:
-        request.kind = Kind::flush;
+        request.kind = BlockRequestKind::flush;
         return {};
     case VIRTIO_BLK_T_GET_ID:
-        request.kind = Kind::get_id;
+        request.kind = BlockRequestKind::get_id;
         return Chain::bytes(chain.writable) < id_bytes ? refuse("no room for the serial number") : BlockVerdict{};
     case VIRTIO_BLK_T_DISCARD:
     case VIRTIO_BLK_T_WRITE_ZEROES:
-        request.kind = header.type == VIRTIO_BLK_T_DISCARD ? Kind::discard : Kind::write_zeroes;
+        request.kind = header.type == VIRTIO_BLK_T_DISCARD ? BlockRequestKind::discard : BlockRequestKind::write_zeroes;
         return limits.read_only ? unsupported("a change to a read-only disk") : check_ranges(chain, limits, request);
     default:
         return unsupported("unknown type");

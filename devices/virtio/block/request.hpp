@@ -42,10 +42,10 @@ struct BlockRange {
     bool unmap{false}; ///< zeroes may be holes
 };
 
-struct BlockRequest {
-    enum class Kind : std::uint8_t { read, write, flush, discard, write_zeroes, get_id };
+enum class BlockRequestKind : std::uint8_t { read, write, flush, discard, write_zeroes, get_id };
 
-    Kind kind{Kind::flush};
+struct BlockRequest {
+    BlockRequestKind kind{BlockRequestKind::flush};
     std::array<BlockRange, BlockLimits::max_ranges> ranges{}; ///< reads and writes have one
     std::uint32_t range_count{0};
 

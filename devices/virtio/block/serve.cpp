@@ -9,7 +9,6 @@
 namespace inox::devices::virtio {
 namespace {
 
-using Kind = BlockRequest::Kind;
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
@@ -18,7 +17,9 @@ using std::chrono::steady_clock;
 constexpr std::uint64_t turn_bytes = 4 * MiB;
 constexpr std::chrono::milliseconds turn_time{2};
 
-constexpr bool transfers(Kind kind) { return kind == Kind::read || kind == Kind::write; }
+constexpr bool transfers(BlockRequestKind kind) {
+    return kind == BlockRequestKind::read || kind == BlockRequestKind::write;
+}
 /// Against turn_bytes. What moves nothing, many small pieces of memory and many mappings are work, too.
 std::uint64_t cost(const Chain& chain, std::uint64_t bytes) {
     const std::uint64_t pieces = chain.readable.size() + chain.writable.size();

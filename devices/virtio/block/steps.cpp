@@ -10,39 +10,42 @@
 namespace inox::devices::virtio {
 namespace {
 
-using Kind = BlockRequest::Kind;
-
 // Discards and zeroes take the host long, or no time at all. With a bandwidth to keep, others' requests come between;
 // without, a piece is what a worker cannot be stopped in.
 constexpr std::uint64_t limited_piece = MiB;
 constexpr std::uint64_t unlimited_piece = 32 * MiB;
 
 constexpr std::uint64_t bit(unsigned index) { return std::uint64_t{1} << index; }
-constexpr bool transfers(Kind kind) { return kind == Kind::read || kind == Kind::write; }
-constexpr bool changes(Kind kind) { return kind == Kind::write || kind == Kind::discard || kind == Kind::write_zeroes; }
+constexpr bool transfers(BlockRequestKind kind) {
+    return kind == BlockRequestKind::read || kind == BlockRequestKind::write;
+}
+constexpr bool changes(BlockRequestKind kind) {
+    return kind == BlockRequestKind::write || kind == BlockRequestKind::discard ||
+           kind == BlockRequestKind::write_zeroes;
+}
 
-BlockJob::Kind job_kind(Kind kind) {
+BlockJobKind job_kind(BlockRequestKind kind) {
     switch (kind) {
-    case Kind::read:
-        return BlockJob::Kind::read;
-    case Kind::write:
-        return BlockJob::Kind::write;
-    case Kind::discard:
-        return BlockJob::Kind::discard;
-    case Kind::write_zeroes:
-        return BlockJob::Kind::write_zeroes;
-    case Kind::flush:
-    case Kind::get_id:
+    case BlockRequestKind::read:
+        return BlockJobKind::read;
+    case BlockRequestKind::write:
+        return BlockJobKind::write;
+    case BlockRequestKind::discard:
+        return BlockJobKind::discard;
+    case BlockRequestKind::write_zeroes:
+        return BlockJobKind::write_zeroes;
+    case BlockRequestKind::flush:
+    case BlockRequestKind::get_id:
         break;
     }
-    return BlockJob::Kind::flush;
+    return BlockJobKind::flush;
 }
 
 } // namespace
 
 void Block::begin(Slot& slot) noexcept {
-    const Kind kind = slot.request.kind;
-    if (kind == Kind::get_id) {
+    const BlockRequestKind kind = slot.request.kind;
+    if (kind == BlockRequestKind::get_id) {
         give_serial(slot);
         return answer(slot, BlockStatus::ok);
     }
@@ -65,8 +68,9 @@ void Block::begin(Slot& slot) noexcept {
     slot.durable = through;
     slot.steps_done = 0;
     slot.range_done = 0;
-    slot.ends_with_flush =
-        kind == Kind::flush ? options_.cache != BlockCache::unsafe : through && changes(kind) && kind != Kind::write;
+    slot.ends_with_flush = kind == BlockRequestKind::flush
+                               ? options_.cache != BlockCache::unsafe
+                               : through && changes(kind) && kind != BlockRequestKind::write;
     next_step(slot);
 }
 
@@ -100,11 +104,11 @@ void Block::next_step(Slot& slot) noexcept {
         slot.offset = range.offset + slot.range_done;
         slot.length = transfers(request.kind) ? range.length : piece(range, slot.range_done);
         slot.unmap = range.unmap;
-        slot.data = !transfers(request.kind)     ? nullptr
-                    : request.kind == Kind::read ? &slot.chain.writable
-                                                 : &slot.chain.readable;
+        slot.data = !transfers(request.kind)                 ? nullptr
+                    : request.kind == BlockRequestKind::read ? &slot.chain.writable
+                                                             : &slot.chain.readable;
     } else if (slot.steps_done == request.range_count && slot.ends_with_flush) {
-        slot.kind = BlockJob::Kind::flush;
+        slot.kind = BlockJobKind::flush;
         slot.data = nullptr;
     } else {
         count(request);
@@ -259,18 +263,18 @@ void Block::count(const BlockRequest& request) noexcept {
     };
     BlockCounters& counters = block_counters_;
     switch (request.kind) {
-    case Kind::read:
+    case BlockRequestKind::read:
         add(counters.read_bytes, request.bytes());
         return add(counters.reads, 1);
-    case Kind::write:
+    case BlockRequestKind::write:
         add(counters.write_bytes, request.bytes());
         return add(counters.writes, 1);
-    case Kind::flush:
+    case BlockRequestKind::flush:
         return add(counters.flushes, 1);
-    case Kind::discard:
-    case Kind::write_zeroes:
+    case BlockRequestKind::discard:
+    case BlockRequestKind::write_zeroes:
         return add(counters.discards, 1);
-    case Kind::get_id:
+    case BlockRequestKind::get_id:
         return;
     }
 }

@@ -150,7 +150,7 @@ private:
     std::chrono::milliseconds request_timeout_;
     std::size_t limit_;
     VsockCounters traffic_{};
-    log::RateLimiter told_full_{1};
+    log::Throttle told_full_{1};
     Registration listening_{};
     Registration listen_later_{};
 

@@ -88,9 +88,8 @@ TEST_CASE(
 TEST_CASE("a mapping over what is reserved for any endpoint of the domain is refused") {
     IommuWorld world;
     fakes::RecordingMapper picky;
-    picky.reserved_regions = {
-        {*IovaRange::closed(Iova{0x100000}, Iova{0x1fffff}), iommu::ReservedRegion::Kind::reserved},
-        {*IovaRange::closed(Iova{0x900000}, Iova{0x9fffff}), iommu::ReservedRegion::Kind::direct}};
+    picky.reserved_regions = {{*IovaRange::closed(Iova{0x100000}, Iova{0x1fffff}), iommu::ReservedKind::reserved},
+                              {*IovaRange::closed(Iova{0x900000}, Iova{0x9fffff}), iommu::ReservedKind::direct}};
     picky.usable = {*IovaRange::closed(Iova{0}, Iova{0x7fffffffff})};
     const auto stay = *world.domains.add_endpoint(EndpointId{0x40}, "picky", picky);
     REQUIRE(world.attach(1, W::disk) == Status::ok);

@@ -106,8 +106,7 @@ TEST_CASE("an endpoint does not join a domain that maps what is reserved for it"
     REQUIRE(world.attach(1, W::disk) == Status::ok);
     REQUIRE(world.map(1, 0x100, 0x1ff, 16) == Status::ok);
     fakes::RecordingMapper picky;
-    picky.reserved_regions = {
-        {*IovaRange::closed(Iova{0x1ff000}, Iova{0x1fffff}), iommu::ReservedRegion::Kind::direct}};
+    picky.reserved_regions = {{*IovaRange::closed(Iova{0x1ff000}, Iova{0x1fffff}), iommu::ReservedKind::direct}};
     const auto stay = *world.domains.add_endpoint(EndpointId{0x40}, "picky", picky);
     CHECK(world.attach(1, EndpointId{0x40}) == Status::unsupported);
     CHECK(world.attach(2, EndpointId{0x40}) == Status::ok);
@@ -205,7 +204,7 @@ TEST_CASE("a reset detaches everybody and keeps the bypass setting") {
 // Probe and coming and going
 
 TEST_CASE("probe gives the host's regions, the MSI window and what the host cannot translate") {
-    using Kind = iommu::ReservedRegion::Kind;
+    using Kind = iommu::ReservedKind;
     IommuWorld world;
     fakes::RecordingMapper picky;
     picky.reserved_regions = {{*IovaRange::closed(Iova{0x100000}, Iova{0x1fffff}), Kind::direct},
@@ -225,7 +224,7 @@ TEST_CASE("probe gives the host's regions, the MSI window and what the host cann
 }
 
 TEST_CASE("a long list of reserved regions is shortened, never left out") {
-    using Kind = iommu::ReservedRegion::Kind;
+    using Kind = iommu::ReservedKind;
     std::vector<iommu::ReservedRegion> many;
     for (std::uint64_t i = 0; i < 100; ++i)
         many.push_back({*IovaRange::closed(Iova{i << 20}, Iova{(i << 20) + (i << 12) + 0xfff}), Kind::reserved});

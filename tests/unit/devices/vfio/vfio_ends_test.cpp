@@ -13,9 +13,9 @@ using fakes::Assigned, fakes::nvme;
 
 namespace {
 
-bool has_line(const std::vector<DeviceEvent>& events, DeviceEvent::Kind kind, const std::string& part) {
+bool has_line(const std::vector<HostDeviceEvent>& events, HostDeviceEvent::What what, const std::string& part) {
     return std::ranges::any_of(
-        events, [&](const auto& event) { return event.kind == kind && event.text.find(part) != std::string::npos; });
+        events, [&](const auto& event) { return event.what == what && event.text.find(part) != std::string::npos; });
 }
 
 } // namespace
@@ -63,7 +63,7 @@ TEST_CASE("without a reset of its own, its bus is reset when that hits nobody el
     builder.state->peers[1].owned = false;
     Assigned other{builder};
     CHECK(builder.state->bus_resets == 1);
-    CHECK(has_line(other.events, DeviceEvent::Kind::cannot_reset, "0000:01:00.1"));
+    CHECK(has_line(other.events, HostDeviceEvent::What::cannot_reset, "0000:01:00.1"));
 }
 
 TEST_CASE("a bus reset that would hit a device the guest uses does not happen") {
@@ -75,7 +75,7 @@ TEST_CASE("a bus reset that would hit a device the guest uses does not happen") 
     context.guest_uses = [](const PciAddress& address) { return address.function == 1; };
     REQUIRE(PciFunction::create(builder.open(), {}, context));
     CHECK(builder.state->bus_resets == 0);
-    CHECK(has_line(guest.events, DeviceEvent::Kind::cannot_reset, "which the guest is using"));
+    CHECK(has_line(guest.events, HostDeviceEvent::What::cannot_reset, "which the guest is using"));
 }
 
 TEST_CASE("a device without any reset is used all the same, with a warning") {
@@ -83,7 +83,7 @@ TEST_CASE("a device without any reset is used all the same, with a warning") {
     builder.state->can_reset = false;
     Assigned guest{builder};
     REQUIRE(guest.function);
-    CHECK(has_line(guest.events, DeviceEvent::Kind::cannot_reset, "finds vfio0 (0000:01:00.0)"));
+    CHECK(has_line(guest.events, HostDeviceEvent::What::cannot_reset, "finds vfio0 (0000:01:00.0)"));
 }
 
 TEST_CASE("an error of the device takes it from the guest, alone") {
@@ -93,7 +93,7 @@ TEST_CASE("an error of the device takes it from the guest, alone") {
     guest.unmask(0);
     guest.signal(Interrupt::error, 0);
     REQUIRE(guest.settle([&] { return guest.function->failed(); }));
-    CHECK(has_line(guest.events, DeviceEvent::Kind::failed, "vfio0 (0000:01:00.0)"));
+    CHECK(has_line(guest.events, HostDeviceEvent::What::failed, "vfio0 (0000:01:00.0)"));
     CHECK(guest.mappings.slots->empty());
     CHECK(!guest.state->enabled(Interrupt::msix));
     CHECK(guest.state->get<std::uint16_t>(region_config, 4) == 2);
@@ -135,7 +135,7 @@ TEST_CASE("a device whose vendor id still reads as ever is found out by what com
     }
     REQUIRE(guest.fails());
     REQUIRE(guest.events.size() == 1);
-    CHECK(has_line(guest.events, DeviceEvent::Kind::failed, "does not answer any more"));
+    CHECK(has_line(guest.events, HostDeviceEvent::What::failed, "does not answer any more"));
 }
 
 TEST_CASE("a link that is down is a lost device, whatever the rest of configuration space says") {
@@ -180,8 +180,8 @@ TEST_CASE("a pulled-out device that the host asks back has failed, and is asked 
     guest.signal(Interrupt::request, 0);
     REQUIRE(guest.settle([&] { return guest.events.size() == 2; }));
     CHECK(guest.function->failed());
-    CHECK(has_line(guest.events, DeviceEvent::Kind::failed, "pulled out"));
-    CHECK(has_line(guest.events, DeviceEvent::Kind::asked_back, "vfio0 (0000:01:00.0)"));
+    CHECK(has_line(guest.events, HostDeviceEvent::What::failed, "pulled out"));
+    CHECK(has_line(guest.events, HostDeviceEvent::What::asked_back, "vfio0 (0000:01:00.0)"));
 }
 
 TEST_CASE("a host that refuses one access does not cost the guest its device") {
@@ -197,7 +197,7 @@ TEST_CASE("the host asking for its device back is told, each time, and may be an
     Assigned guest;
     guest.signal(Interrupt::request, 0);
     REQUIRE(guest.settle([&] { return !guest.events.empty(); }));
-    CHECK(has_line(guest.events, DeviceEvent::Kind::asked_back, "vfio0 (0000:01:00.0)"));
+    CHECK(has_line(guest.events, HostDeviceEvent::What::asked_back, "vfio0 (0000:01:00.0)"));
     guest.signal(Interrupt::request, 0);
     CHECK(guest.settle([&] { return guest.events.size() == 2; }));
 
@@ -205,7 +205,7 @@ TEST_CASE("the host asking for its device back is told, each time, and may be an
     std::shared_ptr<PciFunction> function;
     pci::Address where;
     auto context = guest.context();
-    context.on_event = [&](const DeviceEvent&) {
+    context.on_event = [&](const HostDeviceEvent&) {
         (void)guest.machine.root->remove(where);
         function.reset();
     };

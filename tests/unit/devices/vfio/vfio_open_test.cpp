@@ -267,7 +267,7 @@ TEST_CASE("the reserved regions of a device have their labels, and its window it
     const auto device = host.open(address, backend);
     REQUIRE(device->dma().reserved().size() == 1);
     CHECK(device->dma().reserved()[0] ==
-          iommu::ReservedRegion{fakes::iovas(0xfee00000, 0xfeefffff), iommu::ReservedRegion::Kind::msi});
+          iommu::ReservedRegion{fakes::iovas(0xfee00000, 0xfeefffff), iommu::ReservedKind::msi});
     REQUIRE(device->dma().apertures().size() == 2);
     CHECK(device->dma().apertures()[1] == fakes::iovas(0xfef00000, 0x7fffffffff));
     CHECK(device->dma().page_sizes() == (backend == Backend::container ? 0x40201000 : ~std::uint64_t{0xfff}));

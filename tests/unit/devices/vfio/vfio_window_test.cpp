@@ -10,7 +10,7 @@
 #include "vmm/base/bytes.hpp"
 
 using namespace devices::vfio;
-using Kind = iommu::ReservedRegion::Kind;
+using Kind = iommu::ReservedKind;
 
 namespace {
 

@@ -16,7 +16,6 @@ using devices::virtio::BlockJob;
 using devices::virtio::BlockOptions;
 using fakes::Disk;
 using fakes::FakeBlockEngine;
-using Kind = BlockJob::Kind;
 namespace feature = devices::virtio::block_feature;
 
 namespace {
@@ -98,7 +97,7 @@ TEST_CASE("a flush reaches stable storage, except with the unsafe cache") {
             CHECK(seen.empty());
         } else {
             REQUIRE(seen.size() == 1);
-            CHECK(seen[0].kind == Kind::flush);
+            CHECK(seen[0].kind == BlockJobKind::flush);
         }
     }
 }
@@ -117,8 +116,8 @@ TEST_CASE("writing through makes every change durable before it is answered") {
     const auto seen = faked.seen();
     REQUIRE(seen.size() == 3);
     CHECK(seen[0].durable);
-    CHECK(seen[1].kind == Kind::write_zeroes);
-    CHECK(seen[2].kind == Kind::flush);
+    CHECK(seen[1].kind == BlockJobKind::write_zeroes);
+    CHECK(seen[2].kind == BlockJobKind::flush);
 }
 
 TEST_CASE("the driver may turn the write cache off and on, and a reset turns it on") {

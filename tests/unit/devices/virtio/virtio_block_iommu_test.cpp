@@ -258,7 +258,7 @@ TEST_CASE("an attach from the bypass waits for what went through it") {
 TEST_CASE("the reset of the IOMMU is not done before the I/O through it is") {
     Rig rig;
     fakes::RecordingNotifier notifier;
-    Transport transport{rig.device, rig.driver.ram.direct, notifier, false};
+    TransportCore transport{rig.device, rig.driver.ram.direct, notifier, false};
     rig.post(VIRTIO_BLK_T_IN, 0, 6);
     const auto unmapped = rig.send(Rig::unmap(0));
     transport.set_status(status::acknowledge);
@@ -333,7 +333,7 @@ TEST_CASE("I/O that cannot be cancelled keeps its memory: the unmap is answered 
     CHECK(rig.ask(Rig::unmap(4)) == Status::ok);
     // Not even a reset of the disk ends it, and the driver can see that.
     fakes::RecordingNotifier notifier;
-    Transport transport{rig.block, *rig.memory, notifier, true};
+    TransportCore transport{rig.block, *rig.memory, notifier, true};
     const auto start = std::chrono::steady_clock::now();
     transport.set_status(status::acknowledge);
     transport.set_status(0);

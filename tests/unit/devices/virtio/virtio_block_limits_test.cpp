@@ -188,7 +188,7 @@ TEST_CASE("what has to reach storage leaves the calling thread, with either engi
     std::vector<std::byte> bytes(32 * mib, std::byte{1});
     std::vector<iovec> data{{bytes.data(), bytes.size()}};
     BlockJob write;
-    write.kind = BlockJob::Kind::write;
+    write.kind = BlockJobKind::write;
     write.durable = true;
     write.file = file;
     write.length = bytes.size();
@@ -220,7 +220,7 @@ TEST_CASE("a worker gives back what was cancelled before it began") {
     std::vector<std::byte> bytes(32 * mib, std::byte{1});
     std::vector<iovec> data{{bytes.data(), bytes.size()}};
     BlockJob first;
-    first.kind = BlockJob::Kind::write;
+    first.kind = BlockJobKind::write;
     first.durable = true;
     first.file = file;
     first.length = bytes.size();

@@ -14,7 +14,6 @@ using devices::virtio::BlockRequest;
 using devices::virtio::BlockStatus;
 using devices::virtio::BlockVerdict;
 using devices::virtio::Chain;
-using Kind = devices::virtio::BlockRequest::Kind;
 
 namespace {
 
@@ -69,7 +68,7 @@ TEST_CASE("a read is its header, room for data and a status byte") {
     Made made;
     made.header(VIRTIO_BLK_T_IN, 7).in(512).in(1024).in(1);
     CHECK_FALSE(made.parse().problem);
-    CHECK(made.request.kind == Kind::read);
+    CHECK(made.request.kind == BlockRequestKind::read);
     CHECK(made.request.ranges[0].offset == 7 * 512);
     CHECK(made.request.bytes() == 1536);
     CHECK(made.request.answer == 1537);
@@ -91,7 +90,7 @@ TEST_CASE("layouts are the driver's choice: a header in pieces, data behind it, 
     const virtio_blk_outhdr out{VIRTIO_BLK_T_OUT, 0, 999};
     write.out(std::string{reinterpret_cast<const char*>(&out), sizeof out} + std::string(512, 'x')).in(1); // NOLINT
     CHECK_FALSE(write.parse().problem);
-    CHECK(write.request.kind == Kind::write);
+    CHECK(write.request.kind == BlockRequestKind::write);
     CHECK(Chain::bytes(write.chain.readable) == 512);
     CHECK(write.chain.writable.empty());
 }
@@ -170,7 +169,7 @@ TEST_CASE("the serial number needs room for all of it") {
     Made made;
     made.header(VIRTIO_BLK_T_GET_ID, 0).in(20).in(1);
     CHECK_FALSE(made.parse().problem);
-    CHECK(made.request.kind == Kind::get_id);
+    CHECK(made.request.kind == BlockRequestKind::get_id);
     CHECK(refused(Made{}.header(VIRTIO_BLK_T_GET_ID, 0).in(19).in(1).parse(), "no room for the serial number"));
 }
 
@@ -178,7 +177,7 @@ TEST_CASE("a discard carries several ranges, a write-zeroes one that may become 
     Made discard;
     discard.header(VIRTIO_BLK_T_DISCARD, 0).range(1, 2).range(10, 990).in(1);
     CHECK_FALSE(discard.parse().problem);
-    CHECK(discard.request.kind == Kind::discard);
+    CHECK(discard.request.kind == BlockRequestKind::discard);
     REQUIRE(discard.request.range_count == 2);
     CHECK(discard.request.ranges[1].offset == 10 * 512);
     CHECK(discard.request.ranges[1].length == 990 * 512);
@@ -186,7 +185,7 @@ TEST_CASE("a discard carries several ranges, a write-zeroes one that may become 
         Made zero;
         zero.header(VIRTIO_BLK_T_WRITE_ZEROES, 0).range(0, 8, unmap ? 1 : 0).in(1);
         CHECK_FALSE(zero.parse().problem);
-        CHECK(zero.request.kind == Kind::write_zeroes);
+        CHECK(zero.request.kind == BlockRequestKind::write_zeroes);
         CHECK(zero.request.ranges[0].unmap == unmap);
     }
 }

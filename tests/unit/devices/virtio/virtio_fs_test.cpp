@@ -172,10 +172,10 @@ TEST_CASE("the driver sees a reset as long as the daemon has not stopped its rin
     const auto manner = GENERATE(Manner::good, Manner::hangs_at_stop);
     VhostUserDaemon daemon{world.path, manner};
     REQUIRE(world.create());
-    Transport transport{world.fs, world.driver.ram.direct, world.driver.notifier, false};
+    TransportCore transport{world.fs, world.driver.ram.direct, world.driver.notifier, false};
     world.driver.prepare(*world.fs, rings);
     for (unsigned index = 0; index < 2; ++index) {
-        transport.set_queue(index, [&](Transport::QueueState& state) {
+        transport.set_queue(index, [&](TransportCore::QueueState& state) {
             const auto& layout = world.driver[index].layout;
             state.size = layout.size;
             state.descriptors = layout.descriptors.raw();

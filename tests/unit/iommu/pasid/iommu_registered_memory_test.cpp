@@ -63,7 +63,7 @@ TEST_CASE("memory that is not whole pages is refused; registers of a device are 
     RegisteredMemory registered;
     CHECK_FALSE(registered.add(memory.bytes().first(100), "part"));
     CHECK_FALSE(registered.add(memory.bytes().subspan(16, page), "crooked"));
-    REQUIRE(registered.add(memory.bytes(), "bar", RegisteredMemory::Kind::bar));
+    REQUIRE(registered.add(memory.bytes(), "bar", RegisteredKind::bar));
     REQUIRE(registered.use(memory.bytes()));
     CHECK(registered.pinned() == 0);
     CHECK(registered.uses(memory.bytes()) == 1);

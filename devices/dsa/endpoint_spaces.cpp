@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "devices/dsa/pasid_spaces.hpp"
+#include "devices/dsa/endpoint_spaces.hpp"
 
 namespace inox::devices::dsa {
 namespace {
@@ -17,7 +17,7 @@ public:
 } // namespace
 
 /// Holds the device's reference.
-class PasidSpaces::View final : public Space {
+class EndpointSpaces::View final : public Space {
 public:
     View(iommu::PasidService& service, iommu::HostPasid host, std::shared_ptr<const DmaMemory> user,
          std::shared_ptr<const DmaMemory> supervisor)
@@ -37,12 +37,12 @@ private:
     std::shared_ptr<const DmaMemory> supervisor_;
 };
 
-PasidSpaces::PasidSpaces(iommu::PasidService& service, std::function<void(iommu::HostPasid)> freed)
+EndpointSpaces::EndpointSpaces(iommu::PasidService& service, std::function<void(iommu::HostPasid)> freed)
     : service_{service}, freed_{std::move(freed)} {}
 
-PasidSpaces::~PasidSpaces() { detach(); }
+EndpointSpaces::~EndpointSpaces() { detach(); }
 
-Result<void> PasidSpaces::attach(iommu::EndpointId endpoint, std::string name) {
+Result<void> EndpointSpaces::attach(iommu::EndpointId endpoint, std::string name) {
     binding_ = TRY(service_.add_endpoint(endpoint, {.name = std::move(name)}));
     auto notifier = service_.core().add_notifier(service_.set(), iommu::IoasidPriority::device, *this);
     if (!notifier)
@@ -52,27 +52,27 @@ Result<void> PasidSpaces::attach(iommu::EndpointId endpoint, std::string name) {
     return {};
 }
 
-void PasidSpaces::detach() noexcept {
+void EndpointSpaces::detach() noexcept {
     notifier_.reset();
     binding_.reset();
 }
 
-std::shared_ptr<Space> PasidSpaces::open(iommu::GuestPasid pasid) noexcept {
+std::shared_ptr<Space> EndpointSpaces::open(iommu::GuestPasid pasid) noexcept {
     const auto host = service_.acquire(pasid);
     return host ? view(*host) : nullptr;
 }
 
-std::shared_ptr<Space> PasidSpaces::open(iommu::HostPasid pasid) noexcept {
+std::shared_ptr<Space> EndpointSpaces::open(iommu::HostPasid pasid) noexcept {
     return service_.acquire(pasid) ? view(pasid) : nullptr;
 }
 
-std::optional<iommu::GuestPasid> PasidSpaces::guest_of(iommu::HostPasid pasid) noexcept {
+std::optional<iommu::GuestPasid> EndpointSpaces::guest_of(iommu::HostPasid pasid) noexcept {
     const auto info = service_.core().info(pasid);
     return info ? info->spid : std::nullopt;
 }
 
 /// Takes over the reference.
-std::shared_ptr<Space> PasidSpaces::view(iommu::HostPasid host) noexcept {
+std::shared_ptr<Space> EndpointSpaces::view(iommu::HostPasid host) noexcept {
     if (endpoint_)
         if (auto user = service_.memory(*endpoint_, host, false))
             return std::make_shared<View>(service_, host, std::move(user), service_.memory(*endpoint_, host, true));
@@ -80,7 +80,7 @@ std::shared_ptr<Space> PasidSpaces::view(iommu::HostPasid host) noexcept {
     return nullptr;
 }
 
-void PasidSpaces::on_ioasid(const iommu::IoasidEvent& event, iommu::IoasidContext& context) noexcept {
+void EndpointSpaces::on_ioasid(const iommu::IoasidEvent& event, iommu::IoasidContext& context) noexcept {
     (void)context; // references are given back where they are held
     if (event.kind == iommu::IoasidEvent::Kind::free)
         freed_(event.id);

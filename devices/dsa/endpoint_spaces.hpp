@@ -12,12 +12,12 @@
 
 namespace inox::devices::dsa {
 
-class PasidSpaces final : public Spaces, private iommu::IoasidNotifier {
+class EndpointSpaces final : public Spaces, private iommu::IoasidNotifier {
 public:
     /// `freed` is called when the guest frees a PASID, inside the core's event: it may neither wait nor call back.
     /// `service` must outlive it.
-    PasidSpaces(iommu::PasidService& service, std::function<void(iommu::HostPasid)> freed);
-    ~PasidSpaces() override;
+    EndpointSpaces(iommu::PasidService& service, std::function<void(iommu::HostPasid)> freed);
+    ~EndpointSpaces() override;
 
     /// From now on page tables can be bound for this endpoint. Once. Not with locks of the device held.
     Result<void> attach(iommu::EndpointId endpoint, std::string name);
