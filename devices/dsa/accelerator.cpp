@@ -30,7 +30,7 @@ constexpr std::uint32_t group_flags_mask = 0x0ff0ffbf;
 
 } // namespace
 
-Accelerator::Accelerator(const Shape& shape, Context context)
+Accelerator::Accelerator(const Shape& shape, AcceleratorContext context)
     : shape_{shape}, context_{std::move(context)}, queues_(shape.queues) {
     for (unsigned i = 0; i < shape.engines; ++i) {
         auto& engine = *engines_.emplace_back(std::make_unique<Engine>(*this));

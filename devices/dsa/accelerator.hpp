@@ -44,18 +44,18 @@ struct QueueInfo {
     QueueCounts counts{};
 };
 
+struct AcceleratorContext {
+    const DmaMemory& memory; ///< what the function reaches without PASID
+    Spaces* spaces;          ///< null: no PASIDs in this machine
+    /// From any thread, with no lock of the accelerator held.
+    std::function<void(unsigned vector)> interrupt;
+    /// One per engine; null: the CPU copies.
+    std::function<std::unique_ptr<Copier>()> make_copier{};
+};
+
 class Accelerator {
 public:
-    struct Context {
-        const DmaMemory& memory; ///< what the function reaches without PASID
-        Spaces* spaces;          ///< null: no PASIDs in this machine
-        /// From any thread, with no lock of the accelerator held.
-        std::function<void(unsigned vector)> interrupt;
-        /// One per engine; null: the CPU copies.
-        std::function<std::unique_ptr<Copier>()> make_copier{};
-    };
-
-    Accelerator(const Shape& shape, Context context);
+    Accelerator(const Shape& shape, AcceleratorContext context);
     /// Aborts work and joins the engines.
     ~Accelerator();
     Accelerator(const Accelerator&) = delete;
@@ -189,7 +189,7 @@ private:
     void deliver(const Raise& raise) const noexcept;
 
     const Shape shape_;
-    const Context context_;
+    const AcceleratorContext context_;
     log::Throttle limiter_{};
 
     mutable std::mutex mutex_;         // guards all below

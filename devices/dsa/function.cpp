@@ -39,7 +39,7 @@ pci::MsixLayout msix_layout(const Shape& shape) {
 
 } // namespace
 
-DsaFunction::DsaFunction(const Shape& shape, const Context& context)
+DsaFunction::DsaFunction(const Shape& shape, const DsaContext& context)
     : Function{identity}, iommu_{context.iommu}, endpoint_{iommu_ ? iommu_->make_memory() : nullptr},
       msix_{context.irqs, msix_layout(shape)}, spaces_{context.pasids ? std::make_unique<EndpointSpaces>(
                                                                             *context.pasids,
@@ -52,7 +52,7 @@ DsaFunction::DsaFunction(const Shape& shape, const Context& context)
                     [this](unsigned vector) { msix_.trigger(vector); }, context.make_copier}},
       portals_{accelerator_} {}
 
-Result<std::shared_ptr<DsaFunction>> DsaFunction::create(const Shape& shape, const Context& context) {
+Result<std::shared_ptr<DsaFunction>> DsaFunction::create(const Shape& shape, const DsaContext& context) {
     std::shared_ptr<DsaFunction> function{new DsaFunction{shape, context}};
     TRY_VOID(function->build());
     TRY_VOID(function->accelerator_.start());

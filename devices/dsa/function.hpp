@@ -14,20 +14,21 @@
 
 namespace inox::devices::dsa {
 
+struct DsaContext {
+    Irqs& irqs;
+    const DmaMemory& memory;       ///< what the function reaches without PASID and IOMMU
+    iommu::Domains* iommu{};       ///< the function is behind it
+    iommu::PasidService* pasids{}; ///< null: no PASIDs in this machine
+    std::function<std::unique_ptr<Copier>()> make_copier{};
+};
+
 class DsaFunction final : public pci::Function {
 public:
     static constexpr unsigned register_bar = 0;
     static constexpr unsigned portal_bar = 2;
 
-    struct Context {
-        Irqs& irqs;
-        const DmaMemory& memory;       ///< what the function reaches without PASID and IOMMU
-        iommu::Domains* iommu{};       ///< the function is behind it
-        iommu::PasidService* pasids{}; ///< null: no PASIDs in this machine
-        std::function<std::unique_ptr<Copier>()> make_copier{};
-    };
     /// Engines run from now on.
-    static Result<std::shared_ptr<DsaFunction>> create(const Shape& shape, const Context& context);
+    static Result<std::shared_ptr<DsaFunction>> create(const Shape& shape, const DsaContext& context);
 
     [[nodiscard]] std::string_view name() const override { return "dsa"; }
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
@@ -40,7 +41,7 @@ public:
     [[nodiscard]] Accelerator& accelerator() { return accelerator_; }
 
 private:
-    DsaFunction(const Shape& shape, const Context& context);
+    DsaFunction(const Shape& shape, const DsaContext& context);
     Result<void> build();
     void publish_bus_state() noexcept;
     void on_device_control() noexcept;

@@ -45,11 +45,13 @@ std::uint64_t with_half(std::uint64_t whole, bool high, std::uint32_t value) {
 
 } // namespace
 
-MmioTransport::MmioTransport(std::shared_ptr<Device> device, const Context& context, Range<Gpa> registers, unsigned gsi)
+MmioTransport::MmioTransport(std::shared_ptr<Device> device, const TransportContext& context, Range<Gpa> registers,
+                             unsigned gsi)
     : transport_{std::move(device), context.memory, *this, false}, registers_{registers}, gsi_{gsi} {}
 
-Result<std::shared_ptr<MmioTransport>> MmioTransport::create(std::shared_ptr<Device> device, const Context& context,
-                                                             Range<Gpa> registers, unsigned gsi) {
+Result<std::shared_ptr<MmioTransport>> MmioTransport::create(std::shared_ptr<Device> device,
+                                                             const TransportContext& context, Range<Gpa> registers,
+                                                             unsigned gsi) {
     std::shared_ptr<MmioTransport> own{new MmioTransport{std::move(device), context, registers, gsi}};
     own->irq_ = TRY(context.irqs.line(gsi, TriggerMode::edge));
     TRY_VOID(own->transport_.attach(context.loop));

@@ -15,15 +15,9 @@ namespace inox::devices::virtio {
 
 class MmioTransport final : public BusDevice, private Notifier {
 public:
-    struct Context {
-        Irqs& irqs;
-        Doorbells& doorbells;
-        const DmaMemory& memory;
-        EventLoop& loop;
-    };
     /// `registers` is one page; `gsi` is an edge interrupt. On the loop's thread, or before it runs.
-    static Result<std::shared_ptr<MmioTransport>> create(std::shared_ptr<Device> device, const Context& context,
-                                                         Range<Gpa> registers, unsigned gsi);
+    static Result<std::shared_ptr<MmioTransport>>
+    create(std::shared_ptr<Device> device, const TransportContext& context, Range<Gpa> registers, unsigned gsi);
 
     [[nodiscard]] std::string_view name() const override { return transport_.device().name(); }
     [[nodiscard]] Device& device() const { return transport_.device(); }
@@ -34,7 +28,7 @@ public:
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
 
 private:
-    MmioTransport(std::shared_ptr<Device> device, const Context& context, Range<Gpa> registers, unsigned gsi);
+    MmioTransport(std::shared_ptr<Device> device, const TransportContext& context, Range<Gpa> registers, unsigned gsi);
 
     void used_buffers(unsigned queue) noexcept override;
     void config_changed() noexcept override;

@@ -95,7 +95,7 @@ constexpr std::uint64_t high_half(std::uint64_t whole, std::uint64_t value) {
 
 } // namespace
 
-PciTransport::PciTransport(std::shared_ptr<Device> device, const Context& context)
+PciTransport::PciTransport(std::shared_ptr<Device> device, const TransportContext& context)
     : Function{identity_of(device->type())}, context_{context}, endpoint_{context.iommu && device->translatable()
                                                                               ? context.iommu->make_memory()
                                                                               : nullptr},
@@ -109,7 +109,8 @@ PciTransport::PciTransport(std::shared_ptr<Device> device, const Context& contex
 
 PciTransport::~PciTransport() = default;
 
-Result<std::shared_ptr<PciTransport>> PciTransport::create(std::shared_ptr<Device> device, const Context& context) {
+Result<std::shared_ptr<PciTransport>> PciTransport::create(std::shared_ptr<Device> device,
+                                                           const TransportContext& context) {
     std::shared_ptr<PciTransport> transport{new PciTransport{std::move(device), context}};
     TRY_VOID(transport->build());
     TRY_VOID(transport->transport_.attach(context.loop));

@@ -16,15 +16,9 @@ namespace inox::devices::virtio {
 
 class PciTransport final : public pci::Function, private Notifier {
 public:
-    struct Context {
-        Irqs& irqs;
-        Doorbells& doorbells;
-        const DmaMemory& memory;
-        EventLoop& loop;
-        iommu::Domains* iommu{}; ///< the device is behind it, if it can be; must outlive the transport
-    };
     /// On the loop's thread, or before it runs.
-    static Result<std::shared_ptr<PciTransport>> create(std::shared_ptr<Device> device, const Context& context);
+    static Result<std::shared_ptr<PciTransport>> create(std::shared_ptr<Device> device,
+                                                        const TransportContext& context);
     ~PciTransport() override;
 
     [[nodiscard]] std::string_view name() const override { return transport_.device().name(); }
@@ -41,7 +35,7 @@ public:
     void on_bar_unmapped(unsigned bar) noexcept override;
 
 private:
-    PciTransport(std::shared_ptr<Device> device, const Context& context);
+    PciTransport(std::shared_ptr<Device> device, const TransportContext& context);
     Result<void> build();
     Result<void> add_structure(std::uint8_t kind, std::uint32_t offset, std::uint32_t length);
 
@@ -55,7 +49,7 @@ private:
     void common_write(unsigned offset, unsigned size, std::uint64_t value) noexcept;
     std::uint8_t take_isr() noexcept;
 
-    Context context_;
+    TransportContext context_;
     std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< when it is behind an IOMMU
     pci::Address place_{};
     Registration endpoint_stay_;

@@ -12,6 +12,11 @@
 
 #include "devices/virtio/device.hpp"
 #include "vmm/base/event_loop.hpp"
+#include "vmm/bus/irq.hpp"
+
+namespace inox::iommu {
+class Domains;
+}
 
 namespace inox::devices::virtio {
 
@@ -23,6 +28,15 @@ inline constexpr std::uint8_t features_ok = 8;
 inline constexpr std::uint8_t needs_reset = 0x40;
 inline constexpr std::uint8_t failed = 0x80;
 } // namespace status
+
+/// What a transport is made with; all of it outlives the transport.
+struct TransportContext {
+    Irqs& irqs;
+    Doorbells& doorbells;
+    const DmaMemory& memory;
+    EventLoop& loop;
+    iommu::Domains* iommu{}; ///< a device on PCI is behind it, if it can be
+};
 
 /// Thread-safe: registers are written by any vCPU.
 class TransportCore {

@@ -10,7 +10,7 @@
 
 namespace inox::devices::virtio {
 
-Result<std::unique_ptr<VhostUserWorker>> VhostUserWorker::create(Context context) {
+Result<std::unique_ptr<VhostUserWorker>> VhostUserWorker::create(VhostUserContext context) {
     std::unique_ptr<VhostUserWorker> worker{
         new VhostUserWorker{std::move(context), TRY(EventFd::create()), TRY(EventFd::create())}};
     try {

@@ -19,6 +19,14 @@
 
 namespace inox::devices::virtio {
 
+struct VhostUserContext {
+    std::string socket;
+    std::uint64_t required;    ///< features that the daemon must have
+    const GuestMemory& memory; ///< outlives the worker
+    /// The daemon failed while it served the device of that session. On the worker's thread.
+    std::function<void(std::uint64_t session, const Error& error)> on_failed;
+};
+
 /// Orders are carried out one after the other; none of the calls blocks. When the daemon dies, hangs or breaks the
 /// protocol, the connection is dropped and the next start() makes a new one.
 class VhostUserWorker {
@@ -26,16 +34,8 @@ public:
     /// How long create() waits for a daemon's first answers: within what the control API promises for its own.
     static constexpr std::chrono::milliseconds first_wait{50};
 
-    struct Context {
-        std::string socket;
-        std::uint64_t required;    ///< features that the daemon must have
-        const GuestMemory& memory; ///< outlives the worker
-        /// The daemon failed while it served the device of that session. On the worker's thread.
-        std::function<void(std::uint64_t session, const Error& error)> on_failed;
-    };
-
     /// Connects. An error that shows within first_wait is returned; one that comes later waits for the first start().
-    static Result<std::unique_ptr<VhostUserWorker>> create(Context context);
+    static Result<std::unique_ptr<VhostUserWorker>> create(VhostUserContext context);
     /// Cancels what is under way; at once.
     ~VhostUserWorker();
     VhostUserWorker(const VhostUserWorker&) = delete;
@@ -57,7 +57,7 @@ private:
         std::move_only_function<Result<void>(VhostUser&)> talk;
     };
 
-    explicit VhostUserWorker(Context context, EventFd wake, EventFd cancel)
+    explicit VhostUserWorker(VhostUserContext context, EventFd wake, EventFd cancel)
         : context_{std::move(context)}, wake_{std::move(wake)}, cancel_{std::move(cancel)} {}
     void give(Order order);
     std::optional<Order> next();
@@ -67,7 +67,7 @@ private:
     void lose(std::uint64_t session, const Error& error);
     bool wait_for_work();
 
-    const Context context_;
+    const VhostUserContext context_;
     const EventFd wake_;
     const EventFd cancel_;
     std::atomic<unsigned> stops_{0};

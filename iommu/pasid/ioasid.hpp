@@ -159,7 +159,7 @@ private:
         HostPasid id{};
         std::shared_ptr<void> data{};
     };
-    class Context;
+    class NotifierContext;
     class Emitting;
 
     // With state_ held.

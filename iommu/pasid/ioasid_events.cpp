@@ -12,9 +12,9 @@ using Failed = std::unexpected<IoasidErrc>;
 
 } // namespace
 
-class IoasidCore::Context final : public IoasidContext {
+class IoasidCore::NotifierContext final : public IoasidContext {
 public:
-    Context(IoasidCore& core, const IoasidSetRef& set, HostPasid id) : core_{core}, set_{set}, id_{id} {}
+    NotifierContext(IoasidCore& core, const IoasidSetRef& set, HostPasid id) : core_{core}, set_{set}, id_{id} {}
     IoasidResult<void> get(IoasidHolder holder) noexcept override { return core_.get(set_, id_, holder); }
     void put(IoasidHolder holder) noexcept override { core_.put(set_, id_, holder); }
 
@@ -132,7 +132,7 @@ void IoasidCore::deliver(IoasidEvent::Kind kind, const IoasidSetRef& set, HostPa
     if (subscriptions_.empty())
         return;
     const IoasidSetRef alive = set; // a handler's put may let the set go
-    Context context{*this, alive, id};
+    NotifierContext context{*this, alive, id};
     delivering_.store(std::this_thread::get_id(), std::memory_order_relaxed);
     for (const auto& subscription : subscriptions_)
         if (subscription->notifier && subscription->wants(*alive))

@@ -14,7 +14,7 @@ using devices::vfio::Device;
 using devices::vfio::PasidAttach;
 using devices::vfio::PciFunction;
 
-AssignedDevices::AssignedDevices(Context context)
+AssignedDevices::AssignedDevices(AssignedContext context)
     : context_{std::move(context)}, session_{{.add_to_kvm = context_.add_to_kvm,
                                               .on_unreachable =
                                                   [this] {

@@ -21,22 +21,23 @@
 
 namespace inox {
 
+struct AssignedContext {
+    Irqs& irqs;
+    GuestMappings& mappings;
+    EventLoop& loop;
+    const GuestMemory& memory;
+    iommu::Domains* iommu{}; ///< devices are behind it, each alone in its IOMMU group; null: they reach all memory
+    std::function<Result<Registration>(int)> add_to_kvm;
+    iommu::PasidService* pasids{}; ///< null: a machine without PASIDs
+    devices::vfio::Kernel& kernel{devices::vfio::Kernel::host()};
+    std::string root{}; ///< before every path of the host's
+};
+
 /// On the loop's thread, or before it runs. Outlives the functions it made.
 class AssignedDevices {
 public:
     using OnEvent = std::function<void(const devices::vfio::HostDeviceEvent&)>;
-    struct Context {
-        Irqs& irqs;
-        GuestMappings& mappings;
-        EventLoop& loop;
-        const GuestMemory& memory;
-        iommu::Domains* iommu{}; ///< devices are behind it, each alone in its IOMMU group; null: they reach all memory
-        std::function<Result<Registration>(int)> add_to_kvm;
-        iommu::PasidService* pasids{}; ///< null: a machine without PASIDs
-        devices::vfio::Kernel& kernel{devices::vfio::Kernel::host()};
-        std::string root{}; ///< before every path of the host's
-    };
-    explicit AssignedDevices(Context context);
+    explicit AssignedDevices(AssignedContext context);
     AssignedDevices(const AssignedDevices&) = delete;
     AssignedDevices& operator=(const AssignedDevices&) = delete;
     ~AssignedDevices();
@@ -91,7 +92,7 @@ private:
     [[nodiscard]] std::size_t alive() const;
     [[nodiscard]] bool in_use(const devices::vfio::PciAddress& host) const;
 
-    Context context_;
+    AssignedContext context_;
     devices::vfio::Session session_;
     Registration sum_up_{};
     bool registered_{false}; ///< RAM is known to the session

@@ -175,17 +175,17 @@ Result<void> Machine::create_vcpus(const Config& config) {
         TRY_VOID(vcpu->set_msrs(boot::initial_msrs()));
         TRY_VOID(vcpu->set_fpu(boot::initial_fpu()));
         vcpus_.push_back(std::make_unique<VcpuThread>(
-            std::move(vcpu), VcpuThread::Context{.ports = ports_,
-                                                 .memory = mmio_,
-                                                 .ram = memory_,
-                                                 .gate = gate_,
-                                                 .timeline = timeline_,
-                                                 .guest = *this,
-                                                 .on_fatal =
-                                                     [this](Error error) {
-                                                         report_end({GuestEnd::How::failed, 0, std::move(error)});
-                                                     },
-                                                 .enqueue = enqueue_.get()}));
+            std::move(vcpu), VcpuContext{.ports = ports_,
+                                         .memory = mmio_,
+                                         .ram = memory_,
+                                         .gate = gate_,
+                                         .timeline = timeline_,
+                                         .guest = *this,
+                                         .on_fatal =
+                                             [this](Error error) {
+                                                 report_end({GuestEnd::How::failed, 0, std::move(error)});
+                                             },
+                                         .enqueue = enqueue_.get()}));
     }
     return {};
 }

@@ -41,12 +41,12 @@ std::string kernel_cmdline(const Config& config) {
     return boot::with_cmdline_words(own, words);
 }
 
-Platform::Platform(std::unique_ptr<Devices> devices, const Context& context)
+Platform::Platform(std::unique_ptr<Devices> devices, const PlatformContext& context)
     : context_{context}, devices_{std::move(devices)}, table_{context.loop, context.events} {}
 Platform::~Platform() { stop(); }
 
 Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::vector<OpenedDevice> opened,
-                                                   const Context& context) {
+                                                   const PlatformContext& context) {
     std::unique_ptr<Platform> platform{new Platform{std::make_unique<Devices>(), context}};
     TRY_VOID(platform->add_legacy());
     auto& own = *platform->devices_;

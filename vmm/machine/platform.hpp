@@ -44,31 +44,32 @@ std::string kernel_cmdline(const Config& config);
 /// Where the IOMMU sits; ACPI names it before it exists.
 inline constexpr devices::pci::Address iommu_address{1, 0};
 
+struct PlatformContext {
+    PortBus& ports;
+    MemoryBus& mmio;
+    Irqs& irqs;
+    Doorbells& doorbells;
+    GuestMappings& mappings;
+    const GuestMemory& memory;
+    const DmaMemory& dma;    ///< guest memory as devices see it that are behind no IOMMU
+    iommu::Domains* iommu{}; ///< null: there is none
+    EventLoop& loop;
+    devices::GuestEvents& guest;
+    MachineEvents& events;
+    SerialOutput& serial;
+    ConsolePeer& console;
+    iommu::PasidService* pasids{};                            ///< null: a machine without PASIDs
+    std::function<Result<Registration>(int)> add_vfio_file{}; ///< tells KVM of it
+    devices::vfio::Kernel* vfio_kernel{};                     ///< null: the host's
+    std::string vfio_root{};                                  ///< before every path of the host's
+    devices::pci::Windows windows{};                          ///< for BARs
+};
+
 class Platform {
 public:
-    struct Context {
-        PortBus& ports;
-        MemoryBus& mmio;
-        Irqs& irqs;
-        Doorbells& doorbells;
-        GuestMappings& mappings;
-        const GuestMemory& memory;
-        const DmaMemory& dma;    ///< guest memory as devices see it that are behind no IOMMU
-        iommu::Domains* iommu{}; ///< null: there is none
-        EventLoop& loop;
-        devices::GuestEvents& guest;
-        MachineEvents& events;
-        SerialOutput& serial;
-        ConsolePeer& console;
-        iommu::PasidService* pasids{};                            ///< null: a machine without PASIDs
-        std::function<Result<Registration>(int)> add_vfio_file{}; ///< tells KVM of it
-        devices::vfio::Kernel* vfio_kernel{};                     ///< null: the host's
-        std::string vfio_root{};                                  ///< before every path of the host's
-        devices::pci::Windows windows{};                          ///< for BARs
-    };
     /// `opened`: what open_devices() made of this configuration. On the loop's thread, or before it runs.
     static Result<std::unique_ptr<Platform>> create(const Config& config, std::vector<OpenedDevice> opened,
-                                                    const Context& context);
+                                                    const PlatformContext& context);
     ~Platform();
 
     std::size_t serial_input(std::span<const std::byte> bytes);
@@ -99,7 +100,7 @@ public:
 private:
     struct Devices;
     struct Maker;
-    Platform(std::unique_ptr<Devices> devices, const Context& context);
+    Platform(std::unique_ptr<Devices> devices, const PlatformContext& context);
     Result<void> add_legacy();
     Result<void> add_iommu();
     Result<DeviceStatus> add_opened(const DeviceConfig& config, OpenedDevice opened);
@@ -110,7 +111,7 @@ private:
     void remind_of_button();
     void on_assigned_event(const DeviceName& name, const devices::vfio::HostDeviceEvent& event);
 
-    Context context_;
+    PlatformContext context_;
     std::unique_ptr<Devices> devices_;
     Registration button_reminder_{};
     DeviceTable table_; // leaves the buses first

@@ -17,7 +17,7 @@ namespace inox {
 struct Platform::Maker {
     Platform& platform;
     OpenedDevice opened;
-    const Context& context{platform.context_};
+    const PlatformContext& context{platform.context_};
     Devices& own{*platform.devices_};
 
     template <class Plain> Result<NewDevice> operator()(const Plain& /*config*/) const {
@@ -131,7 +131,7 @@ Result<void> Platform::add_iommu() {
 void Platform::prepare_assigned() {
     if (devices_->assigned)
         return;
-    devices_->assigned = std::make_unique<AssignedDevices>(AssignedDevices::Context{
+    devices_->assigned = std::make_unique<AssignedDevices>(AssignedContext{
         context_.irqs, context_.mappings, context_.loop, context_.memory, context_.iommu, context_.add_vfio_file,
         context_.pasids, context_.vfio_kernel ? *context_.vfio_kernel : devices::vfio::Kernel::host(),
         context_.vfio_root});

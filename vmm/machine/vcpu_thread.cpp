@@ -54,7 +54,7 @@ std::string hex(std::span<const std::uint8_t> bytes) {
 
 } // namespace
 
-VcpuThread::VcpuThread(std::unique_ptr<Vcpu> vcpu, Context context)
+VcpuThread::VcpuThread(std::unique_ptr<Vcpu> vcpu, VcpuContext context)
     : vcpu_{std::move(vcpu)}, context_{std::move(context)} {}
 
 VcpuThread::~VcpuThread() {

@@ -19,22 +19,22 @@
 
 namespace inox {
 
+struct VcpuContext {
+    PortBus& ports;
+    MemoryBus& memory;
+    const GuestMemory& ram;
+    RunGate& gate;
+    Timeline& timeline;
+    devices::GuestEvents& guest;
+    /// The guest cannot go on. Called once, on the vCPU's thread.
+    std::function<void(Error)> on_fatal;
+    /// Instructions that KVM leaves to us, and IA32_PASID; null for a machine without them.
+    EnqueueEmulator* enqueue{nullptr};
+};
+
 class VcpuThread {
 public:
-    struct Context {
-        PortBus& ports;
-        MemoryBus& memory;
-        const GuestMemory& ram;
-        RunGate& gate;
-        Timeline& timeline;
-        devices::GuestEvents& guest;
-        /// The guest cannot go on. Called once, on the vCPU's thread.
-        std::function<void(Error)> on_fatal;
-        /// Instructions that KVM leaves to us, and IA32_PASID; null for a machine without them.
-        EnqueueEmulator* enqueue{nullptr};
-    };
-
-    VcpuThread(std::unique_ptr<Vcpu> vcpu, Context context);
+    VcpuThread(std::unique_ptr<Vcpu> vcpu, VcpuContext context);
     /// The gate must be stopping; joins.
     ~VcpuThread();
     VcpuThread(const VcpuThread&) = delete;
@@ -69,7 +69,7 @@ private:
     void look_where_it_stands() noexcept;
 
     std::unique_ptr<Vcpu> vcpu_;
-    Context context_;
+    VcpuContext context_;
     std::atomic<std::uint64_t> exits_{0};
     std::atomic<bool> asked_{false};
     std::atomic<int> stuck_{-1};
