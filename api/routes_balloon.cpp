@@ -25,7 +25,7 @@ Json statistics_json(const devices::virtio::Balloon& balloon, const devices::vir
 template <class F> Action with_balloon(const char* prefix, F work) {
     return answering([prefix, work = std::move(work)](Services& services) {
         const auto balloon = services.instance.balloon();
-        return balloon ? work(**balloon) : refusal(balloon.error(), prefix);
+        return balloon ? work(**balloon) : refusal(firecracker::in_words(balloon.error()), prefix);
     });
 }
 
@@ -35,7 +35,7 @@ Prepared get_balloon(Call& /*call*/) {
     return answering([](Services& services) {
         const auto& balloon = services.instance.file().config.balloon;
         if (!balloon)
-            return refusal({Errc::not_found, "Device not found", "PUT /balloon before the start", {}, 0}, config_error);
+            return refusal({Errc::not_found, "Device not found", "PUT /balloon before the start"}, config_error);
         return ok(balloon_json(*balloon));
     });
 }

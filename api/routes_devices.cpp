@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Disks, network interfaces, vsock, entropy, assigned devices.
 #include <algorithm>
-#include <cstring>
 #include <fcntl.h>
 
 #include "api/routes_paths.hpp"
@@ -15,10 +14,6 @@ namespace {
 
 constexpr const char* drive_error = "Drive config error: ";
 constexpr const char* net_error = "Network config error: ";
-
-std::string os_error(const Error& error) {
-    return std::string{std::strerror(error.sys_errno)} + " (os error " + std::to_string(error.sys_errno) + ")";
-}
 
 Response different_ids() {
     return refusal(Errc::bad_option, "The id from the path does not match the id from the body!",
@@ -45,26 +40,19 @@ bool running(const Services& services) { return services.instance.state() != Ins
 Response added(const Result<DeviceStatus>& status, const char* prefix) {
     if (status)
         return done();
-    const bool bare = status.error().code == Errc::already_exists || status.error().what == "PCI is not enabled";
-    Error error = status.error();
-    if (error.code == Errc::already_exists)
-        error.what = "Device ID in use";
+    const Error error = firecracker::in_words(status.error());
     if (error.code == Errc::no_resource)
-        return refusal(device_room_problem(std::move(error)), "PCI manager error: ");
-    return refusal(error, bare ? "" : prefix);
+        return refusal(error, "PCI manager error: ");
+    return refusal(error, error.as<IdTaken>() || error.as<PciOff>() ? "" : prefix);
 }
 
 Response removed(const Result<void>& result) {
     if (result)
         return done();
     Error error = result.error();
-    if (error.code == Errc::not_found) {
-        error.what = "Device not found";
+    if (error.as<NoDevice>())
         error.hint = "GET /inox/devices lists them";
-    }
-    if (error.what.starts_with("a machine without PCI"))
-        error.what = "PCI is not enabled";
-    return refusal(error);
+    return refusal(firecracker::in_words(std::move(error)));
 }
 
 /// Firecracker's words for a tap that cannot be used.
@@ -83,7 +71,7 @@ Result<void> check_image(const std::string& path, bool read_only) {
     return fail(Errc::disk_missing,
                 "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing "
                 "file: " +
-                    os_error(file.error()) + " " + path,
+                    firecracker::os_error(file.error()) + " " + path,
                 "check the path and its permissions");
 }
 
@@ -93,7 +81,8 @@ Result<void> check_image(const std::string& path, bool read_only) {
 
 Prepared put_drive(Call& call) {
     auto body = read_section("drives", call.request.body);
-    if (body.refusal && body.refusal->body.find("missing field `path_on_host`") != std::string::npos)
+    const auto* missing = body.problem ? body.problem->as<MissingKey>() : nullptr;
+    if (missing != nullptr && missing->key == "path_on_host")
         return refusal(Errc::config_missing_key,
                        std::string{drive_error} + "Unable to create the virtio block device: Invalid block config.",
                        "name the image: path_on_host");
@@ -125,7 +114,7 @@ Prepared patch_drive(Call& call) {
         const auto changed = services.instance.change_drive(drive.block.id, drive.block.path, drive.block.limits);
         if (changed)
             return done();
-        Error error = changed.error();
+        Error error = firecracker::in_words(changed.error());
         error.what = "Unable to patch the block device: " + error.message() + " Please verify the request arguments.";
         error.sys_errno = 0;
         return refusal(error, drive_error);
@@ -224,8 +213,8 @@ Prepared put_passthrough(Call& call) {
         });
         if (stored)
             return done();
-        Error error = stored.error();
-        if (error.where.ends_with("/host"))
+        Error error = firecracker::in_words(stored.error());
+        if (error.as<HostDeviceTaken>())
             error.what = "Duplicate device passthrough SBDF: " + device.open.host;
         return refusal(error, "Device passthrough config error: ");
     });

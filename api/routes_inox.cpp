@@ -226,7 +226,7 @@ Prepared put_device(Call& call) {
     // {"disk": {...}}: a section of the configuration, without the id.
     auto json = read_json(call.request.body);
     if (!json.problems.empty())
-        return body_refusal(json.problems.front(), call.request.body, {});
+        return body_refusal(json.problems.front(), {json.root, call.request.body});
     const auto wrong = [](std::string what) {
         return refusal(Errc::config_value, std::move(what),
                        "send {\"disk\": {...}}, or net, vsock, entropy, balloon, share or vfio in its place");
@@ -255,7 +255,7 @@ Prepared put_device(Call& call) {
         if (row->kind == "disk" && !value.contains("is_root_device"))
             value["is_root_device"] = false;
     }
-    auto body = read_section(row->section, value.dump(), {}, false, Text::rewritten);
+    auto body = read_section(row->section, JsonText{std::move(value), {}}, {});
     if (body.refusal)
         return *body.refusal;
     auto devices = device_configs(body.file.config);

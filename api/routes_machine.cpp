@@ -1,41 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // The instance, the machine, its kernel and its start.
 #include <algorithm>
-#include <cstring>
 #include <fcntl.h>
 
 #include "api/json_config.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 #include "vmm/base/os.hpp"
-#include "vmm/config/config_text.hpp"
+#include "vmm/config/config_sections.hpp"
 #include "vmm/instance/logging.hpp"
 
 namespace inox::api {
 
 namespace {
 
-/// Firecracker's text for a failed open(2).
-std::string os_error(const Error& error) {
-    return std::string{std::strerror(error.sys_errno)} + " (os error " + std::to_string(error.sys_errno) + ")";
-}
-
 std::optional<Response> cannot_open(const std::string& path, Errc code, const std::string& text) {
     const auto file = open_file(path, O_RDONLY | O_NONBLOCK, code);
     if (file)
         return std::nullopt;
-    return refusal(code, text + os_error(file.error()), "check the path '" + path + "'");
-}
-
-/// Firecracker's words for what check() finds.
-Error machine_problem(const Error& error) {
-    Error out = error;
-    if (error.code == Errc::cpus_invalid)
-        out.what = "The number of vCPUs must be greater than 0, less than 32 and must be 1 or an even number if SMT is "
-                   "enabled.";
-    else if (error.code == Errc::memory_invalid)
-        out.what = "The memory size (MiB) is either 0, or not a multiple of the configured page size.";
-    return out;
+    return refusal(code, text + firecracker::os_error(file.error()), "check the path '" + path + "'");
 }
 
 Response store_machine(Services& services, const MachineConfig& machine) {
@@ -48,7 +31,7 @@ Response store_machine(Services& services, const MachineConfig& machine) {
         file.config.machine.most_cpus = most_cpus;
         file.config.machine.cpuid = std::move(cpuid);
     });
-    return stored ? done() : refusal(machine_problem(stored.error()), "Machine config error: ");
+    return outcome(stored, "Machine config error: ");
 }
 
 /// The metadata service knows its interfaces also while they are unplugged; the configuration has those that are there,
@@ -66,25 +49,11 @@ void forget_unplugged(ConfigFile& file) {
 Response start_answer(const Result<void>& started) {
     if (started)
         return done();
-    Error error = started.error();
-    switch (error.code) {
-    case Errc::cpus_invalid:
-    case Errc::memory_invalid:
-        error = machine_problem(error);
-        break;
-    case Errc::memory_unavailable:
+    Error error = firecracker::in_words(started.error());
+    if (error.code == Errc::memory_unavailable)
         error.what = "Invalid Memory Configuration: " + error.what;
-        break;
-    case Errc::no_resource:
-        error = device_room_problem(std::move(error));
-        break;
-    case Errc::kernel_invalid:
-    case Errc::kernel_does_not_fit:
+    if (error.code == Errc::kernel_invalid || error.code == Errc::kernel_does_not_fit)
         error.what = "Cannot load kernel due to invalid memory configuration or invalid kernel image: " + error.what;
-        break;
-    default:
-        break;
-    }
     return refusal(error, "Start microvm error: ");
 }
 
@@ -121,9 +90,7 @@ Prepared patch_vm(Call& call) {
         return *body.refusal;
     const auto state = body.root.at("state").get<std::string>();
     if (state != "Paused" && state != "Resumed")
-        return body_refusal({Errc::config_value, in_quotes(state) + " is not one of Paused or Resumed",
-                             "send Paused or Resumed", "/state", 0},
-                            call.request.body, {});
+        return body_refusal(not_one_of(state, {"Paused", "Resumed"}, "/state"), {body.root, call.request.body});
     return answering([pause = state == "Paused"](Services& services) {
         return outcome(pause ? services.instance.pause() : services.instance.resume(), "Internal VMM error: ");
     });
@@ -147,10 +114,8 @@ Prepared put_actions(Call& call) {
         return during(Phase::after_start, answering([](Services& services) {
                           return outcome(services.instance.flush_metrics(), "Internal VMM error: ");
                       }));
-    return body_refusal({Errc::config_value,
-                         in_quotes(action) + " is not one of InstanceStart, FlushMetrics or SendCtrlAltDel",
-                         "send one of them", "/action_type", 0},
-                        call.request.body, {});
+    return body_refusal(not_one_of(action, {"InstanceStart", "FlushMetrics", "SendCtrlAltDel"}, "/action_type"),
+                        {body.root, call.request.body});
 }
 
 // The machine
@@ -172,14 +137,14 @@ Prepared put_machine_config(Call& call) {
 }
 
 Prepared patch_machine_config(Call& call) {
-    auto body = read_section("machine-config", call.request.body, {}, true);
+    auto body = read_section("machine-config", call.request.body, true);
     if (body.refusal)
         return *body.refusal;
     if (body.keys.empty())
         return refusal(Errc::config_missing_key, "Empty PATCH request.", "send at least one field");
     // Read again over what is configured when its turn comes.
-    return answering([text = std::move(call.request.body), deprecated = body.has("cpu_template")](Services& services) {
-        auto changed = read_section("machine-config", text, services.instance.file(), true);
+    return answering([root = std::move(body.root), deprecated = body.has("cpu_template")](Services& services) {
+        auto changed = parse_section("machine-config", root, services.instance.file(), true);
         auto response = store_machine(services, changed.file.config.machine);
         response.deprecated = deprecated;
         return response;
@@ -222,8 +187,8 @@ Prepared put_logger(Call& call) {
     auto body = read_section("logger", call.request.body);
     if (body.refusal)
         return *body.refusal;
-    return answering([text = std::move(call.request.body)](Services& services) {
-        auto changed = read_section("logger", text, services.instance.file());
+    return answering([root = std::move(body.root)](Services& services) {
+        auto changed = parse_section("logger", root, services.instance.file(), false);
         const auto id = services.instance.identity().id;
         if (auto opened = use_log(changed.file.log, LogShape::firecracker, id); !opened)
             return refusal(opened.error(), "Logger error: ");

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
-
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 
@@ -11,15 +9,12 @@ namespace {
 Response stored(const Result<void>& result, const std::string& text) {
     if (result)
         return done();
-    const auto& error = result.error();
-    if (error.code == Errc::no_resource)
-        return refusal(error, "MMDS limit exceeded error: ", 413);
-    if (error.code == Errc::config_syntax || error.code == Errc::config_type) {
-        auto quiet = error; // refusals are logged, and metadata may be secret
-        quiet.what.resize(std::min(quiet.what.find("; last read"), quiet.what.size()));
-        return body_refusal(quiet, text, {});
-    }
-    return refusal(error, "MMDS error: ");
+    Error error = result.error();
+    if (error.code == Errc::config_syntax || error.code == Errc::config_type)
+        return body_refusal(error, {nullptr, text});
+    const bool full = error.code == Errc::no_resource;
+    error.what = full ? "The MMDS patch request doesn't fit." : "The MMDS data store is not initialized.";
+    return full ? refusal(error, "MMDS limit exceeded error: ", 413) : refusal(error, "MMDS error: ");
 }
 
 } // namespace

@@ -7,7 +7,9 @@
 #include <optional>
 #include <vector>
 
+#include "api/firecracker/words.hpp"
 #include "api/routes.hpp"
+#include "vmm/config/config_json.hpp"
 
 namespace inox::api {
 
@@ -20,9 +22,7 @@ inline Response done() { return {}; }
 /// {"fault_message", "code"} and a hint if there is one; `prefix` goes before the error's text.
 Response refusal(const Error& error, std::string_view prefix = {}, unsigned status = 400);
 Response refusal(Errc code, std::string text, std::string hint = {});
-/// no_resource for more devices than the machine has room for, in Firecracker's words; others as they are.
-Error device_room_problem(Error error);
-/// 204, or the refusal.
+/// 204, or the refusal in Firecracker's words.
 Response outcome(const Result<void>& result, std::string_view prefix = {});
 
 /// An action that answers at once with what `work(Services&)` returns.
@@ -34,39 +34,40 @@ template <class F> Action answering(F work) {
 
 // Bodies
 
+struct ObjectBody {
+    nlohmann::json root{};
+    std::optional<Error> problem{}; ///< the first, and the answer to it
+    std::optional<Response> refusal{};
+
+    /// `text`: as firecracker::Body has it.
+    void refuse(Error error, std::string_view text);
+};
+
 /// A body read as a section of the configuration.
-struct SectionBody {
+struct SectionBody : ObjectBody {
     ConfigFile file{};
     std::vector<std::string> keys{};
-    std::optional<Response> refusal{};
 
     [[nodiscard]] bool has(std::string_view key) const;
 };
-/// Whether the client sent the text like this, so that a refusal may name lines and columns of it.
-enum class Text : bool { sent, rewritten };
-SectionBody read_section(std::string_view section, std::string_view text, ConfigFile seed = {}, bool partial = false,
-                         Text from = Text::sent);
-/// The same for a change: only these keys are known, the first is required.
+SectionBody read_section(std::string_view section, std::string_view text, bool partial = false);
+/// `text`: as firecracker::Body has it.
+SectionBody read_section(std::string_view section, JsonText json, std::string_view text, bool partial = false);
+/// The same for a change: only these keys are known, the first is required. They have static storage duration.
 SectionBody read_change(std::string_view section, std::string_view text, std::initializer_list<std::string_view> keys);
 
 /// A small body of its own.
 struct FieldSpec {
-    std::string_view name;
+    std::string_view name; ///< with static storage duration
     enum class Type : std::uint8_t { text, number, boolean } type;
     bool required{true};
     std::uint64_t most{UINT32_MAX}; ///< of a number
-};
-struct ObjectBody {
-    nlohmann::json root{};
-    std::optional<Response> refusal{};
 };
 /// Fields that are not named here are refused, or ignored.
 enum class Unknown : bool { refused, ignored };
 ObjectBody read_object(std::string_view text, std::initializer_list<FieldSpec> fields,
                        Unknown unknown = Unknown::refused);
 
-/// Firecracker's text for a body that does not fit, with serde's words and places.
-Response body_refusal(const Error& problem, std::string_view text, std::span<const std::string_view> known,
-                      Text from = Text::sent);
+Response body_refusal(const Error& problem, const firecracker::Body& body);
 
 } // namespace inox::api

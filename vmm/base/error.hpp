@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "vmm/base/error_detail.hpp"
+
 namespace inox {
 
 /// Stable error codes. Each has a name (error_name) and a process exit code (exit_code); both are contract, see
@@ -74,7 +76,10 @@ struct Error {
     std::string hint{};  ///< what to do next; may be empty
     std::string where{}; ///< JSON pointer or command-line option of the value at fault, or empty
     int sys_errno{};     ///< 0 when no system call failed
+    ErrorDetail detail{};
 
+    /// The detail of this kind, or null.
+    template <class T> [[nodiscard]] const T* as() const { return std::get_if<T>(&detail); }
     /// "what (errno text)", without the hint.
     [[nodiscard]] std::string message() const;
     /// As every part of inox prints an error: "inox: error: WHERE: WHAT [code]" and, if there is one, "  hint: HINT";
@@ -87,8 +92,8 @@ public:
     using std::expected<T, Error>::expected;
 };
 
-inline std::unexpected<Error> fail(Errc code, std::string what, std::string hint = {}) {
-    return std::unexpected<Error>{Error{code, std::move(what), std::move(hint), {}, 0}};
+inline std::unexpected<Error> fail(Errc code, std::string what, std::string hint = {}, ErrorDetail detail = {}) {
+    return std::unexpected<Error>{Error{code, std::move(what), std::move(hint), {}, 0, std::move(detail)}};
 }
 /// A failed system call: keeps the errno given (usually the current one).
 std::unexpected<Error> fail_errno(Errc code, std::string what, std::string hint = {});

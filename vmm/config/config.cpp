@@ -176,7 +176,8 @@ void check_room(const Config& config, std::vector<Error>& problems) {
                                                          {pci ? config.vfio.size() : 0, "/vfio"}};
     const auto text = format("%zu devices: a machine with%s PCI has room for %zu", count, pci ? "" : "out", room);
     problems.push_back({Errc::no_resource, text, pci ? "use fewer devices" : "use fewer devices, or PCI (--enable-pci)",
-                        std::ranges::max_element(lists, {}, &std::pair<std::size_t, const char*>::first)->second, 0});
+                        std::ranges::max_element(lists, {}, &std::pair<std::size_t, const char*>::first)->second, 0,
+                        NoRoom{pci}});
 }
 
 void check_devices(const Config& config, std::vector<Error>& problems) {
@@ -200,8 +201,8 @@ void check_devices(const Config& config, std::vector<Error>& problems) {
         }
     for (auto one = config.nets.begin(); one != config.nets.end(); ++one)
         if (one->mac && std::any_of(config.nets.begin(), one, [&](const auto& other) { return other.mac == one->mac; }))
-            problems.push_back({Errc::config_value, "The MAC address is already in use: " + one->mac->text(),
-                                "give each interface its own", "/network-interfaces", 0});
+            problems.push_back({Errc::config_value, "two interfaces have the MAC address " + one->mac->text(),
+                                "give each interface its own", "/network-interfaces", 0, MacTaken{one->mac->text()}});
     if (config.balloon && config.balloon->target >= config.machine.memory)
         problems.push_back({Errc::config_value,
                             "a balloon of " + size_text(config.balloon->target) + " leaves nothing of " +
@@ -217,8 +218,8 @@ void check_devices(const Config& config, std::vector<Error>& problems) {
         problems.push_back({Errc::config_value, "there are fewer entries than queues",
                             "give each queue at least one entry", "/dsa/entries", 0});
     if (std::ranges::count(config.drives, true, &DriveConfig::root) > 1)
-        problems.push_back({Errc::config_value, "A root block device already exists!",
-                            "set is_root_device on one drive only", "/drives", 0});
+        problems.push_back({Errc::config_value, "more than one disk is the root disk",
+                            "set is_root_device on one drive only", "/drives", 0, SecondRootDisk{}});
 }
 
 } // namespace

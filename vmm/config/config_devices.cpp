@@ -20,14 +20,14 @@ std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket) {
     if (bucket.json().is_null())
         return std::nullopt;
     if (!bucket.json().is_object()) {
-        bucket.report_type("an object");
+        bucket.report_type(JsonType::object);
         return std::nullopt;
     }
     devices::BucketLimits limits;
     auto number = [&](const char* key, bool required, std::uint64_t most = UINT64_MAX) -> std::uint64_t {
         if (!bucket.json().contains(key) || bucket.json().at(key).is_null()) {
             if (required)
-                bucket.report(Errc::config_missing_key, "the key " + in_quotes(key) + " is missing", "add it");
+                bucket.report_missing(key);
             return 0;
         }
         const JsonValue value{bucket.json().at(key), json_pointer(bucket.pointer(), key), bucket.problems()};
@@ -38,9 +38,7 @@ std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket) {
     limits.refill_time = std::chrono::milliseconds{number("refill_time", true, UINT32_MAX)};
     for (const auto& [key, member] : bucket.json().items())
         if (key != "size" && key != "one_time_burst" && key != "refill_time")
-            bucket.member(key, member)
-                .report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
-                        "the keys here are size, one_time_burst or refill_time");
+            bucket.member(key, member).report_unknown(key, {"size", "one_time_burst", "refill_time"});
     return limits;
 }
 
@@ -55,12 +53,10 @@ using devices::virtio::BlockEngineKind;
 
 void read_limits(const JsonValue& value, RateLimits& out) {
     if (!value.json().is_object())
-        return value.report_type("an object");
+        return value.report_type(JsonType::object);
     for (const auto& [key, member] : value.json().items())
         if (key != "bandwidth" && key != "ops")
-            value.member(key, member)
-                .report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
-                        "the keys here are bandwidth or ops");
+            value.member(key, member).report_unknown(key, {"bandwidth", "ops"});
     const auto bucket = [&](const char* name) -> std::optional<BucketLimits> {
         if (!value.json().contains(name))
             return std::nullopt;

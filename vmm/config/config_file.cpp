@@ -12,15 +12,14 @@ namespace inox {
 namespace {
 
 template <class Rows> void report_unknown(const std::string& key, const Rows& rows, const JsonValue& value) {
-    std::vector<std::string_view> known;
+    Names known;
     for (const auto& row : rows) {
         known.push_back(row.name);
         if constexpr (requires { row.option_key; })
             if (value.form() == JsonValue::Form::words && !row.option_key.empty())
                 known.back() = row.option_key;
     }
-    value.report(Errc::config_unknown_key, "unknown key " + in_quotes(key),
-                 suggestion(key, known, "the keys here are " + list_text(known)));
+    value.report_unknown(key, std::move(known));
 }
 
 bool is_needed(Need need, Dialect dialect) {
@@ -35,7 +34,7 @@ public:
     void read(const nlohmann::json& root) {
         const JsonValue whole{root, "", out_.problems};
         if (!root.is_object())
-            return whole.report_type("an object");
+            return whole.report_type(JsonType::object);
         for (const auto& [key, json] : root.items()) {
             if (key == "$schema") // for editors
                 continue;
@@ -66,7 +65,7 @@ private:
         if (section.append == nullptr)
             return read_object(section, value);
         if (!json.is_array())
-            return value.report_type("an array");
+            return value.report_type(JsonType::array);
         for (std::size_t i = 0; i < json.size(); ++i)
             read_element(section, {json[i], json_pointer(value.pointer(), std::to_string(i)), out_.problems});
     }
@@ -82,7 +81,7 @@ public:
 private:
     void read_object(const Section& section, const JsonValue& value) {
         if (!value.json().is_object())
-            return value.report_type("an object");
+            return value.report_type(JsonType::object);
         if (section.begin != nullptr)
             section.begin(out_.file);
         for (const auto& [key, member] : value.json().items())
@@ -113,7 +112,7 @@ private:
         if constexpr (requires { row.option_key; })
             if (object.form() == JsonValue::Form::words && !row.option_key.empty())
                 name = row.option_key;
-        object.report(Errc::config_missing_key, "the key " + in_quotes(name) + " is missing", "add it");
+        object.report_missing(name);
     }
 
     ParsedConfig& out_;
@@ -141,9 +140,12 @@ std::optional<Error> check_metadata(const ConfigFile& file) {
         for (const auto& id : file.mmds->interfaces)
             if (std::ranges::none_of(file.config.nets, [&](const auto& net) { return net.id == id; }))
                 return Error{Errc::config_value,
-                             "The list of network interface IDs provided contains at least one ID that does not "
-                             "correspond to any existing network interface.",
-                             "configure the interface '" + id + "'", "/mmds-config/network_interfaces", 0};
+                             "the metadata service shall answer on the interface " + in_quotes(id) +
+                                 ", which does not exist",
+                             "configure the interface '" + id + "'",
+                             "/mmds-config/network_interfaces",
+                             0,
+                             NoSuchInterface{}};
     return std::nullopt;
 }
 
@@ -188,20 +190,15 @@ ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport tran
     return out;
 }
 
-ParsedSection parse_section(std::string_view name, std::string_view text, ConfigFile seed, bool partial) {
+ParsedSection parse_section(std::string_view name, const nlohmann::json& value, ConfigFile seed, bool partial) {
     ParsedSection out;
-    auto json = read_json(text);
-    if (!json.problems.empty()) {
-        out.problems = std::move(json.problems);
-        return out;
-    }
     const auto all = config_sections();
     const auto section = std::ranges::find(all, name, &Section::name);
     ParsedConfig parsed;
     parsed.file = std::move(seed);
-    Reader{parsed, Dialect::firecracker, partial}.read_element(*section, {json.root, "", parsed.problems});
-    if (json.root.is_object())
-        for (const auto& [key, member] : json.root.items())
+    Reader{parsed, Dialect::firecracker, partial}.read_element(*section, {value, "", parsed.problems});
+    if (value.is_object())
+        for (const auto& [key, member] : value.items())
             if (!member.is_null())
                 out.keys.push_back(key);
     out.file = std::move(parsed.file);

@@ -116,15 +116,6 @@ std::optional<Error> check_metadata(const ConfigFile& file);
 /// is accepted without effect, as there.
 std::optional<Error> check_partitions(const Config& config);
 
-/// Reads one object as a section, or an element of a list section, over what `seed` has; by Firecracker's rules.
-/// `partial`: no key is required. Pointers in `problems` are relative to the object. Without check().
-struct ParsedSection {
-    ConfigFile file{};
-    std::vector<Error> problems{};
-    std::vector<std::string> keys{}; ///< those the object has
-};
-ParsedSection parse_section(std::string_view section, std::string_view text, ConfigFile seed, bool partial);
-
 /// Fills a device's section ("vsock"), or appends to a list of them ("drives"), from the key=value form of the command
 /// line.
 void read_list_option(std::string_view section, std::string_view text, ConfigFile& file, std::vector<Error>& problems);

@@ -13,7 +13,7 @@ using nlohmann::json;
 /// Builds the tree; stops at the first syntax error, goes on after a duplicate key.
 class Builder final : public nlohmann::json_sax<json> {
 public:
-    explicit Builder(JsonText& out) : out_{out} {}
+    Builder(JsonText& out, Quote quote) : out_{out}, quote_{quote} {}
 
     bool null() override { return put(nullptr); }
     bool boolean(bool value) override { return put(value); }
@@ -30,7 +30,7 @@ public:
     bool key(string_t& name) override {
         if (open_.back()->contains(name))
             problem("the key " + in_quotes(name) + " appears twice", "keep one of them",
-                    json_pointer(pointer_to(open_.back()), name));
+                    json_pointer(pointer_to(open_.back()), name), DuplicateKey{});
         key_ = std::move(name);
         return true;
     }
@@ -40,8 +40,10 @@ public:
         // nlohmann's text starts with "[json.exception.parse_error.101] ".
         const std::string_view text = error.what();
         const auto start = text.find("] ");
-        problem("not valid JSON: " + printable(start == text.npos ? text : text.substr(start + 2), 240),
-                "compare with an example in configs/");
+        auto what = printable(start == text.npos ? text : text.substr(start + 2), 240);
+        if (quote_ == Quote::no)
+            what.resize(std::min(what.find("; last read"), what.size()));
+        problem("not valid JSON: " + what, "compare with an example in configs/");
         return false;
     }
 
@@ -92,18 +94,20 @@ private:
         return pointer;
     }
 
-    void problem(std::string what, std::string hint, std::string where = {}) {
-        out_.problems.push_back({Errc::config_syntax, std::move(what), std::move(hint), std::move(where), 0});
+    void problem(std::string what, std::string hint, std::string where = {}, ErrorDetail detail = {}) {
+        out_.problems.push_back(
+            {Errc::config_syntax, std::move(what), std::move(hint), std::move(where), 0, std::move(detail)});
     }
 
     JsonText& out_;
+    Quote quote_;
     std::vector<json*> open_{}; // stable: a container does not grow while a child of it is open
     std::string key_{};
 };
 
 } // namespace
 
-JsonText read_json(std::string_view text, std::size_t max_size) {
+JsonText read_json(std::string_view text, std::size_t max_size, Quote quote) {
     JsonText out;
     if (text.size() > max_size) {
         out.problems.push_back(
@@ -119,7 +123,7 @@ JsonText read_json(std::string_view text, std::size_t max_size) {
             {Errc::config_syntax, "not valid JSON: a byte order mark", "save it as UTF-8 without one", {}, 0});
         return out;
     }
-    Builder builder{out};
+    Builder builder{out, quote};
     if (!json::sax_parse(text, &builder))
         out.root = nullptr;
     return out;
@@ -149,13 +153,35 @@ std::string list_text(std::span<const std::string_view> names) {
     return out;
 }
 
-void JsonValue::report(Errc code, std::string what, std::string hint) const {
-    problems_.push_back({code, std::move(what), std::move(hint), pointer_, 0});
+Error not_one_of(std::string_view given, Names names, std::string where) {
+    return {Errc::config_value,
+            in_quotes(given) + " is not one of " + list_text(names),
+            suggestion(given, names, "choose one of them"),
+            std::move(where),
+            0,
+            NotOneOf{printable(given), std::move(names)}};
 }
 
-void JsonValue::report_type(std::string_view expected) const {
-    report(Errc::config_type, "expected " + std::string{expected} + ", got " + value_text(),
-           "docs/config.md shows this key");
+void JsonValue::report(Errc code, std::string what, std::string hint, ErrorDetail detail) const {
+    problems_.push_back({code, std::move(what), std::move(hint), pointer_, 0, std::move(detail)});
+}
+
+void JsonValue::report_type(JsonType expected, std::string_view words) const {
+    static constexpr std::string_view names[] = {"true or false", "a whole number", "a string", "an array",
+                                                 "an object"};
+    report(Errc::config_type,
+           "expected " + std::string{words.empty() ? names[static_cast<std::size_t>(expected)] : words} + ", got " +
+               value_text(),
+           "docs/config.md shows this key", WrongType{expected});
+}
+
+void JsonValue::report_unknown(const std::string& key, Names known) const {
+    auto hint = suggestion(key, known, "the keys here are " + list_text(known));
+    report(Errc::config_unknown_key, "unknown key " + in_quotes(key), std::move(hint), UnknownKey{std::move(known)});
+}
+
+void JsonValue::report_missing(std::string_view key) const {
+    report(Errc::config_missing_key, "the key " + in_quotes(key) + " is missing", "add it", MissingKey{key});
 }
 
 /// The value as it was written, or its kind where that would be long. A key without a value is true in `words`.
@@ -187,13 +213,13 @@ std::optional<bool> JsonValue::boolean() const {
         return true;
     if (form_ == Form::words && (json_ == "off" || json_ == "false"))
         return false;
-    report_type(form_ == Form::words ? "on or off" : "true or false");
+    report_type(JsonType::boolean, form_ == Form::words ? "on or off" : "");
     return std::nullopt;
 }
 
 std::optional<std::string> JsonValue::text() const {
     if (!json_.is_string()) {
-        report_type("a string");
+        report_type(JsonType::text);
         return std::nullopt;
     }
     const auto& text = json_.get_ref<const std::string&>();
@@ -207,7 +233,7 @@ std::optional<std::string> JsonValue::text() const {
 std::optional<std::uint64_t> JsonValue::number(Bounds bounds, Errc range_code, Bounds told) const {
     const std::string range = "a whole number from " + std::to_string(told.least) + " to " + std::to_string(told.most);
     const auto outside = [&](const std::string& value, const char* hint) {
-        report(range_code, value + " is not " + range, hint);
+        report(range_code, value + " is not " + range, hint, OutOfRange{value, told.least, told.most});
         return std::nullopt;
     };
     std::optional<std::uint64_t> value;
@@ -224,7 +250,7 @@ std::optional<std::uint64_t> JsonValue::number(Bounds bounds, Errc range_code, B
         // Written with an exponent or a point, or beyond 64 bits.
         return outside(value_text(), "write it as digits only, within these limits");
     } else {
-        report_type(range);
+        report_type(JsonType::number, range);
         return std::nullopt;
     }
     if (*value < bounds.least || *value > bounds.most)
@@ -239,8 +265,7 @@ std::optional<std::size_t> JsonValue::one_of(std::span<const std::string_view> n
     const auto found = std::ranges::find(names, std::string_view{*value});
     if (found != names.end())
         return static_cast<std::size_t>(found - names.begin());
-    report(Errc::config_value, in_quotes(*value) + " is not one of " + list_text(names),
-           suggestion(*value, names, "choose one of them"));
+    problems_.push_back(not_one_of(*value, {names.begin(), names.end()}, pointer_));
     return std::nullopt;
 }
 
@@ -254,7 +279,8 @@ JsonText read_key_values(std::string_view text) {
         const auto equals = std::min(word.find('='), word.size());
         const std::string key = word.substr(0, equals);
         if (out.root.contains(key))
-            out.problems.push_back({Errc::config_syntax, in_quotes(key) + " is given twice", "give it once", {}, 0});
+            out.problems.push_back(
+                {Errc::config_syntax, in_quotes(key) + " is given twice", "give it once", {}, 0, DuplicateKey{}});
         out.root[key] = equals == word.size() ? nlohmann::json(true) : nlohmann::json(word.substr(equals + 1));
     }
     return out;

@@ -18,8 +18,10 @@ struct JsonText {
     nlohmann::json root{};         ///< null when the text is no JSON; of a duplicate key the last value
     std::vector<Error> problems{}; ///< config_syntax; a duplicate key has its pointer in `where`
 };
+/// Whether a syntax error quotes the text, which may be secret.
+enum class Quote : bool { no, yes };
 /// `max_size` in bytes.
-JsonText read_json(std::string_view text, std::size_t max_size = json_max_size);
+JsonText read_json(std::string_view text, std::size_t max_size = json_max_size, Quote quote = Quote::yes);
 
 /// "path=disk.img,readonly=on" as an object of strings, to be read as words; a word without '=' is a switch that is on.
 /// Keys given twice are reported.
@@ -63,9 +65,13 @@ public:
     /// Index of the string among `names`.
     [[nodiscard]] std::optional<std::size_t> one_of(std::span<const std::string_view> names) const;
 
-    void report(Errc code, std::string what, std::string hint = {}) const;
-    /// "expected ..., got VALUE"
-    void report_type(std::string_view expected) const;
+    void report(Errc code, std::string what, std::string hint = {}, ErrorDetail detail = {}) const;
+    /// "expected ..., got VALUE"; `words`: where the type alone says too little.
+    void report_type(JsonType expected, std::string_view words = {}) const;
+    /// This value has a key that is none of those.
+    void report_unknown(const std::string& key, Names known) const;
+    /// Of an object: it lacks this key, which has static storage duration.
+    void report_missing(std::string_view key) const;
 
 private:
     [[nodiscard]] std::string value_text() const;
@@ -75,6 +81,9 @@ private:
     std::vector<Error>& problems_;
     Form form_;
 };
+
+/// config_value: the string is none of these.
+Error not_one_of(std::string_view given, Names names, std::string where);
 
 /// "a, b or c"
 std::string list_text(std::span<const std::string_view> names);

@@ -111,7 +111,7 @@ constexpr Field machine_config[] = {
 
 std::optional<std::chrono::milliseconds> read_time(const JsonValue& value) {
     if (!value.json().is_string() && !value.json().is_number()) {
-        value.report_type("a time such as \"60s\" or a number of seconds");
+        value.report_type(JsonType::text, "a time such as \"60s\" or a number of seconds");
         return std::nullopt;
     }
     const std::string text = value.json().is_string() ? value.text().value_or("") : value.json().dump();

@@ -35,6 +35,15 @@ struct Section {
 };
 std::span<const Section> config_sections();
 
+/// Reads one object as a section, or an element of a list section, over what `seed` has; by Firecracker's rules.
+/// `partial`: no key is required. Pointers in `problems` are relative to the object. Without check().
+struct ParsedSection {
+    ConfigFile file{};
+    std::vector<Error> problems{};
+    std::vector<std::string> keys{}; ///< those the object has
+};
+ParsedSection parse_section(std::string_view section, const nlohmann::json& value, ConfigFile seed, bool partial);
+
 // The fields of the devices' sections, in config_devices.cpp.
 std::span<const Field> drive_fields();
 std::span<const Field> net_fields();

@@ -13,7 +13,7 @@ namespace {
 /// Calls `element` with each value of an array, `field` with each member of an object; reports other types.
 template <class F> void for_each_element(const JsonValue& array, F&& element) {
     if (!array.json().is_array())
-        return array.report_type("an array");
+        return array.report_type(JsonType::array);
     for (std::size_t i = 0; i < array.json().size(); ++i)
         element(JsonValue{array.json()[i], json_pointer(array.pointer(), std::to_string(i)), array.problems()});
 }
@@ -21,19 +21,18 @@ template <class F> void for_each_element(const JsonValue& array, F&& element) {
 bool check_keys(const JsonValue& object, std::initializer_list<std::string_view> required,
                 std::initializer_list<std::string_view> optional) {
     if (!object.json().is_object()) {
-        object.report_type("an object");
+        object.report_type(JsonType::object);
         return false;
     }
     const auto before = object.problems().size();
-    std::vector<std::string_view> known{required};
+    Names known{required};
     known.insert(known.end(), optional);
     for (const auto& [key, value] : object.json().items())
         if (std::ranges::find(known, key) == known.end())
-            JsonValue{value, json_pointer(object.pointer(), key), object.problems()}.report(
-                Errc::config_unknown_key, "unknown key " + in_quotes(key), "the keys here are " + list_text(known));
+            object.member(key, value).report_unknown(key, known);
     for (const auto& key : required)
         if (!object.json().contains(key))
-            object.report(Errc::config_missing_key, "the key " + in_quotes(key) + " is missing", "add it");
+            object.report_missing(key);
     return object.problems().size() == before;
 }
 
@@ -49,8 +48,8 @@ void read_level(const JsonValue& value, ConfigFile& file) {
         return;
     file.log.level = parse_log_level(*text);
     if (!file.log.level)
-        value.report(Errc::config_value, in_quotes(*text) + " is not one of Off, Error, Warning, Info, Debug or Trace",
-                     "choose one of them");
+        value.problems().push_back(
+            not_one_of(*text, {"Off", "Error", "Warning", "Info", "Debug", "Trace"}, value.pointer()));
 }
 
 constexpr Field logger[] = {
@@ -73,7 +72,7 @@ constexpr Field metrics[] = {
     {"properties", Need::optional, Null::means_absent,
      [](const JsonValue& value, ConfigFile& file) {
          if (!value.json().is_object())
-             return value.report_type("an object");
+             return value.report_type(JsonType::object);
          file.metrics->properties = value.json().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
      }},
 };
@@ -184,7 +183,7 @@ void read_cpuid_modifier(const JsonValue& leaf, ConfigFile& file) {
 
 template <const char* const& what> void read_empty(const JsonValue& value, ConfigFile& /*file*/) {
     if (!value.json().is_array())
-        value.report_type("an array");
+        value.report_type(JsonType::array);
     else if (!value.json().empty())
         value.report(Errc::unsupported, std::string{what} + " are not in this version of inox", "leave the list empty");
 }

@@ -63,8 +63,8 @@ void read_sbdf(const JsonValue& value, ConfigFile& file) {
     auto& host = vfio(file).open.host;
     read_text(value, host);
     if (value.json().is_string() && !devices::vfio::PciAddress::parse(host))
-        value.report(Errc::config_value, "Invalid device passthrough SBDF: " + printable(host),
-                     "write it as 0000:01:00.0; `inox host` lists the devices");
+        value.report(Errc::config_value, in_quotes(host) + " is no PCI address",
+                     "write it as 0000:01:00.0; `inox host` lists the devices", NoHostAddress{printable(host)});
 }
 
 constexpr Field passthrough_field_rows[] = {
@@ -91,8 +91,8 @@ void check_vfio(const Config& config, std::vector<Error>& problems) {
             continue;
         }
         if (std::ranges::find(seen, *address) != seen.end())
-            problems.push_back(
-                {Errc::config_value, address->text() + " is assigned twice", "remove one of them", where + "/host", 0});
+            problems.push_back({Errc::config_value, address->text() + " is assigned twice", "remove one of them",
+                                where + "/host", 0, HostDeviceTaken{}});
         if (open.p2p && config.iommu)
             problems.push_back(
                 {Errc::config_value,

@@ -302,10 +302,8 @@ void Instance::stop() {
 
 Result<void> Instance::use_metrics(const MetricsConfig& config) {
     if (metrics_)
-        return fail(Errc::wrong_state,
-                    "Cannot initialize the metrics system due to bad user input: Reinitialization of metrics not "
-                    "allowed.",
-                    "metrics go to " + file_.metrics->path);
+        return fail(Errc::wrong_state, "metrics are written already", "metrics go to " + file_.metrics->path,
+                    MetricsStarted{});
     metrics_ = TRY(placed(MetricsFile::open(config.path), "/metrics/metrics_path"));
     metrics_head_.clear();
     if (config.emit_id)

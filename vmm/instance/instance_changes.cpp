@@ -8,7 +8,7 @@ namespace inox {
 namespace {
 
 std::unexpected<Error> no_device(const char* kind, const std::string& id) {
-    return fail(Errc::not_found, "Device not found", format("there is no %s with the id '%s'", kind, id.c_str()));
+    return fail(Errc::not_found, format("there is no %s with the id '%s'", kind, id.c_str()), {}, NoDevice{});
 }
 
 bool same(const Error& a, const Error& b) { return a.code == b.code && a.what == b.what && a.where == b.where; }
@@ -82,8 +82,7 @@ Result<void> Instance::configure(const std::function<void(ConfigFile&)>& change)
 
 Result<void> Instance::check_complete() const {
     if (identity_.needs_kernel && file_.config.boot.kernel.empty())
-        return fail(Errc::config_missing_key, "Cannot start microvm without kernel configuration.",
-                    "PUT /boot-source first");
+        return fail(Errc::config_missing_key, "the guest has no kernel", "PUT /boot-source first", NoKernel{});
     if (auto problems = check(file_.config); !problems.empty())
         return std::unexpected<Error>{std::move(problems.front())};
     if (auto metadata = check_metadata(file_))
@@ -94,7 +93,8 @@ Result<void> Instance::check_complete() const {
 Result<DeviceConfig> Instance::addition(const DeviceConfig& config) const {
     auto* machine = TRY(running_machine());
     if (file_.config.machine.transport == Transport::mmio)
-        return fail(Errc::wrong_state, "PCI is not enabled", "start with --enable-pci");
+        return fail(Errc::wrong_state, "a machine without PCI cannot gain devices while it runs",
+                    "start with --enable-pci", PciOff{});
     TRY_VOID(machine->devices().check_free(device_name(config)));
     Config changed = file_.config;
     add_to(changed, config);
@@ -186,7 +186,7 @@ Result<void> Instance::change_net(const std::string& id, const devices::RateLimi
 Result<std::shared_ptr<devices::virtio::Balloon>> Instance::balloon() const {
     auto balloon = TRY(running_machine())->balloon();
     if (!balloon)
-        return fail(Errc::not_found, "Device not found", "PUT /balloon before the start");
+        return fail(Errc::not_found, "the guest has no balloon", "PUT /balloon before the start", NoDevice{});
     return balloon;
 }
 

@@ -14,7 +14,7 @@ namespace {
 using nlohmann::json;
 
 Result<json> parse_object(std::string_view text) {
-    auto parsed = read_json(text, SIZE_MAX); // whoever received the text has a limit of its own
+    auto parsed = read_json(text, SIZE_MAX, Quote::no); // whoever received the text has a limit of its own
     if (!parsed.problems.empty())
         return std::unexpected<Error>{std::move(parsed.problems.front())};
     if (!parsed.root.is_object())
@@ -53,7 +53,8 @@ MmdsStore::~MmdsStore() = default;
 
 Result<void> MmdsStore::accept(Tree tree) {
     if (dump(tree.root).size() > limit_)
-        return fail(Errc::no_resource, "The MMDS patch request doesn't fit.", "raise --mmds-size-limit, or store less");
+        return fail(Errc::no_resource, "the metadata is larger than it may be",
+                    "raise --mmds-size-limit, or store less");
     tree_ = std::make_unique<Tree>(std::move(tree));
     return {};
 }
@@ -65,7 +66,7 @@ Result<void> MmdsStore::put(std::string_view text) {
 
 Result<void> MmdsStore::patch(std::string_view text) {
     if (!tree_)
-        return fail(Errc::wrong_state, "The MMDS data store is not initialized.", "PUT /mmds first");
+        return fail(Errc::wrong_state, "there is no metadata to change yet", "PUT /mmds first");
     const auto change = TRY(parse_object(text));
     Tree changed = *tree_;
     changed.root.merge_patch(change);

@@ -20,7 +20,7 @@ constexpr auto release_delay = 1ms;
 
 std::unexpected<Error> no_hotplug() {
     return fail(Errc::wrong_state, "a machine without PCI cannot gain or lose devices while it runs",
-                "start it with PCI (--enable-pci)");
+                "start it with PCI (--enable-pci)", PciOff{});
 }
 
 } // namespace
@@ -81,7 +81,7 @@ DeviceTable::Entries::const_iterator DeviceTable::at(const DeviceName& name) con
 
 Result<void> DeviceTable::check_free(const DeviceName& name) const {
     if (at(name) != entries_.end())
-        return fail(Errc::already_exists, "there is already: " + name.text(), "give the new one another id");
+        return fail(Errc::already_exists, "there is already: " + name.text(), "give the new one another id", IdTaken{});
     return {};
 }
 
@@ -163,7 +163,7 @@ Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
 Result<DeviceTable::Entries::iterator> DeviceTable::removable(const DeviceName& name) {
     const auto entry = entries_.begin() + (at(name) - entries_.cbegin());
     if (entry == entries_.end())
-        return fail(Errc::not_found, "there is no " + name.text());
+        return fail(Errc::not_found, "there is no " + name.text(), {}, NoDevice{});
     if (!pci_)
         return no_hotplug();
     if (entry->permanent)

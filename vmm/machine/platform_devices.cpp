@@ -167,7 +167,7 @@ Result<DeviceStatus> Platform::add_to_mmio(const NewDevice& device) {
     if (index >= devices_->mmio_plan.size())
         return fail(Errc::no_resource,
                     format("a machine without PCI has room for the %zu virtio devices it starts with", index),
-                    "start it with PCI (--enable-pci)");
+                    "start it with PCI (--enable-pci)", NoRoom{false});
     const auto& place = devices_->mmio_plan[index];
     auto transport = TRY(devices::virtio::MmioTransport::create(
         device.device, {context_.irqs, context_.doorbells, context_.dma, context_.loop}, place.registers, place.gsi));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "api/json_place.hpp"
+#include "api/firecracker/place.hpp"
 #include "api/server_parser.hpp"
 #include "tests/catch.hpp"
 
@@ -134,13 +134,14 @@ TEST_CASE("lines and headers have limits") {
 }
 
 TEST_CASE("places in JSON are found as serde counts them") {
+    using namespace api::firecracker;
     const std::string text = "{\"a\": [1, {\"b\\\"c\": \"x,}\"}],\n \"d\": {}}";
-    CHECK(api::last_byte(text, "", api::Part::value) == text.size() - 1);
-    CHECK(api::last_byte(text, "/a", api::Part::key) == 3);
-    CHECK(text.substr(0, api::last_byte(text, "/a", api::Part::value) + 1).ends_with("\"x,}\"}]"));
-    CHECK(api::last_byte(text, "/a/0", api::Part::value) == 7);
-    CHECK(api::last_byte(text, "/nothing", api::Part::key) == std::string::npos);
-    CHECK(api::last_byte(text, "/a/7", api::Part::value) == std::string::npos);
-    CHECK(api::line_and_column(text, api::last_byte(text, "/d", api::Part::key)) == "line 2 column 4");
-    CHECK(api::line_and_column(text, 0) == "line 1 column 1");
+    CHECK(last_byte(text, "", Part::value) == text.size() - 1);
+    CHECK(last_byte(text, "/a", Part::key) == 3);
+    CHECK(text.substr(0, last_byte(text, "/a", Part::value) + 1).ends_with("\"x,}\"}]"));
+    CHECK(last_byte(text, "/a/0", Part::value) == 7);
+    CHECK(last_byte(text, "/nothing", Part::key) == std::string::npos);
+    CHECK(last_byte(text, "/a/7", Part::value) == std::string::npos);
+    CHECK(line_and_column(text, last_byte(text, "/d", Part::key)) == "line 2 column 4");
+    CHECK(line_and_column(text, 0) == "line 1 column 1");
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace inox::api {
+namespace inox::api::firecracker {
 
 enum class Part { key, value };
 
@@ -17,4 +17,4 @@ std::size_t last_byte(std::string_view text, std::string_view pointer, Part part
 /// "line 1 column 21" of that byte, both counted from 1.
 std::string line_and_column(std::string_view text, std::size_t offset);
 
-} // namespace inox::api
+} // namespace inox::api::firecracker

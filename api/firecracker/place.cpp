@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "api/json_place.hpp"
+#include "api/firecracker/place.hpp"
 
 #include <algorithm>
 
-namespace inox::api {
+namespace inox::api::firecracker {
 namespace {
 
 constexpr std::string_view blanks = " \t\r\n";
@@ -108,4 +108,4 @@ std::string line_and_column(std::string_view text, std::size_t offset) {
     return "line " + std::to_string(line) + " column " + std::to_string(column);
 }
 
-} // namespace inox::api
+} // namespace inox::api::firecracker
