@@ -92,7 +92,7 @@ if [ -w /dev/kvm ]; then
     done
     # Too little address space for a thread: in steps smaller than a stack, so that some of them have room for the guest.
     said=0
-    for ((space = 138000; space < 170000; space += 1500)); do
+    for ((space = 138000; space < 300000; space += 1500)); do
         run bash -c "ulimit -s 8192; ulimit -v $space; exec \"$inox\" run --timeout 100s"
         [ "$code" = 0 ] && break
         grep -q 'cannot start .* thread' <<<"$err" || continue
