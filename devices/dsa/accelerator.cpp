@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Life, registers and portals.
 #include "devices/dsa/accelerator.hpp"
+#include "vmm/base/hex.hpp"
 #include "vmm/base/thread_failure.hpp"
 
 #include <algorithm>
@@ -206,7 +207,7 @@ void Accelerator::set_cause(std::uint32_t bits, Raise& raise) {
 void Accelerator::report(const SoftwareError& error, Raise& raise) {
     if (limiter_.allow())
         log::write(log::Level::info, "dsa: software error %#x, queue %d, address %#llx", error.code,
-                   error.queue ? static_cast<int>(*error.queue) : -1, static_cast<unsigned long long>(error.address));
+                   error.queue ? static_cast<int>(*error.queue) : -1, hex(error.address));
     if ((swerr_[0] & swerr::valid) != 0) {
         swerr_[0] |= swerr::overflow; // the first one stands until the driver clears it
         return;

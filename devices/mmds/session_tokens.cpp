@@ -5,6 +5,8 @@
 #include <charconv>
 #include <sys/random.h>
 
+#include "vmm/base/hex.hpp"
+
 namespace inox::devices::mmds {
 namespace {
 
@@ -49,9 +51,8 @@ Result<SessionTokens> SessionTokens::create() {
 }
 
 std::string SessionTokens::sealed(std::uint64_t expiry) const {
-    return format("%016llx%016llx%016llx", static_cast<unsigned long long>(expiry),
-                  static_cast<unsigned long long>(siphash(key_[0], key_[1], expiry)),
-                  static_cast<unsigned long long>(siphash(key_[2], key_[3], expiry)));
+    return format("%016llx%016llx%016llx", hex(expiry), hex(siphash(key_[0], key_[1], expiry)),
+                  hex(siphash(key_[2], key_[3], expiry)));
 }
 
 std::string SessionTokens::issue(std::chrono::seconds life, Time now) const { return sealed(milliseconds(now + life)); }

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "vmm/base/hex.hpp"
+
 namespace inox::devices::pci {
 namespace {
 
@@ -186,7 +188,7 @@ void BarMapper::refuse(Attached& attached, unsigned index, Span span, const char
     attached.refused[index] = span;
     if (reason && !again && limiter_.allow())
         log::write(log::Level::warning, "guest placed BAR %u of %s at %#llx, which is %s: not mapped", index,
-                   attached.address.text().c_str(), static_cast<unsigned long long>(span.start), reason);
+                   attached.address.text().c_str(), hex(span.start), reason);
 }
 
 } // namespace inox::devices::pci

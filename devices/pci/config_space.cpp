@@ -5,6 +5,8 @@
 #include <bit>
 #include <utility>
 
+#include "vmm/base/hex.hpp"
+
 namespace inox::devices::pci {
 namespace {
 
@@ -159,8 +161,7 @@ Result<void> ConfigSpace::add_bar(unsigned index, Bar bar) {
     if (!fits)
         return fail(Errc::internal, format("BAR %u does not exist or is taken", index));
     if (!std::has_single_bit(bar.size) || bar.size < smallest(index, bar.kind) || bar.size > largest(bar.kind))
-        return fail(Errc::internal, format("BAR %u cannot have a size of %#llx bytes", index,
-                                           static_cast<unsigned long long>(bar.size)));
+        return fail(Errc::internal, format("BAR %u cannot have a size of %#llx bytes", index, hex(bar.size)));
     bars_[index] = bar;
     const unsigned at = bar_register(index);
     const std::uint64_t mask = ~(bar.size - 1);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "vmm/base/hex.hpp"
+
 namespace inox::devices::pci {
 namespace {
 
@@ -82,7 +84,7 @@ void Msi::update() noexcept {
 Result<int> Msi::start(unsigned index, MsiMessage message, bool masked) {
     if (!is_interrupt(message))
         return fail(Errc::not_found, format("the guest gave it the address %#llx, which is not an interrupt address",
-                                            static_cast<unsigned long long>(message.address)));
+                                            hex(message.address)));
     if (index >= vectors_.size())
         vectors_.resize(index + 1);
     auto& vector = vectors_[index];

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/pci/msi.hpp"
+#include "vmm/base/hex.hpp"
 
 namespace inox::devices::pci {
 namespace {
@@ -204,7 +205,7 @@ void Msix::go_live(unsigned index) noexcept {
 Result<void> Msix::route(Entry& entry) {
     if (!is_interrupt(entry.message))
         return fail(Errc::not_found, format("the guest gave it the address %#llx, which is not an interrupt address",
-                                            static_cast<unsigned long long>(entry.message.address)));
+                                            hex(entry.message.address)));
     TRY_VOID(create_vector(entry));
     if (entry.message != entry.routed) {
         TRY_VOID(entry.vector->route(entry.message));

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "devices/vfio/sysfs.hpp"
+#include "vmm/base/hex.hpp"
 #include "vmm/base/host_files.hpp"
 
 namespace inox::devices::vfio {
@@ -94,7 +95,7 @@ private:
             if (region.kind == iommu::ReservedKind::direct && !region.relaxable)
                 return add(Errc::reserved_conflict,
                            format("the firmware uses memory at 0x%llx through %s, so the host keeps the device",
-                                  static_cast<unsigned long long>(region.range.start().raw()), name().c_str()),
+                                  hex(region.range.start()), name().c_str()),
                            "look in the firmware's settings for what uses the device (an RMRR of VT-d)");
     }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "vmm/base/hex.hpp"
 #include "vmm/base/log.hpp"
 
 namespace inox::devices::vfio {
@@ -62,8 +63,7 @@ void BarMappings::prepare(const HostDevice& device, unsigned bar, const RegionIn
         auto host = device.map(bar, area);
         if (!host) {
             log::write(log::Level::warning, "%s: BAR %u cannot be mapped at %#llx, so each access exits: %s",
-                       device.name().c_str(), bar, static_cast<unsigned long long>(area.offset),
-                       host.error().message().c_str());
+                       device.name().c_str(), bar, hex(area.offset), host.error().message().c_str());
             continue;
         }
         pieces.push_back({area, *std::move(host), !region.writable, {}, {}});

@@ -8,6 +8,7 @@
 #include "devices/vfio/dma/container.hpp"
 #include "devices/vfio/dma/pin_memory.hpp"
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/hex.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/memory/huge_pages.hpp"
 
@@ -18,8 +19,7 @@ namespace {
 IovaRange iova(Range<Gpa> range) { return *IovaRange::closed(Iova{range.start().raw()}, Iova{range.last().raw()}); }
 
 std::string ram_text(const RamRegion& region) {
-    return format("guest memory from 0x%llx to 0x%llx", static_cast<unsigned long long>(region.range.start().raw()),
-                  static_cast<unsigned long long>(region.range.last().raw()));
+    return format("guest memory from 0x%llx to 0x%llx", hex(region.range.start()), hex(region.range.last()));
 }
 
 void log_progress(std::uint64_t done, std::uint64_t total) {
@@ -45,8 +45,7 @@ Result<void> Session::check_ram(const AddressSpace& space, const RamRegion& regi
         if (reserved.range.overlaps(range))
             return fail(Errc::reserved_conflict,
                         ram_text(region) + format(" overlaps 0x%llx to 0x%llx, where devices of %s may not do DMA",
-                                                  static_cast<unsigned long long>(reserved.range.start().raw()),
-                                                  static_cast<unsigned long long>(reserved.range.last().raw()),
+                                                  hex(reserved.range.start()), hex(reserved.range.last()),
                                                   space.name().c_str()),
                         "give the guest less memory, or put the device behind the virtual IOMMU");
     if (std::ranges::none_of(space.apertures(), [&](const auto& one) { return one.contains(range); }))

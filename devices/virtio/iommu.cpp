@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "vmm/base/hex.hpp"
+
 namespace inox::devices::virtio {
 namespace {
 
@@ -204,8 +206,8 @@ void Iommu::on_fault(const iommu::Fault& fault) noexcept {
         log::write(log::Level::warning, "IOMMU: endpoint 0000:%02x:%02x.%x%s may not %s %#llx: %s",
                    fault.endpoint.raw() >> 8 & 0xff, fault.endpoint.raw() >> 3 & 0x1f, fault.endpoint.raw() & 7,
                    fault.pasid ? format(" with PASID %u", fault.pasid->raw()).c_str() : "",
-                   fault.access == Access::read ? "read" : "write",
-                   static_cast<unsigned long long>(fault.address.raw()), iommu::reason_text(fault.reason));
+                   fault.access == Access::read ? "read" : "write", hex(fault.address),
+                   iommu::reason_text(fault.reason));
     const std::lock_guard lock{pending_mutex_};
     if (pending_.size() == most_pending) {
         dropped_.fetch_add(1, std::memory_order_relaxed);

@@ -5,6 +5,8 @@
 #include <vector>
 #include <zlib.h>
 
+#include "vmm/base/hex.hpp"
+
 namespace inox::boot {
 namespace {
 
@@ -144,9 +146,7 @@ Result<void> Unpacker::read(std::uint64_t offset, std::span<std::byte> out) {
     while (!out.empty() && !ended_)
         out = out.subspan(TRY(step(out)));
     if (!out.empty())
-        return archive_.invalid(
-            format("unpacks to 0x%llx bytes, which is not the whole kernel", static_cast<unsigned long long>(made_)),
-            damaged);
+        return archive_.invalid(format("unpacks to 0x%llx bytes, which is not the whole kernel", hex(made_)), damaged);
     return {};
 }
 

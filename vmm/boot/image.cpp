@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/hex.hpp"
+
 namespace inox::boot {
 namespace {
 
@@ -81,10 +83,8 @@ Result<void> Image::check_wanted() const {
 
 Result<void> Image::read(std::uint64_t offset, std::span<std::byte> out) const {
     const auto ends_early = [&] {
-        return fail(
-            role_->invalid,
-            format("%s ends before byte 0x%llx", name_.c_str(), static_cast<unsigned long long>(offset + out.size())),
-            "the file is truncated or was changed while it was read: fetch or build it again");
+        return fail(role_->invalid, format("%s ends before byte 0x%llx", name_.c_str(), hex(offset + out.size())),
+                    "the file is truncated or was changed while it was read: fetch or build it again");
     };
     if (offset > size_ || out.size() > size_ - offset)
         return ends_early();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "vmm/base/hex.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace inox::boot {
@@ -11,10 +12,7 @@ namespace {
 
 constexpr const char* more_memory = "give the guest more memory (--memory)";
 
-std::string hex(Range<Gpa> range) {
-    return format("0x%llx..0x%llx", static_cast<unsigned long long>(range.start().raw()),
-                  static_cast<unsigned long long>(range.last().raw()));
-}
+std::string text(Range<Gpa> range) { return format("0x%llx..0x%llx", hex(range.start()), hex(range.last())); }
 
 /// What to do so that `range` is RAM.
 std::string enough_memory(Range<Gpa> range) {
@@ -58,14 +56,12 @@ Placement::Placement(const GuestMemory& memory) {
 Result<Range<Gpa>> Placement::claim(Gpa start, std::uint64_t size, const std::string& what, Errc code) {
     const auto range = Range<Gpa>::sized(start, size);
     if (!range)
-        return fail(code,
-                    format("%s: 0x%llx bytes at 0x%llx are not a range", what.c_str(),
-                           static_cast<unsigned long long>(size), static_cast<unsigned long long>(start.raw())),
+        return fail(code, format("%s: 0x%llx bytes at 0x%llx are not a range", what.c_str(), hex(size), hex(start)),
                     "the file is damaged: fetch or build it again");
     if (std::ranges::none_of(ram_, [&](Range<Gpa> ram) { return ram.contains(*range); }))
-        return fail(code, what + " needs " + hex(*range) + ", which is not all guest RAM", enough_memory(*range));
+        return fail(code, what + " needs " + text(*range) + ", which is not all guest RAM", enough_memory(*range));
     if (const auto* other = taken_.overlap(*range))
-        return fail(code, what + " at " + hex(*range) + " overlaps " + other->value + " at " + hex(other->range),
+        return fail(code, what + " at " + text(*range) + " overlaps " + other->value + " at " + text(other->range),
                     "link the kernel at 1 MiB or above, with segments apart from each other");
     [[maybe_unused]] const bool inserted = taken_.insert(*range, what);
     assert(inserted);

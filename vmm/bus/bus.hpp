@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "vmm/base/address.hpp"
+#include "vmm/base/hex.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/base/range.hpp"
 
@@ -55,9 +56,8 @@ public:
         if (const auto* other = ranges_.overlap(range))
             return fail(Errc::already_exists,
                         format("%s at %#llx overlaps %s at %#llx", std::string{device->name()}.c_str(),
-                               static_cast<unsigned long long>(range.start().raw()),
-                               std::string{other->value->name()}.c_str(),
-                               static_cast<unsigned long long>(other->range.start().raw())));
+                               hex(range.start()), std::string{other->value->name()}.c_str(),
+                               hex(other->range.start())));
         (void)ranges_.insert(range, std::move(device));
         return {};
     }

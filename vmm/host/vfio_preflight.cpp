@@ -8,6 +8,7 @@
 
 #include "devices/vfio/session.hpp"
 #include "devices/vfio/sysfs.hpp"
+#include "vmm/base/hex.hpp"
 #include "vmm/base/host_files.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/memory/layout.hpp"
@@ -129,9 +130,7 @@ private:
                     piece.first <= region.range.last().raw())
                     add(where, Errc::reserved_conflict,
                         format("guest memory overlaps 0x%llx to 0x%llx, where %s may not do DMA",
-                               static_cast<unsigned long long>(region.range.start().raw()),
-                               static_cast<unsigned long long>(region.range.last().raw()),
-                               device.function.address.c_str()),
+                               hex(region.range.start()), hex(region.range.last()), device.function.address.c_str()),
                         "give the guest less memory, or put the device behind the virtual IOMMU");
     }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/mmds/service.hpp"
+#include "vmm/base/hex.hpp"
 #include "vmm/base/thread_failure.hpp"
 #include "vmm/instance/output_files.hpp"
 #include "vmm/machine/preparation.hpp"
@@ -180,7 +181,7 @@ void Instance::on_iommu_fault(const iommu::Faults::Entry& entry) {
     const auto& fault = entry.fault;
     const std::uint64_t left_out = entry.number - std::exchange(last_fault_, entry.number) - 1;
     events_.publish("iommu-fault", {{"endpoint", std::uint64_t{fault.endpoint.raw()}},
-                                    {"address", format("%#llx", static_cast<unsigned long long>(fault.address.raw()))},
+                                    {"address", format("%#llx", hex(fault.address))},
                                     {"access", access_text(fault.access)},
                                     {"reason", iommu::reason_text(fault.reason)},
                                     {"left_out", left_out}});

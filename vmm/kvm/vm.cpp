@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <sys/mman.h>
 
+#include "vmm/base/hex.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/kvm/access.hpp"
 #include "vmm/kvm/lists.hpp"
@@ -109,8 +110,7 @@ Result<Registration> Vm::map(Range<Gpa> range, std::span<std::byte> host, bool r
         std::lock_guard lock{slots_mutex_};
         slots_used_[slot] = false;
         Error error = set.error();
-        error.what = format("mapping %s at %#llx into the guest: %s", log_name,
-                            static_cast<unsigned long long>(range.start().raw()), error.what.c_str());
+        error.what = format("mapping %s at %#llx into the guest: %s", log_name, hex(range.start()), error.what.c_str());
         return std::unexpected(std::move(error));
     }
     return Registration{[this, region]() mutable {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 
+#include "vmm/base/hex.hpp"
 #include "vmm/memory/address_map.hpp"
 
 namespace inox {
@@ -206,7 +207,7 @@ EnqueueEmulator::Verdict EnqueueEmulator::finish(Vcpu& vcpu, kvm_regs& regs,
             if (limiter_.allow())
                 log::write(log::Level::info, "vCPU %u: no translation of guest PASID %u for %s at RIP %#llx", vcpu.id(),
                            outcome.pasid.raw(), instruction.kind == iommu::EnqueueKind::enqcmd ? "ENQCMD" : "ENQCMDS",
-                           static_cast<unsigned long long>(regs.rip));
+                           hex(regs.rip));
         }
         return raise(vcpu, outcome.fault);
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/no_progress.hpp"
 
+#include "vmm/base/hex.hpp"
+
 namespace inox {
 namespace {
 
@@ -78,8 +80,7 @@ bool uses_descriptors(std::span<const std::uint8_t> instruction) {
 }
 
 Error no_progress(unsigned vcpu, std::uint64_t rip, std::span<const std::uint8_t> instruction) {
-    std::string what = format("vCPU %u: KVM retries the instruction at RIP %#llx for ever, bytes:", vcpu,
-                              static_cast<unsigned long long>(rip));
+    std::string what = format("vCPU %u: KVM retries the instruction at RIP %#llx for ever, bytes:", vcpu, hex(rip));
     for (const auto byte : instruction)
         what += format(" %02x", byte);
     return {Errc::guest_emulation_failure,

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "vmm/base/hex.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace inox {
@@ -68,8 +69,7 @@ void Pasids::write_log(const iommu::PasidFault& fault) noexcept {
     if (fault_log_.allow())
         log::write(log::Level::info, "PASID %u: endpoint 0000:%02x:%02x.%x may not %s %#llx: %s", fault.guest.raw(),
                    fault.endpoint.raw() >> 8 & 0xff, fault.endpoint.raw() >> 3 & 0x1f, fault.endpoint.raw() & 7,
-                   fault.access == Access::read ? "read" : "write",
-                   static_cast<unsigned long long>(fault.address.raw()), cause_text(fault.cause));
+                   fault.access == Access::read ? "read" : "write", hex(fault.address), cause_text(fault.cause));
 }
 
 PasidView Pasids::view(std::size_t skip, std::size_t most) const {

@@ -9,6 +9,7 @@
 #include "devices/cmos.hpp"
 #include "devices/debug_ports.hpp"
 #include "devices/pvpanic.hpp"
+#include "vmm/base/hex.hpp"
 #include "vmm/boot/cmdline.hpp"
 #include "vmm/machine/platform_parts.hpp"
 #include "vmm/memory/layout.hpp"
@@ -36,8 +37,8 @@ std::string kernel_cmdline(const Config& config) {
     const auto own = boot::without_cmdline_word(config.boot.cmdline, unusable_word);
     std::string words = machine_cmdline(config);
     for (const auto& device : plan_virtio_mmio(config))
-        words += format("%svirtio_mmio.device=4K@%#llx:%u", words.empty() ? "" : " ",
-                        static_cast<unsigned long long>(device.registers.start().raw()), device.gsi);
+        words += format("%svirtio_mmio.device=4K@%#llx:%u", words.empty() ? "" : " ", hex(device.registers.start()),
+                        device.gsi);
     return boot::with_cmdline_words(own, words);
 }
 

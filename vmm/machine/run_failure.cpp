@@ -3,6 +3,7 @@
 
 #include <cerrno>
 
+#include "vmm/base/hex.hpp"
 #include "vmm/memory/memory_limits.hpp"
 
 namespace inox {
@@ -15,9 +16,7 @@ Error run_failure(unsigned vcpu, const std::string& at, const vm_exit::Failed& f
                 "see the host's kernel log",
                 {},
                 failed.sys_errno};
-    const auto place = failed.address
-                           ? format(" at address %#llx", static_cast<unsigned long long>(failed.address->raw()))
-                           : std::string{};
+    const auto place = failed.address ? format(" at address %#llx", hex(*failed.address)) : std::string{};
     if (failed.address && !ram.host(*failed.address, 1))
         return {Errc::guest_entry_failed,
                 who + ": the host has no page behind the device memory" + place + ", which the guest used at " + at,

@@ -5,6 +5,7 @@
 #include <cpuid.h>
 
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/hex.hpp"
 
 namespace inox {
 namespace {
@@ -36,9 +37,9 @@ Error triple_fault(unsigned vcpu, const std::optional<FaultPlace>& place, bool s
         what += " at unknown RIP";
     } else if (svm && place->rip == reset_rip) {
         what += format("; KVM on SVM reset the CPU before it exited, so the place is not known (RIP %#llx)",
-                       static_cast<unsigned long long>(place->rip));
+                       hex(place->rip));
     } else {
-        what += format(" at RIP %#llx, bytes:", static_cast<unsigned long long>(place->rip));
+        what += format(" at RIP %#llx, bytes:", hex(place->rip));
         for (const auto byte : place->bytes)
             what += format(" %02x", byte);
         if (place->bytes.empty())

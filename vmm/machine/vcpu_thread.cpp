@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <system_error>
 
+#include "vmm/base/hex.hpp"
 #include "vmm/base/thread_failure.hpp"
 #include "vmm/machine/no_progress.hpp"
 #include "vmm/machine/run_failure.hpp"
@@ -195,7 +196,7 @@ Error VcpuThread::describe(const VmExit& exit) const {
             [&](const vm_exit::EntryFailure& failure) {
                 return Error{Errc::guest_entry_failed,
                              format("%s cannot enter the guest at %s: hardware reason %#llx", who.c_str(), at.c_str(),
-                                    static_cast<unsigned long long>(failure.hardware_reason)),
+                                    hex(failure.hardware_reason)),
                              "see the host's kernel log",
                              {},
                              0};

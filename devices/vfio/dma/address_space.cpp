@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/hex.hpp"
 
 namespace inox::devices::vfio {
 namespace {
@@ -19,10 +20,7 @@ BaseAndSize kernel_terms(IovaRange range) { return {range.start().raw(), range.s
 
 constexpr std::uint64_t half = std::uint64_t{1} << 63;
 
-std::string text(IovaRange range) {
-    return format("0x%llx to 0x%llx", static_cast<unsigned long long>(range.start().raw()),
-                  static_cast<unsigned long long>(range.last().raw()));
-}
+std::string text(IovaRange range) { return format("0x%llx to 0x%llx", hex(range.start()), hex(range.last())); }
 
 const char* kind_name(iommu::ReservedKind kind) {
     switch (kind) {
