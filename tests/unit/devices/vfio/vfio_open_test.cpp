@@ -8,7 +8,7 @@ namespace {
 
 constexpr const char* address = "0000:01:00.0";
 
-struct Opened : fakes::VfioHost {
+struct OpenHost : fakes::VfioHost {
     Error error(const OpenOptions& options) {
         const auto device = Device::open(session(), options);
         REQUIRE_FALSE(device);
@@ -23,7 +23,7 @@ struct Opened : fakes::VfioHost {
 #define BOTH_KINDS GENERATE(Backend::container, Backend::iommufd)
 
 TEST_CASE("iommufd is chosen where host and device have it, the container elsewhere, and either can be forced") {
-    Opened host;
+    OpenHost host;
     host.kernel.add(address, 7, "vfio0");
     host.kernel.add("0000:02:00.0", 8);
     CHECK(host.open(address)->backend() == Backend::iommufd);
@@ -38,7 +38,7 @@ TEST_CASE("iommufd is chosen where host and device have it, the container elsewh
 }
 
 TEST_CASE("a device can be named by its directory in sysfs") {
-    Opened host;
+    OpenHost host;
     host.kernel.add(address, 7);
     CHECK(host.open(std::string{"/sys/bus/pci/devices/"} + address)->name() == "dev (0000:01:00.0)");
     CHECK(host.open(std::string{"/sys/bus/pci/devices/"} + address + "/")->group() == 7);
@@ -50,7 +50,7 @@ TEST_CASE("a device can be named by its directory in sysfs") {
 }
 
 TEST_CASE("devices of one group share the address space, and a group keeps its backend") {
-    Opened host;
+    OpenHost host;
     const auto backend = BOTH_KINDS;
     host.kernel.add(address, 7, "vfio0");
     host.kernel.add("0000:01:00.1", 7, "vfio1");
@@ -72,7 +72,7 @@ TEST_CASE("devices of one group share the address space, and a group keeps its b
 }
 
 TEST_CASE("a vendor's driver that offers its device by VFIO opens by both interfaces") {
-    Opened host;
+    OpenHost host;
     host.kernel.tree.vfio_drivers.insert("nvidia");
     host.kernel.tree.with_vfio_class();
     host.kernel.add(address, 7, "vfio0");
@@ -82,7 +82,7 @@ TEST_CASE("a vendor's driver that offers its device by VFIO opens by both interf
 }
 
 TEST_CASE("without a wish a device opens as the others of its group did") {
-    Opened host;
+    OpenHost host;
     host.kernel.add(address, 7, "vfio0");
     host.kernel.add("0000:01:00.1", 7, "vfio1");
     const auto one = host.open(address, Backend::container);
@@ -90,7 +90,7 @@ TEST_CASE("without a wish a device opens as the others of its group did") {
 }
 
 TEST_CASE("each device that joins an I/O address space narrows what may be mapped there") {
-    Opened host;
+    OpenHost host;
     host.kernel.add(address, 7, "vfio0");
     host.kernel.add("0000:01:00.1", 7, "vfio1");
     host.kernel.reserved["0000:01:00.1"] = {0x10000000, 0x1fffffff};
@@ -115,7 +115,7 @@ TEST_CASE("each device that joins an I/O address space narrows what may be mappe
 }
 
 TEST_CASE("KVM learns of the file before the device opens and forgets it before the file closes") {
-    Opened host;
+    OpenHost host;
     const auto backend = BOTH_KINDS;
     std::vector<int> known;
     host.hooks.add_to_kvm = [&](int fd) -> Result<Registration> {
@@ -134,7 +134,7 @@ TEST_CASE("KVM learns of the file before the device opens and forgets it before 
 }
 
 TEST_CASE("every file is closed with the last device, whatever happened before") {
-    Opened host;
+    OpenHost host;
     const auto backend = BOTH_KINDS;
     auto& fake = host.kernel.add(address, 7, "vfio0");
     fake.regions[region_config].size = 0;
@@ -150,7 +150,7 @@ TEST_CASE("every file is closed with the last device, whatever happened before")
 }
 
 TEST_CASE("a device that another process has is in use") {
-    Opened host;
+    OpenHost host;
     auto& fake = host.kernel.add(address, 7, "vfio0");
     SECTION("the group") {
         const UniqueFd other{host.kernel.open(host.kernel.tree.root() + "/dev/vfio/7")};
@@ -167,7 +167,7 @@ TEST_CASE("a device that another process has is in use") {
 }
 
 TEST_CASE("a host that does not isolate interrupts is unsafe") {
-    Opened host;
+    OpenHost host;
     const auto backend = BOTH_KINDS;
     host.kernel.add(address, 7, "vfio0");
     host.kernel.isolated_interrupts = false;
@@ -177,14 +177,14 @@ TEST_CASE("a host that does not isolate interrupts is unsafe") {
 }
 
 TEST_CASE("a container without type1 is a missing module") {
-    Opened host;
+    OpenHost host;
     host.kernel.add(address, 7);
     host.kernel.type1_loaded = false;
     CHECK(host.error().code == Errc::vfio_missing);
 }
 
 TEST_CASE("a VF token is given to the kernel, and a wrong or missing one is told apart") {
-    Opened host;
+    OpenHost host;
     const std::string token = "00112233-4455-6677-8899-aabbccddeeff";
     host.kernel.add(address, 7, "vfio0").token = token;
     CHECK(host.error(Backend::container).code == Errc::vfio_denied);
@@ -198,7 +198,7 @@ TEST_CASE("a VF token is given to the kernel, and a wrong or missing one is told
 }
 
 TEST_CASE("a token for a device that has none is refused with what to do") {
-    Opened host;
+    OpenHost host;
     const std::string token = "00112233-4455-6677-8899-aabbccddeeff";
     host.kernel.add(address, 7, "vfio0");
     host.kernel.bind_takes_token = GENERATE(false, true);
@@ -212,7 +212,7 @@ TEST_CASE("a token for a device that has none is refused with what to do") {
 }
 
 TEST_CASE("files that a launcher opened are used instead of /dev, and the device's is closed with the device") {
-    Opened host;
+    OpenHost host;
     host.kernel.add(address, 7, "vfio0");
     const auto root = host.kernel.tree.root();
     SECTION("group and container") {
@@ -247,7 +247,7 @@ TEST_CASE("files that a launcher opened are used instead of /dev, and the device
 }
 
 TEST_CASE("a device that vanishes while it is opened is an error") {
-    Opened host;
+    OpenHost host;
     const auto backend = BOTH_KINDS;
     host.kernel.add(address, 7, "vfio0").gone = true;
     CHECK(host.error(backend).code == Errc::not_found);
@@ -255,13 +255,13 @@ TEST_CASE("a device that vanishes while it is opened is an error") {
 }
 
 TEST_CASE("what is no PCI device is refused") {
-    Opened host;
+    OpenHost host;
     host.kernel.add(address, 7).flags = VFIO_DEVICE_FLAGS_RESET;
     CHECK(host.error().code == Errc::unsupported);
 }
 
 TEST_CASE("the reserved regions of a device have their labels, and its window its page sizes") {
-    Opened host;
+    OpenHost host;
     const auto backend = BOTH_KINDS;
     host.kernel.add(address, 7, "vfio0");
     const auto device = host.open(address, backend);
@@ -274,7 +274,7 @@ TEST_CASE("the reserved regions of a device have their labels, and its window it
 }
 
 TEST_CASE("an older container that tells no ranges leaves the labels to say what is reserved") {
-    Opened host;
+    OpenHost host;
     host.kernel.add(address, 7);
     host.kernel.rules.range_list = false;
     const auto device = host.open(address);
@@ -284,7 +284,7 @@ TEST_CASE("an older container that tells no ranges leaves the labels to say what
 }
 
 TEST_CASE("many ranges take a second question") {
-    Opened host;
+    OpenHost host;
     const auto backend = BOTH_KINDS;
     host.kernel.add(address, 7, "vfio0");
     host.kernel.rules.ranges.clear();

@@ -13,6 +13,7 @@ using devices::virtio::BlockCache;
 using devices::virtio::BlockConfig;
 using devices::virtio::BlockEngine;
 using devices::virtio::BlockJob;
+using devices::virtio::BlockJobKind;
 using devices::virtio::BlockOptions;
 using fakes::Disk;
 using fakes::FakeBlockEngine;

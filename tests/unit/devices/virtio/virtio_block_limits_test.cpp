@@ -15,6 +15,7 @@ using devices::RateLimits;
 using devices::virtio::BlockEngine;
 using devices::virtio::BlockEngineKind;
 using devices::virtio::BlockJob;
+using devices::virtio::BlockJobKind;
 using fakes::Disk;
 using fakes::FakeBlockEngine;
 using namespace std::chrono_literals;

@@ -11,6 +11,7 @@
 
 using devices::virtio::BlockLimits;
 using devices::virtio::BlockRequest;
+using devices::virtio::BlockRequestKind;
 using devices::virtio::BlockStatus;
 using devices::virtio::BlockVerdict;
 using devices::virtio::Chain;

@@ -8,6 +8,7 @@
 #include "tests/catch.hpp"
 #include "vmm/base/os.hpp"
 
+using iommu::RegisteredKind;
 using iommu::RegisteredMemory;
 
 namespace {
