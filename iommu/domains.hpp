@@ -23,6 +23,7 @@
 #include "iommu/endpoint_memory.hpp"
 #include "iommu/faults.hpp"
 #include "iommu/ids.hpp"
+#include "iommu/limits.hpp"
 #include "iommu/mapping_table.hpp"
 #include "iommu/wire.hpp"
 #include "vmm/base/log.hpp"
@@ -30,15 +31,6 @@
 #include "vmm/memory/guest_memory.hpp"
 
 namespace inox::iommu {
-
-/// What a guest may ask for; beyond it the answer is no_memory, or range for addresses and domain numbers.
-struct Limits {
-    unsigned address_bits{48}; ///< 32 to 64: addresses are 0 to 2^bits - 1
-    DomainId last_domain{0xffff};
-    std::size_t domains{4096};
-    std::size_t mappings{std::size_t{1} << 20}; ///< of all domains together
-    bool operator==(const Limits&) const = default;
-};
 
 /// What operators see of an endpoint.
 struct EndpointReport {

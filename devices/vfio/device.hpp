@@ -13,6 +13,7 @@
 
 #include "devices/vfio/host_device.hpp"
 #include "devices/vfio/kernel.hpp"
+#include "devices/vfio/options.hpp"
 #include "devices/vfio/pci_address.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/base/os.hpp"
@@ -21,35 +22,6 @@ namespace inox::devices::vfio {
 
 class AddressSpace;
 class Session;
-
-/// Kernel interface for assignment.
-enum class Backend : std::uint8_t {
-    automatic, ///< iommufd where host and device have it, else the container
-    container, ///< /dev/vfio/vfio and a group
-    iommufd,   ///< /dev/iommu and the device's own file
-};
-const char* backend_name(Backend backend);
-
-/// Descriptors that a launcher opened; -1: inox opens the file itself. inox makes them close-on-exec and owns the
-/// device's; the others stay open until inox ends.
-struct OpenFiles {
-    int container{-1};
-    int group{-1};
-    int iommufd{-1};
-    int device{-1};
-    [[nodiscard]] bool any() const { return *this != OpenFiles{}; }
-    bool operator==(const OpenFiles&) const = default;
-};
-
-struct OpenOptions {
-    std::string id{};   ///< names the device in messages
-    std::string host{}; ///< "0000:01:00.0", "01:00.0", or its directory in sysfs
-    Backend backend{Backend::automatic};
-    OpenFiles files{};
-    std::string vf_token{}; ///< UUID shared with the owner of the physical function; empty for none
-    /// Devices are to reach each other's BARs: Backend::automatic takes the container, which can map them.
-    bool p2p{false};
-};
 
 /// The address, when the options make sense by themselves; config_value otherwise. Does not look at the host.
 Result<PciAddress> check_options(const OpenOptions& options);

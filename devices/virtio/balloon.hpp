@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "devices/virtio/balloon_options.hpp"
 #include "devices/virtio/balloon_statistics.hpp"
 #include "devices/virtio/device.hpp"
 #include "devices/virtio/later.hpp"
@@ -18,15 +19,6 @@
 #include "vmm/memory/guest_memory.hpp"
 
 namespace inox::devices::virtio {
-
-struct BalloonOptions {
-    std::string id{"balloon0"}; ///< for people
-    std::uint64_t target{0};    ///< bytes the guest is to give up; whole MiB, less than its memory
-    bool deflate_on_oom{false}; ///< the guest may take memory back rather than kill a process
-    bool free_page_reporting{false};
-    bool free_page_hinting{false};
-    std::chrono::seconds statistics_interval{0}; ///< 0: no statistics, for ever
-};
 
 /// Drop the last reference on the loop's thread, or when the loop does not run.
 class Balloon final : public Device, public std::enable_shared_from_this<Balloon> {

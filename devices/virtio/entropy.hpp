@@ -7,15 +7,11 @@
 
 #include "devices/rate_limiter.hpp"
 #include "devices/virtio/device.hpp"
+#include "devices/virtio/entropy_options.hpp"
 #include "devices/virtio/serve.hpp"
 #include "vmm/base/event_loop.hpp"
 
 namespace inox::devices::virtio {
-
-struct EntropyOptions {
-    std::string id{"rng0"}; ///< for people
-    RateLimits limits{};
-};
 
 /// Drop the last reference on the loop's thread, or when the loop does not run.
 class Entropy final : public Device, public std::enable_shared_from_this<Entropy> {

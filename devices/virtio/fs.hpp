@@ -9,16 +9,11 @@
 #include <string>
 
 #include "devices/virtio/device.hpp"
+#include "devices/virtio/fs_options.hpp"
 #include "devices/virtio/vhost_user_worker.hpp"
 #include "vmm/base/event_loop.hpp"
 
 namespace inox::devices::virtio {
-
-struct FsOptions {
-    std::string tag{};    ///< what the guest mounts: 1 to 36 bytes
-    std::string socket{}; ///< where the daemon listens
-    bool operator==(const FsOptions&) const = default;
-};
 
 /// The daemon works on the queues; kicks and interrupts pass through the loop. Not behind an IOMMU. A daemon that dies
 /// or misbehaves breaks the device (NEEDS_RESET); the next activation uses the one that listens then.

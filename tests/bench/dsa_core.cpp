@@ -36,7 +36,7 @@ struct Guest {
     GuestMemory memory{*GuestMemory::create(32 * MiB, HugePages::none)};
     iommu::IoasidCore core{};
     std::unique_ptr<iommu::PasidService> service{*iommu::PasidService::create(core, memory, {})};
-    PasidSpaces spaces{*service, [](iommu::HostPasid) {}};
+    EndpointSpaces spaces{*service, [](iommu::HostPasid) {}};
     DirectMemory direct{memory};
     Accelerator accelerator{{.queues = 1, .entries = 1024}, {direct, &spaces, [](unsigned) {}, {}}};
     Portals portals{accelerator};

@@ -2,6 +2,12 @@
 // The keys of the virtio devices.
 #include <algorithm>
 
+#include "devices/virtio/balloon.hpp"
+#include "devices/virtio/block/block.hpp"
+#include "devices/virtio/entropy.hpp"
+#include "devices/virtio/fs.hpp"
+#include "devices/virtio/net/net.hpp"
+#include "devices/virtio/vsock/vsock.hpp"
 #include "iommu/pasid/ioasid_types.hpp"
 #include "vmm/config/config_sections.hpp"
 #include "vmm/config/config_text.hpp"

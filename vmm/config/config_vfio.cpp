@@ -2,6 +2,7 @@
 // The keys of assigned host devices, and the rules among them.
 #include <algorithm>
 
+#include "devices/vfio/device.hpp"
 #include "vmm/config/config_sections.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/config/config_vfio.hpp"

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "devices/dsa/forwarder.hpp"
+#include "devices/virtio/block/file.hpp"
 #include "devices/virtio/vhost_user.hpp"
 #include "devices/virtio/vsock/listener.hpp"
 #include "vmm/host/tap_check.hpp"

@@ -2,6 +2,9 @@
 // What operators change: the configuration before the start, devices after it.
 #include <algorithm>
 
+#include "devices/virtio/balloon.hpp"
+#include "devices/virtio/block/block.hpp"
+#include "devices/virtio/net/net.hpp"
 #include "vmm/instance/instance.hpp"
 
 namespace inox {

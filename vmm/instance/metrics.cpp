@@ -11,7 +11,10 @@
 #include <unistd.h>
 #include <utility>
 
+#include "devices/virtio/balloon.hpp"
+#include "devices/virtio/block/block.hpp"
 #include "devices/virtio/iommu.hpp"
+#include "devices/virtio/net/net.hpp"
 #include "vmm/base/log.hpp"
 
 namespace inox {

@@ -30,6 +30,12 @@ struct HostDeviceEvent;
 class Kernel;
 } // namespace inox::devices::vfio
 
+namespace inox::devices::virtio {
+class Balloon;
+class Block;
+class Net;
+} // namespace inox::devices::virtio
+
 namespace inox {
 
 /// Registers and interrupts of the virtio-mmio devices; empty with virtio-pci. Known before any device exists, because

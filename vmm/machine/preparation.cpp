@@ -4,7 +4,11 @@
 #include <linux/kvm.h>
 
 #include "devices/virtio/balloon.hpp"
+#include "devices/virtio/block/block.hpp"
 #include "devices/virtio/entropy.hpp"
+#include "devices/virtio/fs.hpp"
+#include "devices/virtio/net/net.hpp"
+#include "devices/virtio/vsock/vsock.hpp"
 #include "vmm/host/host_speed.hpp"
 #include "vmm/host/vfio_preflight.hpp"
 #include "vmm/memory/memory_limits.hpp"

@@ -24,30 +24,12 @@
 #include "devices/virtio/block/config.hpp"
 #include "devices/virtio/block/engine.hpp"
 #include "devices/virtio/block/file.hpp"
+#include "devices/virtio/block/options.hpp"
 #include "devices/virtio/block/request.hpp"
 #include "devices/virtio/device.hpp"
 #include "vmm/base/event_loop.hpp"
 
 namespace inox::devices::virtio {
-
-/// When a write that the guest was told is done reaches stable storage.
-enum class BlockCache : std::uint8_t {
-    unsafe,       ///< when the host likes; the guest is not offered to flush
-    writeback,    ///< when the guest flushes
-    writethrough, ///< at once
-};
-
-struct BlockOptions {
-    std::string id{};
-    std::string path{};
-    bool read_only{false};
-    ImageContents contents{ImageContents::raw_disk};
-    BlockCache cache{BlockCache::writeback};
-    BlockEngineKind engine{BlockEngineKind::automatic};
-    RateLimits limits{};
-    unsigned queues{1};   ///< 1..Block::max_queues
-    std::string serial{}; ///< at most 20 bytes reach the guest; empty: the id
-};
 
 /// Besides the counters of every device. Requests that succeeded, unless they say otherwise.
 struct BlockCounters {

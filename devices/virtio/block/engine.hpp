@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "devices/virtio/block/file.hpp"
+#include "devices/virtio/block/options.hpp"
 
 namespace inox::devices::virtio {
 
@@ -60,8 +61,6 @@ public:
     /// could be stopped. What the host's storage has begun cannot be.
     virtual void cancel(BlockJob& job) noexcept = 0;
 };
-
-enum class BlockEngineKind : std::uint8_t { automatic, sync, io_uring };
 
 /// Automatic is io_uring where the kernel lets us. io_uring that was asked for and is refused becomes sync, with a log
 /// line that names `disk`.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "devices/virtio/block/options.hpp"
 #include "vmm/base/os.hpp"
 
 namespace inox::devices::virtio {
@@ -16,12 +17,6 @@ struct BlockTopology {
     std::uint32_t minimum_io{0};      ///< 0: unknown
     std::uint32_t optimal_io{0};      ///< 0: unknown
     std::uint32_t discard_unit{4096}; ///< alignment of useful discards
-};
-
-/// What an image may hold.
-enum class ImageContents : std::uint8_t {
-    raw_disk, ///< nothing that is known for an image of another format, or for a compressed file
-    anything,
 };
 
 /// Reading and writing are left to the engines; everything else is here. Operations return 0 or an errno; they change

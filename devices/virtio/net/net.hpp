@@ -14,25 +14,13 @@
 #include "devices/virtio/device.hpp"
 #include "devices/virtio/later.hpp"
 #include "devices/virtio/net/mac_address.hpp"
+#include "devices/virtio/net/options.hpp"
 #include "devices/virtio/net/port.hpp"
 #include "devices/virtio/net/receiver.hpp"
 #include "devices/virtio/serve.hpp"
 #include "vmm/base/event_loop.hpp"
 
 namespace inox::devices::virtio {
-
-struct NetOptions {
-    std::string id{"net0"};          ///< for people
-    std::string tap{};               ///< interface name
-    std::optional<MacAddress> mac{}; ///< absent: derived from mac_seed
-    std::string mac_seed{};          ///< unique to this interface of this machine; empty: id and tap
-    std::optional<unsigned> mtu{};   ///< 68..65535; absent: the tap's own
-    unsigned queue_pairs{1};         ///< 1..Net::max_pairs
-    RateLimits receive_limits{};
-    RateLimits send_limits{};
-    std::shared_ptr<NetFilter> filter{};
-    std::chrono::milliseconds retry{1000}; ///< between looks for a tap that is gone
-};
 
 struct NetCounters {
     std::atomic<std::uint64_t> received{0}; ///< frames given to the guest

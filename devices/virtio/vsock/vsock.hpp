@@ -21,18 +21,12 @@
 #include "devices/virtio/serve.hpp"
 #include "devices/virtio/vsock/connection.hpp"
 #include "devices/virtio/vsock/listener.hpp"
+#include "devices/virtio/vsock/options.hpp"
 #include "devices/virtio/vsock/packet.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/log.hpp"
 
 namespace inox::devices::virtio {
-
-struct VsockOptions {
-    std::string id{"vsock0"};                        ///< for people
-    std::uint64_t guest_cid{};                       ///< 3..0xfffffffe
-    std::string uds_path{};                          ///< up to VsockListener::longest_uds_path bytes
-    std::chrono::milliseconds request_timeout{5000}; ///< for a guest's answer to CONNECT
-};
 
 struct VsockCounters {
     std::atomic<std::uint64_t> to_guest_bytes{0};

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is asked of a disk.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "devices/rate_limiter.hpp"
+
+namespace inox::devices::virtio {
+
+/// What an image may hold.
+enum class ImageContents : std::uint8_t {
+    raw_disk, ///< nothing that is known for an image of another format, or for a compressed file
+    anything,
+};
+
+enum class BlockEngineKind : std::uint8_t { automatic, sync, io_uring };
+
+/// When a write that the guest was told is done reaches stable storage.
+enum class BlockCache : std::uint8_t {
+    unsafe,       ///< when the host likes; the guest is not offered to flush
+    writeback,    ///< when the guest flushes
+    writethrough, ///< at once
+};
+
+struct BlockOptions {
+    std::string id{};
+    std::string path{};
+    bool read_only{false};
+    ImageContents contents{ImageContents::raw_disk};
+    BlockCache cache{BlockCache::writeback};
+    BlockEngineKind engine{BlockEngineKind::automatic};
+    RateLimits limits{};
+    unsigned queues{1};   ///< 1..Block::max_queues
+    std::string serial{}; ///< at most 20 bytes reach the guest; empty: the id
+};
+
+} // namespace inox::devices::virtio

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is asked of an entropy device.
+#pragma once
+
+#include <string>
+
+#include "devices/rate_limiter.hpp"
+
+namespace inox::devices::virtio {
+
+struct EntropyOptions {
+    std::string id{"rng0"}; ///< for people
+    RateLimits limits{};
+};
+
+} // namespace inox::devices::virtio
