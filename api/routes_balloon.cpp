@@ -2,6 +2,7 @@
 #include "api/json_config.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
+#include "vmm/instance/balloon.hpp"
 
 namespace inox::api {
 
