@@ -13,8 +13,12 @@
 
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/block/block.hpp"
+#include "devices/virtio/console.hpp"
+#include "devices/virtio/entropy.hpp"
+#include "devices/virtio/fs.hpp"
 #include "devices/virtio/iommu.hpp"
 #include "devices/virtio/net/net.hpp"
+#include "devices/virtio/vsock/vsock.hpp"
 #include "vmm/base/log.hpp"
 
 namespace inox {
