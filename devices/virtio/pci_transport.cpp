@@ -34,30 +34,6 @@ constexpr std::uint8_t vendor_capability = 0x09;
 constexpr std::uint8_t isr_queue = 1;
 constexpr std::uint8_t isr_config = 2;
 
-// Common configuration (4.1.4.3).
-namespace common {
-enum : unsigned {
-    device_feature_select = 0,
-    device_feature = 4,
-    driver_feature_select = 8,
-    driver_feature = 12,
-    config_vector = 16,
-    num_queues = 18,
-    device_status = 20,
-    config_generation = 21,
-    queue_select = 22,
-    queue_size = 24,
-    queue_vector = 26,
-    queue_enable = 28,
-    queue_notify_off = 30,
-    queue_desc = 32,
-    queue_driver = 40,
-    queue_device = 48,
-    queue_notify_data = 56,
-    queue_reset = 58,
-};
-} // namespace common
-
 constexpr std::uint32_t class_of(Type type) {
     switch (type) {
     case Type::net:
@@ -84,13 +60,6 @@ pci::Identity identity_of(Type type) {
 pci::MsixLayout msix_layout(const Device& device) {
     // One vector a queue and one for configuration changes.
     return {static_cast<std::uint16_t>(device.queue_sizes().size() + 1), bar, msix_table_offset, bar, msix_pba_offset};
-}
-
-constexpr std::uint64_t low_half(std::uint64_t whole, std::uint64_t value) {
-    return (whole & ~std::uint64_t{0xffffffff}) | (value & 0xffffffff);
-}
-constexpr std::uint64_t high_half(std::uint64_t whole, std::uint64_t value) {
-    return (whole & 0xffffffff) | (value << 32);
 }
 
 } // namespace
@@ -208,11 +177,119 @@ void PciTransport::config_write(unsigned offset, std::span<const std::byte> data
     config().write(offset, data);
 }
 
+/// A register of the common configuration, found by its offset alone.
+struct PciTransport::CommonRegister {
+    unsigned offset;
+    std::uint64_t (*read)(PciTransport&);
+    void (*write)(PciTransport&, std::uint64_t value, unsigned size){}; ///< null: read-only
+
+    /// The low and the high half of 64 bits; all of it is at the low one's offset.
+    template <auto Field> static constexpr CommonRegister low(unsigned offset) {
+        return {offset, [](PciTransport& t) { return t.selected().*Field; },
+                [](PciTransport& t, std::uint64_t value, unsigned size) {
+                    t.transport_.set_queue(t.queue_select_, [&](auto& state) {
+                        const std::uint64_t kept = size == 8 ? 0 : state.*Field & ~std::uint64_t{0xffffffff};
+                        state.*Field = kept | (size == 8 ? value : value & 0xffffffff);
+                    });
+                }};
+    }
+    template <auto Field> static constexpr CommonRegister high(unsigned offset) {
+        return {offset, [](PciTransport& t) { return t.selected().*Field >> 32; },
+                [](PciTransport& t, std::uint64_t value, unsigned) {
+                    t.transport_.set_queue(t.queue_select_, [&](auto& state) {
+                        state.*Field = (state.*Field & 0xffffffff) | value << 32;
+                    });
+                }};
+    }
+    static const CommonRegister* find(unsigned offset);
+};
+
+/// 4.1.4.3
+const PciTransport::CommonRegister* PciTransport::CommonRegister::find(unsigned offset) {
+    using T = PciTransport;
+    using V = std::uint64_t;
+    using State = TransportCore::QueueState;
+    static constexpr auto registers = std::to_array<CommonRegister>({
+        {0, [](T& t) -> V { return t.device_feature_select_; },
+         [](T& t, V value, unsigned) { t.device_feature_select_ = static_cast<std::uint32_t>(value); }},
+        {4, [](T& t) -> V { return t.transport_.offered(t.device_feature_select_); }},
+        {8, [](T& t) -> V { return t.driver_feature_select_; },
+         [](T& t, V value, unsigned) { t.driver_feature_select_ = static_cast<std::uint32_t>(value); }},
+        {12, [](T& t) -> V { return t.transport_.accepted(t.driver_feature_select_); },
+         [](T& t, V value, unsigned) {
+             t.transport_.accept(t.driver_feature_select_, static_cast<std::uint32_t>(value));
+         }},
+        {16, [](T& t) -> V { return t.config_vector_; },
+         [](T& t, V value, unsigned) { t.config_vector_ = t.accepted_vector(value); }},
+        {18, [](T& t) -> V { return t.transport_.queue_count(); }},
+        {20, [](T& t) -> V { return t.transport_.status(); },
+         [](T& t, V value, unsigned) { t.set_status(static_cast<std::uint8_t>(value)); }},
+        {21, [](T& t) -> V { return t.transport_.config_generation(); }},
+        {22, [](T& t) -> V { return t.queue_select_; },
+         [](T& t, V value, unsigned) { t.queue_select_ = static_cast<std::uint16_t>(value); }},
+        {24, [](T& t) -> V { return t.selected().size; },
+         [](T& t, V value, unsigned) {
+             t.transport_.set_queue(t.queue_select_,
+                                    [&](State& state) { state.size = static_cast<std::uint16_t>(value); });
+         }},
+        {26,
+         [](T& t) -> V {
+             const unsigned queue = t.queue_select_;
+             return queue < t.queue_vectors_.size() ? t.queue_vectors_[queue].load() : no_vector;
+         },
+         [](T& t, V value, unsigned) {
+             if (const unsigned queue = t.queue_select_; queue < t.queue_vectors_.size())
+                 t.queue_vectors_[queue] = t.accepted_vector(value);
+         }},
+        {28, [](T& t) -> V { return t.selected().enabled ? 1 : 0; },
+         [](T& t, V value, unsigned) {
+             if (value == 1) // 4.1.4.3.2: 0 is not for the driver to write
+                 t.transport_.enable_queue(t.queue_select_);
+         }},
+        {30, [](T& t) -> V { return t.queue_select_; }}, // where it is notified
+        low<&State::descriptors>(32),
+        high<&State::descriptors>(36),
+        low<&State::available>(40),
+        high<&State::available>(44),
+        low<&State::used>(48),
+        high<&State::used>(52),
+        {58, [](T& t) -> V { return t.transport_.resetting() ? 1 : 0; },
+         [](T& t, V value, unsigned) {
+             if (value == 1)
+                 t.transport_.reset_queue(t.queue_select_);
+         }},
+    });
+    const auto found = std::ranges::find(registers, offset, &CommonRegister::offset);
+    return found == registers.end() ? nullptr : &*found;
+}
+
+TransportCore::QueueState PciTransport::selected() const { return transport_.queue(queue_select_); }
+
+/// 4.1.5.1.2
+std::uint16_t PciTransport::accepted_vector(std::uint64_t value) const {
+    const auto vector = static_cast<std::uint16_t>(value);
+    return vector < msix_.layout().vectors ? vector : no_vector;
+}
+
+void PciTransport::set_status(std::uint8_t value) noexcept {
+    transport_.set_status(value);
+    if (endpoint_ && device().active())
+        context_.iommu->in_use(iommu::pci_endpoint(place_.slot, place_.function));
+    if (value != 0)
+        return;
+    config_vector_ = no_vector;
+    for (auto& one : queue_vectors_)
+        one = no_vector;
+    (void)take_isr();
+}
+
 void PciTransport::bar_read(unsigned, std::uint64_t offset, std::span<std::byte> data) noexcept {
     if (msix_.bar_read(bar, offset, data))
         return;
-    if (offset < common_offset + common_size)
-        store_le(data, common_read(static_cast<unsigned>(offset), static_cast<unsigned>(data.size())));
+    const auto* common =
+        offset < common_offset + common_size ? CommonRegister::find(static_cast<unsigned>(offset)) : nullptr;
+    if (common)
+        store_le(data, common->read(*this));
     else if (offset == isr_offset)
         store_le(data, take_isr());
     else if (offset >= device_offset && offset < device_offset + device_size)
@@ -225,7 +302,9 @@ void PciTransport::bar_write(unsigned, std::uint64_t offset, std::span<const std
     if (msix_.bar_write(bar, offset, data))
         return;
     if (offset < common_offset + common_size) {
-        common_write(static_cast<unsigned>(offset), static_cast<unsigned>(data.size()), load_le(data));
+        const auto* common = CommonRegister::find(static_cast<unsigned>(offset));
+        if (common && common->write)
+            common->write(*this, load_le(data), static_cast<unsigned>(data.size()));
     } else if (offset >= device_offset && offset < device_offset + device_size) {
         device().write_config(offset - device_offset, data);
     } else if (offset >= notify_offset && offset < notify_offset + notify_size) {
@@ -236,119 +315,6 @@ void PciTransport::bar_write(unsigned, std::uint64_t offset, std::span<const std
             device().kick(static_cast<unsigned>(queue));
         else
             transport_.doorbell(static_cast<unsigned>(queue)).signal();
-    }
-}
-
-std::uint64_t PciTransport::common_read(unsigned offset, unsigned size) noexcept {
-    const auto selected = transport_.queue(queue_select_);
-    const bool exists = queue_select_ < transport_.queue_count();
-    auto wide = [&](std::uint64_t value, unsigned base) {
-        return offset == base ? (size == 8 ? value : value & 0xffffffff) : value >> 32;
-    };
-    switch (offset) {
-    case common::device_feature_select:
-        return device_feature_select_;
-    case common::device_feature:
-        return transport_.offered(device_feature_select_);
-    case common::driver_feature_select:
-        return driver_feature_select_;
-    case common::driver_feature:
-        return transport_.accepted(driver_feature_select_);
-    case common::config_vector:
-        return config_vector_;
-    case common::num_queues:
-        return transport_.queue_count();
-    case common::device_status:
-        return transport_.status();
-    case common::config_generation:
-        return transport_.config_generation();
-    case common::queue_select:
-        return queue_select_;
-    case common::queue_size:
-        return selected.size;
-    case common::queue_vector:
-        return exists ? queue_vectors_[queue_select_].load() : no_vector;
-    case common::queue_enable:
-        return selected.enabled ? 1 : 0;
-    case common::queue_notify_off:
-        return queue_select_;
-    case common::queue_desc:
-    case common::queue_desc + 4:
-        return wide(selected.descriptors, common::queue_desc);
-    case common::queue_driver:
-    case common::queue_driver + 4:
-        return wide(selected.available, common::queue_driver);
-    case common::queue_device:
-    case common::queue_device + 4:
-        return wide(selected.used, common::queue_device);
-    case common::queue_reset:
-        return transport_.resetting() ? 1 : 0;
-    default:
-        return 0;
-    }
-}
-
-void PciTransport::common_write(unsigned offset, unsigned size, std::uint64_t value) noexcept {
-    const unsigned queue = queue_select_;
-    const auto vector = static_cast<std::uint16_t>(value);
-    const std::uint16_t accepted_vector = vector < msix_.layout().vectors ? vector : no_vector; // 4.1.5.1.2
-    auto address = [&](std::uint64_t TransportCore::QueueState::*field, unsigned base) {
-        transport_.set_queue(queue, [&](TransportCore::QueueState& state) {
-            std::uint64_t& whole = state.*field;
-            whole = offset != base ? high_half(whole, value) : size == 8 ? value : low_half(whole, value);
-        });
-    };
-    switch (offset) {
-    case common::device_feature_select:
-        device_feature_select_ = static_cast<std::uint32_t>(value);
-        return;
-    case common::driver_feature_select:
-        driver_feature_select_ = static_cast<std::uint32_t>(value);
-        return;
-    case common::driver_feature:
-        return transport_.accept(driver_feature_select_, static_cast<std::uint32_t>(value));
-    case common::config_vector:
-        config_vector_ = accepted_vector;
-        return;
-    case common::device_status:
-        transport_.set_status(static_cast<std::uint8_t>(value));
-        if (endpoint_ && device().active())
-            context_.iommu->in_use(iommu::pci_endpoint(place_.slot, place_.function));
-        if ((value & 0xff) == 0) {
-            config_vector_ = no_vector;
-            for (auto& one : queue_vectors_)
-                one = no_vector;
-            (void)take_isr();
-        }
-        return;
-    case common::queue_select:
-        queue_select_ = static_cast<std::uint16_t>(value);
-        return;
-    case common::queue_size:
-        return transport_.set_queue(queue, [&](auto& state) { state.size = static_cast<std::uint16_t>(value); });
-    case common::queue_vector:
-        if (queue < queue_vectors_.size())
-            queue_vectors_[queue] = accepted_vector;
-        return;
-    case common::queue_enable:
-        if (value == 1) // 4.1.4.3.2: 0 is not for the driver to write
-            transport_.enable_queue(queue);
-        return;
-    case common::queue_desc:
-    case common::queue_desc + 4:
-        return address(&TransportCore::QueueState::descriptors, common::queue_desc);
-    case common::queue_driver:
-    case common::queue_driver + 4:
-        return address(&TransportCore::QueueState::available, common::queue_driver);
-    case common::queue_device:
-    case common::queue_device + 4:
-        return address(&TransportCore::QueueState::used, common::queue_device);
-    case common::queue_reset:
-        if (value == 1)
-            transport_.reset_queue(queue);
-        return;
-    default:
-        return; // read-only or between fields
     }
 }
 

@@ -45,8 +45,10 @@ private:
     void needs_reset() noexcept override;
     void interrupt(std::uint16_t vector, std::uint8_t isr_bit) noexcept;
 
-    [[nodiscard]] std::uint64_t common_read(unsigned offset, unsigned size) noexcept;
-    void common_write(unsigned offset, unsigned size, std::uint64_t value) noexcept;
+    struct CommonRegister;
+    [[nodiscard]] TransportCore::QueueState selected() const;
+    [[nodiscard]] std::uint16_t accepted_vector(std::uint64_t value) const;
+    void set_status(std::uint8_t value) noexcept;
     std::uint8_t take_isr() noexcept;
 
     TransportContext context_;
