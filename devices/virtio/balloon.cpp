@@ -119,7 +119,7 @@ void Balloon::on_activate() noexcept {
 
 void Balloon::on_reset() noexcept {
     roles_.clear();
-    report_.reset();
+    report_ = {};
     guest_command_ = -1;
     actual_pages_ = 0;
     poison_ = 0;
@@ -130,7 +130,7 @@ void Balloon::on_reset_queue(unsigned index) noexcept {
     if (index < done_.size())
         done_[index] = 0;
     if (index == index_of(Role::statistics))
-        report_.reset();
+        report_ = {};
 }
 
 std::optional<unsigned> Balloon::index_of(Role role) const {
@@ -177,7 +177,6 @@ bool Balloon::serve_one(unsigned index, Queue& queue, Chain& chain) noexcept {
         break;
     }
     done = 0;
-    queue.push(chain.head, 0);
     return true;
 }
 
@@ -256,15 +255,14 @@ void Balloon::release(std::span<std::byte> bytes) noexcept {
 
 // Statistics.
 
-void Balloon::take_statistics(Queue& queue, const Chain& chain) noexcept {
+void Balloon::take_statistics(Queue& queue, Chain& chain) noexcept {
     std::array<std::byte, max_statistics> report{};
     const auto bytes = chain.copy_from(0, report);
     if (!chain.writable.empty())
         note_bad_request("a report of statistics is writable");
     statistics_ = BalloonStatistics::parse(std::span{report}.first(bytes));
-    if (report_)
-        queue.push(*report_, 0); // one is enough
-    report_ = chain.head;
+    queue.push(report_, 0); // one is enough
+    report_ = std::move(chain.head);
 }
 
 void Balloon::schedule_statistics() noexcept {
@@ -283,7 +281,7 @@ void Balloon::ask_statistics() noexcept {
         const auto hold = memory().hold();
         if (!ring->refresh())
             return;
-        ring->push(*std::exchange(report_, std::nullopt), 0);
+        ring->push(report_, 0);
         signal(*index);
     });
     if (active)

@@ -80,7 +80,7 @@ private:
     void release(std::span<std::byte> bytes) noexcept;
     [[nodiscard]] bool hint(Chain& chain, std::uint64_t& done) noexcept;
     void set_host_command(std::uint32_t command) noexcept;
-    void take_statistics(Queue& queue, const Chain& chain) noexcept;
+    void take_statistics(Queue& queue, Chain& chain) noexcept;
     void ask_statistics() noexcept;
     void schedule_statistics() noexcept;
     [[nodiscard]] Result<void> need(std::uint64_t offered, const char* what) const;
@@ -106,9 +106,9 @@ private:
     std::atomic<std::int64_t> guest_command_{-1}; ///< -1 before the first
 
     // With the lock.
-    std::vector<Role> roles_{};             ///< of the queues this driver has
-    std::vector<std::uint64_t> done_{};     ///< of each queue's next request, bytes that were given back already
-    std::optional<std::uint16_t> report_{}; ///< the statistics buffer: giving it back asks for a new report
+    std::vector<Role> roles_{};         ///< of the queues this driver has
+    std::vector<std::uint64_t> done_{}; ///< of each queue's next request, bytes that were given back already
+    ChainHead report_{};                ///< the statistics buffer: giving it back asks for a new report
     std::vector<std::uint32_t> pages_{};
     Later later_{};
     Chain chain_{};

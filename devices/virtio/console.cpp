@@ -128,7 +128,6 @@ void Console::transmit() noexcept {
         if (!write(chain, budget))
             return false;
         taken_ = 0;
-        ring->push(chain.head, 0);
         return true;
     });
     signal(transmit_queue);

@@ -92,7 +92,7 @@ void Iommu::serve_requests(Turn turn) noexcept {
     if (!ring || !ring->refresh())
         return;
     const auto served =
-        serve(*ring, chain_, turn, requests_at_once, [&](const Chain& chain) { return answer(*ring, chain); });
+        serve(*ring, chain_, turn, requests_at_once, [&](Chain& chain) { return answer(*ring, chain); });
     full_ = served == Served::blocked;
     signal(request_queue);
     if (served == Served::more)
@@ -100,7 +100,7 @@ void Iommu::serve_requests(Turn turn) noexcept {
 }
 
 /// False: too many answers are late already, the request has to wait.
-bool Iommu::answer(Queue& ring, const Chain& chain) noexcept {
+bool Iommu::answer(Queue& ring, Chain& chain) noexcept {
     if (late_.size() >= most_late)
         return false;
     // Copied once, however it is cut into pieces: what the guest changes afterwards does not count.
@@ -115,7 +115,7 @@ bool Iommu::answer(Queue& ring, const Chain& chain) noexcept {
         ring.push(chain.head, static_cast<std::uint32_t>(chain.copy_to(0, out)));
         return true;
     }
-    late.chain = chain;
+    late.chain = std::move(chain);
     std::ranges::copy(out, late.answer.begin()); // requests that take something away are answered by a status alone
     answer_later(std::move(late));
     return true;
@@ -144,7 +144,7 @@ void Iommu::finish_late(std::uint64_t number) noexcept {
         const auto found = late_.find(number);
         if (found == late_.end())
             return; // a reset came between
-        const Late late = std::move(found->second);
+        Late late = std::move(found->second);
         late_.erase(found);
         if (!late.chain) {
             resetting_.fetch_sub(1, std::memory_order_release);

@@ -71,7 +71,7 @@ private:
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
     void serve_requests(Turn turn) noexcept;
-    bool answer(Queue& ring, const Chain& chain) noexcept;
+    bool answer(Queue& ring, Chain& chain) noexcept;
     void answer_later(Late late) noexcept;
     void finish_late(std::uint64_t number) noexcept;
     void watch_late() noexcept;

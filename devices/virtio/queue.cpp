@@ -32,6 +32,7 @@ void keep_address(std::vector<Range<Iova>>& addresses, Range<Iova> range) {
 } // namespace
 
 void Chain::clear() {
+    head = {};
     constexpr std::size_t worth_keeping = 64;
     const auto empty = [](auto& pieces) {
         pieces.clear();
@@ -162,21 +163,31 @@ bool Queue::pop(Chain& chain) noexcept {
         return fail("the available index ran ahead of the ring");
     const std::size_t slot = next_available_ % layout_.size;
     const std::uint16_t head = shared(available_, ring_start + slot * 2).load(std::memory_order_relaxed);
-    chain.head = head;
+    chain.head = {};
     chain.readable.clear();
     chain.writable.clear();
     chain.addresses.clear();
-    Walk one{chain};
+    Walk one{chain, head};
     const bool good = walk(one);
     chain.work = one.descriptors + static_cast<std::uint32_t>(max_mappings - one.limit.mappings);
     if (!good)
         return false;
+    chain.head = ChainHead{head};
     ++next_available_;
+    ++outstanding_;
     return true;
 }
 
+void Queue::undo_pop(ChainHead& head) noexcept {
+    if (!head)
+        return;
+    head = {};
+    --next_available_;
+    --outstanding_;
+}
+
 bool Queue::walk(Walk& walk) noexcept {
-    std::uint16_t index = walk.chain.head;
+    std::uint16_t index = walk.head;
     for (;;) {
         if (index >= layout_.size)
             return fail("a descriptor index is out of range");
@@ -245,11 +256,13 @@ bool Queue::add(const Descriptor& descriptor, Walk& walk) noexcept {
     return fail("a descriptor chain has too many pieces");
 }
 
-void Queue::push(std::uint16_t head, std::uint32_t written) noexcept {
-    if (broken_)
+void Queue::push(ChainHead& head, std::uint32_t written) noexcept {
+    const ChainHead taken = std::move(head);
+    if (broken_ || !taken)
         return;
+    --outstanding_;
     const std::size_t at = ring_start + static_cast<std::size_t>(next_used_ % layout_.size) * 8;
-    const std::uint32_t entry[2]{head, written};
+    const std::uint32_t entry[2]{taken.index_, written};
     std::memcpy(used_ + at, entry, sizeof entry);
     ++next_used_;
     // Release: the entry and the buffers are visible before the index.

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "vmm/base/address.hpp"
@@ -26,9 +27,32 @@ struct QueueLayout {
     Iova used{};
 };
 
+/// The driver's name for a chain that was taken from its ring: what gives the chain back, once. Empty: there is nothing
+/// to give back.
+class ChainHead {
+public:
+    ChainHead() = default;
+    ChainHead(const ChainHead&) = delete;
+    ChainHead& operator=(const ChainHead&) = delete;
+    ChainHead(ChainHead&& other) noexcept : index_{std::exchange(other.index_, none)} {}
+    ChainHead& operator=(ChainHead&& other) noexcept {
+        index_ = std::exchange(other.index_, none);
+        return *this;
+    }
+    ~ChainHead() = default;
+
+    explicit operator bool() const noexcept { return index_ != none; }
+
+private:
+    friend class Queue;
+    static constexpr std::uint32_t none = ~0U;
+    explicit ChainHead(std::uint16_t index) noexcept : index_{index} {}
+    std::uint32_t index_{none};
+};
+
 /// One request: host memory of the buffers, in the driver's order. Reusable, so that steady work allocates nothing.
 struct Chain {
-    std::uint16_t head{};
+    ChainHead head{};
     std::uint32_t work{};          ///< that taking it was: descriptors read and mappings looked up
     std::vector<iovec> readable{}; ///< by the device
     std::vector<iovec> writable{};
@@ -36,7 +60,7 @@ struct Chain {
     bool keeps_addresses{false};
     std::vector<Range<Iova>> addresses{};
 
-    /// Empties it, and gives back memory that only an unusually long request needed.
+    /// Empties it, with its head, and gives back memory that only an unusually long request needed.
     void clear();
 
     [[nodiscard]] static std::uint64_t bytes(std::span<const iovec> pieces);
@@ -71,10 +95,13 @@ public:
     /// The next request. False when there is none, or the queue is broken.
     bool pop(Chain& chain) noexcept;
     /// Gives back what the last pop() took; it will be popped again.
-    void undo_pop() noexcept { --next_available_; }
+    void undo_pop(ChainHead& head) noexcept;
     [[nodiscard]] bool has_work() const noexcept;
-    /// Completes a request; `written` bytes from the start of the writable part are new.
-    void push(std::uint16_t head, std::uint32_t written) noexcept;
+    /// Completes a request; `written` bytes from the start of the writable part are new. The head is empty then, and an
+    /// empty one is not pushed.
+    void push(ChainHead& head, std::uint32_t written) noexcept;
+    /// Chains that were taken and not given back.
+    [[nodiscard]] std::uint32_t outstanding() const noexcept { return outstanding_; }
     /// Whether the driver wants an interrupt for what was pushed since the last call (2.7.7, 2.7.10).
     [[nodiscard]] bool take_interrupt() noexcept;
 
@@ -100,6 +127,7 @@ private:
     /// Of the chain that is being walked.
     struct Walk {
         Chain& chain;
+        std::uint16_t head;
         TranslationLimit limit{max_chain, max_mappings};
         unsigned descriptors{0};
     };
@@ -120,6 +148,7 @@ private:
     std::byte* used_{};
     std::uint16_t next_available_{0};
     std::uint16_t next_used_{0};
+    std::uint32_t outstanding_{0};
     std::uint16_t signalled_used_{0};
     bool first_signal_{true};
     const char* broken_{nullptr};

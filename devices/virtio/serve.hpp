@@ -54,9 +54,9 @@ enum class Served : std::uint8_t {
     blocked, ///< `handle` gave a request back; the driver will not notify
 };
 
-/// Pops up to `requests` requests and gives each to `handle(chain)`, which pushes it or keeps its head and returns
-/// true, or returns false to have it popped again later. It adds to the chain's work what serving it took beyond the
-/// usual. Call under a hold, after refresh().
+/// Pops up to `requests` requests and gives each to `handle(chain)`. That returns true for one that is over, which goes
+/// back with 0 bytes unless it was pushed or its head moved away, or false to have it popped again later. It adds to
+/// the chain's work what serving it took beyond the usual. Call under a hold, after refresh().
 template <class F> Served serve(Queue& queue, Chain& chain, Turn& turn, unsigned requests, F&& handle) noexcept {
     do {
         queue.ask_notifications(false);
@@ -65,10 +65,11 @@ template <class F> Served serve(Queue& queue, Chain& chain, Turn& turn, unsigned
             const bool served = handle(chain);
             turn.spend(chain);
             if (!served) {
-                queue.undo_pop();
+                queue.undo_pop(chain.head);
                 chain.clear();
                 return Served::blocked;
             }
+            queue.push(chain.head, 0);
         }
         if (requests == 0 || turn.over())
             return chain.clear(), Served::more;

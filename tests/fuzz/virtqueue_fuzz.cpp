@@ -35,7 +35,7 @@ void work(Queue& queue, Chain& chain, const fakes::TestRam& ram, unsigned most) 
     for (unsigned n = 0; n < most && queue.pop(chain); ++n) {
         check(chain, ram);
         if (n % 5 == 4) {
-            queue.undo_pop();
+            queue.undo_pop(chain.head);
             require(queue.has_work());
             break;
         }

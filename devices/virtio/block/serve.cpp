@@ -115,7 +115,7 @@ bool Block::take(Slot& slot, Queue& ring) noexcept {
     const BlockVerdict verdict = parse(slot.chain, limits, slot.request);
     const std::uint64_t bytes = verdict.problem ? 0 : first_bytes(slot.request);
     if (throttle(bytes, 1)) {
-        ring.undo_pop();
+        ring.undo_pop(slot.chain.head);
         return false;
     }
     budget_ -= std::min(budget_, cost(slot.chain, transfers(slot.request.kind) ? bytes : 0));

@@ -88,7 +88,7 @@ private:
     void watch(unsigned pair) noexcept;
 
     void transmit(unsigned pair) noexcept;
-    [[nodiscard]] bool send(unsigned pair, Queue& queue, Chain& chain) noexcept;
+    [[nodiscard]] bool send(unsigned pair, Chain& chain) noexcept;
     [[nodiscard]] bool write_frame(unsigned pair, std::size_t bytes) noexcept;
     [[nodiscard]] bool send_limited(unsigned pair, std::size_t bytes) noexcept;
     [[nodiscard]] bool offer_to_filter(std::size_t bytes) noexcept;

@@ -36,8 +36,8 @@ void NetReceiver::forget() noexcept {
 void NetReceiver::follow_translations(Queue& queue) noexcept {
     if (std::exchange(generation_, queue.memory().generation()) == queue.memory().generation())
         return;
-    for (std::size_t i = 0; i < buffers_.size(); ++i)
-        queue.undo_pop();
+    for (Buffer& buffer : buffers_)
+        queue.undo_pop(buffer.head);
     forget();
 }
 
@@ -49,7 +49,7 @@ NetReceiver::Taken NetReceiver::take_buffer(Queue& queue) noexcept {
         return queue.broken() ? Taken::broken : Taken::none;
     }
     if (pieces_.size() + chain_.writable.size() > max_pieces && !buffers_.empty()) {
-        queue.undo_pop();
+        queue.undo_pop(chain_.head);
         return Taken::full;
     }
     const std::uint64_t bytes = Chain::bytes(chain_.writable);
@@ -60,7 +60,7 @@ NetReceiver::Taken NetReceiver::take_buffer(Queue& queue) noexcept {
         return Taken::broken;
     }
     pieces_.insert(pieces_.end(), chain_.writable.begin(), chain_.writable.end());
-    buffers_.push_back({chain_.head, static_cast<std::uint32_t>(chain_.writable.size()), bytes});
+    buffers_.push_back({std::move(chain_.head), static_cast<std::uint32_t>(chain_.writable.size()), bytes});
     capacity_ += bytes;
     return Taken::one;
 }

@@ -51,7 +51,7 @@ public:
 
 private:
     struct Buffer {
-        std::uint16_t head;
+        ChainHead head;
         std::uint32_t pieces;
         std::uint64_t bytes;
     };

@@ -132,7 +132,7 @@ void Net::transmit(unsigned index) noexcept {
     const auto hold = memory().hold();
     if (!ring->refresh())
         return;
-    const auto served = serve(*ring, chain_, batch, [&](Chain& chain) { return send(index, *ring, chain); });
+    const auto served = serve(*ring, chain_, batch, [&](Chain& chain) { return send(index, chain); });
     signal(2 * index + 1);
     if (served == Served::more)
         again(2 * index + 1);
@@ -141,7 +141,7 @@ void Net::transmit(unsigned index) noexcept {
 }
 
 /// False: the frame has to wait.
-bool Net::send(unsigned index, Queue& queue, Chain& chain) noexcept {
+bool Net::send(unsigned index, Chain& chain) noexcept {
     const std::size_t head = chain.copy_from(0, std::as_writable_bytes(std::span{&header_, 1}));
     const std::uint64_t bytes = Chain::bytes(chain.readable) - head;
     chain.work += work_of(std::min<std::uint64_t>(bytes, max_frame));
@@ -159,7 +159,6 @@ bool Net::send(unsigned index, Queue& queue, Chain& chain) noexcept {
         if (!offer_to_filter(bytes) && !write_frame(index, bytes))
             return false;
     }
-    queue.push(chain.head, 0);
     return true;
 }
 

@@ -37,12 +37,7 @@ void Vsock::transmit() noexcept {
             const auto hold = memory().hold();
             if (!ring->refresh())
                 return;
-            served = serve(*ring, sent_, turn_, packets_at_once, [&](Chain& chain) {
-                if (!on_packet(chain))
-                    return false;
-                ring->push(chain.head, 0);
-                return true;
-            });
+            served = serve(*ring, sent_, turn_, packets_at_once, [&](Chain& chain) { return on_packet(chain); });
             signal(1);
         }
         blocked_ = served == Served::blocked;
@@ -229,7 +224,7 @@ Vsock::Fed Vsock::feed_control(Queue& queue, VsockConnection& connection) noexce
         return taken;
     const VsockOp operation = connection.flow.take_control(extra);
     if (operation == VsockOp::invalid) {
-        queue.undo_pop();
+        queue.undo_pop(sent_.head);
         return Fed::idle;
     }
     VsockHeader header = header_for(connection.ports, operation, 0);
@@ -280,7 +275,7 @@ std::size_t Vsock::take_buffers(Queue& queue, std::uint32_t room) noexcept {
         if (take_buffer(queue, chain) != Fed::more)
             break;
         if (pieces_.size() + chain.writable.size() > IOV_MAX) {
-            queue.undo_pop();
+            queue.undo_pop(chain.head);
             break;
         }
         const std::size_t first = pieces_.size();
@@ -304,7 +299,7 @@ void Vsock::fill(Queue& queue, VsockConnection& connection, std::size_t buffers,
     traffic_.to_guest_bytes.fetch_add(bytes, std::memory_order_relaxed);
     std::size_t used = 0;
     for (; bytes != 0; ++used) {
-        const Chain& chain = buffers_[used];
+        Chain& chain = buffers_[used];
         const auto part = std::min<std::size_t>(bytes, Chain::bytes(chain.writable) - header_size);
         VsockHeader header = header_for(connection.ports, VsockOp::data, static_cast<std::uint32_t>(part));
         connection.flow.stamp(header);
@@ -312,10 +307,10 @@ void Vsock::fill(Queue& queue, VsockConnection& connection, std::size_t buffers,
         queue.push(chain.head, static_cast<std::uint32_t>(header_size + part));
         bytes -= part;
     }
-    for (; used < buffers; ++used)
-        queue.undo_pop();
-    for (Chain& chain : std::span{buffers_}.first(buffers))
+    for (Chain& chain : std::span{buffers_}.first(buffers)) {
+        queue.undo_pop(chain.head); // unless it was filled
         chain.clear();
+    }
 }
 
 Vsock::Fed Vsock::take_buffer(Queue& queue, Chain& chain) noexcept {

@@ -208,7 +208,7 @@ void hand_over(bool event_index) {
         while (!stop.stop_requested()) {
             const auto hold = ram.direct.hold();
             if (queue.refresh())
-                (void)serve(queue, chain, ~0U, [&](const Chain& taken) {
+                (void)serve(queue, chain, ~0U, [&](Chain& taken) {
                     queue.push(taken.head, 0);
                     return true;
                 });

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/queue.hpp"
 
+#include <type_traits>
+#include <utility>
+
+#include "devices/virtio/serve.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/virtqueue_driver.hpp"
 
 using devices::virtio::Chain;
+using devices::virtio::ChainHead;
 using devices::virtio::Queue;
 using fakes::TestRam;
 using fakes::VirtqueueDriver;
@@ -191,4 +196,57 @@ TEST_CASE("pieces can be cut at either end") {
     devices::virtio::keep_front(pieces, 5);
     CHECK(Chain::bytes(pieces) == 5);
     CHECK(pieces.size() == 2);
+}
+
+TEST_CASE("a chain is given back once, by who holds its head") {
+    static_assert(!std::is_copy_constructible_v<Chain>);
+    static_assert(std::is_nothrow_move_constructible_v<ChainHead>);
+    Setup s;
+    for (unsigned i = 0; i < 3; ++i)
+        s.driver.chain().readable("x").post();
+    REQUIRE(s.queue->pop(s.chain));
+    CHECK(s.queue->outstanding() == 1);
+    ChainHead kept = std::move(s.chain.head);
+    s.queue->push(s.chain.head, 5); // moved away: nothing to give back
+    s.queue->undo_pop(s.chain.head);
+    CHECK_FALSE(s.driver.used());
+    CHECK(s.queue->outstanding() == 1);
+    s.queue->push(kept, 1);
+    s.queue->push(kept, 2); // again
+    REQUIRE(s.driver.used());
+    CHECK_FALSE(s.driver.used());
+    CHECK(s.queue->outstanding() == 0);
+    REQUIRE(s.queue->pop(s.chain));
+    s.queue->undo_pop(s.chain.head);
+    s.queue->undo_pop(s.chain.head);
+    CHECK(s.queue->outstanding() == 0);
+    unsigned left = 0;
+    while (s.queue->pop(s.chain))
+        ++left;
+    CHECK(left == 2);
+    CHECK(s.queue->outstanding() == 2);
+}
+
+TEST_CASE("a request whose handler does not give it back goes back with 0 bytes; one whose head is kept does not") {
+    Setup s;
+    for (unsigned i = 0; i < 3; ++i)
+        s.driver.chain().writable(8).post();
+    ChainHead kept;
+    unsigned handled = 0;
+    const auto served = devices::virtio::serve(*s.queue, s.chain, 10, [&](Chain& chain) {
+        if (++handled == 2)
+            kept = std::move(chain.head);
+        if (handled == 3)
+            s.queue->push(chain.head, 8);
+        return true;
+    });
+    CHECK(served == devices::virtio::Served::all);
+    CHECK(handled == 3);
+    CHECK(s.driver.used()->length == 0);
+    CHECK(s.driver.used()->length == 8);
+    CHECK_FALSE(s.driver.used());
+    CHECK(s.queue->outstanding() == 1);
+    s.queue->push(kept, 4);
+    CHECK(s.driver.used()->length == 4);
+    CHECK(s.queue->outstanding() == 0);
 }
