@@ -138,14 +138,14 @@ SocketFile::~SocketFile() {
 
 Result<void> SocketFile::check_path(const std::string& path) {
     TRY_VOID(check_length(path));
-    TRY(is_stale(path));
+    TRY_VOID(is_stale(path));
     errno = creation_error(path);
     return errno == 0 ? Result<void>{} : cannot_make(path);
 }
 
 Result<void> SocketFile::check_group(const std::string& group) {
     if (!group.empty())
-        TRY(find_group(group));
+        TRY_VOID(find_group(group));
     return {};
 }
 

@@ -25,7 +25,6 @@ constexpr std::uint64_t table_offsets = reg::grpcfg / 0x100 | reg::wqcfg / 0x100
 
 // Words of a group's configuration, 4 bytes each.
 constexpr unsigned group_words = group_stride / 4;
-constexpr unsigned engine_word = 8;
 constexpr unsigned flags_word = 10;
 constexpr std::uint32_t group_flags_mask = 0x0ff0ffbf;
 

@@ -131,7 +131,7 @@ Result<std::unique_ptr<RootBus>> RootBus::create(MemoryBus& memory, PortBus& por
                                                  const Windows& windows) {
     std::unique_ptr<RootBus> bus{new RootBus{memory, ports, windows}};
     TRY_VOID(bus->register_on(memory, ports, events));
-    TRY(bus->add(std::make_shared<HostBridge>(), Address{0, 0}));
+    TRY_VOID(bus->add(std::make_shared<HostBridge>(), Address{0, 0}));
     return bus;
 }
 

@@ -133,7 +133,7 @@ Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
 }
 
 Result<void> VhostUser::check(const std::string& path) {
-    TRY(address_of(path));
+    TRY_VOID(address_of(path));
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0 || ::access(path.c_str(), W_OK) != 0)
         return no_daemon(path);
@@ -198,7 +198,7 @@ Result<void> VhostUser::start_ring(const Ring& ring, const GuestMemory& memory) 
 
 Result<void> VhostUser::stop_ring(unsigned index) {
     TRY_VOID(send(Request::set_vring_enable, bytes_of(RingNumber{index, 0})));
-    TRY(ask(Request::get_vring_base, bytes_of(RingNumber{index, 0})));
+    TRY_VOID(ask(Request::get_vring_base, bytes_of(RingNumber{index, 0})));
     return {};
 }
 

@@ -6,7 +6,7 @@ build_packages=(g++ cmake ninja-build libboost1.81-dev nlohmann-json3-dev libcli
     python3 python3-yaml)
 test_packages=(python3 qemu-system-x86 iproute2 e2fsprogs busybox-static gcc libc6-dev kmod xz-utils zstd lz4 acpica-tools curl)
 lint_packages=(clang-format clang-tidy-19 shellcheck python3)
-fuzz_packages=(clang-19 libclang-rt-19-dev)
+clang_packages=(clang-19 libclang-rt-19-dev) # the second build, and fuzzing
 
 # A client of the API that one test drives
 node_client=(firecrackerode 1.0.2)

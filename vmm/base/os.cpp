@@ -134,7 +134,7 @@ Result<std::uint64_t> file_size(int fd) {
         return fail_errno(Errc::host_error, "fstat failed");
     if (S_ISBLK(status.st_mode)) {
         std::uint64_t size = 0;
-        static_cast<void>(TRY(checked_ioctl(fd, BLKGETSIZE64, &size, "BLKGETSIZE64")));
+        TRY_VOID(checked_ioctl(fd, BLKGETSIZE64, &size, "BLKGETSIZE64"));
         return size;
     }
     return static_cast<std::uint64_t>(status.st_size);

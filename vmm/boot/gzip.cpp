@@ -133,7 +133,7 @@ Result<void> Unpacker::go_to(std::uint64_t offset) {
         between_members_ = ended_ = false;
     }
     while (made_ < offset && !ended_)
-        TRY(step(std::span{unwanted_}.first(std::min<std::uint64_t>(unwanted_.size(), offset - made_))));
+        TRY_VOID(step(std::span{unwanted_}.first(std::min<std::uint64_t>(unwanted_.size(), offset - made_))));
     return {};
 }
 
@@ -152,7 +152,7 @@ Result<void> Unpacker::read(std::uint64_t offset, std::span<std::byte> out) {
 
 Result<std::uint64_t> Unpacker::measure() {
     while (!ended_)
-        TRY(step(unwanted_));
+        TRY_VOID(step(unwanted_));
     return made_;
 }
 

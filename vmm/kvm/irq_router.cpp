@@ -156,8 +156,8 @@ Result<void> IrqRouter::apply() {
         entries.push_back(chip_entry(gsi, KVM_IRQCHIP_IOAPIC, gsi));
     for (const auto& [gsi, message] : messages_)
         entries.push_back(msi_entry(gsi, message));
-    TRY(kvm_list::send(vm_fd_, kvm_list::set_gsi_routing, std::span<const kvm_irq_routing_entry>{entries},
-                       "KVM_SET_GSI_ROUTING"));
+    TRY_VOID(kvm_list::send(vm_fd_, kvm_list::set_gsi_routing, std::span<const kvm_irq_routing_entry>{entries},
+                            "KVM_SET_GSI_ROUTING"));
     return {};
 }
 
@@ -169,7 +169,7 @@ Result<void> IrqRouter::attach(unsigned gsi, const EventFd& event, int resample_
         irqfd.flags = KVM_IRQFD_FLAG_RESAMPLE;
         irqfd.resamplefd = static_cast<std::uint32_t>(resample_fd);
     }
-    TRY(checked_ioctl(vm_fd_, KVM_IRQFD, &irqfd, "KVM_IRQFD"));
+    TRY_VOID(checked_ioctl(vm_fd_, KVM_IRQFD, &irqfd, "KVM_IRQFD"));
     return {};
 }
 

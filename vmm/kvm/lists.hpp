@@ -49,7 +49,7 @@ Result<std::vector<Entry>> fetch(int fd, unsigned long request, std::size_t most
     std::vector<std::byte> buffer(sizeof(Header) + most * sizeof(Entry));
     Header header{static_cast<std::uint32_t>(most), 0};
     std::memcpy(buffer.data(), &header, sizeof header);
-    TRY(checked_ioctl(fd, request, buffer.data(), name));
+    TRY_VOID(checked_ioctl(fd, request, buffer.data(), name));
     std::memcpy(&header, buffer.data(), sizeof header);
     std::vector<Entry> entries(header.count < most ? header.count : most);
     if (!entries.empty())

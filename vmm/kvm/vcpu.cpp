@@ -82,7 +82,7 @@ VmExit Vcpu::internal_error() const {
 }
 
 Result<void> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
-    TRY(kvm_list::send(fd_.get(), kvm_list::set_cpuid2, entries, "KVM_SET_CPUID2"));
+    TRY_VOID(kvm_list::send(fd_.get(), kvm_list::set_cpuid2, entries, "KVM_SET_CPUID2"));
     return {};
 }
 
@@ -96,37 +96,37 @@ Result<void> Vcpu::set_msrs(std::span<const kvm_msr_entry> entries) {
 
 Result<kvm_regs> Vcpu::regs() const {
     kvm_regs regs{};
-    TRY(checked_ioctl(fd_.get(), KVM_GET_REGS, &regs, "KVM_GET_REGS"));
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_GET_REGS, &regs, "KVM_GET_REGS"));
     return regs;
 }
 
 Result<void> Vcpu::set_regs(const kvm_regs& regs) {
     kvm_regs copy = regs;
-    TRY(checked_ioctl(fd_.get(), KVM_SET_REGS, &copy, "KVM_SET_REGS"));
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_SET_REGS, &copy, "KVM_SET_REGS"));
     return {};
 }
 
 Result<kvm_sregs> Vcpu::sregs() const {
     kvm_sregs sregs{};
-    TRY(checked_ioctl(fd_.get(), KVM_GET_SREGS, &sregs, "KVM_GET_SREGS"));
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_GET_SREGS, &sregs, "KVM_GET_SREGS"));
     return sregs;
 }
 
 Result<void> Vcpu::set_sregs(const kvm_sregs& sregs) {
     kvm_sregs copy = sregs;
-    TRY(checked_ioctl(fd_.get(), KVM_SET_SREGS, &copy, "KVM_SET_SREGS"));
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_SET_SREGS, &copy, "KVM_SET_SREGS"));
     return {};
 }
 
 Result<void> Vcpu::set_fpu(const kvm_fpu& fpu) {
     kvm_fpu copy = fpu;
-    TRY(checked_ioctl(fd_.get(), KVM_SET_FPU, &copy, "KVM_SET_FPU"));
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_SET_FPU, &copy, "KVM_SET_FPU"));
     return {};
 }
 
 Result<void> Vcpu::inject(const GuestException& exception) {
     kvm_vcpu_events events{};
-    TRY(checked_ioctl(fd_.get(), KVM_GET_VCPU_EVENTS, &events, "KVM_GET_VCPU_EVENTS"));
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_GET_VCPU_EVENTS, &events, "KVM_GET_VCPU_EVENTS"));
     events.exception.injected = 1;
     events.exception.nr = exception.vector;
     events.exception.has_error_code = exception.error_code.has_value();
@@ -137,7 +137,7 @@ Result<void> Vcpu::inject(const GuestException& exception) {
         special.cr2 = *exception.cr2;
         TRY_VOID(set_sregs(special));
     }
-    TRY(checked_ioctl(fd_.get(), KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS"));
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS"));
     return {};
 }
 
@@ -158,14 +158,14 @@ Result<std::uint32_t> Vcpu::pkru() const {
                                      4096}; // NOLINT: the kernel's view
     if (__get_cpuid_count(0xd, component, &size, &offset, &ecx, &edx) == 0 || size == 0 || offset + 4 > bytes.size())
         return 0;
-    TRY(checked_ioctl(fd_.get(), KVM_GET_XSAVE, &area, "KVM_GET_XSAVE"));
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_GET_XSAVE, &area, "KVM_GET_XSAVE"));
     const bool in_use = (load_le(bytes.subspan(header_offset, 8)) >> component & 1) != 0;
     return in_use ? load_le<std::uint32_t>(bytes.subspan(offset, 4)) : 0;
 }
 
 Result<std::uint32_t> Vcpu::mp_state() const {
     kvm_mp_state state{};
-    TRY(checked_ioctl(fd_.get(), KVM_GET_MP_STATE, &state, "KVM_GET_MP_STATE"));
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_GET_MP_STATE, &state, "KVM_GET_MP_STATE"));
     return state.mp_state;
 }
 

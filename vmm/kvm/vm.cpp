@@ -81,11 +81,11 @@ Result<std::unique_ptr<Vm>> Vm::create(const Kvm& kvm, const GuestMemory& memory
     UniqueFd fd{TRY(checked_ioctl(kvm.fd(), KVM_CREATE_VM, std::uint64_t{0}, "KVM_CREATE_VM"))};
     std::unique_ptr<Vm> vm{new Vm{kvm, std::move(fd)}};
     std::uint64_t identity = layout::identity_map_page.raw();
-    TRY(checked_ioctl(vm->fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity, "KVM_SET_IDENTITY_MAP_ADDR"));
-    TRY(checked_ioctl(vm->fd(), KVM_SET_TSS_ADDR, layout::tss_pages.raw(), "KVM_SET_TSS_ADDR"));
+    TRY_VOID(checked_ioctl(vm->fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity, "KVM_SET_IDENTITY_MAP_ADDR"));
+    TRY_VOID(checked_ioctl(vm->fd(), KVM_SET_TSS_ADDR, layout::tss_pages.raw(), "KVM_SET_TSS_ADDR"));
     // RAM before the interrupt chips: once those exist, a slot update may wait for a grace period of several ms.
     TRY_VOID(vm->map_ram(memory));
-    TRY(checked_ioctl(vm->fd(), KVM_CREATE_IRQCHIP, std::uint64_t{0}, "KVM_CREATE_IRQCHIP"));
+    TRY_VOID(checked_ioctl(vm->fd(), KVM_CREATE_IRQCHIP, std::uint64_t{0}, "KVM_CREATE_IRQCHIP"));
     vm->run_size_ = static_cast<std::size_t>(
         TRY(checked_ioctl(kvm.fd(), KVM_GET_VCPU_MMAP_SIZE, std::uint64_t{0}, "KVM_GET_VCPU_MMAP_SIZE")));
     return vm;
@@ -131,7 +131,7 @@ Result<void> Vm::map_ram(const GuestMemory& memory) {
         slot.guest_phys_addr = region.range.start().raw();
         slot.memory_size = region.range.size();
         slot.userspace_addr = reinterpret_cast<std::uint64_t>(region.host.data()); // NOLINT
-        TRY(checked_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION"));
+        TRY_VOID(checked_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION"));
         slots_used_.push_back(true);
     }
     return {};
@@ -147,7 +147,7 @@ Result<void> Vm::report_emulation_failures() {
     kvm_enable_cap cap{};
     cap.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE;
     cap.args[0] = 1;
-    TRY(checked_ioctl(fd(), KVM_ENABLE_CAP, &cap, "KVM_CAP_EXIT_ON_EMULATION_FAILURE"));
+    TRY_VOID(checked_ioctl(fd(), KVM_ENABLE_CAP, &cap, "KVM_CAP_EXIT_ON_EMULATION_FAILURE"));
     return {};
 }
 
@@ -155,12 +155,12 @@ Result<void> Vm::trap_msr(std::uint32_t index) {
     kvm_enable_cap cap{};
     cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
     cap.args[0] = KVM_MSR_EXIT_REASON_FILTER;
-    TRY(checked_ioctl(fd(), KVM_ENABLE_CAP, &cap, "KVM_CAP_X86_USER_SPACE_MSR"));
+    TRY_VOID(checked_ioctl(fd(), KVM_ENABLE_CAP, &cap, "KVM_CAP_X86_USER_SPACE_MSR"));
     std::uint8_t denied = 0; // a bit set allows
     kvm_msr_filter filter{};
     filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
     filter.ranges[0] = {KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, 1, index, &denied};
-    TRY(checked_ioctl(fd(), KVM_X86_SET_MSR_FILTER, &filter, "KVM_X86_SET_MSR_FILTER"));
+    TRY_VOID(checked_ioctl(fd(), KVM_X86_SET_MSR_FILTER, &filter, "KVM_X86_SET_MSR_FILTER"));
     return {};
 }
 
@@ -176,7 +176,7 @@ Result<Registration> Vm::add(Gpa address, unsigned size, std::optional<std::uint
         doorbell.flags = KVM_IOEVENTFD_FLAG_DATAMATCH;
         doorbell.datamatch = *match;
     }
-    TRY(checked_ioctl(fd(), KVM_IOEVENTFD, &doorbell, "KVM_IOEVENTFD"));
+    TRY_VOID(checked_ioctl(fd(), KVM_IOEVENTFD, &doorbell, "KVM_IOEVENTFD"));
     return Registration{[this, doorbell]() mutable {
         doorbell.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
         if (auto removed = checked_ioctl(fd(), KVM_IOEVENTFD, &doorbell, "KVM_IOEVENTFD"); !removed)
@@ -188,7 +188,7 @@ Result<Registration> Vm::add_vfio_file(int file) {
     if (!vfio_) {
         kvm_create_device device{};
         device.type = KVM_DEV_TYPE_VFIO;
-        TRY(checked_ioctl(fd(), KVM_CREATE_DEVICE, &device, "KVM_CREATE_DEVICE for VFIO"));
+        TRY_VOID(checked_ioctl(fd(), KVM_CREATE_DEVICE, &device, "KVM_CREATE_DEVICE for VFIO"));
         vfio_.reset(static_cast<int>(device.fd));
     }
     // KVM compares open files, not numbers: with one of its own the registration depends on nobody's order of closing.
@@ -203,7 +203,7 @@ Result<Registration> Vm::add_vfio_file(int file) {
         attribute.addr = reinterpret_cast<std::uint64_t>(&value); // NOLINT: the kernel takes an integer
         return checked_ioctl(vfio, KVM_SET_DEVICE_ATTR, &attribute, "KVM_SET_DEVICE_ATTR for VFIO");
     };
-    TRY(change(KVM_DEV_VFIO_GROUP_ADD, own.get()));
+    TRY_VOID(change(KVM_DEV_VFIO_GROUP_ADD, own.get()));
     return Registration{[change, own = std::move(own)] {
         if (auto removed = change(KVM_DEV_VFIO_GROUP_DEL, own.get()); !removed)
             log::write(log::Level::warning, "KVM keeps a VFIO file: %s", removed.error().message().c_str());

@@ -36,7 +36,7 @@ Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, con
         const auto where = load_place(loaded.error().code);
         return placed(std::move(loaded), where);
     }
-    TRY(boot::write_acpi_tables(acpi, memory));
+    TRY_VOID(boot::write_acpi_tables(acpi, memory));
     timeline.mark(Step::kernel_loaded);
     return loaded;
 }

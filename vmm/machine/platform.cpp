@@ -91,11 +91,11 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::ve
     }
     auto one = opened.begin();
     for (const auto& device : placed_devices(config))
-        TRY(placed(platform->add_opened(device.config, std::move(*one++)), device.where));
+        TRY_VOID(placed(platform->add_opened(device.config, std::move(*one++)), device.where));
     // Beside the host bridge it takes no slot, and behind all others its BAR moves none of theirs.
     if (own.pci) {
         auto pvpanic = TRY(devices::PvPanicFunction::create(context.guest));
-        TRY(own.pci->add(std::move(pvpanic), devices::pci::Address{0, 1}));
+        TRY_VOID(own.pci->add(std::move(pvpanic), devices::pci::Address{0, 1}));
     }
     return platform;
 }
@@ -260,11 +260,11 @@ Result<void> Platform::add_iommu() {
     auto device = devices::virtio::Iommu::create(*context_.iommu, context_.loop, devices_->pasid_requests.get());
     auto function = TRY(devices::virtio::PciTransport::create(
         device, {context_.irqs, context_.doorbells, context_.dma, context_.loop}));
-    TRY(table_.add({.name = {DeviceKind::iommu, "iommu"},
-                    .function = std::move(function),
-                    .device = std::move(device),
-                    .permanent = true,
-                    .where = iommu_address}));
+    TRY_VOID(table_.add({.name = {DeviceKind::iommu, "iommu"},
+                         .function = std::move(function),
+                         .device = std::move(device),
+                         .permanent = true,
+                         .where = iommu_address}));
     return {};
 }
 

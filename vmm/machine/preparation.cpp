@@ -119,7 +119,7 @@ Result<Kvm> open_kvm(const Config& config) {
         auto request = cpuid_request(config, kvm);
         request.tsc_khz = 1; // any: its leaf is there then
         auto supported = TRY(kvm.supported_cpuid());
-        TRY(guest_cpuid(config, std::move(supported), request));
+        TRY_VOID(guest_cpuid(config, std::move(supported), request));
     }
     return kvm;
 }

@@ -158,9 +158,9 @@ std::unexpected<Error> Tap::explain(int error, bool existed, bool several) const
 
 Result<void> Tap::set_up(int fd) {
     int header = sizeof(NetHeader);
-    TRY(checked_ioctl(fd, TUNSETVNETHDRSZ, &header, "TUNSETVNETHDRSZ"));
+    TRY_VOID(checked_ioctl(fd, TUNSETVNETHDRSZ, &header, "TUNSETVNETHDRSZ"));
     capabilities_ = probe(fd);
-    TRY(checked_ioctl(fd, TUNSETOFFLOAD, std::uint64_t{0}, "TUNSETOFFLOAD"));
+    TRY_VOID(checked_ioctl(fd, TUNSETOFFLOAD, std::uint64_t{0}, "TUNSETOFFLOAD"));
     return {};
 }
 

@@ -98,7 +98,7 @@ Result<VsockListener> VsockListener::create(const std::string& path) {
 
 Result<void> VsockListener::check(const std::string& path) {
     TRY_VOID(check_length(path));
-    TRY(is_left_over(path));
+    TRY_VOID(is_left_over(path));
     errno = creation_error(path);
     return errno == 0 ? Result<void>{} : cannot_make(path);
 }
