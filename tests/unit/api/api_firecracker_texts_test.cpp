@@ -6,6 +6,7 @@
 #include "api/routes_reply.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/api_client.hpp"
+#include "tests/fakes/machine_events.hpp"
 #include "vmm/config/config_sections.hpp"
 #include "vmm/machine/device_table.hpp"
 
@@ -185,7 +186,8 @@ TEST_CASE("a host device that is assigned twice is told apart by its detail") {
 
 TEST_CASE("a guest's refusals have Firecracker's sentences") {
     EventLoop loop;
-    DeviceTable table{{loop, {}}};
+    fakes::RecordingEvents owner;
+    DeviceTable table{loop, owner};
     REQUIRE(table.add_fixed({DeviceKind::disk, "a"}, nullptr));
     check_sentence(error_of(table.check_free({DeviceKind::disk, "a"})), "Device ID in use");
     check_sentence(error_of(table.remove({DeviceKind::disk, "b"}, Removal::asked)), "Device not found");
