@@ -9,7 +9,7 @@ namespace inox::api {
 /// The action, or Firecracker's refusal when it comes too early or too late.
 Action during(Phase phase, Action action);
 
-// routes_machine.cpp
+// firecracker/routes_machine.cpp
 Prepared get_instance(Call& call);
 Prepared get_version(Call& call);
 Prepared get_vm_config(Call& call);
@@ -25,7 +25,7 @@ Prepared put_metrics(Call& call);
 Prepared put_serial(Call& call);
 Prepared put_snapshot(Call& call);
 
-// routes_devices.cpp
+// firecracker/routes_devices.cpp
 Prepared put_drive(Call& call);
 Prepared patch_drive(Call& call);
 Prepared delete_drive(Call& call);
@@ -38,7 +38,7 @@ Prepared put_passthrough(Call& call);
 Prepared put_pmem(Call& call);
 Prepared put_memory_hotplug(Call& call);
 
-// routes_balloon.cpp
+// firecracker/routes_balloon.cpp
 Prepared get_balloon(Call& call);
 Prepared put_balloon(Call& call);
 Prepared patch_balloon(Call& call);
@@ -48,7 +48,7 @@ Prepared get_balloon_hinting(Call& call);
 Prepared start_balloon_hinting(Call& call);
 Prepared stop_balloon_hinting(Call& call);
 
-// routes_mmds.cpp
+// firecracker/routes_mmds.cpp
 Prepared get_mmds(Call& call);
 Prepared put_mmds(Call& call);
 Prepared patch_mmds(Call& call);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "api/json_config.hpp"
+#include "api/firecracker/json_config.hpp"
 
 namespace inox::api {
 namespace {

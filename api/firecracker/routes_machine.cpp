@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <fcntl.h>
 
-#include "api/json_config.hpp"
+#include "api/firecracker/json_config.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 #include "vmm/base/os.hpp"

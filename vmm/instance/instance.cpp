@@ -36,15 +36,6 @@ EventLog::Details details_of(const GuestPanic& panic) {
     return details;
 }
 
-/// In Firecracker's words, which benchmarks look for.
-void write_boot_time(const Timeline& timeline) {
-    const auto us = timeline.at(Timeline::Step::user_space_up) / 1000;
-    const auto cpu_us = clock_ns(CLOCK_PROCESS_CPUTIME_ID) / 1000;
-    log::write(log::Level::info, "Guest-boot-time = %6llu us %llu ms, %6llu CPU us %llu CPU ms",
-               static_cast<unsigned long long>(us), static_cast<unsigned long long>(us / 1000),
-               static_cast<unsigned long long>(cpu_us), static_cast<unsigned long long>(cpu_us / 1000));
-}
-
 } // namespace
 
 Instance::Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks)
@@ -173,8 +164,8 @@ void Instance::on_device_error(const DeviceName& name, const std::string& what) 
 void Instance::on_panic(const GuestPanic& panic) { events_.publish("guest-panic", details_of(panic)); }
 
 void Instance::on_user_space_up() {
-    if (identity_.log_boot_time)
-        write_boot_time(timeline_);
+    if (hooks_.on_user_space_up)
+        hooks_.on_user_space_up();
 }
 
 void Instance::on_iommu_fault(const iommu::Faults::Entry& entry) {

@@ -29,15 +29,15 @@ public:
     struct Hooks {
         /// Once, on the loop. end() is the caller's next step.
         std::function<void(GuestEnd)> on_end;
-        std::function<void()> on_expected; ///< --expect has matched
-        std::function<void()> on_leave;    ///< Ctrl-A X
+        std::function<void()> on_expected;      ///< --expect has matched
+        std::function<void()> on_leave;         ///< Ctrl-A X
+        std::function<void()> on_user_space_up; ///< the guest says so; may be empty
     };
 
     /// Who it is.
     struct Identity {
         std::string id{"anonymous-instance"};
-        bool needs_kernel{false};  ///< as in Firecracker; else the built-in guest boots without one
-        bool log_boot_time{false}; ///< a log line when the guest says that its user space is up
+        bool needs_kernel{false}; ///< else the built-in guest boots without one
     };
 
     Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks);

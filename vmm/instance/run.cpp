@@ -48,7 +48,8 @@ public:
                                              expected_seen_ = true;
                                              end_well("the console showed what --expect asks for");
                                          },
-                                         [this] { end_well("the guest was ended from the terminal (Ctrl-A X)"); }}} {}
+                                         [this] { end_well("the guest was ended from the terminal (Ctrl-A X)"); },
+                                         plan.on_user_space_up}} {}
 
     Result<int> run(const RunPlan& plan);
 
