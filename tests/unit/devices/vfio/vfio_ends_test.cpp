@@ -83,7 +83,7 @@ TEST_CASE("a device without any reset is used all the same, with a warning") {
     builder.state->can_reset = false;
     Assigned guest{builder};
     REQUIRE(guest.function);
-    CHECK(has_line(guest.events, HostDeviceEvent::What::cannot_reset, "finds vfio0 (0000:01:00.0)"));
+    CHECK(has_line(guest.events, HostDeviceEvent::What::cannot_reset, "vfio0 (0000:01:00.0) was not reset"));
 }
 
 TEST_CASE("an error of the device takes it from the guest, alone") {
@@ -252,9 +252,9 @@ TEST_CASE("a guest that turns memory decoding on and off does not make the loop'
     guest.machine.decode(where, 6);
     guest.machine.decode(where, 0);
     const auto before = ::mallinfo2().uordblks;
-    for (int i = 0; i < 20000; ++i)
+    for (int i = 0; i < 100000; ++i)
         guest.machine.decode(where, i % 2 == 0 ? 0 : 6);
-    CHECK(::mallinfo2().uordblks < before + 256 * KiB);
+    CHECK(::mallinfo2().uordblks < before + 2 * MiB); // a post each time would take five times as much
     CHECK(guest.settle([&] { return shared == 1; }));
     CHECK(guest.machine.root->remove(where).has_value());
 }
