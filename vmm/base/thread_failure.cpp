@@ -7,6 +7,7 @@
 
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/host_files.hpp"
+#include "vmm/base/soft_limit.hpp"
 
 namespace inox {
 namespace {
@@ -29,26 +30,19 @@ std::uint64_t stack_size() {
     return size;
 }
 
-std::string limit_text(int resource) {
-    rlimit limit{};
-    if (::getrlimit(static_cast<__rlimit_resource>(resource), &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-        return "no limit";
-    return std::to_string(limit.rlim_cur);
-}
-
 std::string hint() {
     // The C library takes a page in front of the stack, and memory of its own.
     constexpr std::uint64_t beside = MiB;
-    rlimit space{};
     const auto used = address_space();
     const auto stack = stack_size();
-    if (::getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY &&
-        used + stack + beside > space.rlim_cur)
+    if (const auto space = soft_limit(RLIMIT_AS); space && used + stack + beside > *space)
         return format("raise the limit on address space: ulimit -v allows %llu KiB, %llu KiB are in use, and a thread "
                       "takes %llu KiB",
-                      static_cast<unsigned long long>(space.rlim_cur / KiB),
-                      static_cast<unsigned long long>(used / KiB), static_cast<unsigned long long>(stack / KiB));
-    return "raise the limit on processes (ulimit -u: " + limit_text(RLIMIT_NPROC) + ") or the cgroup's pids.max";
+                      static_cast<unsigned long long>(*space / KiB), static_cast<unsigned long long>(used / KiB),
+                      static_cast<unsigned long long>(stack / KiB));
+    const auto processes = soft_limit(RLIMIT_NPROC);
+    return "raise the limit on processes (ulimit -u: " + (processes ? std::to_string(*processes) : "no limit") +
+           ") or the cgroup's pids.max";
 }
 
 } // namespace

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "vmm/base/host_files.hpp"
+#include "vmm/base/soft_limit.hpp"
 
 namespace inox {
 namespace {
@@ -67,9 +68,7 @@ MemoryReport inspect_memory(const std::string& root) {
     const std::string policies = root + "/sys/kernel/mm/transparent_hugepage";
     report.transparent = chosen(host::read_text(policies + "/enabled"));
     report.transparent_shared = chosen(host::read_text(policies + "/shmem_enabled"));
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        report.locked_limit = limit.rlim_cur;
+    report.locked_limit = soft_limit(RLIMIT_MEMLOCK);
     return report;
 }
 

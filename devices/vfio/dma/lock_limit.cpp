@@ -6,16 +6,10 @@
 
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/host_files.hpp"
+#include "vmm/base/soft_limit.hpp"
 
 namespace inox::devices::vfio {
 namespace {
-
-std::optional<std::uint64_t> soft_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-        return std::nullopt;
-    return limit.rlim_cur;
-}
 
 /// The number after "Key:" in /proc/self/status; 0 when absent.
 std::uint64_t status_number(const std::string& status, const char* key, int base) {
@@ -35,7 +29,7 @@ LockLimit LockLimit::of_process(const std::string& root) {
     const auto status = host::read_text(root + "/proc/self/status");
     if ((status_number(status, "CapEff:", 16) >> cap_ipc_lock & 1) != 0)
         return LockLimit{std::nullopt};
-    LockLimit out{soft_limit(), locked_now(root)};
+    LockLimit out{soft_limit(RLIMIT_MEMLOCK), locked_now(root)};
     out.of_process_ = true;
     return out;
 }
@@ -44,7 +38,7 @@ Result<void> LockLimit::check(std::uint64_t pinned, std::uint64_t more, const st
     const auto needed = locked_before_ + pinned + more;
     if (!bytes_ || needed <= *bytes_)
         return {};
-    const auto limit = of_process_ ? soft_limit() : bytes_;
+    const auto limit = of_process_ ? soft_limit(RLIMIT_MEMLOCK) : bytes_;
     if (!limit || needed <= *limit)
         return {};
     return fail(Errc::no_resource,
