@@ -120,7 +120,7 @@ tail -n 1 "$scratch/old" | grep -q '"event":"ended","how":"stopped"' || fail 'a 
 ends() {
     local how=$1
     shift
-    rm -f "$sock"
+    rm -f "$sock" "$scratch/events" # the last guest's events tell nothing of this one's start
     "$inox" run --api-sock "$sock" "$@" >"$scratch/out" 2>"$scratch/log" <"$scratch/input" &
     vmm=$!
     eventually status_shows state || fail 'the VMM does not answer'
