@@ -7,6 +7,8 @@
 #include "tests/fakes/disk.hpp"
 #include "vmm/base/log.hpp"
 
+namespace inox::api_clients_test {
+
 using api::Method;
 using fakes::ApiClient;
 
@@ -137,3 +139,5 @@ TEST_CASE("fctools: its requests are taken in their order") {
               put("/mmds/config", R"({"network_interfaces": ["net1"], "version": "V1"})"),
               put("/entropy", R"({"rate_limiter": null})")});
 }
+
+} // namespace inox::api_clients_test

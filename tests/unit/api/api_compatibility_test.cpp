@@ -5,6 +5,8 @@
 #include "tests/fakes/disk.hpp"
 #include "vmm/config/config.hpp"
 
+namespace inox::api_compatibility_test {
+
 using fakes::ApiClient;
 
 TEST_CASE("metrics and the state of the machine take unknown fields") {
@@ -228,3 +230,5 @@ TEST_CASE("ids of plugged devices have the configuration's rule") {
           ApiClient::json_error(
               "invalid value: 4294967296 is not a whole number from 0 to 4294967295 at line 1 column 62"));
 }
+
+} // namespace inox::api_compatibility_test

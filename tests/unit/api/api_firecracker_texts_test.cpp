@@ -10,6 +10,8 @@
 #include "vmm/config/config_sections.hpp"
 #include "vmm/machine/device_table.hpp"
 
+namespace inox::api_firecracker_texts_test {
+
 using fakes::ApiClient;
 
 namespace {
@@ -211,3 +213,5 @@ TEST_CASE("Firecracker's sentence keeps what ours said as a hint") {
     const Error other{Errc::wrong_state, "not now", "later"};
     CHECK(api::firecracker::in_words(other).what == "not now");
 }
+
+} // namespace inox::api_firecracker_texts_test

@@ -3,6 +3,8 @@
 #include "api/server_parser.hpp"
 #include "tests/catch.hpp"
 
+namespace inox::api_parser_test {
+
 using api::Method;
 using api::RequestParser;
 using Step = RequestParser::Step;
@@ -145,3 +147,5 @@ TEST_CASE("places in JSON are found as serde counts them") {
     CHECK(line_and_column(text, last_byte(text, "/d", Part::key)) == "line 2 column 4");
     CHECK(line_and_column(text, 0) == "line 1 column 1");
 }
+
+} // namespace inox::api_parser_test

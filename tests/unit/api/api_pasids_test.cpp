@@ -6,6 +6,9 @@
 #include "tests/fakes/contract.hpp"
 #include "tests/fakes/pasid_guest.hpp"
 #include "vmm/machine/pasids.hpp"
+
+namespace inox::api_pasids_test {
+
 using iommu::PasidStatus;
 using nlohmann::ordered_json;
 
@@ -98,3 +101,5 @@ TEST_CASE("more PASIDs than one answer shows are there page by page") {
             CHECK(part.ids[i].host == all.ids[skip + i].host);
     }
 }
+
+} // namespace inox::api_pasids_test

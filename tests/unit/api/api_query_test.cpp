@@ -3,6 +3,8 @@
 #include "api/query.hpp"
 #include "tests/fakes/api_client.hpp"
 
+namespace inox::api_query_test {
+
 using fakes::ApiClient;
 
 namespace {
@@ -114,3 +116,5 @@ TEST_CASE("what means nothing without another parameter is refused, and a kind i
     CHECK(client.get("/inox/devices?&limit=1&").status == 200);
     CHECK(client.get("/inox/devices?%zz=1").status == 400);
 }
+
+} // namespace inox::api_query_test

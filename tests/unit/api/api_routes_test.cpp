@@ -4,6 +4,8 @@
 #include "tests/fakes/api_client.hpp"
 #include "tests/fakes/disk.hpp"
 
+namespace inox::api_routes_test {
+
 using fakes::ApiClient;
 
 TEST_CASE("the contract and the routes name the same operations") {
@@ -296,3 +298,5 @@ TEST_CASE("a device to plug in is of one kind") {
     CHECK(fault(R"({"vfio": {"host": "0000:01:00.0", "backend": "iommufd", "rom": false, "group_fd": 7}})") ==
           "The requested operation is not supported before starting the microVM.");
 }
+
+} // namespace inox::api_routes_test

@@ -8,6 +8,8 @@
 
 #include "tests/fakes/api_socket.hpp"
 
+namespace inox::api_server_test {
+
 using namespace std::chrono_literals;
 using fakes::ApiSocket, fakes::echo, fakes::eventually, fakes::get_root, fakes::serve, fakes::socket_path;
 
@@ -310,3 +312,5 @@ TEST_CASE("a request that nobody answers ends with 503") {
     REQUIRE(client.send(get_root));
     CHECK(client.receive_all().starts_with("HTTP/1.1 503"));
 }
+
+} // namespace inox::api_server_test

@@ -8,6 +8,8 @@
 #include "tests/fakes/log_capture.hpp"
 #include "vmm/instance/instance.hpp"
 
+namespace inox::api_service_test {
+
 using namespace inox;
 
 TEST_CASE("who is refused again and again does not fill the log, and is counted") {
@@ -43,3 +45,5 @@ TEST_CASE("who is refused again and again does not fill the log, and is counted"
     CHECK(lines + untold == most);
     service.reset();
 }
+
+} // namespace inox::api_service_test

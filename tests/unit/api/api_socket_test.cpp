@@ -6,6 +6,8 @@
 
 #include "tests/fakes/api_socket.hpp"
 
+namespace inox::api_socket_test {
+
 using fakes::ApiSocket, fakes::echo, fakes::eventually, fakes::get_root, fakes::serve, fakes::socket_path;
 
 TEST_CASE("the end of the server closes its clients, removes the socket, and lets late answers fall") {
@@ -117,3 +119,5 @@ TEST_CASE("a peer of another user is refused, whatever the socket's mode") {
     CHECK(WEXITSTATUS(status) == 0);
     CHECK(server->counters().refused_peer == 1);
 }
+
+} // namespace inox::api_socket_test

@@ -7,6 +7,8 @@
 
 #include "tests/fakes/api_socket.hpp"
 
+namespace inox::api_stream_test {
+
 using namespace std::chrono_literals;
 using fakes::echo, fakes::eventually, fakes::get_root, fakes::serve, fakes::socket_path;
 using Client = fakes::ApiSocket;
@@ -228,3 +230,5 @@ TEST_CASE("readers of streams leave descriptors for who asks") {
     }
     ::setrlimit(RLIMIT_NOFILE, &limit);
 }
+
+} // namespace inox::api_stream_test

@@ -7,6 +7,8 @@
 #include "api/server_parser.hpp"
 #include "tests/catch.hpp"
 
+namespace inox::api_tables_test {
+
 TEST_CASE("a refusal shows the server's own text, with its code and hint where it has them") {
     const auto own = api::refusal_error(
         400, R"({"fault_message": "no such disk", "code": "disk_missing", "hint": "look at the path"})");
@@ -68,3 +70,5 @@ TEST_CASE("what has a meaning in a path is written as a code") {
     CHECK(api::percent_encoded("aZ09-._~") == "aZ09-._~");
     CHECK(api::percent_encoded("bad id!/..?x=%\xc3\xa4\n") == "bad%20id%21%2F..%3Fx%3D%25%C3%A4%0A");
 }
+
+} // namespace inox::api_tables_test

@@ -5,6 +5,8 @@
 #include "tests/fakes/registers.hpp"
 #include "vmm/base/bytes.hpp"
 
+namespace inox::devices_cmos_test {
+
 namespace {
 
 timespec now{};
@@ -97,3 +99,5 @@ TEST_CASE("other registers are memory, and wide accesses reach index and data") 
     CHECK(chip.get(0x0e) == 0x5a);
     CHECK(fakes::in(chip.cmos, 0) == 0xff);
 }
+
+} // namespace inox::devices_cmos_test

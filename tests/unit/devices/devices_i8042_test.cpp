@@ -8,6 +8,8 @@
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/registers.hpp"
 
+namespace inox::devices_i8042_test {
+
 namespace {
 
 /// Waits for nothing: an answer that is not there at once counts as a time-out.
@@ -184,3 +186,5 @@ TEST_CASE("no sequence of accesses breaks the keyboard controller") {
         driver.get();
     CHECK(driver.keyboard(0xff) == Bytes{0xfa, 0xaa});
 }
+
+} // namespace inox::devices_i8042_test

@@ -12,6 +12,8 @@
 #include "tests/fakes/register_table.hpp"
 #include "tests/fakes/registers.hpp"
 
+namespace inox::devices_pasid_registers_test {
+
 using devices::PasidRegisters;
 using fakes::in;
 using fakes::out;
@@ -215,3 +217,5 @@ TEST_CASE("while a command runs, others are dropped and the response says so") {
     CHECK(in<std::uint64_t>(driver.registers, PasidRegisters::response) == 0);
     CHECK(driver.guest.host(GuestPasid{pasid}) != iommu::HostPasid{});
 }
+
+} // namespace inox::devices_pasid_registers_test

@@ -8,6 +8,8 @@
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/registers.hpp"
 
+namespace inox::devices_power_test {
+
 using fakes::in;
 using fakes::out;
 
@@ -104,3 +106,5 @@ TEST_CASE("a panic is told from a crash kernel that takes over, and other bits a
     out(pvpanic, 0, 3);
     CHECK((events.panics == 2 && events.crash_kernels == 1));
 }
+
+} // namespace inox::devices_power_test

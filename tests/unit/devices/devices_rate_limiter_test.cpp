@@ -6,6 +6,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::devices_rate_limiter_test {
+
 using devices::BucketLimits;
 using devices::RateLimiter;
 using namespace std::chrono_literals;
@@ -124,3 +126,5 @@ TEST_CASE("extreme limits and clocks that step back do no harm") {
     CHECK(slow.spend(most, Time{}) == 0ns);
     CHECK(slow.spend(1, Time::max()) > 0ns);
 }
+
+} // namespace inox::devices_rate_limiter_test

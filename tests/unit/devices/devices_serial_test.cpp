@@ -9,6 +9,8 @@
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/registers.hpp"
 
+namespace inox::devices_serial_test {
+
 using fakes::in;
 using fakes::out;
 
@@ -458,3 +460,5 @@ TEST_CASE("input and guest access from different threads lose nothing") {
     }
     CHECK(got == text);
 }
+
+} // namespace inox::devices_serial_test

@@ -8,6 +8,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/iommu_world.hpp"
 
+namespace inox::iommu_domains_map_test {
+
 using fakes::IommuWorld;
 using iommu::DomainId;
 using iommu::EndpointId;
@@ -276,3 +278,5 @@ TEST_CASE("operators see the IOMMU while a host takes its time to map: nothing t
     guest.join();
     CHECK(world.mappings(1) == 2);
 }
+
+} // namespace inox::iommu_domains_map_test

@@ -6,6 +6,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/iommu_world.hpp"
 
+namespace inox::iommu_domains_test {
+
 using fakes::IommuWorld;
 using iommu::DomainId;
 using iommu::EndpointId;
@@ -265,3 +267,5 @@ TEST_CASE("an IOMMU of larger pages is refused") {
     host.sizes = ~std::uint64_t{0xffff};
     CHECK(world.domains.add_endpoint(EndpointId{0x40}, "large", host).error().code == Errc::unsupported);
 }
+
+} // namespace inox::iommu_domains_test

@@ -10,6 +10,8 @@
 #include "tests/fakes/iommu_world.hpp"
 #include "tests/fakes/translate.hpp"
 
+namespace inox::iommu_endpoint_memory_test {
+
 using fakes::IommuWorld;
 using iommu::DomainId;
 using iommu::Fault;
@@ -235,3 +237,5 @@ TEST_CASE("after the guest has its answer no device accesses memory through the 
     CHECK(writes > 20);
     CHECK(wrong == 0);
 }
+
+} // namespace inox::iommu_endpoint_memory_test

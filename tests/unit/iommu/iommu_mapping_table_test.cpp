@@ -9,6 +9,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::iommu_mapping_table_test {
+
 using iommu::Mapping;
 using iommu::MappingTable;
 using IovaRange = Range<Iova>;
@@ -169,3 +171,5 @@ TEST_CASE("a mapping takes at most 96 bytes, however they came and went") {
     CHECK(table.size() > 1000);
     CHECK(table.memory() <= 96 * table.size());
 }
+
+} // namespace inox::iommu_mapping_table_test

@@ -9,6 +9,8 @@
 #include "tests/fakes/iommu_world.hpp"
 #include "vmm/base/log.hpp"
 
+namespace inox::iommu_property_test {
+
 using fakes::IommuWorld;
 using iommu::DomainId;
 using iommu::EndpointId;
@@ -272,3 +274,5 @@ TEST_CASE("a host that fails three times in a row is found out, and no other end
         Run{at, true}.go(seed, 800);
     log::set_level(log::Level::warning);
 }
+
+} // namespace inox::iommu_property_test

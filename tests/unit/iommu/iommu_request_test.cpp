@@ -7,6 +7,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/iommu_world.hpp"
 
+namespace inox::iommu_request_test {
+
 using namespace iommu;
 using fakes::IommuWorld;
 using W = IommuWorld;
@@ -206,3 +208,5 @@ TEST_CASE("a private request reaches its extension, whole, and only when the dri
     requests.reset();
     CHECK(echo.resets == 1);
 }
+
+} // namespace inox::iommu_request_test

@@ -9,6 +9,8 @@
 #include "tests/fakes/files.hpp"
 #include "tests/fakes/register_table.hpp"
 
+namespace inox::dsa_accelerator_test {
+
 using namespace devices::dsa;
 using fakes::DsaDriver;
 
@@ -278,3 +280,5 @@ TEST_CASE("a reset forgets configuration, permissions and errors") {
     CHECK(driver.spaces.references(3) == 0);
     CHECK(driver.bring_up_again());
 }
+
+} // namespace inox::dsa_accelerator_test

@@ -7,6 +7,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::dsa_descriptor_test {
+
 using namespace devices::dsa;
 
 namespace {
@@ -181,3 +183,5 @@ TEST_CASE("operands that overlap or are misaligned are refused by the operation'
         CHECK(check(descriptor, limits) == Status::overlap);
     }
 }
+
+} // namespace inox::dsa_descriptor_test

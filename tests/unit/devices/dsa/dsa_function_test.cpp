@@ -10,6 +10,8 @@
 #include "tests/fakes/pasid_guest.hpp"
 #include "tests/fakes/pci_function.hpp"
 
+namespace inox::dsa_function_test {
+
 using namespace devices::dsa;
 using fakes::eventually;
 namespace pci = devices::pci;
@@ -263,3 +265,5 @@ TEST_CASE("a function taken from the bus gives its PASIDs back") {
     CHECK(bench.references(bench.guest.host(pasid)) == 0);
     CHECK(bench.guest.service->bind(endpoint, pasid, table) == iommu::PasidStatus::unknown_endpoint);
 }
+
+} // namespace inox::dsa_function_test

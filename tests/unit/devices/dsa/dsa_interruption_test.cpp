@@ -6,6 +6,8 @@
 #include "tests/fakes/dsa_bench.hpp"
 #include "tests/fakes/endless_memory.hpp"
 
+namespace inox::dsa_interruption_test {
+
 using namespace devices::dsa;
 using fakes::DsaDriver;
 using fakes::eventually;
@@ -159,3 +161,5 @@ TEST_CASE("a pause waits for nothing when nothing is done, and can be repeated")
     bench.accelerator.stop();
     bench.accelerator.pause(); // no engine is left
 }
+
+} // namespace inox::dsa_interruption_test

@@ -5,6 +5,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_bench.hpp"
 
+namespace inox::dsa_linux_test {
+
 using namespace devices::dsa;
 using namespace fakes::dsa_at;
 using Bench = fakes::DsaBench;
@@ -147,3 +149,5 @@ TEST_CASE("Linux's driver brings the accelerator up, uses it, and switches queue
     CHECK(driver.bench.interrupts[0] == driver.handled);
     CHECK(driver.bench.get64(reg::swerr) == 0);
 }
+
+} // namespace inox::dsa_linux_test

@@ -6,6 +6,8 @@
 #include "tests/fakes/dsa_pace.hpp"
 #include "tests/fakes/paged_memory.hpp"
 
+namespace inox::dsa_operations_test {
+
 using namespace devices::dsa;
 
 namespace {
@@ -270,3 +272,5 @@ TEST_CASE("DRAIN reads back what it is told to") {
     CHECK(out.record.status == 0x1f);
     CHECK(out.record.fault_address == 0x90000000);
 }
+
+} // namespace inox::dsa_operations_test

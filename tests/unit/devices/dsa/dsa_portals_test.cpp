@@ -5,6 +5,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_bench.hpp"
 
+namespace inox::dsa_portals_test {
+
 using namespace devices::dsa;
 using namespace fakes::dsa_at;
 using Bench = fakes::DsaBench;
@@ -157,3 +159,5 @@ TEST_CASE("wide stores and enqueues find their queue by the portal's offset") {
     CHECK(bench.status(bench.spaces.memory(2)) == 1);
     CHECK(bench.status(bench.plain) == 1);
 }
+
+} // namespace inox::dsa_portals_test

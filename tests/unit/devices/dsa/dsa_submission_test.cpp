@@ -5,6 +5,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_bench.hpp"
 
+namespace inox::dsa_submission_test {
+
 using namespace devices::dsa;
 using namespace fakes::dsa_at;
 using Bench = fakes::DsaBench;
@@ -318,3 +320,5 @@ TEST_CASE("two submitters at once: every accepted descriptor completes once") {
     CHECK(bench.released(1));
     CHECK(bench.released(2));
 }
+
+} // namespace inox::dsa_submission_test

@@ -4,6 +4,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/mmds_guest.hpp"
 
+namespace inox::mmds_responder_test {
+
 using namespace devices::mmds;
 using namespace std::chrono_literals;
 
@@ -147,3 +149,5 @@ TEST_CASE("mmds: a request ends with its head, or with the body it announces") {
     CHECK(request_length("PUT / HTTP/1.1\r\ncontent-length: x\r\n\r\n") == 37);
     CHECK(request_length("PUT / HTTP/1.1\r\ncontent-length: 18446744073709551615\r\n\r\n") == 56);
 }
+
+} // namespace inox::mmds_responder_test

@@ -6,6 +6,8 @@
 #include "tests/fakes/mmds_guest.hpp"
 #include "tests/fakes/net_guest.hpp"
 
+namespace inox::mmds_service_test {
+
 using namespace devices::mmds;
 using namespace std::chrono_literals;
 using fakes::MmdsGuest;
@@ -107,3 +109,5 @@ TEST_CASE("mmds: addresses are parsed, and nothing else") {
     for (const char* wrong : {"", "169.254.169", "169.254.169.256", "169.254.169.254 ", "::1", "host"})
         CHECK_FALSE(parse_ipv4(wrong));
 }
+
+} // namespace inox::mmds_service_test

@@ -5,6 +5,8 @@
 #include "tests/fakes/mmds_guest.hpp"
 #include "vmm/base/bytes.hpp"
 
+namespace inox::mmds_stack_test {
+
 using namespace devices::mmds;
 using namespace std::chrono_literals;
 using fakes::MmdsGuest;
@@ -318,3 +320,5 @@ TEST_CASE("mmds: what it sends has right checksums") {
     const auto length = static_cast<std::uint32_t>(frame.size() - 34);
     CHECK(sum(all.subspan(34), sum(all.subspan(26, 8), 6 + length)) == 0xffff);
 }
+
+} // namespace inox::mmds_stack_test

@@ -5,6 +5,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::devices_pci_config_space_test {
+
 using namespace devices::pci;
 
 namespace {
@@ -207,3 +209,5 @@ TEST_CASE("the command register may be read while processors write configuration
     config.set<std::uint16_t>(reg::command, 0);
     CHECK(config.command() == 0);
 }
+
+} // namespace inox::devices_pci_config_space_test

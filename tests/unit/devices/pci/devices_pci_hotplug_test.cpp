@@ -5,6 +5,8 @@
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/registers.hpp"
 
+namespace inox::devices_pci_hotplug_test {
+
 using namespace devices::pci;
 
 namespace {
@@ -101,3 +103,5 @@ TEST_CASE("hotplug: other widths and offsets read as nothing and change nothing"
     CHECK(bench.ejected.empty());
     CHECK(bench.read(added) == 1U << 4);
 }
+
+} // namespace inox::devices_pci_hotplug_test

@@ -4,6 +4,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/fake_irqs.hpp"
 
+namespace inox::devices_pci_msix_test {
+
 using namespace devices::pci;
 
 namespace {
@@ -246,3 +248,5 @@ TEST_CASE("a reset leaves every vector masked, silent and not pending") {
     CHECK(driver.get<std::uint64_t>(Driver::entry(0)) == 0);
     CHECK(driver.get<std::uint64_t>(Driver::entry(0) + 8) == 0x100000000);
 }
+
+} // namespace inox::devices_pci_msix_test

@@ -6,6 +6,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/pci_function.hpp"
 
+namespace inox::devices_pci_root_bus_test {
+
 using namespace devices::pci;
 using fakes::in;
 using fakes::out;
@@ -389,3 +391,5 @@ TEST_CASE("a torn-out function leaves no configuration space, and BARs that read
     CHECK_FALSE(machine.root->tear_out(at));
     CHECK_FALSE(machine.root->tear_out({0, 0}));
 }
+
+} // namespace inox::devices_pci_root_bus_test

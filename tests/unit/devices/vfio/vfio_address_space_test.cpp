@@ -4,6 +4,8 @@
 
 #include "tests/fakes/vfio_host.hpp"
 
+namespace inox::vfio_address_space_test {
+
 using namespace inox::devices::vfio;
 using fakes::iovas;
 
@@ -243,3 +245,5 @@ TEST_CASE("closing a device drops its mappings and their uses of memory") {
     CHECK(space.session().memory().uses(space.host) == 0);
     CHECK(space.session().memory().remove(space.host));
 }
+
+} // namespace inox::vfio_address_space_test

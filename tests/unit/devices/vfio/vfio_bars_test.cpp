@@ -6,6 +6,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
 
+namespace inox::vfio_bars_test {
+
 using namespace devices;
 using namespace devices::vfio;
 using fakes::Assigned, fakes::DeviceBuilder, fakes::nvme;
@@ -274,3 +276,5 @@ TEST_CASE("a device that comes and goes ten times leaves no descriptor, no mappi
     CHECK(mappings() == mappings_before);
     CHECK(guest.mappings.slots->empty());
 }
+
+} // namespace inox::vfio_bars_test

@@ -3,6 +3,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
 
+namespace inox::vfio_config_test {
+
 using namespace devices;
 using fakes::Assigned, fakes::DeviceBuilder, fakes::nvme;
 using Writes = std::vector<fakes::FakeHostDevice::Access>;
@@ -246,3 +248,5 @@ TEST_CASE("every byte of every width can be read and written, at any offset") {
     CHECK(guest.get<std::uint32_t>(0) == 0x00101b36);
     CHECK(!guest.function->failed());
 }
+
+} // namespace inox::vfio_config_test

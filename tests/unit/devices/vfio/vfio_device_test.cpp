@@ -4,6 +4,8 @@
 
 #include "tests/fakes/vfio_host.hpp"
 
+namespace inox::vfio_device_test {
+
 using namespace inox::devices::vfio;
 
 namespace {
@@ -238,3 +240,5 @@ TEST_CASE("closing turns interrupts off and lets go of their events") {
     CHECK(host.kernel.open_files() == 0);
     CHECK_FALSE(host.fake.open);
 }
+
+} // namespace inox::vfio_device_test

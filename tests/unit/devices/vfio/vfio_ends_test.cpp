@@ -7,6 +7,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
 
+namespace inox::vfio_ends_test {
+
 using namespace devices;
 using namespace devices::vfio;
 using fakes::Assigned, fakes::nvme;
@@ -290,3 +292,5 @@ TEST_CASE("vCPUs at configuration space, table and registers at once, while the 
     (void)guest.get<std::uint32_t>(0x204);
     CHECK(guest.fails());
 }
+
+} // namespace inox::vfio_ends_test

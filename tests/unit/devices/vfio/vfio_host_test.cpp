@@ -11,6 +11,8 @@
 #include "tests/fakes/only_problem.hpp"
 #include "tests/fakes/vfio_tree.hpp"
 
+namespace inox::vfio_host_test {
+
 using namespace devices::vfio;
 
 namespace {
@@ -324,3 +326,5 @@ TEST_CASE("the limit on locked memory is none for who may lock, and counts what 
     CHECK(limit.check(20 * 1024, 40 * 1024, "this"));
     CHECK_FALSE(limit.check(20 * 1024, 40 * 1024 + 1, "this"));
 }
+
+} // namespace inox::vfio_host_test

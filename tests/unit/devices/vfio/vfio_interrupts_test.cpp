@@ -5,6 +5,8 @@
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/log_capture.hpp"
 
+namespace inox::vfio_interrupts_test {
+
 using namespace devices;
 using namespace devices::vfio;
 using fakes::Assigned, fakes::DeviceBuilder, fakes::nvme;
@@ -229,3 +231,5 @@ TEST_CASE("interrupt routes that run out leave vectors silent") {
     CHECK(guest.state->wired.at(Interrupt::msix).size() == 1);
     CHECK(!guest.function->failed());
 }
+
+} // namespace inox::vfio_interrupts_test

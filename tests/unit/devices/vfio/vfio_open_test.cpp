@@ -2,6 +2,8 @@
 // Opening devices by both kernel interfaces, and what stops it.
 #include "tests/fakes/vfio_host.hpp"
 
+namespace inox::vfio_open_test {
+
 using namespace inox::devices::vfio;
 
 namespace {
@@ -294,3 +296,5 @@ TEST_CASE("many ranges take a second question") {
     CHECK(device->dma().apertures().size() == 40);
     CHECK(device->dma().reserved().size() == 39 + 1); // the holes, and the MSI window below them
 }
+
+} // namespace inox::vfio_open_test

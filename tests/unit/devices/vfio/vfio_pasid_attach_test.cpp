@@ -5,6 +5,8 @@
 #include "tests/fakes/nesting_kernel.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
+namespace inox::vfio_pasid_attach_test {
+
 using devices::vfio::Backend;
 using devices::vfio::PasidAttach;
 using iommu::GuestPasid;
@@ -136,3 +138,5 @@ TEST_CASE("the guest's bind reaches the host's IOMMU, its free takes it away") {
     REQUIRE(service->free(pasid) == iommu::PasidStatus::ok);
     CHECK(host.kernel.by_pasid.empty());
 }
+
+} // namespace inox::vfio_pasid_attach_test

@@ -6,6 +6,8 @@
 
 #include "tests/fakes/vfio_host.hpp"
 
+namespace inox::vfio_pin_job_test {
+
 using namespace inox::devices::vfio;
 
 namespace {
@@ -113,3 +115,5 @@ TEST_CASE("RAM that the host does not have is refused before a piece of it is pi
     CHECK(ended.error().code == Errc::memory_unavailable);
     CHECK(host.kernel.count("map") == 0);
 }
+
+} // namespace inox::vfio_pin_job_test

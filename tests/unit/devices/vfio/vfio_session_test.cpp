@@ -5,6 +5,8 @@
 #include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
+namespace inox::vfio_session_test {
+
 using namespace inox::devices::vfio;
 using fakes::iovas;
 
@@ -288,3 +290,5 @@ TEST_CASE("a device that is gone leaves RAM free and its neighbours alone") {
         CHECK(machine.kernel.rules.locked == machine.session().memory().pinned() + bars * page);
     }
 }
+
+} // namespace inox::vfio_session_test

@@ -9,6 +9,8 @@
 #include "tests/catch.hpp"
 #include "vmm/base/bytes.hpp"
 
+namespace inox::vfio_window_test {
+
 using namespace devices::vfio;
 using Kind = iommu::ReservedKind;
 
@@ -133,3 +135,5 @@ TEST_CASE("PCI addresses are read in both forms and written in the long one") {
         CHECK_FALSE(PciAddress::parse(text));
     }
 }
+
+} // namespace inox::vfio_window_test

@@ -9,6 +9,8 @@
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 
+namespace inox::virtio_balloon_test {
+
 using namespace devices::virtio;
 using namespace std::chrono_literals;
 
@@ -298,3 +300,5 @@ TEST_CASE("drivers come and go on another thread while the target changes") {
     guest.loop.stop();
     runner.join();
 }
+
+} // namespace inox::virtio_balloon_test

@@ -9,6 +9,8 @@
 #include "tests/fakes/fake_block_engine.hpp"
 #include "tests/fakes/log_capture.hpp"
 
+namespace inox::virtio_block_engine_test {
+
 using devices::virtio::BlockCache;
 using devices::virtio::BlockConfig;
 using devices::virtio::BlockEngine;
@@ -301,3 +303,5 @@ TEST_CASE("a disk that dies with requests in flight waits for them") {
     CHECK(faked->waiting() == 1);
     faked.reset();
 }
+
+} // namespace inox::virtio_block_engine_test

@@ -9,6 +9,8 @@
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/log_capture.hpp"
 
+namespace inox::virtio_block_file_test {
+
 using devices::virtio::BlockFile;
 using fakes::TempImage;
 
@@ -244,3 +246,5 @@ TEST_CASE("the configuration tells sizes, limits and the host's block sizes") {
     CHECK(config.max_write_zeroes_seg == 1);
     CHECK(config.write_zeroes_may_unmap == 1);
 }
+
+} // namespace inox::virtio_block_file_test

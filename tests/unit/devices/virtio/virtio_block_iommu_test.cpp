@@ -12,6 +12,8 @@
 #include "tests/fakes/virtio_driver.hpp"
 #include "vmm/base/log.hpp"
 
+namespace inox::virtio_block_iommu_test {
+
 using namespace devices::virtio;
 using namespace std::chrono_literals;
 using iommu::Status;
@@ -359,3 +361,5 @@ TEST_CASE("a reset does not wait for a flush, nor does the end of a disk, which 
     engine.finish(0, 0);
     CHECK(fakes::run_until(rig.loop, [&] { return alive.expired(); }));
 }
+
+} // namespace inox::virtio_block_iommu_test

@@ -10,6 +10,8 @@
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/fake_block_engine.hpp"
 
+namespace inox::virtio_block_limits_test {
+
 using devices::BucketLimits;
 using devices::RateLimits;
 using devices::virtio::BlockEngine;
@@ -242,3 +244,5 @@ TEST_CASE("a worker gives back what was cancelled before it began") {
     }
     CHECK(last == &first);
 }
+
+} // namespace inox::virtio_block_limits_test

@@ -10,6 +10,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 
+namespace inox::virtio_block_load_test {
+
 using devices::BucketLimits;
 using devices::virtio::BlockEngineKind;
 using devices::virtio::Queue;
@@ -242,3 +244,5 @@ TEST_CASE("what was flushed outlives a process that is killed") {
         CHECK(devices::virtio::BlockFile::open(image.path(), false));
     }
 }
+
+} // namespace inox::virtio_block_load_test

@@ -9,6 +9,8 @@
 #include "tests/catch.hpp"
 #include "vmm/base/bytes.hpp"
 
+namespace inox::virtio_block_request_test {
+
 using devices::virtio::BlockLimits;
 using devices::virtio::BlockRequest;
 using devices::virtio::BlockRequestKind;
@@ -216,3 +218,5 @@ TEST_CASE("bad ranges are refused, unknown flags with UNSUPP") {
     CHECK(refused(Made{}.header(VIRTIO_BLK_T_DISCARD, 0).range(0, 1).range(1000, 1).in(1).parse(),
                   "beyond the capacity"));
 }
+
+} // namespace inox::virtio_block_request_test

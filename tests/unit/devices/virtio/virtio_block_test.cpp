@@ -9,6 +9,8 @@
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/log_capture.hpp"
 
+namespace inox::virtio_block_test {
+
 using devices::virtio::BlockCache;
 using devices::virtio::BlockConfig;
 using devices::virtio::BlockEngineKind;
@@ -305,3 +307,5 @@ TEST_CASE("where the kernel refuses io_uring the disk works without, and says so
               (kind == BlockEngineKind::io_uring));
     }
 }
+
+} // namespace inox::virtio_block_test

@@ -5,6 +5,8 @@
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 
+namespace inox::virtio_console_test {
+
 using namespace devices::virtio;
 using namespace std::chrono_literals;
 
@@ -148,3 +150,5 @@ TEST_CASE("buffers of the wrong direction do no harm") {
     guest.driver[0].chain().writable(8).post();
     CHECK(guest.type("z") == 1);
 }
+
+} // namespace inox::virtio_console_test

@@ -7,6 +7,8 @@
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 
+namespace inox::virtio_entropy_test {
+
 using namespace devices::virtio;
 using namespace std::chrono_literals;
 using fakes::run_until;
@@ -97,3 +99,5 @@ TEST_CASE("a reset while a request waits for the rate limit leaves nothing behin
     guest.rng->kick(0);
     CHECK(guest.driver[0].used()->length == 8);
 }
+
+} // namespace inox::virtio_entropy_test

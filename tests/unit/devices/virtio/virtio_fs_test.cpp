@@ -13,6 +13,8 @@
 #include "tests/fakes/vsock_guest.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
+namespace inox::virtio_fs_test {
+
 using namespace devices::virtio;
 using fakes::VhostUserDaemon;
 using Manner = VhostUserDaemon::Manner;
@@ -201,3 +203,5 @@ TEST_CASE("the driver sees a reset as long as the daemon has not stopped its rin
     CHECK(told == (manner == Manner::hangs_at_stop));
     CHECK(daemon.count(VhostUserDaemon::stop_ring) == (manner == Manner::good ? 2 : 1));
 }
+
+} // namespace inox::virtio_fs_test

@@ -7,6 +7,8 @@
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 
+namespace inox::virtio_iommu_pasid_test {
+
 using namespace devices::virtio;
 using fakes::PasidGuest;
 using iommu::Status;
@@ -86,3 +88,5 @@ TEST_CASE("an event names the PASID to a driver that knows of them") {
         CHECK(record.zero == std::array<std::uint8_t, 3>{});
     }
 }
+
+} // namespace inox::virtio_iommu_pasid_test

@@ -14,6 +14,8 @@
 #include "tests/fakes/virtio_driver.hpp"
 #include "vmm/base/log.hpp"
 
+namespace inox::virtio_iommu_test {
+
 using namespace devices::virtio;
 using fakes::IommuWorld;
 using iommu::Status;
@@ -304,3 +306,5 @@ TEST_CASE("a vCPU's requests, the loop's faults and another thread's accesses go
     // On a busy machine the loop may not have had its turn yet.
     CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 32; }));
 }
+
+} // namespace inox::virtio_iommu_test

@@ -16,6 +16,8 @@
 #include "tests/fakes/translate.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 
+namespace inox::virtio_limits_test {
+
 using namespace devices::virtio;
 using fakes::IommuWorld;
 using iommu::Status;
@@ -329,3 +331,5 @@ TEST_CASE("a command reaches the loop after one turn, whatever waits in a queue"
         console->reset();
     }
 }
+
+} // namespace inox::virtio_limits_test

@@ -4,6 +4,8 @@
 #include "devices/virtio/net/mac_address.hpp"
 #include "tests/catch.hpp"
 
+namespace inox::virtio_net_header_test {
+
 using namespace devices::virtio;
 
 namespace {
@@ -111,3 +113,5 @@ TEST_CASE("a derived MAC address is stable, local, of one station and differs by
     CHECK((mac.bytes[0] & 3) == 2);
     CHECK(MacAddress::parse(mac.text()));
 }
+
+} // namespace inox::virtio_net_header_test

@@ -4,6 +4,8 @@
 
 #include "tests/fakes/net_guest.hpp"
 
+namespace inox::virtio_net_receive_test {
+
 using namespace inox::devices::virtio;
 using namespace std::chrono_literals;
 using namespace inox::fakes;
@@ -229,3 +231,5 @@ TEST_CASE("resetting one receive queue forgets its buffers only") {
     s.net->kick(0);
     CHECK(run_until(s.loop, [&] { return fresh.used().has_value(); }));
 }
+
+} // namespace inox::virtio_net_receive_test

@@ -5,6 +5,8 @@
 
 #include "tests/fakes/net_guest.hpp"
 
+namespace inox::virtio_net_test {
+
 using namespace inox::devices::virtio;
 using namespace std::chrono_literals;
 using namespace inox::fakes;
@@ -381,3 +383,5 @@ TEST_CASE("drivers come and go on another thread while frames flow") {
     CHECK(traffic.sent > 0);
     CHECK(traffic.received > 0);
 }
+
+} // namespace inox::virtio_net_test

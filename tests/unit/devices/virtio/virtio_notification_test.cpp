@@ -12,6 +12,8 @@
 #include "tests/fakes/net_port.hpp"
 #include "tests/fakes/sleeping_driver.hpp"
 
+namespace inox::virtio_notification_test {
+
 using namespace devices::virtio;
 using namespace fakes;
 
@@ -262,3 +264,5 @@ TEST_CASE("a disk's driver that sleeps is woken for each request") {
     read_sectors(GENERATE(std::uint64_t{0}, feature::event_index),
                  GENERATE(BlockEngineKind::sync, BlockEngineKind::automatic));
 }
+
+} // namespace inox::virtio_notification_test

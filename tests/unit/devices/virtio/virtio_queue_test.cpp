@@ -8,6 +8,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/virtqueue_driver.hpp"
 
+namespace inox::virtio_queue_test {
+
 using devices::virtio::Chain;
 using devices::virtio::ChainHead;
 using devices::virtio::Queue;
@@ -250,3 +252,5 @@ TEST_CASE("a request whose handler does not give it back goes back with 0 bytes;
     CHECK(s.driver.used()->length == 4);
     CHECK(s.queue->outstanding() == 0);
 }
+
+} // namespace inox::virtio_queue_test

@@ -13,6 +13,8 @@
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 
+namespace inox::virtio_tap_test {
+
 using namespace devices::virtio;
 using namespace std::chrono_literals;
 using fakes::in_network_namespace;
@@ -218,3 +220,5 @@ TEST_CASE("queue pairs come and go on a tap made for them") {
         CHECK(fakes::interface_exists("t0"));
     });
 }
+
+} // namespace inox::virtio_tap_test

@@ -9,6 +9,8 @@
 #include "tests/fakes/virtio_device.hpp"
 #include "tests/fakes/virtqueue_driver.hpp"
 
+namespace inox::virtio_transport_test {
+
 using namespace devices::virtio;
 
 namespace {
@@ -344,3 +346,5 @@ TEST_CASE("a vector out of range reads back as none") {
     world.write<std::uint16_t>(pci.base + 16, 2);
     CHECK(world.read<std::uint16_t>(pci.base + 16) == 2);
 }
+
+} // namespace inox::virtio_transport_test

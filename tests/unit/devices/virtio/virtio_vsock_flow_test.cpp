@@ -3,6 +3,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::virtio_vsock_flow_test {
+
 using namespace devices::virtio;
 using Event = VsockFlow::Event;
 using Origin = VsockFlow::Origin;
@@ -216,3 +218,5 @@ TEST_CASE("the guest learns once what the host program shut") {
     CHECK(told(flow, &flags) == VsockOp::shutdown);
     CHECK(flags == (vsock_shutdown_send | vsock_shutdown_receive));
 }
+
+} // namespace inox::virtio_vsock_flow_test

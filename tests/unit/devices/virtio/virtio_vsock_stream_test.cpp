@@ -4,6 +4,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/vsock_guest.hpp"
 
+namespace inox::virtio_vsock_stream_test {
+
 using namespace devices::virtio;
 using namespace std::chrono_literals;
 using fakes::VsockGuest;
@@ -231,3 +233,5 @@ TEST_CASE("a guest that closes leaves its last bytes to a slow program, and may 
     CHECK(guest.until([&] { return program.ended(); }));
     CHECK(fakes::busy_for(guest.loop, 50ms) < 20ms);
 }
+
+} // namespace inox::virtio_vsock_stream_test

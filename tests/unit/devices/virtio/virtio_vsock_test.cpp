@@ -13,6 +13,8 @@
 #include "tests/fakes/vsock_guest.hpp"
 #include "vmm/base/descriptors.hpp"
 
+namespace inox::virtio_vsock_test {
+
 using namespace devices::virtio;
 using namespace std::chrono_literals;
 using fakes::HostListener;
@@ -373,3 +375,5 @@ TEST_CASE("drivers come and go on another thread while programs connect") {
     guest.loop.stop();
     runner.join();
 }
+
+} // namespace inox::virtio_vsock_test

@@ -7,6 +7,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::iommu_enqcmd_decode_test {
+
 using namespace iommu;
 
 namespace {
@@ -254,3 +256,5 @@ TEST_CASE("neighbouring opcodes are refused") {
     CHECK_FALSE(decode_enqueue(Bytes{0xf2, 0x0f, 0x3a, 0xf8, 0x06}, bits64));
     CHECK_FALSE(decode_enqueue(Bytes{0xf2, 0xf8, 0x38, 0xf8, 0x06}, bits64));
 }
+
+} // namespace inox::iommu_enqcmd_decode_test

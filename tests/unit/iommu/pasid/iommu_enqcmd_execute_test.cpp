@@ -8,6 +8,8 @@
 #include "tests/catch.hpp"
 #include "vmm/base/bytes.hpp"
 
+namespace inox::iommu_enqcmd_execute_test {
+
 using namespace iommu;
 using Kind = EnqueueOutcome::Kind;
 
@@ -360,3 +362,5 @@ TEST_CASE("IA32_PASID takes a PASID and its valid bit, nothing else") {
     for (unsigned bit = 20; bit < 64; ++bit)
         CHECK(ia32_pasid_writable(1ULL << bit) == (bit == 31));
 }
+
+} // namespace inox::iommu_enqcmd_execute_test

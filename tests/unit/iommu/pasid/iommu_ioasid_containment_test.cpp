@@ -7,6 +7,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_roles.hpp"
 
+namespace inox::iommu_ioasid_containment_test {
+
 using namespace fakes::ioasid_roles;
 
 TEST_CASE("R45 whatever order a guest chooses, its neighbour notices nothing") {
@@ -112,3 +114,5 @@ TEST_CASE("R48 stopping DMA, unbinding and freeing leaves nothing; unbinding fir
     CHECK(guest.memory.read<std::uint32_t>(Gpa{0x400000}) == 1);
     CHECK(guest.faults.empty());
 }
+
+} // namespace inox::iommu_ioasid_containment_test

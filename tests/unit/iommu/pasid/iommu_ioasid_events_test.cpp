@@ -6,6 +6,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 
+namespace inox::iommu_ioasid_events_test {
+
 using namespace fakes::ioasid_words;
 
 TEST_CASE("R19 only the first bind and the last unbind are told") {
@@ -204,3 +206,5 @@ TEST_CASE("R50 numbers are system-wide: two sets never have the same one") {
         }
     CHECK_FALSE(seen[0]);
 }
+
+} // namespace inox::iommu_ioasid_events_test

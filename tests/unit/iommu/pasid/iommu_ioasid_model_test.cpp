@@ -11,6 +11,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 
+namespace inox::iommu_ioasid_model_test {
+
 using namespace fakes::ioasid_words;
 
 namespace {
@@ -295,3 +297,5 @@ TEST_CASE("in every state that actors can reach the invariants hold") {
     INFO(seen.size() << " states, " << transitions << " transitions");
     CHECK(transitions == seen.size() * all.size());
 }
+
+} // namespace inox::iommu_ioasid_model_test

@@ -5,6 +5,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_roles.hpp"
 
+namespace inox::iommu_ioasid_roles_test {
+
 using namespace fakes::ioasid_roles;
 
 TEST_CASE("R20 the CPU has its reference and its entry before anyone else hears of the bind") {
@@ -262,3 +264,5 @@ TEST_CASE("R44 two lives of a number never overlap in a device") {
         service->release(host);
     }
 }
+
+} // namespace inox::iommu_ioasid_roles_test

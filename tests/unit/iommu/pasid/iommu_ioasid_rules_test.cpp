@@ -4,6 +4,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 
+namespace inox::iommu_ioasid_rules_test {
+
 using namespace fakes::ioasid_words;
 
 TEST_CASE("R1 an id belongs to the set it was allocated in") {
@@ -244,3 +246,5 @@ TEST_CASE("R18 who holds no reference cannot drop one") {
     CHECK(ids.references(id) == 1);
     CHECK(ids.pending(id));
 }
+
+} // namespace inox::iommu_ioasid_rules_test

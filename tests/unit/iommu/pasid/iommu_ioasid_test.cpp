@@ -7,6 +7,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 
+namespace inox::iommu_ioasid_test {
+
 using namespace fakes::ioasid_words;
 
 TEST_CASE("a pool gives the lowest free number of a range") {
@@ -169,3 +171,5 @@ TEST_CASE("threads that allocate, refer, bind and free leave nothing behind") {
     CHECK(ids.used(ids.a) == 0);
     CHECK(ids.used(ids.b) == 0);
 }
+
+} // namespace inox::iommu_ioasid_test

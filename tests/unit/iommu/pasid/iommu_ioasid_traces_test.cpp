@@ -3,6 +3,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/ioasid_actors.hpp"
 
+namespace inox::iommu_ioasid_traces_test {
+
 using namespace fakes::ioasid_words;
 
 namespace {
@@ -90,3 +92,5 @@ TEST_CASE("the trace of free first: 4 to 2, then the workers in either order") {
         CHECK(ids.used(ids.a) == 0);
     }
 }
+
+} // namespace inox::iommu_ioasid_traces_test

@@ -11,6 +11,8 @@
 #include "tests/fakes/pasid_guest.hpp"
 #include "tests/fakes/translate.hpp"
 
+namespace inox::iommu_page_run_test {
+
 using fakes::PageTables;
 using fakes::PasidGuest;
 using iommu::PageAccess;
@@ -207,3 +209,5 @@ TEST_CASE("a long request is served whole or refused at the first byte that cann
     CHECK(guest.faults.back().address == Iova{0x10000 + 20 * page_size});
     CHECK(guest.faults.size() == 3);
 }
+
+} // namespace inox::iommu_page_run_test

@@ -3,6 +3,8 @@
 #include "iommu/pasid/page_walk.hpp"
 #include "tests/catch.hpp"
 
+namespace inox::iommu_page_walk_32_test {
+
 using iommu::PageAccess;
 using iommu::PageFault;
 using iommu::Paging;
@@ -208,3 +210,5 @@ TEST_CASE("PAE paging has 2 MiB pages, 52 bits of address, execute-disable, and 
     guest.set(guest.root + 0x7e0, 3, guest.second);
     CHECK(guest.fault(guest.linear) == PageFault{Cause::not_present, 0});
 }
+
+} // namespace inox::iommu_page_walk_32_test

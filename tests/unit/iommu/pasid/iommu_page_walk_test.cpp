@@ -8,6 +8,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/page_tables.hpp"
 
+namespace inox::iommu_page_walk_test {
+
 using fakes::PageTables;
 using iommu::PageAccess;
 using iommu::PageFault;
@@ -338,3 +340,5 @@ TEST_CASE("a table that changes under the walk gives the old page or the new one
     stop = true;
     writer.join();
 }
+
+} // namespace inox::iommu_page_walk_test

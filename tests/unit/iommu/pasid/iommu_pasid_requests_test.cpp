@@ -4,6 +4,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/pasid_guest.hpp"
 
+namespace inox::iommu_pasid_requests_test {
+
 using fakes::PasidGuest;
 using iommu::GuestPasid;
 using iommu::Status;
@@ -119,3 +121,5 @@ TEST_CASE("a number that was freed and allocated again by the registers outlives
     driver.requests.reset();
     CHECK(driver.guest.host(kept) != iommu::HostPasid{});
 }
+
+} // namespace inox::iommu_pasid_requests_test

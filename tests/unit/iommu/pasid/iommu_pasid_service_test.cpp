@@ -11,6 +11,8 @@
 #include "tests/fakes/pasid_guest.hpp"
 #include "tests/fakes/translate.hpp"
 
+namespace inox::iommu_pasid_service_test {
+
 using fakes::PageTables;
 using fakes::PasidGuest;
 using iommu::GuestPasid;
@@ -380,3 +382,5 @@ TEST_CASE("a snapshot tells who holds what") {
     CHECK(snapshot.table_bytes == 2 * page_size);
     guest.service->release(guest.host(first));
 }
+
+} // namespace inox::iommu_pasid_service_test

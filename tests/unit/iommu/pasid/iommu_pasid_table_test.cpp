@@ -8,6 +8,8 @@
 #include "iommu/pasid/submission_gate.hpp"
 #include "tests/catch.hpp"
 
+namespace inox::iommu_pasid_table_test {
+
 using iommu::GuestPasid;
 using iommu::HostPasid;
 using iommu::PasidMiss;
@@ -251,3 +253,5 @@ TEST_CASE("a drain waits for passes taken before it, not for later ones") {
     CHECK(drained);
     CHECK(gate.in_flight() == 1);
 }
+
+} // namespace inox::iommu_pasid_table_test

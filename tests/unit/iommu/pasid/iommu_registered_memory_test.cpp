@@ -8,6 +8,8 @@
 #include "tests/catch.hpp"
 #include "vmm/base/os.hpp"
 
+namespace inox::iommu_registered_memory_test {
+
 using iommu::RegisteredKind;
 using iommu::RegisteredMemory;
 
@@ -88,3 +90,5 @@ TEST_CASE("a child process has neither the memory nor the right to map it") {
     CHECK(WEXITSTATUS(status) == 0);
     REQUIRE(registered.remove(memory.bytes()));
 }
+
+} // namespace inox::iommu_registered_memory_test

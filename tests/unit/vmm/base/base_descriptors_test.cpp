@@ -16,6 +16,8 @@
 #include "vmm/base/unix_socket.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
+namespace inox::base_descriptors_test {
+
 namespace {
 
 /// In a process of its own: descriptors and limits are the whole process's.
@@ -117,3 +119,5 @@ TEST_CASE("guest memory is in no core dump, private or shared") {
         CHECK(found);
     }
 }
+
+} // namespace inox::base_descriptors_test

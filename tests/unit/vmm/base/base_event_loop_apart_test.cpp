@@ -9,6 +9,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::base_event_loop_apart_test {
+
 using namespace inox;
 using namespace std::chrono_literals;
 
@@ -90,3 +92,5 @@ TEST_CASE("other loops and other threads have nothing to do with a thread apart"
     }
     CHECK(ran == 1);
 }
+
+} // namespace inox::base_event_loop_apart_test

@@ -8,6 +8,8 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/range.hpp"
 
+namespace inox::base_test {
+
 TEST_CASE("a range can end at the last byte of the space and cannot wrap") {
     constexpr std::uint64_t top = ~std::uint64_t{0};
     CHECK(Range<Iova>::sized(Iova{top}, 1)->last() == Iova{top});
@@ -148,3 +150,5 @@ TEST_CASE("urgent work may end the watch or the timer whose handler it runs befo
     loop.run();
     CHECK_FALSE(ran);
 }
+
+} // namespace inox::base_test

@@ -11,6 +11,9 @@
 #include "vmm/boot/aml.hpp"
 #include "vmm/boot/dsdt.hpp"
 #include "vmm/memory/layout.hpp"
+
+namespace inox::boot_acpi_test {
+
 using namespace inox::boot;
 
 namespace {
@@ -293,3 +296,5 @@ TEST_CASE("the host bridge's windows are those of the machine") {
     config.bars_64.reset();
     CHECK_FALSE(contains(Tables{config}.dsdt(), aml::memory64_window(layout::pci_bars_64)));
 }
+
+} // namespace inox::boot_acpi_test

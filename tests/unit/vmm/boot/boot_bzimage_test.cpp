@@ -3,6 +3,9 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/boot_images.hpp"
+
+namespace inox::boot_bzimage_test {
+
 using namespace inox::boot;
 
 namespace {
@@ -120,3 +123,5 @@ TEST_CASE("every truncation of a bzImage by a paragraph or more is refused") {
         REQUIRE(image.error().code == Errc::kernel_invalid);
     }
 }
+
+} // namespace inox::boot_bzimage_test

@@ -3,6 +3,9 @@
 
 #include "tests/catch.hpp"
 #include "vmm/machine/platform.hpp"
+
+namespace inox::boot_cmdline_test {
+
 using namespace inox::boot;
 
 namespace {
@@ -72,3 +75,5 @@ TEST_CASE("words the machine needs stand where the kernel reads them, and are no
     config.boot.cmdline = "root=LABEL=x";
     CHECK(kernel_cmdline(config) == "root=LABEL=x");
 }
+
+} // namespace inox::boot_cmdline_test

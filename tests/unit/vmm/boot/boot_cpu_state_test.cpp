@@ -3,6 +3,9 @@
 
 #include "tests/catch.hpp"
 #include "vmm/memory/layout.hpp"
+
+namespace inox::boot_cpu_state_test {
+
 using namespace inox::boot;
 
 namespace {
@@ -100,3 +103,5 @@ TEST_CASE("MSRs and FPU start as firmware leaves them") {
     CHECK((msrs[1].index == 0x1a0 && msrs[1].data == 1));
     CHECK((initial_fpu().fcw == 0x37f && initial_fpu().mxcsr == 0x1f80));
 }
+
+} // namespace inox::boot_cpu_state_test

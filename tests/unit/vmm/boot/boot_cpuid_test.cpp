@@ -5,6 +5,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::boot_cpuid_test {
+
 using namespace inox::boot;
 
 namespace {
@@ -240,3 +242,5 @@ TEST_CASE("a guest's address bits are the host's: windows for BARs are placed by
     CHECK(get(guest_cpuid(host(true), {.cpus = 2}), 0x80000008)->eax == all);
     CHECK(get(guest_cpuid(host(false), {.cpus = 2}), 0x80000008)->eax == all);
 }
+
+} // namespace inox::boot_cpuid_test

@@ -3,6 +3,9 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/boot_images.hpp"
+
+namespace inox::boot_elf_test {
+
 using namespace inox::boot;
 using fakes::filled;
 
@@ -150,3 +153,5 @@ TEST_CASE("every truncation of an ELF kernel is refused") {
         }
     }
 }
+
+} // namespace inox::boot_elf_test

@@ -16,6 +16,9 @@
 #include "vmm/boot/hello.hpp"
 #include "vmm/boot/image.hpp"
 #include "vmm/memory/layout.hpp"
+
+namespace inox::boot_loader_test {
+
 using namespace inox::boot;
 using fakes::Bytes;
 using fakes::filled;
@@ -478,3 +481,5 @@ TEST_CASE("a file that shrinks while it is read is an error, not a crash") {
     CHECK(read.error().code == Errc::kernel_invalid);
     CHECK(read.error().what.find("ends before") != std::string::npos);
 }
+
+} // namespace inox::boot_loader_test

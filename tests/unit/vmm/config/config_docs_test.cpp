@@ -10,6 +10,8 @@
 #include "tests/catch.hpp"
 #include "vmm/config/config_options.hpp"
 
+namespace inox::config_docs_test {
+
 namespace {
 
 std::string slurp(const std::filesystem::path& path) {
@@ -119,3 +121,5 @@ TEST_CASE("every example is good") {
     CHECK(examples >= 4);
     CHECK(load_config((source / "configs/firecracker.json").string(), Dialect::firecracker).problems.empty());
 }
+
+} // namespace inox::config_docs_test

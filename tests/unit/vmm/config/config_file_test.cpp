@@ -8,6 +8,8 @@
 #include "tests/catch.hpp"
 #include "vmm/config/config_json.hpp"
 
+namespace inox::config_file_test {
+
 namespace {
 
 ParsedConfig parse(std::string_view text) { return parse_config(text, Dialect::inox); }
@@ -368,3 +370,5 @@ TEST_CASE("what a machine without PCI has room for is told for that machine") {
     REQUIRE(parsed.problems.size() == 1);
     CHECK(parsed.problems.front().what == "32 devices: a machine without PCI has room for 17");
 }
+
+} // namespace inox::config_file_test

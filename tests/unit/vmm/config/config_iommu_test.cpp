@@ -2,6 +2,8 @@
 #include "tests/catch.hpp"
 #include "vmm/config/config_file.hpp"
 
+namespace inox::config_iommu_test {
+
 namespace {
 
 ParsedConfig parse(const std::string& iommu, Dialect dialect = Dialect::inox) {
@@ -61,3 +63,5 @@ TEST_CASE("an IOMMU needs PCI") {
     REQUIRE(problems.size() == 1);
     CHECK(problems[0].where == "/iommu");
 }
+
+} // namespace inox::config_iommu_test

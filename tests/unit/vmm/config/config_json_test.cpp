@@ -5,6 +5,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::config_json_test {
+
 TEST_CASE("a syntax error names line and column") {
     const auto read = read_json("{\n  \"a\": tru }");
     REQUIRE(read.problems.size() == 1);
@@ -54,3 +56,5 @@ TEST_CASE("a pointer is escaped and printable") {
     CHECK(json_pointer("", "~/") == "/~0~1");
     CHECK(json_pointer("", "x\n\x1b[31m") == "/x??[31m");
 }
+
+} // namespace inox::config_json_test

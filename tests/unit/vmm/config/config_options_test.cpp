@@ -5,6 +5,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::config_options_test {
+
 namespace {
 
 Result<void> apply(std::string_view name, const std::string& text, ConfigFile& file) {
@@ -150,3 +152,5 @@ TEST_CASE("a refusal names the option and its key as they were written, the valu
     ConfigFile file;
     CHECK(apply("--disk", "d,foo=1", file).error().hint.starts_with("the keys here are "));
 }
+
+} // namespace inox::config_options_test

@@ -5,6 +5,8 @@
 #include "vmm/config/config_file.hpp"
 #include "vmm/memory/layout.hpp"
 
+namespace inox::config_test {
+
 TEST_CASE("the default machine passes all rules") { CHECK(check(Config{}).empty()); }
 
 TEST_CASE("CPUs are 1 to the most there are, and pairs with SMT") {
@@ -55,3 +57,5 @@ TEST_CASE("an initrd or a command line needs a kernel") {
     config.boot.kernel = "/k";
     CHECK(check(config).empty());
 }
+
+} // namespace inox::config_test

@@ -4,6 +4,8 @@
 #include "tests/catch.hpp"
 #include "vmm/base/bytes.hpp"
 
+namespace inox::config_text_test {
+
 TEST_CASE("sizes take a unit, and are MiB without one") {
     CHECK(parse_size("512") == 512 * MiB);
     CHECK(parse_size("512M") == 512 * MiB);
@@ -61,3 +63,5 @@ TEST_CASE("text for messages is short and harmless") {
     CHECK(printable(std::string(100, 'x'), 10) == "xxxxxxxxxx...");
     CHECK(in_quotes("x") == "'x'");
 }
+
+} // namespace inox::config_text_test

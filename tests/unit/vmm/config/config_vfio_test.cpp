@@ -3,6 +3,9 @@
 
 #include "tests/catch.hpp"
 #include "vmm/config/config_file.hpp"
+
+namespace inox::config_vfio_test {
+
 using devices::vfio::Backend;
 
 namespace {
@@ -113,3 +116,5 @@ TEST_CASE("Firecracker's device-passthrough is the same list") {
                               [](const auto& one) { return one.open.id == "nic" && one.open.host == "02:00.0"; }));
     CHECK(parse_config(R"({"device-passthrough": [{"id": "nic"}]})", Dialect::inox).problems.size() >= 1);
 }
+
+} // namespace inox::config_vfio_test

@@ -10,6 +10,9 @@
 #include "tests/catch.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/host_files.hpp"
+
+namespace inox::host_report_test {
+
 namespace fs = std::filesystem;
 using State = HostFinding::State;
 
@@ -253,3 +256,5 @@ TEST_CASE("a missing required capability makes KVM unusable in the report, an op
     CHECK(finding(findings, "X2APIC_API").state == State::limited);
     CHECK(std::ranges::none_of(findings, [](const auto& one) { return std::string_view{one.subject} == "IRQCHIP"; }));
 }
+
+} // namespace inox::host_report_test

@@ -8,6 +8,8 @@
 #include "tests/catch.hpp"
 #include "vmm/host/host_report.hpp"
 
+namespace inox::host_speed_test {
+
 TEST_CASE("a KVM interprets where the CPU has neither VMX nor SVM and the guest is slow") {
     CHECK(interprets(false, 0.4));
     CHECK_FALSE(interprets(false, 3000)); // neither, and yet on the CPU
@@ -45,3 +47,5 @@ TEST_CASE("the speed of this machine's KVM is measured in bounded time, also wit
     CHECK(*kvm.million_instructions_per_second > 0.01);
     CHECK(kvm.usable);
 }
+
+} // namespace inox::host_speed_test

@@ -5,6 +5,9 @@
 #include "tests/fakes/only_problem.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
 #include "vmm/base/bytes.hpp"
+
+namespace inox::vfio_preflight_test {
+
 using devices::vfio::LockLimit;
 
 namespace {
@@ -235,3 +238,5 @@ TEST_CASE("check opens what a start would open: a device that another process ha
     }
     CHECK(vfio_preflight(config, {kernel.tree.root(), no_limit, 39}).problems.empty());
 }
+
+} // namespace inox::vfio_preflight_test

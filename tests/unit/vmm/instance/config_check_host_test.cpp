@@ -12,6 +12,9 @@
 #include "tests/catch.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/instance/config_check.hpp"
+
+namespace inox::config_check_host_test {
+
 namespace fs = std::filesystem;
 
 namespace {
@@ -160,3 +163,5 @@ TEST_CASE("broken rules do not hide what the host lacks") {
     CHECK(has(problems, Errc::disk_missing, "/drives/0/path_on_host"));
     CHECK_FALSE(has(problems, Errc::disk_missing, "/drives/1/path_on_host"));
 }
+
+} // namespace inox::config_check_host_test

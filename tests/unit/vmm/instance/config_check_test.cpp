@@ -7,6 +7,8 @@
 #include "tests/catch.hpp"
 #include "vmm/memory/layout.hpp"
 
+namespace inox::config_check_test {
+
 namespace {
 
 bool has(const std::vector<Error>& problems, Errc code, std::string_view where) {
@@ -71,3 +73,5 @@ TEST_CASE("check's JSON carries every problem") {
         "bars": 1, "bar_bytes": 4096, "vectors": 3}], "groups": 1, "locked_bytes": 1048576, "lock_limit_bytes": null,
         "bar_bytes_32": 4096, "bar_bytes_64": 0, "io_bars": 0, "vectors": 3})"));
 }
+
+} // namespace inox::config_check_test

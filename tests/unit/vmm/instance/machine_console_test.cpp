@@ -12,6 +12,9 @@
 #include "tests/fakes/job.hpp"
 #include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/run_loop.hpp"
+
+namespace inox::machine_console_test {
+
 using namespace std::chrono_literals;
 using fakes::JobShell;
 
@@ -242,3 +245,5 @@ TEST_CASE("the last words to a reader that does not read take a moment, not for 
     CHECK(output.write_within("bye\n", 50ms));
     CHECK(pipe.take() == "bye\n");
 }
+
+} // namespace inox::machine_console_test

@@ -13,6 +13,8 @@
 #include "vmm/instance/metrics.hpp"
 #include "vmm/instance/output_file.hpp"
 
+namespace inox::machine_output_file_test {
+
 namespace {
 
 std::string scratch(const char* name) { return "/tmp/inox-output-" + std::to_string(::getpid()) + "-" + name; }
@@ -82,3 +84,5 @@ TEST_CASE("a file is replaced or continued, as asked for") {
     CHECK(fakes::slurp(path) == "three");
     ::unlink(path.c_str());
 }
+
+} // namespace inox::machine_output_file_test

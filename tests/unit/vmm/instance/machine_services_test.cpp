@@ -15,6 +15,9 @@
 #include "vmm/instance/metrics.hpp"
 #include "vmm/instance/mmds_store.hpp"
 #include "vmm/machine/preparation.hpp"
+
+namespace inox::machine_services_test {
+
 using devices::MetadataSource;
 using fakes::slurp;
 
@@ -168,3 +171,5 @@ TEST_CASE("a CPUID modifier of a leaf that the host does not offer names its key
     CHECK(refused.error().where == "/cpu-config/cpuid_modifiers");
     CHECK(refused.error().what.find("0x33333") != std::string::npos);
 }
+
+} // namespace inox::machine_services_test

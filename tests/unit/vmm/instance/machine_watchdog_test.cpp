@@ -11,6 +11,8 @@
 #include "tests/fakes/terminal.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 
+namespace inox::machine_watchdog_test {
+
 using namespace std::chrono_literals;
 
 namespace {
@@ -225,3 +227,5 @@ TEST_CASE("a process that is ended so gives its terminal back") {
     ::close(master);
     ::close(slave);
 }
+
+} // namespace inox::machine_watchdog_test

@@ -6,6 +6,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::device_slots_test {
+
 namespace {
 
 using enum SlotState;
@@ -83,3 +85,5 @@ TEST_CASE("device slots: a new device gets the slot that is empty for longest, t
     CHECK(slots.choose() == 9); // its device left before that of slot 7
     CHECK(slots.eject(7));
 }
+
+} // namespace inox::device_slots_test

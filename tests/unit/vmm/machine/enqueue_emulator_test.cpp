@@ -3,6 +3,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::enqueue_emulator_test {
+
 namespace {
 
 kvm_segment make(std::uint64_t base, std::uint8_t type, std::uint8_t dpl = 0, std::uint8_t db = 1) {
@@ -131,3 +133,5 @@ TEST_CASE("the paging mode follows the control registers") {
     CHECK(paging()->mode == iommu::PagingMode::long_mode);
     CHECK_FALSE(paging()->execute_disable);
 }
+
+} // namespace inox::enqueue_emulator_test

@@ -6,6 +6,9 @@
 #include "tests/fakes/platform_bench.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
+
+namespace inox::machine_assigned_hotplug_test {
+
 using devices::vfio::Backend;
 
 namespace {
@@ -136,3 +139,5 @@ TEST_CASE("what stands in a device's way is answered at once") {
     REQUIRE(bench.answers.size() == 2);
     CHECK(bench.answers[1].second);
 }
+
+} // namespace inox::machine_assigned_hotplug_test

@@ -7,6 +7,9 @@
 #include "tests/fakes/run_loop.hpp"
 #include "vmm/machine/pasids.hpp"
 #include "vmm/memory/layout.hpp"
+
+namespace inox::machine_assigned_pasids_test {
+
 using devices::vfio::Backend;
 using iommu::EndpointId;
 using iommu::GuestPasid;
@@ -206,3 +209,5 @@ TEST_CASE("a number wider than the device's is refused when it is bound") {
     CHECK(bench.service().table().size() == 0);
     CHECK(bench.service().bind(bench.endpoint(device), bench.alloc(), {.root = 0x5000}) == PasidStatus::ok);
 }
+
+} // namespace inox::machine_assigned_pasids_test

@@ -9,6 +9,9 @@
 #include "tests/fakes/pci_function.hpp"
 #include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_device.hpp"
+
+namespace inox::machine_device_table_test {
+
 using PciAddress = devices::pci::Address;
 using fakes::PciFunction;
 using What = DeviceEvent::What;
@@ -262,3 +265,5 @@ TEST_CASE("device table: a guest that ejects without end makes the loop no work 
     CHECK(bench.table.list().empty());
     CHECK(fakes::run_until(bench.loop, [&] { return bench.table.settled(); }));
 }
+
+} // namespace inox::machine_device_table_test

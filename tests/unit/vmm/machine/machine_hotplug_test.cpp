@@ -11,6 +11,8 @@
 #include "tests/fakes/registers.hpp"
 #include "tests/fakes/run_loop.hpp"
 
+namespace inox::machine_hotplug_test {
+
 namespace {
 
 constexpr std::uint64_t added_port = 0x610;
@@ -145,3 +147,5 @@ TEST_CASE("hot-plug: with virtio-mmio a machine is full with what it starts with
     CHECK(bench.platform->add(drive("more", other.path())).error().code == Errc::no_resource);
     CHECK(bench.platform->table().remove({DeviceKind::disk, "data"}, Removal::asked).error().code == Errc::wrong_state);
 }
+
+} // namespace inox::machine_hotplug_test

@@ -7,6 +7,8 @@
 #include "vmm/machine/machine_views.hpp"
 #include "vmm/memory/layout.hpp"
 
+namespace inox::machine_iommu_driver_test {
+
 namespace {
 
 struct Bench : fakes::PlatformBench {
@@ -88,3 +90,5 @@ TEST_CASE("with a driver for the IOMMU, or without bypass, there is nothing to w
         CHECK_FALSE(bench.shown());
     }
 }
+
+} // namespace inox::machine_iommu_driver_test

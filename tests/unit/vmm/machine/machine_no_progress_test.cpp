@@ -3,6 +3,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::machine_no_progress_test {
+
 namespace {
 
 bool uses(std::initializer_list<std::uint8_t> bytes) {
@@ -40,3 +42,5 @@ TEST_CASE("the end of a guest at such an instruction names the place") {
     CHECK(error.what.find("vCPU 1") != std::string::npos);
     CHECK(error.what.find("at RIP 0x100005 for ever, bytes: 0f 01 18") != std::string::npos);
 }
+
+} // namespace inox::machine_no_progress_test

@@ -3,6 +3,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::machine_panic_text_test {
+
 using enum PanicText::Console;
 
 namespace {
@@ -89,3 +91,5 @@ TEST_CASE("a guest that never ends its line cannot hide a panic behind it") {
         REQUIRE(reason->size() <= PanicText::longest_reason);
     }
 }
+
+} // namespace inox::machine_panic_text_test

@@ -6,6 +6,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_tree.hpp"
 
+namespace inox::machine_run_failure_test {
+
 namespace {
 
 bool holds(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
@@ -37,3 +39,5 @@ TEST_CASE(
     CHECK(other.sys_errno == EINVAL);
     CHECK(holds(other.what, "KVM_RUN failed at RIP 0x7"));
 }
+
+} // namespace inox::machine_run_failure_test

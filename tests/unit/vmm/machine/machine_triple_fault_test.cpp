@@ -2,6 +2,8 @@
 #include "tests/catch.hpp"
 #include "vmm/machine/triple_fault.hpp"
 
+namespace inox::machine_triple_fault_test {
+
 TEST_CASE("a triple fault is told with the bytes at RIP, where they are in memory") {
     const auto known = triple_fault(3, FaultPlace{0x1000, {0x0f, 0x0b}}, false);
     CHECK(known.code == Errc::guest_triple_fault);
@@ -15,3 +17,5 @@ TEST_CASE("where SVM reset the CPU, the reset vector is not taken for the place 
     CHECK(triple_fault(0, FaultPlace{0xfff0, {}}, true).what.find("KVM on SVM reset the CPU") != std::string::npos);
     CHECK(triple_fault(0, FaultPlace{0xfff0, {}}, false).what.find("at RIP 0xfff0") != std::string::npos);
 }
+
+} // namespace inox::machine_triple_fault_test

@@ -3,6 +3,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::memory_address_map_test {
+
 namespace {
 
 constexpr std::uint64_t TiB = 1024 * GiB;
@@ -64,3 +66,5 @@ TEST_CASE("address bits are what the host's tables for guests reach") {
     CHECK(host_address_bits() >= 32);
     CHECK(host_address_bits() == usable_address_bits(host_address_leaf()));
 }
+
+} // namespace inox::memory_address_map_test

@@ -6,6 +6,8 @@
 
 #include "tests/catch.hpp"
 
+namespace inox::memory_dma_pins_test {
+
 using IovaRange = Range<Iova>;
 
 namespace {
@@ -126,3 +128,5 @@ TEST_CASE("every answer comes once, however pins and drains meet") {
     devices.clear();
     CHECK(answers == rounds);
 }
+
+} // namespace inox::memory_dma_pins_test

@@ -12,6 +12,8 @@
 #include "vmm/memory/guest_memory.hpp"
 #include "vmm/memory/layout.hpp"
 
+namespace inox::memory_huge_pages_test {
+
 namespace {
 
 std::uintptr_t address(std::span<const std::byte> bytes) { return reinterpret_cast<std::uintptr_t>(bytes.data()); }
@@ -179,3 +181,5 @@ TEST_CASE("a small mapping of a guest's own is pinned as it is") {
                                       region.host.first(4 * MiB), Access::read_write));
     CHECK(smaps(region.host, "Rss") == 0);
 }
+
+} // namespace inox::memory_huge_pages_test

@@ -4,6 +4,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_tree.hpp"
 
+namespace inox::memory_limits_test {
+
 namespace {
 
 /// A made-up /proc and /sys.
@@ -94,3 +96,5 @@ TEST_CASE("a host that tells nothing gives no limit, and odd lines of it are pas
     empty.file("proc/self/cgroup", "nonsense\n0:\n0::no/slash\n::\n");
     CHECK_FALSE(group_limit(empty.root(), HugePages::two_mib));
 }
+
+} // namespace inox::memory_limits_test

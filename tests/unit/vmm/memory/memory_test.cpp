@@ -3,6 +3,8 @@
 #include "vmm/memory/guest_memory.hpp"
 #include "vmm/memory/layout.hpp"
 
+namespace inox::memory_test {
+
 TEST_CASE("memory beyond the hole goes on at 4 GiB, and an access may not cross its end") {
     const auto memory = GuestMemory::create(layout::hole.start().raw() + 2 * MiB, HugePages::none).value();
     REQUIRE(memory.regions().size() == 2);
@@ -22,3 +24,5 @@ TEST_CASE("a lack of huge pages is found when memory is made, not at the first t
     CHECK(memory.error().what.find("huge pages of 2 MiB are not free") != std::string::npos);
     CHECK(memory.error().hint.find("nr_hugepages") != std::string::npos);
 }
+
+} // namespace inox::memory_test
