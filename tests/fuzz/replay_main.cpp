@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs a fuzz target without libFuzzer.
-//   fuzz_NAME             every seed, then some thousand mutations of the seeds, always the same ones
-//   fuzz_NAME SECONDS     mutations for so long, other ones each time
+//   fuzz_NAME CORPUS             every seed, then some thousand mutations of the seeds, always the same ones
+//   fuzz_NAME CORPUS SECONDS     mutations for so long, other ones each time
 #include <algorithm>
 #include <chrono>
 #include <csignal>
@@ -28,9 +28,9 @@ constexpr unsigned mutations_per_seed = 10000;
 constexpr std::size_t max_size = 64 * 1024;
 constexpr const char* last_input = "fuzz-last-input";
 
-std::vector<Input> read_seeds() {
+std::vector<Input> read_seeds(const char* corpus) {
     std::vector<std::filesystem::path> paths;
-    for (const auto& entry : std::filesystem::directory_iterator{INOX_FUZZ_CORPUS})
+    for (const auto& entry : std::filesystem::directory_iterator{corpus})
         paths.push_back(entry.path());
     std::ranges::sort(paths);
     std::vector<Input> seeds;
@@ -111,15 +111,19 @@ extern "C" const char* __ubsan_default_options() { return "print_stacktrace=1"; 
 
 int main(int argc, char** argv) {
     std::signal(SIGABRT, save_running);
-    const std::vector<Input> seeds = read_seeds();
+    if (argc < 2) {
+        std::fprintf(stderr, "usage: %s CORPUS [SECONDS]\n", argv[0]);
+        return 2;
+    }
+    const std::vector<Input> seeds = read_seeds(argv[1]);
     if (seeds.empty()) {
-        std::fprintf(stderr, "no seeds in %s\n", INOX_FUZZ_CORPUS);
+        std::fprintf(stderr, "no seeds in %s\n", argv[1]);
         return 1;
     }
     std::ranges::for_each(seeds, try_one);
     unsigned long runs = 0;
-    if (argc > 1) {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{std::atoi(argv[1])};
+    if (argc > 2) {
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{std::atoi(argv[2])};
         for (Random random{std::random_device{}()}; std::chrono::steady_clock::now() < end; ++runs)
             mutate_and_try(seeds[below(random, seeds.size())], random);
     } else {
