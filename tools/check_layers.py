@@ -17,8 +17,10 @@ LAYERS = {
     "devices": ["vmm/base", "vmm/memory", "vmm/bus", "iommu"],
     "vmm/config": ["vmm/base", "vmm/memory", "vmm/boot", "iommu", "devices"],
     "vmm/host": ["vmm/base", "vmm/memory", "vmm/kvm", "iommu", "devices", "vmm/config"],
-    "vmm/machine": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config", "vmm/host"],
-    "vmm/instance": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config", "vmm/host", "vmm/machine"],
+    "vmm/machine": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config",
+                    "vmm/host"],
+    "vmm/instance": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config", "vmm/host",
+                     "vmm/machine"],
     "api": ["vmm/base", "vmm/config", "vmm/host", "vmm/machine", "vmm/instance"],
     "vmm": ["vmm/base", "vmm/config", "vmm/host", "vmm/instance", "api"],  # main
 }
@@ -26,7 +28,8 @@ LAYERS = {
 # A library may be included only by files that match; this keeps a build on two cores quick.
 LIBRARIES = {
     "boost/": ["vmm/base/event_loop*.cpp", "api/server*"],
-    "nlohmann/": ["vmm/config/*", "vmm/host/host_report*", "vmm/instance/config_check*", "vmm/instance/mmds*", "api/routes*", "api/json*", "api/firecracker/*", "tests/*"],
+    "nlohmann/": ["vmm/config/*", "vmm/host/host_report*", "vmm/instance/config_check*", "vmm/instance/mmds*",
+                  "api/routes*", "api/json*", "api/firecracker/*", "tests/*"],
     "CLI/": ["vmm/main*.cpp"],
     "catch2/": ["tests/*"],
 }
@@ -59,7 +62,7 @@ def complaints(root, path):
 
 
 def main():
-    root = os.path.realpath(sys.argv[1]) if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    root = os.path.realpath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(__file__), ".."))
     count = found = 0
     for top in ("vmm", "iommu", "devices", "api", "tests"):
         for folder, _, files in os.walk(os.path.join(root, top)):

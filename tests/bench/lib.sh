@@ -10,7 +10,13 @@ emit() {
 # beside_ram PID MIB: KiB resident, without the mapping of guest RAM. That is known by its size: its name needs a kernel
 # with CONFIG_ANON_VMA_NAME.
 beside_ram() {
-    awk -v kib=$(($2 * 1024)) '/^Size:/ { ram = $2 == kib } /^Rss:/ && !ram { sum += $2 } END { print sum }' "/proc/$1/smaps"
+    awk -v kib=$(($2 * 1024)) '/^Size:/ { ram = $2 == kib } /^Rss:/ && !ram { sum += $2 } END { print sum }' \
+        "/proc/$1/smaps"
+}
+
+median() {
+    sort -g | awk '{ v[NR] = $1 }
+        END { printf "%.6g\n", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }
 
 # QEMU's microvm with everything off that a direct kernel boot does not need.

@@ -33,7 +33,8 @@ both() {
         fail "check should refuse $(cat "$vm") with $exit [$name] at $where"
     fi
     first_error "$inox" run --config "$vm"
-    [ "$code" = "$exit" ] && [ "$first" = "$of_check" ] || fail "run should refuse $(cat "$vm") as check does: $of_check"
+    [ "$code" = "$exit" ] && [ "$first" = "$of_check" ] ||
+        fail "run should refuse $(cat "$vm") as check does: $of_check"
 }
 
 every_bad_configuration() {

@@ -13,7 +13,8 @@ answers=$scratch/answers
 api() {
     local type data=()
     [ $# -lt 3 ] || data=(-d "$3")
-    body=$(curl -s --max-time 60 --unix-socket "$sock" -X "$1" "${data[@]}" -o - -w '\n%{http_code} %{content_type}' "http://localhost$2")
+    body=$(curl -s --max-time 60 --unix-socket "$sock" -X "$1" "${data[@]}" -o - -w '\n%{http_code} %{content_type}' \
+        "http://localhost$2")
     read -r status type <<<"${body##*$'\n'}"
     body=${body%$'\n'*}
     printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$status" "${type:-}" "${body//[$'\n\t']/ }" >>"$answers"
@@ -54,11 +55,13 @@ check() {
     "$@" >/dev/null 2>&1 || fail "$text"
 }
 
+has_readers() { curl -s --unix-socket "$sock" http://localhost/inox/status | grep -q "\"event_readers\":$1"; }
+
 # reads_events: leaves what happens in $scratch/events, from now on; $reader is who writes there
 reads_events() {
     curl -sN --unix-socket "$sock" http://localhost/inox/events >"$scratch/events" &
     reader=$!
-    check 'the reader reads' eventually eval "curl -s --unix-socket $sock http://localhost/inox/status | grep -q '\"event_readers\":1'"
+    check 'the reader reads' eventually has_readers 1
 }
 
 mkfifo "$scratch/input"
@@ -78,7 +81,8 @@ expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$scratch/disk\"}"
 expect 400 'Start microvm error: Cannot load kernel' PUT /actions '{"action_type": "InstanceStart"}'
 expect 200 '"state":"Not started"' GET /
 expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/echo\"}"
-expect 204 '' PUT /drives/rootfs "{\"drive_id\": \"rootfs\", \"is_root_device\": true, \"path_on_host\": \"$scratch/disk\"}"
+expect 204 '' PUT /drives/rootfs \
+    "{\"drive_id\": \"rootfs\", \"is_root_device\": true, \"path_on_host\": \"$scratch/disk\"}"
 expect 204 '' PUT /balloon '{"amount_mib": 4, "deflate_on_oom": true, "stats_polling_interval_s": 1}'
 expect 204 '' PUT /entropy '{}'
 expect 204 '' PUT /vsock "{\"guest_cid\": 3, \"uds_path\": \"$scratch/v\"}"
@@ -102,7 +106,8 @@ expect 204 '' PATCH /vm '{"state": "Resumed"}'
 check 'a resumed one goes on' eventually grep -q ABCDEF "$scratch/serial"
 expect 204 '' PATCH /drives/rootfs "{\"drive_id\": \"rootfs\", \"path_on_host\": \"$scratch/disk2\"}"
 expect 200 'disk2' GET /vm/config
-expect 400 'Unable to patch the block device: ' PATCH /drives/rootfs '{"drive_id": "rootfs", "path_on_host": "/nonexistent"}'
+expect 400 'Unable to patch the block device: ' PATCH /drives/rootfs \
+    '{"drive_id": "rootfs", "path_on_host": "/nonexistent"}'
 expect 400 'Unable to patch the block device: Device not found' PATCH /drives/other '{"drive_id": "other"}'
 expect 204 '' PATCH /drives/rootfs '{"drive_id": "rootfs", "rate_limiter": {"ops": {"size": 10, "refill_time": 100}}}'
 expect 200 '"ops":{"size":10' GET /vm/config
@@ -115,9 +120,10 @@ expect 400 '' PATCH /balloon/hinting/start '{}'
 expect 200 '"kind":"disk"' GET /inox/devices
 expect 200 '"total":4' GET '/inox/devices?limit=1'
 expect 200 '"state":"active"' GET /inox/devices/rootfs
-expect 204 '' PUT /drives/data "{\"drive_id\": \"data\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"
+data="{\"drive_id\": \"data\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"
+expect 204 '' PUT /drives/data "$data"
 expect 200 '"total":5' GET /inox/devices
-expect 400 'Device ID in use' PUT /drives/data "{\"drive_id\": \"data\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"
+expect 400 'Device ID in use' PUT /drives/data "$data"
 expect 204 '' DELETE '/inox/devices/data?force=true'
 expect 200 '"total":4' GET /inox/devices
 expect 404 '' DELETE /inox/devices/data
@@ -128,7 +134,10 @@ expect 400 'Cannot unplug root device' DELETE /drives/rootfs
 expect 400 'not in this version' PUT /snapshot/create '{"snapshot_path": "a", "mem_file_path": "b"}'
 expect 204 '' PUT /actions '{"action_type": "FlushMetrics"}'
 expect 204 '' PUT /actions '{"action_type": "SendCtrlAltDel"}'
-check 'metrics are a JSON object a line' eval "tail -n 1 $scratch/metrics | python3 -c 'import json, sys; m = json.load(sys.stdin); assert m[\"vcpu\"][\"exits\"] > 0 and m[\"block_rootfs\"] is not None and m[\"put_api_requests\"][\"count\"] > 5'"
+tail -n 1 "$scratch/metrics" >"$scratch/metrics.last"
+check 'metrics are a JSON object a line' python3 -c 'import json, sys; m = json.load(open(sys.argv[1]))
+assert m["vcpu"]["exits"] > 0 and m["block_rootfs"] is not None and m["put_api_requests"]["count"] > 5' \
+    "$scratch/metrics.last"
 expect 200 'inox_vcpu_exits_total ' GET /inox/metrics
 expect 200 '"present":false' GET /inox/iommu
 expect 200 '"items":' GET /inox/irqs
@@ -137,7 +146,8 @@ expect 200 openapi GET /inox/openapi.json
 curl -s --unix-socket "$sock" http://localhost/inox/openapi.json >"$scratch/openapi.json"
 body100=$(printf '{"x": "%060000d"}' 0)
 check 'a large body waits for 100-continue and is refused by its size' eval \
-    "curl -s --max-time 60 -H 'Expect: 100-continue' --unix-socket $sock -X PUT -d '$body100' http://localhost/mmds | grep -q 'larger than the limit of 51200'"
+    "curl -s --max-time 60 -H 'Expect: 100-continue' --unix-socket $sock -X PUT -d '$body100' http://localhost/mmds |
+        grep -q 'larger than the limit of 51200'"
 for text in 'INFO] The API server received a Put request on "/machine-config" with body "{\"vcpu_count\": 2' \
     'The request was executed successfully. Status code: 204 No Content.' 'Total previous API call duration: ' \
     'Received Error. Status code: 400 Bad Request. Message: ' 'API server started.' '[api-test:api:INFO]'; do
@@ -181,7 +191,7 @@ expect 200 '"event_readers":16' GET /inox/status
 expect 200 'inox_api_server_refused_streams_total 1' GET /inox/metrics
 : >"$scratch/leave"
 await "$readers" 'the sixteen readers'
-check 'those who leave make room' eventually eval "curl -s --unix-socket $sock http://localhost/inox/status | grep -q '\"event_readers\":0'"
+check 'those who leave make room' eventually has_readers 0
 kill -TERM "$vmm"
 ends 143
 
@@ -192,10 +202,12 @@ check 'a killed VMM leaves its socket' test -S "$sock"
 printf '{"boot-source": {"kernel_image_path": "%s"}}' "$guests/idle" >"$scratch/vm.json"
 "$inox" --api-sock "$sock" --config-file "$scratch/vm.json" >"$scratch/serial" 2>"$scratch/log" <&8 &
 vmm=$!
-check 'the next takes its place and starts from the file' eventually curl -sf --unix-socket "$sock" http://localhost/inox/status
+check 'the next takes its place and starts from the file' \
+    eventually curl -sf --unix-socket "$sock" http://localhost/inox/status
 expect 200 '"state":"Running"' GET /
 refused 1 in_use 'Check that it is not already used' 'another' "$inox" --api-sock "$sock"
-expect 400 'PCI is not enabled' PUT /drives/x "{\"drive_id\": \"x\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"
+expect 400 'PCI is not enabled' PUT /drives/x \
+    "{\"drive_id\": \"x\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"
 kill -INT "$vmm"
 ends 130
 
@@ -214,7 +226,9 @@ reads_events
 expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
 ends 135
 await "$reader" "the reader of events"
-check 'a panic is told once for each kind, then the end' test "$(sed -n 's/.*"event":"\([^"]*\)".*"\(crash_kernel\|code\)":"*\([a-z_]*\).*/\1 \3/p' "$scratch/events" | tr '\n' ' ')" = \
+told=$(sed -n 's/.*"event":"\([^"]*\)".*"\(crash_kernel\|code\)":"*\([a-z_]*\).*/\1 \3/p' "$scratch/events" |
+    tr '\n' ' ')
+check 'a panic is told once for each kind, then the end' test "$told" = \
     'guest-panic true guest-panic false ended guest_panic '
 
 start_vmm --api-sock "$sock"
@@ -223,7 +237,9 @@ reads_events
 expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
 ends 131
 await "$reader" "the reader of events"
-check 'a triple fault is the last event' eval "tail -n 1 $scratch/events | grep -q '\"event\":\"ended\",\"how\":\"failed\",\"code\":\"guest_triple_fault\"'"
+tail -n 1 "$scratch/events" >"$scratch/events.last"
+check 'a triple fault is the last event' \
+    grep -q '"event":"ended","how":"failed","code":"guest_triple_fault"' "$scratch/events.last"
 
 # Two starts at once: one succeeds.
 start_vmm --api-sock "$sock"
@@ -248,7 +264,9 @@ ends 143
 rm "$scratch/serial"
 mkfifo "$scratch/serial"
 exec 7<>"$scratch/serial"
-some_is_lost() { curl -s --unix-socket "$sock" http://localhost/inox/metrics | grep -q 'missed_serial_bytes_total [1-9]'; }
+some_is_lost() {
+    curl -s --unix-socket "$sock" http://localhost/inox/metrics | grep -q 'missed_serial_bytes_total [1-9]'
+}
 for overflow in wait drop; do
     start_vmm run --kernel "$guests/flood" --memory 16M --api-sock "$sock" --console-overflow "$overflow" --timeout 100s
     sleep 0.5

@@ -65,7 +65,9 @@ refused 111 config_type "$vm#/vsock/guest_cid: " '' "$inox" check "$vm"
 shows "$vm#/logger/log_path: cannot open"
 shows "$vm#/inox/api_sock: Failed to open the API socket"
 shows "$vm#/inox/api_group: there is no group 'no-such-group'"
-drives=$(for i in $(seq 19); do printf '{"drive_id": "d%s", "path_on_host": "/nonexistent", "is_root_device": false},' "$i"; done)
+drive='{"drive_id": "d%s", "path_on_host": "/nonexistent", "is_root_device": false},'
+# shellcheck disable=SC2059  # a format, used once for each argument
+drives=$(printf "$drive" $(seq 19))
 config "{\"boot-source\": {\"kernel_image_path\": \"/k\"}, \"drives\": [${drives%,}]}"
 refused 123 no_resource "$vm#/drives: 19 devices" '--enable-pci' "$inox" check --firecracker "$vm"
 shows "$vm#/drives/18/path_on_host: "
@@ -73,7 +75,8 @@ config '{"machine-config": {"mem_size_mib": 257000}}'
 if [ "$(awk '/MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)" -lt 257000 ]; then
     run "$inox" check --json "$vm" # it would start, so it is no problem
     checks=$((checks + 1))
-    grep -q '"notes":\["257000 MiB of memory asked for, but the host has only' <<<"$out" || fail 'check notes that memory is short'
+    grep -q '"notes":\["257000 MiB of memory asked for, but the host has only' <<<"$out" ||
+        fail 'check notes that memory is short'
     ! grep -q memory_unavailable <<<"$out" || fail 'check refuses more memory than is free'
 fi
 

@@ -15,12 +15,14 @@ refused 153 bad_option "'iommufd' is not KEY=VALUE" 'backend=iommufd' "$inox" ct
 refused 153 bad_option "'G T' is not a method" 'GET' "$inox" ctl -s x request 'G T' /
 
 guests=$(dirname "$inox")/tests/kvm/guests
-[ -w /dev/kvm ] && [ -e "$guests/echo" ] || { echo 'not checked: a running guest, for lack of /dev/kvm or the guest'; finish; }
+[ -w /dev/kvm ] && [ -e "$guests/echo" ] ||
+    { echo 'not checked: a running guest, for lack of /dev/kvm or the guest'; finish; }
 sock=$scratch/sock
 truncate -s 1M "$scratch/disk" "$scratch/disk2"
 mkfifo "$scratch/input"
 exec 8<>"$scratch/input" # never ends
-"$inox" run --kernel "$guests/echo" --api-sock "$sock" --disk "path=$scratch/disk,id=first" --balloon size=2 --timeout 900s >/dev/null 2>"$scratch/log" <"$scratch/input" &
+"$inox" run --kernel "$guests/echo" --api-sock "$sock" --disk "path=$scratch/disk,id=first" --balloon size=2 \
+    --timeout 900s >/dev/null 2>"$scratch/log" <"$scratch/input" &
 vmm=$!
 trap 'kill "$vmm" 2>/dev/null; rm -rf "$scratch"' EXIT
 ctl() { "$inox" ctl -s "$sock" "$@"; }
@@ -56,9 +58,11 @@ json() {
     shift
     run "$@"
     checks=$((checks + 1))
-    python3 -c "import json, sys; j = json.load(sys.stdin); sys.exit(0 if $expression else 1)" <<<"$out" || fail "$* should print JSON with $expression"
+    python3 -c "import json, sys; j = json.load(sys.stdin); sys.exit(0 if $expression else 1)" <<<"$out" ||
+        fail "$* should print JSON with $expression"
 }
-json 'any(s == {"name": "inox_block_read_bytes_total", "labels": {"id": "first"}, "type": "counter", "value": 0} for s in j)' ctl --json metrics
+json 'any(s == {"name": "inox_block_read_bytes_total", "labels": {"id": "first"}, "type": "counter", "value": 0}
+    for s in j)' ctl --json metrics
 json 'all(isinstance(s["value"], int) and s["type"] in ("counter", "gauge") for s in j)' ctl metrics --json
 json 'j["open_connections"] == 1 and j["event_readers"] == 0' ctl --json status
 accepted '"openapi":"3.1.0"' ctl openapi
@@ -69,22 +73,27 @@ refused 153 bad_option 'Invalid request' '' ctl request GET "/$(printf '%01100d'
 for command in 'add-vfio ID 0000:01:00.0' 'add-disk ID x' 'add-net ID x' 'remove ID'; do
     words=($command)
     words[1]='bad id!'
-    refused 153 bad_option 'API Resource IDs can only contain alphanumeric characters and underscores.' "'-' may be" ctl "${words[@]}"
+    refused 153 bad_option 'API Resource IDs can only contain alphanumeric characters and underscores.' "'-' may be" \
+        ctl "${words[@]}"
     words[1]=''
     refused 153 bad_option 'The ID cannot be empty.' '' ctl "${words[@]}"
 done
 refused 121 not_found '' '' ctl remove no-such-device
 refused 153 bad_option "'disc' is no kind of device" 'disk, net' ctl remove first --kind disc
 refused 153 bad_option "'a&b=c' is no kind of device" 'disk, net' ctl remove first --kind 'a&b=c'
-refused 153 bad_option "force is 'maybe', neither true nor false" 'force=true' ctl request DELETE '/inox/devices/first?force=maybe'
+refused 153 bad_option "force is 'maybe', neither true nor false" 'force=true' \
+    ctl request DELETE '/inox/devices/first?force=maybe'
 refused 153 bad_option "since is 'soon', which is no number" '' ctl events soon
 refused 153 bad_option "domain is 'x y', which is no number" '' ctl iommu 'x y'
-refused 114 config_value "2 kinds of device where it takes one: 'disk', 'net'" '' ctl request PUT /inox/devices/x '{"disk": {}, "net": {}}'
+refused 114 config_value "2 kinds of device where it takes one: 'disk', 'net'" '' \
+    ctl request PUT /inox/devices/x '{"disk": {}, "net": {}}'
 refused 112 config_unknown_key 'unknown field `bakend`' '' ctl add-vfio nic 0000:ff:1f.7 bakend=iommufd
 refused 114 config_value 'unknown variant `fast`, expected one of `auto`' '' ctl add-vfio nic 0000:ff:1f.7 backend=fast
 refused 111 config_type 'string "perhaps", expected a boolean' '' ctl add-vfio nic 0000:ff:1f.7 rom=perhaps
-refused 121 not_found 'there is no PCI device 0000:ff:1f.7' '' ctl add-vfio nic 0000:ff:1f.7 backend=container rom=false relocate_msix=auto vf_token=00112233-4455-6677-8899-aabbccddeeff
-accepted '' ctl add-disk second "$scratch/disk2" is_read_only=true cache_type=Writeback 'rate_limiter={"ops": {"size": 100, "refill_time": 1000}}'
+refused 121 not_found 'there is no PCI device 0000:ff:1f.7' '' ctl add-vfio nic 0000:ff:1f.7 backend=container \
+    rom=false relocate_msix=auto vf_token=00112233-4455-6677-8899-aabbccddeeff
+accepted '' ctl add-disk second "$scratch/disk2" is_read_only=true cache_type=Writeback \
+    'rate_limiter={"ops": {"size": 100, "refill_time": 1000}}'
 accepted 'second  no    yes' ctl drives
 accepted '' ctl remove second --force
 ctl events >"$scratch/events" &
@@ -112,7 +121,8 @@ await "$reader" 'the reader of events'
 checks=$((checks + 5))
 [ "$code" = 0 ] || fail 'the events end with the VMM, and that is no error'
 grep -q '  paused$' "$scratch/events" || fail 'events are lines'
-tail -n 1 "$scratch/events" | grep -q '  ended  how=stopped  code=terminated  what=terminated (SIGTERM)$' || fail 'the last event tells of SIGTERM'
+tail -n 1 "$scratch/events" | grep -q '  ended  how=stopped  code=terminated  what=terminated (SIGTERM)$' ||
+    fail 'the last event tells of SIGTERM'
 tail -n 1 "$scratch/old" | grep -q '"event":"ended","how":"stopped"' || fail 'a half-closed reader sees the end too'
 ! grep -q chunked "$scratch/old" || fail 'HTTP/1.0 has no chunks'
 
@@ -134,10 +144,12 @@ ends() {
     out=$(tail -n 1 "$scratch/events") code=$?
     [[ $out == *'"event":"ended",'"$how" ]] || fail "the last event should be ended with $how"
 }
-act='kill -INT "$vmm"' ends '"how":"stopped","code":"interrupted","what":"interrupted (SIGINT)"}' --kernel "$guests/echo"
-act='kill -HUP "$vmm"' ends '"how":"stopped","code":"terminated","what":"terminated (SIGHUP)"}' --kernel "$guests/echo"
-act='kill -QUIT "$vmm"' ends '"how":"stopped","code":"terminated","what":"terminated (SIGQUIT)"}' --kernel "$guests/echo"
-act=: ends '"how":"stopped","code":"timed_out","what":"the guest did not end within 2000 ms"}' --kernel "$guests/echo" --timeout 2s
-act='printf ab >&8' ends '"how":"stopped","what":"the console showed what --expect asks for"}' --kernel "$guests/echo" --expect AB --timeout 60s
-act='printf . >&8' ends '"how":"exited","exit_code":7}' --kernel "$guests/echo"
+echo_ends() { ends "$1" --kernel "$guests/echo" "${@:2}"; }
+act='kill -INT "$vmm"' echo_ends '"how":"stopped","code":"interrupted","what":"interrupted (SIGINT)"}'
+act='kill -HUP "$vmm"' echo_ends '"how":"stopped","code":"terminated","what":"terminated (SIGHUP)"}'
+act='kill -QUIT "$vmm"' echo_ends '"how":"stopped","code":"terminated","what":"terminated (SIGQUIT)"}'
+act=: echo_ends '"how":"stopped","code":"timed_out","what":"the guest did not end within 2000 ms"}' --timeout 2s
+act='printf ab >&8' echo_ends '"how":"stopped","what":"the console showed what --expect asks for"}' \
+    --expect AB --timeout 60s
+act='printf . >&8' echo_ends '"how":"exited","exit_code":7}'
 finish

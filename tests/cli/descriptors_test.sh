@@ -66,7 +66,7 @@ exec 8<&-
 umask 0
 ulimit -Sn 64
 serve --log-path "$scratch/made.log" --metrics-path "$scratch/made.metrics"
-check 'the limit on descriptors is raised' eval "[ \"\$(awk '/Max open files/ { print \$4 == \$5 }' /proc/$vmm/limits)\" = 1 ]"
+check 'the limit on descriptors is raised' test "$(awk '/Max open files/ { print $4 == $5 }' "/proc/$vmm/limits")" = 1
 check 'the socket is for us alone' test "$(stat -c %a "$sock")" = 600
 check 'so is the log' test "$(stat -c %a "$scratch/made.log")" = 600
 check 'and the metrics' test "$(stat -c %a "$scratch/made.metrics")" = 600
@@ -88,9 +88,11 @@ if [ -w /dev/kvm ]; then
         run bash -c "ulimit -n $limit; exec \"$inox\" run --timeout 100s"
         [ "$code" = 0 ] && break
         checks=$((checks + 1))
-        grep -q -F "ulimit -n allows $limit, and this machine needs about 17" <<<"$err" || fail "$limit descriptors: no figures"
+        grep -q -F "ulimit -n allows $limit, and this machine needs about 17" <<<"$err" ||
+            fail "$limit descriptors: no figures"
     done
-    # Too little address space for a thread: in steps smaller than a stack, so that some of them have room for the guest.
+    # Too little address space for a thread: in steps smaller than a stack, so that some of them have room for the
+    # guest.
     said=0
     for ((space = 138000; space < 300000; space += 1500)); do
         run bash -c "ulimit -s 8192; ulimit -v $space; exec \"$inox\" run --timeout 100s"

@@ -32,10 +32,12 @@ for flag in '--snapshot-version' '--describe-snapshot s'; do
     # shellcheck disable=SC2086 # a flag and its value
     refused 125 unsupported "${flag%% *}: " '' "$inox" --no-api --config-file "$vm" $flag
 done
-wrong "Argument 'no-api' cannot be used together with argument 'api-sock'." 'try --help' --no-api --config-file "$vm" --api-sock s
+wrong "Argument 'no-api' cannot be used together with argument 'api-sock'." 'try --help' \
+    --no-api --config-file "$vm" --api-sock s
 for flag in 'api-group root' 'api-connections 3' 'keep-fds 0,1'; do
     # shellcheck disable=SC2086 # a flag and its value
-    wrong "Argument 'no-api' cannot be used together with argument '${flag%% *}'." '' --no-api --config-file "$vm" --$flag
+    wrong "Argument 'no-api' cannot be used together with argument '${flag%% *}'." '' \
+        --no-api --config-file "$vm" --$flag
 done
 wrong "'--http-api-max-payload-size' is not a number: 'x'" '' --api-sock "$scratch/s" --http-api-max-payload-size x
 wrong "'--api-connections' is outside 1 to 4096: '0'" '' --api-sock "$scratch/s" --api-connections 0
@@ -43,7 +45,8 @@ long=$scratch/$(printf '%0120d' 0)
 refused 153 bad_option "path has ${#long} bytes: a unix socket takes at most 107" 'shorter' "$inox" --api-sock "$long"
 : >"$scratch/file"
 refused 1 in_use 'Failed to open the API socket at:' 'another path' "$inox" --api-sock "$scratch/file"
-refused 153 bad_option "there is no group 'no-such-group'" '/etc/group' "$inox" --api-sock "$scratch/s" --api-group no-such-group
+refused 153 bad_option "there is no group 'no-such-group'" '/etc/group' \
+    "$inox" --api-sock "$scratch/s" --api-group no-such-group
 
 accepted 'inox 0.' "$inox" --version
 accepted '--api-sock PATH' "$inox" --no-api --help
@@ -68,7 +71,8 @@ printf '{"boot-source": {"kernel_image_path": "/k"}, "machine-config": {"vcpu_co
 refused 1 config_missing_key "$vm#/machine-config: the key 'mem_size_mib' is missing" '' \
     "$inox" --no-api --config-file "$vm"
 
-printf '{"boot-source": {"kernel_image_path": "/k"}, "drives": [], "machine-config": {"vcpu_count": 33, "mem_size_mib": 64}}' >"$vm"
+printf '{"boot-source": {"kernel_image_path": "/k"}, "drives": [],
+    "machine-config": {"vcpu_count": 33, "mem_size_mib": 64}}' >"$vm"
 refused 1 cpus_invalid "$vm#/machine-config/vcpu_count: 33 CPUs" '1 to 32' "$inox" --no-api --config-file "$vm"
 
 # A whole run.
@@ -84,7 +88,8 @@ if [ -w /dev/kvm ] && [ -e "$guest" ]; then
     sed -i "s|/exit\"|/boot_timer\"|" "$vm"
     run "$inox" --no-api --config-file "$vm" --boot-timer
     checks=$((checks + 1))
-    [ "$code" = 5 ] && [ "$(grep -cE '\] Guest-boot-time = +[0-9]+ us [0-9]+ ms, +[0-9]+ CPU us [0-9]+ CPU ms$' "$scratch/stderr")" = 1 ] ||
+    line='\] Guest-boot-time = +[0-9]+ us [0-9]+ ms, +[0-9]+ CPU us [0-9]+ CPU ms$'
+    [ "$code" = 5 ] && [ "$(grep -cE "$line" "$scratch/stderr")" = 1 ] ||
         fail 'one line tells how long the guest took until its user space was up'
     sed -i "s|/boot_timer\"|/exit\"|" "$vm"
     run "$inox" check --firecracker "$vm"

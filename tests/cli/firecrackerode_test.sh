@@ -9,7 +9,8 @@ guests=$(dirname "$inox")/tests/kvm/guests
 command -v node >/dev/null || { echo 'skipped: node is missing'; exit 77; }
 # INOX_FIRECRACKERODE_DIR: a folder that has node_modules/firecrackerode already
 package=${INOX_FIRECRACKERODE_DIR:-}
-[ -n "$package" ] || package=$(node_package "${node_client[@]}" 2>"$scratch/why") || { echo "skipped: $(cat "$scratch/why")"; exit 77; }
+[ -n "$package" ] || package=$(node_package "${node_client[@]}" 2>"$scratch/why") ||
+    { echo "skipped: $(cat "$scratch/why")"; exit 77; }
 
 mkfifo "$scratch/input"
 exec 8<>"$scratch/input"
@@ -22,16 +23,21 @@ const fs = require('fs');
 const Firecracker = require('$package/node_modules/firecrackerode');
 const firecracker = new Firecracker({socketPath: '$scratch/sock'});
 const state = (state) => new Promise((resolve, reject) => firecracker.modem.dial(
-    {path: '/vm', method: 'PATCH', data: {state}, statusCodes: {204: true, 400: 'bad'}}, (error) => error ? reject(error) : resolve()));
-const shown = async (text) => {
-    for (let i = 0; i < 6000 && !fs.readFileSync('$scratch/serial', 'latin1').includes(text); i++) await new Promise((r) => setTimeout(r, 10));
+    {path: '/vm', method: 'PATCH', data: {state}, statusCodes: {204: true, 400: 'bad'}},
+    (error) => error ? reject(error) : resolve()));
+const until = async (condition) => {
+    for (let i = 0; i < 6000 && !condition(); i++) await new Promise((r) => setTimeout(r, 10));
 };
+const shown = (text) => until(() => fs.readFileSync('$scratch/serial', 'latin1').includes(text));
 (async () => {
-    for (let i = 0; i < 6000 && !fs.existsSync('$scratch/sock'); i++) await new Promise((r) => setTimeout(r, 10));
-    const refused = await firecracker.bootSource({kernel_image_path: '/nonexistent'}).then(() => 'taken', (e) => e.message);
+    await until(() => fs.existsSync('$scratch/sock'));
+    const refused = await firecracker.bootSource({kernel_image_path: '/nonexistent'})
+        .then(() => 'taken', (e) => e.message);
     if (!refused.includes('The kernel file cannot be opened')) throw new Error(refused);
-    await firecracker.bootSource({kernel_image_path: '$guests/echo', boot_args: 'console=ttyS0 reboot=k panic=1 pci=off'});
-    await firecracker.drive('rootfs').updatePreboot({drive_id: 'rootfs', path_on_host: '$scratch/disk', is_root_device: true, is_read_only: false});
+    await firecracker.bootSource(
+        {kernel_image_path: '$guests/echo', boot_args: 'console=ttyS0 reboot=k panic=1 pci=off'});
+    await firecracker.drive('rootfs').updatePreboot(
+        {drive_id: 'rootfs', path_on_host: '$scratch/disk', is_root_device: true, is_read_only: false});
     await firecracker.action('InstanceStart');
     fs.writeSync(8, 'a');
     await shown('A');

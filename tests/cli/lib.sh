@@ -19,8 +19,8 @@ fail() {
     printf 'FAILED: %s\n  exit code: %s\n  stdout: %s\n  stderr: %s\n' "$1" "$code" "${out:0:2000}" "${err:0:2000}"
 }
 
-# refused EXIT CODE TEXT HINT COMMAND...: ends with EXIT; one line of stderr is an error with CODE and TEXT in it, and the
-# line after it a hint with HINT in it. An empty HINT asks for a hint of any kind.
+# refused EXIT CODE TEXT HINT COMMAND...: ends with EXIT; one line of stderr is an error with CODE and TEXT in it, and
+# the line after it a hint with HINT in it. An empty HINT asks for a hint of any kind.
 refused() {
     local exit=$1 name=$2 text=$3 hint=$4
     shift 4

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """openapi_check.py CONTRACT ANSWERS: holds recorded answers to the contract.
 
-ANSWERS has an answer a line: method, path, status, type and body with tabs between. Prints what does not fit; status 1 then."""
+ANSWERS has an answer a line: method, path, status, type and body with tabs between. Prints what does not fit; status 1
+then."""
 import json
 import re
 import sys
@@ -58,7 +59,8 @@ class Contract:
             return f"{where} is {value!r}, not one of {schema['enum']}"
         types = schema.get("type", [])
         types = [types] if isinstance(types, str) else types
-        if types and not any(isinstance(value, self.TYPES[one]) and (one != "integer" or not isinstance(value, bool)) for one in types):
+        if types and not any(isinstance(value, self.TYPES[one]) and not (one == "integer" and isinstance(value, bool))
+                             for one in types):
             return f"{where} is {value!r}, not of type {types}"
         if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
             return f"{where} {value!r} does not match {schema['pattern']}"

@@ -68,8 +68,10 @@ refused 114 config_value '--api-group: a group for the clients of the API, but i
     "$inox" run --api-group root
 refused 114 config_value '--api-connections: a number of clients of the API, but it has no socket' 'api_sock' \
     "$inox" run --api-connections 3
-refused 114 config_value '--keep-fds: descriptor 99 is not open' '99<>FILE' "$inox" run --api-sock "$scratch/s" --keep-fds 99
-refused 114 config_value "--disk: the partition 'x' of disk 'drive0' has no effect" 'root=on' "$inox" run --disk d,partuuid=x
+refused 114 config_value '--keep-fds: descriptor 99 is not open' '99<>FILE' \
+    "$inox" run --api-sock "$scratch/s" --keep-fds 99
+refused 114 config_value "--disk: the partition 'x' of disk 'drive0' has no effect" 'root=on' \
+    "$inox" run --disk d,partuuid=x
 
 # As many as there can be: what is told is that the kernel is missing.
 refused 100 kernel_missing '--kernel: ' '' "$inox" run --cpus 255 --kernel /nonexistent/k

@@ -5,7 +5,8 @@
 
 command -v python3 >/dev/null && command -v curl >/dev/null || { echo 'python3 or curl is missing'; exit 77; }
 
-# kernel FILE MIB: an ELF kernel in gzip whose second segment has so many MiB, of single Huffman codes, which take long to unpack
+# kernel FILE MIB: an ELF kernel in gzip whose second segment has so many MiB, of single Huffman codes, which take long
+# to unpack
 kernel() {
     python3 - "$1" "$2" <<'EOF'
 import random, struct, sys, zlib
@@ -102,13 +103,15 @@ begun=$(now_ms)
 await $vmm 'the VMM'
 took=$(($(now_ms) - begun))
 checks=$((checks + 1))
-[ "$code" = 143 ] && [ $took -lt $((whole / 3)) ] && [ ! -e "$sock" ] || fail "SIGTERM ended an API's start after $took ms"
+[ "$code" = 143 ] && [ $took -lt $((whole / 3)) ] && [ ! -e "$sock" ] ||
+    fail "SIGTERM ended an API's start after $took ms"
 wait
 
 # Files of a start that fails
 kernel "$scratch/short" 1
 for option in --console --serial-log --metrics; do
-    run timeout 30 "$inox" run --kernel "$scratch/short" --cpus 1 --memory 64M $option "$scratch/left" --disk "$scratch/none"
+    run timeout 30 "$inox" run --kernel "$scratch/short" --cpus 1 --memory 64M $option "$scratch/left" \
+        --disk "$scratch/none"
     checks=$((checks + 1))
     [ "$code" != 0 ] && [ ! -e "$scratch/left" ] || fail "a start that fails leaves the file of $option"
     [ ! -e /dev/kvm ] || continue

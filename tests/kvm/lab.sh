@@ -4,8 +4,8 @@
 # parts ctest's entries then report (part.sh). A host with a good KVM runs them itself, but for those that want ENQCMD's
 # opcodes: no CPU here has them, and the lab's KVM hands them to user space.
 #   lab.sh PARTS RESULTS          PARTS: lines "NAME<TAB>kvm or enqcmd<TAB>SECONDS<TAB>COMMAND"
-# leaves in RESULTS for each part NAME.here (the entry runs the command itself), NAME.skip (a reason), or NAME.log and NAME.status,
-# and lab.log, what the lab machine said of itself.
+# leaves in RESULTS for each part NAME.here (the entry runs the command itself), NAME.skip (a reason), or NAME.log and
+# NAME.status, and lab.log, what the lab machine said of itself.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$(readlink -f "$here/../..")
@@ -26,7 +26,8 @@ outside() {
     done <"$parts" >"$results/lab.parts"
     [ -s "$results/lab.parts" ] || return 0
     # One part's client comes from npm: there is no network inside
-    node_package "${node_client[@]}" >/dev/null 2>"$results/npm.log" || cp "$results/npm.log" "$results/cli.firecrackerode_test.skip"
+    node_package "${node_client[@]}" >/dev/null 2>"$results/npm.log" ||
+        cp "$results/npm.log" "$results/cli.firecrackerode_test.skip"
     "$root/tools/lab" --nested --timeout 2400 --out "$results" -- "$here/lab.sh" --inside "$results" \
         </dev/null >"$results/lab.log" 2>&1 || status=$?
     cat "$results/lab.log"

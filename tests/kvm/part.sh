@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# part.sh RESULTS NAME COMMAND...: one test that needs a KVM. Runs the command where lab.sh found that this host can, else
-# reports what became of it in the lab.
+# part.sh RESULTS NAME COMMAND...: one test that needs a KVM. Runs the command where lab.sh found that this host can,
+# else reports what became of it in the lab.
 set -u
 results=$1 name=$2
 shift 2

@@ -20,14 +20,21 @@ expect() {
 }
 
 expect "an end by set -e" 1 "ended by itself, status 1" 'set -e; false; true'
-expect "inside a function, with its output thrown away" 3 "ended by itself, status 3" 'set -e; f() { (exit 3); }; f >/dev/null 2>&1; true'
-expect "an end by set -u with its output thrown away" 1 "ended by itself" 'set -u; f() { local a=(1); [ "${a[4]}" = 2 ]; }; f >/dev/null 2>&1; true'
+expect "inside a function, with its output thrown away" 3 "ended by itself, status 3" \
+    'set -e; f() { (exit 3); }; f >/dev/null 2>&1; true'
+expect "an end by set -u with its output thrown away" 1 "ended by itself" \
+    'set -u; f() { local a=(1); [ "${a[4]}" = 2 ]; }; f >/dev/null 2>&1; true'
 expect "in a command substitution" 1 "ended by itself, status 1" 'set -e; x=$(false); true'
 expect "an exit that was meant says nothing" 3 "" 'set -e; f() { exit 3; }; f'
 expect "a good end says nothing" 0 "" 'set -e; at_end true; ! false'
-expect "what at_end holds runs, the latest first" 1 "second first" 'set -e; at_end "echo first >&2"; at_end "printf \"second \" >&2"; false'
+expect "what at_end holds runs, the latest first" 1 "second first" \
+    'set -e; at_end "echo first >&2"; at_end "printf \"second \" >&2"; false'
 said=$(bash -c ". '$root/tools/lib/common.sh'"$'\n''x=$(set -e; die "the reason"); exit 0' 2>&1)
 [ "$said" = "bash: the reason" ] || { echo "FAIL die in a subshell says its reason: $said"; failed=1; }
 said=$(bash -ec ". '$root/tools/lib/common.sh'"$'\n''x=$(die "the reason")' 2>&1)
-[ "$said" = "bash: the reason" ] && echo "PASS and nothing else" || { echo "FAIL die in a subshell says nothing else: $said"; failed=1; }
+if [ "$said" = "bash: the reason" ]; then echo "PASS and nothing else"
+else
+    echo "FAIL die in a subshell says nothing else: $said"
+    failed=1
+fi
 exit $failed

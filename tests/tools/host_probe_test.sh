@@ -7,8 +7,9 @@ INOX_CACHE=$(mktemp -d)
 export INOX_CACHE
 trap 'rm -rf "$INOX_CACHE"' EXIT
 failed=0
+probe='. "$1/tools/lib/common.sh"; . "$1/tools/lib/machine.sh"; probe_host; echo "$tsc_khz $kvm"'
 for turn in 1 2 3 4 5; do
-    read -r khz kvm < <(bash -c '. "$1/tools/lib/common.sh"; . "$1/tools/lib/machine.sh"; probe_host; echo "$tsc_khz $kvm"' bash "$root")
+    read -r khz kvm < <(bash -c "$probe" bash "$root")
     echo "$turn: TSC $khz kHz, /dev/kvm $kvm"
     [ "${khz:-0}" -gt 100000 ] || { echo "FAIL the TSC's rate"; failed=1; }
     case $kvm in

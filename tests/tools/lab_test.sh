@@ -20,7 +20,8 @@ touch "$dir/vmlinux" "$dir/inox_ud.ko"
 lab() {
     local name=$1 begin=$SECONDS
     shift
-    PATH=$work/bin:$PATH timeout -k 1 60 "$root/tools/lab" --nested "$@" -- true </dev/null >"$work/stdout.$name" 2>"$work/stderr.$name"
+    PATH=$work/bin:$PATH timeout -k 1 60 "$root/tools/lab" --nested "$@" -- true \
+        </dev/null >"$work/stdout.$name" 2>"$work/stderr.$name"
     status=$?
     took=$((SECONDS - begin))
     errors=$(cat "$work/stderr.$name")

@@ -36,5 +36,6 @@ The following tests did not run:
 	  1 - cli.a (Skipped)
 	  2 - lab.b (Skipped)'
 [ "$got" = "$want" ] || { echo "FAIL got:"; echo "$got"; exit 1; }
-[ "$(echo '100% tests passed' | python3 "$tool" /nowhere)" = "100% tests passed" ] || { echo "FAIL nothing skipped, nothing said"; exit 1; }
+[ "$(echo '100% tests passed' | python3 "$tool" /nowhere)" = "100% tests passed" ] ||
+    { echo "FAIL nothing skipped, nothing said"; exit 1; }
 echo "PASS"

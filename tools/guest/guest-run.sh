@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # What a guest does after the greeting: modules that fit its kernel, then the shell line of the kernel command line
-# (inox.sh=BASE64), whose exit status ends the guest, and whose output goes to inox.out=TERMINAL, where that is given (the
-# kernel's messages stay on the console); or with root=DEVICE the system on that disk; or an interactive shell.
+# (inox.sh=BASE64), whose exit status ends the guest, and whose output goes to inox.out=TERMINAL, where that is given
+# (the kernel's messages stay on the console); or with root=DEVICE the system on that disk; or an interactive shell.
 
 mkdir -p /proc /sys /dev /tmp /run /mnt /root /var
 /bin/busybox mount -t proc proc /proc       # from here on the shell finds every applet in itself
@@ -32,7 +32,8 @@ start_system() {
         [ ! -b "$device" ] || break
         sleep 0.1
     done
-    mount -t "${type:-ext4}" -o "$mode" "$device" /newroot || { echo "inox: no root file system on ${device:-$1}"; return 1; }
+    mount -t "${type:-ext4}" -o "$mode" "$device" /newroot ||
+        { echo "inox: no root file system on ${device:-$1}"; return 1; }
     echo "exec /bin/busybox switch_root /newroot $(word init | grep . || echo /sbin/init)" > /etc/inox/next
     for d in dev sys proc; do mount --move "/$d" "/newroot/$d" || return 1; done      # proc last: the shell needs it
 }

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# What the lab machine does after its start: mounts the host's files, runs the command, hands its status and the kernel log
-# to tools/lab. lab=DIR on the kernel command line names the directory of the host in which tools/lab left its orders:
+# What the lab machine does after its start: mounts the host's files, runs the command, hands its status and the kernel
+# log to tools/lab. lab=DIR on the kernel command line names the directory of the host in which tools/lab left its
+# orders:
 #   DIR/orders    variables of this script      DIR/command   the command, for bash
 
 mkdir -p /proc /sys /dev /run /raw /host
@@ -40,8 +41,8 @@ make_root() {
     fi
 }
 
-# show PATH: brings back a file or directory of the host that one of these tmpfs hides; a small file as a copy, which may be
-# written to
+# show PATH: brings back a file or directory of the host that one of these tmpfs hides; a small file as a copy, which
+# may be written to
 show() {
     path=$(echo "$1" | sed 's/%20/ /g')
     if [ -d "/raw$path" ]; then

@@ -39,9 +39,9 @@ apt_install() {
 # need PACKAGE...: installs what is missing; says what in one line, nothing when all is there
 need() {
     command -v dpkg-query >/dev/null || die "this is not a Debian system" "install what these Debian packages hold: $*"
-    local missing log
-    missing=$(comm -13 <(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null | sed -n 's/ installed$//p' | sort -u) \
-        <(printf '%s\n' "$@" | sort -u) | tr '\n' ' ')
+    local missing log here
+    here=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null | sed -n 's/ installed$//p' | sort -u)
+    missing=$(comm -13 <(echo "$here") <(printf '%s\n' "$@" | sort -u) | tr '\n' ' ')
     [ -n "$missing" ] || return 0
     say "installing with apt: $missing"
     log=$(mktemp)
@@ -62,7 +62,8 @@ with_lock() (
     exec 9>"$cache/locks/$1"
     flock -n 9 || {
         say "waiting for another process that has $cache/locks/$1"
-        flock -w 3600 9 || die "waited an hour for $cache/locks/$1" "end the process that holds it: fuser $cache/locks/$1"
+        flock -w 3600 9 ||
+            die "waited an hour for $cache/locks/$1" "end the process that holds it: fuser $cache/locks/$1"
     }
     shift
     "$@"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# No script ends without a word: one that set -e or set -u ends, rather than an exit of its own, says where. Sourced, by tools
-# and tests alike. Who sources this uses at_end instead of trap ... EXIT.
+# No script ends without a word: one that set -e or set -u ends, rather than an exit of its own, says where. Sourced, by
+# tools and tests alike. Who sources this uses at_end instead of trap ... EXIT.
 #
 #   at_end COMMAND               runs at the end of this (sub)shell, the latest first
 #   ends_within SECONDS PID...   waits for the ends of processes; status 1 when the time is over

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # The Debian image: an ext4 file system without partitions, made in two steps that are kept apart in the cache:
 #   image/base-KEY.tar.zst    Debian 12 from packages                        named by the list of packages
-#   image/debian-KEY/         debian.ext4 and its SHA256SUMS                 named by the base and all that is added to it
-# Needs common.sh, kernels.sh. No root needed: mmdebstrap makes itself a user namespace then, and fakeroot keeps the owners.
+#   image/debian-KEY/         debian.ext4 and its SHA256SUMS                 named by the base and all that is added
+# Needs common.sh, kernels.sh. No root needed: mmdebstrap makes itself a user namespace then, and fakeroot keeps the
+# owners.
 
 image_suite=bookworm
 image_size=1536M
@@ -18,8 +19,11 @@ debian_image() {
     for kernel in $kernel_names; do kernels+=("$(debian_kernel "$kernel")"); done
     base=$cache/image/base-$(base_key).tar.zst
     dir=$cache/image/debian-$(image_key "$base" "${kernels[@]}")
-    if [ -e "$dir/SHA256SUMS" ] && { [ -n "${INOX_LAB:-}" ] || sums_hold "$dir" debian.ext4; }; then touch -c "$dir" 2>/dev/null || true
-    else with_lock image build_image "$base" "$dir" "${kernels[@]}"; fi
+    if [ -e "$dir/SHA256SUMS" ] && { [ -n "${INOX_LAB:-}" ] || sums_hold "$dir" debian.ext4; }; then
+        touch -c "$dir" 2>/dev/null || true
+    else
+        with_lock image build_image "$base" "$dir" "${kernels[@]}"
+    fi
     echo "$dir/debian.ext4"
 }
 
@@ -51,7 +55,10 @@ build_image() {
     say "packing the image"
     gcc -static -O2 -s -o "$tmp/talk" "$root/tools/guest/talk.c"
     mkdir "$tmp/out"
-    with_owners pack_image "$base" "$tmp" "$@" >"$tmp/log" 2>&1 || { tail -n 5 "$tmp/log" >&2; die "the image could not be packed" "the lines above say why"; }
+    with_owners pack_image "$base" "$tmp" "$@" >"$tmp/log" 2>&1 || {
+        tail -n 5 "$tmp/log" >&2
+        die "the image could not be packed" "the lines above say why"
+    }
     (cd "$tmp/out" && sha256sum debian.ext4 >"$tmp/sums" && mv "$tmp/sums" SHA256SUMS)
     rm -rf "$dir"
     mv "$tmp/out" "$dir"
@@ -62,9 +69,10 @@ build_image() {
 
 # with_owners FUNCTION ARGS...: where chown works or seems to
 with_owners() {
+    local lib=$root/tools/lib
     # shellcheck disable=SC2016  # expanded by that bash
     if [ "$(id -u)" = 0 ]; then "$@"
-    else fakeroot bash -c '. "$1"; . "$2"; "${@:3}"' bash "$root/tools/lib/common.sh" "$root/tools/lib/image.sh" "$@"; fi
+    else fakeroot bash -c '. "$1"; . "$2"; "${@:3}"' bash "$lib/common.sh" "$lib/image.sh" "$@"; fi
 }
 
 # debian_sources: apt's own sources of this suite of Debian, as lines of a sources.list
@@ -78,7 +86,8 @@ debian_sources() {
 base_options() {
     local d
     printf '%s\n' --variant=minbase --dpkgopt=force-unsafe-io --aptopt='APT::Install-Recommends "false"' "$image_suite"
-    for d in share/doc share/man share/info share/locale share/lintian lib/gcc/x86_64-linux-gnu/12/lto1 bin/x86_64-linux-gnu-lto-dump-12; do
+    for d in share/doc share/man share/info share/locale share/lintian lib/gcc/x86_64-linux-gnu/12/lto1 \
+        bin/x86_64-linux-gnu-lto-dump-12; do
         printf '%s\n' --dpkgopt="path-exclude=/usr/$d" --dpkgopt="path-exclude=/usr/$d/*"
     done
 }
@@ -92,12 +101,13 @@ build_base() {
         as_root timeout 600 apt-get update -qq >&2 || true
         debian_sources >"$tmp/sources.list"
     fi
-    [ -s "$tmp/sources.list" ] || die "apt has no source of Debian's $image_suite" "add one to /etc/apt/sources.list and run apt-get update"
+    [ -s "$tmp/sources.list" ] ||
+        die "apt has no source of Debian's $image_suite" "add one to /etc/apt/sources.list and run apt-get update"
     packages=$(grep -v '^#' "$root/tools/guest/image/packages" | tr '\n' ',')
     mapfile -t options < <(base_options)
     say "fetching and installing Debian's $image_suite with mmdebstrap (about 90 MB, a few minutes)"
-    (SOURCE_DATE_EPOCH=$image_time timeout 3600 mmdebstrap --include="${packages%,}" "${options[@]}" - "$tmp/sources.list" 2>"$tmp/log" |
-        zstd -q -3 -o "$tmp/base.tar.zst") &
+    (SOURCE_DATE_EPOCH=$image_time timeout 3600 mmdebstrap --include="${packages%,}" "${options[@]}" - \
+        "$tmp/sources.list" 2>"$tmp/log" | zstd -q -3 -o "$tmp/base.tar.zst") &
     show_bootstrap $! "$tmp/log"
     mv "$tmp/base.tar.zst" "$file"
 }
@@ -112,7 +122,10 @@ show_bootstrap() {
         esac
     done
     exec {tail}<&-
-    wait "$1" || { grep -v '^I:' "$2" | tail -n 5 >&2; die "mmdebstrap failed" "check the network and apt-get update, then run the same command again"; }
+    wait "$1" || {
+        grep -v '^I:' "$2" | tail -n 5 >&2
+        die "mmdebstrap failed" "check the network and apt-get update, then run the same command again"
+    }
 }
 
 # pack_image BASE TMP KERNEL-DIR...: TMP/out/debian.ext4
@@ -130,5 +143,6 @@ pack_image() {
     done
     truncate -s "$image_size" "$tmp/out/debian.ext4"
     E2FSPROGS_FAKE_TIME=$image_time mke2fs -q -t ext4 -L inox-debian -U "$image_id" -m 0 \
-        -E "hash_seed=$image_id,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0" -d "$tmp/tree" "$tmp/out/debian.ext4"
+        -E "hash_seed=$image_id,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0" \
+        -d "$tmp/tree" "$tmp/out/debian.ext4"
 }

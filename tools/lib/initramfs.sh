@@ -3,8 +3,8 @@
 # The two initramfs files: of small guests, and of the lab machine. Named by what went into them, so that a change makes
 # a new one. Needs common.sh and kernels.sh.
 
-# initramfs KIND WHAT...: prints the path; KIND guest or lab; WHAT: Debian kernels whose modules go in, and modules of our own
-# (paths that end in .ko), which lie in /etc/inox then
+# initramfs KIND WHAT...: prints the path; KIND guest or lab; WHAT: Debian kernels whose modules go in, and modules of
+# our own (paths that end in .ko), which lie in /etc/inox then
 initramfs() {
     local kind=$1 what parts=() file
     shift
@@ -45,8 +45,8 @@ build_initramfs() {
     find "$cache/initramfs" -name '*.cpio' -mtime +7 -delete        # what earlier versions of their parts made
 }
 
-# initramfs_spec KIND TMP KERNEL-DIR-OR-MODULE...: what mkcpio.py reads. Nothing is compressed: unpacking costs every boot more than
-# reading does.
+# initramfs_spec KIND TMP KERNEL-DIR-OR-MODULE...: what mkcpio.py reads. Nothing is compressed: unpacking costs every
+# boot more than reading does.
 initramfs_spec() {
     local kind=$1 tmp=$2 d part release file
     shift 2

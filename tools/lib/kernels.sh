@@ -25,7 +25,8 @@ kernel_dir() {
     echo "$cache/kernels/$1-${lists:0:8}"
 }
 
-# debian_kernel NAME: prints its directory, fetching it on first use. In the lab the cache is read-only and was checked outside.
+# debian_kernel NAME: prints its directory, fetching it on first use. In the lab the cache is read-only and was checked
+# outside.
 debian_kernel() {
     local dir
     kernel_pattern "$1" >/dev/null
@@ -51,7 +52,8 @@ fetch_kernel() {
     download "$package" "$tmp"
     unpack_kernel "$tmp"
     select_modules "$tmp"
-    (cd "$tmp/out" && find . -type f ! -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum >"$tmp/sums" && mv "$tmp/sums" SHA256SUMS)
+    (cd "$tmp/out" && find . -type f ! -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum >"$tmp/sums") &&
+        mv "$tmp/sums" "$tmp/out/SHA256SUMS"
     rm -rf "$dir"
     mv "$tmp/out" "$dir"
 }
@@ -65,7 +67,8 @@ newest_package() {
         as_root timeout 600 apt-get update -qq >&2 || true
         found=$(apt-cache search --names-only "$1" | cut -d' ' -f1 | sort -V | tail -n 1)
     fi
-    [ -n "$found" ] || die "apt offers no package like $1" "check that bookworm and bookworm-security are among apt's sources"
+    [ -n "$found" ] ||
+        die "apt offers no package like $1" "check that bookworm and bookworm-security are among apt's sources"
     echo "$found"
 }
 
@@ -74,14 +77,15 @@ download() {
     local get=(timeout 1800 apt-get download -qq -o APT::Sandbox::User=root "$1")
     (cd "$2" && "${get[@]}" >&2) 2>/dev/null && return
     as_root timeout 600 apt-get update -qq >&2 || true                  # the lists may be older than the archive
-    (cd "$2" && "${get[@]}" >&2) || die "apt-get download $1 failed" "check the network, then run the same command again"
+    (cd "$2" && "${get[@]}" >&2) ||
+        die "apt-get download $1 failed" "check the network, then run the same command again"
 }
 
 # unpack_kernel TMP: TMP/*.deb to TMP/all, without the drivers no virtual machine has
 unpack_kernel() {
     local skip=() d
-    for d in drivers/{gpu,media,iio,hid,usb,platform,hwmon,input,scsi,comedi,ata,mtd,infiniband,net/wireless,net/ethernet/[!i]*,net/phy,net/can} \
-        sound net/netfilter net/sched net/ipv6; do
+    for d in drivers/{gpu,media,iio,hid,usb,platform,hwmon,input,scsi,comedi,ata,mtd,infiniband} \
+        drivers/net/{wireless,ethernet/[!i]*,phy,can} sound net/netfilter net/sched net/ipv6; do
         skip+=(--exclude="./lib/modules/*/kernel/$d")
     done
     mkdir "$1/all"
@@ -134,10 +138,14 @@ extract_elf() {
         02214c18) unpack=(lz4 -dcq) ;;
         fd377a58) unpack=(xz -dcq) ;;
         1f8b*) unpack=(gzip -dcq) tail=0 ;;                # has its length inside; the others carry it behind
-        *) die "$image is packed in a way this tool does not know (starts $magic)" "add it to extract_elf in tools/lib/kernels.sh" ;;
+        *)
+            die "$image is packed in a way this tool does not know (starts $magic)" \
+                "add it to extract_elf in tools/lib/kernels.sh"
+            ;;
     esac
     need zstd lz4 xz-utils
-    dd if="$image" bs=64K iflag=skip_bytes,count_bytes skip="$offset" count=$((length - tail)) status=none | "${unpack[@]}" >"$2.new"
+    dd if="$image" bs=64K iflag=skip_bytes,count_bytes skip="$offset" count=$((length - tail)) status=none |
+        "${unpack[@]}" >"$2.new"
     mv "$2.new" "$2"
 }
 
@@ -146,7 +154,8 @@ number() { od -An -v -t "u$3" -j $(($2)) -N "$3" "$1" | tr -d ' '; }
 # Inox_ud: the lab's KVM shows ENQCMD to user space
 
 # debian_ud_module NAME: prints the path of tools/guest/inox_ud.c as a module for a Debian kernel, built on first use;
-# nothing, and says why, where it cannot be built: the kernel's headers are gone from the archive once a newer one is there
+# nothing, and says why, where it cannot be built: the kernel's headers are gone from the archive once a newer one is
+# there
 debian_ud_module() {
     local dir release sum file
     dir=$(debian_kernel "$1")
@@ -154,7 +163,8 @@ debian_ud_module() {
     sum=$(sha256sum <"$root/tools/guest/inox_ud.c")
     file=$cache/kernels/inox_ud-$release-${sum:0:12}/inox_ud.ko
     if [ ! -e "$file" ] && [ -z "${INOX_LAB:-}" ] && [ -z "$(find "$file.failed" -mmin -600 2>/dev/null)" ]; then
-        with_lock "inox_ud-$release" fetch_ud_module "$release" "$file" || touch "$file.failed"     # not tried again for ten hours
+        # What failed is not tried again for ten hours
+        with_lock "inox_ud-$release" fetch_ud_module "$release" "$file" || touch "$file.failed"
     fi
     [ ! -e "$file" ] || echo "$file"
 }
@@ -167,11 +177,12 @@ fetch_ud_module() {
     mkdir -p "${file%/*}"
     say "building the lab's module against the headers of Debian's $release"
     scratch tmp "$cache/kernels"
-    for package in "linux-headers-$release" "linux-headers-${release%-amd64}-common" "linux-kbuild-${release%-amd64}"; do
+    local version=${release%-amd64}
+    for package in "linux-headers-$release" "linux-headers-$version-common" "linux-kbuild-$version"; do
         (download "$package" "$tmp") || { say "no $package: ENQCMD does not reach user space in the lab"; return 1; }
         dpkg-deb --fsys-tarfile "$tmp/$package"_*.deb | tar -x -C "$tmp"
     done
-    echo "include $tmp/usr/src/linux-headers-${release%-amd64}-common/Makefile" >"$tmp/usr/src/linux-headers-$release/Makefile"
+    echo "include $tmp/usr/src/linux-headers-$version-common/Makefile" >"$tmp/usr/src/linux-headers-$release/Makefile"
     build_ud_module "$tmp/usr/src/linux-headers-$release" "$tmp" "$file"
 }
 
@@ -206,7 +217,8 @@ build_lab_kernel() {
     if [ ! -d "$work/linux-source-6.12" ]; then
         say "fetching linux-source-6.12 (about 150 MB, 1.6 GB unpacked in $work)"
         download linux-source-6.12 "$work"
-        dpkg-deb --fsys-tarfile "$work"/linux-source-6.12_*.deb | tar -xO ./usr/src/linux-source-6.12.tar.xz | tar -xJ -C "$work"
+        dpkg-deb --fsys-tarfile "$work"/linux-source-6.12_*.deb | tar -xO ./usr/src/linux-source-6.12.tar.xz |
+            tar -xJ -C "$work"
     fi
     source=$work/linux-source-6.12
     configure_lab_kernel "$source" "$work/lab"
@@ -214,7 +226,8 @@ build_lab_kernel() {
     timeout 4h make -C "$source" O="$work/lab" -j"$(nproc)" vmlinux modules >"$work/build.log" 2>&1 &
     show_progress $! "$work/build.log"
     mkdir -p "$dir"
-    build_ud_module "$work/lab" "$work" "$dir/inox_ud.ko" || die "the module inox_ud did not build" "the lines above say why"
+    build_ud_module "$work/lab" "$work" "$dir/inox_ud.ko" ||
+        die "the module inox_ud did not build" "the lines above say why"
     strip -o "$dir/vmlinux.new" "$work/lab/vmlinux"
     mv "$dir/vmlinux.new" "$dir/vmlinux"
     rm -rf "$work"

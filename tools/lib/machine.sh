@@ -11,7 +11,8 @@ probe_host() {
         gcc -O1 -o "$probe.$$" "$root/tools/guest/host-probe.c" && mv "$probe.$$" "$probe"
     fi
     if [ -x "$probe" ]; then
-        read -r tsc_khz kvm < <(timeout 30 "$probe") || die "$probe did not end within 30 s, or crashed: /dev/kvm is broken" "see dmesg"
+        read -r tsc_khz kvm < <(timeout 30 "$probe") ||
+            die "$probe did not end within 30 s, or crashed: /dev/kvm is broken" "see dmesg"
     else    # without a compiler: good enough for the clock, and no claim about KVM
         tsc_khz=$(awk -F'[ .]+' '/cpu MHz/ { printf "%d%s", $(NF-1), substr($NF "000", 1, 3); exit }' /proc/cpuinfo)
         kvm=missing
@@ -38,10 +39,10 @@ choose_kernel() {
     esac
 }
 
-# machine_args DIR: sets args. The reasons for the CPU's missing features, for tsc_early_khz and for the tick that comes by itself
-# (highres, nohz) stand in docs/lab.md.
+# machine_args DIR: sets args. The reasons for the CPU's missing features, for tsc_early_khz and for the tick that comes
+# by itself (highres, nohz) stand in docs/lab.md.
 machine_args() {
-    local dir=$1
+    local dir=$1 clock="tsc_early_khz=$tsc_khz tsc=reliable no_timer_check highres=off nohz=off"
     args=(-accel "tcg,thread=multi" -M q35 -cpu "EPYC-v3,+svm,+npt,-xsave,-avx,-avx2,-f16c" -smp "$smp" -m "$memory"
         -nodefaults -display none -monitor none -no-reboot -serial "file:$dir/serial.log"
         -device "isa-debug-exit,iobase=0xf4,iosize=1")
@@ -55,7 +56,7 @@ machine_args() {
         device_args "$device" "$number" "$dir"
     done
     args+=(-kernel "$kernel_image" -initrd "$kernel_initrd" -append
-        "console=ttyS0 panic=-1 quiet tsc_early_khz=$tsc_khz tsc=reliable no_timer_check highres=off nohz=off lab=$dir $kernel_args")
+        "console=ttyS0 panic=-1 quiet $clock lab=$dir $kernel_args")
 }
 
 # First among the devices: QEMU puts what comes later behind it
@@ -77,7 +78,8 @@ share_args() {
         -device "virtio-9p-pci,fsdev=$1,mount_tag=$1")
 }
 
-# Channels 1 to 5 of one virtio-serial device: stdout, stderr, the status, the kernel log, signs of life; console 0 when on a terminal
+# Channels 1 to 5 of one virtio-serial device: stdout, stderr, the status, the kernel log, signs of life; console 0 when
+# on a terminal
 channel_args() {
     local number=0 name
     args+=(-device virtio-serial-pci)
@@ -97,11 +99,13 @@ device_args() {
         nvme | nvme=*)
             local image=${1#nvme}
             image=${image#=}
-            args+=(-drive "if=none,id=d$n,format=raw,file=${image:-$(make_disk "$3/disk$n")}" -device "nvme,drive=d$n,serial=lab$n")
+            args+=(-drive "if=none,id=d$n,format=raw,file=${image:-$(make_disk "$3/disk$n")}"
+                -device "nvme,drive=d$n,serial=lab$n")
             ;;
         nvme-sriov)
+            local functions=sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2
             args+=(-device "pcie-root-port,id=rp$n,chassis=$n" -device "nvme-subsys,id=ss$n"
-                -device "nvme,serial=lab$n,subsys=ss$n,bus=rp$n,sriov_max_vfs=2,sriov_vq_flexible=4,sriov_vi_flexible=2,max_ioqpairs=6,msix_qsize=5")
+                -device "nvme,serial=lab$n,subsys=ss$n,bus=rp$n,max_ioqpairs=6,msix_qsize=5,$functions")
             ;;
         e1000e) args+=(-netdev "user,id=n$n" -device "e1000e,netdev=n$n") ;;
         edu) args+=(-device edu) ;;
@@ -110,8 +114,8 @@ device_args() {
         vnet) args+=(-netdev "user,id=n$n" -device "virtio-net-pci,iommu_platform=on,disable-legacy=on,netdev=n$n") ;;
         rp) args+=(-device "pcie-root-port,id=rp$n,chassis=$n" -device "edu,bus=rp$n") ;;
         bridge)
-            args+=(-device "pcie-root-port,id=rp$n,chassis=$n" -device "pcie-pci-bridge,id=br$n,bus=rp$n" -device "edu,bus=br$n,addr=1"
-                -netdev "user,id=n$n" -device "e1000,netdev=n$n,bus=br$n,addr=2")
+            args+=(-device "pcie-root-port,id=rp$n,chassis=$n" -device "pcie-pci-bridge,id=br$n,bus=rp$n"
+                -device "edu,bus=br$n,addr=1" -netdev "user,id=n$n" -device "e1000,netdev=n$n,bus=br$n,addr=2")
             ;;
         *) die "no lab device is called '$1'" "one of nvme nvme-sriov e1000e edu testdev ivshmem vnet rp bridge" ;;
     esac

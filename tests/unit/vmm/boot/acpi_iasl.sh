@@ -8,7 +8,8 @@ cd "$folder" || exit 1
 for table in FACP APIC MCFG VIOT XSDT DSDT; do
     iasl -d $table.dat >log 2>&1 || { echo "$table: cannot be disassembled"; cat log; exit 1; }
     if [ $table = VIOT ] && grep -q 'Unknown ACPI table signature' log; then
-        # Before its version of 2021 it checks the header alone; the layout is then judged by the unit test and by Linux.
+        # Before its version of 2021 it checks the header alone; the layout is then judged by the unit test and by
+        # Linux.
         grep -iE 'error|warning|invalid|checksum' log && { echo "$table: see above"; exit 1; }
         echo "$table: its header is ok, this iasl does not know the rest"
         continue
