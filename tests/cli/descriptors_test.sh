@@ -10,11 +10,8 @@ trap '[ -z "$vmm" ] || kill -KILL "$vmm" 2>/dev/null; rm -rf "$scratch"' EXIT
 serve() {
     "$inox" --api-sock "$sock" "$@" </dev/null >/dev/null 2>"$scratch/log" &
     vmm=$!
-    for _ in $(seq 1000); do
-        [ ! -S "$sock" ] || return 0
-        sleep 0.01
-    done
-    code='' out='' err=$(cat "$scratch/log") fail 'the socket does not appear'
+    eventually test -S "$sock" && return
+    code='' out='' err=$(cat "$scratch/log") fail 'waited a minute for the socket'
     finish
 }
 
@@ -130,10 +127,7 @@ print("here", flush=True)
 time.sleep(100)
 END
     crowd=$!
-    for _ in $(seq 1000); do
-        grep -q here "$scratch/crowd" && break
-        sleep 0.01
-    done
+    eventually grep -q here "$scratch/crowd" || fail 'waited a minute for the crowd of clients'
     accepted 'Not started' "$inox" ctl -s "$sock" --timeout 30s status
     kill "$crowd"
     wait "$crowd" 2>/dev/null

@@ -25,12 +25,15 @@ const firecracker = new Firecracker({socketPath: '$scratch/sock'});
 const state = (state) => new Promise((resolve, reject) => firecracker.modem.dial(
     {path: '/vm', method: 'PATCH', data: {state}, statusCodes: {204: true, 400: 'bad'}},
     (error) => error ? reject(error) : resolve()));
-const until = async (condition) => {
-    for (let i = 0; i < 6000 && !condition(); i++) await new Promise((r) => setTimeout(r, 10));
+const until = async (what, condition) => {
+    for (let i = 0; !condition(); i++) {
+        if (i === 6000) throw new Error('waited a minute for ' + what);
+        await new Promise((r) => setTimeout(r, 10));
+    }
 };
-const shown = (text) => until(() => fs.readFileSync('$scratch/serial', 'latin1').includes(text));
+const shown = (text) => until(text, () => fs.readFileSync('$scratch/serial', 'latin1').includes(text));
 (async () => {
-    await until(() => fs.existsSync('$scratch/sock'));
+    await until('the socket', () => fs.existsSync('$scratch/sock'));
     const refused = await firecracker.bootSource({kernel_image_path: '/nonexistent'})
         .then(() => 'taken', (e) => e.message);
     if (!refused.includes('The kernel file cannot be opened')) throw new Error(refused);
