@@ -4,6 +4,7 @@
 #include <chrono>
 #include <unistd.h>
 
+#include "api/firecracker/json_config.hpp"
 #include "api/json_views.hpp"
 #include "api/openapi.hpp"
 #include "api/query.hpp"
@@ -194,27 +195,38 @@ Prepared put_power_button(Call& call) {
 
 namespace {
 
-/// What can be plugged in, and how its section of the configuration is called.
-struct Pluggable {
-    std::string_view kind;
-    std::string_view section;
-    std::string_view id_key; ///< of what a section cannot be read without
-};
-constexpr Pluggable pluggable[] = {
-    {"disk", "drives", "drive_id"}, {"net", "network-interfaces", "iface_id"},
-    {"vsock", "vsock", {}},         {"entropy", "entropy", {}},
-    {"balloon", "balloon", {}},     {"share", "shares", "tag"},
-    {"vfio", "vfio", {}},
-};
+std::vector<std::string_view> plugged_kinds() {
+    std::vector<std::string_view> names;
+    DeviceKinds::each([&]<class Options>() {
+        if (Kind<Options>::plugged)
+            names.push_back(Kind<Options>::name);
+    });
+    return names;
+}
 
-struct IdSetter {
-    const std::string& id;
-    void operator()(DriveConfig& drive) const { drive.block.id = id; }
-    void operator()(devices::virtio::FsOptions& share) const { share.tag = id; }
-    void operator()(ConsoleConfig& /*console*/) const {}
-    void operator()(VfioConfig& device) const { device.open.id = id; }
-    void operator()(auto& other) const { other.id = id; }
-};
+/// `value`: the section of such a device, which may leave out its id.
+template <class Options> Prepared plug(const std::string& id, nlohmann::json value) {
+    if (value.is_object()) {
+        for (const std::string_view key : {Kind<Options>::id_key, std::string_view{"id"}})
+            if (const auto given = value.find(std::string{key});
+                given != value.end() && given->is_string() && *given != id)
+                return refusal(Errc::bad_option, "The id from the path does not match the id from the body!",
+                               "leave " + std::string{key} + " out: the path has it");
+        if (!Kind<Options>::id_key.empty())
+            value[std::string{Kind<Options>::id_key}] = id;
+    }
+    const auto body = read_section(Kind<Options>::section, JsonText{std::move(value), {}}, {}, Dialect::inox);
+    if (body.refusal)
+        return *body.refusal;
+    auto device = *device_of<Options>(body.file.config);
+    Kind<Options>::id(device) = id;
+    return Action{[device = std::move(device)](Services& services, const std::shared_ptr<Exchange>& exchange) {
+        services.instance.add_device(device, [exchange](const Result<DeviceStatus>& added) {
+            exchange->answer(added ? done()
+                                   : refusal(added.error())); // 400 also for what is not found: the path is there
+        });
+    }};
+}
 
 } // namespace
 
@@ -229,7 +241,7 @@ Prepared put_device(Call& call) {
         return body_refusal(json.problems.front(), {json.root, call.request.body});
     const auto wrong = [](std::string what) {
         return refusal(Errc::config_value, std::move(what),
-                       "send {\"disk\": {...}}, or net, vsock, entropy, balloon, share or vfio in its place");
+                       "send {KIND: {...}}, where KIND is " + list_text(plugged_kinds()));
     };
     if (!json.root.is_object() || json.root.empty())
         return wrong("the body names no kind of device");
@@ -240,35 +252,15 @@ Prepared put_device(Call& call) {
         return wrong("the body names " + std::to_string(json.root.size()) +
                      " kinds of device where it takes one: " + printable(names));
     }
-    const auto* row = std::ranges::find(pluggable, json.root.begin().key(), &Pluggable::kind);
-    if (row == std::end(pluggable))
-        return wrong(in_quotes(json.root.begin().key()) + " is no kind of device that can be plugged in");
-    auto value = json.root.begin().value();
-    if (value.is_object()) {
-        for (const std::string_view key : {row->id_key, std::string_view{"id"}, std::string_view{"vsock_id"}})
-            if (const auto given = value.find(std::string{key});
-                !key.empty() && given != value.end() && given->is_string() && *given != call.id)
-                return refusal(Errc::bad_option, "The id from the path does not match the id from the body!",
-                               "leave " + std::string{key} + " out: the path has it");
-        if (!row->id_key.empty())
-            value[std::string{row->id_key}] = call.id;
-        if (row->kind == "disk" && !value.contains("is_root_device"))
-            value["is_root_device"] = false;
-    }
-    auto body = read_section(row->section, JsonText{std::move(value), {}}, {});
-    if (body.refusal)
-        return *body.refusal;
-    auto devices = device_configs(body.file.config);
-    if (devices.empty())
-        return refusal(Errc::unsupported, "not available in this build", "plug in a device of another kind");
-    auto& device = devices.front();
-    std::visit(IdSetter{call.id}, device);
-    return Action{[device = std::move(device)](Services& services, const std::shared_ptr<Exchange>& exchange) {
-        services.instance.add_device(device, [exchange](const Result<DeviceStatus>& added) {
-            exchange->answer(added ? done()
-                                   : refusal(added.error())); // 400 also for what is not found: the path is there
+    const auto named = json.root.begin();
+    std::optional<Prepared> prepared;
+    if (const auto kind = parse_kind(named.key()))
+        DeviceKinds::with(*kind, [&]<class Options>() {
+            if constexpr (Kind<Options>::plugged)
+                prepared = plug<Options>(call.id, named.value());
         });
-    }};
+    return prepared ? std::move(*prepared)
+                    : wrong(in_quotes(named.key()) + " is no kind of device that can be plugged in");
 }
 
 Prepared delete_device(Call& call) {
@@ -278,8 +270,8 @@ Prepared delete_device(Call& call) {
     if (query.refusal())
         return *query.refusal();
     return answering([id = call.id, kind, forced](Services& services) {
-        if (kind.value_or(DeviceKind::vfio) == DeviceKind::vfio &&
-            services.instance.cancel_device({DeviceKind::vfio, id}))
+        constexpr auto vfio = kind_of<VfioConfig>;
+        if (kind.value_or(vfio) == vfio && services.instance.cancel_device({vfio, id}))
             return done();
         const auto name = name_of(*services.instance.machine(), id, kind);
         if (!name)

@@ -51,10 +51,11 @@ void ObjectBody::refuse(Error error, std::string_view text) {
 
 bool SectionBody::has(std::string_view key) const { return std::ranges::find(keys, key) != keys.end(); }
 
-SectionBody read_section(std::string_view section, JsonText json, std::string_view text, bool partial) {
+SectionBody read_section(std::string_view section, JsonText json, std::string_view text,
+                         std::optional<Dialect> required) {
     SectionBody body;
     if (json.problems.empty()) {
-        auto parsed = parse_section(section, json.root, {}, partial);
+        auto parsed = parse_section(section, json.root, {}, required);
         body.file = std::move(parsed.file);
         body.keys = std::move(parsed.keys);
         json.problems = std::move(parsed.problems);
@@ -65,8 +66,8 @@ SectionBody read_section(std::string_view section, JsonText json, std::string_vi
     return body;
 }
 
-SectionBody read_section(std::string_view section, std::string_view text, bool partial) {
-    return read_section(section, read_json(text), text, partial);
+SectionBody read_section(std::string_view section, std::string_view text, std::optional<Dialect> required) {
+    return read_section(section, read_json(text), text, required);
 }
 
 SectionBody read_change(std::string_view section, std::string_view text, std::initializer_list<std::string_view> keys) {
@@ -76,7 +77,7 @@ SectionBody read_change(std::string_view section, std::string_view text, std::in
         for (const auto& [key, value] : json.root.items())
             if (std::ranges::find(keys, key) == keys.end())
                 whole.member(key, value).report_unknown(key, keys);
-    auto body = read_section(section, std::move(json), text, true);
+    auto body = read_section(section, std::move(json), text, std::nullopt);
     if (body.refusal || body.has(*keys.begin()))
         return body;
     std::vector<Error> problems;

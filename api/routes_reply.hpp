@@ -50,9 +50,12 @@ struct SectionBody : ObjectBody {
 
     [[nodiscard]] bool has(std::string_view key) const;
 };
-SectionBody read_section(std::string_view section, std::string_view text, bool partial = false);
+/// `required`: as parse_section() has it.
+SectionBody read_section(std::string_view section, std::string_view text,
+                         std::optional<Dialect> required = Dialect::firecracker);
 /// `text`: as firecracker::Body has it.
-SectionBody read_section(std::string_view section, JsonText json, std::string_view text, bool partial = false);
+SectionBody read_section(std::string_view section, JsonText json, std::string_view text,
+                         std::optional<Dialect> required);
 /// The same for a change: only these keys are known, the first is required. They have static storage duration.
 SectionBody read_change(std::string_view section, std::string_view text, std::initializer_list<std::string_view> keys);
 

@@ -37,9 +37,9 @@ int report_problems(std::span<const Error> problems, const std::string& file) {
 int report_problem(Error problem) { return report_problems({&problem, 1}); }
 
 void close_inherited(const ConfigFile& file) {
-    for (const auto& device : file.config.vfio)
-        for (const int fd : {device.open.files.container, device.open.files.group, device.open.files.iommufd,
-                             device.open.files.device})
+    for (const auto* device : devices_of<VfioConfig>(file.config))
+        for (const int fd : {device->open.files.container, device->open.files.group, device->open.files.iommufd,
+                             device->open.files.device})
             descriptors::keep(fd);
     for (const int fd : file.run.keep_fds)
         descriptors::keep(fd);

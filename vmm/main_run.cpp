@@ -123,15 +123,6 @@ struct Given {
     std::size_t first{0}; ///< elements that the option's list had before
 };
 
-std::size_t list_size(const Config& config, std::string_view list) {
-    const std::pair<std::string_view, std::size_t> sizes[] = {{"/drives", config.drives.size()},
-                                                              {"/network-interfaces", config.nets.size()},
-                                                              {"/shares", config.shares.size()},
-                                                              {"/vfio", config.vfio.size()}};
-    const auto* found = std::ranges::find(sizes, list, &std::pair<std::string_view, std::size_t>::first);
-    return found == std::end(sizes) ? 0 : found->second;
-}
-
 /// Whether this option gave the value at `where`, or the device it is a part of.
 bool gave(const Given& given, std::string_view where) {
     const auto twin = given.option.twin;
@@ -161,7 +152,7 @@ std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
     bool has_cmdline = !boot.kernel.empty();
     for (auto& [option, values, first] : given) {
         has_cmdline |= option.twin == "/boot-source/boot_args";
-        first = list_size(file.config, option.twin);
+        first = section_size(file.config, option.twin.substr(1));
         for (const auto& value : values)
             if (auto applied = option.apply(option, value, file); !applied)
                 problems.push_back(std::move(applied).error());

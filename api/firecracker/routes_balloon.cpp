@@ -34,8 +34,8 @@ template <class F> Action with_balloon(const char* prefix, F work) {
 
 Prepared get_balloon(Call& /*call*/) {
     return answering([](Services& services) {
-        const auto& balloon = services.instance.file().config.balloon;
-        if (!balloon)
+        const auto* balloon = device_of<devices::virtio::BalloonOptions>(services.instance.file().config);
+        if (balloon == nullptr)
             return refusal({Errc::not_found, "Device not found", "PUT /balloon before the start"}, config_error);
         return ok(balloon_json(*balloon));
     });
@@ -45,8 +45,8 @@ Prepared put_balloon(Call& call) {
     auto body = read_section("balloon", call.request.body);
     if (body.refusal)
         return *body.refusal;
-    return answering([balloon = *body.file.config.balloon](Services& services) {
-        return outcome(services.instance.configure([&](ConfigFile& file) { file.config.balloon = balloon; }),
+    return answering([balloon = *device_of<devices::virtio::BalloonOptions>(body.file.config)](Services& services) {
+        return outcome(services.instance.configure([&](ConfigFile& file) { put_device(file.config, balloon); }),
                        config_error);
     });
 }

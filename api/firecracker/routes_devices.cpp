@@ -26,13 +26,11 @@ Response different_net_ids(const std::string& path, const std::string& body) {
                    "send the same id twice");
 }
 
-/// Puts an element into a list: in place of the one with its id, or at the end.
-template <class List, class Element, class Id> void put_element(List& list, Element element, Id id) {
-    const auto found = std::ranges::find_if(list, [&](const auto& one) { return id(one) == id(element); });
-    if (found != list.end())
-        *found = std::move(element);
-    else
-        list.push_back(std::move(element));
+using devices::virtio::NetOptions;
+
+/// Before the start: in place of the device with its id, or as one more.
+Result<void> store(Services& services, const DeviceConfig& device) {
+    return services.instance.configure([&](ConfigFile& file) { put_device(file.config, device); });
 }
 
 bool running(const Services& services) { return services.instance.state() != Instance::State::not_started; }
@@ -88,7 +86,7 @@ Prepared put_drive(Call& call) {
                        "name the image: path_on_host");
     if (body.refusal)
         return *body.refusal;
-    const auto& drive = body.file.config.drives.back();
+    const auto& drive = *device_of<DriveConfig>(body.file.config);
     if (drive.block.id != call.id)
         return different_ids();
     return answering([drive](Services& services) {
@@ -96,10 +94,7 @@ Prepared put_drive(Call& call) {
             return refusal(good.error(), drive_error);
         if (running(services))
             return added(services.instance.add_device(drive), drive_error);
-        return outcome(services.instance.configure([&](ConfigFile& file) {
-            put_element(file.config.drives, drive, [](const auto& one) { return one.block.id; });
-        }),
-                       drive_error);
+        return outcome(store(services, drive), drive_error);
     });
 }
 
@@ -107,7 +102,7 @@ Prepared patch_drive(Call& call) {
     auto body = read_change("drives", call.request.body, {"drive_id", "path_on_host", "rate_limiter"});
     if (body.refusal)
         return *body.refusal;
-    const auto& drive = body.file.config.drives.back();
+    const auto& drive = *device_of<DriveConfig>(body.file.config);
     if (drive.block.id != call.id)
         return different_ids();
     return answering([drive](Services& services) {
@@ -123,11 +118,10 @@ Prepared patch_drive(Call& call) {
 
 Prepared delete_drive(Call& call) {
     return answering([id = call.id](Services& services) {
-        const auto& drives = services.instance.file().config.drives;
-        const auto drive = std::ranges::find(drives, id, [](const auto& one) { return one.block.id; });
-        if (drive != drives.end() && drive->root)
+        const auto drives = devices_of<DriveConfig>(services.instance.file().config);
+        if (std::ranges::any_of(drives, [&](const auto* drive) { return drive->block.id == id && drive->root; }))
             return refusal(Errc::wrong_state, "Cannot unplug root device", "the guest runs from it");
-        return removed(services.instance.remove_device({DeviceKind::disk, id}, Removal::asked));
+        return removed(services.instance.remove_device({kind_of<DriveConfig>, id}, Removal::asked));
     });
 }
 
@@ -137,23 +131,20 @@ Prepared put_net(Call& call) {
     auto body = read_section("network-interfaces", call.request.body);
     if (body.refusal)
         return *body.refusal;
-    const auto& net = body.file.config.nets.back();
+    const auto& net = *device_of<NetOptions>(body.file.config);
     if (net.id != call.id)
         return different_net_ids(call.id, net.id);
     return answering([net](Services& services) {
         if (running(services)) {
             const auto status = services.instance.add_device(net);
             if (const auto tap = status ? Result<void>{} : check_tap(net.tap);
-                !tap && services.instance.machine()->devices().check_free({DeviceKind::net, net.id}))
+                !tap && services.instance.machine()->devices().check_free({kind_of<NetOptions>, net.id}))
                 return refusal(tap_problem(tap.error(), net.tap), net_error);
             return added(status, net_error);
         }
         if (auto good = check_tap(net.tap); !good)
             return refusal(tap_problem(good.error(), net.tap), net_error);
-        return outcome(services.instance.configure([&](ConfigFile& file) {
-            put_element(file.config.nets, net, [](const auto& one) { return one.id; });
-        }),
-                       net_error);
+        return outcome(store(services, net), net_error);
     });
 }
 
@@ -162,7 +153,7 @@ Prepared patch_net(Call& call) {
         read_change("network-interfaces", call.request.body, {"iface_id", "rx_rate_limiter", "tx_rate_limiter"});
     if (body.refusal)
         return *body.refusal;
-    const auto& net = body.file.config.nets.back();
+    const auto& net = *device_of<NetOptions>(body.file.config);
     if (net.id != call.id)
         return different_net_ids(call.id, net.id);
     return answering([net](Services& services) {
@@ -172,7 +163,7 @@ Prepared patch_net(Call& call) {
 
 Prepared delete_net(Call& call) {
     return answering([id = call.id](Services& services) {
-        return removed(services.instance.remove_device({DeviceKind::net, id}, Removal::asked));
+        return removed(services.instance.remove_device({kind_of<NetOptions>, id}, Removal::asked));
     });
 }
 
@@ -182,9 +173,9 @@ Prepared put_vsock(Call& call) {
     auto body = read_section("vsock", call.request.body);
     if (body.refusal)
         return *body.refusal;
-    return answering([vsock = *body.file.config.vsock, deprecated = body.has("vsock_id")](Services& services) {
-        auto response = outcome(services.instance.configure([&](ConfigFile& file) { file.config.vsock = vsock; }),
-                                "Vsock config error: ");
+    return answering([vsock = *device_of<devices::virtio::VsockOptions>(body.file.config),
+                      deprecated = body.has("vsock_id")](Services& services) {
+        auto response = outcome(store(services, vsock), "Vsock config error: ");
         response.deprecated = deprecated;
         return response;
     });
@@ -194,9 +185,8 @@ Prepared put_entropy(Call& call) {
     auto body = read_section("entropy", call.request.body);
     if (body.refusal)
         return *body.refusal;
-    return answering([entropy = *body.file.config.entropy](Services& services) {
-        return outcome(services.instance.configure([&](ConfigFile& file) { file.config.entropy = entropy; }),
-                       "Entropy config error: ");
+    return answering([entropy = *device_of<devices::virtio::EntropyOptions>(body.file.config)](Services& services) {
+        return outcome(store(services, entropy), "Entropy config error: ");
     });
 }
 
@@ -204,13 +194,11 @@ Prepared put_passthrough(Call& call) {
     const auto body = read_section("device-passthrough", call.request.body);
     if (body.refusal)
         return *body.refusal;
-    const auto& device = body.file.config.vfio.back();
+    const auto& device = *device_of<VfioConfig>(body.file.config);
     if (device.open.id != call.id)
         return different_ids();
     return answering([device](Services& services) {
-        const auto stored = services.instance.configure([&](ConfigFile& file) {
-            put_element(file.config.vfio, device, [](const auto& one) { return one.open.id; });
-        });
+        const auto stored = store(services, device);
         if (stored)
             return done();
         Error error = firecracker::in_words(stored.error());

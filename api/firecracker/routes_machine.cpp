@@ -40,7 +40,8 @@ void forget_unplugged(ConfigFile& file) {
     if (!file.mmds)
         return;
     std::erase_if(file.mmds->interfaces, [&](const auto& id) {
-        return std::ranges::none_of(file.config.nets, [&](const auto& net) { return net.id == id; });
+        return std::ranges::none_of(devices_of<devices::virtio::NetOptions>(file.config),
+                                    [&](const auto* net) { return net->id == id; });
     });
     if (file.mmds->interfaces.empty())
         file.mmds.reset();
@@ -137,14 +138,14 @@ Prepared put_machine_config(Call& call) {
 }
 
 Prepared patch_machine_config(Call& call) {
-    auto body = read_section("machine-config", call.request.body, true);
+    auto body = read_section("machine-config", call.request.body, std::nullopt);
     if (body.refusal)
         return *body.refusal;
     if (body.keys.empty())
         return refusal(Errc::config_missing_key, "Empty PATCH request.", "send at least one field");
     // Read again over what is configured when its turn comes.
     return answering([root = std::move(body.root), deprecated = body.has("cpu_template")](Services& services) {
-        auto changed = parse_section("machine-config", root, services.instance.file(), true);
+        auto changed = parse_section("machine-config", root, services.instance.file(), std::nullopt);
         auto response = store_machine(services, changed.file.config.machine);
         response.deprecated = deprecated;
         return response;
@@ -188,7 +189,7 @@ Prepared put_logger(Call& call) {
     if (body.refusal)
         return *body.refusal;
     return answering([root = std::move(body.root)](Services& services) {
-        auto changed = parse_section("logger", root, services.instance.file(), false);
+        auto changed = parse_section("logger", root, services.instance.file(), Dialect::firecracker);
         const auto id = services.instance.identity().id;
         if (auto opened = use_log(changed.file.log, LogShape::firecracker, id); !opened)
             return refusal(opened.error(), "Logger error: ");

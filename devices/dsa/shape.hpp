@@ -12,6 +12,7 @@ struct Shape {
     unsigned queues{2};   ///< 1..max_queues
     unsigned entries{64}; ///< of all queues together; queues..max_entries
     unsigned engines{1};  ///< and groups; 1..max_engines
+    bool operator==(const Shape&) const = default;
 };
 
 } // namespace inox::devices::dsa

@@ -35,6 +35,7 @@ struct OpenOptions {
     std::string vf_token{}; ///< UUID shared with the owner of the physical function; empty for none
     /// Devices are to reach each other's BARs: Backend::automatic takes the container, which can map them.
     bool p2p{false};
+    bool operator==(const OpenOptions&) const = default;
 };
 
 } // namespace inox::devices::vfio

@@ -15,6 +15,7 @@ struct BalloonOptions {
     bool free_page_reporting{false};
     bool free_page_hinting{false};
     std::chrono::seconds statistics_interval{0}; ///< 0: no statistics, for ever
+    bool operator==(const BalloonOptions&) const = default;
 };
 
 } // namespace inox::devices::virtio

@@ -11,6 +11,7 @@ namespace inox::devices::virtio {
 struct EntropyOptions {
     std::string id{"rng0"}; ///< for people
     RateLimits limits{};
+    bool operator==(const EntropyOptions&) const = default;
 };
 
 } // namespace inox::devices::virtio

@@ -24,9 +24,10 @@ struct NetGuest {
     VirtioDriver driver{};
     std::shared_ptr<devices::virtio::Net> net{};
 
-    explicit NetGuest(devices::virtio::NetOptions options = {}) {
+    explicit NetGuest(devices::virtio::NetOptions options = {},
+                      std::shared_ptr<devices::virtio::NetFilter> filter = {}) {
         options.retry = std::chrono::milliseconds{5};
-        net = *devices::virtio::Net::create(options, loop, std::make_unique<FakePort>(port));
+        net = *devices::virtio::Net::create(options, loop, std::make_unique<FakePort>(port), std::move(filter));
     }
     ~NetGuest() { net->reset(); }
     void start(std::uint64_t features, std::vector<std::uint16_t> sizes = {}) {

@@ -2,12 +2,11 @@
 #include "vmm/config/config.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "devices/pci/root_bus.hpp"
-#include "devices/virtio/net/tap.hpp"
 #include "vmm/boot/cmdline.hpp"
 #include "vmm/config/config_text.hpp"
-#include "vmm/config/config_vfio.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace inox {
@@ -27,49 +26,102 @@ bool tells_pci_off(std::string_view cmdline) {
     return false;
 }
 
-} // namespace
-
-std::size_t virtio_device_count(const Config& config) {
-    return config.drives.size() + config.nets.size() + config.shares.size() + (config.vsock ? 1 : 0) +
-           (config.entropy ? 1 : 0) + (config.balloon ? 1 : 0) + (config.console ? 1 : 0);
+/// Of what the device takes from the host: "/drives/0/path_on_host".
+template <class Options> std::string json_pointer_of(std::size_t index) {
+    std::string where = "/" + std::string{Kind<Options>::section};
+    if (!Kind<Options>::single)
+        where += "/" + std::to_string(index);
+    return where += Kind<Options>::key;
 }
 
-bool has_pasids(const Config& config) { return config.pasid || config.dsa; }
+} // namespace
 
-bool boot_bypass(const Config& config) { return config.iommu && config.iommu->bypass.value_or(config.vfio.empty()); }
+std::optional<DeviceKind> parse_kind(std::string_view name) {
+    const auto* found = std::ranges::find(DeviceKinds::names, name);
+    if (found == DeviceKinds::names.end())
+        return std::nullopt;
+    return static_cast<DeviceKind>(found - DeviceKinds::names.begin());
+}
+
+std::string DeviceName::text() const { return std::string{kind_name(kind)} + " '" + id + "'"; }
+
+DeviceName device_name(const DeviceConfig& device) {
+    return std::visit(
+        []<class Options>(const Options& options) {
+            return DeviceName{kind_of<Options>, Kind<Options>::id(options)};
+        },
+        device);
+}
+
+void put_device(Config& config, DeviceConfig device) {
+    const auto name = device_name(device);
+    bool single = false;
+    DeviceKinds::with(name.kind, [&]<class Options>() { single = Kind<Options>::single; });
+    const auto found = std::ranges::find_if(config.devices, [&](const DeviceConfig& one) {
+        return single ? one.index() == device.index() : device_name(one) == name;
+    });
+    if (found == config.devices.end())
+        config.devices.push_back(std::move(device));
+    else
+        *found = std::move(device);
+}
+
+void remove_device(Config& config, const DeviceName& name) {
+    std::erase_if(config.devices, [&](const DeviceConfig& one) { return device_name(one) == name; });
+}
+
+DeviceConfig* find_device(Config& config, const DeviceName& name) {
+    const auto found = std::ranges::find(config.devices, name, device_name);
+    return found == config.devices.end() ? nullptr : &*found;
+}
 
 std::vector<PlacedDevice> placed_devices(const Config& config) {
     std::vector<PlacedDevice> all;
-    const auto in_list = [](const char* list, std::size_t index, const char* key = "") {
-        return list + ("/" + std::to_string(index)) + key;
-    };
-    for (const bool root : {true, false})
-        for (std::size_t i = 0; i < config.drives.size(); ++i)
-            if (config.drives[i].root == root)
-                all.push_back({config.drives[i], in_list("/drives", i, "/path_on_host")});
-    for (std::size_t i = 0; i < config.nets.size(); ++i)
-        all.push_back({config.nets[i], in_list("/network-interfaces", i, "/host_dev_name")});
-    const auto add_one = [&](const auto& one, const char* where) {
-        if (one)
-            all.push_back({*one, where});
-    };
-    add_one(config.vsock, "/vsock/uds_path");
-    add_one(config.entropy, "/entropy");
-    add_one(config.balloon, "/balloon");
-    add_one(config.console, "/console/path");
-    for (std::size_t i = 0; i < config.shares.size(); ++i)
-        all.push_back({config.shares[i], in_list("/shares", i, "/socket")});
-    for (std::size_t i = 0; i < config.vfio.size(); ++i)
-        all.push_back({config.vfio[i], in_list("/vfio", i)});
-    add_one(config.dsa, "/dsa/forward");
+    DeviceKinds::each([&]<class Options>() {
+        using Its = Kind<Options>;
+        const auto first = all.size();
+        std::size_t index = 0;
+        for (const auto& device : config.devices)
+            if (std::holds_alternative<Options>(device))
+                all.push_back({&device, json_pointer_of<Options>(index++)});
+        std::stable_partition(all.begin() + static_cast<std::ptrdiff_t>(first), all.end(),
+                              [](const auto& placed) { return Its::comes_first(std::get<Options>(*placed.config)); });
+    });
     return all;
 }
 
-std::vector<DeviceConfig> device_configs(const Config& config) {
-    std::vector<DeviceConfig> all;
-    for (auto& device : placed_devices(config))
-        all.push_back(std::move(device.config));
+std::size_t section_size(const Config& config, std::string_view section) {
+    std::size_t size = 0;
+    DeviceKinds::each([&]<class Options>() {
+        if (!Kind<Options>::single && Kind<Options>::section == section)
+            size = devices_of<Options>(config).size();
+    });
+    return size;
+}
+
+std::vector<PlacedPath> used_paths(const Config& config) {
+    std::vector<PlacedPath> all;
+    for (const auto& device : placed_devices(config))
+        for (const auto& path :
+             std::visit([]<class Options>(const Options& one) { return Kind<Options>::paths(one); }, *device.config))
+            all.push_back({path, device.where});
     return all;
+}
+
+std::size_t virtio_device_count(const Config& config) {
+    std::size_t count = 0;
+    DeviceKinds::each([&]<class Options>() {
+        if (!Kind<Options>::pci_only)
+            count += devices_of<Options>(config).size();
+    });
+    return count;
+}
+
+bool has_pasids(const Config& config) { return config.pasid || device_of<DsaConfig>(config) != nullptr; }
+
+bool boot_bypass(const Config& config) {
+    const auto* iommu = device_of<IommuConfig>(config);
+    return iommu != nullptr && iommu->bypass.value_or(device_of<VfioConfig>(config) == nullptr);
 }
 
 void use_default_cmdline(BootConfig& boot, std::string_view cmdline) {
@@ -83,10 +135,11 @@ std::string machine_cmdline(const Config& config) {
     const auto add = [&](const std::string& word) { words += (words.empty() ? "" : " ") + word; };
     if (config.machine.transport == Transport::mmio && !tells_pci_off(given))
         add("pci=off");
-    const auto root = std::ranges::find(config.drives, true, &DriveConfig::root);
-    if (root != config.drives.end() && !boot::find_cmdline_word(given, "root")) {
-        add("root=" + (root->partuuid.empty() ? "/dev/vda" : "PARTUUID=" + root->partuuid));
-        add(root->block.read_only ? "ro" : "rw");
+    const auto drives = devices_of<DriveConfig>(config);
+    const auto root = std::ranges::find(drives, true, &DriveConfig::root);
+    if (root != drives.end() && !boot::find_cmdline_word(given, "root")) {
+        add("root=" + ((*root)->partuuid.empty() ? "/dev/vda" : "PARTUUID=" + (*root)->partuuid));
+        add((*root)->block.read_only ? "ro" : "rw");
     }
     return words;
 }
@@ -153,76 +206,31 @@ std::optional<Error> check_cmdline(std::string_view cmdline) {
 
 namespace {
 
-/// Ids must differ within a list; the second one is at fault.
-template <class List, class Id>
-void check_ids(const List& list, const char* where, Id id, std::vector<Error>& problems) {
-    for (auto one = list.begin(); one != list.end(); ++one)
-        if (std::any_of(list.begin(), one, [&](const auto& other) { return id(other) == id(*one); }))
-            problems.push_back(
-                {Errc::config_value, in_quotes(id(*one)) + " is used twice", "give each its own", where, 0});
-}
-
 /// The longest list is at fault.
 void check_room(const Config& config, std::vector<Error>& problems) {
     const bool pci = config.machine.transport == Transport::pci;
     const std::size_t room = pci ? devices::pci::RootBus::slots - 1 : max_mmio_devices; // the host bridge has one
-    const std::size_t pci_only = config.vfio.size() + (config.dsa ? 1 : 0) + (config.iommu ? 1 : 0);
-    const auto count = virtio_device_count(config) + (pci ? pci_only : 0);
+    std::size_t count = 0;
+    std::size_t longest = 0;
+    std::string_view section;
+    DeviceKinds::each([&]<class Options>() {
+        const auto size = !pci && Kind<Options>::pci_only ? 0 : devices_of<Options>(config).size();
+        count += size;
+        if (size > std::exchange(longest, std::max(longest, size)))
+            section = Kind<Options>::section;
+    });
     if (count <= room)
         return;
-    const std::pair<std::size_t, const char*> lists[] = {{config.drives.size(), "/drives"},
-                                                         {config.nets.size(), "/network-interfaces"},
-                                                         {config.shares.size(), "/shares"},
-                                                         {pci ? config.vfio.size() : 0, "/vfio"}};
     const auto text = format("%zu devices: a machine with%s PCI has room for %zu", count, pci ? "" : "out", room);
     problems.push_back({Errc::no_resource, text, pci ? "use fewer devices" : "use fewer devices, or PCI (--enable-pci)",
-                        std::ranges::max_element(lists, {}, &std::pair<std::size_t, const char*>::first)->second, 0,
-                        NoRoom{pci}});
-}
-
-void check_devices(const Config& config, std::vector<Error>& problems) {
-    check_ids(
-        config.drives, "/drives", [](const auto& drive) { return drive.block.id; }, problems);
-    check_ids(
-        config.nets, "/network-interfaces", [](const auto& net) { return net.id; }, problems);
-    check_ids(
-        config.nets, "/network-interfaces", [](const auto& net) { return net.tap; }, problems);
-    check_ids(
-        config.shares, "/shares", [](const auto& share) { return share.tag; }, problems);
-    check_ids(
-        config.vfio, "/vfio", [](const auto& device) { return device.open.id; }, problems);
-    check_vfio(config, problems);
-    check_room(config, problems);
-    for (std::size_t i = 0; i < config.nets.size(); ++i)
-        if (auto tap = devices::virtio::Tap::create(config.nets[i].tap); !tap && !config.nets[i].tap.empty()) {
-            tap.error().what = printable(tap.error().what, 200);
-            tap.error().where = "/network-interfaces/" + std::to_string(i) + "/host_dev_name";
-            problems.push_back(std::move(tap).error());
-        }
-    for (auto one = config.nets.begin(); one != config.nets.end(); ++one)
-        if (one->mac && std::any_of(config.nets.begin(), one, [&](const auto& other) { return other.mac == one->mac; }))
-            problems.push_back({Errc::config_value, "two interfaces have the MAC address " + one->mac->text(),
-                                "give each interface its own", "/network-interfaces", 0, MacTaken{one->mac->text()}});
-    if (config.balloon && config.balloon->target >= config.machine.memory)
-        problems.push_back({Errc::config_value,
-                            "a balloon of " + size_text(config.balloon->target) + " leaves nothing of " +
-                                size_text(config.machine.memory) + " of memory",
-                            "give the guest more memory, or make the balloon smaller", "/balloon/amount_mib", 0});
-    if (config.iommu && config.machine.transport != Transport::pci)
-        problems.push_back({Errc::config_value, "an IOMMU needs PCI, which this machine does not have",
-                            "start it with PCI (--enable-pci), or leave out the IOMMU", "/iommu", 0});
-    if (config.dsa && config.machine.transport == Transport::mmio)
-        problems.push_back({Errc::config_value, "the accelerator is a PCI device, and this machine has no PCI",
-                            "add --enable-pci, or leave out the accelerator", "/dsa", 0});
-    if (config.dsa && config.dsa->shape.entries < config.dsa->shape.queues)
-        problems.push_back({Errc::config_value, "there are fewer entries than queues",
-                            "give each queue at least one entry", "/dsa/entries", 0});
-    if (std::ranges::count(config.drives, true, &DriveConfig::root) > 1)
-        problems.push_back({Errc::config_value, "more than one disk is the root disk",
-                            "set is_root_device on one drive only", "/drives", 0, SecondRootDisk{}});
+                        "/" + std::string{section}, 0, NoRoom{pci}});
 }
 
 } // namespace
+
+Error used_twice(const std::string& id, const char* where) {
+    return {Errc::config_value, in_quotes(id) + " is used twice", "give each its own", where, 0};
+}
 
 std::vector<Error> check(const Config& config) {
     static constexpr auto name_kernel = "name the kernel too: the built-in guest takes no initrd and no command line";
@@ -242,7 +250,8 @@ std::vector<Error> check(const Config& config) {
         add(problem(Errc::config_missing_key, "/boot-source/initrd_path", "an initrd needs a kernel", name_kernel));
     if (config.boot.kernel.empty() && !config.boot.cmdline.empty())
         add(problem(Errc::config_missing_key, "/boot-source/boot_args", "a command line needs a kernel", name_kernel));
-    check_devices(config, problems);
+    DeviceKinds::each([&]<class Options>() { Kind<Options>::check(config, problems); });
+    check_room(config, problems);
     return problems;
 }
 

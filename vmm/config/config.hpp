@@ -2,27 +2,21 @@
 // What the operator asked for, typed. Values are checked by parsing and by check(); nothing here touches the host.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
-#include "devices/dsa/shape.hpp"
-#include "devices/vfio/options.hpp"
-#include "devices/virtio/balloon_options.hpp"
-#include "devices/virtio/block/options.hpp"
-#include "devices/virtio/entropy_options.hpp"
-#include "devices/virtio/fs_options.hpp"
-#include "devices/virtio/net/options.hpp"
-#include "devices/virtio/vsock/options.hpp"
-#include "iommu/limits.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/boot/cpuid.hpp"
+#include "vmm/config/kinds.hpp"
 #include "vmm/memory/address_map.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
@@ -57,39 +51,6 @@ struct BootConfig {
     bool own_cmdline{true}; ///< the operator's; false: a default
 };
 
-struct DriveConfig {
-    devices::virtio::BlockOptions block{};
-    bool root{false};       ///< the kernel is told to boot from it, unless its command line names a root already
-    std::string partuuid{}; ///< of the root partition; empty: the whole disk
-};
-
-/// A virtio-console beside the serial port: hvc0 in Linux.
-struct ConsoleConfig {
-    std::string path{}; ///< gets the guest's output, appended; empty: the terminal is on it, instead of the serial port
-};
-
-/// A PCI device of the host that the guest gets.
-struct VfioConfig {
-    devices::vfio::OpenOptions open{};
-    bool rom{true};                     ///< the guest sees its expansion ROM
-    bool relocate_msix{false};          ///< the MSI-X table gets a BAR of its own
-    std::optional<unsigned> msix_bar{}; ///< which; nullopt: the first that is free
-};
-
-/// A virtio-iommu with every other PCI device behind it.
-struct IommuConfig {
-    /// Devices that the guest has put into no domain reach its memory. Unset: they do, unless devices are assigned.
-    std::optional<bool> bypass{};
-    iommu::Limits limits{};
-};
-
-/// A virtual data-streaming accelerator, and with it PASIDs and ENQCMD.
-struct DsaConfig {
-    std::string id{"dsa0"}; ///< a machine has one
-    devices::dsa::Shape shape{};
-    std::string forward{}; ///< device file of a host work queue that does the copies; empty: the CPU
-};
-
 /// PASIDs for the guest; an accelerator brings them too.
 struct PasidConfig {
     std::uint32_t quota{1024}; ///< at most so many at a time
@@ -98,31 +59,51 @@ struct PasidConfig {
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
-    std::vector<DriveConfig> drives{}; ///< at most one of them root
-    std::vector<devices::virtio::NetOptions> nets{};
-    std::vector<devices::virtio::FsOptions> shares{};
-    std::optional<devices::virtio::VsockOptions> vsock{};
-    std::optional<devices::virtio::EntropyOptions> entropy{};
-    std::optional<devices::virtio::BalloonOptions> balloon{};
-    std::optional<ConsoleConfig> console{};
-    std::vector<VfioConfig> vfio{};
-    std::optional<IommuConfig> iommu{};
-    std::optional<DsaConfig> dsa{};
+    std::vector<DeviceConfig> devices{}; ///< in the order in which they were given
     std::optional<PasidConfig> pasid{};
 };
 
-/// One device of a configuration; also what can be added to a running machine.
-using DeviceConfig = std::variant<DriveConfig, devices::virtio::NetOptions, devices::virtio::VsockOptions,
-                                  devices::virtio::EntropyOptions, devices::virtio::BalloonOptions, ConsoleConfig,
-                                  devices::virtio::FsOptions, VfioConfig, DsaConfig>;
-/// All of them, in the order the guest finds them: the root disk first, so that it is Linux's vda.
-std::vector<DeviceConfig> device_configs(const Config& config);
-/// The same, each with the JSON pointer of what it takes from the host.
+/// The devices of one kind, in the order in which they were given.
+template <class Options> std::vector<const Options*> devices_of(const Config& config) {
+    std::vector<const Options*> found;
+    for (const auto& device : config.devices)
+        if (const auto* one = std::get_if<Options>(&device))
+            found.push_back(one);
+    return found;
+}
+/// The first of them; null: there is none.
+template <class Options> const Options* device_of(const Config& config) {
+    const auto found = devices_of<Options>(config);
+    return found.empty() ? nullptr : found.front();
+}
+template <class Options> Options* device_of(Config& config) {
+    return const_cast<Options*>(device_of<Options>(std::as_const(config)));
+}
+/// In place of the device with its name, or with its kind where a machine has one; else at the end.
+void put_device(Config& config, DeviceConfig device);
+/// Nothing happens when there is none.
+void remove_device(Config& config, const DeviceName& name);
+/// The device with this name; null: there is none.
+DeviceConfig* find_device(Config& config, const DeviceName& name);
+template <class Options> Options* find_device(Config& config, const std::string& id) {
+    return std::get_if<Options>(find_device(config, DeviceName{kind_of<Options>, id}));
+}
+
+/// A device with the JSON pointer of what it takes from the host.
 struct PlacedDevice {
-    DeviceConfig config;
+    const DeviceConfig* config; ///< never null
     std::string where;
 };
+/// All of them, in the order in which the guest finds them. `config` must outlive what is returned.
 std::vector<PlacedDevice> placed_devices(const Config& config);
+/// How many devices the array `section` ("drives") has; 0 for other sections.
+std::size_t section_size(const Config& config, std::string_view section);
+/// The paths of the host that devices name, with their JSON pointers.
+struct PlacedPath {
+    UsedPath path;
+    std::string where;
+};
+std::vector<PlacedPath> used_paths(const Config& config);
 
 /// The command line of a kernel for which the operator named none.
 void use_default_cmdline(BootConfig& boot, std::string_view cmdline);
@@ -150,6 +131,15 @@ inline constexpr std::string_view firecracker_cmdline =
 
 /// Every rule that needs no host: each broken one is an Error with the JSON pointer of its value in `where`.
 std::vector<Error> check(const Config& config);
+
+Error used_twice(const std::string& id, const char* where);
+/// For the check() of a kind: what `id` says of its devices must differ; the second one is at fault.
+template <class Options, class Id>
+void check_unique(const std::vector<const Options*>& devices, const char* where, Id id, std::vector<Error>& problems) {
+    for (auto one = devices.begin(); one != devices.end(); ++one)
+        if (std::any_of(devices.begin(), one, [&](const auto* other) { return id(*other) == id(**one); }))
+            problems.push_back(used_twice(id(**one), where));
+}
 
 // The single rules, for those who hold one value; nullopt when it is good.
 std::optional<Error> check_cpus(std::uint64_t cpus, unsigned most, bool smt);

@@ -22,14 +22,17 @@ template <class Rows> void report_unknown(const std::string& key, const Rows& ro
     value.report_unknown(key, std::move(known));
 }
 
-bool is_needed(Need need, Dialect dialect) {
-    return need == Need::required || (need == Need::required_by_firecracker && dialect == Dialect::firecracker);
+/// `required`: whose keys must be there; nullopt: none must.
+bool is_needed(Need need, std::optional<Dialect> required) {
+    return required &&
+           (need == Need::required || (need == Need::required_by_firecracker && *required == Dialect::firecracker));
 }
 
 class Reader {
 public:
-    Reader(ParsedConfig& out, Dialect dialect, bool partial = false)
-        : out_{out}, dialect_{dialect}, partial_{partial} {}
+    Reader(ParsedConfig& out, Dialect dialect) : Reader{out, dialect, dialect} {}
+    Reader(ParsedConfig& out, Dialect dialect, std::optional<Dialect> required)
+        : out_{out}, dialect_{dialect}, required_{required} {}
 
     void read(const nlohmann::json& root) {
         const JsonValue whole{root, "", out_.problems};
@@ -60,25 +63,18 @@ private:
                              std::string{section.hint});
             return;
         }
-        if (json.is_null() && !is_needed(section.need, dialect_))
+        if (json.is_null() && !is_needed(section.need, required_))
             return;
-        if (section.append == nullptr)
+        if (!section.list)
             return read_object(section, value);
         if (!json.is_array())
             return value.report_type(JsonType::array);
         for (std::size_t i = 0; i < json.size(); ++i)
-            read_element(section, {json[i], json_pointer(value.pointer(), std::to_string(i)), out_.problems});
+            read_object(section, {json[i], json_pointer(value.pointer(), std::to_string(i)), out_.problems});
     }
 
 public:
-    /// One more element of a list section, or the object itself.
-    void read_element(const Section& section, const JsonValue& value) {
-        if (section.append != nullptr)
-            section.append(out_.file);
-        read_object(section, value);
-    }
-
-private:
+    /// The object that a section is, or one more element of it.
     void read_object(const Section& section, const JsonValue& value) {
         if (!value.json().is_object())
             return value.report_type(JsonType::object);
@@ -90,6 +86,7 @@ private:
             report_missing(field, value);
     }
 
+private:
     void read_field(const Section& section, const std::string& key, const JsonValue& value) {
         const auto field = std::ranges::find_if(section.fields, [&](const Field& one) {
             return one.name == key || (dialect_ == Dialect::inox && !one.option_key.empty() && one.option_key == key);
@@ -98,12 +95,12 @@ private:
             return out_.ignored.push_back(printable(value.pointer()));
         if (field == section.fields.end())
             return report_unknown(key, section.fields, value);
-        if (!value.json().is_null() || (field->null == Null::refused && !partial_))
+        if (!value.json().is_null() || (field->null == Null::refused && required_))
             field->read(value, out_.file);
     }
 
     template <class Row> void report_missing(const Row& row, const JsonValue& object) {
-        if (partial_ || !is_needed(row.need, dialect_) || object.json().contains(row.name))
+        if (!is_needed(row.need, required_) || object.json().contains(row.name))
             return;
         if constexpr (requires { row.option_key; })
             if (!row.option_key.empty() && object.json().contains(row.option_key))
@@ -117,7 +114,7 @@ private:
 
     ParsedConfig& out_;
     Dialect dialect_;
-    bool partial_;
+    std::optional<Dialect> required_;
     std::span<const Section> sections_{config_sections()};
 };
 
@@ -138,7 +135,8 @@ bool explains(const Error& known, const Error& problem) {
 std::optional<Error> check_metadata(const ConfigFile& file) {
     if (file.mmds)
         for (const auto& id : file.mmds->interfaces)
-            if (std::ranges::none_of(file.config.nets, [&](const auto& net) { return net.id == id; }))
+            if (std::ranges::none_of(devices_of<devices::virtio::NetOptions>(file.config),
+                                     [&](const auto* net) { return net->id == id; }))
                 return Error{Errc::config_value,
                              "the metadata service shall answer on the interface " + in_quotes(id) +
                                  ", which does not exist",
@@ -150,8 +148,9 @@ std::optional<Error> check_metadata(const ConfigFile& file) {
 }
 
 std::optional<Error> check_partitions(const Config& config) {
-    for (std::size_t i = 0; i < config.drives.size(); ++i)
-        if (const auto& drive = config.drives[i]; !drive.partuuid.empty() && !drive.root)
+    const auto drives = devices_of<DriveConfig>(config);
+    for (std::size_t i = 0; i < drives.size(); ++i)
+        if (const auto& drive = *drives[i]; !drive.partuuid.empty() && !drive.root)
             return Error{Errc::config_value,
                          "the partition " + in_quotes(drive.partuuid) + " of disk " + in_quotes(drive.block.id) +
                              " has no effect: it is not the root disk",
@@ -190,13 +189,14 @@ ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport tran
     return out;
 }
 
-ParsedSection parse_section(std::string_view name, const nlohmann::json& value, ConfigFile seed, bool partial) {
+ParsedSection parse_section(std::string_view name, const nlohmann::json& value, ConfigFile seed,
+                            std::optional<Dialect> required) {
     ParsedSection out;
     const auto all = config_sections();
     const auto section = std::ranges::find(all, name, &Section::name);
     ParsedConfig parsed;
     parsed.file = std::move(seed);
-    Reader{parsed, Dialect::firecracker, partial}.read_element(*section, {value, "", parsed.problems});
+    Reader{parsed, Dialect::firecracker, required}.read_object(*section, {value, "", parsed.problems});
     if (value.is_object())
         for (const auto& [key, member] : value.items())
             if (!member.is_null())
@@ -214,7 +214,7 @@ void read_list_option(std::string_view section_name, std::string_view text, Conf
     auto values = read_key_values(text);
     parsed.problems = std::move(values.problems);
     std::swap(parsed.file, file);
-    Reader{parsed, Dialect::inox}.read_element(
+    Reader{parsed, Dialect::inox}.read_object(
         *section, {values.root, json_pointer("", section_name), parsed.problems, JsonValue::Form::words});
     std::swap(parsed.file, file);
     std::ranges::move(parsed.problems, std::back_inserter(problems));

@@ -10,10 +10,6 @@
 namespace inox {
 namespace {
 
-std::unexpected<Error> refuse(const CommandOption& option, std::string what, std::string hint) {
-    return std::unexpected<Error>{Error{Errc::bad_option, std::move(what), std::move(hint), option.name, 0}};
-}
-
 std::string no_size(std::string_view text, std::uint64_t least, std::uint64_t most) {
     return in_quotes(text) + " is not a size from " + size_text(least) + " to " + size_text(most);
 }
@@ -22,7 +18,7 @@ std::string no_size(std::string_view text, std::uint64_t least, std::uint64_t mo
 template <std::string& (*place)(ConfigFile&)>
 Result<void> set_path(const CommandOption& self, const std::string& text, ConfigFile& file) {
     if (text.empty())
-        return refuse(self, "the path is empty", "name a file");
+        return refuse_option(self, "the path is empty", "name a file");
     place(file) = text;
     return {};
 }
@@ -40,10 +36,10 @@ Result<void> set_cmdline(const CommandOption& /*self*/, const std::string& text,
 Result<void> set_cpus(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto cpus = parse_number(text);
     if (!cpus)
-        return refuse(self,
-                      in_quotes(text) + " is not a number of CPUs from 1 to " +
-                          std::to_string(file.config.machine.most_cpus),
-                      "write a number such as 4");
+        return refuse_option(self,
+                             in_quotes(text) + " is not a number of CPUs from 1 to " +
+                                 std::to_string(file.config.machine.most_cpus),
+                             "write a number such as 4");
     if (auto problem = check_cpus(*cpus, file.config.machine.most_cpus, false)) {
         problem->where = self.name;
         return std::unexpected<Error>{std::move(*problem)};
@@ -55,8 +51,8 @@ Result<void> set_cpus(const CommandOption& self, const std::string& text, Config
 Result<void> set_memory(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto bytes = parse_size(text);
     if (!bytes)
-        return refuse(self, no_size(text, layout::min_ram, layout::max_ram),
-                      "write a whole number, such as 512M or 4G; a plain number is MiB");
+        return refuse_option(self, no_size(text, layout::min_ram, layout::max_ram),
+                             "write a whole number, such as 512M or 4G; a plain number is MiB");
     file.config.machine.memory = *bytes;
     return {};
 }
@@ -65,7 +61,7 @@ template <std::optional<std::uint64_t> PciWindows::*window>
 Result<void> set_window(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto bytes = parse_size(text);
     if (!bytes)
-        return refuse(
+        return refuse_option(
             self,
             no_size(text, PciWindows::unit, window == &PciWindows::bars_32 ? PciWindows::most_32 : PciWindows::most_64),
             "write a whole number, such as 512M or 1G; a plain number is MiB");
@@ -85,7 +81,7 @@ Result<void> set_huge_pages(const CommandOption& self, const std::string& text, 
         return std::ranges::equal(name, text, [](char a, char b) { return (a | 0x20) == (b | 0x20); });
     });
     if (found == std::end(names))
-        return refuse(self, in_quotes(text) + " is not a kind of huge pages", "use none, transparent or 2M");
+        return refuse_option(self, in_quotes(text) + " is not a kind of huge pages", "use none, transparent or 2M");
     file.config.machine.huge_pages = static_cast<HugePages>(found - std::begin(names));
     return {};
 }
@@ -98,22 +94,22 @@ Result<void> set_smt(const CommandOption& /*self*/, const std::string& /*text*/,
 Result<void> set_timeout(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.run.timeout = parse_duration(text);
     if (!file.run.timeout)
-        return refuse(self, no_duration(text), duration_rule);
+        return refuse_option(self, no_duration(text), duration_rule);
     return {};
 }
 
 Result<void> set_grace(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.run.grace = parse_duration(text);
     if (!file.run.grace)
-        return refuse(self, no_duration(text), duration_rule);
+        return refuse_option(self, no_duration(text), duration_rule);
     return {};
 }
 
 Result<void> set_expect(const CommandOption& self, const std::string& text, ConfigFile& file) {
     if (text.empty())
-        return refuse(self, "the expression is empty", "write a part of the expected text");
+        return refuse_option(self, "the expression is empty", "write a part of the expected text");
     if (const auto why = regex_problem(text))
-        return refuse(
+        return refuse_option(
             self, in_quotes(text) + " is not a regular expression: " + *why,
             "it is a POSIX extended expression, as for grep -E: put a backslash before ( ) [ ] { } . * + ? |");
     file.run.expect = text;
@@ -123,14 +119,14 @@ Result<void> set_expect(const CommandOption& self, const std::string& text, Conf
 Result<void> set_on_panic(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto found = std::ranges::find(panic_words, text);
     if (found == std::end(panic_words))
-        return refuse(self, in_quotes(text) + " is neither report nor end", "use report or end");
+        return refuse_option(self, in_quotes(text) + " is neither report nor end", "use report or end");
     file.config.machine.end_on_panic = found != std::begin(panic_words);
     return {};
 }
 
 Result<void> set_panic_text(const CommandOption& self, const std::string& text, ConfigFile& file) {
     if (text != "on" && text != "off")
-        return refuse(self, in_quotes(text) + " is neither on nor off", "use on or off");
+        return refuse_option(self, in_quotes(text) + " is neither on nor off", "use on or off");
     file.config.machine.panic_text = text == "on";
     return {};
 }
@@ -138,7 +134,8 @@ Result<void> set_panic_text(const CommandOption& self, const std::string& text, 
 Result<void> set_on_reboot(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto found = std::ranges::find(reboot_words, text);
     if (found == std::end(reboot_words))
-        return refuse(self, in_quotes(text) + " is not one of end, fail and restart", "use end, fail or restart");
+        return refuse_option(self, in_quotes(text) + " is not one of end, fail and restart",
+                             "use end, fail or restart");
     file.run.on_reboot = static_cast<OnReboot>(found - std::begin(reboot_words));
     return {};
 }
@@ -146,7 +143,7 @@ Result<void> set_on_reboot(const CommandOption& self, const std::string& text, C
 Result<void> set_console_overflow(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto found = std::ranges::find(overflow_words, text);
     if (found == std::end(overflow_words))
-        return refuse(self, in_quotes(text) + " is neither wait nor drop", "use wait or drop");
+        return refuse_option(self, in_quotes(text) + " is neither wait nor drop", "use wait or drop");
     file.run.console_overflow = static_cast<ConsoleOverflow>(found - std::begin(overflow_words));
     return {};
 }
@@ -154,14 +151,15 @@ Result<void> set_console_overflow(const CommandOption& self, const std::string& 
 Result<void> set_keep_fds(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.run.keep_fds = descriptors::parse_list(text);
     if (file.run.keep_fds.empty())
-        return refuse(self, in_quotes(text) + " is not a list of descriptors",
-                      "write numbers from 3 on, such as 5 or 5,6");
+        return refuse_option(self, in_quotes(text) + " is not a list of descriptors",
+                             "write numbers from 3 on, such as 5 or 5,6");
     return {};
 }
 
 Result<void> set_boot_timeline(const CommandOption& self, const std::string& text, ConfigFile& file) {
     if (!text.ends_with(".json") && !text.ends_with(".svg"))
-        return refuse(self, in_quotes(text) + " ends neither in .json nor in .svg", "the ending chooses the format");
+        return refuse_option(self, in_quotes(text) + " ends neither in .json nor in .svg",
+                             "the ending chooses the format");
     file.run.boot_timeline = text;
     return {};
 }
@@ -169,55 +167,13 @@ Result<void> set_boot_timeline(const CommandOption& self, const std::string& tex
 Result<void> set_log_level(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.log.level = parse_log_level(text);
     if (!file.log.level)
-        return refuse(self, in_quotes(text) + " is not a log level", "use Off, Error, Warning, Info, Debug or Trace");
+        return refuse_option(self, in_quotes(text) + " is not a log level",
+                             "use Off, Error, Warning, Info, Debug or Trace");
     return {};
 }
 
 Result<void> set_quiet(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
     file.run.quiet = true;
-    return {};
-}
-
-/// The device, or an element of the list, that the twin names: as key=value pairs.
-Result<void> add_element(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    std::vector<Error> problems;
-    read_list_option(self.twin.substr(1), text, file, problems);
-    if (problems.empty())
-        return {};
-    Error first = std::move(problems.front());
-    // "--net queues" for "/network-interfaces/queues"; a key that nobody knows is named by the text.
-    std::string key = first.where.substr(std::min(self.twin.size(), first.where.size()));
-    std::ranges::replace(key, '/', ' ');
-    first.where = self.name + (first.code == Errc::config_unknown_key ? std::string{} : key);
-    first.code = Errc::bad_option;
-    return std::unexpected<Error>{std::move(first)};
-}
-
-/// The same; a first word without a key is the value of `key`.
-Result<void> add_named(const CommandOption& self, const char* key, const std::string& text, ConfigFile& file) {
-    const bool bare = !text.empty() && !text.substr(0, text.find(',')).contains('=');
-    return add_element(self, bare ? std::string{key} + "=" + text : text, file);
-}
-
-Result<void> add_disk(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    return add_named(self, "path", text, file);
-}
-Result<void> add_net(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    return add_named(self, "tap", text, file);
-}
-Result<void> add_vfio(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    return add_named(self, "host", text, file);
-}
-
-Result<void> set_entropy(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
-    file.config.entropy.emplace();
-    return {};
-}
-
-Result<void> set_console(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    if (text.empty())
-        return refuse(self, "the value is empty", "write terminal, or name a file");
-    file.config.console = ConsoleConfig{text == "terminal" ? "" : text};
     return {};
 }
 
@@ -228,21 +184,15 @@ std::string& api_group(ConfigFile& file) { return file.api.group; }
 Result<void> set_api_connections(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto count = parse_number(text);
     if (!count || *count == 0 || *count > ApiConfig::most_connections)
-        return refuse(self,
-                      in_quotes(text) + " is not a number of connections from 1 to " +
-                          std::to_string(ApiConfig::most_connections),
-                      "write a number such as 64");
+        return refuse_option(self,
+                             in_quotes(text) + " is not a number of connections from 1 to " +
+                                 std::to_string(ApiConfig::most_connections),
+                             "write a number such as 64");
     file.api.connections = static_cast<unsigned>(*count);
     return {};
 }
 
-Result<void> set_dsa(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
-    if (!file.config.dsa)
-        file.config.dsa.emplace();
-    return {};
-}
-
-constexpr CommandOption options[] = {
+constexpr CommandOption of_machine[] = {
     {"--kernel", "FILE", "bzImage or ELF vmlinux; without it the built-in guest says hello",
      "/boot-source/kernel_image_path", set_path<kernel>},
     {"--initrd", "FILE", "initial RAM disk", "/boot-source/initrd_path", set_path<initrd>},
@@ -253,32 +203,16 @@ constexpr CommandOption options[] = {
     {"--huge-pages", "KIND", "none, transparent or 2M; default transparent", "/machine-config/huge_pages",
      set_huge_pages},
     {"--smt", nullptr, "two threads per core", "/machine-config/smt", set_smt},
-    {"--disk", "FILE[,readonly=on]", "a disk: an image file or a block device; more keys in docs/config.md", "/drives",
-     add_disk, true},
-    {"--net", "TAP[,mac=M]", "a network interface on this tap; more keys in docs/config.md", "/network-interfaces",
-     add_net, true},
-    {"--vsock", "cid=N,uds=PATH", "stream sockets between host and guest, through this unix socket", "/vsock",
-     add_element},
-    {"--iommu", "[bypass=on]", "a virtio-iommu in front of all PCI devices; more keys in docs/config.md", "/iommu",
-     add_element, false, true},
-    {"--share", "tag=T,socket=S", "a host folder in the guest, served by virtiofsd at this socket", "/shares",
-     add_element, true},
-    {"--vfio", "ADDRESS[,id=I]",
-     "the guest gets this PCI device of the host, such as 0000:01:00.0; more keys in docs/config.md", "/vfio", add_vfio,
-     true},
     {"--pci-window-32", "SIZE",
      "address space for BARs below 4 GiB; default 480M; more takes the place of memory there",
      "/inox/pci_window_32_mib", set_window<&PciWindows::bars_32>},
     {"--pci-window-64", "SIZE", "address space for 64-bit BARs; default: as far as the CPU's addresses reach",
      "/inox/pci_window_64_mib", set_window<&PciWindows::bars_64>},
-    {"--dsa", nullptr, "a virtual data-streaming accelerator, with PASIDs and ENQCMD", "/dsa", set_dsa},
     {"--pasid", "[quota=N]", "lets the guest allocate PASIDs (at most 1024 by default), also without an accelerator",
      "/pasid", add_element, false, true},
-    {"--entropy", nullptr, "a source of random numbers", "/entropy", set_entropy},
-    {"--balloon", "size=MIB", "takes this much of the guest's memory back; more keys in docs/config.md", "/balloon",
-     add_element},
-    {"--console", "FILE", "a virtio console (hvc0) whose output goes to FILE; terminal: it uses this terminal",
-     "/console", set_console},
+};
+
+constexpr CommandOption of_run[] = {
     {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_timeout},
     {"--expect", "REGEX", "succeed as soon as the console shows this; fail if it never does", "/inox/expect",
      set_expect},
@@ -318,6 +252,37 @@ constexpr CommandOption options[] = {
 
 } // namespace
 
-std::span<const CommandOption> run_options() { return options; }
+std::unexpected<Error> refuse_option(const CommandOption& option, std::string what, std::string hint) {
+    return std::unexpected<Error>{Error{Errc::bad_option, std::move(what), std::move(hint), option.name, 0}};
+}
+
+Result<void> add_element(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    std::vector<Error> problems;
+    read_list_option(self.twin.substr(1), text, file, problems);
+    if (problems.empty())
+        return {};
+    Error first = std::move(problems.front());
+    // "--net queues" for "/network-interfaces/queues"; a key that nobody knows is named by the text.
+    std::string key = first.where.substr(std::min(self.twin.size(), first.where.size()));
+    std::ranges::replace(key, '/', ' ');
+    first.where = self.name + (first.code == Errc::config_unknown_key ? std::string{} : key);
+    first.code = Errc::bad_option;
+    return std::unexpected<Error>{std::move(first)};
+}
+
+Result<void> add_named(const CommandOption& self, const char* key, const std::string& text, ConfigFile& file) {
+    const bool bare = !text.empty() && !text.substr(0, text.find(',')).contains('=');
+    return add_element(self, bare ? std::string{key} + "=" + text : text, file);
+}
+
+std::span<const CommandOption> run_options() {
+    static const std::vector<CommandOption> options = [] {
+        std::vector<CommandOption> all{std::begin(of_machine), std::end(of_machine)};
+        DeviceKinds::each([&]<class Options>() { all.push_back(Kind<Options>::option()); });
+        all.insert(all.end(), std::begin(of_run), std::end(of_run));
+        return all;
+    }();
+    return options;
+}
 
 } // namespace inox

@@ -22,4 +22,11 @@ struct CommandOption {
 };
 std::span<const CommandOption> run_options();
 
+// For the apply() of an option
+std::unexpected<Error> refuse_option(const CommandOption& option, std::string what, std::string hint);
+/// The device, or an element of the list, that the twin names: as key=value pairs.
+Result<void> add_element(const CommandOption& self, const std::string& text, ConfigFile& file);
+/// The same; a first word without a key is the value of `key`.
+Result<void> add_named(const CommandOption& self, const char* key, const std::string& text, ConfigFile& file);
+
 } // namespace inox

@@ -3,13 +3,68 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "devices/virtio/vsock/listener.hpp"
+#include "iommu/pasid/ioasid_types.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace inox {
+
+std::string read_id(const JsonValue& value) {
+    auto text = value.text().value_or("");
+    if (!is_id(text))
+        value.report(Errc::config_value, in_quotes(text) + " is no id", id_rule);
+    return text;
+}
+
+std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket) {
+    if (bucket.json().is_null())
+        return std::nullopt;
+    if (!bucket.json().is_object()) {
+        bucket.report_type(JsonType::object);
+        return std::nullopt;
+    }
+    devices::BucketLimits limits;
+    auto number = [&](const char* key, bool required, std::uint64_t most = UINT64_MAX) -> std::uint64_t {
+        if (!bucket.json().contains(key) || bucket.json().at(key).is_null()) {
+            if (required)
+                bucket.report_missing(key);
+            return 0;
+        }
+        const JsonValue value{bucket.json().at(key), json_pointer(bucket.pointer(), key), bucket.problems()};
+        return value.number({0, most}, Errc::config_value).value_or(0);
+    };
+    limits.size = number("size", true);
+    limits.one_time_burst = number("one_time_burst", false);
+    limits.refill_time = std::chrono::milliseconds{number("refill_time", true, UINT32_MAX)};
+    for (const auto& [key, member] : bucket.json().items())
+        if (key != "size" && key != "one_time_burst" && key != "refill_time")
+            bucket.member(key, member).report_unknown(key, {"size", "one_time_burst", "refill_time"});
+    return limits;
+}
+
+void read_limits(const JsonValue& value, devices::RateLimits& out) {
+    if (!value.json().is_object())
+        return value.report_type(JsonType::object);
+    for (const auto& [key, member] : value.json().items())
+        if (key != "bandwidth" && key != "ops")
+            value.member(key, member).report_unknown(key, {"bandwidth", "ops"});
+    const auto bucket = [&](const char* name) -> std::optional<devices::BucketLimits> {
+        if (!value.json().contains(name))
+            return std::nullopt;
+        return read_bucket({value.json().at(name), json_pointer(value.pointer(), name), value.problems()});
+    };
+    out.bandwidth = bucket("bandwidth");
+    out.ops = bucket("ops");
+}
+
+std::uint64_t read_limit(const JsonValue& value, std::uint64_t least, std::uint64_t most) {
+    return value.number({least, most}, Errc::config_value).value_or(least);
+}
+
 void read_text(const JsonValue& value, std::string& out) {
     if (auto text = value.text())
         out = std::move(*text);
@@ -196,113 +251,41 @@ constexpr Field inox_section[] = {
      [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
 };
 
+constexpr Field pasid_section[] = {
+    {"quota", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         file.config.pasid->quota = static_cast<std::uint32_t>(read_limit(value, 1, iommu::max_ioasid));
+     }},
+};
+
 constexpr std::string_view remove_key = "remove the key";
 
 } // namespace
 
 std::span<const Section> config_sections() {
-    static const Section sections[] = {
-        {"boot-source", Need::required_by_firecracker, boot_source},
-        {"machine-config", Need::optional, machine_config},
-        {"logger", Need::optional, logger_fields()},
-        {"metrics",
-         Need::optional,
-         metrics_fields(),
-         {},
-         {},
-         nullptr,
-         [](ConfigFile& file) { file.metrics.emplace(); },
-         true},
-        {"serial", Need::optional, serial_fields()},
-        {"mmds-config", Need::optional, mmds_fields(), {}, {}, nullptr, [](ConfigFile& file) { file.mmds.emplace(); }},
-        {"cpu-config",
-         Need::optional,
-         cpu_fields(),
-         {},
-         {},
-         nullptr,
-         [](ConfigFile& file) { file.config.machine.cpuid.clear(); }},
-        {"inox", Need::optional, inox_section},
-        {"drives",
-         Need::optional,
-         drive_fields(),
-         {},
-         {},
-         [](ConfigFile& file) {
-             const auto number = file.config.drives.size();
-             file.config.drives.emplace_back().block.id = "drive" + std::to_string(number);
-         }},
-        {"network-interfaces",
-         Need::optional,
-         net_fields(),
-         {},
-         {},
-         [](ConfigFile& file) {
-             const auto number = file.config.nets.size();
-             file.config.nets.emplace_back().id = "net" + std::to_string(number);
-         }},
-        {"shares", Need::optional, share_fields(), {}, {}, [](ConfigFile& file) { file.config.shares.emplace_back(); }},
-        {"vsock",
-         Need::optional,
-         vsock_fields(),
-         {},
-         {},
-         nullptr,
-         [](ConfigFile& file) { file.config.vsock.emplace(); }},
-        {"balloon",
-         Need::optional,
-         balloon_fields(),
-         {},
-         {},
-         nullptr,
-         [](ConfigFile& file) { file.config.balloon.emplace(); }},
-        {"entropy",
-         Need::optional,
-         entropy_fields(),
-         {},
-         {},
-         nullptr,
-         [](ConfigFile& file) { file.config.entropy.emplace(); }},
-        {"iommu",
-         Need::optional,
-         iommu_fields(),
-         {},
-         {},
-         nullptr,
-         [](ConfigFile& file) { file.config.iommu.emplace(); }},
-        {"console",
-         Need::optional,
-         console_fields(),
-         {},
-         {},
-         nullptr,
-         [](ConfigFile& file) { file.config.console.emplace(); }},
-        {"dsa", Need::optional, dsa_fields(), {}, {}, nullptr, [](ConfigFile& file) { file.config.dsa.emplace(); }},
-        {"pasid",
-         Need::optional,
-         pasid_fields(),
-         {},
-         {},
-         nullptr,
-         [](ConfigFile& file) { file.config.pasid.emplace(); }},
-        {"vfio",
-         Need::optional,
-         vfio_fields(),
-         {},
-         {},
-         [](ConfigFile& file) {
-             const auto number = file.config.vfio.size();
-             file.config.vfio.emplace_back().open.id = "vfio" + std::to_string(number);
-         }},
-        {"device-passthrough",
-         Need::optional,
-         passthrough_fields(),
-         {},
-         {},
-         [](ConfigFile& file) { file.config.vfio.emplace_back(); }},
-        {"pmem", Need::optional, {}, "persistent memory", remove_key},
-        {"memory-hotplug", Need::optional, {}, "memory hot-plug", remove_key},
-    };
+    static const std::vector<Section> sections = [] {
+        std::vector<Section> all{
+            {.name = "boot-source", .need = Need::required_by_firecracker, .fields = boot_source},
+            {.name = "machine-config", .fields = machine_config},
+            {.name = "logger", .fields = logger_fields()},
+            {.name = "metrics",
+             .fields = metrics_fields(),
+             .begin = [](ConfigFile& file) { file.metrics.emplace(); },
+             .ignores_unknown = true},
+            {.name = "serial", .fields = serial_fields()},
+            {.name = "mmds-config", .fields = mmds_fields(), .begin = [](ConfigFile& file) { file.mmds.emplace(); }},
+            {.name = "cpu-config",
+             .fields = cpu_fields(),
+             .begin = [](ConfigFile& file) { file.config.machine.cpuid.clear(); }},
+            {.name = "inox", .fields = inox_section},
+            {.name = "pasid", .fields = pasid_section, .begin = [](ConfigFile& file) { file.config.pasid.emplace(); }},
+            {.name = "pmem", .missing_part = "persistent memory", .hint = remove_key},
+            {.name = "memory-hotplug", .missing_part = "memory hot-plug", .hint = remove_key},
+        };
+        DeviceKinds::each(
+            [&]<class Options>() { std::ranges::copy(Kind<Options>::sections(), std::back_inserter(all)); });
+        return all;
+    }();
     return sections;
 }
 

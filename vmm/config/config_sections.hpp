@@ -22,42 +22,38 @@ struct Field {
     std::string_view option_key{}; ///< shorter name in the command line's key=value form
 };
 
-/// A top-level object; with `append` an array of them; or, with `missing_part`, one that this version cannot serve.
+/// A top-level object, or an array of them; or, with `missing_part`, one that this version cannot serve.
 struct Section {
     std::string_view name;
     Need need{Need::optional};
     std::span<const Field> fields{};
     std::string_view missing_part{};
     std::string_view hint{};
-    void (*append)(ConfigFile& file){}; ///< makes the element that the fields then fill
-    void (*begin)(ConfigFile& file){};  ///< for an object that is a device: makes it before the fields fill it
-    bool ignores_unknown{false};        ///< in Firecracker's dialect, as Firecracker does here
+    bool list{false};                  ///< an array
+    void (*begin)(ConfigFile& file){}; ///< makes what the fields of one object then fill
+    bool ignores_unknown{false};       ///< in Firecracker's dialect, as Firecracker does here
 };
 std::span<const Section> config_sections();
 
 /// Reads one object as a section, or an element of a list section, over what `seed` has; by Firecracker's rules.
-/// `partial`: no key is required. Pointers in `problems` are relative to the object. Without check().
+/// `required`: whose required keys must be there; nullopt: none must. Pointers in `problems` are relative to the
+/// object. Without check().
 struct ParsedSection {
     ConfigFile file{};
     std::vector<Error> problems{};
     std::vector<std::string> keys{}; ///< those the object has
 };
-ParsedSection parse_section(std::string_view section, const nlohmann::json& value, ConfigFile seed, bool partial);
+ParsedSection parse_section(std::string_view section, const nlohmann::json& value, ConfigFile seed,
+                            std::optional<Dialect> required);
 
-// The fields of the devices' sections, in config_devices.cpp.
-std::span<const Field> drive_fields();
-std::span<const Field> net_fields();
-std::span<const Field> share_fields();
-std::span<const Field> vsock_fields();
-std::span<const Field> iommu_fields();
-std::span<const Field> dsa_fields();
-std::span<const Field> pasid_fields();
-std::span<const Field> entropy_fields();
-std::span<const Field> balloon_fields();
-std::span<const Field> console_fields();
-std::span<const Field> vfio_fields(); ///< in config_vfio.cpp
-/// Firecracker's shape of the same.
-std::span<const Field> passthrough_fields();
+/// The device whose section is being read.
+template <class Options> Options& being_read(ConfigFile& file) { return std::get<Options>(file.config.devices.back()); }
+/// Makes it; in place of another where a machine has one.
+template <class Options> void begin_device(ConfigFile& file) {
+    if constexpr (Kind<Options>::single)
+        std::erase_if(file.config.devices, [](const auto& one) { return std::holds_alternative<Options>(one); });
+    file.config.devices.emplace_back(Options{});
+}
 
 // The fields of services around the guest, in config_services.cpp.
 std::span<const Field> logger_fields();
@@ -68,6 +64,9 @@ std::span<const Field> cpu_fields();
 
 /// One bucket of a rate limiter: {"size", "one_time_burst", "refill_time"}.
 std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket);
+void read_limits(const JsonValue& value, devices::RateLimits& out);
+/// `least` for what is none.
+std::uint64_t read_limit(const JsonValue& value, std::uint64_t least, std::uint64_t most);
 /// Firecracker's alphabet for ids, which end up in paths of the API.
 std::string read_id(const JsonValue& value);
 

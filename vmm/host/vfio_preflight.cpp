@@ -27,7 +27,7 @@ public:
     VfioPreflight(const Config& config, const VfioHost& host)
         : config_{config}, root_{host.root}, limit_{host.limit ? *host.limit
                                                                : devices::vfio::LockLimit::of_process(host.root)},
-          kernel_{host.kernel}, one_to_one_{!config.iommu || boot_bypass(config)},
+          kernel_{host.kernel}, one_to_one_{device_of<IommuConfig>(config) == nullptr || boot_bypass(config)},
           // What does not fit the CPU is told elsewhere.
           addresses_{
               plan_addresses(config.machine.memory, host.address_bits, config.machine.windows).value_or(AddressMap{})} {
@@ -41,8 +41,8 @@ public:
                 {layout::ram_above_hole.raw(), layout::ram_above_hole.raw() + config_.machine.memory - hole - 1});
         needs_.room_32 = addresses_.bars_32.size();
         needs_.room_64 = addresses_.bars_64 ? addresses_.bars_64->size() : 0;
-        for (std::size_t i = 0; i < config_.vfio.size(); ++i)
-            check_device("/vfio/" + std::to_string(i), config_.vfio[i]);
+        for (std::size_t i = 0; i < wanted_.size(); ++i)
+            check_device("/vfio/" + std::to_string(i), *wanted_[i]);
         needs_.groups = groups_.size();
         needs_.lock_limit = limit_.bytes();
         if (one_to_one_)
@@ -112,8 +112,8 @@ private:
     void open_devices() {
         devices::vfio::Session session{{}, *kernel_, root_, limit_};
         std::vector<std::unique_ptr<devices::vfio::Device>> open;
-        for (std::size_t i = 0; i < config_.vfio.size(); ++i) {
-            auto device = devices::vfio::Device::open(session, config_.vfio[i].open);
+        for (std::size_t i = 0; i < wanted_.size(); ++i) {
+            auto device = devices::vfio::Device::open(session, wanted_[i]->open);
             if (device) {
                 open.push_back(std::move(*device));
                 continue;
@@ -209,6 +209,7 @@ private:
     }
 
     const Config& config_;
+    const std::vector<const VfioConfig*> wanted_{devices_of<VfioConfig>(config_)};
     const std::string root_;
     devices::vfio::LockLimit limit_;
     devices::vfio::Kernel* kernel_;

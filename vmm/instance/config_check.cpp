@@ -42,8 +42,9 @@ public:
             check_file(file_.metrics->path, "/metrics/metrics_path");
         check_file(file_.serial.path, "/serial/serial_out_path");
         check_file(file_.run.serial_log, "/inox/serial_log");
-        if (file_.config.console)
-            check_file(file_.config.console->path, "/console/path");
+        for (const auto& [one, where] : used_paths(file_.config))
+            if (one.use == UsedPath::Use::output)
+                check_file(std::string{one.path}, where);
         check_memory_and_kernel();
         auto vfio = vfio_preflight(file_.config, {.kernel = &devices::vfio::Kernel::host()});
         findings_.vfio = std::move(vfio.needs);
@@ -109,7 +110,7 @@ private:
                                       " available: a guest that uses all of it is killed");
     }
 
-    void check_file(const std::string& path, const char* where) {
+    void check_file(const std::string& path, std::string_view where) {
         if (path.empty())
             return;
         if (auto checked = check_output(path); !checked)

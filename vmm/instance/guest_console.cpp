@@ -22,8 +22,8 @@ Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& fil
         console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
             self->loop_.post([seen = self->hooks_.on_expected] { seen(); });
         });
-    if (file.config.console) {
-        const auto& path = file.config.console->path;
+    if (const auto* virtio = device_of<ConsoleConfig>(file.config)) {
+        const auto& path = virtio->path;
         if (!path.empty())
             TRY_VOID(placed(check_output(path), "/console/path"));
         console->port_ = std::make_unique<ConsolePort>(loop, *console->output_, path.empty());
@@ -40,7 +40,7 @@ Result<void> GuestConsole::open_outputs(const ConfigFile& file) {
     if (!file.run.serial_log.empty())
         output_->log_to(TRY(placed(OutputFile::open(file.run.serial_log, "serial log"), "/inox/serial_log")));
     if (port_ && !port_->on_terminal())
-        TRY_VOID(placed(port_->open(file.config.console->path), "/console/path"));
+        TRY_VOID(placed(port_->open(device_of<ConsoleConfig>(file.config)->path), "/console/path"));
     return {};
 }
 

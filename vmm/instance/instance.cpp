@@ -66,30 +66,22 @@ std::string_view Instance::state_text() const {
 void Instance::start(Started done) {
     if (machine_ || start_)
         return done(fail(Errc::wrong_state, "the guest was started before", "start it once"));
-    auto config = prepare_start();
-    if (!config)
-        return on_started(std::unexpected{std::move(config).error()}, std::move(done));
-    make_machine(std::move(*config), [this, done = std::move(done)](Result<void> started) mutable {
+    if (auto prepared = prepare_start(); !prepared)
+        return on_started(std::move(prepared), std::move(done));
+    make_machine([this, done = std::move(done)](Result<void> started) mutable {
         on_started(std::move(started), std::move(done));
     });
 }
 
 /// Whatever can be wrong without a machine. Outputs are looked at only: a start that fails leaves no file behind.
-Result<Config> Instance::prepare_start() {
+Result<void> Instance::prepare_start() {
     TRY_VOID(check_complete());
     TRY_VOID(check_outputs_apart(file_));
     if (file_.metrics && !metrics_)
         TRY_VOID(placed(check_output(file_.metrics->path), "/metrics/metrics_path"));
     gate_ = TRY(RunGate::create());
     console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, {hooks_.on_expected, hooks_.on_leave}));
-    return machine_config();
-}
-
-Result<Config> Instance::machine_config() const {
-    Config config = file_.config;
-    for (auto& net : config.nets)
-        TRY_VOID(add_metadata_service(net));
-    return config;
+    return {};
 }
 
 void Instance::on_started(Result<void> started, Started done) {
@@ -118,13 +110,16 @@ void Instance::after_start(std::move_only_function<void()> work) {
     start_->behind.push_back(std::move(work));
 }
 
-void Instance::make_machine(Config config, Started done) {
+void Instance::make_machine(Started done) {
     start_ = std::make_unique<Start>(std::move(done));
-    auto make = [this, &start = *start_, config = std::move(config)](const std::stop_token& stop) {
+    const Machine::Owner owner{.events = *this,
+                               .serial = *console_,
+                               .console = *console_,
+                               .net_filters = [this](const std::string& id) { return net_filter(id); }};
+    auto make = [this, &start = *start_, owner, config = file_.config](const std::stop_token& stop) {
         {
             const EventLoop::Apart apart{loop_};
-            start.machine = Machine::create(config, loop_, timeline_, *gate_,
-                                            {.events = *this, .serial = *console_, .console = *console_}, stop);
+            start.machine = Machine::create(config, loop_, timeline_, *gate_, owner, stop);
         }
         loop_.post([this] { on_made(); });
     };
@@ -215,21 +210,17 @@ void Instance::restart() {
             machine_->stop();
         hooks_.on_end({GuestEnd::How::failed, 0, std::move(started).error()});
     };
-    if (auto config = machine_config())
-        make_machine(std::move(*config), over);
-    else
-        over(std::unexpected{std::move(config).error()});
+    make_machine(over);
 }
 
-Result<void> Instance::add_metadata_service(devices::virtio::NetOptions& net) const {
-    if (!file_.mmds || std::ranges::find(file_.mmds->interfaces, net.id) == file_.mmds->interfaces.end())
-        return {};
+Result<std::shared_ptr<devices::virtio::NetFilter>> Instance::net_filter(const std::string& id) {
+    if (!file_.mmds || std::ranges::find(file_.mmds->interfaces, id) == file_.mmds->interfaces.end())
+        return nullptr;
     const auto address = devices::mmds::parse_ipv4(file_.mmds->address);
     if (!address)
         return fail(Errc::config_value, "'" + file_.mmds->address + "' is not an IPv4 address");
     const auto version = file_.mmds->version_2 ? devices::mmds::Version::v2 : devices::mmds::Version::v1;
-    net.filter = TRY(devices::mmds::Service::create(mmds_, loop_, {*address, {version, file_.mmds->imds_compatible}}));
-    return {};
+    return TRY(devices::mmds::Service::create(mmds_, loop_, {*address, {version, file_.mmds->imds_compatible}}));
 }
 
 Result<Machine*> Instance::running_machine() const {

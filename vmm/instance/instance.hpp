@@ -126,9 +126,8 @@ private:
         Result<std::unique_ptr<Machine>> machine = fail(Errc::internal, "nothing was made");
         std::jthread maker{}; ///< last: writes `machine`
     };
-    Result<Config> prepare_start();
-    Result<Config> machine_config() const;
-    void make_machine(Config config, Started done);
+    Result<void> prepare_start();
+    void make_machine(Started done);
     void on_made();
     Result<void> run_machine(Result<std::unique_ptr<Machine>> made);
     void on_started(Result<void> started, Started done);
@@ -140,11 +139,11 @@ private:
     void on_iommu_fault(const iommu::Faults::Entry& entry) override;
     void restart_later();
     void restart();
-    /// An interface of the metadata service gets it; others stay as they are.
-    Result<void> add_metadata_service(devices::virtio::NetOptions& net) const;
+    /// The metadata service, for an interface that it answers on; null for others.
+    Result<std::shared_ptr<devices::virtio::NetFilter>> net_filter(const std::string& id);
     Result<void> check_complete() const;
-    /// What the machine is to add, when it may.
-    Result<DeviceConfig> addition(const DeviceConfig& config) const;
+    /// The machine, when it may get this device.
+    [[nodiscard]] Result<Machine*> may_add(const DeviceConfig& config) const;
     void flush_metrics_later();
 
     EventLoop& loop_;

@@ -31,46 +31,6 @@ Result<void> check_change(const Config& before, const Config& after, bool starte
     return {};
 }
 
-void add_to(Config& config, const DeviceConfig& device) {
-    struct Adder {
-        Config& to;
-        void operator()(const DriveConfig& drive) const { to.drives.push_back(drive); }
-        void operator()(const devices::virtio::NetOptions& net) const { to.nets.push_back(net); }
-        void operator()(const devices::virtio::VsockOptions& vsock) const { to.vsock = vsock; }
-        void operator()(const devices::virtio::EntropyOptions& entropy) const { to.entropy = entropy; }
-        void operator()(const devices::virtio::BalloonOptions& balloon) const { to.balloon = balloon; }
-        void operator()(const ConsoleConfig& console) const { to.console = console; }
-        void operator()(const devices::virtio::FsOptions& share) const { to.shares.push_back(share); }
-        void operator()(const VfioConfig& one) const { to.vfio.push_back(one); }
-        void operator()(const DsaConfig& dsa) const { to.dsa = dsa; }
-    };
-    std::visit(Adder{config}, device);
-}
-
-void remove_from(Config& config, const DeviceName& name) {
-    const auto erase = [&](auto& list, auto id) {
-        std::erase_if(list, [&](const auto& one) { return id(one) == name.id; });
-    };
-    switch (name.kind) {
-    case DeviceKind::disk:
-        return erase(config.drives, [](const auto& drive) { return drive.block.id; });
-    case DeviceKind::net:
-        return erase(config.nets, [](const auto& net) { return net.id; });
-    case DeviceKind::share:
-        return erase(config.shares, [](const auto& share) { return share.tag; });
-    case DeviceKind::vfio:
-        return erase(config.vfio, [](const auto& one) { return one.open.id; });
-    case DeviceKind::vsock:
-        return config.vsock.reset();
-    case DeviceKind::entropy:
-        return config.entropy.reset();
-    case DeviceKind::balloon:
-        return config.balloon.reset();
-    default:
-        return; // these stay
-    }
-}
-
 } // namespace
 
 Result<void> Instance::configure(const std::function<void(ConfigFile&)>& change) {
@@ -93,35 +53,32 @@ Result<void> Instance::check_complete() const {
     return {};
 }
 
-Result<DeviceConfig> Instance::addition(const DeviceConfig& config) const {
+Result<Machine*> Instance::may_add(const DeviceConfig& config) const {
     auto* machine = TRY(running_machine());
     if (file_.config.machine.transport == Transport::mmio)
         return fail(Errc::wrong_state, "a machine without PCI cannot gain devices while it runs",
                     "start with --enable-pci", PciOff{});
     TRY_VOID(machine->devices().check_free(device_name(config)));
     Config changed = file_.config;
-    add_to(changed, config);
+    put_device(changed, config);
     TRY_VOID(check_change(file_.config, changed, true));
-    DeviceConfig complete = config;
-    if (auto* net = std::get_if<devices::virtio::NetOptions>(&complete))
-        TRY_VOID(add_metadata_service(*net));
-    return complete;
+    return machine;
 }
 
 Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
-    const auto complete = TRY(addition(config));
-    auto status = TRY(machine_->add_device(complete));
-    add_to(file_.config, config);
+    auto* machine = TRY(may_add(config));
+    auto status = TRY(machine->add_device(config));
+    put_device(file_.config, config);
     return status;
 }
 
 void Instance::add_device(const DeviceConfig& config, Platform::Added done) {
-    auto complete = addition(config);
-    if (!complete)
-        return done(std::unexpected{std::move(complete).error()});
-    machine_->add_device(*complete, [this, config, done = std::move(done)](Result<DeviceStatus> status) mutable {
+    auto machine = may_add(config);
+    if (!machine)
+        return done(std::unexpected{std::move(machine).error()});
+    (*machine)->add_device(config, [this, config, done = std::move(done)](Result<DeviceStatus> status) mutable {
         if (status)
-            add_to(file_.config, config);
+            put_device(file_.config, config);
         done(std::move(status));
     });
 }
@@ -143,7 +100,7 @@ void Instance::on_device(const DeviceEvent& event) {
     events_.publish(kinds[static_cast<std::size_t>(event.what)], std::move(details));
     if (event.what == DeviceEvent::What::added || event.what == DeviceEvent::What::ejecting)
         return;
-    remove_from(file_.config, name);
+    inox::remove_device(file_.config, name);
 }
 
 namespace {
@@ -164,11 +121,11 @@ Result<void> Instance::change_drive(const std::string& id, const std::string& pa
     if (!path.empty())
         TRY_VOID(disk->replace(path));
     disk->update_limits(limits);
-    for (auto& drive : file_.config.drives)
-        if (drive.block.id == id) {
-            drive.block.path = disk->options().path;
-            merge(drive.block.limits, limits);
-        }
+    if (auto* drive = find_device<DriveConfig>(file_.config, id)) {
+        if (!path.empty())
+            drive->block.path = path;
+        merge(drive->block.limits, limits);
+    }
     return {};
 }
 
@@ -178,11 +135,10 @@ Result<void> Instance::change_net(const std::string& id, const devices::RateLimi
     if (!device)
         return no_device("network interface", id);
     device->update_limits(receive, send);
-    for (auto& net : file_.config.nets)
-        if (net.id == id) {
-            merge(net.receive_limits, receive);
-            merge(net.send_limits, send);
-        }
+    if (auto* net = find_device<devices::virtio::NetOptions>(file_.config, id)) {
+        merge(net->receive_limits, receive);
+        merge(net->send_limits, send);
+    }
     return {};
 }
 
@@ -196,14 +152,14 @@ Result<std::shared_ptr<devices::virtio::Balloon>> Instance::balloon() const {
 Result<void> Instance::change_balloon(std::uint64_t target) {
     const auto device = TRY(balloon());
     TRY_VOID(device->set_target(target));
-    file_.config.balloon->target = target;
+    device_of<devices::virtio::BalloonOptions>(file_.config)->target = target;
     return {};
 }
 
 Result<void> Instance::change_balloon_statistics(std::chrono::seconds interval) {
     const auto device = TRY(balloon());
     TRY_VOID(device->set_statistics_interval(interval));
-    file_.config.balloon->statistics_interval = interval;
+    device_of<devices::virtio::BalloonOptions>(file_.config)->statistics_interval = interval;
     return {};
 }
 

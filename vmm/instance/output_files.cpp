@@ -40,8 +40,8 @@ std::optional<Identity> identity_of(const std::string& path) {
 }
 
 struct Output {
-    const std::string* path;
-    const char* where;
+    std::string path;
+    std::string where;
     bool replaced; ///< written anew; otherwise what is there stays in front
 };
 
@@ -53,21 +53,23 @@ Result<void> check_outputs_apart(const ConfigFile& file) {
         std::string what;
         bool replaced;
     };
-    const auto& vsock = file.config.vsock;
-    if (vsock && !file.api.socket.empty() && whole_path(vsock->uds_path) == whole_path(file.api.socket))
-        return std::unexpected{Error{Errc::config_value,
-                                     in_quotes(vsock->uds_path) + " is the control API's socket, too",
-                                     "give each socket a path of its own", "/vsock/uds_path", 0}};
-    const std::string none;
-    const Output outputs[] = {
-        {&file.log.path, "/logger/log_path", false},
-        {&file.run.boot_timeline, "/inox/boot_timeline", true},
-        {file.metrics ? &file.metrics->path : &none, "/metrics/metrics_path", false},
-        {&file.serial.path, "/serial/serial_out_path", false},
-        {&file.run.serial_log, "/inox/serial_log", true},
-        {file.config.console ? &file.config.console->path : &none, "/console/path", false},
+    const auto used = used_paths(file.config);
+    for (const auto& [one, where] : used)
+        if (one.use == UsedPath::Use::socket && !file.api.socket.empty() &&
+            whole_path(std::string{one.path}) == whole_path(file.api.socket))
+            return std::unexpected{Error{Errc::config_value, in_quotes(one.path) + " is the control API's socket, too",
+                                         "give each socket a path of its own", where, 0}};
+    std::vector<Output> outputs{
+        {file.log.path, "/logger/log_path", false},
+        {file.run.boot_timeline, "/inox/boot_timeline", true},
+        {file.metrics ? file.metrics->path : std::string{}, "/metrics/metrics_path", false},
+        {file.serial.path, "/serial/serial_out_path", false},
+        {file.run.serial_log, "/inox/serial_log", true},
     };
-    if (std::ranges::all_of(outputs, [](const Output& one) { return one.path->empty(); }))
+    for (const auto& [one, where] : used)
+        if (one.use == UsedPath::Use::output)
+            outputs.push_back({std::string{one.path}, where, false});
+    if (std::ranges::all_of(outputs, [](const Output& one) { return one.path.empty(); }))
         return {}; // a start without outputs looks at no file for this
     std::vector<Taken> taken;
     const auto take_input = [&](const std::string& path, const char* what) {
@@ -76,15 +78,16 @@ Result<void> check_outputs_apart(const ConfigFile& file) {
     };
     take_input(file.config.boot.kernel, "the kernel, which writing would destroy");
     take_input(file.config.boot.initrd, "the initrd, which writing would destroy");
-    for (const auto& drive : file.config.drives)
-        take_input(drive.block.path, "a disk's image, which writing would destroy");
+    for (const auto& [one, where] : used)
+        if (one.use == UsedPath::Use::image)
+            take_input(std::string{one.path}, "a disk's image, which writing would destroy");
     for (const auto& output : outputs) {
-        auto identity = identity_of(*output.path);
+        auto identity = identity_of(output.path);
         if (!identity)
             continue;
         for (const auto& one : taken)
             if (one.identity == *identity && (one.replaced || output.replaced))
-                return std::unexpected{Error{Errc::output_unwritable, in_quotes(*output.path) + " is " + one.what,
+                return std::unexpected{Error{Errc::output_unwritable, in_quotes(output.path) + " is " + one.what,
                                              "name a file of its own", output.where, 0}};
         taken.push_back({std::move(*identity), "the file of another output", output.replaced});
     }

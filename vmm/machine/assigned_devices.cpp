@@ -28,9 +28,9 @@ AssignedDevices::AssignedDevices(AssignedContext context)
 
 AssignedDevices::~AssignedDevices() { stop(); }
 
-Result<void> AssignedDevices::open(std::span<const VfioConfig> devices) {
-    for (const auto& device : devices)
-        opened_[device.open.id] = TRY(Device::open(session_, device.open));
+Result<void> AssignedDevices::open(std::span<const VfioConfig* const> devices) {
+    for (const auto* device : devices)
+        opened_[device->open.id] = TRY(Device::open(session_, device->open));
     return {};
 }
 

@@ -43,7 +43,7 @@ public:
     ~AssignedDevices();
 
     /// Opens devices that make() will be asked for: a bus can be reset only while every function on it is open.
-    Result<void> open(std::span<const VfioConfig> devices);
+    Result<void> open(std::span<const VfioConfig* const> devices);
     /// The device as a PCI function. Without an IOMMU for the guest it reaches all guest memory from here on. In a
     /// machine with PASIDs it has them too where kernel, IOMMU and device can, and the PASIDs' view says why where not.
     Result<std::shared_ptr<devices::vfio::PciFunction>> make(const VfioConfig& config, OnEvent on_event);

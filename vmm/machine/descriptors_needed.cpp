@@ -4,33 +4,22 @@
 #include <cerrno>
 #include <sys/resource.h>
 
+#include "vmm/machine/device_maker.hpp"
+
 namespace inox {
 namespace {
 
-// Counted in /proc/PID/fd of machines with one device of each kind.
-constexpr std::size_t process = 16;
-constexpr std::size_t each_device = 8; // its files, its interrupt for changes, what watches them
-constexpr std::size_t each_queue = 3;  // doorbell, who watches it, interrupt
-constexpr std::size_t each_vfio = 48;  // device, group, error and request events, vectors of an ordinary device
-constexpr std::size_t api = 16;        // its loop, its socket, some clients
-
-std::size_t virtio(std::size_t queues) { return each_device + each_queue * queues; }
+constexpr std::size_t process = 16; // counted as virtio_descriptors() are
+constexpr std::size_t api = 16;     // its loop, its socket, some clients
 
 } // namespace
 
 std::size_t descriptors_needed(const ConfigFile& file) {
     const auto& config = file.config;
     std::size_t sum = process + config.machine.cpus + (file.api.socket.empty() ? 0 : api);
-    for (const auto& drive : config.drives)
-        sum += virtio(drive.block.queues);
-    for (const auto& net : config.nets)
-        sum += virtio(2 * std::size_t{net.queue_pairs} + 1) + net.queue_pairs;
-    constexpr std::size_t queues_of_most = 3;
-    sum += config.shares.size() * virtio(queues_of_most);
-    for (const bool present : {config.vsock.has_value(), config.entropy.has_value(), config.balloon.has_value(),
-                               config.console.has_value(), config.iommu.has_value()})
-        sum += present ? virtio(queues_of_most) : 0;
-    return sum + config.vfio.size() * each_vfio;
+    for (const auto& device : config.devices)
+        sum += std::visit([]<class Options>(const Options& one) { return Maker<Options>::descriptors(one); }, device);
+    return sum;
 }
 
 Error with_descriptor_limit(Error error, const ConfigFile& file) {

@@ -12,8 +12,6 @@ namespace {
 namespace pci = devices::pci;
 using namespace std::chrono_literals;
 
-constexpr std::array<std::string_view, device_kind_count> kind_names{"disk",    "net",   "vsock", "entropy", "balloon",
-                                                                     "console", "share", "iommu", "vfio",    "dsa"};
 constexpr auto first_reminder = 1000ms;
 constexpr auto last_reminder = 60000ms;
 constexpr auto release_delay = 1ms;
@@ -24,40 +22,6 @@ std::unexpected<Error> no_hotplug() {
 }
 
 } // namespace
-
-std::string_view kind_name(DeviceKind kind) { return kind_names[static_cast<std::size_t>(kind)]; }
-
-std::span<const std::string_view> all_kind_names() { return kind_names; }
-
-std::optional<DeviceKind> parse_kind(std::string_view name) {
-    const auto found = std::ranges::find(kind_names, name);
-    if (found == kind_names.end())
-        return std::nullopt;
-    return static_cast<DeviceKind>(found - kind_names.begin());
-}
-
-std::string DeviceName::text() const { return std::string{kind_name(kind)} + " '" + id + "'"; }
-
-DeviceName device_name(const DeviceConfig& config) {
-    struct Namer {
-        DeviceName operator()(const DriveConfig& drive) const { return {DeviceKind::disk, drive.block.id}; }
-        DeviceName operator()(const devices::virtio::NetOptions& net) const { return {DeviceKind::net, net.id}; }
-        DeviceName operator()(const devices::virtio::VsockOptions& vsock) const {
-            return {DeviceKind::vsock, vsock.id};
-        }
-        DeviceName operator()(const devices::virtio::EntropyOptions& entropy) const {
-            return {DeviceKind::entropy, entropy.id};
-        }
-        DeviceName operator()(const devices::virtio::BalloonOptions& balloon) const {
-            return {DeviceKind::balloon, balloon.id};
-        }
-        DeviceName operator()(const ConsoleConfig&) const { return {DeviceKind::console, "console0"}; }
-        DeviceName operator()(const devices::virtio::FsOptions& share) const { return {DeviceKind::share, share.tag}; }
-        DeviceName operator()(const DsaConfig& dsa) const { return {DeviceKind::dsa, dsa.id}; }
-        DeviceName operator()(const VfioConfig& device) const { return {DeviceKind::vfio, device.open.id}; }
-    };
-    return std::visit(Namer{}, config);
-}
 
 DeviceTable::~DeviceTable() {
     if (registers_)

@@ -23,30 +23,10 @@
 
 namespace inox {
 
-enum class DeviceKind : std::uint8_t { disk, net, vsock, entropy, balloon, console, share, iommu, vfio, dsa };
-inline constexpr std::size_t device_kind_count = static_cast<std::size_t>(DeviceKind::dsa) + 1;
-/// "disk", "net", ...: as the command line calls them.
-std::string_view kind_name(DeviceKind kind);
-std::span<const std::string_view> all_kind_names();
-std::optional<DeviceKind> parse_kind(std::string_view name);
-
-/// Ids are unique within a kind: clients of Firecracker call a disk and an interface "1" each.
-struct DeviceName {
-    DeviceKind kind{};
-    std::string id{};
-
-    bool operator==(const DeviceName&) const = default;
-    /// "disk 'root'"
-    [[nodiscard]] std::string text() const;
-};
-
 enum class DeviceState : std::uint8_t {
     active,   ///< the guest has it, or may take it
     ejecting, ///< the guest was asked to give it back
 };
-
-/// The name a device of this configuration gets.
-DeviceName device_name(const DeviceConfig& config);
 
 struct DeviceStatus {
     DeviceName name{};

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "devices/dsa/function.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/boot/acpi.hpp"
 #include "vmm/boot/cmdline.hpp"
@@ -25,7 +26,7 @@ Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, con
     acpi.bars_32 = addresses.bars_32;
     acpi.bars_64 = addresses.bars_64;
     acpi.virtio_mmio = plan_virtio_mmio(config);
-    if (config.iommu)
+    if (device_of<IommuConfig>(config) != nullptr)
         acpi.iommu = static_cast<std::uint16_t>(iommu_address.index());
     acpi.pasids = has_pasids(config);
     if (boot::find_cmdline_word(config.boot.cmdline, unusable_word))
@@ -91,12 +92,13 @@ Result<void> Machine::build(const Config& config, const std::stop_token& stop) {
 
 Result<void> Machine::build_hardware(const Config& config) {
     TRY_VOID(look_at_assigned(config));
-    auto opened = TRY(open_devices(config, {.loop = loop_, .memory = memory_, .console = this}));
+    auto opened = TRY(
+        open_devices(config, {.loop = loop_, .memory = memory_, .console = this, .net_filters = owner_.net_filters}));
     kvm_ = TRY(open_kvm(config));
     vm_ = TRY(Vm::create(*kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
-    if (config.iommu) {
-        iommu_ = std::make_unique<iommu::Domains>(memory_, config.iommu->limits, boot_bypass(config));
+    if (const auto* iommu = device_of<IommuConfig>(config)) {
+        iommu_ = std::make_unique<iommu::Domains>(memory_, iommu->limits, boot_bypass(config));
         watch_iommu();
     }
     if (has_pasids(config))
@@ -117,7 +119,8 @@ Result<void> Machine::build_hardware(const Config& config) {
                                       .console = owner_.console,
                                       .pasids = pasids_ ? &pasids_->service() : nullptr,
                                       .add_vfio_file = [this](int file) { return vm_->add_vfio_file(file); },
-                                      .windows = {.memory32 = addresses_.bars_32, .memory64 = addresses_.bars_64}}));
+                                      .windows = {.memory32 = addresses_.bars_32, .memory64 = addresses_.bars_64},
+                                      .net_filters = owner_.net_filters}));
     return create_vcpus(config);
 }
 

@@ -43,6 +43,7 @@ public:
         MachineEvents& events;
         SerialOutput& serial;
         ConsolePeer& console;
+        NetFilters net_filters{}; ///< empty: none
     };
 
     /// Builds the machine with its kernel loaded; nothing runs yet. `gate` closes while vCPUs must not run. On the

@@ -8,14 +8,12 @@
 #include "devices/acpi_power.hpp"
 #include "devices/cmos.hpp"
 #include "devices/debug_ports.hpp"
-#include "devices/dsa/forwarder.hpp"
 #include "devices/i8042.hpp"
 #include "devices/pci/root_bus.hpp"
 #include "devices/pvpanic.hpp"
 #include "devices/serial.hpp"
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/block/block.hpp"
-#include "devices/virtio/iommu.hpp"
 #include "devices/virtio/mmio_transport.hpp"
 #include "devices/virtio/net/net.hpp"
 #include "devices/virtio/pci_transport.hpp"
@@ -24,6 +22,9 @@
 #include "vmm/base/log.hpp"
 #include "vmm/boot/cmdline.hpp"
 #include "vmm/machine/assigned_devices.hpp"
+#include "vmm/machine/device_maker.hpp"
+#include "vmm/machine/platform_parts.hpp"
+#include "vmm/machine/preparation.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace inox {
@@ -54,44 +55,47 @@ std::string kernel_cmdline(const Config& config) {
     return boot::with_cmdline_words(own, words);
 }
 
-/// What the platform owns.
-struct Platform::Devices {
-    std::unique_ptr<AssignedDevices> assigned; ///< none was asked for so far: null; outlives its functions on the bus
-    /// Null without PASIDs or IOMMU; first, because the IOMMU device on the bus uses it to its end.
-    std::unique_ptr<iommu::PasidRequests> pasid_requests;
-    std::shared_ptr<devices::Serial> serial;
-    std::shared_ptr<devices::I8042> keyboard;
-    std::shared_ptr<devices::AcpiPower> power;
-    std::unique_ptr<devices::pci::RootBus> pci;
-    std::vector<std::shared_ptr<devices::virtio::MmioTransport>> mmio;
-    std::vector<boot::AcpiMmioDevice> mmio_plan;
-    std::shared_ptr<devices::virtio::Console> console;
-    std::shared_ptr<devices::dsa::DsaFunction> dsa;
-};
+PlatformParts::PlatformParts(const PlatformContext& given) : context{given} {}
+PlatformParts::~PlatformParts() = default;
 
-Platform::Platform(std::unique_ptr<Devices> devices, const PlatformContext& context)
-    : context_{context}, devices_{std::move(devices)}, table_{context.loop, context.events} {}
+AssignedDevices& PlatformParts::use_assigned() {
+    if (assigned)
+        return *assigned;
+    assigned = std::make_unique<AssignedDevices>(AssignedContext{
+        context.irqs, context.mappings, context.loop, context.memory, context.iommu, context.add_vfio_file,
+        context.pasids, context.vfio_kernel ? *context.vfio_kernel : devices::vfio::Kernel::host(), context.vfio_root});
+    if (const auto device = balloon.lock())
+        device->pin_memory();
+    return *assigned;
+}
+
+std::function<void(const devices::vfio::HostDeviceEvent&)> PlatformParts::listener(DeviceName name) const {
+    return [this, name = std::move(name)](const devices::vfio::HostDeviceEvent& event) { on_host_event(name, event); };
+}
+
+Platform::Platform(const PlatformContext& context)
+    : context_{context}, parts_{std::make_unique<PlatformParts>(context)}, table_{context.loop, context.events} {
+    parts_->on_host_event = [this](const DeviceName& name, const devices::vfio::HostDeviceEvent& event) {
+        on_assigned_event(name, event);
+    };
+}
 Platform::~Platform() { stop(); }
 
 Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::vector<OpenedDevice> opened,
                                                    const PlatformContext& context) {
-    std::unique_ptr<Platform> platform{new Platform{std::make_unique<Devices>(), context}};
+    std::unique_ptr<Platform> platform{new Platform{context}};
     TRY_VOID(platform->add_legacy());
-    auto& own = *platform->devices_;
+    auto& own = *platform->parts_;
     if (config.machine.transport == Transport::pci) {
         own.pci = TRY(devices::pci::RootBus::create(context.mmio, context.ports, context.guest, context.windows));
         TRY_VOID(platform->table_.use(*own.pci, context.ports, context.irqs));
-        if (context.iommu)
-            TRY_VOID(platform->add_iommu());
     }
     own.mmio_plan = plan_virtio_mmio(config);
-    if (!config.vfio.empty() && own.pci) {
-        platform->prepare_assigned();
-        TRY_VOID(placed(own.assigned->open(config.vfio), "/vfio"));
-    }
+    if (const auto assigned = devices_of<VfioConfig>(config); !assigned.empty() && own.pci)
+        TRY_VOID(placed(own.use_assigned().open(assigned), "/vfio"));
     auto one = opened.begin();
     for (const auto& device : placed_devices(config))
-        TRY_VOID(placed(platform->add_opened(device.config, std::move(*one++)), device.where));
+        TRY_VOID(placed(platform->add_opened(*device.config, std::move(*one++)), device.where));
     // Beside the host bridge it takes no slot, and behind all others its BAR moves none of theirs.
     if (own.pci) {
         auto pvpanic = TRY(devices::PvPanicFunction::create(context.guest));
@@ -104,7 +108,7 @@ Result<void> Platform::add_legacy() {
     auto& ports = context_.ports;
     auto& irqs = context_.irqs;
     auto& guest = context_.guest;
-    auto& own = *devices_;
+    auto& own = *parts_;
     own.serial = std::make_shared<devices::Serial>(
         TRY(irqs.line(layout::gsi_serial, TriggerMode::edge)),
         [&serial = context_.serial](std::span<const std::byte> bytes) { serial.serial_output(bytes); });
@@ -126,158 +130,85 @@ Result<void> Platform::add_legacy() {
 }
 
 void Platform::stop() {
-    if (devices_->assigned)
-        devices_->assigned->stop();
+    if (parts_->assigned)
+        parts_->assigned->stop();
 }
 
 void Platform::guest_starts() {
     table_.guest_starts();
-    if (devices_->assigned)
-        devices_->assigned->guest_starts();
+    if (parts_->assigned)
+        parts_->assigned->guest_starts();
 }
 
-std::size_t Platform::serial_input(std::span<const std::byte> bytes) { return devices_->serial->receive(bytes); }
-devices::virtio::Console* Platform::console() const { return devices_->console.get(); }
+std::size_t Platform::serial_input(std::span<const std::byte> bytes) { return parts_->serial->receive(bytes); }
+devices::virtio::Console* Platform::console() const { return parts_->console.get(); }
 void Platform::press_power_button() {
-    devices_->power->press_button();
+    parts_->power->press_button();
     remind_of_button();
 }
 
 void Platform::remind_of_button() {
     button_reminder_ = context_.loop.after(std::chrono::seconds{1}, [this] {
-        if (devices_->power->remind())
+        if (parts_->power->remind())
             remind_of_button();
     });
 }
 
-void Platform::send_ctrl_alt_del() { devices_->keyboard->send_ctrl_alt_del(); }
+void Platform::send_ctrl_alt_del() { parts_->keyboard->send_ctrl_alt_del(); }
 
 // From a device's configuration to the device on its bus
 
-/// From an opened device to one for the bus. One overload for each kind of DeviceConfig that is not plain virtio.
-struct Platform::Maker {
-    Platform& platform;
-    OpenedDevice opened;
-    const PlatformContext& context{platform.context_};
-    Devices& own{*platform.devices_};
-
-    template <class Plain> Result<NewDevice> operator()(const Plain& /*config*/) const {
-        return NewDevice{.device = opened.virtio};
-    }
-    Result<NewDevice> operator()(const DriveConfig& drive) const {
-        return NewDevice{.device = opened.virtio, .permanent = drive.root};
-    }
-    Result<NewDevice> operator()(const devices::virtio::BalloonOptions& /*balloon*/) const {
-        if (own.assigned)
-            static_cast<devices::virtio::Balloon&>(*opened.virtio).pin_memory();
-        return NewDevice{.device = opened.virtio};
-    }
-    /// Permanent: its other end is this process's terminal or a file that was opened at the start.
-    Result<NewDevice> operator()(const ConsoleConfig& /*console*/) const {
-        own.console = std::static_pointer_cast<devices::virtio::Console>(opened.virtio);
-        return NewDevice{.device = own.console, .permanent = true};
-    }
-    Result<NewDevice> operator()(const VfioConfig& device) const {
-        platform.prepare_assigned();
-        return NewDevice{.function = TRY(own.assigned->make(device, teller(device)))};
-    }
-    [[nodiscard]] AssignedDevices::OnEvent teller(const VfioConfig& device) const {
-        return [&platform = platform, name = device_name(device)](const devices::vfio::HostDeviceEvent& event) {
-            platform.on_assigned_event(name, event);
-        };
-    }
-
-    /// Permanent: IA32_PASID and the instructions are there from the first one on.
-    Result<NewDevice> operator()(const DsaConfig& dsa) const {
-        if (!own.pci || !context.pasids)
-            return fail(Errc::wrong_state, "the accelerator needs a machine that was started with it",
-                        "start the machine with --dsa, on PCI");
-        std::function<std::unique_ptr<devices::dsa::Copier>()> make_copier;
-        if (opened.host_queue)
-            make_copier = [queue = opened.host_queue] {
-                return std::make_unique<devices::dsa::ForwardingCopier>(queue);
-            };
-        own.dsa = TRY(devices::dsa::DsaFunction::create(
-            dsa.shape, {context.irqs, context.dma, context.iommu, context.pasids, std::move(make_copier)}));
-        return NewDevice{.function = own.dsa, .permanent = true};
-    }
-};
-
 /// Before anything is opened: a second one must not disturb the first.
 Result<void> Platform::check_name(const DeviceName& name) const {
-    if (name.kind == DeviceKind::vfio && devices_->assigned && devices_->assigned->making(name.id))
+    if (name.kind == kind_of<VfioConfig> && parts_->assigned && parts_->assigned->making(name.id))
         return fail(Errc::already_exists, "there is already: " + name.text(), "give the new one another id");
     return table_.check_free(name);
 }
 
 void Platform::add_later(const DeviceConfig& config, Added done) {
     const auto* device = std::get_if<VfioConfig>(&config);
-    if (!device || !devices_->pci)
+    if (!device || !parts_->pci)
         return done(add(config));
     DeviceName name = device_name(config);
     if (auto free = check_name(name); !free)
         return done(std::unexpected{std::move(free).error()});
-    prepare_assigned();
-    devices_->assigned->make_later(*device, Maker{*this, {}}.teller(*device),
-                                   [this, name = std::move(name), done = std::move(done)](auto made) mutable {
-                                       if (!made)
-                                           return done(std::unexpected{std::move(made).error()});
-                                       done(add_to_pci({.name = std::move(name), .function = std::move(*made)}));
-                                   });
+    auto listener = parts_->listener(name);
+    parts_->use_assigned().make_later(*device, std::move(listener),
+                                      [this, name = std::move(name), done = std::move(done)](auto made) mutable {
+                                          if (!made)
+                                              return done(std::unexpected{std::move(made).error()});
+                                          done(add_to_pci({.name = std::move(name), .function = std::move(*made)}));
+                                      });
 }
 
 bool Platform::cancel(const DeviceName& name) {
-    return name.kind == DeviceKind::vfio && devices_->assigned && devices_->assigned->cancel(name.id);
+    return name.kind == kind_of<VfioConfig> && parts_->assigned && parts_->assigned->cancel(name.id);
 }
 
 /// To a running machine.
 Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
     const DeviceName name = device_name(config);
     TRY_VOID(check_name(name));
-    // Drivers know one of these.
-    if (name.kind == DeviceKind::vsock || name.kind == DeviceKind::entropy || name.kind == DeviceKind::balloon)
+    bool single = false;
+    DeviceKinds::with(name.kind, [&]<class Options>() { single = Kind<Options>::single; });
+    if (single)
         for (const DeviceStatus& other : table_.list())
             if (other.name.kind == name.kind)
                 return fail(Errc::already_exists, "there is already: " + other.name.text(), "a machine has one");
-    return add_opened(config, TRY(open_device(config, {context_.loop, context_.memory})));
+    return add_opened(
+        config, TRY(open_device(
+                    config, {.loop = context_.loop, .memory = context_.memory, .net_filters = context_.net_filters})));
 }
 
 Result<DeviceStatus> Platform::add_opened(const DeviceConfig& config, OpenedDevice opened) {
-    NewDevice device = TRY(std::visit(Maker{*this, std::move(opened)}, config));
+    NewDevice device = TRY(make_device(config, std::move(opened), *parts_));
     device.name = device_name(config);
     if (device.device)
         device.device->on_broken(
             [&loop = context_.loop, &events = context_.events, who = device.name](const char* reason) {
                 loop.post([&events, who, what = std::string{reason}] { events.on_device_error(who, what); });
             });
-    return devices_->pci ? add_to_pci(std::move(device)) : add_to_mmio(device);
-}
-
-/// Permanent: ACPI says that it is there. Not behind itself.
-Result<void> Platform::add_iommu() {
-    if (context_.pasids)
-        devices_->pasid_requests = std::make_unique<iommu::PasidRequests>(*context_.pasids);
-    auto device = devices::virtio::Iommu::create(*context_.iommu, context_.loop, devices_->pasid_requests.get());
-    auto function = TRY(devices::virtio::PciTransport::create(
-        device, {context_.irqs, context_.doorbells, context_.dma, context_.loop}));
-    TRY_VOID(table_.add({.name = {DeviceKind::iommu, "iommu"},
-                         .function = std::move(function),
-                         .device = std::move(device),
-                         .permanent = true,
-                         .where = iommu_address}));
-    return {};
-}
-
-/// A balloon keeps its pages from now on: the host's device may write to them.
-void Platform::prepare_assigned() {
-    if (devices_->assigned)
-        return;
-    devices_->assigned = std::make_unique<AssignedDevices>(AssignedContext{
-        context_.irqs, context_.mappings, context_.loop, context_.memory, context_.iommu, context_.add_vfio_file,
-        context_.pasids, context_.vfio_kernel ? *context_.vfio_kernel : devices::vfio::Kernel::host(),
-        context_.vfio_root});
-    if (const auto device = balloon())
-        device->pin_memory();
+    return parts_->pci ? add_to_pci(std::move(device)) : add_to_mmio(device);
 }
 
 /// The host asks again every few seconds: a guest that did not give the device back by then loses it.
@@ -304,31 +235,32 @@ Result<DeviceStatus> Platform::add_to_pci(NewDevice device) {
 }
 
 Result<DeviceStatus> Platform::add_to_mmio(const NewDevice& device) {
-    const auto index = devices_->mmio.size();
-    if (index >= devices_->mmio_plan.size())
+    const auto index = parts_->mmio.size();
+    if (index >= parts_->mmio_plan.size())
         return fail(Errc::no_resource,
                     format("a machine without PCI has room for the %zu virtio devices it starts with", index),
                     "start it with PCI (--enable-pci)", NoRoom{false});
-    const auto& place = devices_->mmio_plan[index];
+    const auto& place = parts_->mmio_plan[index];
     auto transport = TRY(devices::virtio::MmioTransport::create(
         device.device, {context_.irqs, context_.doorbells, context_.dma, context_.loop}, place.registers, place.gsi));
     TRY_VOID(context_.mmio.add(place.registers, transport));
-    devices_->mmio.push_back(std::move(transport));
+    parts_->mmio.push_back(std::move(transport));
     TRY_VOID(table_.add_fixed(device.name, device.device));
     return DeviceStatus{device.name};
 }
 
 std::shared_ptr<devices::virtio::Block> Platform::disk(const std::string& id) const {
-    return std::static_pointer_cast<devices::virtio::Block>(table_.device({DeviceKind::disk, id}));
+    return std::static_pointer_cast<devices::virtio::Block>(table_.device({kind_of<DriveConfig>, id}));
 }
-std::shared_ptr<devices::dsa::DsaFunction> Platform::dsa() const { return devices_->dsa; }
+std::shared_ptr<devices::dsa::DsaFunction> Platform::dsa() const { return parts_->dsa; }
 std::shared_ptr<devices::virtio::Net> Platform::net(const std::string& id) const {
-    return std::static_pointer_cast<devices::virtio::Net>(table_.device({DeviceKind::net, id}));
+    return std::static_pointer_cast<devices::virtio::Net>(table_.device({kind_of<devices::virtio::NetOptions>, id}));
 }
 std::shared_ptr<devices::virtio::Balloon> Platform::balloon() const {
-    for (const DeviceStatus& device : table_.list())
-        if (device.name.kind == DeviceKind::balloon)
-            return std::static_pointer_cast<devices::virtio::Balloon>(table_.device(device.name));
+    const auto device = parts_->balloon.lock();
+    for (const DeviceStatus& status : table_.list())
+        if (device && status.name.kind == kind_of<devices::virtio::BalloonOptions>)
+            return device;
     return nullptr;
 }
 

@@ -9,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "devices/dsa/function.hpp"
 #include "devices/guest_events.hpp"
 #include "devices/pci/bar_mapper.hpp"
 #include "devices/pci/function.hpp"
@@ -20,8 +19,8 @@
 #include "vmm/bus/guest_mappings.hpp"
 #include "vmm/bus/irq.hpp"
 #include "vmm/config/config.hpp"
+#include "vmm/machine/device_maker.hpp"
 #include "vmm/machine/device_table.hpp"
-#include "vmm/machine/preparation.hpp"
 #include "vmm/memory/dma_memory.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
@@ -30,9 +29,18 @@ struct HostDeviceEvent;
 class Kernel;
 } // namespace inox::devices::vfio
 
+namespace inox::iommu {
+class PasidService;
+}
+
+namespace inox::devices::dsa {
+class DsaFunction;
+}
+
 namespace inox::devices::virtio {
 class Balloon;
 class Block;
+class Console;
 class Net;
 } // namespace inox::devices::virtio
 
@@ -69,6 +77,7 @@ struct PlatformContext {
     devices::vfio::Kernel* vfio_kernel{};                     ///< null: the host's
     std::string vfio_root{};                                  ///< before every path of the host's
     devices::pci::Windows windows{};                          ///< for BARs
+    NetFilters net_filters{};                                 ///< see OpeningContext
 };
 
 class Platform {
@@ -104,21 +113,17 @@ public:
     [[nodiscard]] devices::virtio::Console* console() const;
 
 private:
-    struct Devices;
-    struct Maker;
-    Platform(std::unique_ptr<Devices> devices, const PlatformContext& context);
+    explicit Platform(const PlatformContext& context);
     Result<void> add_legacy();
-    Result<void> add_iommu();
     Result<DeviceStatus> add_opened(const DeviceConfig& config, OpenedDevice opened);
     Result<DeviceStatus> add_to_pci(NewDevice device);
     Result<DeviceStatus> add_to_mmio(const NewDevice& device);
     [[nodiscard]] Result<void> check_name(const DeviceName& name) const;
-    void prepare_assigned();
     void remind_of_button();
     void on_assigned_event(const DeviceName& name, const devices::vfio::HostDeviceEvent& event);
 
     PlatformContext context_;
-    std::unique_ptr<Devices> devices_;
+    std::unique_ptr<PlatformParts> parts_;
     Registration button_reminder_{};
     DeviceTable table_; // leaves the buses first
 };

@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a start needs of the host before it makes a VM, in this order: memory, kernel and initrd, assigned devices,
-// other devices, /dev/kvm last. So whatever the operator gave is checked on a host without KVM too. `inox check` asks
-// for the same in the same order. Each error has in `where` the JSON pointer of the value it is about.
+// other devices (device_maker.hpp), /dev/kvm last. So whatever the operator gave is checked on a host without KVM too.
+// `inox check` asks for the same in the same order. Each error has in `where` the JSON pointer of the value it is
+// about.
 #pragma once
 
-#include <memory>
 #include <string_view>
 #include <vector>
 
-#include "devices/dsa/forwarder.hpp"
-#include "devices/virtio/console.hpp"
-#include "devices/virtio/device.hpp"
-#include "vmm/base/event_loop.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/kvm/vm.hpp"
-#include "vmm/machine/machine_events.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace inox {
@@ -36,22 +31,6 @@ std::string_view load_place(Errc code);
 
 /// Whether the host can give the devices to assign; nothing is opened. The errors of vfio_preflight().
 Result<void> look_at_assigned(const Config& config);
-
-/// The host's side of one device. Which member is set depends on the kind; assigned devices have none: they are opened
-/// when KVM is there to be told of them.
-struct OpenedDevice {
-    std::shared_ptr<devices::virtio::Device> virtio{};
-    std::shared_ptr<devices::dsa::HostQueue> host_queue{}; ///< of an accelerator that forwards
-};
-struct OpeningContext {
-    EventLoop& loop;
-    const GuestMemory& memory;
-    ConsolePeer* console{}; ///< of the virtio console; null: what it prints is not taken
-};
-/// Opens images, taps, sockets. On the loop's thread, or before it runs.
-Result<OpenedDevice> open_device(const DeviceConfig& config, const OpeningContext& context);
-/// All of a configuration, in the order of placed_devices().
-Result<std::vector<OpenedDevice>> open_devices(const Config& config, const OpeningContext& context);
 
 /// kvm_missing, kvm_denied, kvm_unusable; cpus_invalid when this KVM has not so many; config_value for a CPUID modifier
 /// of a leaf that it does not offer.

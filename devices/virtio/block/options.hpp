@@ -34,6 +34,7 @@ struct BlockOptions {
     RateLimits limits{};
     unsigned queues{1};   ///< 1..Block::max_queues
     std::string serial{}; ///< at most 20 bytes reach the guest; empty: the id
+    bool operator==(const BlockOptions&) const = default;
 };
 
 } // namespace inox::devices::virtio

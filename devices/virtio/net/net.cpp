@@ -40,20 +40,22 @@ Result<void> check(const NetOptions& options) {
 
 } // namespace
 
-Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, EventLoop& loop) {
+Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, EventLoop& loop,
+                                         std::shared_ptr<NetFilter> filter) {
     TRY_VOID(check(options));
-    return create(options, loop, TRY(Tap::create(options.tap)));
+    return create(options, loop, TRY(Tap::create(options.tap)), std::move(filter));
 }
 
-Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port) {
+Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port,
+                                         std::shared_ptr<NetFilter> filter) {
     TRY_VOID(check(options));
-    std::shared_ptr<Net> net{new Net{options, loop, std::move(port)}};
+    std::shared_ptr<Net> net{new Net{options, loop, std::move(port), std::move(filter)}};
     TRY_VOID(net->open(options));
     return net;
 }
 
-Net::Net(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port)
-    : Device{options.id + " (virtio-net)"}, loop_{loop}, port_{std::move(port)}, filter_{options.filter},
+Net::Net(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port, std::shared_ptr<NetFilter> filter)
+    : Device{options.id + " (virtio-net)"}, loop_{loop}, port_{std::move(port)}, filter_{std::move(filter)},
       mac_{options.mac.value_or(
           MacAddress::derived(options.mac_seed.empty() ? options.id + "/" + options.tap : options.mac_seed))},
       retry_delay_{options.retry}, receive_limiter_{options.receive_limits, RateLimiter::Time::clock::now()},

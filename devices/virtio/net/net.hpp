@@ -38,11 +38,12 @@ public:
     static constexpr unsigned max_pairs = 16;
     static constexpr std::uint16_t queue_size = 256;
 
-    /// Opens the tap. `loop` must outlive the device.
-    static Result<std::shared_ptr<Net>> create(const NetOptions& options, EventLoop& loop);
+    /// Opens the tap. `loop` must outlive the device. `filter`: every frame of the guest's passes it; null: none.
+    static Result<std::shared_ptr<Net>> create(const NetOptions& options, EventLoop& loop,
+                                               std::shared_ptr<NetFilter> filter = {});
     /// The same with a port of the caller's.
     static Result<std::shared_ptr<Net>> create(const NetOptions& options, EventLoop& loop,
-                                               std::unique_ptr<NetPort> port);
+                                               std::unique_ptr<NetPort> port, std::shared_ptr<NetFilter> filter = {});
 
     [[nodiscard]] Type type() const override { return Type::net; }
     [[nodiscard]] std::uint64_t features() const override { return features_; }
@@ -68,7 +69,7 @@ private:
     enum class Next : std::uint8_t { watch, wait };
     enum class Done : std::uint8_t { yes, refused, later };
 
-    Net(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port);
+    Net(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port, std::shared_ptr<NetFilter> filter);
     Result<void> open(const NetOptions& options);
 
     void on_activate() noexcept override;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <chrono>
-#include <memory>
 #include <optional>
 #include <string>
 
@@ -11,8 +10,6 @@
 #include "devices/virtio/net/mac_address.hpp"
 
 namespace inox::devices::virtio {
-
-class NetFilter;
 
 struct NetOptions {
     std::string id{"net0"};          ///< for people
@@ -23,8 +20,8 @@ struct NetOptions {
     unsigned queue_pairs{1};         ///< 1..Net::max_pairs
     RateLimits receive_limits{};
     RateLimits send_limits{};
-    std::shared_ptr<NetFilter> filter{};
     std::chrono::milliseconds retry{1000}; ///< between looks for a tap that is gone
+    bool operator==(const NetOptions&) const = default;
 };
 
 } // namespace inox::devices::virtio

@@ -13,6 +13,7 @@ struct VsockOptions {
     std::uint64_t guest_cid{};                       ///< 3..0xfffffffe
     std::string uds_path{};                          ///< up to VsockListener::longest_uds_path bytes
     std::chrono::milliseconds request_timeout{5000}; ///< for a guest's answer to CONNECT
+    bool operator==(const VsockOptions&) const = default;
 };
 
 } // namespace inox::devices::virtio

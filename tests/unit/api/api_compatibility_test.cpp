@@ -194,9 +194,9 @@ TEST_CASE("the configuration reads back as it was given") {
          R"({"iface_id": "n", "host_dev_name": "inox-w0", "queue_pairs": 2})");
     REQUIRE(client.instance()
                 .configure([](ConfigFile& file) {
-                    file.config.iommu.emplace();
+                    put_device(file.config, IommuConfig{});
                     file.config.pasid.emplace().quota = 5;
-                    file.config.console.emplace();
+                    put_device(file.config, ConsoleConfig{});
                 })
                 .has_value());
     const auto whole = nlohmann::json::parse(client.get("/vm/config").body);

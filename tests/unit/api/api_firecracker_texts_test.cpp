@@ -65,7 +65,7 @@ std::optional<api::SectionBody> read_as_section(const BadBody& bad) {
     if (name == "network-interfaces")
         return api::read_change(name, bad.body, {"iface_id", "rx_rate_limiter", "tx_rate_limiter"});
     if (name == "machine-config")
-        return api::read_section(name, bad.body, true);
+        return api::read_section(name, bad.body, std::nullopt);
     return std::nullopt;
 }
 
@@ -144,25 +144,22 @@ TEST_CASE("rules of a whole configuration have Firecracker's sentences") {
                        "The memory size (MiB) is either 0, or not a multiple of the configured page size.");
     }
     SECTION("root disks") {
-        config.drives.resize(2);
-        config.drives[0].block.id = "a";
-        config.drives[0].root = config.drives[1].root = true;
+        config.devices = {DriveConfig{.block = {.id = "a"}, .root = true},
+                          DriveConfig{.block = {.id = "b"}, .root = true}};
         check_sentence(problem_at(config, "/drives"), "A root block device already exists!");
     }
     SECTION("MAC addresses") {
-        config.nets.resize(2);
-        config.nets[0].id = config.nets[0].tap = "a";
-        config.nets[1].tap = "b";
-        config.nets[0].mac = config.nets[1].mac = *devices::virtio::MacAddress::parse("02:00:00:00:00:01");
+        using devices::virtio::NetOptions;
+        const auto mac = *devices::virtio::MacAddress::parse("02:00:00:00:00:01");
+        config.devices = {NetOptions{.id = "a", .tap = "a", .mac = mac}, NetOptions{.id = "b", .tap = "b", .mac = mac}};
         check_sentence(problem_at(config, "/network-interfaces"),
                        "The MAC address is already in use: 02:00:00:00:00:01");
     }
     SECTION("room") {
         const bool pci = GENERATE(false, true);
         config.machine.transport = pci ? Transport::pci : Transport::mmio;
-        config.drives.resize(32);
-        for (std::size_t i = 0; i < config.drives.size(); ++i)
-            config.drives[i].block.id = std::to_string(i);
+        for (int i = 0; i < 32; ++i)
+            config.devices.emplace_back(DriveConfig{.block = {.id = std::to_string(i)}});
         check_sentence(problem_at(config, "/drives"),
                        pci ? "Could not find an available device slot on the PCI bus."
                            : "Could not allocate GSI: The requested resource is not available.");
@@ -177,10 +174,8 @@ TEST_CASE("rules of a whole configuration have Firecracker's sentences") {
 
 TEST_CASE("a host device that is assigned twice is told apart by its detail") {
     Config config;
-    config.vfio.resize(2);
-    config.vfio[0].open.host = config.vfio[1].open.host = "0000:01:00.0";
-    config.vfio[0].open.id = "a";
-    config.vfio[1].open.id = "b";
+    config.devices = {VfioConfig{.open = {.id = "a", .host = "0000:01:00.0"}},
+                      VfioConfig{.open = {.id = "b", .host = "0000:01:00.0"}}};
     const auto problem = problem_at(config, "/vfio/1/host");
     REQUIRE(problem);
     CHECK(problem->as<HostDeviceTaken>());
@@ -190,10 +185,10 @@ TEST_CASE("a guest's refusals have Firecracker's sentences") {
     EventLoop loop;
     fakes::RecordingEvents owner;
     DeviceTable table{loop, owner};
-    REQUIRE(table.add_fixed({DeviceKind::disk, "a"}, nullptr));
-    check_sentence(error_of(table.check_free({DeviceKind::disk, "a"})), "Device ID in use");
-    check_sentence(error_of(table.remove({DeviceKind::disk, "b"}, Removal::asked)), "Device not found");
-    check_sentence(error_of(table.remove({DeviceKind::disk, "a"}, Removal::asked)), "PCI is not enabled");
+    REQUIRE(table.add_fixed({kind_of<DriveConfig>, "a"}, nullptr));
+    check_sentence(error_of(table.check_free({kind_of<DriveConfig>, "a"})), "Device ID in use");
+    check_sentence(error_of(table.remove({kind_of<DriveConfig>, "b"}, Removal::asked)), "Device not found");
+    check_sentence(error_of(table.remove({kind_of<DriveConfig>, "a"}, Removal::asked)), "PCI is not enabled");
 
     ApiClient client;
     std::optional<Error> start;

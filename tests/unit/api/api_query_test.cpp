@@ -111,7 +111,7 @@ TEST_CASE("what means nothing without another parameter is refused, and a kind i
     CHECK(client.get("/inox/iommu?domain=1&from=0x1000&limit=5").status == 404);
     const auto response = client.get("/inox/devices/x?kind=disc");
     CHECK(ApiClient::fault(response) == "'disc' is no kind of device");
-    CHECK(hint(response) == "it is disk, net, vsock, entropy, balloon, console, share, iommu, vfio or dsa");
+    CHECK(hint(response) == "it is iommu, disk, net, vsock, entropy, balloon, console, share, vfio or dsa");
     CHECK(client.get("/inox/devices/x?kind=%64isk").status == 404);
     CHECK(client.get("/inox/devices?&limit=1&").status == 200);
     CHECK(client.get("/inox/devices?%zz=1").status == 400);

@@ -130,7 +130,7 @@ TEST_CASE("drives are replaced by id, and one of them is the root") {
     CHECK(ApiClient::fault(drive("b", true)) == "Drive config error: A root block device already exists!");
     CHECK(drive("a", false).status == 204);
     CHECK(drive("b", true).status == 204);
-    CHECK(client.instance().file().config.drives.size() == 2);
+    CHECK(devices_of<DriveConfig>(client.instance().file().config).size() == 2);
     CHECK(client.get("/vm/config").status == 200);
 }
 

@@ -28,7 +28,7 @@ struct Late final : devices::virtio::NetFilter {
 struct Bench {
     fakes::FakeMetadata metadata{};
     std::shared_ptr<Late> filter = std::make_shared<Late>();
-    NetGuest guest{{.filter = filter}};
+    NetGuest guest{{}, filter};
     std::vector<std::uint64_t> buffers{};
 
     Bench() {

@@ -335,7 +335,7 @@ TEST_CASE("a filter takes frames from the guest and answers it, with and without
         }
         std::vector<std::byte> answer{};
     };
-    NetGuest s{{.filter = std::make_shared<Echo>()}};
+    NetGuest s{{}, std::make_shared<Echo>()};
     s.start(offers);
     s.give(50);
     s.give(50);

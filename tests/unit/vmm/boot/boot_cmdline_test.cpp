@@ -70,7 +70,7 @@ TEST_CASE("words the machine needs stand where the kernel reads them, and are no
     CHECK(kernel_cmdline(machine_without_pci("init=/x -- pci=off")) == "init=/x pci=off -- pci=off");
     Config config = machine_without_pci(R"(note="my root=/dev/sda")");
     config.machine.transport = Transport::pci;
-    config.drives.emplace_back().root = true;
+    put_device(config, DriveConfig{.root = true});
     CHECK(kernel_cmdline(config) == R"(note="my root=/dev/sda" root=/dev/vda rw)");
     config.boot.cmdline = "root=LABEL=x";
     CHECK(kernel_cmdline(config) == "root=LABEL=x");

@@ -255,24 +255,24 @@ TEST_CASE("disks and interfaces reach their options, from JSON and from key=valu
                                   "network-interfaces": [{"iface_id": "eth0", "host_dev_name": "tap9", "mtu": 1400,
                                                           "guest_mac": "06:00:ac:10:00:02"}]})");
     REQUIRE(parsed.problems.empty());
-    const DriveConfig& drive = parsed.file.config.drives.at(0);
+    const DriveConfig& drive = *devices_of<DriveConfig>(parsed.file.config).at(0);
     CHECK(drive.root);
     CHECK(drive.block.id == "root");
     CHECK(drive.block.cache == BlockCache::unsafe);
     CHECK(drive.block.engine == BlockEngineKind::sync);
     CHECK(drive.block.limits.bandwidth->size == 10);
     CHECK(machine_cmdline(parsed.file.config) == "root=/dev/vda ro");
-    CHECK(parsed.file.config.nets.at(0).mac->text() == "06:00:ac:10:00:02");
+    CHECK(devices_of<devices::virtio::NetOptions>(parsed.file.config).at(0)->mac->text() == "06:00:ac:10:00:02");
 
     ConfigFile file;
     std::vector<Error> problems;
     read_list_option("drives", "path=/d,readonly=on,root=on,id=root,cache=Unsafe,engine=Sync", file, problems);
     read_list_option("network-interfaces", "tap=tap9,mac=06:00:ac:10:00:02,mtu=1400,id=eth0", file, problems);
     CHECK(problems.empty());
-    CHECK(file.config.drives.at(0).block.path == "/d");
-    CHECK(file.config.drives.at(0).block.engine == BlockEngineKind::sync);
+    CHECK(devices_of<DriveConfig>(file.config).at(0)->block.path == "/d");
+    CHECK(devices_of<DriveConfig>(file.config).at(0)->block.engine == BlockEngineKind::sync);
     CHECK(machine_cmdline(file.config) == "root=/dev/vda ro");
-    CHECK(file.config.nets.at(0).mtu == 1400);
+    CHECK(devices_of<devices::virtio::NetOptions>(file.config).at(0)->mtu == 1400);
 }
 
 TEST_CASE("devices that cannot be told apart, two roots and bad values are refused") {

@@ -13,14 +13,15 @@ ParsedConfig parse(const std::string& iommu, Dialect dialect = Dialect::inox) {
 } // namespace
 
 TEST_CASE("an IOMMU comes with its defaults, or with what is asked for") {
-    CHECK_FALSE(parse_config("{}", Dialect::inox).file.config.iommu);
-    CHECK_FALSE(parse("null").file.config.iommu);
+    CHECK(parse_config("{}", Dialect::inox).file.config.devices.empty());
+    CHECK(parse("null").file.config.devices.empty());
     const auto plain = parse("{}");
-    REQUIRE(plain.file.config.iommu);
+    const auto* iommu = device_of<IommuConfig>(plain.file.config);
+    REQUIRE(iommu);
     CHECK(plain.problems.empty());
-    CHECK(plain.file.config.iommu->limits == iommu::Limits{});
-    const auto full =
-        parse(R"({"bypass": false, "address_bits": 64, "max_domains": 3, "max_mappings": 77})").file.config.iommu;
+    CHECK(iommu->limits == iommu::Limits{});
+    const auto parsed = parse(R"({"bypass": false, "address_bits": 64, "max_domains": 3, "max_mappings": 77})");
+    const auto* full = device_of<IommuConfig>(parsed.file.config);
     REQUIRE(full);
     CHECK(full->bypass == false);
     CHECK((full->limits.address_bits == 64 && full->limits.domains == 3 && full->limits.mappings == 77));
@@ -29,14 +30,13 @@ TEST_CASE("an IOMMU comes with its defaults, or with what is asked for") {
 TEST_CASE("devices may bypass at first, unless some are assigned, unless the operator decides") {
     Config config;
     CHECK_FALSE(boot_bypass(config));
-    config.iommu.emplace();
+    put_device(config, IommuConfig{});
     CHECK(boot_bypass(config));
-    config.vfio.emplace_back();
+    put_device(config, VfioConfig{});
     CHECK_FALSE(boot_bypass(config));
-    config.iommu->bypass = true;
+    put_device(config, IommuConfig{.bypass = true});
     CHECK(boot_bypass(config));
-    config.vfio.clear();
-    config.iommu->bypass = false;
+    config.devices = {IommuConfig{.bypass = false}};
     CHECK_FALSE(boot_bypass(config));
 }
 
@@ -57,7 +57,7 @@ TEST_CASE("values an IOMMU cannot have are refused with their place") {
 
 TEST_CASE("an IOMMU needs PCI") {
     Config config;
-    config.iommu.emplace();
+    put_device(config, IommuConfig{});
     config.machine.transport = Transport::mmio;
     const auto problems = check(config);
     REQUIRE(problems.size() == 1);

@@ -75,28 +75,28 @@ TEST_CASE("each option refuses nonsense by name and with a hint") {
 TEST_CASE("a device's first word needs no key") {
     ConfigFile file;
     REQUIRE(apply("--vfio", "01:00.0,id=nic,backend=container,rom=off,relocate_msix=off", file));
-    CHECK(file.config.vfio.at(0).open.host == "01:00.0");
-    CHECK(file.config.vfio.at(0).open.backend == devices::vfio::Backend::container);
-    CHECK_FALSE(file.config.vfio.at(0).rom);
+    CHECK(devices_of<VfioConfig>(file.config).at(0)->open.host == "01:00.0");
+    CHECK(devices_of<VfioConfig>(file.config).at(0)->open.backend == devices::vfio::Backend::container);
+    CHECK_FALSE(devices_of<VfioConfig>(file.config).at(0)->rom);
     REQUIRE(apply("--vfio", "id=nic2,host=02:00.0", file));
-    CHECK(file.config.vfio.at(1).open.host == "02:00.0");
+    CHECK(devices_of<VfioConfig>(file.config).at(1)->open.host == "02:00.0");
     REQUIRE(apply("--disk", "root.img,readonly", file));
-    CHECK(file.config.drives.at(0).block.path == "root.img");
-    CHECK(file.config.drives.at(0).block.read_only);
+    CHECK(devices_of<DriveConfig>(file.config).at(0)->block.path == "root.img");
+    CHECK(devices_of<DriveConfig>(file.config).at(0)->block.read_only);
     REQUIRE(apply("--net", "tap0,mtu=1400", file));
-    CHECK(file.config.nets.at(0).tap == "tap0");
+    CHECK(devices_of<devices::virtio::NetOptions>(file.config).at(0)->tap == "tap0");
 }
 
 TEST_CASE("what a key holds decides how its word is read") {
     ConfigFile file;
     REQUIRE(apply("--disk", "path=7,serial=12345,readonly=off,queues=2", file));
-    const auto& block = file.config.drives.at(0).block;
+    const auto& block = devices_of<DriveConfig>(file.config).at(0)->block;
     CHECK(block.path == "7");
     CHECK(block.serial == "12345");
     CHECK_FALSE(block.read_only);
     CHECK(block.queues == 2);
     REQUIRE(apply("--disk", "on", file));
-    CHECK(file.config.drives.at(1).block.path == "on");
+    CHECK(devices_of<DriveConfig>(file.config).at(1)->block.path == "on");
     const auto wrong = apply("--disk", "a,readonly=maybe", file);
     REQUIRE_FALSE(wrong);
     CHECK(wrong.error().what == "expected on or off, got 'maybe'");

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "vmm/config/config_vfio.hpp"
-
 #include "tests/catch.hpp"
 #include "vmm/config/config_file.hpp"
 
@@ -16,13 +14,15 @@ std::string only_problem(const ParsedConfig& parsed) {
     return std::string{error_name(parsed.problems[0].code)} + " " + parsed.problems[0].where;
 }
 
+VfioConfig first(const ParsedConfig& parsed) { return *devices_of<VfioConfig>(parsed.file.config).at(0); }
+
 } // namespace
 
 TEST_CASE("a host device has every key of its section") {
     const auto parsed = parse(R"({"host": "0000:01:00.0", "id": "nic", "backend": "iommufd", "rom": false,
         "vf_token": "00112233-4455-6677-8899-aabbccddeeff", "relocate_msix": "bar3", "iommu_fd": 5, "device_fd": 6})");
     REQUIRE(parsed.problems.empty());
-    const auto& device = parsed.file.config.vfio.at(0);
+    const auto& device = *devices_of<VfioConfig>(parsed.file.config).at(0);
     CHECK(device.open.host == "0000:01:00.0");
     CHECK(device.open.id == "nic");
     CHECK(device.open.backend == Backend::iommufd);
@@ -34,9 +34,9 @@ TEST_CASE("a host device has every key of its section") {
 }
 
 TEST_CASE("p2p asks for what only the container does, and not behind the guest's IOMMU") {
-    CHECK(parse(R"({"host": "01:00.0", "p2p": true})").file.config.vfio.at(0).open.p2p);
+    CHECK(first(parse(R"({"host": "01:00.0", "p2p": true})")).open.p2p);
     CHECK(parse(R"({"host": "01:00.0", "p2p": true, "backend": "container"})").problems.empty());
-    CHECK_FALSE(parse(R"({"host": "01:00.0", "p2p": null})").file.config.vfio.at(0).open.p2p);
+    CHECK_FALSE(first(parse(R"({"host": "01:00.0", "p2p": null})")).open.p2p);
     CHECK(only_problem(parse(R"({"host": "01:00.0", "p2p": true, "backend": "iommufd"})")) == "config_value /vfio/0");
     CHECK(only_problem(parse(R"({"host": "01:00.0", "p2p": true, "device_fd": 5})")) == "config_value /vfio/0");
     CHECK(only_problem(parse_config(R"({"vfio": [{"host": "01:00.0", "p2p": true}], "iommu": {}})", Dialect::inox)) ==
@@ -63,15 +63,15 @@ TEST_CASE("windows for BARs have a size, where there is PCI") {
 TEST_CASE("a host device needs its address only") {
     const auto parsed = parse(R"({"host": "01:00.0"}, {"host": "0000:02:00.0", "relocate_msix": "auto"})");
     REQUIRE(parsed.problems.empty());
-    const auto& devices = parsed.file.config.vfio;
+    const auto devices = devices_of<VfioConfig>(parsed.file.config);
     REQUIRE(devices.size() == 2);
-    CHECK(devices[0].open.id == "vfio0");
-    CHECK(devices[0].open.backend == Backend::automatic);
-    CHECK(devices[0].rom);
-    CHECK_FALSE(devices[0].relocate_msix);
-    CHECK(devices[1].open.id == "vfio1");
-    CHECK(devices[1].relocate_msix);
-    CHECK_FALSE(devices[1].msix_bar);
+    CHECK(devices[0]->open.id == "vfio0");
+    CHECK(devices[0]->open.backend == Backend::automatic);
+    CHECK(devices[0]->rom);
+    CHECK_FALSE(devices[0]->relocate_msix);
+    CHECK(devices[1]->open.id == "vfio1");
+    CHECK(devices[1]->relocate_msix);
+    CHECK_FALSE(devices[1]->msix_bar);
 }
 
 TEST_CASE("what is no PCI address, no UUID or the files of the other kernel interface is refused where it stands") {
@@ -98,10 +98,10 @@ TEST_CASE("the same device, or the same id, twice is refused, however the addres
 
 TEST_CASE("a machine without PCI takes no host device") {
     Config config;
-    config.vfio.emplace_back().open.host = "01:00.0";
+    put_device(config, VfioConfig{.open = {.host = "01:00.0"}});
     config.machine.transport = Transport::mmio;
     std::vector<Error> problems;
-    check_vfio(config, problems);
+    Kind<VfioConfig>::check(config, problems);
     REQUIRE(problems.size() == 1);
     CHECK(problems[0].code == Errc::config_value);
 }
@@ -111,9 +111,10 @@ TEST_CASE("Firecracker's device-passthrough is the same list") {
                                          "device-passthrough": [{"id": "nic", "sbdf": "02:00.0"}]})",
                                      Dialect::inox);
     REQUIRE(parsed.problems.empty());
-    REQUIRE(parsed.file.config.vfio.size() == 2);
-    CHECK(std::ranges::any_of(parsed.file.config.vfio,
-                              [](const auto& one) { return one.open.id == "nic" && one.open.host == "02:00.0"; }));
+    const auto devices = devices_of<VfioConfig>(parsed.file.config);
+    REQUIRE(devices.size() == 2);
+    CHECK(std::ranges::any_of(devices,
+                              [](const auto* one) { return one->open.id == "nic" && one->open.host == "02:00.0"; }));
     CHECK(parse_config(R"({"device-passthrough": [{"id": "nic"}]})", Dialect::inox).problems.size() >= 1);
 }
 

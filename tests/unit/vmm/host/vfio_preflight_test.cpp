@@ -21,7 +21,8 @@ struct Host : fakes::VfioTree {
         config.machine.memory = 256 * MiB;
         want("0000:01:00.0");
     }
-    void want(const std::string& address) { config.vfio.emplace_back().open.host = address; }
+    void want(const std::string& address) { put_device(config, VfioConfig{.open = {.id = address, .host = address}}); }
+    VfioConfig& wanted(const std::string& address) { return *find_device<VfioConfig>(config, address); }
     [[nodiscard]] std::vector<Error> problems(LockLimit limit = no_limit) const { return look(limit).problems; }
     [[nodiscard]] VfioFindings look(LockLimit limit = no_limit, unsigned bits = 39,
                                     devices::vfio::Kernel* kernel = nullptr) const {
@@ -92,11 +93,11 @@ TEST_CASE("guest memory on a reserved region, or beyond the IOMMU's width, is a 
 
 TEST_CASE("behind a virtual IOMMU the guest says what is mapped, so that nothing is needed in advance") {
     Host host;
-    host.config.iommu.emplace();
+    put_device(host.config, IommuConfig{});
     host.file("sys/kernel/iommu_groups/1/reserved_regions", "0x0fff0000 0x0fffffff reserved\n");
     host.file("sys/module/vfio_iommu_type1/parameters/dma_entry_limit", "0\n");
     CHECK(host.problems(LockLimit{1 * MiB}).empty());
-    host.config.iommu->bypass = true; // all of it is, until the guest attaches the device
+    put_device(host.config, IommuConfig{.bypass = true}); // all of it is, until the guest attaches the device
     CHECK(host.problems(LockLimit{1 * MiB}).size() == 3);
 }
 
@@ -107,7 +108,7 @@ TEST_CASE("too few mappings, too large BARs and too many vectors are told") {
         CHECK(host.problems().empty());
         host.config.machine.memory = 4 * GiB;
         CHECK(host.only_problem().what.find("2 DMA mappings") != std::string::npos);
-        host.config.vfio[0].open.backend = devices::vfio::Backend::iommufd;
+        host.wanted("0000:01:00.0").open.backend = devices::vfio::Backend::iommufd;
         host.device_file("0000:01:00.0", "vfio0");
         CHECK(host.problems().empty());
     }
@@ -146,7 +147,7 @@ TEST_CASE("what the devices take is summed up, each and together") {
     host.device("0000:02:00.0", 2, "vfio-pci");
     host.device_file("0000:02:00.0", "vfio0");
     host.want("0000:02:00.0");
-    host.config.vfio[2].open.backend = devices::vfio::Backend::iommufd;
+    host.wanted("0000:02:00.0").open.backend = devices::vfio::Backend::iommufd;
     const auto needs = host.look(LockLimit{1 * GiB}).needs;
     REQUIRE(needs.devices.size() == 3);
     CHECK(needs.devices[0].bars == 3);
@@ -162,7 +163,7 @@ TEST_CASE("what the devices take is summed up, each and together") {
                                     "together: 512 MiB of memory locked for 2 groups (limit 1 GiB); BARs: 0 bytes of "
                                     "480 MiB below 4 GiB, 1040 KiB of "
                                     "384 GiB above; 3 of 4072 vectors\n");
-    host.config.iommu.emplace();
+    put_device(host.config, IommuConfig{});
     CHECK(vfio_needs_text(host.look().needs).find("no memory locked in advance") != std::string::npos);
 }
 
@@ -208,8 +209,9 @@ TEST_CASE("check opens what a start would open: a device that another process ha
     auto& fake = kernel.add("0000:01:00.0", 1, "vfio0");
     kernel.add("0000:02:00.0", 2);
     Config config;
-    config.vfio.emplace_back().open = {"a", "0000:01:00.0", devices::vfio::Backend::automatic, {}, {}};
-    config.vfio.emplace_back().open = {"b", "0000:02:00.0", devices::vfio::Backend::automatic, {}, {}};
+    config.devices = {VfioConfig{.open = {.id = "a", .host = "0000:01:00.0"}},
+                      VfioConfig{.open = {.id = "b", .host = "0000:02:00.0"}}};
+    auto& first = std::get<VfioConfig>(config.devices.front());
     const auto look = [&] { return vfio_preflight(config, {kernel.tree.root(), no_limit, 39, &kernel}); };
     CHECK(look().problems.empty());
     CHECK(kernel.open_files() == 0);
@@ -229,9 +231,9 @@ TEST_CASE("check opens what a start would open: a device that another process ha
         CHECK(found[0].where == "/vfio/1");
     }
     SECTION("interrupts that are not isolated, and a token that is none") {
-        config.vfio[0].open.vf_token = "00112233-4455-6677-8899-aabbccddeeff";
+        first.open.vf_token = "00112233-4455-6677-8899-aabbccddeeff";
         CHECK(fakes::only_problem(look().problems).hint.find("leave out vf_token") != std::string::npos);
-        config.vfio[0].open.vf_token.clear();
+        first.open.vf_token.clear();
         kernel.isolated_interrupts = false;
         REQUIRE(look().problems.size() == 2);
         CHECK(look().problems[0].code == Errc::iommu_unsafe);

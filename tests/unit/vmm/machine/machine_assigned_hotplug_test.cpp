@@ -95,8 +95,8 @@ TEST_CASE("a device that is removed while its memory is pinned is answered at on
     bench.add("two", "0000:02:00.0");
     bench.pinning.acquire();
     const bool waiting = GENERATE(false, true); // the second one, which has not begun
-    REQUIRE(bench.platform->cancel({DeviceKind::vfio, waiting ? "two" : "one"}));
-    CHECK_FALSE(bench.platform->cancel({DeviceKind::vfio, waiting ? "two" : "one"}));
+    REQUIRE(bench.platform->cancel({kind_of<VfioConfig>, waiting ? "two" : "one"}));
+    CHECK_FALSE(bench.platform->cancel({kind_of<VfioConfig>, waiting ? "two" : "one"}));
     REQUIRE(bench.answers.size() == 1);
     CHECK(bench.answers[0].second.error().code == Errc::wrong_state);
     bench.go_on.release();

@@ -34,7 +34,7 @@ struct Bench : fakes::PlatformBench {
         kernel.add(host_address, 1, "vfio0");
         Config config;
         if (iommu) {
-            config.iommu.emplace();
+            put_device(config, IommuConfig{});
             domains = std::make_unique<iommu::Domains>(memory, iommu::Limits{}, true);
         }
         start(config, {domains.get(), &service(), &kernel, kernel.tree.root()});
@@ -81,7 +81,7 @@ struct Bench : fakes::PlatformBench {
         return fakes::in<T>(mmio, layout::ecam.start().raw() + device.address->index() * 4096ULL + at);
     }
     void remove() {
-        REQUIRE(platform->table().remove({DeviceKind::vfio, "nic"}, Removal::forced));
+        REQUIRE(platform->table().remove({kind_of<VfioConfig>, "nic"}, Removal::forced));
         REQUIRE(fakes::run_until(loop, [&] { return platform->table().settled(); }));
     }
 };

@@ -39,7 +39,7 @@ struct Bench {
     static NewDevice disk(const std::string& id, std::shared_ptr<PciFunction> function = {}) {
         if (!function)
             function = std::make_shared<PciFunction>(id);
-        return {.name = {DeviceKind::disk, id},
+        return {.name = {kind_of<DriveConfig>, id},
                 .function = std::move(function),
                 .device = std::make_shared<fakes::EchoDevice>()};
     }
@@ -64,7 +64,7 @@ TEST_CASE("device table: a device at the start is listed, and nobody is interrup
     CHECK(bench.read(added_port) == 0);
     CHECK(bench.events.empty());
     REQUIRE(bench.table.list().size() == 1);
-    CHECK(bench.table.list()[0].name == DeviceName{DeviceKind::disk, "root"});
+    CHECK(bench.table.list()[0].name == DeviceName{kind_of<DriveConfig>, "root"});
     CHECK(bench.table.list()[0].state == DeviceState::active);
     CHECK(bench.table.list()[0].address == address);
 }
@@ -83,7 +83,7 @@ TEST_CASE("device table: a removal waits for the guest's eject") {
     const std::weak_ptr<PciFunction> watched = function;
     const PciAddress address = *bench.table.add(Bench::disk("data", std::move(function))).value().address;
     (void)bench.read(added_port);
-    REQUIRE(bench.table.remove({DeviceKind::disk, "data"}, Removal::asked));
+    REQUIRE(bench.table.remove({kind_of<DriveConfig>, "data"}, Removal::asked));
     CHECK(bench.table.list()[0].state == DeviceState::ejecting);
     CHECK(bench.visible(address));
     CHECK(bench.read(wanted_port) == 1U << address.slot);
@@ -102,7 +102,7 @@ TEST_CASE("device table: a removal asked for again asks the guest again") {
     Bench bench;
     const PciAddress address = bench.add("data");
     for (unsigned i = 0; i < 2; ++i) {
-        REQUIRE(bench.table.remove({DeviceKind::disk, "data"}, Removal::asked));
+        REQUIRE(bench.table.remove({kind_of<DriveConfig>, "data"}, Removal::asked));
         CHECK(bench.read(wanted_port) == 1U << address.slot);
     }
 }
@@ -112,7 +112,7 @@ TEST_CASE("device table: a forced removal is done at once, and the guest is told
     auto function = std::make_shared<PciFunction>("data");
     const std::weak_ptr<PciFunction> watched = function;
     const PciAddress address = *bench.table.add(Bench::disk("data", std::move(function))).value().address;
-    REQUIRE(bench.table.remove({DeviceKind::disk, "data"}, Removal::forced));
+    REQUIRE(bench.table.remove({kind_of<DriveConfig>, "data"}, Removal::forced));
     CHECK_FALSE(bench.visible(address));
     CHECK(watched.expired());
     CHECK(bench.table.list().empty());
@@ -129,8 +129,8 @@ TEST_CASE("device table: a forced removal is done at once, and the guest is told
 TEST_CASE("device table: force ends a removal the guest does not answer") {
     Bench bench;
     bench.add("data");
-    REQUIRE(bench.table.remove({DeviceKind::disk, "data"}, Removal::asked));
-    REQUIRE(bench.table.remove({DeviceKind::disk, "data"}, Removal::forced));
+    REQUIRE(bench.table.remove({kind_of<DriveConfig>, "data"}, Removal::asked));
+    REQUIRE(bench.table.remove({kind_of<DriveConfig>, "data"}, Removal::forced));
     CHECK(bench.table.list().empty());
 }
 
@@ -152,7 +152,7 @@ TEST_CASE("device table: an eject between a request and the loop's next turn is 
     same_place.where = address;
     const auto twice = bench.table.add(std::move(same_place));
     CHECK(twice.error().code == Errc::already_exists);
-    REQUIRE(bench.table.remove({DeviceKind::disk, "data"}, Removal::forced));
+    REQUIRE(bench.table.remove({kind_of<DriveConfig>, "data"}, Removal::forced));
     fakes::turn(bench.loop);
     CHECK(bench.table.list().empty());
     CHECK(bench.told() == std::vector{What::added, What::removed});
@@ -164,15 +164,16 @@ TEST_CASE("device table: names are unique within a kind, and an id alone must na
     const auto again = bench.table.add(Bench::disk("1"));
     REQUIRE_FALSE(again);
     CHECK(again.error().code == Errc::already_exists);
-    CHECK(bench.table.find("1").value() == DeviceName{DeviceKind::disk, "1"});
+    CHECK(bench.table.find("1").value() == DeviceName{kind_of<DriveConfig>, "1"});
     NewDevice net = Bench::disk("1");
-    net.name.kind = DeviceKind::net;
+    net.name.kind = kind_of<devices::virtio::NetOptions>;
     const auto added = bench.table.add(std::move(net));
     REQUIRE(added);
     CHECK(bench.table.find("1").error().code == Errc::in_use);
     CHECK(bench.table.find("2").error().code == Errc::not_found);
-    CHECK(bench.table.remove({DeviceKind::vsock, "1"}, Removal::asked).error().code == Errc::not_found);
-    CHECK(parse_kind("vfio") == DeviceKind::vfio);
+    CHECK(bench.table.remove({kind_of<devices::virtio::VsockOptions>, "1"}, Removal::asked).error().code ==
+          Errc::not_found);
+    CHECK(parse_kind("vfio") == kind_of<VfioConfig>);
     CHECK(parse_kind("disks") == std::nullopt);
 }
 
@@ -182,7 +183,7 @@ TEST_CASE("device table: a permanent device stays, whoever asks") {
     device.permanent = true;
     const PciAddress address = *bench.table.add(std::move(device)).value().address;
     for (const Removal how : {Removal::asked, Removal::forced})
-        CHECK(bench.table.remove({DeviceKind::disk, "root"}, how).error().code == Errc::wrong_state);
+        CHECK(bench.table.remove({kind_of<DriveConfig>, "root"}, how).error().code == Errc::wrong_state);
     bench.eject(address);
     fakes::turn(bench.loop);
     CHECK(bench.visible(address));
@@ -195,7 +196,7 @@ TEST_CASE("device table: 31 devices fill the bus, and a slot that came free is u
         CHECK(bench.add(std::to_string(i)).slot == i);
     CHECK(bench.table.add(Bench::disk("32")).error().code == Errc::no_resource);
     for (const char* id : {"7", "5"})
-        REQUIRE(bench.table.remove({DeviceKind::disk, id}, Removal::forced));
+        REQUIRE(bench.table.remove({kind_of<DriveConfig>, id}, Removal::forced));
     // The one that has been free for longest first; and a guest that never answers does not use slots up.
     CHECK(bench.add("a").slot == 7);
     CHECK(bench.read(wanted_port) == 1U << 5);
@@ -207,7 +208,7 @@ TEST_CASE("device table: a slot is not used again while a driver waits for what 
     for (unsigned i = 1; i < 32; ++i)
         bench.pci.set<std::uint16_t>(bench.add(std::to_string(i)), devices::pci::reg::command,
                                      devices::pci::command_bit::bus_master);
-    REQUIRE(bench.table.remove({DeviceKind::disk, "7"}, Removal::forced));
+    REQUIRE(bench.table.remove({kind_of<DriveConfig>, "7"}, Removal::forced));
     const auto refused = bench.table.add(Bench::disk("a")).error();
     CHECK(refused.code == Errc::no_resource);
     CHECK(refused.what.find("has not let go") != std::string::npos);
@@ -236,11 +237,11 @@ TEST_CASE("device table: a machine without PCI lists its devices and cannot chan
     EventLoop loop;
     fakes::RecordingEvents owner;
     DeviceTable table{loop, owner};
-    REQUIRE(table.add_fixed({DeviceKind::disk, "root"}, nullptr));
+    REQUIRE(table.add_fixed({kind_of<DriveConfig>, "root"}, nullptr));
     CHECK(table.list().size() == 1);
     CHECK_FALSE(table.list()[0].address);
     CHECK(table.add(Bench::disk("data")).error().code == Errc::wrong_state);
-    CHECK(table.remove({DeviceKind::disk, "root"}, Removal::forced).error().code == Errc::wrong_state);
+    CHECK(table.remove({kind_of<DriveConfig>, "root"}, Removal::forced).error().code == Errc::wrong_state);
 }
 
 TEST_CASE("device table: a guest that ejects without end makes the loop no work without end") {

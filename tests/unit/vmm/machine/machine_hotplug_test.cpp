@@ -93,7 +93,7 @@ TEST_CASE("hot-plug: a second device of the same name is refused and opens nothi
     fakes::TempImage image{1 * MiB};
     fakes::TempImage other{1 * MiB};
     Config config;
-    config.drives.push_back(drive("data", image.path()));
+    put_device(config, drive("data", image.path()));
     Bench bench{config};
     const auto before = Holdings::now();
     const auto added = bench.platform->add(drive("data", other.path()));
@@ -114,9 +114,9 @@ TEST_CASE("hot-plug: a device that cannot be opened is refused, and the machine 
 TEST_CASE("hot-plug: the root disk and the console stay") {
     fakes::TempImage image{1 * MiB};
     Config config;
-    config.drives.push_back(drive("root", image.path()));
-    config.drives.front().root = true;
-    config.console.emplace();
+    auto root = drive("root", image.path());
+    root.root = true;
+    config.devices = {root, ConsoleConfig{}};
     Bench bench{config};
     REQUIRE(bench.platform->table().list().size() == 2);
     for (const auto& device : bench.platform->table().list())
@@ -131,7 +131,7 @@ TEST_CASE("hot-plug: devices are found by name for changes, until they leave") {
     CHECK(bench.platform->disk("data")->size() == 1 * MiB);
     CHECK(bench.platform->net("data") == nullptr);
     CHECK(bench.platform->balloon() == nullptr);
-    REQUIRE(bench.platform->table().remove({DeviceKind::disk, "data"}, Removal::forced));
+    REQUIRE(bench.platform->table().remove({kind_of<DriveConfig>, "data"}, Removal::forced));
     CHECK(bench.platform->disk("data") == nullptr);
 }
 
@@ -140,12 +140,13 @@ TEST_CASE("hot-plug: with virtio-mmio a machine is full with what it starts with
     fakes::TempImage other{1 * MiB};
     Config config;
     config.machine.transport = Transport::mmio;
-    config.drives.push_back(drive("data", image.path()));
+    put_device(config, drive("data", image.path()));
     Bench bench{config};
     CHECK(bench.platform->table().list().size() == 1);
     CHECK(bench.platform->disk("data") != nullptr);
     CHECK(bench.platform->add(drive("more", other.path())).error().code == Errc::no_resource);
-    CHECK(bench.platform->table().remove({DeviceKind::disk, "data"}, Removal::asked).error().code == Errc::wrong_state);
+    CHECK(bench.platform->table().remove({kind_of<DriveConfig>, "data"}, Removal::asked).error().code ==
+          Errc::wrong_state);
 }
 
 } // namespace inox::machine_hotplug_test

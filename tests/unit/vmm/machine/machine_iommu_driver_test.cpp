@@ -16,8 +16,7 @@ struct Bench : fakes::PlatformBench {
 
     explicit Bench(bool bypass) {
         Config config;
-        config.iommu.emplace();
-        config.entropy.emplace();
+        config.devices = {IommuConfig{}, devices::virtio::EntropyOptions{}};
         domains = std::make_unique<iommu::Domains>(memory, iommu::Limits{}, bypass);
         start(config, {.iommu = domains.get()});
     }
@@ -41,7 +40,7 @@ struct Bench : fakes::PlatformBench {
     }
     devices::pci::Address entropy() {
         for (const auto& device : platform->table().list())
-            if (device.name.kind == DeviceKind::entropy)
+            if (device.name.kind == kind_of<devices::virtio::EntropyOptions>)
                 return *device.address;
         FAIL("no entropy device");
         return {};

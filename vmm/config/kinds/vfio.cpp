@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The keys of assigned host devices, and the rules among them.
-#include <algorithm>
-
+// Assigned host devices: the keys, the option, the rules.
 #include "devices/vfio/device.hpp"
+#include "vmm/config/config.hpp"
+#include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
 #include "vmm/config/config_text.hpp"
-#include "vmm/config/config_vfio.hpp"
 
 namespace inox {
 namespace {
 
-VfioConfig& vfio(ConfigFile& file) { return file.config.vfio.back(); }
+VfioConfig& vfio(ConfigFile& file) { return being_read<VfioConfig>(file); }
 
 void read_backend(const JsonValue& value, ConfigFile& file) {
     static constexpr std::string_view names[] = {"auto", "container", "iommufd"};
@@ -40,7 +39,7 @@ template <int devices::vfio::OpenFiles::*file> void read_descriptor(const JsonVa
         vfio(out).open.files.*file = static_cast<int>(*fd);
 }
 
-constexpr Field vfio_field_rows[] = {
+constexpr Field fields[] = {
     {"host", Need::required, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_text(value, vfio(file).open.host); }},
     {"id", Need::optional, Null::refused,
@@ -68,22 +67,49 @@ void read_sbdf(const JsonValue& value, ConfigFile& file) {
                      "write it as 0000:01:00.0; `inox host` lists the devices", NoHostAddress{printable(host)});
 }
 
-constexpr Field passthrough_field_rows[] = {
+constexpr Field passthrough_fields[] = {
     {"id", Need::required, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { vfio(file).open.id = read_id(value); }},
     {"sbdf", Need::required, Null::refused, read_sbdf},
 };
 
+void begin(ConfigFile& file) {
+    const auto number = devices_of<VfioConfig>(file.config).size();
+    begin_device<VfioConfig>(file);
+    vfio(file).open.id = "vfio" + std::to_string(number);
+}
+
+Result<void> add(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    return add_named(self, "host", text, file);
+}
+
 } // namespace
 
-std::span<const Field> passthrough_fields() { return passthrough_field_rows; }
-std::span<const Field> vfio_fields() { return vfio_field_rows; }
+std::span<const Section> Kind<VfioConfig>::sections() {
+    static const Section all[] = {
+        {.name = section, .fields = fields, .list = true, .begin = begin},
+        // Firecracker's shape of the same
+        {.name = "device-passthrough", .fields = passthrough_fields, .list = true, .begin = begin_device<VfioConfig>}};
+    return all;
+}
 
-void check_vfio(const Config& config, std::vector<Error>& problems) {
+CommandOption Kind<VfioConfig>::option() {
+    return {"--vfio",
+            "ADDRESS[,id=I]",
+            "the guest gets this PCI device of the host, such as 0000:01:00.0; more keys in docs/config.md",
+            "/vfio",
+            add,
+            true};
+}
+
+void Kind<VfioConfig>::check(const Config& config, std::vector<Error>& problems) {
+    const auto devices = devices_of<VfioConfig>(config);
+    check_unique(
+        devices, "/vfio", [](const auto& device) { return device.open.id; }, problems);
     std::vector<devices::vfio::PciAddress> seen;
-    for (std::size_t i = 0; i < config.vfio.size(); ++i) {
+    for (std::size_t i = 0; i < devices.size(); ++i) {
         const std::string where = "/vfio/" + std::to_string(i);
-        const auto& open = config.vfio[i].open;
+        const auto& open = devices[i]->open;
         const auto address = devices::vfio::check_options(open);
         if (!address) {
             auto problem = address.error();
@@ -94,14 +120,14 @@ void check_vfio(const Config& config, std::vector<Error>& problems) {
         if (std::ranges::find(seen, *address) != seen.end())
             problems.push_back({Errc::config_value, address->text() + " is assigned twice", "remove one of them",
                                 where + "/host", 0, HostDeviceTaken{}});
-        if (open.p2p && config.iommu)
+        if (open.p2p && device_of<IommuConfig>(config) != nullptr)
             problems.push_back(
                 {Errc::config_value,
                  "behind the guest's IOMMU devices do not reach each other's BARs: p2p=on is not possible",
                  "leave out p2p=on, or --iommu", where + "/p2p", 0});
         seen.push_back(*address);
     }
-    if (!config.vfio.empty() && config.machine.transport == Transport::mmio)
+    if (!devices.empty() && config.machine.transport == Transport::mmio)
         problems.push_back({Errc::config_value, "a machine without PCI cannot have host devices",
                             "start inox with --enable-pci", "/vfio", 0});
 }

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "devices/virtio/net/options.hpp"
+#include "vmm/config/kind.hpp"
+
+namespace inox {
+
+template <> struct Kind<devices::virtio::NetOptions> : UsualKind {
+    static constexpr std::string_view name = "net";
+    static constexpr std::string_view section = "network-interfaces";
+    static constexpr std::string_view key = "/host_dev_name";
+    static constexpr std::string_view id_key = "iface_id";
+    static std::span<const Section> sections();
+    static CommandOption option();
+    static void check(const Config& config, std::vector<Error>& problems);
+};
+
+} // namespace inox

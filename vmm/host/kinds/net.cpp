@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/host/host_check.hpp"
+#include "vmm/host/tap_check.hpp"
+
+namespace inox {
+
+using devices::virtio::NetOptions;
+
+template <> Result<void> HostCheck<NetOptions>::check(const NetOptions& net, HostChecks& /*checks*/) {
+    return net.tap.empty() ? Result<void>{} : check_tap(net.tap, net.queue_pairs);
+}
+
+} // namespace inox

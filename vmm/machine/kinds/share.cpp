@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "devices/virtio/fs.hpp"
+#include "vmm/machine/device_maker.hpp"
+#include "vmm/machine/device_table.hpp"
+
+namespace inox {
+
+using devices::virtio::FsOptions;
+
+template <> Result<OpenedDevice> Maker<FsOptions>::open(const FsOptions& share, const OpeningContext& context) {
+    return OpenedDevice{TRY(devices::virtio::Fs::create(share, context.loop, context.memory))};
+}
+
+template <>
+Result<NewDevice> Maker<FsOptions>::make(const FsOptions& /*share*/, OpenedDevice opened, PlatformParts& /*parts*/) {
+    return NewDevice{.device = std::move(opened.virtio)};
+}
+
+template <> std::size_t Maker<FsOptions>::descriptors(const FsOptions& /*share*/) { return usual_descriptors; }
+
+} // namespace inox
