@@ -5,6 +5,7 @@
 #include <array>
 #include <exception>
 
+#include "api/firecracker/protocol.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 
@@ -47,8 +48,8 @@ constexpr auto table = std::to_array<Route>({
     {Method::patch, "/balloon/hinting/start", after, start_balloon_hinting},
     {Method::patch, "/balloon/hinting/stop", after, stop_balloon_hinting},
     {Method::get, "/mmds", any, get_mmds},
-    {Method::put, "/mmds", any, put_mmds},
-    {Method::patch, "/mmds", any, patch_mmds},
+    {Method::put, "/mmds", any, put_mmds, true},
+    {Method::patch, "/mmds", any, patch_mmds, true},
     {Method::put, "/mmds/config", before, put_mmds_config},
     {Method::put, "/device-passthrough/{id}", before, put_passthrough},
     {Method::put, "/pmem/{id}", any, put_pmem},
@@ -80,7 +81,9 @@ std::pair<std::string_view, std::string_view> split(std::string_view path) {
                               : std::pair{path.substr(0, slash), path.substr(slash + 1)};
 }
 
-std::string_view first_token(std::string_view path) { return split(path.substr(path.starts_with('/') ? 1 : 0)).first; }
+std::string first_token(std::string_view path) {
+    return std::string{split(path.substr(path.starts_with('/') ? 1 : 0)).first};
+}
 
 /// Whether the path fits the pattern; `id` is what stands for {id}, perhaps empty.
 bool fits(std::string_view pattern, std::string_view path, std::string& id) {
@@ -106,38 +109,10 @@ bool good_id(std::string_view id, bool dash) {
     });
 }
 
-Response empty_or_full(const Request& request) {
-    switch (request.method) {
-    case Method::get:
-        return refusal(Errc::bad_option, "GET request cannot have a body.", "send it without one");
-    case Method::put:
-        return refusal(Errc::bad_option, "Empty PUT request.", "send a JSON object");
-    case Method::patch:
-        return refusal(Errc::bad_option, "Empty PATCH request.", "send a JSON object");
-    case Method::del:
-        break;
-    }
-    return refusal(Errc::bad_option, "Empty Delete request.", "a DELETE has no body: send it without one");
-}
-
-const Route* find_route(const Request& request, std::string& id) {
-    const Route* known = nullptr;
-    for (const auto& route : table) {
-        std::string candidate;
-        if (route.method != request.method || !fits(route.path, request.path, candidate))
-            continue;
-        if (known == nullptr || known->path.find('{') != known->path.npos) {
-            known = &route; // a fixed path comes before one with an id
-            id = candidate;
-        }
-    }
-    return known;
-}
-
 /// Slashes in front are one, as Firecracker reads them.
-void trim_slashes(std::string& path) {
-    const auto first = std::min(path.find_first_not_of('/'), path.size());
-    path.replace(0, first, "/");
+std::string trimmed(std::string_view path) {
+    path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
+    return "/" + std::string{path};
 }
 
 /// A change waits for the end of a start that is under way. What only looks is answered meanwhile.
@@ -148,31 +123,27 @@ Action behind_start(Action action) {
     };
 }
 
-Prepared prepare_call(Request request) {
-    trim_slashes(request.path);
+Prepared prepare_call(const FoundRoute& found, Request request) {
+    request.path = trimmed(request.path);
+    const bool own = request.path.starts_with("/inox/");
     const bool writes = request.method == Method::put || request.method == Method::patch;
     const bool optional = request.path.starts_with("/balloon/hinting/");
     if (writes == request.body.empty() && !optional)
-        return empty_or_full(request);
-    Call call;
-    const Route* route = find_route(request, call.id);
+        return refusal(firecracker::wrong_body(request.method));
+    const Route* route = found.route;
     if (route == nullptr) {
-        const bool own = request.path.starts_with("/inox/");
-        const Error error{own ? Errc::not_found : Errc::bad_option,
-                          "Invalid request method and/or path: " + std::string{method_name(request.method)} + " " +
-                              (own ? request.path.substr(1) : std::string{first_token(request.path)}) + ".",
-                          "see /inox/openapi.json",
-                          {},
-                          0};
+        auto error =
+            firecracker::no_operation(request.method, own ? request.path.substr(1) : first_token(request.path));
+        if (own)
+            error.code = Errc::not_found;
         return refusal(error, {}, own ? 404 : 400);
     }
+    Call call{.id = found.id};
     const bool has_id = route->path.find('{') != route->path.npos;
     if (has_id && call.id.empty())
-        return refusal(Errc::bad_option, "The ID cannot be empty.", "put it behind the path");
-    if (!good_id(call.id, request.path.starts_with("/inox/")))
-        return refusal(Errc::bad_option, "API Resource IDs can only contain alphanumeric characters and underscores.",
-                       request.path.starts_with("/inox/") ? "choose another id; '-' may be in it too"
-                                                          : "choose another id");
+        return refusal(firecracker::empty_id());
+    if (!good_id(call.id, own))
+        return refusal(firecracker::wrong_id(own ? "choose another id; '-' may be in it too" : "choose another id"));
     call.request = std::move(request);
     const bool changes = call.request.method != Method::get;
     auto prepared = route->prepare(call);
@@ -187,6 +158,19 @@ Prepared prepare_call(Request request) {
 
 std::span<const Route> routes() { return table; }
 
+FoundRoute find_route(const Request& request) {
+    const auto path = trimmed(request.path);
+    FoundRoute found;
+    for (const auto& route : table) {
+        std::string id;
+        if (route.method != request.method || !fits(route.path, path, id))
+            continue;
+        if (found.route == nullptr || found.route->path.find('{') != found.route->path.npos)
+            found = {&route, std::move(id)}; // a fixed path comes before one with an id
+    }
+    return found;
+}
+
 Action during(Phase phase, Action action) {
     if (phase == Phase::any)
         return action;
@@ -194,19 +178,21 @@ Action during(Phase phase, Action action) {
         const bool started = services.instance.state() != Instance::State::not_started;
         if (started == (phase == Phase::after_start))
             return action(services, exchange);
-        exchange->answer(refusal(Errc::wrong_state,
-                                 std::string{"The requested operation is not supported "} +
-                                     (started ? "after" : "before") + " starting the microVM.",
-                                 started ? "do it before InstanceStart" : "do it after InstanceStart"));
+        exchange->answer(refusal(firecracker::wrong_phase(started)));
     };
 }
 
-Prepared prepare(Request request) noexcept {
+Prepared prepare(const FoundRoute& found, Request request) noexcept {
     try {
-        return prepare_call(std::move(request));
+        return prepare_call(found, std::move(request));
     } catch (const std::exception& error) {
         return refusal(Errc::internal, error.what(), "this is a bug in inox: please report it");
     }
+}
+
+Prepared prepare(Request request) noexcept {
+    const auto found = find_route(request);
+    return prepare(found, std::move(request));
 }
 
 } // namespace inox::api

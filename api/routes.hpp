@@ -15,9 +15,6 @@
 
 namespace inox::api {
 
-/// The version of Firecracker's API that this one follows. Some clients ask which requests they may send.
-inline constexpr const char* firecracker_version = "1.17.0";
-
 /// What actions act on, on the loop's thread.
 struct Services {
     Instance& instance;
@@ -40,6 +37,7 @@ struct Route {
     std::string_view path; ///< "/drives/{id}"
     Phase phase;
     Prepared (*prepare)(Call& call);
+    bool secret{false}; ///< the body is for nobody's eyes: it is not logged
 };
 /// Every operation.
 std::span<const Route> routes();
@@ -47,7 +45,16 @@ std::span<const Route> routes();
 /// What a refusal says, as one line; the whole body when it has another shape.
 std::string fault_message(const Response& refusal);
 
+/// The operation that a request names, by any of its spellings.
+struct FoundRoute {
+    const Route* route{}; ///< null: there is none
+    std::string id{};     ///< of the path, as it came
+};
+FoundRoute find_route(const Request& request);
+
 /// Never throws, whatever the request holds.
 Prepared prepare(Request request) noexcept;
+/// The same; `found`: what find_route() made of this request.
+Prepared prepare(const FoundRoute& found, Request request) noexcept;
 
 } // namespace inox::api

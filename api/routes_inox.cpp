@@ -138,7 +138,7 @@ Prepared get_status(Call& call) {
             return at == 0 ? Json(nullptr) : Json(at / 1000);
         };
         return ok({{"id", instance.identity().id},
-                   {"state", instance.state_text()},
+                   {"state", state_text(instance.state())},
                    {"inox_version", INOX_VERSION},
                    {"pid", ::getpid()},
                    {"vcpus", config.machine.cpus},

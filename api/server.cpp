@@ -13,6 +13,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 
+#include "api/firecracker/protocol.hpp"
 #include "api/server_connection.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/base/log.hpp"
@@ -156,10 +157,11 @@ void Server::Core::admit(UniqueFd peer) {
     const bool full = allowed && shared_.count(Connection::Role::client) >= options_.max_connections && !close_idle();
     if (!allowed || full) {
         ++(allowed ? counters_.refused_full : counters_.refused_peer);
-        return turn_away(std::move(peer),
-                         allowed ? Response{503, protocol_error("Too many open connections"), "application/json", false}
-                                 : Response{403, protocol_error("This user may not use the API socket."),
-                                            "application/json", false});
+        return turn_away(
+            std::move(peer),
+            allowed ? Response{503, firecracker::protocol_error("Too many open connections"), "application/json", false}
+                    : Response{403, firecracker::protocol_error("This user may not use the API socket."),
+                               "application/json", false});
     }
     if (const auto connection = connect(std::move(peer)))
         connection->start();
@@ -191,7 +193,7 @@ bool Server::Core::refuse_one() {
     if (taken) {
         ++counters_.refused_descriptors;
         const auto bytes = Connection::farewell(
-            {503, protocol_error("No descriptors are left: raise ulimit -n."), "application/json", false});
+            {503, firecracker::protocol_error("No descriptors are left: raise ulimit -n."), "application/json", false});
         static_cast<void>(::send(peer.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
         if (told_full_.allow())
             log::write(log::Level::warning, "a client of the API is refused: no descriptors are left");

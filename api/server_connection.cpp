@@ -4,6 +4,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 
+#include "api/firecracker/protocol.hpp"
 #include "vmm/base/descriptors.hpp"
 
 namespace inox::api {
@@ -25,7 +26,7 @@ public:
         : connection_{connection}, request_{request} {}
     ~Answer() override {
         if (!answered_.exchange(true))
-            send({503, protocol_error("The request was dropped."), "application/json", false}, false);
+            send({503, firecracker::protocol_error("The request was dropped."), "application/json", false}, false);
     }
     void answer(Response response) override {
         if (!answered_.exchange(true))
@@ -210,7 +211,8 @@ void Connection::dispatch() {
     case RequestParser::Step::more:
         return read_more(true);
     case RequestParser::Step::proceed:
-        return write("HTTP/1.1 100 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n",
+        return write("HTTP/1.1 100 \r\nServer: " + std::string{firecracker::server_name} +
+                         "\r\nConnection: keep-alive\r\n\r\n",
                      &Connection::dispatch);
     case RequestParser::Step::refused:
         ++shared_.counters.malformed;
@@ -231,7 +233,7 @@ void Connection::dispatch() {
 
 std::string Connection::head_text(unsigned status, bool keep, unsigned minor_version) {
     return "HTTP/1." + std::to_string(minor_version) + " " + std::to_string(status) +
-           " \r\nServer: Firecracker API\r\nConnection: " + (keep ? "keep-alive" : "close") + "\r\n";
+           " \r\nServer: " + firecracker::server_name + "\r\nConnection: " + (keep ? "keep-alive" : "close") + "\r\n";
 }
 
 namespace {

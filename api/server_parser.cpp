@@ -7,6 +7,8 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 
+#include "api/firecracker/protocol.hpp"
+
 namespace inox::api {
 
 namespace http = boost::beast::http;
@@ -16,6 +18,8 @@ struct RequestParser::Message {
 };
 
 namespace {
+
+constexpr auto too_long = "a line or the header is too long";
 
 /// Firecracker's own word order; the text of the JSON string is ours to keep printable.
 std::string safe(std::string_view text) {
@@ -73,8 +77,6 @@ std::optional<Method> method_of(http::verb verb) {
 
 } // namespace
 
-std::string protocol_error(const std::string& text) { return "{ \"error\": \"" + text + "\" }"; }
-
 RequestParser::RequestParser(std::size_t max_body) : max_body_{max_body} { restart(); }
 RequestParser::~RequestParser() = default;
 RequestParser::RequestParser(RequestParser&&) noexcept = default;
@@ -93,14 +95,12 @@ void RequestParser::feed(std::string_view bytes) { buffer_.append(bytes); }
 bool RequestParser::idle() const { return !header_done_ && buffer_.empty(); }
 
 RequestParser::Step RequestParser::refuse(const std::string& why) {
-    refusal_ = {400, protocol_error(why + "\nAll previous unanswered requests will be dropped."), "application/json",
-                false};
+    refusal_ = {400, firecracker::last_protocol_error(why), "application/json", false};
     return Step::refused;
 }
 
 RequestParser::Step RequestParser::refuse_size(std::uint64_t size) {
-    return refuse("Request payload with size " + std::to_string(size) + " is larger than the limit of " +
-                  std::to_string(max_body_) + " allowed by server.");
+    return refuse(firecracker::too_large(size, max_body_));
 }
 
 RequestParser::Step RequestParser::step() {
@@ -126,17 +126,17 @@ RequestParser::Step RequestParser::parse_header() {
         buffer_.erase(0, used);
         // The parser looks for the end of a line as long as it likes; a line has a limit.
         if (buffer_.size() > largest_header || long_line)
-            return refuse("Invalid request: a line or the header is too long.");
+            return refuse(firecracker::invalid_request(too_long));
         return Step::more;
     }
     if (error)
-        return refuse("Invalid request: " + safe(error.message()) + ".");
+        return refuse(firecracker::invalid_request(safe(error.message())));
     buffer_.erase(0, used);
     header_done_ = true;
     if (const auto problem = header_problem())
         return refuse(*problem);
     if (long_line) // of spaces, which the parser takes away
-        return refuse("Invalid request: a line or the header is too long.");
+        return refuse(firecracker::invalid_request(too_long));
     const auto length = parser.content_length();
     if (length && *length > max_body_)
         return refuse_size(*length);
@@ -151,29 +151,29 @@ std::optional<std::string> RequestParser::header_problem() {
     const std::string_view target{message.target().data(), message.target().size()};
     const auto method = method_of(message.method());
     if (!method)
-        return "Invalid HTTP Method: " + safe(name) + ".";
+        return firecracker::invalid_method(safe(name));
     minor_version_ = message.version() == 10 ? 0 : 1;
     if (message.version() != 10 && message.version() != 11)
-        return "Invalid HTTP Version.";
+        return firecracker::invalid_version();
     if (name.size() + target.size() + std::string_view{"  HTTP/1.1"}.size() > longest_line)
-        return "Invalid request: the request line is too long.";
+        return firecracker::invalid_request("the request line is too long");
     const auto path = origin_form(target);
     if (path.empty())
-        return "Invalid URI: " + safe(target) + ".";
+        return firecracker::invalid_uri(safe(target));
     std::size_t whole = name.size() + target.size();
     for (const auto& field : message) {
         const auto line = field.name_string().size() + field.value().size() + 2;
         whole += line + 2;
         if (line > longest_line)
-            return "Invalid request: the header " + safe({field.name_string().data(), field.name_string().size()}) +
-                   " is too long.";
+            return firecracker::invalid_request(
+                "the header " + safe({field.name_string().data(), field.name_string().size()}) + " is too long");
     }
     if (whole > largest_header) // Beast's own limit is a coarse one
-        return "Invalid request: a line or the header is too long.";
+        return firecracker::invalid_request(too_long);
     if (const auto coding = message[http::field::transfer_encoding];
         !coding.empty() && !equal_ignoring_case({coding.data(), coding.size()}, "chunked") &&
         !equal_ignoring_case({coding.data(), coding.size()}, "identity"))
-        return "Unsupported Transfer-Encoding: " + safe({coding.data(), coding.size()}) + ".";
+        return firecracker::invalid_coding(safe({coding.data(), coding.size()}));
     const auto question = path.find('?');
     request_.method = *method;
     request_.path = path.substr(0, question);
@@ -198,12 +198,13 @@ RequestParser::Step RequestParser::parse_body() {
         const auto used = parser.put(boost::asio::buffer(buffer_), error);
         buffer_.erase(0, used);
         if (error == http::error::need_more)
-            return buffer_.size() > largest_header ? refuse("Invalid request: a chunk's header is too long.")
-                                                   : Step::more;
+            return buffer_.size() > largest_header
+                       ? refuse(firecracker::invalid_request("a chunk's header is too long"))
+                       : Step::more;
         if (error == http::error::body_limit)
             return refuse_size(max_body_ + 1);
         if (error)
-            return refuse("Invalid request: " + safe(error.message()) + ".");
+            return refuse(firecracker::invalid_request(safe(error.message())));
     }
     return Step::request;
 }

@@ -63,7 +63,4 @@ private:
     unsigned minor_version_{1};
 };
 
-/// Body of an answer to what is no HTTP request, or too large: Firecracker's shape.
-std::string protocol_error(const std::string& text);
-
 } // namespace inox::api

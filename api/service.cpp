@@ -4,13 +4,13 @@
 #include <algorithm>
 #include <array>
 
+#include "api/firecracker/protocol.hpp"
 #include "api/routes.hpp"
 #include "vmm/base/log.hpp"
 
 namespace inox::api {
 namespace {
 
-namespace log = log;
 using Clock = std::chrono::steady_clock;
 
 /// Requests by method, and how many of them were refused. Any thread.
@@ -30,22 +30,6 @@ struct Service {
     std::unique_ptr<Server> server{}; // first to go
 };
 
-/// Much as Rust prints a string with {:?}: one line of ASCII, whatever is in it.
-std::string escaped(std::string_view text) {
-    std::string out;
-    for (const char c : text) {
-        if (c == '"' || c == '\\')
-            out += '\\';
-        if (c == '\n' || c == '\r' || c == '\t')
-            out += c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t";
-        else if (c < 0x20 || c == 0x7f)
-            out += format("\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(c)));
-        else
-            out += c;
-    }
-    return out;
-}
-
 /// Logs the answer as Firecracker does, and counts it.
 class Observed final : public Exchange {
 public:
@@ -54,15 +38,10 @@ public:
 
     void answer(Response response) override {
         ++counters_.count[method_];
-        if (response.status < 300) {
-            log::write(log::Level::info, "The request was executed successfully. Status code: %s.",
-                       status_text(response.status).c_str());
-        } else {
-            ++counters_.fails[method_];
-            if (counters_.refusals.allow())
-                log::write(log::Level::error, "Received Error. Status code: %s. Message: %s",
-                           status_text(response.status).c_str(), fault_message(response).c_str());
-        }
+        if (response.status < 300)
+            firecracker::log_answer(response.status, {});
+        else if (++counters_.fails[method_]; counters_.refusals.allow())
+            firecracker::log_answer(response.status, fault_message(response));
         log_duration();
         inner_->answer(std::move(response));
     }
@@ -77,9 +56,7 @@ public:
 
 private:
     void log_duration() const {
-        const auto took = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began_);
-        log::write(log::Level::info, "Total previous API call duration: %lld us.",
-                   static_cast<long long>(took.count()));
+        firecracker::log_duration(std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began_));
     }
 
     std::shared_ptr<Exchange> inner_;
@@ -88,28 +65,12 @@ private:
     Clock::time_point began_{Clock::now()};
 };
 
-void log_request(const Request& request) {
-    if (!log::enabled(log::Level::info))
-        return;
-    static constexpr const char* names[] = {"Get", "Put", "Patch", "Delete"};
-    const char* name = names[static_cast<std::size_t>(request.method)];
-    std::string_view path = request.path; // in any of its spellings
-    path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
-    while (path.ends_with('/'))
-        path.remove_suffix(1);
-    // Metadata may be secret.
-    if (request.body.empty() || path == "mmds")
-        log::write(log::Level::info, "The API server received a %s request on \"%s\".", name,
-                   escaped(request.path).c_str());
-    else
-        log::write(log::Level::info, "The API server received a %s request on \"%s\" with body \"%s\".", name,
-                   escaped(request.path).c_str(), escaped(request.body).c_str());
-}
-
 void handle(Service& service, Request request, std::shared_ptr<Exchange> exchange) {
-    log_request(request);
+    const auto found = find_route(request);
+    firecracker::log_request(request, found.route != nullptr && found.route->secret ? firecracker::BodyIs::secret
+                                                                                    : firecracker::BodyIs::open);
     auto observed = std::make_shared<Observed>(std::move(exchange), service.requests, request.method);
-    auto prepared = prepare(std::move(request));
+    auto prepared = prepare(found, std::move(request));
     if (auto* response = std::get_if<Response>(&prepared))
         return observed->answer(std::move(*response));
     service.loop.post_urgent([&service, action = std::move(std::get<Action>(prepared)), observed]() mutable {
@@ -152,9 +113,8 @@ Result<Registration> serve(const ServerOptions& options, EventLoop& loop, Instan
     service->server = TRY(Server::create(options, [raw = service.get()](Request request, auto exchange) {
         handle(*raw, std::move(request), std::move(exchange));
     }));
-    log::write(log::Level::info, "Listening on API socket (\"%s\").", options.path.c_str());
     service->samples = instance.add_samples([raw = service.get()](Samples& out) { add_samples(*raw, out); });
-    log::write(log::Level::info, "API server started.");
+    firecracker::log_listening(options.path);
     return Registration{[service]() mutable {
         service->samples.reset();
         service->server.reset();

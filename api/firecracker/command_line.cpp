@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 
-#include "api/routes.hpp"
+#include "api/firecracker/protocol.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_text.hpp"
@@ -177,8 +177,8 @@ int exit_code_of(const Error& error) {
 
 void log_start(const Flags& given) {
     const auto& id = given.value("id");
-    log::write(log::Level::info, "Running Firecracker v%s: inox v%s as instance '%s'", firecracker_version,
-               INOX_VERSION, id.empty() ? "anonymous-instance" : id.c_str());
+    log::write(log::Level::info, "Running Firecracker v%s: inox v%s as instance '%s'", version, INOX_VERSION,
+               id.empty() ? "anonymous-instance" : id.c_str());
     if (const auto start = given.number("start-time-us"))
         log::write(log::Level::info, "Process startup took %llu us",
                    static_cast<unsigned long long>(clock_ns(CLOCK_MONOTONIC) / 1000 - *start));

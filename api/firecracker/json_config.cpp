@@ -74,6 +74,11 @@ Json serial_json(const SerialConfig& serial) {
 
 } // namespace
 
+std::string_view state_text(Instance::State state) {
+    static constexpr std::string_view texts[] = {"Not started", "Running", "Paused", "Ended"};
+    return texts[static_cast<std::size_t>(state)];
+}
+
 Json machine_config_json(const MachineConfig& config) {
     static constexpr const char* pages[] = {"None", "Transparent", "2M"};
     return {{"vcpu_count", config.cpus},

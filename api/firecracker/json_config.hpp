@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "vmm/config/config_file.hpp"
+#include "vmm/instance/instance.hpp"
 
 namespace inox::api {
 
@@ -24,6 +25,8 @@ template <class Options> struct DeviceView {
     static void add(nlohmann::ordered_json& whole, const Options& options, const Config& config);
 };
 
+/// "Not started", "Running" or "Paused"; "Ended", which no client of Firecracker sees.
+std::string_view state_text(Instance::State state);
 nlohmann::ordered_json machine_config_json(const MachineConfig& config);
 nlohmann::ordered_json balloon_json(const devices::virtio::BalloonOptions& balloon);
 /// Every section, null where there is nothing.

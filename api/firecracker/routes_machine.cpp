@@ -4,6 +4,7 @@
 #include <fcntl.h>
 
 #include "api/firecracker/json_config.hpp"
+#include "api/firecracker/protocol.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 #include "vmm/base/os.hpp"
@@ -65,14 +66,14 @@ Response start_answer(const Result<void>& started) {
 Prepared get_instance(Call& /*call*/) {
     return answering([](Services& services) {
         return ok({{"id", services.instance.identity().id},
-                   {"state", services.instance.state_text()},
-                   {"vmm_version", firecracker_version},
+                   {"state", state_text(services.instance.state())},
+                   {"vmm_version", firecracker::version},
                    {"app_name", "Firecracker"}});
     });
 }
 
 Prepared get_version(Call& /*call*/) {
-    return ok({{"firecracker_version", firecracker_version}, {"inox_version", INOX_VERSION}});
+    return ok({{"firecracker_version", firecracker::version}, {"inox_version", INOX_VERSION}});
 }
 
 Prepared get_vm_config(Call& /*call*/) {

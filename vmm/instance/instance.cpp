@@ -58,11 +58,6 @@ Instance::State Instance::state() const {
     return State::ended;
 }
 
-std::string_view Instance::state_text() const {
-    static constexpr std::string_view texts[] = {"Not started", "Running", "Paused", "Ended"};
-    return texts[static_cast<std::size_t>(state())];
-}
-
 void Instance::start(Started done) {
     if (machine_ || start_)
         return done(fail(Errc::wrong_state, "the guest was started before", "start it once"));

@@ -49,8 +49,6 @@ public:
     }
 
     [[nodiscard]] State state() const;
-    /// "Not started", "Running", "Paused" or "Ended".
-    [[nodiscard]] std::string_view state_text() const;
     [[nodiscard]] const ConfigFile& file() const { return file_; }
     [[nodiscard]] const Identity& identity() const { return identity_; }
     [[nodiscard]] const Timeline& timeline() const { return timeline_; }

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "api/client.hpp"
+#include "api/firecracker/protocol.hpp"
 #include "api/json_tables.hpp"
 #include "api/server_parser.hpp"
 #include "tests/catch.hpp"
@@ -25,11 +26,11 @@ TEST_CASE("a refusal shows the server's own text, with its code and hint where i
     CHECK(method.code == Errc::bad_option);
     CHECK_FALSE(method.hint.empty());
 
-    const auto full = api::refusal_error(503, api::protocol_error("Too many open connections"));
+    const auto full = api::refusal_error(503, api::firecracker::protocol_error("Too many open connections"));
     CHECK(full.what == "Too many open connections");
     CHECK(full.code == Errc::no_resource);
     CHECK(full.hint.find("--api-connections") != std::string::npos);
-    CHECK(api::refusal_error(403, api::protocol_error("x")).hint.find("--api-group") != std::string::npos);
+    CHECK(api::refusal_error(403, api::firecracker::protocol_error("x")).hint.find("--api-group") != std::string::npos);
 }
 
 TEST_CASE("whatever a refusal holds, it is shown and harms nothing") {
