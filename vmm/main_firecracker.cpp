@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "api/firecracker/command_line.hpp"
+#include "api/firecracker/log_and_metrics.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/instance/logging.hpp"
@@ -94,6 +95,7 @@ RunPlan plan_for(const Flags& given, const ApiConfig& api, std::string metadata,
     plan.start_now = given.has("config-file");
     plan.identity = {given.has("id") ? given.value("id") : "anonymous-instance", true};
     plan.start_failed = [&given](Error error) { return report_failure(given, std::move(error)); };
+    plan.identity.metrics_line = metrics_line;
     plan.on_started = log_started;
     if (given.has("boot-timer"))
         plan.on_user_space_up = [&timeline] { log_boot_time(timeline); };
@@ -136,7 +138,7 @@ Result<int> start(const Flags& given, Timeline& timeline) {
     const RunPlan plan = plan_for(given, parsed.file.api, TRY(read_metadata(given)), timeline);
     close_inherited(parsed.file);
     TRY_VOID(check_outputs_apart(parsed.file));
-    TRY_VOID(use_log(parsed.file.log, LogShape::firecracker, plan.identity.id));
+    TRY_VOID(use_log(parsed.file.log, log_shape, plan.identity.id));
     for (const auto& key : parsed.ignored)
         log::write(log::Level::warning, "%s: the unknown key '%s' is ignored", path.c_str(), key.c_str());
     if (given.has("seccomp-filter"))

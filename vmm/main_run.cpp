@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "api/firecracker/log_and_metrics.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/host/host_report.hpp"
@@ -206,6 +207,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
     close_inherited(file);
     RunPlan plan;
     plan.closing_line = true;
+    plan.identity.metrics_line = api::firecracker::metrics_line;
     plan.start_failed = [&](Error error) {
         std::vector<Error> problems{std::move(error)};
         name_options(problems, given);
@@ -213,7 +215,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
     };
     auto started = check_outputs_apart(file);
     if (started)
-        started = use_log(file.log, LogShape::inox);
+        started = use_log(file.log);
     if (!started)
         return plan.start_failed(std::move(started).error());
     timeline.mark(Timeline::Step::config_read);

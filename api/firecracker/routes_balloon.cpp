@@ -2,7 +2,6 @@
 #include "api/firecracker/json_config.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
-#include "vmm/instance/balloon.hpp"
 
 namespace inox::api {
 
@@ -11,24 +10,19 @@ namespace {
 constexpr const char* config_error = "Balloon config error: ";
 constexpr const char* update_error = "Balloon update error: ";
 
-Json statistics_json(const devices::virtio::Balloon& balloon, const devices::virtio::BalloonStatistics& statistics) {
-    Json out{{"target_pages", balloon.target() / page_size},
-             {"actual_pages", balloon.actual() / page_size},
-             {"target_mib", balloon.target() / MiB},
-             {"actual_mib", balloon.actual() / MiB}};
+Json report_json(const Instance::BalloonReport& report) {
+    Json out{{"target_pages", report.target / page_size},
+             {"actual_pages", report.actual / page_size},
+             {"target_mib", report.target / MiB},
+             {"actual_mib", report.actual / MiB}};
+    const auto& statistics = report.statistics;
     for (std::size_t i = 0; i < statistics.values.size(); ++i)
         if (statistics.values[i])
             out[statistics.names[i]] = *statistics.values[i];
     return out;
 }
 
-/// Runs `work(balloon)`, which returns a Response.
-template <class F> Action with_balloon(const char* prefix, F work) {
-    return answering([prefix, work = std::move(work)](Services& services) {
-        const auto balloon = services.instance.balloon();
-        return balloon ? work(**balloon) : refusal(firecracker::in_words(balloon.error()), prefix);
-    });
-}
+Response refused(const Error& error) { return refusal(firecracker::in_words(error), config_error); }
 
 } // namespace
 
@@ -61,9 +55,9 @@ Prepared patch_balloon(Call& call) {
 }
 
 Prepared get_balloon_statistics(Call& /*call*/) {
-    return with_balloon(config_error, [](const devices::virtio::Balloon& balloon) {
-        const auto statistics = balloon.statistics();
-        return statistics ? ok(statistics_json(balloon, *statistics)) : refusal(statistics.error(), config_error);
+    return answering([](Services& services) {
+        const auto report = services.instance.balloon_report();
+        return report ? ok(report_json(*report)) : refused(report.error());
     });
 }
 
@@ -79,10 +73,10 @@ Prepared patch_balloon_statistics(Call& call) {
 }
 
 Prepared get_balloon_hinting(Call& /*call*/) {
-    return with_balloon(config_error, [](const devices::virtio::Balloon& balloon) {
-        const auto hinting = balloon.hinting();
+    return answering([](Services& services) {
+        const auto hinting = services.instance.balloon_hinting();
         if (!hinting)
-            return refusal(hinting.error(), config_error);
+            return refused(hinting.error());
         return ok({{"host_cmd", hinting->host_command},
                    {"guest_cmd", hinting->guest_command ? Json(*hinting->guest_command) : Json(nullptr)}});
     });
@@ -96,13 +90,14 @@ Prepared start_balloon_hinting(Call& call) {
         return *body.refusal;
     const auto given =
         body.root.is_object() ? body.root.value("acknowledge_on_stop", nlohmann::json{}) : nlohmann::json{};
-    return with_balloon(update_error, [acknowledge = given.is_null() || given.get<bool>()](auto& balloon) {
-        return outcome(balloon.start_hinting(acknowledge), update_error);
+    return answering([acknowledge = given.is_null() || given.get<bool>()](Services& services) {
+        return outcome(services.instance.start_balloon_hinting(acknowledge), update_error);
     });
 }
 
 Prepared stop_balloon_hinting(Call& /*call*/) {
-    return with_balloon(update_error, [](auto& balloon) { return outcome(balloon.stop_hinting(), update_error); });
+    return answering(
+        [](Services& services) { return outcome(services.instance.stop_balloon_hinting(), update_error); });
 }
 
 } // namespace inox::api

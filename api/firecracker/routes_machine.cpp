@@ -4,6 +4,7 @@
 #include <fcntl.h>
 
 #include "api/firecracker/json_config.hpp"
+#include "api/firecracker/log_and_metrics.hpp"
 #include "api/firecracker/protocol.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
@@ -192,7 +193,7 @@ Prepared put_logger(Call& call) {
     return answering([root = std::move(body.root)](Services& services) {
         auto changed = parse_section("logger", root, services.instance.file(), Dialect::firecracker);
         const auto id = services.instance.identity().id;
-        if (auto opened = use_log(changed.file.log, LogShape::firecracker, id); !opened)
+        if (auto opened = use_log(changed.file.log, firecracker::log_shape, id); !opened)
             return refusal(opened.error(), "Logger error: ");
         return outcome(services.instance.configure([&](ConfigFile& file) { file.log = changed.file.log; }),
                        "Logger error: ");

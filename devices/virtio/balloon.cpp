@@ -342,10 +342,10 @@ Result<void> Balloon::stop_hinting() {
     return {};
 }
 
-Result<Balloon::Hinting> Balloon::hinting() const {
+Result<BalloonHinting> Balloon::hinting() const {
     TRY_VOID(need(hinting_feature, "free page hinting"));
     const std::int64_t last = guest_command_;
-    return Hinting{host_command_, last < 0 ? std::nullopt : std::optional{static_cast<std::uint32_t>(last)}};
+    return BalloonHinting{host_command_, last < 0 ? std::nullopt : std::optional{static_cast<std::uint32_t>(last)}};
 }
 
 } // namespace inox::devices::virtio

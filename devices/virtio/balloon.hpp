@@ -56,11 +56,7 @@ public:
     /// `acknowledge`: end the run when the guest has named all. wrong_state without hinting.
     Result<void> start_hinting(bool acknowledge);
     Result<void> stop_hinting();
-    struct Hinting {
-        std::uint32_t host_command;                 ///< 0 stop, 1 done, or the number of a run
-        std::optional<std::uint32_t> guest_command; ///< the last it sent
-    };
-    [[nodiscard]] Result<Hinting> hinting() const;
+    [[nodiscard]] Result<BalloonHinting> hinting() const;
 
 private:
     enum class Role : std::uint8_t { inflate, deflate, statistics, hinting, reporting };

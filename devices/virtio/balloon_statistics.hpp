@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a guest says of its memory (virtio 1.2, 5.5.6.3). Pure.
+// What a guest says of its memory, and of its free pages (virtio 1.2, 5.5.6.3). Pure.
 #pragma once
 
 #include <array>
@@ -22,6 +22,12 @@ struct BalloonStatistics {
     static constexpr std::size_t entry_size = 10; ///< tag and value
     /// Reads the entries of one report; tags that are unknown are skipped.
     static BalloonStatistics parse(std::span<const std::byte> report);
+};
+
+/// A run of free page hinting.
+struct BalloonHinting {
+    std::uint32_t host_command;                 ///< 0 stop, 1 done, or the number of a run
+    std::optional<std::uint32_t> guest_command; ///< the last it sent
 };
 
 } // namespace inox::devices::virtio

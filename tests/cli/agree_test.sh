@@ -75,7 +75,7 @@ firecracker() {
     both_firecracker '#/dsa: the accelerator is a PCI device'
     both_firecracker 'log_path' --enable-pci
     write "{$head, \"dsa\": {\"queues\": 8, \"entries\": 4}, \"iommu\": {}, \"vfio\": [{\"host\": \"0000:7f:1f.7\"}]}"
-    both_firecracker '#/vfio: a machine without PCI'
+    both_firecracker '#/iommu: an IOMMU needs PCI'
     both_firecracker '#/dsa/entries: there are fewer entries than queues' --enable-pci
     write "{$head, \"inox\": {\"pci_window_32_mib\": 512}}"
     both_firecracker '#/inox: a machine without PCI has no windows'

@@ -5,9 +5,11 @@
 #include <memory>
 #include <string>
 
+#include "api/firecracker/log_and_metrics.hpp"
 #include "api/routes.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/contract.hpp"
+#include "tests/fakes/instance_events.hpp"
 #include "vmm/instance/instance.hpp"
 
 namespace inox::fakes {
@@ -46,8 +48,8 @@ public:
 /// An instance that never starts (that needs KVM: tests/cli/api_test.sh) and its API.
 class ApiClient {
 public:
-    explicit ApiClient(Instance::Identity identity = {"test-vm", true})
-        : instance_{loop_, timeline_, {}, std::move(identity), {}} {}
+    explicit ApiClient(Instance::Identity identity = {"test-vm", true, api::firecracker::metrics_line})
+        : instance_{loop_, timeline_, {}, std::move(identity), owner_} {}
 
     api::Response call(api::Method method, const std::string& target, const std::string& body = {}) {
         exchange = std::make_shared<RecordingExchange>();
@@ -119,6 +121,7 @@ private:
 
     EventLoop loop_;
     Timeline timeline_;
+    DeafOwner owner_;
     Instance instance_;
     api::ServerCounters server_;
     Contract contract_;

@@ -4,6 +4,7 @@
 
 #include "api/routes.hpp"
 #include "api/server_parser.hpp"
+#include "tests/fakes/instance_events.hpp"
 #include "tests/fuzz/input.hpp"
 
 using namespace inox;
@@ -67,7 +68,8 @@ void handle(Instance& instance, api::Request request) {
 std::size_t run(std::string_view bytes, std::size_t piece) {
     static EventLoop loop; // never runs: nothing here posts to it
     static Timeline timeline;
-    Instance instance{loop, timeline, {}, {"fuzz", true}, {}};
+    static fakes::DeafOwner owner;
+    Instance instance{loop, timeline, {}, {"fuzz", true}, owner};
     api::RequestParser parser{2048};
     std::size_t requests = 0;
     for (;;) {

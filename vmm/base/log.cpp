@@ -9,7 +9,6 @@
 #include <cstring>
 #include <ctime>
 #include <mutex>
-#include <pthread.h>
 #include <unistd.h>
 #include <utility>
 
@@ -34,13 +33,6 @@ struct Shared {
 Shared& shared() {
     static auto* const only = new Shared;
     return *only;
-}
-
-/// The path below the source's top folder.
-std::string_view below_top(std::string_view file) {
-    static constexpr std::string_view own{__FILE__};
-    static constexpr auto top = own.size() - std::string_view{"vmm/base/log.cpp"}.size();
-    return file.starts_with(own.substr(0, top)) ? file.substr(top) : file;
 }
 
 bool belongs(std::string_view file, const std::string& module) {
@@ -74,25 +66,6 @@ private:
     std::size_t used_{0};
 };
 
-void add_firecracker_prefix(Line& line, const Style& style, const Site& site) {
-    timespec now{};
-    ::clock_gettime(CLOCK_REALTIME, &now);
-    tm time{};
-    ::gmtime_r(&now.tv_sec, &time);
-    std::array<char, 16> thread{"main"};
-    if (::gettid() != ::getpid())
-        ::pthread_getname_np(::pthread_self(), thread.data(), thread.size());
-    line.add("%04d-%02d-%02dT%02d:%02d:%02d.%09ld [%s:%s", time.tm_year + 1900, time.tm_mon + 1, time.tm_mday,
-             time.tm_hour, time.tm_min, time.tm_sec, now.tv_nsec, style.id.c_str(), thread.data());
-    if (style.show_level)
-        line.add(":%s", names[static_cast<std::size_t>(site.level)]);
-    if (style.show_origin) {
-        const auto file = below_top(site.at.file_name());
-        line.add(":%.*s:%u", static_cast<int>(file.size()), file.data(), static_cast<unsigned>(site.at.line()));
-    }
-    line.add("] ");
-}
-
 /// A sink of ours does not block; standard error is shared with the shell and might.
 ssize_t write_to(int fd, std::string_view line) {
     if (fd != STDERR_FILENO)
@@ -113,8 +86,16 @@ void tell_failure(int error) {
 
 } // namespace
 
+const char* level_name(Level level) { return names[static_cast<std::size_t>(level)]; }
+
+std::string_view source_file(std::string_view file) {
+    static constexpr std::string_view own{__FILE__};
+    static constexpr auto top = own.size() - std::string_view{"vmm/base/log.cpp"}.size();
+    return file.starts_with(own.substr(0, top)) ? file.substr(top) : file;
+}
+
 std::string module_of(std::string_view file) {
-    file = below_top(file);
+    file = source_file(file);
     file = file.substr(0, file.rfind('.'));
     std::string out;
     for (const char c : file)
@@ -151,10 +132,10 @@ void write(Site site, const char* text, ...) {
         const Style& style = shared().style;
         if (!belongs(site.at.file_name(), style.module))
             return;
-        if (style.firecracker)
-            add_firecracker_prefix(line, style, site);
+        if (style.prefix)
+            line.add("%s", style.prefix(site, style).c_str());
         else
-            line.add("inox: %s: ", names[static_cast<std::size_t>(site.level)]);
+            line.add("inox: %s: ", level_name(site.level));
     }
     va_list args;
     va_start(args, text);

@@ -23,12 +23,17 @@ struct Site {
 
 /// How lines look and which are written.
 struct Style {
-    bool firecracker{false}; ///< "TIME [ID:THREAD:LEVEL:FILE:LINE] TEXT" instead of "inox: LEVEL: TEXT"
-    std::string id{};        ///< of the instance, for Firecracker's shape
-    bool show_level{false};  ///< Firecracker's shape only; the other always has it
-    bool show_origin{false}; ///< FILE:LINE; Firecracker's shape only
+    /// What a line begins with; null: "inox: LEVEL: ". It writes no line itself.
+    std::string (*prefix)(const Site& site, const Style& style){};
+    std::string id{};        ///< of the instance
+    bool show_level{false};  ///< for `prefix`
+    bool show_origin{false}; ///< the same: FILE:LINE
     std::string module{};    ///< only lines from this part of the source, such as "devices::virtio"; empty: all
 };
+/// "ERROR", "WARN", ...
+[[nodiscard]] const char* level_name(Level level);
+/// A file below the source's top folder: "devices/virtio/net/net.cpp".
+[[nodiscard]] std::string_view source_file(std::string_view file);
 
 void set_level(Level level);
 [[nodiscard]] bool enabled(Level level);

@@ -9,8 +9,8 @@
 namespace inox {
 
 Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
-                                                           Timeline& timeline, Hooks hooks) {
-    std::unique_ptr<GuestConsole> console{new GuestConsole{loop, std::move(hooks)}};
+                                                           Timeline& timeline, ConsoleEvents& events) {
+    std::unique_ptr<GuestConsole> console{new GuestConsole{loop, events}};
     console->output_ = std::make_unique<ConsoleOutput>(STDOUT_FILENO, gate, timeline, file.run.console_overflow);
     if (!file.serial.path.empty())
         TRY_VOID(placed(check_output(file.serial.path), "/serial/serial_out_path"));
@@ -20,7 +20,7 @@ Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& fil
         TRY_VOID(placed(check_output(file.run.serial_log), "/inox/serial_log"));
     if (!file.run.expect.empty())
         console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
-            self->loop_.post([seen = self->hooks_.on_expected] { seen(); });
+            self->loop_.post([&events = self->events_] { events.on_expected(); });
         });
     if (const auto* virtio = device_of<ConsoleConfig>(file.config)) {
         const auto& path = virtio->path;
@@ -85,7 +85,7 @@ void GuestConsole::start_input() {
                                   return on_virtio() ? machine_->console()->receive(bytes)
                                                      : machine_->serial_input(bytes);
                               },
-                              hooks_.on_leave};
+                              [&events = events_] { events.on_leave(); }};
     input_ = std::make_unique<ConsoleInput>(loop_, STDIN_FILENO, *terminal_, std::move(guest));
     input_->start();
 }

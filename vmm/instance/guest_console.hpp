@@ -17,16 +17,22 @@
 
 namespace inox {
 
+/// What a console tells, on the loop's thread. The receiver outlives it.
+class ConsoleEvents {
+public:
+    virtual ~ConsoleEvents() = default;
+    /// --expect has matched.
+    virtual void on_expected() = 0;
+    /// Ctrl-A X.
+    virtual void on_leave() = 0;
+};
+
 /// Lives on the loop's thread, longer than the machine it serves.
 class GuestConsole final : public SerialOutput, public ConsolePeer {
 public:
-    struct Hooks {
-        std::function<void()> on_expected; ///< --expect has matched; on the loop
-        std::function<void()> on_leave;    ///< Ctrl-A X; on the loop
-    };
     /// Looks at the files that the configuration names. `gate` is the machine's.
     static Result<std::unique_ptr<GuestConsole>> create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
-                                                        Timeline& timeline, Hooks hooks);
+                                                        Timeline& timeline, ConsoleEvents& events);
     GuestConsole(const GuestConsole&) = delete;
     GuestConsole& operator=(const GuestConsole&) = delete;
     ~GuestConsole() override = default;
@@ -57,13 +63,13 @@ public:
     [[nodiscard]] std::uint64_t missed_console() const { return port_ ? port_->missed() : 0; }
 
 private:
-    GuestConsole(EventLoop& loop, Hooks hooks) : loop_{loop}, hooks_{std::move(hooks)} {}
+    GuestConsole(EventLoop& loop, ConsoleEvents& events) : loop_{loop}, events_{events} {}
     /// What is above the serial port's limit is dropped. On vCPU threads.
     [[nodiscard]] bool within_limit(std::size_t bytes) noexcept;
     [[nodiscard]] bool on_virtio() const { return port_ && port_->on_terminal(); }
 
     EventLoop& loop_;
-    Hooks hooks_;
+    ConsoleEvents& events_;
     std::mutex limit_mutex_;
     devices::RateLimiter limiter_{}; // guarded by limit_mutex_
     std::unique_ptr<ConsoleOutput> output_;

@@ -38,9 +38,8 @@ EventLog::Details details_of(const GuestPanic& panic) {
 
 } // namespace
 
-Instance::Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks)
-    : loop_{loop}, timeline_{timeline}, file_{std::move(file)}, identity_{std::move(identity)}, hooks_{
-                                                                                                    std::move(hooks)} {}
+Instance::Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, InstanceEvents& owner)
+    : loop_{loop}, timeline_{timeline}, file_{std::move(file)}, identity_{std::move(identity)}, owner_{owner} {}
 
 Instance::State Instance::state() const {
     if (!machine_)
@@ -75,7 +74,7 @@ Result<void> Instance::prepare_start() {
     if (file_.metrics && !metrics_)
         TRY_VOID(placed(check_output(file_.metrics->path), "/metrics/metrics_path"));
     gate_ = TRY(RunGate::create());
-    console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, {hooks_.on_expected, hooks_.on_leave}));
+    console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, owner_));
     return {};
 }
 
@@ -153,10 +152,7 @@ void Instance::on_device_error(const DeviceName& name, const std::string& what) 
 
 void Instance::on_panic(const GuestPanic& panic) { events_.publish("guest-panic", details_of(panic)); }
 
-void Instance::on_user_space_up() {
-    if (hooks_.on_user_space_up)
-        hooks_.on_user_space_up();
-}
+void Instance::on_user_space_up() { owner_.on_user_space_up(); }
 
 void Instance::on_iommu_fault(const iommu::Faults::Entry& entry) {
     const auto& fault = entry.fault;
@@ -172,10 +168,10 @@ void Instance::on_iommu_fault(const iommu::Faults::Entry& entry) {
 
 void Instance::on_end(GuestEnd end) {
     if (end.how != GuestEnd::How::reset || shutting_down_ || file_.run.on_reboot == OnReboot::end)
-        return hooks_.on_end(std::move(end));
+        return owner_.on_end(std::move(end));
     if (file_.run.on_reboot == OnReboot::restart)
         return restart_later();
-    hooks_.on_end({GuestEnd::How::failed, 0,
+    owner_.on_end({GuestEnd::How::failed, 0,
                    Error{Errc::guest_rebooted, "the guest rebooted", "--on-reboot fail makes that an error", {}, 0}});
 }
 
@@ -203,7 +199,7 @@ void Instance::restart() {
             return events_.publish("restarted", {{"count", ++restarts_}});
         if (machine_)
             machine_->stop();
-        hooks_.on_end({GuestEnd::How::failed, 0, std::move(started).error()});
+        owner_.on_end({GuestEnd::How::failed, 0, std::move(started).error()});
     };
     make_machine(over);
 }
@@ -283,11 +279,6 @@ Result<void> Instance::use_metrics(const MetricsConfig& config) {
         return fail(Errc::wrong_state, "metrics are written already", "metrics go to " + file_.metrics->path,
                     MetricsStarted{});
     metrics_ = TRY(placed(MetricsFile::open(config.path), "/metrics/metrics_path"));
-    metrics_head_.clear();
-    if (config.emit_id)
-        metrics_head_ = "\"id\":\"" + identity_.id + "\""; // its alphabet needs no escapes
-    if (!config.properties.empty())
-        metrics_head_ += (metrics_head_.empty() ? "\"properties\":" : ",\"properties\":") + config.properties;
     file_.metrics = config;
     return {};
 }
@@ -311,8 +302,8 @@ Registration Instance::add_samples(std::function<void(Samples&)> source) {
 }
 
 Result<void> Instance::flush_metrics() {
-    if (metrics_)
-        metrics_->write(metrics_line(samples(), metrics_head_));
+    if (metrics_ && identity_.metrics_line)
+        metrics_->write(identity_.metrics_line(samples(), identity_.id, *file_.metrics));
     return {};
 }
 

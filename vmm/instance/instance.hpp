@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "devices/virtio/balloon_statistics.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/timeline.hpp"
 #include "vmm/config/config_file.hpp"
@@ -20,27 +21,29 @@
 
 namespace inox {
 
+/// What an instance tells its owner, on the loop's thread. The owner outlives it.
+class InstanceEvents : public ConsoleEvents {
+public:
+    /// Once. end() is the receiver's next step.
+    virtual void on_end(GuestEnd end) = 0;
+    /// The guest says so.
+    virtual void on_user_space_up() = 0;
+};
+
 /// Everything is called on the loop's thread, or before the loop runs. A machine is made by a thread of its own, so the
 /// loop answers while a start takes its time.
 class Instance final : private MachineEvents {
 public:
     enum class State : std::uint8_t { not_started, running, paused, ended };
 
-    struct Hooks {
-        /// Once, on the loop. end() is the caller's next step.
-        std::function<void(GuestEnd)> on_end;
-        std::function<void()> on_expected;      ///< --expect has matched
-        std::function<void()> on_leave;         ///< Ctrl-A X
-        std::function<void()> on_user_space_up; ///< the guest says so; may be empty
-    };
-
     /// Who it is.
     struct Identity {
         std::string id{"anonymous-instance"};
-        bool needs_kernel{false}; ///< else the built-in guest boots without one
+        bool needs_kernel{false};   ///< else the built-in guest boots without one
+        MetricsLine metrics_line{}; ///< how it writes its metrics; null: it writes none
     };
 
-    Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, Hooks hooks);
+    Instance(EventLoop& loop, Timeline& timeline, ConfigFile file, Identity identity, InstanceEvents& owner);
     Instance(const Instance&) = delete;
     Instance& operator=(const Instance&) = delete;
     ~Instance() override {
@@ -105,7 +108,17 @@ public:
     Result<void> change_net(const std::string& id, const devices::RateLimits& receive, const devices::RateLimits& send);
     Result<void> change_balloon(std::uint64_t target);
     Result<void> change_balloon_statistics(std::chrono::seconds interval);
-    Result<std::shared_ptr<devices::virtio::Balloon>> balloon() const;
+    struct BalloonReport {
+        std::uint64_t target; ///< bytes
+        std::uint64_t actual; ///< bytes that the guest says it has given up
+        devices::virtio::BalloonStatistics statistics;
+    };
+    /// wrong_state without statistics.
+    [[nodiscard]] Result<BalloonReport> balloon_report() const;
+    // Free page hinting; see devices::virtio::Balloon. wrong_state without it.
+    [[nodiscard]] Result<devices::virtio::BalloonHinting> balloon_hinting() const;
+    Result<void> start_balloon_hinting(bool acknowledge);
+    Result<void> stop_balloon_hinting();
     /// The terminal has another size.
     void resize_console();
     /// The process is about to be stopped; it goes on. See GuestConsole.
@@ -117,6 +130,7 @@ public:
 private:
     void stop();
     [[nodiscard]] Result<Machine*> running_machine() const;
+    [[nodiscard]] Result<std::shared_ptr<devices::virtio::Balloon>> balloon() const;
     /// A machine that is being made.
     struct Start {
         Started done;
@@ -148,11 +162,10 @@ private:
     Timeline& timeline_;
     ConfigFile file_;
     Identity identity_;
-    Hooks hooks_;
+    InstanceEvents& owner_;
     EventLog events_;
     MmdsStore mmds_;
     std::optional<MetricsFile> metrics_{};
-    std::string metrics_head_{}; ///< what every line of metrics begins with
     std::function<void(Samples&)> more_samples_{};
     Registration metrics_timer_{};
     std::chrono::steady_clock::time_point started_at_{};

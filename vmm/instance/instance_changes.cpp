@@ -149,6 +149,16 @@ Result<std::shared_ptr<devices::virtio::Balloon>> Instance::balloon() const {
     return balloon;
 }
 
+Result<Instance::BalloonReport> Instance::balloon_report() const {
+    const auto device = TRY(balloon());
+    auto statistics = TRY(device->statistics());
+    return BalloonReport{device->target(), device->actual(), std::move(statistics)};
+}
+
+Result<devices::virtio::BalloonHinting> Instance::balloon_hinting() const { return TRY(balloon())->hinting(); }
+Result<void> Instance::start_balloon_hinting(bool acknowledge) { return TRY(balloon())->start_hinting(acknowledge); }
+Result<void> Instance::stop_balloon_hinting() { return TRY(balloon())->stop_hinting(); }
+
 Result<void> Instance::change_balloon(std::uint64_t target) {
     const auto device = TRY(balloon());
     TRY_VOID(device->set_target(target));

@@ -9,7 +9,7 @@
 
 namespace inox {
 
-Result<void> use_log(const LogConfig& log, LogShape shape, const std::string& id) {
+Result<void> use_log(const LogConfig& log, const LogShape& shape, const std::string& id) {
     // One descriptor for the whole life: another file takes its place, so that no thread writes to a closed one.
     static int own = -1;
     if (!log.path.empty()) {
@@ -20,9 +20,8 @@ Result<void> use_log(const LogConfig& log, LogShape shape, const std::string& id
             return fail_errno(Errc::host_error, "cannot change the log's file");
         log::set_sink(own, log.path);
     }
-    const bool firecracker = shape == LogShape::firecracker;
-    log::set_level(log.level.value_or(firecracker ? log::Level::info : log::Level::warning));
-    log::set_style({firecracker, id, log.show_level.value_or(false), log.show_origin.value_or(false), log.module});
+    log::set_level(log.level.value_or(shape.level));
+    log::set_style({shape.prefix, id, log.show_level.value_or(false), log.show_origin.value_or(false), log.module});
     return {};
 }
 

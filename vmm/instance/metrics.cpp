@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <map>
 #include <unistd.h>
@@ -38,39 +37,6 @@ void collect(const Machine& machine, Samples& samples) {
     for (const auto& status : machine.devices().list())
         if (const auto device = machine.devices().device(status.name))
             collect_device(machine, status.name, *device, samples);
-}
-
-std::string metrics_line(const Samples& samples, std::string_view head) {
-    using Values = std::vector<std::pair<std::string, std::uint64_t>>;
-    std::vector<std::pair<std::string, Values>> groups;
-    const auto values_of = [&](const std::string& name) -> Values& {
-        const auto found = std::ranges::find(groups, name, [](const auto& group) { return group.first; });
-        return found == groups.end() ? groups.emplace_back(name, Values{}).second : found->second;
-    };
-    const auto add = [](Values& values, const Sample& sample) {
-        const auto found = std::ranges::find(values, sample.name, [](const auto& value) { return value.first; });
-        if (found == values.end())
-            values.emplace_back(sample.name, sample.value);
-        else
-            found->second += sample.value;
-    };
-    for (const auto& sample : samples) {
-        add(values_of(sample.group), sample);
-        if (!sample.id.empty())
-            add(values_of(sample.group + "_" + sample.id), sample);
-    }
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    std::string out =
-        "{\"utc_timestamp_ms\":" + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
-    if (!head.empty())
-        out += "," + std::string{head};
-    for (const auto& [group, values] : groups) {
-        out += ",\"" + group + "\":{";
-        for (std::size_t i = 0; i < values.size(); ++i)
-            out += (i == 0 ? "\"" : ",\"") + values[i].first + "\":" + std::to_string(values[i].second);
-        out += "}";
-    }
-    return out + "}\n";
 }
 
 std::string prometheus_text(const Samples& samples) {

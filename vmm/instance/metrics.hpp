@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers of a running guest: collected as samples, written as Firecracker's JSON lines or as Prometheus text.
+// Numbers of a running guest: collected as samples, written as lines of JSON or as Prometheus text.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "vmm/base/os.hpp"
+#include "vmm/config/config_file.hpp"
 #include "vmm/machine/machine.hpp"
 
 namespace inox {
@@ -25,9 +26,8 @@ using Samples = std::vector<Sample>;
 /// Of the machine's vCPUs and devices, grouped. On the loop's thread.
 void collect(const Machine& machine, Samples& samples);
 
-/// {"utc_timestamp_ms":N,"block":{...},"block_root":{...}}: a device's group carries its id, the plain one is the sum.
-/// `head` is JSON members that come before the groups: "" or "\"a\":1".
-std::string metrics_line(const Samples& samples, std::string_view head = {});
+/// One line of them as JSON.
+using MetricsLine = std::string (*)(const Samples& samples, const std::string& id, const MetricsConfig& config);
 /// Prometheus' text format 0.0.4: inox_block_read_bytes_total{id="root"} 1.
 std::string prometheus_text(const Samples& samples);
 

@@ -36,24 +36,24 @@ void tell(std::string_view text) {
 }
 
 /// Everything one run owns, on the thread that runs the loop.
-class GuestRun {
+class GuestRun final : private InstanceEvents {
 public:
     GuestRun(ConfigFile file, Timeline& timeline, const RunPlan& plan)
-        : options_{file.run}, instance_{loop_,
-                                        timeline,
-                                        std::move(file),
-                                        plan.identity,
-                                        {[this](GuestEnd how) { end(std::move(how)); },
-                                         [this] {
-                                             expected_seen_ = true;
-                                             end_well("the console showed what --expect asks for");
-                                         },
-                                         [this] { end_well("the guest was ended from the terminal (Ctrl-A X)"); },
-                                         plan.on_user_space_up}} {}
+        : plan_{plan}, options_{file.run}, instance_{loop_, timeline, std::move(file), plan.identity, *this} {}
 
-    Result<int> run(const RunPlan& plan);
+    Result<int> run();
 
 private:
+    void on_end(GuestEnd how) override { end(std::move(how)); }
+    void on_expected() override {
+        expected_seen_ = true;
+        end_well("the console showed what --expect asks for");
+    }
+    void on_leave() override { end_well("the guest was ended from the terminal (Ctrl-A X)"); }
+    void on_user_space_up() override {
+        if (plan_.on_user_space_up)
+            plan_.on_user_space_up();
+    }
     void end(GuestEnd end);
     void on_signal(int signal);
     void end_well(const char* what) { end({GuestEnd::How::stopped, 0, {}, what}); }
@@ -62,7 +62,7 @@ private:
         stopped_from_outside_ |= !end_;
         end({GuestEnd::How::stopped, 0, std::move(error)});
     }
-    void on_started(Result<void> started, const RunPlan& plan);
+    void on_started(Result<void> started);
     void watch();
     void fail_with(Error error);
     [[nodiscard]] int report();
@@ -70,6 +70,7 @@ private:
     void say_how_it_ended(int code) const;
     [[nodiscard]] bool ask_to_power_off();
 
+    const RunPlan& plan_;
     const RunOptions options_;
     EventLoop loop_;
     std::unique_ptr<Watchdog> watchdog_{}; // goes after what it watches the end of
@@ -80,7 +81,6 @@ private:
     Registration long_start_;
     bool stopped_from_outside_{false};
     bool expected_seen_{false};
-    bool closing_line_{false};
     std::chrono::steady_clock::time_point started_at_{};
     std::chrono::steady_clock::time_point ended_at_{};
     bool asked_to_power_off_{false};
@@ -134,7 +134,7 @@ int GuestRun::report() {
         print_error(log.error());
         code = exit_code(log.error().code);
     }
-    if (closing_line_ && !options_.quiet)
+    if (plan_.closing_line && !options_.quiet)
         say_how_it_ended(code);
     return code;
 }
@@ -175,12 +175,12 @@ void GuestRun::fail_with(Error error) {
     loop_.stop();
 }
 
-void GuestRun::on_started(Result<void> started, const RunPlan& plan) {
+void GuestRun::on_started(Result<void> started) {
     if (!started)
         return fail_with(std::move(started).error());
     started_at_ = std::chrono::steady_clock::now();
-    if (plan.on_started)
-        plan.on_started();
+    if (plan_.on_started)
+        plan_.on_started();
     watch();
 }
 
@@ -198,18 +198,17 @@ void GuestRun::watch() {
         end({GuestEnd::How::failed, 0, std::move(watching).error()});
 }
 
-Result<int> GuestRun::run(const RunPlan& plan) {
-    closing_line_ = plan.closing_line;
+Result<int> GuestRun::run() {
     watchdog_ =
         TRY(Watchdog::create(loop_, {.timeout = options_.timeout,
                                      .on_signal = [this](int signal) { on_signal(signal); },
                                      .on_timeout = [this] { end_with(Watchdog::end_by_timeout(*options_.timeout)); }}));
     Registration companion;
-    if (plan.companion)
-        companion = TRY(plan.companion(loop_, instance_));
+    if (plan_.companion)
+        companion = TRY(plan_.companion(loop_, instance_));
     started_at_ = std::chrono::steady_clock::now();
-    if (plan.start_now) {
-        instance_.start([this, &plan](Result<void> started) { on_started(std::move(started), plan); });
+    if (plan_.start_now) {
+        instance_.start([this](Result<void> started) { on_started(std::move(started)); });
         long_start_ = loop_.after(quick_start, [this] { watch(); });
     } else {
         watch();
@@ -231,7 +230,7 @@ Result<int> GuestRun::run(const RunPlan& plan) {
 Result<int> run_guest(const ConfigFile& file, Timeline& timeline, const RunPlan& plan) {
     try {
         GuestRun guest{file, timeline, plan};
-        return guest.run(plan);
+        return guest.run();
     } catch (const std::exception& thrown) {
         const int error = loop_errno(thrown);
         if (error == 0)

@@ -5,6 +5,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/api_socket.hpp"
+#include "tests/fakes/instance_events.hpp"
 #include "tests/fakes/log_capture.hpp"
 #include "vmm/instance/instance.hpp"
 
@@ -16,7 +17,8 @@ TEST_CASE("who is refused again and again does not fill the log, and is counted"
     const fakes::LogCapture log;
     EventLoop loop;
     Timeline timeline;
-    Instance instance{loop, timeline, {}, {"test-vm", true}, {}};
+    fakes::DeafOwner owner;
+    Instance instance{loop, timeline, {}, {"test-vm", true}, owner};
     const auto path = fakes::socket_path();
     auto service = api::serve({.path = path}, loop, instance).value();
     std::jthread runner{[&] { loop.run(); }};

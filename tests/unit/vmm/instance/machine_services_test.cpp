@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "api/firecracker/log_and_metrics.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/files.hpp"
 #include "vmm/boot/cpuid.hpp"
@@ -60,12 +61,12 @@ TEST_CASE("metrics are summed by group and kept by device") {
                           {"block", "b", "reads", 3, {}},
                           {"vcpu", {}, "exits", 7, {}},
                           {"net", "a", "link_up", 1, Sample::Kind::gauge}};
-    const auto json = nlohmann::json::parse(metrics_line(samples));
+    const auto json = nlohmann::json::parse(api::firecracker::metrics_line(samples, "vm-1", {}));
     CHECK(json.at("block").at("reads") == 5);
     CHECK(json.at("block_b").at("reads") == 3);
     CHECK(json.at("vcpu").at("exits") == 7);
     CHECK(json.at("utc_timestamp_ms") > 1'000'000'000'000);
-    const auto headed = nlohmann::json::parse(metrics_line(samples, R"("id":"vm-1")"));
+    const auto headed = nlohmann::json::parse(api::firecracker::metrics_line(samples, "vm-1", {.emit_id = true}));
     CHECK(headed.at("id") == "vm-1");
     CHECK(headed.at("vcpu") == json.at("vcpu"));
     CHECK(prometheus_text(samples) == "# TYPE inox_block_reads_total counter\n"
@@ -104,13 +105,13 @@ TEST_CASE("log lines have Firecracker's shape, with as much as was asked for") {
     const auto path = scratch("log");
     LogConfig config;
     config.path = path;
-    REQUIRE(use_log(config, LogShape::firecracker, "vm"));
+    REQUIRE(use_log(config, api::firecracker::log_shape, "vm"));
     log::write(log::Level::info, "one %d", 1);
     config.show_level = config.show_origin = true;
-    REQUIRE(use_log(config, LogShape::firecracker, "vm"));
+    REQUIRE(use_log(config, api::firecracker::log_shape, "vm"));
     log::write(log::Level::warning, "two");
     config.module = "devices::virtio";
-    REQUIRE(use_log(config, LogShape::firecracker, "vm"));
+    REQUIRE(use_log(config, api::firecracker::log_shape, "vm"));
     log::write(log::Level::error, "of another module");
     const auto text = slurp(path);
     log::set_style(before);
@@ -124,7 +125,7 @@ TEST_CASE("log lines have Firecracker's shape, with as much as was asked for") {
     CHECK(std::regex_match(text, whole));
     CHECK(log::module_of("/x/devices/virtio/net.cpp").ends_with("devices::virtio::net"));
     config.path = "/nonexistent/log";
-    CHECK(use_log(config, LogShape::inox).error().code == Errc::output_unwritable);
+    CHECK(use_log(config).error().code == Errc::output_unwritable);
 }
 
 TEST_CASE("the last events are kept, and readers that left are forgotten") {

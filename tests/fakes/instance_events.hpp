@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// An owner of an instance that does nothing with what it is told.
+#pragma once
+
+#include "vmm/instance/instance.hpp"
+
+namespace inox::fakes {
+
+struct DeafOwner final : InstanceEvents {
+    void on_end(GuestEnd /*end*/) override {}
+    void on_user_space_up() override {}
+    void on_expected() override {}
+    void on_leave() override {}
+};
+
+} // namespace inox::fakes
