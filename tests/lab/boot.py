@@ -104,13 +104,13 @@ class Boot:
 
 
 def press_the_power_button(guest):
-    guest.wait_for("listening", 120)
+    guest.wait_for("listening", 300)
     guest.process.send_signal(signal.SIGTERM)
 
 
 def exit_the_second_time(guest):
-    guest.wait_for("user space up", 120)
-    guest.wait_for("user space up", 120)
+    guest.wait_for("user space up", 300)
+    guest.wait_for("user space up", 300)
     guest.type("second")
 
 
@@ -138,7 +138,7 @@ ENDS = [
         cmdline=f"{QUIET} rdinit=/bin/busybox"),
     End("missing-root", 135, f"{PANICKED} VFS: Unable to mount root fs", initrd=False,
         cmdline=f"{QUIET} root=/dev/none"),
-    End("hang-after-panic", 135, f"{PANICKED} Attempted to kill init!", options=("--timeout", "30s"),
+    End("hang-after-panic", 135, f"{PANICKED} Attempted to kill init!", options=("--timeout", "60s"),
         cmdline="console=ttyS0 quiet rdinit=/bin/busybox"),
     End("on-panic-end", 135, f"{PANICKED} sysrq triggered crash", CRASH, options=("--on-panic", "end"),
         cmdline="console=ttyS0 quiet"),
@@ -147,7 +147,7 @@ ENDS = [
     End("emergency-reboot", 0, REBOOTED, f"{NO_DRIVER}; echo b >/proc/sysrq-trigger"),
     End("reboot", 0, REBOOTED, "reboot -f"),
     End("reboot-fail", 144, "the guest rebooted [guest_rebooted]", "reboot -f", options=("--on-reboot", "fail")),
-    End("restart", 7, "inox: the guest exited after", 'read -r -t 2 turn; [ "$turn" = second ] && exit 7; reboot -f',
+    End("restart", 7, "inox: the guest exited after", 'read -r -t 5 turn; [ "$turn" = second ] && exit 7; reboot -f',
         options=("--on-reboot", "restart"), act=exit_the_second_time),
     End("poweroff", 0, "inox: the guest powered off after", "poweroff -f"),
     End("button", 0, "inox: the guest powered off after", """
@@ -161,10 +161,10 @@ ENDS = [
 
 def ends_with_its_status_and_says_so(end, command, initrd):
     words = f"{end.cmdline} {shell_words(end.line)}" if end.line else end.cmdline
-    guest = Guest(*command, *(initrd if end.initrd else []), "--memory", "256M", "--timeout", "120s",
+    guest = Guest(*command, *(initrd if end.initrd else []), "--memory", "256M", "--timeout", "300s",
                   *end.options, "--cmdline", words)
     end.act(guest)
-    expect_same(guest.finish(180), end.status)
+    expect_same(guest.finish(330), end.status)
     expect(end.words in guest.errors(), f"the VMM did not say '{end.words}'")
     expect(re.match("inox: .* after ", lab.tail(guest.errors(), 1)[0]), "the VMM's last line is another")
 
@@ -178,14 +178,14 @@ def works_on_a_terminal(command):
         for i in $(seq 100); do [ "$(stty size)" = "40 120" ] && break; sleep 0.1; done
         echo "size $(stty size)"
         exit 7"""
-    guest = Guest(*command, "--memory", "256M", "--console", "terminal", "--timeout", "120s",
+    guest = Guest(*command, "--memory", "256M", "--console", "terminal", "--timeout", "400s",
                   "--cmdline", f"{QUIET} {shell_words(line)}", size=(33, 101))
-    guest.wait_for("size 33 101", 100)
+    guest.wait_for("size 33 101", 300)
     guest.type("typed words", "\r")
-    guest.wait_for("guest read typed words", 20)
+    guest.wait_for("guest read typed words", 100)
     guest.resize(40, 120)
-    guest.wait_for("size 40 120", 20)
-    expect_same(guest.finish(60), 7)
+    guest.wait_for("size 40 120", 100)
+    expect_same(guest.finish(200), 7)
 
 
 lab.main(outside, inside)

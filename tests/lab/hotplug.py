@@ -22,7 +22,7 @@ HAVE_DISK = "until [ -b /dev/vda ]; do usleep 20000; done"
 
 def outside(inox):
     kernels = {name: lab.dev("kernel", name) for name in KERNELS}
-    lab.enter("--smp", "1", "--memory", "1536", "--timeout", "600", inox=inox, kernels=kernels,
+    lab.enter("--smp", "1", "--memory", "1536", "--timeout", "1500", inox=inox, kernels=kernels,
               initrd=lab.dev("initramfs"))
 
 
@@ -49,7 +49,7 @@ class Life:
             "mmds-config": {"network_interfaces": ["first"], "version": "V2"}}))
         self.sum = lab.sha256(DISK)
         self.held = []
-        self.guest = Guest(inox, "run", "--config", CONFIG, "--api-sock", SOCKET, "--timeout", "500s")
+        self.guest = Guest(inox, "run", "--config", CONFIG, "--api-sock", SOCKET, "--timeout", "1400s")
         self.api = lab.Api(SOCKET)
 
     def live(self, name):
@@ -77,7 +77,7 @@ class Life:
         self.api.ask("PUT", "/inox/devices/data", {"disk": {"path_on_host": DISK, "is_read_only": True}})
         self.api.ask("PUT", "/inox/devices/extra", {"net": {"host_dev_name": "inox1"}})
         expect(self.api.listed("data") and self.api.listed("extra"), "not both are listed")
-        self.guest.ask(HAVE_BOTH, 30)
+        self.guest.ask(HAVE_BOTH)
 
     def remove_both(self, query=""):
         self.api.ask("DELETE", f"/inox/devices/data{query}")
@@ -100,11 +100,11 @@ class Life:
         """Force does not wait for the guest; its drivers let go all the same"""
         self.add_both()
         self.remove_both("?force=true")
-        self.guest.ask(HAVE_NEITHER, 30)
+        self.guest.ask(HAVE_NEITHER)
 
     def the_guest_gives_a_disk_back_without_being_asked(self):
         self.add_disk()
-        self.guest.ask(HAVE_DISK, 30)
+        self.guest.ask(HAVE_DISK)
         self.guest.ask("""d=$(readlink -f /sys/block/vda/device); s=${d%/virtio*}; s=${s##*/}
             for p in /sys/bus/pci/slots/*; do ! grep -q "^${s%.*}$" $p/address || echo 0 >$p/power; done""")
         self.api.gone("data")
@@ -112,7 +112,7 @@ class Life:
     def firecrackers_paths_do_the_same(self):
         disk = {"drive_id": "data", "path_on_host": DISK, "is_root_device": False}
         self.api.ask("PUT", "/drives/data", disk)
-        self.guest.ask(HAVE_DISK, 30)
+        self.guest.ask(HAVE_DISK)
         self.api.ask("PUT", "/drives/data", disk, 400)
         self.api.ask("DELETE", "/drives/data")
         self.api.gone("data")
@@ -153,7 +153,7 @@ class Life:
         events = self.api.open("GET", "/inox/events")
         events.readline()       # it has those of before
         self.guest.type("echo c >/proc/sysrq-trigger")
-        expect_same(self.guest.finish(60), 135)
+        expect_same(self.guest.finish(200), 135)
         lab.expect_match('"event":"guest-panic"', events.read().decode())
 
 

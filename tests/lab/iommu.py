@@ -75,7 +75,7 @@ def outside(inox):
     lab.compiled(work / "vfio-user", "tools/guest/vfio-user.c")
     os.truncate(work / "vfio-user", -(-os.path.getsize(work / "vfio-user") // 512) * 512)
     noise = make_root_disk(work / "files", work / "root")
-    lab.enter("--nested", "--smp", "1", "--memory", "2048", "--timeout", "400", "--device", "edu",
+    lab.enter("--nested", "--smp", "1", "--memory", "2048", "--timeout", "1000", "--device", "edu",
               inox=inox, work=str(work), sum=lab.sha256(work / "disk"), noise=noise, kernel=lab.dev("kernel", "6.12"),
               initrd=lab.dev("initramfs", "6.12"))
 
@@ -99,7 +99,7 @@ def inside(inox, work, sum, noise, kernel, initrd):
     edu = lab.bind(lab.pci_devices("1234:11e8")[0])
     lab.output("cp", "--sparse=always", f"{work}/root", "/tmp/root")
     lab.output("cp", f"{work}/disk", "/tmp/disk")
-    command = [inox, "run", "--iommu", "--kernel", kernel, "--initrd", initrd, "--memory", "256M", "--timeout", "200s",
+    command = [inox, "run", "--iommu", "--kernel", kernel, "--initrd", initrd, "--memory", "256M", "--timeout", "400s",
                "--console", CONSOLE, "--vfio", edu]
     Life("", command, shell_words(LINE, "hvc0"), "--disk", "path=/tmp/disk", "--disk",
          f"path={work}/nested,readonly=on", "--disk", f"path={work}/vfio-user,readonly=on", "--entropy",
@@ -145,7 +145,7 @@ class Life:
         checks(self.about, self.no_access_is_refused, self.the_file_system_is_clean)
 
     def the_guest_reboots(self):
-        expect_same(self.guest.finish(220), 0)
+        expect_same(self.guest.finish(420), 0)
 
     def the_API_shows_the_fault_and_the_endpoints(self):
         """These with their domain and cache hits"""
@@ -154,7 +154,7 @@ class Life:
             tables = lab.run(self.inox, "ctl", "-s", SOCKET, "iommu").stdout
             return tables if BAD_ADDRESS in tables else None
 
-        tables = lab.wait_until("the API shows the fault", 200, look, pause=0.5)
+        tables = lab.wait_until("the API shows the fault", 400, look, pause=0.5)
         expect_match(f" {BAD_ADDRESS} +w +no mapping", tables)
         expect_match("drive0.* attached +[0-9]+ +[1-9][0-9]* ", tables)
 

@@ -25,7 +25,7 @@ def outside(inox):
         lab.output("python3", lab.ROOT / "tools/guest/mkcpio.py", work / "more", stdin=names)
     archives = [pathlib.Path(lab.dev("initramfs")), work / "more"]
     (work / "initrd").write_bytes(b"".join(archive.read_bytes() for archive in archives))
-    lab.enter("--nested", "--smp", "1", "--memory", "1536", "--timeout", "600", "--device", "edu", inox=inox,
+    lab.enter("--nested", "--smp", "1", "--memory", "1536", "--timeout", "1000", "--device", "edu", inox=inox,
               kernels=kernels, idle=idle, initrd=str(work / "initrd"))
 
 
@@ -35,21 +35,21 @@ def inside(inox, kernels, idle, initrd):
     for backend, reason, *options in [("container", "container interface"), ("iommufd", "no PASID width"),
                                       ("iommufd", "virtual IOMMU", "--iommu")]:
         if backend in lab.backends():
-            check(" ".join([f"an assigned device by {backend}", *options]), works_without_PASIDs_for_its, reason,
+            check(" ".join([f"an assigned device by {backend}", *options]), works_without_PASIDs_and_says_why, reason,
                   [*plain, "--vfio", f"{edu},backend={backend}", *options])
     for kernel, *options in [*([kernel] for kernel in kernels), ["6.12", "--iommu"]]:
         check(" ".join(["Linux", kernel, *options]), two_address_spaces_share_one_accelerator,
               [inox, "run", "--kernel", kernels[kernel], "--initrd", initrd, "--memory", "256M", "--dsa",
-               "--timeout", "200s", *options, "--cmdline",
+               "--timeout", "400s", *options, "--cmdline",
                f"console=ttyS0 quiet loglevel=1 panic=-1 {lab.shell_words('/bin/pasid')}"])
 
 
-def works_without_PASIDs_for_its(reason, command):
+def works_without_PASIDs_and_says_why(reason, command):
     """Which is told once, and shown"""
     lab.remove(SOCKET)
     guest = Guest(*command)
     guest.type_last()
-    guest.wait_for("i", 30)
+    guest.wait_for("i", 200)
     shown = lab.output(command[0], "ctl", "-s", SOCKET, "pasids")
     guest.stop()
     expect_same(len(re.findall("no PASIDs for", guest.errors())), 1)
@@ -60,7 +60,7 @@ def works_without_PASIDs_for_its(reason, command):
 def two_address_spaces_share_one_accelerator(command):
     guest = Guest(*command)
     guest.type_last()
-    status = guest.finish(220)
+    status = guest.finish(420)
     expect_same(status, 0)
     expect_match("^pasid: all is well", guest.console)
 

@@ -30,7 +30,7 @@ def outside(inox):
     lab.write(work / "nvme", "")
     os.truncate(work / "nvme", 64 << 20)
     lab.output("mke2fs", "-q", "-t", "ext4", "-O", "^metadata_csum", "-d", work / "files", work / "nvme")
-    lab.enter("--nested", "--smp", "1", "--memory", "2048", "--timeout", "900", "--device", f"nvme={work}/nvme",
+    lab.enter("--nested", "--smp", "1", "--memory", "2048", "--timeout", "1500", "--device", f"nvme={work}/nvme",
               "--device", "e1000e", "--device", "edu", "--device", "bridge", "--out", str(work / "out"),
               inox=inox, bare={"edu": edu, "idle": idle}, noise=lab.sha256(work / "files/noise"),
               web=lab.sha256(work / "web/noise"), port=serve(work / "web"), initrd=lab.dev("initramfs"),
@@ -69,7 +69,7 @@ def inside(inox, bare, kernels, initrd, **facts):
     nvme, card = (lab.bind(lab.pci_devices(ids)[0]) for ids in ("1b36:0010", "8086:10d3"))
     edu, bridged = (lab.bind(address) for address in lab.pci_devices("1234:11e8"))
     lab.bind(lab.pci_devices("8086:100e")[0])
-    small = [inox, "run", "--memory", "32M", "--timeout", "60s", "--log-level", "info", "--kernel"]
+    small = [inox, "run", "--memory", "32M", "--timeout", "200s", "--log-level", "info", "--kernel"]
     edus = Edu([*small, bare["edu"]], [*small, bare["idle"]], edu, bridged, nvme)
     for backend in lab.backends():
         for function in (edus.works, edus.works_behind_a_bridge, edus.works_beside_the_disk):
@@ -89,7 +89,7 @@ class Edu:
         """A guest's status, and all that it and its VMM have said"""
         guest = Guest(*self.command, *(word for device in devices for word in ("--vfio", device)))
         guest.type_last()
-        status = guest.finish(90)
+        status = guest.finish(230)
         return status, guest.console + guest.errors()
 
     def use(self, *devices):
@@ -118,7 +118,7 @@ class Edu:
 
     def is_refused_in_use_and_free_once_its_user_is_killed(self):
         user = Guest(*self.idle, "--vfio", self.edu)
-        user.wait_for("i", 30)
+        user.wait_for("i", 200)
         expect_match(r"\[in_use\]", self.guest(self.edu)[1])
         user.process.send_signal(signal.SIGKILL)
         user.process.wait(60)

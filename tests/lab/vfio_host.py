@@ -17,7 +17,7 @@ def outside(inox, probe):
     for part, *options in (["devices", "--device", "nvme", "--device", "edu", "--device", "bridge", "--device", "rp"],
                            ["no IOMMU", "--iommu", "none", "--device", "edu"],
                            ["unsafe interrupts", "--iommu", "virtio", "--device", "edu"]):
-        lab.enter("--nested", "--timeout", "240", *options, inox=inox, probe=probe, part=part)
+        lab.enter("--nested", "--timeout", "600", *options, inox=inox, probe=probe, part=part)
 
 
 def inside(inox, probe, part):
@@ -128,7 +128,7 @@ class Host:
     def a_held_device_is_in_use_and_free_once_its_holder_is_killed(self, backend):
         edu = lab.pci_devices(EDU)[0]
         holder = Guest(self.probe, edu, backend, "hold")
-        holder.wait_for("holding", 60)
+        holder.wait_for("holding", 200)
         expect_match(r"\[in_use\]", lab.run(self.probe, edu, backend).stdout)
         holder.kill()
         self.probed(edu, backend)

@@ -17,7 +17,7 @@ DRIVER = pathlib.Path("/sys/bus/pci/drivers/vfio-pci")
 
 
 def outside(inox):
-    lab.enter("--nested", "--smp", "1", "--memory", "1536", "--timeout", "600", "--device", "nvme", inox=inox,
+    lab.enter("--nested", "--smp", "1", "--memory", "1536", "--timeout", "1500", "--device", "nvme", inox=inox,
               kernel=lab.dev("kernel", "6.12"), initrd=lab.dev("initramfs"))
 
 
@@ -44,7 +44,7 @@ class Life:
         self.held = []
         self.inox = inox
         self.guest = Guest(inox, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "256M", "--cmdline",
-                           "console=ttyS0 quiet loglevel=1 panic=-1", "--api-sock", SOCKET, "--timeout", "500s")
+                           "console=ttyS0 quiet loglevel=1 panic=-1", "--api-sock", SOCKET, "--timeout", "1400s")
         self.api = lab.Api(SOCKET)
 
     def boots_to_a_shell(self):
@@ -57,7 +57,7 @@ class Life:
         self.reads_right()
 
     def reads_right(self):
-        self.guest.ask("until [ -b /dev/nvme0n1 ]; do usleep 20000; done", 30)
+        self.guest.ask("until [ -b /dev/nvme0n1 ]; do usleep 20000; done")
         self.guest.says(self.sum, "sha256sum </dev/nvme0n1 | cut -d' ' -f1")
 
     def remove(self, query=""):
@@ -103,8 +103,8 @@ class Life:
                        " echo over >/tmp/over; } & ); sleep 1; [ ! -e /tmp/over ]")
         self.what_is_held_shows_up()
         self.remove(query)
-        self.guest.ask("until [ -e /tmp/over ]; do usleep 100000; done; rm /tmp/over", 90)
-        self.guest.ask("while [ -e /dev/nvme0n1 ]; do usleep 100000; done", 90)
+        self.guest.ask("until [ -e /tmp/over ]; do usleep 100000; done; rm /tmp/over")
+        self.guest.ask("while [ -e /dev/nvme0n1 ]; do usleep 100000; done")
         self.add(lab.backends()[-1])
         self.remove()
 
@@ -123,7 +123,7 @@ class Life:
         unbinding = subprocess.Popen(["sh", "-c", f"echo {self.disk} >{DRIVER}/unbind"])
         self.api.gone("disk")
         self.guest.ask("[ ! -e /dev/nvme0n1 ]")
-        expect_same(unbinding.wait(30), 0)
+        expect_same(unbinding.wait(200), 0)
         lab.expect_match("the host asks for .* back", self.guest.errors())
 
     def can_be_given_once_more(self):
@@ -141,7 +141,7 @@ class Life:
 
     def ends_with_the_shells_status(self):
         self.guest.type("exit 5")
-        expect_same(self.guest.finish(60), 5)
+        expect_same(self.guest.finish(200), 5)
 
 
 lab.main(outside, inside)
