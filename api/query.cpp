@@ -84,7 +84,7 @@ std::optional<std::uint64_t> Query::number(std::string_view name, std::uint64_t 
     const auto number = parse_number(*text);
     if (number && *number <= most)
         return number;
-    refuse(std::string{name} + " is " + in_quotes(*text) + (number ? ", which is too large" : ", which is no number"),
+    refuse(std::string{name} + " is " + in_quotes(*text) + (number ? ", which is too large" : ", which is not a number"),
            "it is a decimal number" + (most == UINT64_MAX ? std::string{} : ", at most " + std::to_string(most)));
     return std::nullopt;
 }
@@ -101,7 +101,7 @@ std::optional<std::uint64_t> Query::address(std::string_view name) {
     if (const auto [end, error] = std::from_chars(digits.data(), last, address, 16);
         error == std::errc{} && end == last)
         return address;
-    refuse(std::string{name} + " is " + in_quotes(*text) + ", which is no address",
+    refuse(std::string{name} + " is " + in_quotes(*text) + ", which is not an address",
            "it is a hexadecimal number of 64 bits: " + std::string{name} + "=0x1000");
     return std::nullopt;
 }
@@ -122,7 +122,7 @@ std::optional<DeviceKind> Query::kind() {
         return std::nullopt;
     const auto kind = parse_kind(*text);
     if (!kind)
-        refuse(in_quotes(*text) + " is no kind of device", "it is " + list_text(all_kind_names()));
+        refuse(in_quotes(*text) + " is not a kind of device", "it is " + list_text(all_kind_names()));
     return kind;
 }
 

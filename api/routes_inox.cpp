@@ -234,7 +234,7 @@ Prepared put_device(Call& call) {
     if (const Query query{call.request.query, {}}; query.refusal())
         return *query.refusal();
     if (!is_id(call.id))
-        return refusal(Errc::config_value, in_quotes(call.id) + " is no id", id_rule);
+        return refusal(Errc::config_value, in_quotes(call.id) + " is not an id", id_rule);
     // {"disk": {...}}: a section of the configuration, without the id.
     auto json = read_json(call.request.body);
     if (!json.problems.empty())
@@ -260,7 +260,7 @@ Prepared put_device(Call& call) {
                 prepared = plug<Options>(call.id, named.value());
         });
     return prepared ? std::move(*prepared)
-                    : wrong(in_quotes(named.key()) + " is no kind of device that can be plugged in");
+                    : wrong(in_quotes(named.key()) + " is not a kind of device that can be plugged in");
 }
 
 Prepared delete_device(Call& call) {

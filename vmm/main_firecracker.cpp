@@ -46,7 +46,7 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
     if (!log.level && given.has("level")) {
         log.level = parse_log_level(given.value("level"));
         if (!log.level)
-            return std::unexpected<Error>{Error{Errc::bad_option, in_quotes(given.value("level")) + " is no log level",
+            return std::unexpected<Error>{Error{Errc::bad_option, in_quotes(given.value("level")) + " is not a log level",
                                                 "use Off, Error, Warning, Info, Debug or Trace", level_flag, 0}};
     }
     if (!log.show_level && given.has("show-level"))
@@ -60,7 +60,7 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
     if (given.has("keep-fds")) {
         file.run.keep_fds = descriptors::parse_list(given.value("keep-fds"));
         if (file.run.keep_fds.empty())
-            return wrong_arguments("'--keep-fds' is no list of descriptors: " + in_quotes(given.value("keep-fds")));
+            return wrong_arguments("'--keep-fds' is not a list of descriptors: " + in_quotes(given.value("keep-fds")));
     }
     if (given.has("no-api")) {
         file.api = {};

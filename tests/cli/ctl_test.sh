@@ -79,12 +79,12 @@ for command in 'add-vfio ID 0000:01:00.0' 'add-disk ID x' 'add-net ID x' 'remove
     refused 153 bad_option 'The ID cannot be empty.' '' ctl "${words[@]}"
 done
 refused 121 not_found '' '' ctl remove no-such-device
-refused 153 bad_option "'disc' is no kind of device" 'disk, net' ctl remove first --kind disc
-refused 153 bad_option "'a&b=c' is no kind of device" 'disk, net' ctl remove first --kind 'a&b=c'
+refused 153 bad_option "'disc' is not a kind of device" 'disk, net' ctl remove first --kind disc
+refused 153 bad_option "'a&b=c' is not a kind of device" 'disk, net' ctl remove first --kind 'a&b=c'
 refused 153 bad_option "force is 'maybe', neither true nor false" 'force=true' \
     ctl request DELETE '/inox/devices/first?force=maybe'
-refused 153 bad_option "since is 'soon', which is no number" '' ctl events soon
-refused 153 bad_option "domain is 'x y', which is no number" '' ctl iommu 'x y'
+refused 153 bad_option "since is 'soon', which is not a number" '' ctl events soon
+refused 153 bad_option "domain is 'x y', which is not a number" '' ctl iommu 'x y'
 refused 114 config_value "2 kinds of device where it takes one: 'disk', 'net'" '' \
     ctl request PUT /inox/devices/x '{"disk": {}, "net": {}}'
 refused 112 config_unknown_key 'unknown field `bakend`' '' ctl add-vfio nic 0000:ff:1f.7 bakend=iommufd

@@ -51,7 +51,7 @@ check '--keep-fds 30,7 keeps it' holds "$scratch/secret"
 leave
 exec 30<&-
 refused 1 config_value '--keep-fds: descriptor 30 is not open' '30<>FILE' "$inox" --api-sock "$sock" --keep-fds 30,7
-refused 153 bad_option "'--keep-fds' is no list of descriptors: '7,x'" '' "$inox" --api-sock "$sock" --keep-fds 7,x
+refused 153 bad_option "'--keep-fds' is not a list of descriptors: '7,x'" '' "$inox" --api-sock "$sock" --keep-fds 7,x
 exec 7<&-
 exec 8<"$scratch/secret"
 run "$inox" run --config "$scratch/vm.json"

@@ -26,7 +26,7 @@ refused 153 bad_option 'Invalid instance ID: Invalid char (_) at position 1' 'le
     "$inox" --no-api --config-file "$vm" --id a_b
 refused 153 bad_option 'Invalid instance ID: Invalid len (65)' 'letters' \
     "$inox" --no-api --config-file "$vm" --id "$(printf '%065d' 0)"
-refused 152 bad_option "'loud' is no log level" 'Warning' "$inox" --no-api --config-file "$vm" --level loud
+refused 152 bad_option "'loud' is not a log level" 'Warning' "$inox" --no-api --config-file "$vm" --level loud
 
 for flag in '--snapshot-version' '--describe-snapshot s'; do
     # shellcheck disable=SC2086 # a flag and its value

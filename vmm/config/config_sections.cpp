@@ -16,7 +16,7 @@ namespace inox {
 std::string read_id(const JsonValue& value) {
     auto text = value.text().value_or("");
     if (!is_id(text))
-        value.report(Errc::config_value, in_quotes(text) + " is no id", id_rule);
+        value.report(Errc::config_value, in_quotes(text) + " is not an id", id_rule);
     return text;
 }
 

@@ -221,7 +221,7 @@ TEST_CASE("ids of plugged devices have the configuration's rule") {
     ApiClient client;
     const auto answer = client.put("/inox/devices/" + std::string(65, 'a'), R"({"entropy": {}})");
     CHECK(answer.status == 400);
-    CHECK(ApiClient::fault(answer).ends_with("is no id"));
+    CHECK(ApiClient::fault(answer).ends_with("is not an id"));
     CHECK(ApiClient::fault(client.put("/mmds", "{\"password\": \"hunter2\n\"}")).find("hunter2") == std::string::npos);
     CHECK(ApiClient::fault(client.put("/mmds", "\xef\xbb\xbf{}")) ==
           ApiClient::json_error("not valid JSON: a byte order mark"));

@@ -99,7 +99,7 @@ TEST_CASE("numbers are decimal and have limits, addresses are hexadecimal") {
     for (const char* bad : {"g", "0x", "", "-1", "10000000000000000"}) {
         api::Query one{std::string{"from="} + bad, {"from"}};
         CHECK_FALSE(one.address("from"));
-        CHECK(fault(one) == "from is '" + std::string{bad} + "', which is no address");
+        CHECK(fault(one) == "from is '" + std::string{bad} + "', which is not an address");
     }
 }
 
@@ -110,7 +110,7 @@ TEST_CASE("what means nothing without another parameter is refused, and a kind i
     CHECK(ApiClient::fault(client.get("/inox/iommu?domain=1&offset=5")) == "offset does not go with domain");
     CHECK(client.get("/inox/iommu?domain=1&from=0x1000&limit=5").status == 404);
     const auto response = client.get("/inox/devices/x?kind=disc");
-    CHECK(ApiClient::fault(response) == "'disc' is no kind of device");
+    CHECK(ApiClient::fault(response) == "'disc' is not a kind of device");
     CHECK(hint(response) == "it is iommu, disk, net, vsock, entropy, balloon, console, share, vfio or dsa");
     CHECK(client.get("/inox/devices/x?kind=%64isk").status == 404);
     CHECK(client.get("/inox/devices?&limit=1&").status == 200);

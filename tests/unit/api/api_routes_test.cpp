@@ -293,7 +293,7 @@ TEST_CASE("a device to plug in is of one kind") {
     CHECK(fault(R"({"disk": {}, "net": {}})") == "the body names 2 kinds of device where it takes one: 'disk', 'net'");
     CHECK(fault("{}") == "the body names no kind of device");
     CHECK(fault("[]") == "the body names no kind of device");
-    CHECK(fault(R"({"floppy": {}})") == "'floppy' is no kind of device that can be plugged in");
+    CHECK(fault(R"({"floppy": {}})") == "'floppy' is not a kind of device that can be plugged in");
     CHECK(fault(R"({"vfio": {"host": "0000:01:00.0", "backend": "x"}})").find("auto") != std::string::npos);
     CHECK(fault(R"({"vfio": {"host": "0000:01:00.0", "backend": "iommufd", "rom": false, "group_fd": 7}})") ==
           "The requested operation is not supported before starting the microVM.");

@@ -63,7 +63,7 @@ void read_sbdf(const JsonValue& value, ConfigFile& file) {
     auto& host = vfio(file).open.host;
     read_text(value, host);
     if (value.json().is_string() && !devices::vfio::PciAddress::parse(host))
-        value.report(Errc::config_value, in_quotes(host) + " is no PCI address",
+        value.report(Errc::config_value, in_quotes(host) + " is not a PCI address",
                      "write it as 0000:01:00.0; `inox host` lists the devices", NoHostAddress{printable(host)});
 }
 

@@ -211,7 +211,7 @@ TEST_CASE("device table: a slot is not used again while a driver waits for what 
     REQUIRE(bench.table.remove({kind_of<DriveConfig>, "7"}, Removal::forced));
     const auto refused = bench.table.add(Bench::disk("a")).error();
     CHECK(refused.code == Errc::no_resource);
-    CHECK(refused.what.find("has not let go") != std::string::npos);
+    CHECK(refused.what.find("has not ejected") != std::string::npos);
     NewDevice there = Bench::disk("a");
     there.where = PciAddress{7, 0};
     CHECK(bench.table.add(std::move(there)).error().code == Errc::no_resource);
