@@ -230,16 +230,16 @@ std::string text_at(const Json& json, const char* key) {
 Error by_status(unsigned status) {
     switch (status) {
     case 400:
-        return {Errc::bad_option, {}, "see inox ctl --help, or inox ctl openapi", {}, 0};
+        return make_error(Errc::bad_option, {}, "see inox ctl --help, or inox ctl openapi");
     case 403:
-        return {Errc::host_error, {}, "ask as the user who started it, or start it with --api-group", {}, 0};
+        return make_error(Errc::host_error, {}, "ask as the user who started it, or start it with --api-group");
     case 404:
-        return {Errc::not_found, {}, {}, {}, 0};
+        return make_error(Errc::not_found, {});
     case 503:
-        return {
-            Errc::no_resource, {}, "try again when others are done, or start it with more --api-connections", {}, 0};
+        return make_error(Errc::no_resource, {},
+                          "try again when others are done, or start it with more --api-connections");
     default:
-        return {Errc::host_error, {}, {}, {}, 0};
+        return make_error(Errc::host_error, {});
     }
 }
 

@@ -69,13 +69,11 @@ std::string event_line(const Event& event) {
 void stream_events(Instance& instance, const std::shared_ptr<Exchange>& exchange, std::uint64_t since) {
     auto stream = exchange->stream("application/x-ndjson");
     if (!stream)
-        return exchange->answer(
-            refusal(Error{Errc::no_resource,
-                          "there are " + std::to_string(most_streams) + " readers of events already: that is the limit",
-                          "end one of them, and try again",
-                          {},
-                          0},
-                    {}, 503));
+        return exchange->answer(refusal(
+            make_error(Errc::no_resource,
+                       "there are " + std::to_string(most_streams) + " readers of events already: that is the limit",
+                       "end one of them, and try again"),
+            {}, 503));
     for (const auto& event : instance.events().recent())
         if (event.sequence > since)
             stream->write(event_line(event));
@@ -86,10 +84,10 @@ void stream_events(Instance& instance, const std::shared_ptr<Exchange>& exchange
 /// One domain's mappings.
 Response mappings_page(const Machine* machine, std::uint32_t domain, std::uint64_t from, std::size_t limit) {
     if (machine == nullptr || !machine->views().mappings)
-        return refuse({Errc::not_found, "there is no IOMMU", "start with --iommu", {}, 0});
+        return refuse(make_error(Errc::not_found, "there is no IOMMU", "start with --iommu"));
     const auto found = machine->views().mappings(domain, from, limit);
     if (!found)
-        return refuse({Errc::not_found, "there is no domain " + std::to_string(domain), "see /inox/iommu", {}, 0});
+        return refuse(make_error(Errc::not_found, "there is no domain " + std::to_string(domain), "see /inox/iommu"));
     Json items = Json::array();
     for (const auto& mapping : found->items)
         items.push_back(mapping_json(mapping));
@@ -172,14 +170,14 @@ Prepared get_device(Call& call) {
     return answering([id = call.id, kind](Services& services) {
         const auto* machine = services.instance.machine();
         if (machine == nullptr)
-            return refuse({Errc::not_found, "Device not found", "there are none before the start", {}, 0});
+            return refuse(make_error(Errc::not_found, "Device not found", "there are none before the start"));
         const auto name = name_of(*machine, id, kind);
         if (!name)
             return refuse(name.error());
         for (const auto& status : machine->devices().list())
             if (status.name == *name)
                 return ok(device_json(*machine, status));
-        return refuse({Errc::not_found, "Device not found", "see /inox/devices", {}, 0});
+        return refuse(make_error(Errc::not_found, "Device not found", "see /inox/devices"));
     });
 }
 

@@ -33,7 +33,7 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
     static constexpr std::string_view commands[] = {"run", "check", "host", "ctl"};
     if (arguments.empty()) {
         static_cast<void>(cli::print(help));
-        return cli::report_problem({Errc::bad_option, "no command given", "try: inox run", {}, 0});
+        return cli::report_problem(make_error(Errc::bad_option, "no command given", "try: inox run"));
     }
     const std::string_view first = arguments[0];
     const auto rest = arguments.subspan(1);
@@ -49,11 +49,8 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::print_and_finish(help);
     if (first.starts_with('-'))
         return cli::firecracker_command(arguments, timeline);
-    return cli::report_problem({Errc::bad_option,
-                                "unknown command " + in_quotes(first),
-                                suggestion(first, commands, "the commands are run, check, host and ctl"),
-                                {},
-                                0});
+    return cli::report_problem(make_error(Errc::bad_option, "unknown command " + in_quotes(first),
+                                          suggestion(first, commands, "the commands are run, check, host and ctl")));
 }
 
 /// A caller may have closed some of 0 to 2; the next file opened would get that number, and the guest's text.
@@ -75,11 +72,11 @@ int main(int argc, char** argv) {
     try {
         return dispatch({argv + (argc > 0 ? 1 : 0), argv + argc}, timeline);
     } catch (const std::bad_alloc&) {
-        return cli::report_problem({Errc::no_resource, "out of memory", "free memory on the host", {}, 0});
+        return cli::report_problem(make_error(Errc::no_resource, "out of memory", "free memory on the host"));
     } catch (const std::exception& error) {
-        return cli::report_problem({Errc::internal, error.what(), "this is a bug in inox: please report it", {}, 0});
+        return cli::report_problem(make_error(Errc::internal, error.what(), "this is a bug in inox: please report it"));
     } catch (...) {
         return cli::report_problem(
-            {Errc::internal, "unknown exception", "this is a bug in inox: please report it", {}, 0});
+            make_error(Errc::internal, "unknown exception", "this is a bug in inox: please report it"));
     }
 }

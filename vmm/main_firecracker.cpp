@@ -46,8 +46,8 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
     if (!log.level && given.has("level")) {
         log.level = parse_log_level(given.value("level"));
         if (!log.level)
-            return std::unexpected<Error>{Error{Errc::bad_option, in_quotes(given.value("level")) + " is not a log level",
-                                                "use Off, Error, Warning, Info, Debug or Trace", level_flag, 0}};
+            return fail_at(level_flag, Errc::bad_option, in_quotes(given.value("level")) + " is not a log level",
+                           "use Off, Error, Warning, Info, Debug or Trace");
     }
     if (!log.show_level && given.has("show-level"))
         log.show_level = true;

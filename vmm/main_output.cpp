@@ -50,10 +50,9 @@ std::vector<Error> closed_descriptors(const RunOptions& options) {
     std::vector<Error> problems;
     for (const int fd : options.keep_fds)
         if (!descriptors::is_open(fd))
-            problems.push_back(
-                {Errc::config_value, "descriptor " + std::to_string(fd) + " is not open",
-                 "open it where inox is started, such as " + std::to_string(fd) + "<>FILE in a shell, or leave it out",
-                 "/inox/keep_fds", 0});
+            problems.push_back(error_at(
+                "/inox/keep_fds", Errc::config_value, "descriptor " + std::to_string(fd) + " is not open",
+                "open it where inox is started, such as " + std::to_string(fd) + "<>FILE in a shell, or leave it out"));
     return problems;
 }
 

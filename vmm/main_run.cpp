@@ -87,19 +87,19 @@ private:
         const std::string text = error.what();
         const auto colon = text.find(':');
         if (text.ends_with("disallowed flag override"))
-            return {Errc::bad_option, "this option takes no value", see_help(), "--" + text.substr(0, text.find(' ')),
-                    0};
+            return error_at("--" + text.substr(0, text.find(' ')), Errc::bad_option, "this option takes no value",
+                            see_help());
         if (colon == text.npos || !text.starts_with("--"))
-            return {Errc::bad_option, text, see_help(), {}, 0};
+            return make_error(Errc::bad_option, text, see_help());
         std::string what = text.ends_with("missing") ? "the value is missing" : text.substr(colon + 2);
-        return {Errc::bad_option, std::move(what), see_help(), text.substr(0, colon), 0};
+        return error_at(text.substr(0, colon), Errc::bad_option, std::move(what), see_help());
     }
 
     [[nodiscard]] Error unknown(const std::string& word) const {
         const std::string name = word.substr(0, word.find('='));
         if (!name.starts_with('-'))
-            return {Errc::bad_option, "unexpected argument " + in_quotes(word), see_help(), {}, 0};
-        return {Errc::bad_option, "unknown option " + in_quotes(name), suggestion(name, names_, see_help()), {}, 0};
+            return make_error(Errc::bad_option, "unexpected argument " + in_quotes(word), see_help());
+        return make_error(Errc::bad_option, "unknown option " + in_quotes(name), suggestion(name, names_, see_help()));
     }
 
     CLI::App app_;
@@ -192,7 +192,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
     auto file = initial_config(Dialect::inox);
     if (command.has("--config")) {
         if (config_path.empty())
-            return report_problem({Errc::bad_option, "the path is empty", "name a file", "--config", 0});
+            return report_problem(error_at("--config", Errc::bad_option, "the path is empty", "name a file"));
         auto parsed = load_config(config_path, Dialect::inox);
         if (!parsed.problems.empty())
             return report_problems(parsed.problems, config_path);
@@ -239,7 +239,7 @@ int check_command(Arguments arguments) {
         return *over;
     if (path.empty())
         return report_problem(
-            {Errc::bad_option, "the configuration file is missing", "try: inox check vm.json", {}, 0});
+            make_error(Errc::bad_option, "the configuration file is missing", "try: inox check vm.json"));
     const auto dialect = command.has("--firecracker") ? Dialect::firecracker : Dialect::inox;
     const bool pci = dialect == Dialect::inox || command.has("--enable-pci");
     auto parsed = load_config(path, dialect, pci ? Transport::pci : Transport::mmio);

@@ -113,7 +113,7 @@ Result<void> Flags::check_rules() const {
     for (const auto& flag : flags)
         if (has(flag.name) && flag.missing_part != nullptr)
             return std::unexpected<Error>{
-                Error{Errc::unsupported, flag.missing_part, flag.hint, "--" + std::string{flag.name}, 0}};
+                error_at("--" + std::string{flag.name}, Errc::unsupported, flag.missing_part, flag.hint)};
     for (const std::string_view name : {"start-time-us", "start-time-cpu-us", "parent-cpu-time-us", "mmds-size-limit",
                                         "http-api-max-payload-size", "api-connections"})
         if (has(name) && !number(name))

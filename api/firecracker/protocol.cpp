@@ -23,7 +23,7 @@ std::string escaped(std::string_view text) {
 }
 
 Error refused(std::string what, std::string hint) {
-    return {Errc::bad_option, std::move(what), std::move(hint), {}, 0};
+    return make_error(Errc::bad_option, std::move(what), std::move(hint));
 }
 
 } // namespace
@@ -55,12 +55,10 @@ Error wrong_id(std::string hint) {
 }
 
 Error wrong_phase(bool started) {
-    return {Errc::wrong_state,
-            std::string{"The requested operation is not supported "} + (started ? "after" : "before") +
-                " starting the microVM.",
-            started ? "do it before InstanceStart" : "do it after InstanceStart",
-            {},
-            0};
+    return make_error(Errc::wrong_state,
+                      std::string{"The requested operation is not supported "} + (started ? "after" : "before") +
+                          " starting the microVM.",
+                      started ? "do it before InstanceStart" : "do it after InstanceStart");
 }
 
 std::string protocol_error(std::string_view why) { return "{ \"error\": \"" + std::string{why} + "\" }"; }

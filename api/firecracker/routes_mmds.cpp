@@ -43,11 +43,9 @@ Prepared put_mmds_config(Call& call) {
         return *body.refusal;
     const auto& config = *body.file.mmds;
     if (config.interfaces.empty())
-        return refusal({Errc::config_value,
-                        "The list of network interface IDs that allow forwarding MMDS requests is empty.",
-                        "name the interface that answers",
-                        {},
-                        0},
+        return refusal(make_error(Errc::config_value,
+                                  "The list of network interface IDs that allow forwarding MMDS requests is empty.",
+                                  "name the interface that answers"),
                        "MMMDS config error: ");
     return answering([config](Services& services) {
         auto response =

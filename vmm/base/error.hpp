@@ -92,8 +92,19 @@ public:
     using std::expected<T, Error>::expected;
 };
 
+inline Error make_error(Errc code, std::string what, std::string hint = {}, ErrorDetail detail = {}) {
+    return {code, std::move(what), std::move(hint), {}, 0, std::move(detail)};
+}
+/// The same about the value at `where`.
+inline Error error_at(std::string where, Errc code, std::string what, std::string hint = {}, ErrorDetail detail = {}) {
+    return {code, std::move(what), std::move(hint), std::move(where), 0, std::move(detail)};
+}
 inline std::unexpected<Error> fail(Errc code, std::string what, std::string hint = {}, ErrorDetail detail = {}) {
-    return std::unexpected<Error>{Error{code, std::move(what), std::move(hint), {}, 0, std::move(detail)}};
+    return std::unexpected{make_error(code, std::move(what), std::move(hint), std::move(detail))};
+}
+inline std::unexpected<Error> fail_at(std::string where, Errc code, std::string what, std::string hint = {},
+                                      ErrorDetail detail = {}) {
+    return std::unexpected{error_at(std::move(where), code, std::move(what), std::move(hint), std::move(detail))};
 }
 /// A failed system call: keeps the errno given (usually the current one).
 std::unexpected<Error> fail_errno(Errc code, std::string what, std::string hint = {});

@@ -12,10 +12,6 @@
 namespace inox {
 namespace {
 
-std::optional<Error> problem(Errc code, const char* where, std::string what, std::string hint) {
-    return Error{code, std::move(what), std::move(hint), where, 0};
-}
-
 bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
 
 /// pci= takes a list; each word of that name adds to it.
@@ -147,12 +143,12 @@ std::string machine_cmdline(const Config& config) {
 std::optional<Error> check_cpus(std::uint64_t cpus, unsigned most, bool smt) {
     static constexpr auto where = "/machine-config/vcpu_count";
     if (cpus < 1 || cpus > most)
-        return problem(Errc::cpus_invalid, where,
-                       std::to_string(cpus) + " CPUs: a guest has 1 to " + std::to_string(most),
-                       "ask for 1 to " + std::to_string(most) + " CPUs");
+        return error_at(where, Errc::cpus_invalid,
+                        std::to_string(cpus) + " CPUs: a guest has 1 to " + std::to_string(most),
+                        "ask for 1 to " + std::to_string(most) + " CPUs");
     if (smt && cpus != 1 && cpus % 2 != 0)
-        return problem(Errc::cpus_invalid, where, std::to_string(cpus) + " CPUs cannot be paired as SMT asks",
-                       "use an even number of CPUs, or leave SMT off");
+        return error_at(where, Errc::cpus_invalid, std::to_string(cpus) + " CPUs cannot be paired as SMT asks",
+                        "use an even number of CPUs, or leave SMT off");
     return std::nullopt;
 }
 
@@ -161,16 +157,16 @@ std::optional<Error> check_memory(std::uint64_t bytes, HugePages huge_pages) {
     const std::string size = size_text(bytes);
     const std::string range = size_text(layout::min_ram) + " to " + size_text(layout::max_ram);
     if (bytes < layout::min_ram)
-        return problem(Errc::memory_invalid, where, size + " of memory is too little: a guest has " + range,
-                       "a Linux guest needs about 64M");
+        return error_at(where, Errc::memory_invalid, size + " of memory is too little: a guest has " + range,
+                        "a Linux guest needs about 64M");
     if (bytes > layout::max_ram)
-        return problem(Errc::memory_invalid, where, size + " of memory is too much: a guest has " + range,
-                       "ask for at most " + size_text(layout::max_ram));
+        return error_at(where, Errc::memory_invalid, size + " of memory is too much: a guest has " + range,
+                        "ask for at most " + size_text(layout::max_ram));
     const std::uint64_t page = huge_pages == HugePages::two_mib ? 2 * MiB : page_size;
     if (!is_aligned(bytes, page))
-        return problem(Errc::memory_invalid, where,
-                       size + " of memory is not a multiple of the page size of " + size_text(page),
-                       "the next possible size is " + size_text(align_up(bytes, page)));
+        return error_at(where, Errc::memory_invalid,
+                        size + " of memory is not a multiple of the page size of " + size_text(page),
+                        "the next possible size is " + size_text(align_up(bytes, page)));
     return std::nullopt;
 }
 
@@ -179,28 +175,28 @@ std::optional<Error> check_windows(const PciWindows& windows) {
         return size && (*size == 0 || *size > most || !is_aligned(*size, PciWindows::unit));
     };
     if (wrong(windows.bars_32, PciWindows::most_32))
-        return problem(Errc::config_value, "/inox/pci_window_32_mib",
-                       "a 32-bit window for BARs is 2 MiB to " + size_text(PciWindows::most_32) +
-                           ", a multiple of 2 MiB, not " + size_text(*windows.bars_32),
-                       "480M is usual; more takes the place of memory below 4 GiB");
+        return error_at("/inox/pci_window_32_mib", Errc::config_value,
+                        "a 32-bit window for BARs is 2 MiB to " + size_text(PciWindows::most_32) +
+                            ", a multiple of 2 MiB, not " + size_text(*windows.bars_32),
+                        "480M is usual; more takes the place of memory below 4 GiB");
     if (wrong(windows.bars_64, PciWindows::most_64))
-        return problem(Errc::config_value, "/inox/pci_window_64_mib",
-                       "a 64-bit window for BARs is 2 MiB to " + size_text(PciWindows::most_64) +
-                           ", a multiple of 2 MiB, not " + size_text(*windows.bars_64),
-                       "without the option it reaches as far as the CPU's addresses");
+        return error_at("/inox/pci_window_64_mib", Errc::config_value,
+                        "a 64-bit window for BARs is 2 MiB to " + size_text(PciWindows::most_64) +
+                            ", a multiple of 2 MiB, not " + size_text(*windows.bars_64),
+                        "without the option it reaches as far as the CPU's addresses");
     return std::nullopt;
 }
 
 std::optional<Error> check_cmdline(std::string_view cmdline) {
     static constexpr auto where = "/boot-source/boot_args";
     if (cmdline.size() >= layout::cmdline_capacity)
-        return problem(Errc::cmdline_too_long, where,
-                       format("the kernel command line has %zu bytes: there is room for %llu", cmdline.size(),
-                              static_cast<unsigned long long>(layout::cmdline_capacity - 1)),
-                       "most kernels take 2047; move long settings into the initrd");
+        return error_at(where, Errc::cmdline_too_long,
+                        format("the kernel command line has %zu bytes: there is room for %llu", cmdline.size(),
+                               static_cast<unsigned long long>(layout::cmdline_capacity - 1)),
+                        "most kernels take 2047; move long settings into the initrd");
     if (std::ranges::any_of(cmdline, is_control))
-        return problem(Errc::config_value, where, "the kernel command line holds a control character",
-                       "write it as one line of text");
+        return error_at(where, Errc::config_value, "the kernel command line holds a control character",
+                        "write it as one line of text");
     return std::nullopt;
 }
 
@@ -222,14 +218,14 @@ void check_room(const Config& config, std::vector<Error>& problems) {
     if (count <= room)
         return;
     const auto text = format("%zu devices: a machine with%s PCI has room for %zu", count, pci ? "" : "out", room);
-    problems.push_back({Errc::no_resource, text, pci ? "use fewer devices" : "use fewer devices, or PCI (--enable-pci)",
-                        "/" + std::string{section}, 0, NoRoom{pci}});
+    problems.push_back(error_at("/" + std::string{section}, Errc::no_resource, text,
+                                pci ? "use fewer devices" : "use fewer devices, or PCI (--enable-pci)", NoRoom{pci}));
 }
 
 } // namespace
 
 Error used_twice(const std::string& id, const char* where) {
-    return {Errc::config_value, in_quotes(id) + " is used twice", "give each its own", where, 0};
+    return error_at(where, Errc::config_value, in_quotes(id) + " is used twice", "give each its own");
 }
 
 std::vector<Error> check(const Config& config) {
@@ -244,12 +240,12 @@ std::vector<Error> check(const Config& config) {
     add(check_cmdline(config.boot.cmdline));
     add(check_windows(config.machine.windows));
     if (config.machine.windows != PciWindows{} && config.machine.transport == Transport::mmio)
-        add(problem(Errc::config_value, "/inox", "a machine without PCI has no windows for BARs",
-                    "start it with PCI (--enable-pci), or leave out pci_window_32_mib and pci_window_64_mib"));
+        add(error_at("/inox", Errc::config_value, "a machine without PCI has no windows for BARs",
+                     "start it with PCI (--enable-pci), or leave out pci_window_32_mib and pci_window_64_mib"));
     if (config.boot.kernel.empty() && !config.boot.initrd.empty())
-        add(problem(Errc::config_missing_key, "/boot-source/initrd_path", "an initrd needs a kernel", name_kernel));
+        add(error_at("/boot-source/initrd_path", Errc::config_missing_key, "an initrd needs a kernel", name_kernel));
     if (config.boot.kernel.empty() && !config.boot.cmdline.empty())
-        add(problem(Errc::config_missing_key, "/boot-source/boot_args", "a command line needs a kernel", name_kernel));
+        add(error_at("/boot-source/boot_args", Errc::config_missing_key, "a command line needs a kernel", name_kernel));
     DeviceKinds::each([&]<class Options>() { Kind<Options>::check(config, problems); });
     check_room(config, problems);
     return problems;

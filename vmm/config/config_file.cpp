@@ -137,13 +137,10 @@ std::optional<Error> check_metadata(const ConfigFile& file) {
         for (const auto& id : file.mmds->interfaces)
             if (std::ranges::none_of(devices_of<devices::virtio::NetOptions>(file.config),
                                      [&](const auto* net) { return net->id == id; }))
-                return Error{Errc::config_value,
-                             "the metadata service shall answer on the interface " + in_quotes(id) +
-                                 ", which does not exist",
-                             "configure the interface '" + id + "'",
-                             "/mmds-config/network_interfaces",
-                             0,
-                             NoSuchInterface{}};
+                return error_at("/mmds-config/network_interfaces", Errc::config_value,
+                                "the metadata service shall answer on the interface " + in_quotes(id) +
+                                    ", which does not exist",
+                                "configure the interface '" + id + "'", NoSuchInterface{});
     return std::nullopt;
 }
 
@@ -151,11 +148,10 @@ std::optional<Error> check_partitions(const Config& config) {
     const auto drives = devices_of<DriveConfig>(config);
     for (std::size_t i = 0; i < drives.size(); ++i)
         if (const auto& drive = *drives[i]; !drive.partuuid.empty() && !drive.root)
-            return Error{Errc::config_value,
-                         "the partition " + in_quotes(drive.partuuid) + " of disk " + in_quotes(drive.block.id) +
-                             " has no effect: it is not the root disk",
-                         "set is_root_device (root=on), or leave out partuuid",
-                         "/drives/" + std::to_string(i) + "/partuuid", 0};
+            return error_at("/drives/" + std::to_string(i) + "/partuuid", Errc::config_value,
+                            "the partition " + in_quotes(drive.partuuid) + " of disk " + in_quotes(drive.block.id) +
+                                " has no effect: it is not the root disk",
+                            "set is_root_device (root=on), or leave out partuuid");
     return std::nullopt;
 }
 

@@ -96,7 +96,7 @@ private:
 
     void problem(std::string what, std::string hint, std::string where = {}, ErrorDetail detail = {}) {
         out_.problems.push_back(
-            {Errc::config_syntax, std::move(what), std::move(hint), std::move(where), 0, std::move(detail)});
+            error_at(std::move(where), Errc::config_syntax, std::move(what), std::move(hint), std::move(detail)));
     }
 
     JsonText& out_;
@@ -111,16 +111,16 @@ JsonText read_json(std::string_view text, std::size_t max_size, Quote quote) {
     JsonText out;
     if (text.size() > max_size) {
         out.problems.push_back(
-            {Errc::config_syntax, "larger than " + size_text(max_size), "is this the right file?", {}, 0});
+            make_error(Errc::config_syntax, "larger than " + size_text(max_size), "is this the right file?"));
         return out;
     }
     if (text.contains('\0')) { // the parser would take it for the end
-        out.problems.push_back({Errc::config_syntax, "not valid JSON: a NUL byte", "remove it", {}, 0});
+        out.problems.push_back(make_error(Errc::config_syntax, "not valid JSON: a NUL byte", "remove it"));
         return out;
     }
     if (text.starts_with("\xef\xbb\xbf")) {
         out.problems.push_back(
-            {Errc::config_syntax, "not valid JSON: a byte order mark", "save it as UTF-8 without one", {}, 0});
+            make_error(Errc::config_syntax, "not valid JSON: a byte order mark", "save it as UTF-8 without one"));
         return out;
     }
     Builder builder{out, quote};
@@ -153,13 +153,9 @@ std::string list_text(std::span<const std::string_view> names) {
     return out;
 }
 
-Error not_one_of(std::string_view given, Names names, std::string where) {
-    return {Errc::config_value,
-            in_quotes(given) + " is not one of " + list_text(names),
-            suggestion(given, names, "choose one of them"),
-            std::move(where),
-            0,
-            NotOneOf{printable(given), std::move(names)}};
+Error not_one_of(std::string_view given, const Names& names, std::string where) {
+    return error_at(std::move(where), Errc::config_value, in_quotes(given) + " is not one of " + list_text(names),
+                    suggestion(given, names, "choose one of them"), NotOneOf{printable(given), names});
 }
 
 void JsonValue::report(Errc code, std::string what, std::string hint, ErrorDetail detail) const {
@@ -280,7 +276,7 @@ JsonText read_key_values(std::string_view text) {
         const std::string key = word.substr(0, equals);
         if (out.root.contains(key))
             out.problems.push_back(
-                {Errc::config_syntax, in_quotes(key) + " is given twice", "give it once", {}, 0, DuplicateKey{}});
+                make_error(Errc::config_syntax, in_quotes(key) + " is given twice", "give it once", DuplicateKey{}));
         out.root[key] = equals == word.size() ? nlohmann::json(true) : nlohmann::json(word.substr(equals + 1));
     }
     return out;

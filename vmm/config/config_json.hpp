@@ -83,7 +83,7 @@ private:
 };
 
 /// config_value: the string is none of these.
-Error not_one_of(std::string_view given, Names names, std::string where);
+Error not_one_of(std::string_view given, const Names& names, std::string where);
 
 /// "a, b or c"
 std::string list_text(std::span<const std::string_view> names);

@@ -253,7 +253,7 @@ constexpr CommandOption of_run[] = {
 } // namespace
 
 std::unexpected<Error> refuse_option(const CommandOption& option, std::string what, std::string hint) {
-    return std::unexpected<Error>{Error{Errc::bad_option, std::move(what), std::move(hint), option.name, 0}};
+    return fail_at(option.name, Errc::bad_option, std::move(what), std::move(hint));
 }
 
 Result<void> add_element(const CommandOption& self, const std::string& text, ConfigFile& file) {

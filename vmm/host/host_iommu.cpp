@@ -17,7 +17,7 @@ HostPciDevice read_device(const std::string& root, const std::string& directory,
     } else { // of another bus: it is in the group, but cannot be assigned
         device.sysfs.function = read_sysfs_function(root, directory, name);
         device.problems.push_back(
-            {Errc::unsupported, name + " is not a PCI device", "only PCI devices can be assigned", {}, 0});
+            make_error(Errc::unsupported, name + " is not a PCI device", "only PCI devices can be assigned"));
     }
     return device;
 }

@@ -172,7 +172,7 @@ void Instance::on_end(GuestEnd end) {
     if (file_.run.on_reboot == OnReboot::restart)
         return restart_later();
     owner_.on_end({GuestEnd::How::failed, 0,
-                   Error{Errc::guest_rebooted, "the guest rebooted", "--on-reboot fail makes that an error", {}, 0}});
+                   make_error(Errc::guest_rebooted, "the guest rebooted", "--on-reboot fail makes that an error")});
 }
 
 /// A guest that reboots at once, again and again, is started once a second: cheap for the host, and it may go on for as

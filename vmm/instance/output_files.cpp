@@ -57,8 +57,8 @@ Result<void> check_outputs_apart(const ConfigFile& file) {
     for (const auto& [one, where] : used)
         if (one.use == UsedPath::Use::socket && !file.api.socket.empty() &&
             whole_path(std::string{one.path}) == whole_path(file.api.socket))
-            return std::unexpected{Error{Errc::config_value, in_quotes(one.path) + " is the control API's socket, too",
-                                         "give each socket a path of its own", where, 0}};
+            return fail_at(where, Errc::config_value, in_quotes(one.path) + " is the control API's socket, too",
+                           "give each socket a path of its own");
     std::vector<Output> outputs{
         {file.log.path, "/logger/log_path", false},
         {file.run.boot_timeline, "/inox/boot_timeline", true},
@@ -87,8 +87,8 @@ Result<void> check_outputs_apart(const ConfigFile& file) {
             continue;
         for (const auto& one : taken)
             if (one.identity == *identity && (one.replaced || output.replaced))
-                return std::unexpected{Error{Errc::output_unwritable, in_quotes(output.path) + " is " + one.what,
-                                             "name a file of its own", output.where, 0}};
+                return fail_at(output.where, Errc::output_unwritable, in_quotes(output.path) + " is " + one.what,
+                               "name a file of its own");
         taken.push_back({std::move(*identity), "the file of another output", output.replaced});
     }
     return {};

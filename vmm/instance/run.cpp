@@ -116,13 +116,11 @@ bool GuestRun::ask_to_power_off() {
         return false;
     asked_to_power_off_ = true;
     grace_ = loop_.after(*options_.grace, [this] {
-        end_with(
-            {Errc::terminated,
-             format("terminated (SIGTERM); the guest did not power off within the %lld ms of --grace",
-                    static_cast<long long>(options_.grace->count())),
-             "the guest needs the ACPI button driver and a program that handles it, such as systemd-logind or acpid",
-             {},
-             0});
+        end_with(make_error(
+            Errc::terminated,
+            format("terminated (SIGTERM); the guest did not power off within the %lld ms of --grace",
+                   static_cast<long long>(options_.grace->count())),
+            "the guest needs the ACPI button driver and a program that handles it, such as systemd-logind or acpid"));
     });
     return true;
 }

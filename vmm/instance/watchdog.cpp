@@ -62,18 +62,16 @@ Result<void> Watchdog::start() {
 
 std::optional<Error> Watchdog::end_by(int signal) {
     if (signal == SIGINT)
-        return Error{Errc::interrupted, "interrupted (SIGINT)", {}, {}, 0};
+        return make_error(Errc::interrupted, "interrupted (SIGINT)");
     if (signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT)
-        return Error{Errc::terminated, format("terminated (SIG%s)", ::sigabbrev_np(signal)), {}, {}, 0};
+        return make_error(Errc::terminated, format("terminated (SIG%s)", ::sigabbrev_np(signal)));
     return std::nullopt;
 }
 
 Error Watchdog::end_by_timeout(std::chrono::milliseconds limit) {
-    return {Errc::timed_out,
-            format("the guest did not end within %lld ms", static_cast<long long>(limit.count())),
-            "give it more time with --timeout, or look at its console to see where it hangs",
-            {},
-            0};
+    return make_error(Errc::timed_out,
+                      format("the guest did not end within %lld ms", static_cast<long long>(limit.count())),
+                      "give it more time with --timeout, or look at its console to see where it hangs");
 }
 
 void Watchdog::ending(const Error& why, std::chrono::milliseconds ends_within) {

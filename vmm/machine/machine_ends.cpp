@@ -18,11 +18,8 @@ constexpr unsigned standing_for_ever = 10;
 /// A guest that panicked did not end well, however it ended.
 GuestEnd panic_end(const std::string& reason) {
     return {GuestEnd::How::failed, 0,
-            Error{Errc::guest_panic,
-                  "the guest's kernel panicked" + (reason.empty() ? "" : ": " + reason),
-                  "its console says why; --serial-log FILE keeps a copy of it",
-                  {},
-                  0}};
+            make_error(Errc::guest_panic, "the guest's kernel panicked" + (reason.empty() ? "" : ": " + reason),
+                       "its console says why; --serial-log FILE keeps a copy of it")};
 }
 
 /// Ends that a panicked kernel comes to by itself.
@@ -146,12 +143,10 @@ void Machine::ask_stuck(std::chrono::milliseconds waited, bool silent) {
 void Machine::check_stuck(std::chrono::milliseconds waited, bool silent) {
     exits_at_last_check_ = exits(); // the question itself made each vCPU exit once
     if (silent && std::ranges::all_of(vcpus_, [](const auto& vcpu) { return vcpu->stuck() == 1; }))
-        return report_end({GuestEnd::How::failed, 0,
-                           Error{Errc::guest_halted,
-                                 "the guest halted for good: every vCPU is halted with interrupts off",
-                                 "let the guest power off, reboot or write its exit code to port 0xf4 instead",
-                                 {},
-                                 0}});
+        return report_end(
+            {GuestEnd::How::failed, 0,
+             make_error(Errc::guest_halted, "the guest halted for good: every vCPU is halted with interrupts off",
+                        "let the guest power off, reboot or write its exit code to port 0xf4 instead")});
     const auto standing = std::ranges::max_element(vcpus_, {}, [](const auto& vcpu) { return vcpu->standing(); });
     if ((*standing)->standing() >= standing_for_ever)
         return report_end({GuestEnd::How::failed, 0, (*standing)->standing_error()});

@@ -83,11 +83,8 @@ Error no_progress(unsigned vcpu, std::uint64_t rip, std::span<const std::uint8_t
     std::string what = format("vCPU %u: KVM retries the instruction at RIP %#llx for ever, bytes:", vcpu, hex(rip));
     for (const auto byte : instruction)
         what += format(" %02x", byte);
-    return {Errc::guest_emulation_failure,
-            std::move(what),
-            "its operand, or a descriptor table it uses, lies where the guest has no memory",
-            {},
-            0};
+    return make_error(Errc::guest_emulation_failure, std::move(what),
+                      "its operand, or a descriptor table it uses, lies where the guest has no memory");
 }
 
 } // namespace inox

@@ -49,9 +49,8 @@ Result<Kvm> open_kvm(const Config& config) {
     const auto cpus = config.machine.cpus;
     const int most = kvm.check(KVM_CAP_MAX_VCPUS);
     if (most > 0 && cpus > static_cast<unsigned>(most))
-        return std::unexpected<Error>{Error{Errc::cpus_invalid,
-                                            format("%u CPUs asked for, but this KVM has at most %d", cpus, most),
-                                            "ask for fewer CPUs", "/machine-config/vcpu_count", 0}};
+        return fail_at("/machine-config/vcpu_count", Errc::cpus_invalid,
+                       format("%u CPUs asked for, but this KVM has at most %d", cpus, most), "ask for fewer CPUs");
     if (!config.machine.cpuid.empty()) {
         auto request = cpuid_request(config, kvm);
         request.tsc_khz = 1; // any: its leaf is there then

@@ -45,11 +45,8 @@ Error triple_fault(unsigned vcpu, const std::optional<FaultPlace>& place, bool s
         if (place->bytes.empty())
             what += " not in guest memory";
     }
-    return {Errc::guest_triple_fault,
-            std::move(what),
-            "the guest has no handler for a fault: see its console, or try another kernel",
-            {},
-            0};
+    return make_error(Errc::guest_triple_fault, std::move(what),
+                      "the guest has no handler for a fault: see its console, or try another kernel");
 }
 
 bool host_has_svm() {

@@ -194,24 +194,19 @@ Error VcpuThread::describe(const VmExit& exit) const {
                              0};
             },
             [&](const vm_exit::EntryFailure& failure) {
-                return Error{Errc::guest_entry_failed,
-                             format("%s cannot enter the guest at %s: hardware reason %#llx", who.c_str(), at.c_str(),
-                                    hex(failure.hardware_reason)),
-                             "see the host's kernel log",
-                             {},
-                             0};
+                return make_error(Errc::guest_entry_failed,
+                                  format("%s cannot enter the guest at %s: hardware reason %#llx", who.c_str(),
+                                         at.c_str(), hex(failure.hardware_reason)),
+                                  "see the host's kernel log");
             },
             [&](const vm_exit::Failed& failed) { return run_failure(vcpu_->id(), at, failed, context_.ram); },
             [&](const vm_exit::Unknown& unknown) {
-                return Error{Errc::guest_entry_failed,
-                             format("%s: unknown exit %u of KVM_RUN at %s", who.c_str(), unknown.reason, at.c_str()),
-                             "use a host kernel this version of inox knows",
-                             {},
-                             0};
+                return make_error(
+                    Errc::guest_entry_failed,
+                    format("%s: unknown exit %u of KVM_RUN at %s", who.c_str(), unknown.reason, at.c_str()),
+                    "use a host kernel this version of inox knows");
             },
-            [&](const auto&) {
-                return Error{Errc::internal, who + ": unexpected exit", {}, {}, 0};
-            },
+            [&](const auto&) { return make_error(Errc::internal, who + ": unexpected exit"); },
         },
         exit);
 }

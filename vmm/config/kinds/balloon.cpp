@@ -52,10 +52,10 @@ CommandOption Kind<BalloonOptions>::option() {
 void Kind<BalloonOptions>::check(const Config& config, std::vector<Error>& problems) {
     const auto* balloon = device_of<BalloonOptions>(config);
     if (balloon != nullptr && balloon->target >= config.machine.memory)
-        problems.push_back({Errc::config_value,
-                            "a balloon of " + size_text(balloon->target) + " leaves nothing of " +
-                                size_text(config.machine.memory) + " of memory",
-                            "give the guest more memory, or make the balloon smaller", "/balloon/amount_mib", 0});
+        problems.push_back(error_at("/balloon/amount_mib", Errc::config_value,
+                                    "a balloon of " + size_text(balloon->target) + " leaves nothing of " +
+                                        size_text(config.machine.memory) + " of memory",
+                                    "give the guest more memory, or make the balloon smaller"));
 }
 
 } // namespace inox

@@ -104,8 +104,8 @@ void Kind<DriveConfig>::check(const Config& config, std::vector<Error>& problems
     check_unique(
         drives, "/drives", [](const auto& drive) { return drive.block.id; }, problems);
     if (std::ranges::count_if(drives, [](const auto* drive) { return drive->root; }) > 1)
-        problems.push_back({Errc::config_value, "more than one disk is the root disk",
-                            "set is_root_device on one drive only", "/drives", 0, SecondRootDisk{}});
+        problems.push_back(error_at("/drives", Errc::config_value, "more than one disk is the root disk",
+                                    "set is_root_device on one drive only", SecondRootDisk{}));
 }
 
 } // namespace inox

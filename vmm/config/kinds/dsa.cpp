@@ -49,11 +49,12 @@ void Kind<DsaConfig>::check(const Config& config, std::vector<Error>& problems) 
     if (dsa == nullptr)
         return;
     if (config.machine.transport == Transport::mmio)
-        problems.push_back({Errc::config_value, "the accelerator is a PCI device, and this machine has no PCI",
-                            "add --enable-pci, or leave out the accelerator", "/dsa", 0});
+        problems.push_back(error_at("/dsa", Errc::config_value,
+                                    "the accelerator is a PCI device, and this machine has no PCI",
+                                    "add --enable-pci, or leave out the accelerator"));
     if (dsa->shape.entries < dsa->shape.queues)
-        problems.push_back({Errc::config_value, "there are fewer entries than queues",
-                            "give each queue at least one entry", "/dsa/entries", 0});
+        problems.push_back(error_at("/dsa/entries", Errc::config_value, "there are fewer entries than queues",
+                                    "give each queue at least one entry"));
 }
 
 } // namespace inox

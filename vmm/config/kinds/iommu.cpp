@@ -37,8 +37,9 @@ CommandOption Kind<IommuConfig>::option() {
 
 void Kind<IommuConfig>::check(const Config& config, std::vector<Error>& problems) {
     if (device_of<IommuConfig>(config) != nullptr && config.machine.transport != Transport::pci)
-        problems.push_back({Errc::config_value, "an IOMMU needs PCI, which this machine does not have",
-                            "start it with PCI (--enable-pci), or leave out the IOMMU", "/iommu", 0});
+        problems.push_back(error_at("/iommu", Errc::config_value,
+                                    "an IOMMU needs PCI, which this machine does not have",
+                                    "start it with PCI (--enable-pci), or leave out the IOMMU"));
 }
 
 } // namespace inox

@@ -70,8 +70,9 @@ void check_addresses(std::span<const NetOptions* const> nets, std::vector<Error>
     for (auto one = nets.begin(); one != nets.end(); ++one)
         if (const auto& mac = (*one)->mac;
             mac && std::any_of(nets.begin(), one, [&](const auto* other) { return other->mac == mac; }))
-            problems.push_back({Errc::config_value, "two interfaces have the MAC address " + mac->text(),
-                                "give each interface its own", "/network-interfaces", 0, MacTaken{mac->text()}});
+            problems.push_back(error_at("/network-interfaces", Errc::config_value,
+                                        "two interfaces have the MAC address " + mac->text(),
+                                        "give each interface its own", MacTaken{mac->text()}));
 }
 
 } // namespace

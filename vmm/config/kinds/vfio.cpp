@@ -118,18 +118,18 @@ void Kind<VfioConfig>::check(const Config& config, std::vector<Error>& problems)
             continue;
         }
         if (std::ranges::find(seen, *address) != seen.end())
-            problems.push_back({Errc::config_value, address->text() + " is assigned twice", "remove one of them",
-                                where + "/host", 0, HostDeviceTaken{}});
+            problems.push_back(error_at(where + "/host", Errc::config_value, address->text() + " is assigned twice",
+                                        "remove one of them", HostDeviceTaken{}));
         if (open.p2p && device_of<IommuConfig>(config) != nullptr)
             problems.push_back(
-                {Errc::config_value,
-                 "behind the guest's IOMMU devices do not reach each other's BARs: p2p=on is not possible",
-                 "leave out p2p=on, or --iommu", where + "/p2p", 0});
+                error_at(where + "/p2p", Errc::config_value,
+                         "behind the guest's IOMMU devices do not reach each other's BARs: p2p=on is not possible",
+                         "leave out p2p=on, or --iommu"));
         seen.push_back(*address);
     }
     if (!devices.empty() && config.machine.transport == Transport::mmio)
-        problems.push_back({Errc::config_value, "a machine without PCI cannot have host devices",
-                            "start inox with --enable-pci", "/vfio", 0});
+        problems.push_back(error_at("/vfio", Errc::config_value, "a machine without PCI cannot have host devices",
+                                    "start inox with --enable-pci"));
 }
 
 } // namespace inox
