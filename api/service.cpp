@@ -87,12 +87,12 @@ void add_samples(const Service& service, Samples& samples) {
         samples.push_back({groups[i], {}, "fails", service.requests.fails[i], {}});
     }
     const auto& server = service.server->counters();
-    const auto add = [&](const char* name, std::uint64_t value, Sample::Kind kind = {}) {
-        samples.push_back({"api_server", {}, name, value, kind});
+    const auto add = [&](const char* name, std::uint64_t value, Sample::Type type = {}) {
+        samples.push_back({"api_server", {}, name, value, type});
     };
     add("connections", server.connections);
-    add("open_connections", server.open, Sample::Kind::gauge);
-    add("open_streams", server.streams, Sample::Kind::gauge);
+    add("open_connections", server.open, Sample::Type::gauge);
+    add("open_streams", server.streams, Sample::Type::gauge);
     add("requests", server.requests);
     add("refused_full", server.refused_full);
     add("refused_descriptors", server.refused_descriptors);

@@ -82,7 +82,7 @@ std::shared_ptr<Space> EndpointSpaces::view(iommu::HostPasid host) noexcept {
 
 void EndpointSpaces::on_ioasid(const iommu::IoasidEvent& event, iommu::IoasidContext& context) noexcept {
     (void)context; // references are given back where they are held
-    if (event.kind == iommu::IoasidEvent::Kind::free)
+    if (event.change == iommu::IoasidEvent::Change::free)
         freed_(event.id);
 }
 

@@ -32,12 +32,12 @@ public:
     EnqueueOutcome run() {
         EnqueueOutcome out;
         if (const auto done = steps(out); !done) {
-            if (out.kind != EnqueueOutcome::Kind::no_translation)
-                out.kind = EnqueueOutcome::Kind::fault;
+            if (out.verdict != EnqueueOutcome::Verdict::no_translation)
+                out.verdict = EnqueueOutcome::Verdict::fault;
             out.fault = done.error();
             return out;
         }
-        out.kind = EnqueueOutcome::Kind::retired;
+        out.verdict = EnqueueOutcome::Verdict::retired;
         out.rip = next_rip();
         out.rflags = cpu_.rflags & ~cpu_bit::flags_rf;
         if (instruction_.kind != EnqueueKind::movdir64b) {
@@ -96,7 +96,7 @@ private:
         });
         if (translated)
             return result;
-        out.kind = EnqueueOutcome::Kind::no_translation;
+        out.verdict = EnqueueOutcome::Verdict::no_translation;
         return raise(CpuFault::gp);
     }
 

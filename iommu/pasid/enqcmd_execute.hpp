@@ -101,12 +101,12 @@ public:
 };
 
 struct EnqueueOutcome {
-    enum class Kind : std::uint8_t {
+    enum class Verdict : std::uint8_t {
         retired,        ///< go on at `rip` with `rflags`
         fault,          ///< raise `fault`, at the instruction
         no_translation, ///< the same; the PASID is not in the translation table (VMX exit reasons 72 and 73)
     };
-    Kind kind{Kind::fault};
+    Verdict verdict{Verdict::fault};
     CpuFault fault{};
     std::uint64_t rip{};
     std::uint64_t rflags{};

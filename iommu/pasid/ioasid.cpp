@@ -32,10 +32,10 @@ IoasidCore::IoasidCore(std::uint32_t last_id)
 IoasidCore::~IoasidCore() = default;
 
 IoasidResult<IoasidSetRef> IoasidCore::set_alloc(IoasidToken token, std::uint32_t quota) {
-    if (token.kind == IoasidToken::Kind::process && token.value == 0)
+    if (token.owner == IoasidToken::Owner::process && token.value == 0)
         return Failed{IoasidErrc::invalid};
     std::lock_guard lock{state_};
-    if (token.kind == IoasidToken::Kind::process)
+    if (token.owner == IoasidToken::Owner::process)
         for (const auto& set : sets_)
             if (set->token_ == token)
                 return Failed{IoasidErrc::exists};
@@ -169,7 +169,7 @@ IoasidResult<HostPasid> IoasidCore::alloc(const IoasidSetRef& set, HostPasid min
             return Failed{IoasidErrc::no_space};
         }
     }
-    deliver(IoasidEvent::Kind::alloc, set, id, {});
+    deliver(IoasidEvent::Change::alloc, set, id, {});
     return id;
 }
 
@@ -207,7 +207,7 @@ void IoasidCore::free_one(const IoasidSetRef& set, HostPasid id) {
             reclaim(id, freed, reclaimed);
     }
     if (reclaimed.id == HostPasid{}) {
-        deliver(IoasidEvent::Kind::free, set, id, spid);
+        deliver(IoasidEvent::Change::free, set, id, spid);
         std::lock_guard lock{state_};
         // Handlers cannot have reclaimed it unless the owner had put his reference before.
         if (auto& freed = make_entry(id.raw()); freed.state == State::free_pending && freed.set == set.get()) {

@@ -180,7 +180,7 @@ private:
                                                           HostPasid min, HostPasid max, std::shared_ptr<void> data);
     void free_one(const IoasidSetRef& set, HostPasid id);
     [[nodiscard]] IoasidResult<void> count_bind(const IoasidSetRef& set, HostPasid id, bool up);
-    void deliver(IoasidEvent::Kind kind, const IoasidSetRef& set, HostPasid id, std::optional<GuestPasid> spid);
+    void deliver(IoasidEvent::Change change, const IoasidSetRef& set, HostPasid id, std::optional<GuestPasid> spid);
     [[nodiscard]] IoasidResult<Registration> subscribe(Subscription subscription);
     void cancel(Subscription& subscription);
 

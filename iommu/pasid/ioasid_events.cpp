@@ -112,7 +112,7 @@ IoasidResult<void> IoasidCore::count_bind(const IoasidSetRef& set, HostPasid id,
         if (counted.binds != (up ? 1U : 0U))
             return {};
     }
-    deliver(up ? IoasidEvent::Kind::bind : IoasidEvent::Kind::unbind, set, id, spid);
+    deliver(up ? IoasidEvent::Change::bind : IoasidEvent::Change::unbind, set, id, spid);
     return {};
 }
 
@@ -127,7 +127,7 @@ bool IoasidCore::Subscription::same(const Subscription& other) const {
     return notifier == other.notifier && set == other.set && token == other.token;
 }
 
-void IoasidCore::deliver(IoasidEvent::Kind kind, const IoasidSetRef& set, HostPasid id,
+void IoasidCore::deliver(IoasidEvent::Change change, const IoasidSetRef& set, HostPasid id,
                          std::optional<GuestPasid> spid) {
     if (subscriptions_.empty())
         return;
@@ -136,7 +136,7 @@ void IoasidCore::deliver(IoasidEvent::Kind kind, const IoasidSetRef& set, HostPa
     delivering_.store(std::this_thread::get_id(), std::memory_order_relaxed);
     for (const auto& subscription : subscriptions_)
         if (subscription->notifier && subscription->wants(*alive))
-            subscription->notifier->on_ioasid({kind, alive, id, spid}, context);
+            subscription->notifier->on_ioasid({change, alive, id, spid}, context);
     delivering_.store({}, std::memory_order_relaxed);
     std::erase_if(subscriptions_, [](const auto& each) { return !each->notifier; });
 }

@@ -28,10 +28,10 @@ enum class IoasidErrc : std::uint8_t {
 };
 template <class T> using IoasidResult = std::expected<T, IoasidErrc>;
 
-/// Names the owner of a set. The kind is part of the identity; process tokens are unique among live sets.
+/// Names the owner of a set. Its type is part of the identity; process tokens are unique among live sets.
 struct IoasidToken {
-    enum class Kind : std::uint8_t { plain, process };
-    Kind kind{Kind::plain};
+    enum class Owner : std::uint8_t { plain, process };
+    Owner owner{Owner::plain};
     std::uint64_t value{};
     bool operator==(const IoasidToken&) const = default;
 };
@@ -51,8 +51,8 @@ using IoasidSetRef = std::shared_ptr<IoasidSet>;
 
 /// Always concerns one id.
 struct IoasidEvent {
-    enum class Kind : std::uint8_t { alloc, free, bind, unbind };
-    Kind kind;
+    enum class Change : std::uint8_t { alloc, free, bind, unbind };
+    Change change;
     const IoasidSetRef& set;
     HostPasid id;
     std::optional<GuestPasid> spid;

@@ -240,9 +240,9 @@ std::expected<Submission, PasidMiss> PasidService::submit(GuestPasid guest) noex
 }
 
 void PasidService::Cpu::on_ioasid(const IoasidEvent& event, IoasidContext& context) noexcept {
-    if (event.kind == IoasidEvent::Kind::bind && event.spid)
+    if (event.change == IoasidEvent::Change::bind && event.spid)
         service_.install(*event.spid, event.id, context);
-    else if (event.kind == IoasidEvent::Kind::unbind || event.kind == IoasidEvent::Kind::free)
+    else if (event.change == IoasidEvent::Change::unbind || event.change == IoasidEvent::Change::free)
         service_.remove(event.id, context);
 }
 
@@ -278,7 +278,7 @@ void PasidService::stop_submissions() {
 }
 
 void PasidService::Spaces::on_ioasid(const IoasidEvent& event, IoasidContext&) noexcept {
-    if (event.kind == IoasidEvent::Kind::free)
+    if (event.change == IoasidEvent::Change::free)
         std::ranges::move(service_.spaces_.revoke_all(event.id), std::back_inserter(service_.revoked_));
 }
 

@@ -118,7 +118,7 @@ void exit_to_reentry(benchmark::State& state) {
         Machine machine{guest};
         const auto outcome = iommu::execute_enqueue(*instruction, cpu, machine);
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
-        require(outcome.kind == iommu::EnqueueOutcome::Kind::retired);
+        require(outcome.verdict == iommu::EnqueueOutcome::Verdict::retired);
         state.SetIterationTime(took.count());
         if (!outcome.accepted) // full: let the engine go on
             std::this_thread::sleep_for(std::chrono::milliseconds{1});

@@ -21,7 +21,7 @@ public:
     explicit Subscriber(Handler handler) : handler_{std::move(handler)} {}
     void on_ioasid(const Event& event, iommu::IoasidContext& context) noexcept override {
         constexpr const char* names[] = {"alloc", "free", "bind", "unbind"};
-        heard.push_back(names[static_cast<int>(event.kind)] + (" " + std::to_string(event.id.raw())));
+        heard.push_back(names[static_cast<int>(event.change)] + (" " + std::to_string(event.id.raw())));
         if (handler_)
             handler_(event, context);
     }
@@ -49,8 +49,8 @@ public:
 /// A core with two sets, and short words for what tests do most.
 struct Ioasids {
     explicit Ioasids(std::uint32_t last = iommu::max_ioasid, std::uint32_t quota = 16)
-        : core{last}, a{*core.set_alloc({iommu::IoasidToken::Kind::plain, 1}, quota)},
-          b{*core.set_alloc({iommu::IoasidToken::Kind::plain, 2}, quota)} {}
+        : core{last}, a{*core.set_alloc({iommu::IoasidToken::Owner::plain, 1}, quota)},
+          b{*core.set_alloc({iommu::IoasidToken::Owner::plain, 2}, quota)} {}
     iommu::IoasidCore core;
     iommu::IoasidSetRef a;
     iommu::IoasidSetRef b;
@@ -88,8 +88,8 @@ using iommu::IoasidHolder;
 using iommu::IoasidPriority;
 using iommu::IoasidToken;
 using Heard = std::vector<std::string>;
-inline constexpr auto process = IoasidToken::Kind::process;
-inline constexpr auto plain = IoasidToken::Kind::plain;
+inline constexpr auto process = IoasidToken::Owner::process;
+inline constexpr auto plain = IoasidToken::Owner::plain;
 
 template <class T> IoasidErrc error(const iommu::IoasidResult<T>& result) {
     REQUIRE_FALSE(result);

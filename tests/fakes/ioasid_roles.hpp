@@ -45,7 +45,7 @@ public:
         service_.release(old);
     }
     void on_ioasid(const Event& event, iommu::IoasidContext&) noexcept override {
-        dirty = dirty || (event.kind == Event::Kind::free && event.id == context);
+        dirty = dirty || (event.change == Event::Change::free && event.id == context);
     }
     HostPasid context{};
     bool dirty{false};

@@ -19,6 +19,7 @@ changed=$(diff -rq "$root/vmm" "$tree/vmm" | grep -c '^Files' || true)
 say "building it"
 launcher=()
 ! command -v ccache >/dev/null || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+export CCACHE_BASEDIR=$tree CCACHE_NOHASHDIR=1 # the same paths as in any other tree
 cd "$tree"
 cmake --preset release "${launcher[@]}" -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON >/dev/null
 cmake --build --preset release --target inox >&2

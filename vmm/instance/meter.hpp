@@ -18,7 +18,7 @@ public:
         : samples_{samples}, group_{std::move(group)}, id_{std::move(id)} {}
     void count(const char* name, std::uint64_t value) { samples_.push_back({group_, id_, name, value, {}}); }
     void gauge(const char* name, std::uint64_t value) {
-        samples_.push_back({group_, id_, name, value, Sample::Kind::gauge});
+        samples_.push_back({group_, id_, name, value, Sample::Type::gauge});
     }
 
 private:

@@ -42,7 +42,7 @@ void collect(const Machine& machine, Samples& samples) {
 std::string prometheus_text(const Samples& samples) {
     std::map<std::string, std::string> families;
     for (const auto& sample : samples) {
-        const bool counter = sample.kind == Sample::Kind::counter;
+        const bool counter = sample.type == Sample::Type::counter;
         const std::string family = "inox_" + sample.group + "_" + sample.name + (counter ? "_total" : "");
         auto& lines = families[family];
         if (lines.empty())

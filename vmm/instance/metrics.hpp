@@ -14,12 +14,12 @@
 namespace inox {
 
 struct Sample {
-    enum class Kind : std::uint8_t { counter, gauge };
+    enum class Type : std::uint8_t { counter, gauge };
     std::string group{}; ///< "block"
     std::string id{};    ///< of the device; empty for what there is one of
     std::string name{};  ///< "read_bytes"
     std::uint64_t value{};
-    Kind kind{Kind::counter};
+    Type type{Type::counter};
 };
 using Samples = std::vector<Sample>;
 

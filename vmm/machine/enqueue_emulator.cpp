@@ -200,9 +200,9 @@ iommu::EnqueueOutcome EnqueueEmulator::execute(const iommu::EnqueueInstruction& 
 EnqueueEmulator::Verdict EnqueueEmulator::finish(Vcpu& vcpu, kvm_regs& regs,
                                                  const iommu::EnqueueInstruction& instruction,
                                                  const iommu::EnqueueOutcome& outcome) noexcept {
-    using Kind = iommu::EnqueueOutcome::Kind;
-    if (outcome.kind != Kind::retired) {
-        if (outcome.kind == Kind::no_translation) {
+    using Executed = iommu::EnqueueOutcome::Verdict;
+    if (outcome.verdict != Executed::retired) {
+        if (outcome.verdict == Executed::no_translation) {
             untranslated_.fetch_add(1, std::memory_order_relaxed);
             if (limiter_.allow())
                 log::write(log::Level::info, "vCPU %u: no translation of guest PASID %u for %s at RIP %#llx", vcpu.id(),

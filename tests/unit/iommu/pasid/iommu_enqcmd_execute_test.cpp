@@ -11,7 +11,7 @@
 namespace inox::iommu_enqcmd_execute_test {
 
 using namespace iommu;
-using Kind = EnqueueOutcome::Kind;
+using Verdict = EnqueueOutcome::Verdict;
 
 namespace {
 
@@ -106,7 +106,7 @@ struct Bench {
     }
     void check_fault(CpuFault fault) {
         const auto out = run();
-        CHECK(out.kind == Kind::fault);
+        CHECK(out.verdict == Verdict::fault);
         CHECK(out.fault == fault);
         CHECK_FALSE(machine.did("enqueue"));
         CHECK_FALSE(machine.did("store"));
@@ -121,7 +121,7 @@ constexpr CpuFault gp0{CpuFault::gp, 0, {}};
 TEST_CASE("ENQCMD sends the source with the host's PASID, clears flags and goes on behind itself") {
     Bench bench;
     const auto out = bench.run();
-    CHECK(out.kind == Kind::retired);
+    CHECK(out.verdict == Verdict::retired);
     CHECK(out.accepted);
     CHECK(out.rip == 0x1005);
     CHECK(out.rflags == 2);
@@ -137,7 +137,7 @@ TEST_CASE("retry sets ZF and nothing else") {
     Bench bench;
     bench.machine.accept = false;
     const auto out = bench.run();
-    CHECK(out.kind == Kind::retired);
+    CHECK(out.verdict == Verdict::retired);
     CHECK_FALSE(out.accepted);
     CHECK(out.rflags == (2 | cpu_bit::flags_zf));
 }
@@ -146,7 +146,7 @@ TEST_CASE("ENQCMDS takes PASID and privilege from the source") {
     Bench bench{EnqueueKind::enqcmds};
     bench.cpu.ia32_pasid = 0;
     bench.head(0x24000, 0x80000005);
-    CHECK(bench.run().kind == Kind::retired);
+    CHECK(bench.run().verdict == Verdict::retired);
     CHECK(bench.sent() == 0x80012345);
 }
 
@@ -156,7 +156,7 @@ TEST_CASE("MOVDIR64B stores the source as it is and leaves the flags") {
     bench.cpu.cpl = 3;
     bench.head(0x24000, 0xffffffff);
     const auto out = bench.run();
-    CHECK(out.kind == Kind::retired);
+    CHECK(out.verdict == Verdict::retired);
     CHECK(out.rflags == (all_flags & ~cpu_bit::flags_rf));
     CHECK(bench.sent() == 0xffffffff);
     CHECK(bench.machine.did("store"));
@@ -237,7 +237,7 @@ TEST_CASE("an earlier rule wins over a later one") {
     bench.check_fault(gp0); // reserved bits, before anything of the destination is looked up
     CHECK_FALSE(bench.machine.did("walk-write"));
     bench.head(0x24000, 9);
-    CHECK(bench.run().kind == Kind::no_translation); // before the store
+    CHECK(bench.run().verdict == Verdict::no_translation); // before the store
     CHECK_FALSE(bench.machine.did("walk-write"));
     bench.head(0x24000, 5);
     bench.check_fault({CpuFault::pf, 2, 0x7000});
@@ -249,7 +249,7 @@ TEST_CASE("a PASID without a translation is a general protection fault that name
     Bench bench;
     bench.cpu.ia32_pasid = ia32_pasid_valid | 0xfffff;
     const auto out = bench.run();
-    CHECK(out.kind == Kind::no_translation);
+    CHECK(out.verdict == Verdict::no_translation);
     CHECK(out.fault == gp0);
     CHECK(out.pasid == GuestPasid{0xfffff});
     CHECK_FALSE(bench.machine.did("enqueue"));

@@ -30,9 +30,9 @@ TEST_CASE("R26 events are alloc, bind, unbind and free, each of one id") {
     std::vector<std::uint32_t> spids;
     Subscriber subscriber{[&](const Event& event, iommu::IoasidContext& context) {
         spids.push_back(event.spid ? event.spid->raw() : 0);
-        if (event.kind == Event::Kind::bind)
+        if (event.change == Event::Change::bind)
             CHECK(context.get(IoasidHolder::cpu));
-        else if (event.kind == Event::Kind::free)
+        else if (event.change == Event::Change::free)
             context.put(IoasidHolder::cpu);
     }};
     const auto registration = ids.core.add_notifier(IoasidPriority::cpu, subscriber);
@@ -83,7 +83,7 @@ TEST_CASE("R29 a handler has its context only; a look-up elsewhere does not wait
     Ioasids ids;
     std::atomic<bool> inside{false}, looked_up{false};
     Subscriber subscriber{[&](const Event& event, iommu::IoasidContext& context) {
-        if (event.kind != Event::Kind::bind)
+        if (event.change != Event::Change::bind)
             return;
         CHECK(context.get(IoasidHolder::cpu));
         CHECK(error(ids.alloc(ids.a)) == IoasidErrc::in_handler);
@@ -116,7 +116,7 @@ TEST_CASE("R29 a handler has its context only; a look-up elsewhere does not wait
 TEST_CASE("R32 an id is marked before the first handler of its freeing runs") {
     Ioasids ids;
     Subscriber subscriber{[&](const Event& event, iommu::IoasidContext& context) {
-        if (event.kind != Event::Kind::free)
+        if (event.change != Event::Change::free)
             return;
         CHECK(ids.pending(event.id));
         CHECK(error(context.get(IoasidHolder::cpu)) == IoasidErrc::not_found);

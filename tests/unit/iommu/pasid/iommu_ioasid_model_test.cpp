@@ -56,8 +56,8 @@ std::vector<Action> actions() {
 class World final : iommu::IoasidNotifier {
 public:
     World() {
-        a_ = *core_.set_alloc({iommu::IoasidToken::Kind::plain, 1}, quota_a);
-        b_ = *core_.set_alloc({iommu::IoasidToken::Kind::plain, 2}, quota_b);
+        a_ = *core_.set_alloc({iommu::IoasidToken::Owner::plain, 1}, quota_a);
+        b_ = *core_.set_alloc({iommu::IoasidToken::Owner::plain, 2}, quota_b);
         registration_ = *core_.add_notifier(a_, iommu::IoasidPriority::cpu, *this);
     }
 
@@ -126,13 +126,13 @@ public:
     }
 
     void on_ioasid(const iommu::IoasidEvent& event, iommu::IoasidContext& context) noexcept override {
-        using Kind = iommu::IoasidEvent::Kind;
+        using Change = iommu::IoasidEvent::Change;
         const auto info = core_.info(event.id);
-        expect(info.has_value() && info->free_pending == (event.kind == Kind::free));
-        if (event.kind == Kind::bind && event.spid) {
+        expect(info.has_value() && info->free_pending == (event.change == Change::free));
+        if (event.change == Change::bind && event.spid) {
             expect(context.get(IoasidHolder::cpu).has_value() && !table_.contains(event.spid->raw()));
             table_[event.spid->raw()] = event.id;
-        } else if (event.kind == Kind::unbind || event.kind == Kind::free) {
+        } else if (event.change == Change::unbind || event.change == Change::free) {
             if (std::erase_if(table_, [&](const auto& entry) { return entry.second == event.id; }) != 0)
                 context.put(IoasidHolder::cpu);
         }

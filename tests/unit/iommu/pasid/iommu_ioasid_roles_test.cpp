@@ -14,7 +14,7 @@ TEST_CASE("R20 the CPU has its reference and its entry before anyone else hears 
     bool installed = false;
     unsigned references = 0;
     Subscriber device{[&](const Event& event, iommu::IoasidContext&) {
-        if (event.kind != Event::Kind::bind)
+        if (event.change != Event::Change::bind)
             return;
         installed = guest.service->table().translate(*event.spid) == event.id;
         references = held(guest, event.id, IoasidHolder::cpu);

@@ -234,7 +234,7 @@ TEST_CASE("R17 the last put reclaims, and the number's next life is clean") {
 TEST_CASE("R18 who holds no reference cannot drop one") {
     Ioasids ids;
     Subscriber careless{[](const Event& event, iommu::IoasidContext& context) {
-        if (event.kind == Event::Kind::free)
+        if (event.change == Event::Change::free)
             context.put(IoasidHolder::cpu);
     }};
     const auto registration = ids.core.add_notifier(IoasidPriority::cpu, careless);

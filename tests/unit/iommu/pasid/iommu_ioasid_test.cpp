@@ -141,9 +141,9 @@ TEST_CASE("ids of a set are listed in pages, ascending") {
 TEST_CASE("threads that allocate, refer, bind and free leave nothing behind") {
     Ioasids ids{64, 30};
     fakes::Subscriber cpu{[](const fakes::Event& event, iommu::IoasidContext& context) {
-        if (event.kind == fakes::Event::Kind::bind)
+        if (event.change == fakes::Event::Change::bind)
             (void)context.get(IoasidHolder::cpu);
-        else if (event.kind != fakes::Event::Kind::alloc)
+        else if (event.change != fakes::Event::Change::alloc)
             context.put(IoasidHolder::cpu);
     }};
     auto registration = ids.core.add_notifier(iommu::IoasidPriority::cpu, cpu);

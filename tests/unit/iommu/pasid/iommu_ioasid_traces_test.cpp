@@ -13,10 +13,10 @@ namespace {
 struct TraceCpu {
     HostPasid entry{};
     Subscriber subscriber{[this](const Event& event, iommu::IoasidContext& context) {
-        if (event.kind == Event::Kind::bind) {
+        if (event.change == Event::Change::bind) {
             CHECK(context.get(IoasidHolder::cpu));
             entry = event.id;
-        } else if ((event.kind == Event::Kind::unbind || event.kind == Event::Kind::free) && entry == event.id) {
+        } else if ((event.change == Event::Change::unbind || event.change == Event::Change::free) && entry == event.id) {
             entry = HostPasid{};
             context.put(IoasidHolder::cpu);
         }
@@ -62,11 +62,11 @@ TEST_CASE("the trace of free first: 4 to 2, then the workers in either order") {
         bool device_scheduled = false, iommu_scheduled = false;
         unsigned seen_by_device = 0;
         Subscriber device{[&](const Event& event, iommu::IoasidContext&) {
-            device_scheduled = event.kind == Event::Kind::free;
+            device_scheduled = event.change == Event::Change::free;
             seen_by_device = ids.references(event.id);
         }};
         Subscriber iommu{
-            [&](const Event& event, iommu::IoasidContext&) { iommu_scheduled = event.kind == Event::Kind::free; }};
+            [&](const Event& event, iommu::IoasidContext&) { iommu_scheduled = event.change == Event::Change::free; }};
         const auto r1 = ids.core.add_notifier(ids.a, IoasidPriority::iommu, iommu);
         const auto r2 = ids.core.add_notifier(ids.a, IoasidPriority::device, device);
         const auto r3 = ids.core.add_notifier(ids.a, IoasidPriority::cpu, cpu.subscriber);

@@ -60,7 +60,7 @@ TEST_CASE("metrics are summed by group and kept by device") {
     const Samples samples{{"block", "a", "reads", 2, {}},
                           {"block", "b", "reads", 3, {}},
                           {"vcpu", {}, "exits", 7, {}},
-                          {"net", "a", "link_up", 1, Sample::Kind::gauge}};
+                          {"net", "a", "link_up", 1, Sample::Type::gauge}};
     const auto json = nlohmann::json::parse(api::firecracker::metrics_line(samples, "vm-1", {}));
     CHECK(json.at("block").at("reads") == 5);
     CHECK(json.at("block_b").at("reads") == 3);
