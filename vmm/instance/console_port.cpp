@@ -3,6 +3,8 @@
 
 #include <sys/ioctl.h>
 
+#include "devices/virtio/console.hpp"
+
 namespace inox {
 namespace {
 

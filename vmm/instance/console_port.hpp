@@ -7,10 +7,14 @@
 #include <optional>
 #include <span>
 
-#include "devices/virtio/console.hpp"
 #include "vmm/base/event_loop.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/instance/console_output.hpp"
+
+namespace inox::devices::virtio {
+class Console;
+struct TerminalSize;
+} // namespace inox::devices::virtio
 
 namespace inox {
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "devices/virtio/console.hpp"
 #include "vmm/machine/preparation.hpp"
 
 namespace inox {
