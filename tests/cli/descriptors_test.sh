@@ -11,7 +11,7 @@ serve() {
     "$inox" --api-sock "$sock" "$@" </dev/null >/dev/null 2>"$scratch/log" &
     vmm=$!
     eventually test -S "$sock" && return
-    code='' out='' err=$(cat "$scratch/log") fail 'waited a minute for the socket'
+    code='' out='' err=$(cat "$scratch/log") fail 'waited five minutes for the socket'
     finish
 }
 
@@ -127,7 +127,7 @@ print("here", flush=True)
 time.sleep(100)
 END
     crowd=$!
-    eventually grep -q here "$scratch/crowd" || fail 'waited a minute for the crowd of clients'
+    eventually grep -q here "$scratch/crowd" || fail 'waited five minutes for the crowd of clients'
     accepted 'Not started' "$inox" ctl -s "$sock" --timeout 30s status
     kill "$crowd"
     wait "$crowd" 2>/dev/null

@@ -51,20 +51,20 @@ shows() {
     grep -q -F -- "$1" <<<"$err" || fail "standard error lacks '$1'"
 }
 
-# eventually COMMAND...: waits until it succeeds; status 1 after a minute, which a busy machine does not need either
+# eventually COMMAND...: waits until it succeeds; status 1 after five minutes, which a busy machine does not need either
 eventually() {
-    local end=$((SECONDS + 60))
+    local end=$((SECONDS + 300))
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $end ] || return 1
         sleep 0.01
     done
 }
 
-# await PID WHAT: waits for its end, but no longer than a minute, and leaves its status in $code
+# await PID WHAT: waits for its end, but no longer than that, and leaves its status in $code
 gone() { ! kill -0 "$1" 2>/dev/null; }
 await() {
     if ! eventually gone "$1"; then
-        code='' out='' err='' fail "waited a minute for the end of $2"
+        code='' out='' err='' fail "waited five minutes for the end of $2"
         kill -KILL "$1" 2>/dev/null
     fi
     wait "$1" 2>/dev/null

@@ -28,6 +28,8 @@ outside() {
     # One part's client comes from npm: there is no network inside
     node_package "${node_client[@]}" >/dev/null 2>"$results/npm.log" ||
         cp "$results/npm.log" "$results/cli.firecrackerode_test.skip"
+    # A pyenv's python3 is a shell script, which takes six seconds in the lab, each time
+    PATH=$(python3 -c 'import os, sys; print(os.path.dirname(sys.executable))'):$PATH
     "$root/tools/lab" --nested --timeout 2400 --out "$results" -- "$here/lab.sh" --inside "$results" \
         </dev/null >"$results/lab.log" 2>&1 || status=$?
     cat "$results/lab.log"
