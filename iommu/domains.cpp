@@ -37,7 +37,7 @@ Domains::Domain* Domains::find(DomainId id) const {
 }
 
 Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, DmaDrain* drain) {
-    const std::lock_guard lock{mutex_};
+    Change change{*this, Change::Of::hosts};
     Endpoint* endpoint = find(endpoint_id);
     if (!endpoint)
         return Status::no_entry;
@@ -58,9 +58,9 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, 
         if (domains_.size() - (frees_one ? 1 : 0) >= limits_.domains)
             return Status::no_memory;
     }
-    leave_domain(*endpoint);
+    leave_domain(*endpoint, change);
     if (endpoint->memory) {
-        block(*endpoint); // in no domain it may have reached everything
+        block(*endpoint, change); // in no domain it may have reached everything
         collect(*endpoint, IovaRange::full(), drain);
     }
     if (!domain) {
@@ -68,16 +68,17 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, 
         made->id = domain_id;
         made->bypass = bypass;
         domain = made.get();
-        const std::lock_guard show{sight_};
         domains_.emplace(domain_id, std::move(made));
     }
-    if (auto filled = fill(*endpoint, *domain); !filled) {
+    domain->kept = true;
+    auto filled = fill(*endpoint, *domain, change);
+    domain->kept = false;
+    if (!filled) {
         note_failure(*endpoint, "attach", filled.error());
-        block(*endpoint);
-        erase_if_empty(*domain);
+        block(*endpoint, change);
+        erase_if_empty(*domain, change);
         return status_of(filled.error());
     }
-    const std::lock_guard show{sight_};
     endpoint->domain = domain;
     auto& members = domain->endpoints;
     members.insert(std::ranges::upper_bound(members, endpoint->id, {}, &Endpoint::id), endpoint);
@@ -85,15 +86,15 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, 
 }
 
 Status Domains::detach(DomainId domain_id, EndpointId endpoint_id, DmaDrain* drain) {
-    const std::lock_guard lock{mutex_};
+    Change change{*this, Change::Of::hosts};
     Endpoint* endpoint = find(endpoint_id);
     if (!endpoint)
         return Status::no_entry;
     if (!endpoint->domain || endpoint->domain->id != domain_id)
         return Status::invalid;
-    leave_domain(*endpoint);
+    leave_domain(*endpoint, change);
     collect(*endpoint, IovaRange::full(), drain);
-    if (auto settled = settle(*endpoint); !settled) {
+    if (auto settled = settle(*endpoint, change); !settled) {
         note_failure(*endpoint, "detach", settled.error());
         return status_of(settled.error());
     }
@@ -103,7 +104,7 @@ Status Domains::detach(DomainId domain_id, EndpointId endpoint_id, DmaDrain* dra
 Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std::uint32_t flags) {
     if ((flags & ~(wire::map_read | wire::map_write)) != 0)
         return Status::invalid;
-    const std::lock_guard lock{mutex_};
+    Change change{*this, Change::Of::hosts};
     Domain* domain = find(domain_id);
     if (!domain)
         return Status::no_entry;
@@ -121,18 +122,17 @@ Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std
     if (mapping_count_ >= limits_.mappings)
         return Status::no_memory;
     const Mapping mapping{range, physical, flags};
-    if (const Status status = map_hosts(*domain, mapping); status != Status::ok)
+    if (const Status status = map_hosts(*domain, mapping, change); status != Status::ok)
         return status;
     // Nobody holds a translation of this range, but the table may be read.
     const ViewLocks views{*domain};
-    const std::lock_guard show{sight_};
     domain->table.insert(*place, mapping);
     ++mapping_count_;
     return Status::ok;
 }
 
 Status Domains::unmap(DomainId domain_id, Iova start, Iova last, DmaDrain* drain) {
-    const std::lock_guard lock{mutex_};
+    Change change{*this, Change::Of::hosts};
     Domain* domain = find(domain_id);
     if (!domain)
         return Status::no_entry;
@@ -144,7 +144,6 @@ Status Domains::unmap(DomainId domain_id, Iova start, Iova last, DmaDrain* drain
         return Status::range;
     if (inside.extent) {
         const ViewLocks views{*domain};
-        const std::lock_guard show{sight_};
         mapping_count_ -= domain->table.erase(inside);
         for (const Endpoint* endpoint : domain->endpoints)
             if (endpoint->memory)
@@ -156,17 +155,15 @@ Status Domains::unmap(DomainId domain_id, Iova start, Iova last, DmaDrain* drain
         return Status::ok;
     const IovaRange extent = *inside.extent;
     std::vector<Endpoint*> disobeyed;
-    for (Endpoint* endpoint : domain->endpoints) {
-        if (!endpoint->mapper)
-            continue;
-        if (auto unmapped = endpoint->mapper->unmap(extent); !unmapped) {
+    for (Endpoint* endpoint : domain->assigned()) {
+        if (auto unmapped = change.ask_host([&] { return endpoint->mapper->unmap(extent); }); !unmapped) {
             note_failure(*endpoint, "unmap", unmapped.error());
             disobeyed.push_back(endpoint);
         }
     }
     for (Endpoint* endpoint : disobeyed) { // the domain goes with its last endpoint
-        leave_domain(*endpoint);
-        block(*endpoint);
+        leave_domain(*endpoint, change);
+        block(*endpoint, change);
     }
     return disobeyed.empty() ? Status::ok : Status::device_error;
 }
@@ -188,7 +185,7 @@ bool Domains::reserved_overlap(const Domain& domain, IovaRange range) const {
 }
 
 /// Maps for every assigned endpoint, or for none.
-Status Domains::map_hosts(Domain& domain, const Mapping& mapping) {
+Status Domains::map_hosts(Domain& domain, const Mapping& mapping, Change& change) {
     const auto physical =
         Range<Gpa>::closed(mapping.physical, Gpa{mapping.physical.raw() + mapping.range.size_minus_one()});
     const auto host = memory_.host(*physical);
@@ -197,38 +194,32 @@ Status Domains::map_hosts(Domain& domain, const Mapping& mapping) {
     const auto access = mapping.flags;
     if (access == 0)
         return Status::ok;
-    for (std::size_t i = 0; i < domain.endpoints.size(); ++i) {
-        Endpoint& endpoint = *domain.endpoints[i];
-        if (!endpoint.mapper)
-            continue;
-        endpoint.filled = true;
-        auto mapped = endpoint.mapper->map(mapping.range, *host, static_cast<Access>(access));
+    const auto endpoints = domain.assigned();
+    for (auto endpoint = endpoints.begin(); endpoint != endpoints.end(); ++endpoint) {
+        (*endpoint)->filled = true;
+        auto mapped = change.ask_host(
+            [&] { return (*endpoint)->mapper->map(mapping.range, *host, static_cast<Access>(access)); });
         if (mapped)
             continue;
-        note_failure(endpoint, "map", mapped.error());
-        const auto done =
-            std::vector<Endpoint*>(domain.endpoints.begin(), domain.endpoints.begin() + static_cast<std::ptrdiff_t>(i));
-        for (Endpoint* other : done) {
-            if (!other->mapper)
-                continue;
-            if (auto undone = other->mapper->unmap(mapping.range); !undone) {
-                note_failure(*other, "undo of a map", undone.error());
-                leave_domain(*other);
-                block(*other);
+        note_failure(**endpoint, "map", mapped.error());
+        for (auto other = endpoints.begin(); other != endpoint; ++other)
+            if (auto undone = change.ask_host([&] { return (*other)->mapper->unmap(mapping.range); }); !undone) {
+                note_failure(**other, "undo of a map", undone.error());
+                leave_domain(**other, change);
+                block(**other, change);
             }
-        }
         return status_of(mapped.error());
     }
     return Status::ok;
 }
 
 void Domains::set_bypass(bool bypass) {
-    const std::lock_guard lock{mutex_};
+    Change change{*this, Change::Of::hosts};
     if (bypass_.exchange(bypass) == bypass)
         return;
     for (const auto& [id, endpoint] : endpoints_)
         if (!endpoint->domain)
-            if (auto settled = settle(*endpoint); !settled)
+            if (auto settled = settle(*endpoint, change); !settled)
                 note_failure(*endpoint, "bypass", settled.error());
 }
 
@@ -249,7 +240,7 @@ void Domains::in_use(EndpointId id) {
 }
 
 void Domains::reset(DmaDrain* drain) {
-    const std::lock_guard lock{mutex_};
+    Change change{*this, Change::Of::hosts};
     has_driver_ = false;
     for (const auto& [id, endpoint] : endpoints_) {
         // Also of an earlier request that nobody is told of any more.
@@ -257,9 +248,9 @@ void Domains::reset(DmaDrain* drain) {
             collect(*endpoint, IovaRange::full(), drain);
             continue;
         }
-        leave_domain(*endpoint);
+        leave_domain(*endpoint, change);
         collect(*endpoint, IovaRange::full(), drain);
-        if (auto settled = settle(*endpoint); !settled)
+        if (auto settled = settle(*endpoint, change); !settled)
             note_failure(*endpoint, "reset", settled.error());
     }
 }

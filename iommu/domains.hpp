@@ -55,9 +55,11 @@ struct DomainReport {
     std::vector<EndpointId> endpoints{};
 };
 
-/// Thread-safe; one lock serialises all that changes anything, also while a host pins memory. A second one, held for
-/// moments, covers what operators see. Locks below the first: endpoints' memory, what the mappers take, then the
-/// second. Calls may wait for holds of emulated endpoints' memory, never call it under one.
+/// Thread-safe. One lock serialises what may ask a host to map or unmap: requests, and the coming and going of assigned
+/// endpoints. It is held however long the host takes. A second one guards all the rest, is held for moments, and is let
+/// go while a host is asked: emulated endpoints come and go, and operators look, without waiting for a host. Order of
+/// locks: the first, the second, endpoints' memory. Calls may wait for holds of emulated endpoints' memory, never call
+/// them under one.
 class Domains {
 public:
     /// Mappings are whole pages of this size.
@@ -75,8 +77,9 @@ public:
     /// The mapper is empty and must stay alive as long as the registration; the domains alone call map() and unmap(),
     /// one at a time, from any thread. While bypass() holds it is filled with all RAM here. already_exists; unsupported
     /// when the host's IOMMU cannot map pages of `granule`, or another endpoint has this mapper; or the mapper's error.
+    /// This and the registration's end wait for a request under way, and for the host: not for the loop.
     Result<Registration> add_endpoint(EndpointId id, std::string name, DmaMapper& mapper);
-    /// The memory must stay alive as long as the registration. already_exists.
+    /// The memory must stay alive as long as the registration. already_exists. Waits for no host.
     Result<Registration> add_endpoint(EndpointId id, std::string name, EndpointMemory& memory);
     [[nodiscard]] std::unique_ptr<EndpointMemory> make_memory() {
         return std::make_unique<EndpointMemory>(memory_, faults_);
@@ -128,24 +131,26 @@ private:
     struct Endpoint;
     struct Domain;
     class ViewLocks;
+    class Change;
 
     Result<Registration> add(std::unique_ptr<Endpoint> endpoint);
-    void remove(EndpointId id);
+    void remove(EndpointId id, bool assigned);
 
-    // With mutex_ held from here on.
+    // With mutex_ held from here on. Those with a Change let go of it while a host is asked; meanwhile emulated
+    // endpoints may come and go, and nothing else changes.
     [[nodiscard]] Endpoint* find(EndpointId id) const;
     [[nodiscard]] Domain* find(DomainId id) const;
-    void leave_domain(Endpoint& endpoint);
+    void leave_domain(Endpoint& endpoint, Change& change);
     static void collect(const Endpoint& endpoint, Range<Iova> range, DmaDrain* drain);
     static void collect(Domain& domain, Range<Iova> range, DmaDrain* drain);
-    void erase_if_empty(Domain& domain);
-    Result<void> settle(Endpoint& endpoint);
-    Result<void> fill(Endpoint& endpoint, const Domain& domain);
-    Result<void> fill_direct(Endpoint& endpoint);
-    bool empty(Endpoint& endpoint);
-    void block(Endpoint& endpoint);
+    void erase_if_empty(Domain& domain, Change& change);
+    Result<void> settle(Endpoint& endpoint, Change& change);
+    Result<void> fill(Endpoint& endpoint, const Domain& domain, Change& change);
+    Result<void> fill_direct(Endpoint& endpoint, Change& change);
+    bool empty(Endpoint& endpoint, Change& change);
+    void block(Endpoint& endpoint, Change& change);
     [[nodiscard]] bool reserved_overlap(const Domain& domain, Range<Iova> range) const;
-    [[nodiscard]] Status map_hosts(Domain& domain, const Mapping& mapping);
+    [[nodiscard]] Status map_hosts(Domain& domain, const Mapping& mapping, Change& change);
     void note_failure(const Endpoint& endpoint, const char* what, const Error& error);
 
     const GuestMemory& memory_;
@@ -154,8 +159,8 @@ private:
     Faults faults_{};
     log::Throttle limiter_{2};
 
-    mutable std::mutex mutex_; // to change anything below
-    mutable std::mutex sight_; // and this, to change it or to look at it without mutex_; no host is called with it
+    std::mutex hosts_;         // for what may ask a host: see the class
+    mutable std::mutex mutex_; // guards all below
     std::atomic<bool> bypass_;
     std::atomic<bool> has_driver_{false};
     bool told_no_driver_{false};

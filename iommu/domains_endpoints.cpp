@@ -35,7 +35,8 @@ Result<Registration> Domains::add_endpoint(EndpointId id, std::string name, Endp
 }
 
 Result<Registration> Domains::add(std::unique_ptr<Endpoint> endpoint) {
-    const std::lock_guard lock{mutex_};
+    const bool assigned = endpoint->mapper != nullptr;
+    Change change{*this, assigned ? Change::Of::hosts : Change::Of::emulated};
     const EndpointId id = endpoint->id;
     if (find(id))
         return fail(Errc::already_exists, format("the IOMMU has an endpoint %#x already", id.raw()));
@@ -49,23 +50,24 @@ Result<Registration> Domains::add(std::unique_ptr<Endpoint> endpoint) {
         const auto alone = endpoint->memory->lock();
         endpoint->memory->set_id(id);
     }
-    TRY_VOID(settle(*endpoint));
-    const std::lock_guard show{sight_};
-    endpoints_.emplace(id, std::move(endpoint));
-    return Registration{[this, id] { remove(id); }};
+    auto& added = *endpoints_.emplace(id, std::move(endpoint)).first->second; // it keeps the id while a host is asked
+    if (auto settled = settle(added, change); !settled) {
+        endpoints_.erase(id);
+        return std::unexpected{std::move(settled).error()};
+    }
+    return Registration{[this, id, assigned] { remove(id, assigned); }};
 }
 
-void Domains::remove(EndpointId id) {
-    const std::lock_guard lock{mutex_};
+void Domains::remove(EndpointId id, bool assigned) {
+    Change change{*this, assigned ? Change::Of::hosts : Change::Of::emulated};
     Endpoint* endpoint = find(id);
-    leave_domain(*endpoint);
-    block(*endpoint);
-    const std::lock_guard show{sight_};
+    leave_domain(*endpoint, change);
+    block(*endpoint, change);
     endpoints_.erase(id);
 }
 
 /// Its view stays what it was: the caller changes it next.
-void Domains::leave_domain(Endpoint& endpoint) {
+void Domains::leave_domain(Endpoint& endpoint, Change& change) {
     Domain* domain = endpoint.domain;
     if (!domain)
         return;
@@ -79,12 +81,9 @@ void Domains::leave_domain(Endpoint& endpoint) {
         if (!old.done())
             domain->leavers.push_back({endpoint.memory->pins(), std::move(old)});
     }
-    {
-        const std::lock_guard show{sight_};
-        endpoint.domain = nullptr;
-        std::erase(domain->endpoints, &endpoint);
-    }
-    erase_if_empty(*domain);
+    endpoint.domain = nullptr;
+    std::erase(domain->endpoints, &endpoint);
+    erase_if_empty(*domain, change);
 }
 
 /// Once nothing new can be translated through what was taken away.
@@ -103,55 +102,55 @@ void Domains::collect(Domain& domain, IovaRange range, DmaDrain* drain) {
     });
 }
 
-void Domains::erase_if_empty(Domain& domain) {
-    if (!domain.endpoints.empty())
+void Domains::erase_if_empty(Domain& domain, Change& change) {
+    if (!domain.endpoints.empty() || domain.kept)
         return;
     mapping_count_ -= domain.table.size();
-    decltype(domains_)::node_type gone; // a large table takes its time to go
-    const std::lock_guard show{sight_};
-    gone = domains_.extract(domain.id);
+    change.drop(std::move(domains_.extract(domain.id).mapped()));
 }
 
 /// In no domain: all RAM or nothing.
-Result<void> Domains::settle(Endpoint& endpoint) {
+Result<void> Domains::settle(Endpoint& endpoint, Change& change) {
     if (!bypass_) {
-        block(endpoint);
+        block(endpoint, change);
         if (endpoint.lost)
             return fail(Errc::host_error, "the host did not remove the mappings");
         return {};
     }
-    auto filled = fill_direct(endpoint);
+    auto filled = fill_direct(endpoint, change);
     if (!filled)
-        block(endpoint);
+        block(endpoint, change);
     return filled;
 }
 
 /// What the domain's endpoints reach. After an error the caller blocks the endpoint.
-Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain) {
+Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain, Change& change) {
     if (domain.bypass)
-        return fill_direct(endpoint);
+        return fill_direct(endpoint, change);
     if (endpoint.memory) {
         const auto alone = endpoint.memory->lock();
         endpoint.memory->set_view(EndpointMemory::View::mapped, &domain.table);
         endpoint.direct = false;
         return {};
     }
-    if (!empty(endpoint))
+    if (!empty(endpoint, change))
         return fail(Errc::host_error, "the host did not remove the old mappings");
-    Result<void> result{};
-    domain.table.visit(Iova{0}, [&](const Mapping& mapping) {
-        const auto host = memory_.host(mapping.physical, mapping.range.size());
-        const auto access = mapping.flags;
-        if (!host || access == 0)
-            return true;
-        endpoint.filled = true;
-        result = endpoint.mapper->map(mapping.range, *host, static_cast<Access>(access));
-        return result.has_value();
+    endpoint.filled = domain.table.size() != 0;
+    return change.ask_host([&] { // only requests change the table
+        Result<void> result{};
+        domain.table.visit(Iova{0}, [&](const Mapping& mapping) {
+            const auto host = memory_.host(mapping.physical, mapping.range.size());
+            const auto access = mapping.flags;
+            if (!host || access == 0)
+                return true;
+            result = endpoint.mapper->map(mapping.range, *host, static_cast<Access>(access));
+            return result.has_value();
+        });
+        return result;
     });
-    return result;
 }
 
-Result<void> Domains::fill_direct(Endpoint& endpoint) {
+Result<void> Domains::fill_direct(Endpoint& endpoint, Change& change) {
     if (endpoint.memory) {
         const auto alone = endpoint.memory->lock();
         endpoint.memory->set_view(EndpointMemory::View::direct, nullptr);
@@ -160,23 +159,26 @@ Result<void> Domains::fill_direct(Endpoint& endpoint) {
     }
     if (endpoint.direct)
         return {};
-    if (!empty(endpoint))
+    if (!empty(endpoint, change))
         return fail(Errc::host_error, "the host did not remove the old mappings");
-    for (const auto& region : memory_.regions()) {
-        endpoint.filled = true;
-        const auto range = *IovaRange::closed(Iova{region.range.start().raw()}, Iova{region.range.last().raw()});
-        TRY_VOID(endpoint.mapper->map(range, region.host, Access::read_write));
-    }
-    endpoint.direct = true;
-    return {};
+    endpoint.filled = true;
+    auto filled = change.ask_host([&]() -> Result<void> {
+        for (const auto& region : memory_.regions()) {
+            const auto range = *IovaRange::closed(Iova{region.range.start().raw()}, Iova{region.range.last().raw()});
+            TRY_VOID(endpoint.mapper->map(range, region.host, Access::read_write));
+        }
+        return {};
+    });
+    endpoint.direct = filled.has_value();
+    return filled;
 }
 
 /// Of an assigned endpoint; false when the host did not obey.
-bool Domains::empty(Endpoint& endpoint) {
+bool Domains::empty(Endpoint& endpoint, Change& change) {
     endpoint.direct = false;
     if (!endpoint.filled)
         return true;
-    auto unmapped = endpoint.mapper->unmap(IovaRange::full());
+    auto unmapped = change.ask_host([&] { return endpoint.mapper->unmap(IovaRange::full()); });
     endpoint.lost = !unmapped;
     endpoint.filled = endpoint.lost;
     if (endpoint.lost)
@@ -184,9 +186,9 @@ bool Domains::empty(Endpoint& endpoint) {
     return !endpoint.lost;
 }
 
-void Domains::block(Endpoint& endpoint) {
+void Domains::block(Endpoint& endpoint, Change& change) {
     if (endpoint.mapper) {
-        (void)empty(endpoint);
+        (void)empty(endpoint, change);
         return;
     }
     const auto alone = endpoint.memory->lock();
@@ -202,7 +204,7 @@ void Domains::note_failure(const Endpoint& endpoint, const char* what, const Err
 
 std::vector<EndpointReport> Domains::endpoints() const {
     using State = EndpointReport::State;
-    const std::lock_guard lock{sight_};
+    const std::lock_guard lock{mutex_};
     std::vector<EndpointReport> out;
     for (const auto& [id, endpoint] : endpoints_) {
         EndpointReport& report = out.emplace_back();
@@ -223,7 +225,7 @@ std::vector<EndpointReport> Domains::endpoints() const {
 }
 
 std::vector<DomainReport> Domains::domains() const {
-    const std::lock_guard lock{sight_};
+    const std::lock_guard lock{mutex_};
     std::vector<DomainReport> out;
     for (const auto& [id, domain] : domains_) {
         DomainReport& report = out.emplace_back();
@@ -237,7 +239,7 @@ std::vector<DomainReport> Domains::domains() const {
 }
 
 std::optional<std::vector<Mapping>> Domains::mappings(DomainId id, Iova from, std::size_t count) const {
-    const std::lock_guard lock{sight_};
+    const std::lock_guard lock{mutex_};
     const Domain* domain = find(id);
     if (!domain)
         return std::nullopt;
