@@ -109,10 +109,8 @@ public:
     void kick(unsigned queue) noexcept;
 
     [[nodiscard]] const Counters& counters() const { return counters_; }
-    [[nodiscard]] bool active() const {
-        std::lock_guard lock{mutex_};
-        return active_;
-    }
+    /// Any thread; waits for nobody.
+    [[nodiscard]] bool active() const { return active_.load(std::memory_order_acquire); }
 
 protected:
     virtual void on_activate() noexcept {}
@@ -135,6 +133,14 @@ protected:
     template <class F> void with_lock(F&& work) noexcept {
         std::lock_guard lock{mutex_};
         work(active_);
+    }
+
+    /// The same where the lock is free; false where somebody has it.
+    template <class F> [[nodiscard]] bool try_with_lock(F&& work) noexcept {
+        const std::unique_lock lock{mutex_, std::try_to_lock};
+        if (lock)
+            work(active_);
+        return lock.owns_lock();
     }
 
     // With the lock held, while active.
@@ -164,8 +170,8 @@ private:
 
     std::function<void(const char*)> on_broken_{};
     std::string name_;
-    mutable std::mutex mutex_; // guards all below
-    bool active_{false};
+    std::mutex mutex_;                // guards all below
+    std::atomic<bool> active_{false}; ///< read without it, too
     bool stopped_broken_{false};
     std::vector<std::optional<Queue>> queues_{};
     std::uint64_t negotiated_{};

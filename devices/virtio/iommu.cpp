@@ -11,8 +11,9 @@ namespace {
 
 namespace wire = iommu::wire;
 
-/// Requests of one turn; the rest is for the loop, and its other work gets a chance between.
+/// Requests of one turn; the rest is for the thread: a vCPU has to stop when it is told.
 constexpr unsigned requests_at_once = 256;
+constexpr std::chrono::milliseconds lock_retry{1};
 /// Answers that wait for I/O. A driver that keeps its rules has no more requests under way than the ring has entries.
 constexpr std::size_t most_late = 256;
 
@@ -35,7 +36,10 @@ Iommu::Iommu(iommu::Domains& domains, EventLoop& loop, iommu::RequestExtension* 
     listener_ = domains.faults().listen([this](const iommu::Faults::Entry& entry) { on_fault(entry.fault); });
 }
 
-Iommu::~Iommu() { reset(); }
+Iommu::~Iommu() {
+    reset();
+    thread_.finish();
+}
 
 std::uint64_t Iommu::features() const {
     namespace f = wire::feature;
@@ -139,8 +143,26 @@ void Iommu::answer_later(Late late) noexcept {
         });
 }
 
+/// On the loop. Who has the lock may wait for the host, and the loop does not: it tries again. What waits here is
+/// bounded, each kind of it by its own rule.
+void Iommu::lock_on_loop(LoopWork work) noexcept {
+    loop_work_.push_back(std::move(work));
+    if (loop_work_.size() == 1)
+        run_on_loop();
+}
+
+void Iommu::run_on_loop() noexcept {
+    while (!loop_work_.empty()) {
+        if (!try_with_lock([&](bool active) { loop_work_.front()(active); })) {
+            loop_work_timer_ = loop_.after(lock_retry, [this] { run_on_loop(); });
+            return;
+        }
+        loop_work_.pop_front();
+    }
+}
+
 void Iommu::finish_late(std::uint64_t number) noexcept {
-    with_lock([&](bool active) {
+    lock_on_loop([this, number](bool active) {
         const auto found = late_.find(number);
         if (found == late_.end())
             return; // a reset came between
@@ -156,7 +178,7 @@ void Iommu::finish_late(std::uint64_t number) noexcept {
         ring->push(late.chain->head, static_cast<std::uint32_t>(late.chain->copy_to(0, late.answer)));
         signal(request_queue);
         if (full_)
-            serve_requests(Turn{});
+            serve_soon();
         if (ring->broken())
             stop_broken(ring->broken_reason());
     });
@@ -164,9 +186,9 @@ void Iommu::finish_late(std::uint64_t number) noexcept {
 
 /// Sets the timer for the first deadline; whose has passed is told.
 void Iommu::watch_late() noexcept {
-    const auto now = std::chrono::steady_clock::now();
-    std::vector<DmaDrain> overdue;
-    with_lock([&](bool) {
+    lock_on_loop([this](bool) {
+        const auto now = std::chrono::steady_clock::now();
+        std::vector<DmaDrain> overdue;
         late_timer_.reset();
         auto first = std::chrono::steady_clock::time_point::max();
         for (auto& [number, late] : late_) {
@@ -179,24 +201,33 @@ void Iommu::watch_late() noexcept {
         watching_ = !late_.empty();
         if (watching_)
             late_timer_ = loop_.after(first - now, [this] { watch_late(); });
+        if (!overdue.empty()) // their devices' locks come first
+            loop_.post([drains = std::move(overdue)]() mutable {
+                for (DmaDrain& drain : drains)
+                    drain.hurry();
+            });
     });
-    for (DmaDrain& drain : overdue) // their devices' locks come first
-        drain.hurry();
 }
 
 void Iommu::serve_soon() noexcept {
     if (std::exchange(posted_, true))
         return;
-    loop_.post([weak = weak_from_this()] {
+    if (thread_.start())
+        return thread_.post([this] { serve_rest(); });
+    loop_.post([weak = weak_from_this()] { // the host has no more threads
         if (const auto self = weak.lock())
-            self->with_lock([&](bool active) {
-                self->posted_ = false;
-                if (!active || self->stopped())
-                    return;
-                self->serve_requests(Turn{});
-                if (const Queue* ring = self->queue(request_queue); ring && ring->broken())
-                    self->stop_broken(ring->broken_reason());
-            });
+            self->serve_rest();
+    });
+}
+
+void Iommu::serve_rest() noexcept {
+    with_lock([&](bool active) {
+        posted_ = false;
+        if (!active || stopped())
+            return;
+        serve_requests(Turn{});
+        if (const Queue* ring = queue(request_queue); ring && ring->broken())
+            stop_broken(ring->broken_reason());
     });
 }
 
@@ -222,13 +253,13 @@ void Iommu::on_fault(const iommu::Fault& fault) noexcept {
 }
 
 void Iommu::tell_driver() noexcept {
-    std::vector<iommu::Fault> faults;
-    {
-        const std::lock_guard lock{pending_mutex_};
-        faults.swap(pending_);
-        telling_ = false;
-    }
-    with_lock([&](bool active) {
+    lock_on_loop([this](bool active) {
+        std::vector<iommu::Fault> faults;
+        {
+            const std::lock_guard lock{pending_mutex_};
+            faults.swap(pending_);
+            telling_ = false;
+        }
         Queue* ring = active && !stopped() ? queue(event_queue) : nullptr;
         DmaMemory::Hold hold;
         if (ring) {

@@ -3,13 +3,16 @@
 //
 //   request queue   drivers wait for each answer with interrupts off, so it is served on the vCPU's thread within their
 //                   write, and nothing here waits for another vCPU or for I/O. An answer that has to wait for I/O under
-//                   way comes later, from the loop; requests behind it go on
+//                   way comes later, from the loop; requests behind it go on. What is left after a turn is the work of
+//                   a thread of its own: the host may pin for each request, and the loop never waits for that
 //   event queue     faults, as long as the driver has given buffers
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -21,6 +24,7 @@
 #include "iommu/domains.hpp"
 #include "iommu/request.hpp"
 #include "vmm/base/event_loop.hpp"
+#include "vmm/base/work_thread.hpp"
 
 namespace inox::devices::virtio {
 
@@ -76,6 +80,10 @@ private:
     void finish_late(std::uint64_t number) noexcept;
     void watch_late() noexcept;
     void serve_soon() noexcept;
+    void serve_rest() noexcept; // by the thread
+    using LoopWork = std::move_only_function<void(bool active)>;
+    void lock_on_loop(LoopWork work) noexcept;
+    void run_on_loop() noexcept;
 
     void on_fault(const iommu::Fault& fault) noexcept; // any thread
     void tell_driver() noexcept;
@@ -93,6 +101,8 @@ private:
     bool full_{false};                   ///< requests wait until fewer answers do
     std::atomic<unsigned> resetting_{0}; ///< resets that wait for I/O
     Registration late_timer_{};          ///< the loop's
+    std::deque<LoopWork> loop_work_{};   ///< the loop's: waits for the lock
+    Registration loop_work_timer_{};     ///< the loop's
     bool posted_{false};
     std::atomic<std::uint64_t> told_{0};
     std::atomic<std::uint64_t> dropped_{0};
@@ -102,6 +112,7 @@ private:
     std::vector<iommu::Fault> pending_{};
     bool telling_{false};
 
+    WorkThread thread_{"the thread that serves the guest's IOMMU"};
     Registration listener_{}; // first to go
 };
 

@@ -2,8 +2,12 @@
 // The device in front of the address-space core: its queues, its configuration, and other devices behind it.
 #include "devices/virtio/iommu.hpp"
 
+#include <array>
 #include <atomic>
 #include <cstring>
+#include <mutex>
+#include <semaphore>
+#include <set>
 #include <thread>
 
 #include "devices/virtio/entropy.hpp"
@@ -305,6 +309,63 @@ TEST_CASE("a vCPU's requests, the loop's faults and another thread's accesses go
     CHECK(guest.world.domains.faults().total() >= 5000);
     // On a busy machine the loop may not have had its turn yet.
     CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 32; }));
+}
+
+TEST_CASE("while the host pins for a request the loop goes on, and tells of a fault afterwards") {
+    Guest guest;
+    guest.driver[1].chain().writable(24).post();
+    REQUIRE(guest.send(Guest::attach(1, W::nvme)) == Status::ok);
+    REQUIRE(guest.send(Guest::attach(1, W::disk)) == Status::ok);
+    constexpr std::chrono::seconds most{10};
+    std::binary_semaphore pinning{0}, go_on{0};
+    guest.world.nvme_host.on_call = [&] {
+        pinning.release();
+        (void)go_on.try_acquire_for(most);
+    };
+    std::optional<Status> answer;
+    std::jthread vcpu{[&] { answer = guest.ask(Guest::map(1, 5, 20)); }};
+    pinning.acquire();
+    guest.provoke(0x77);
+    const auto start = std::chrono::steady_clock::now();
+    fakes::run_for(guest.loop, std::chrono::milliseconds{20});
+    CHECK(guest.device->active());
+    CHECK(std::chrono::steady_clock::now() - start < most / 2);
+    CHECK(guest.device->faults_told() == 0);
+    go_on.release();
+    vcpu.join();
+    guest.world.nvme_host.on_call = nullptr;
+    CHECK(answer == Status::ok);
+    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 1; }));
+}
+
+TEST_CASE("requests beyond a vCPU's turn are not the loop's: the host may pin for each") {
+    Guest guest;
+    REQUIRE(guest.send(Guest::attach(1, W::nvme)) == Status::ok);
+    // The same two chains again and again: a page is mapped and unmapped.
+    guest.driver[0].chain().readable(Guest::map(1, 5, 20)).writable(4).post();
+    guest.driver[0]
+        .chain()
+        .readable(Guest::typed(wire::Unmap{{}, 1, 5 * page, 6 * page - 1, 0}, wire::Type::unmap))
+        .writable(4)
+        .post();
+    constexpr std::array<std::uint16_t, 2> heads{2, 4}; // behind the attach
+    constexpr unsigned requests = 600;
+    unsigned posted = 2;
+    std::mutex mutex;
+    std::set<std::thread::id> threads;
+    guest.world.nvme_host.on_call = [&] { // another vCPU goes on while the host works
+        const std::lock_guard lock{mutex};
+        threads.insert(std::this_thread::get_id());
+        if (posted < requests)
+            guest.driver[0].make_available(heads.at(posted++ % 2));
+    };
+    std::jthread{[&] { guest.device->kick(0); }}.join();
+    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->requests().statuses[0] == 1 + requests; }));
+    const std::lock_guard lock{mutex};
+    guest.world.nvme_host.on_call = nullptr;
+    CHECK(guest.world.nvme_host.maps + guest.world.nvme_host.unmaps == requests);
+    CHECK(threads.size() == 2);
+    CHECK_FALSE(threads.contains(std::this_thread::get_id()));
 }
 
 } // namespace inox::virtio_iommu_test
