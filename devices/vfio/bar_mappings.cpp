@@ -101,12 +101,17 @@ void BarMappings::close() noexcept {
     const std::lock_guard lock{mutex_};
     closed_ = true;
     for (auto& pieces : pieces_)
-        pieces.clear();
+        for (auto& piece : pieces) {
+            piece.guest.reset();
+            piece.at.reset();
+        }
 }
 
 std::vector<RegionArea> BarMappings::areas(unsigned bar) const {
     const std::lock_guard lock{mutex_};
     std::vector<RegionArea> found;
+    if (closed_)
+        return found;
     for (const auto& piece : pieces_[bar])
         found.push_back(piece.area);
     return found;

@@ -42,7 +42,7 @@ struct Opened {
     [[nodiscard]] std::string name() const { return options.id + " (" + address.text() + ")"; }
 };
 
-/// Region access may come from any thread; everything else is called on the loop.
+/// Region access and interrupts may come from any thread; for everything else see Session.
 class Device final : public HostDevice {
 public:
     /// Opens, reads what it offers, and gives it an address space in which nothing is mapped. The session outlives the

@@ -40,7 +40,22 @@ unsigned piece_size(unsigned offset, std::size_t left, const ConfigMap& map) {
 
 } // namespace
 
-PciFunction::~PciFunction() { stop(); }
+PciFunction::~PciFunction() {
+    leave_loop();
+    wiring_.close();
+    shared_.clear();
+    bars_.close();
+    if (!failed())
+        write_command(0);
+    dma_.reset();
+    if (failed())
+        return;
+    for (const auto kind : {Interrupt::error, Interrupt::request})
+        if (device_->interrupt(kind).count > 0)
+            (void)device_->disable(kind);
+    if (device_->can_reset() && !device_->reset_by_opening())
+        (void)device_->reset(); // otherwise the kernel does, as soon as this object closes the device
+}
 
 void PciFunction::config_read(unsigned offset, std::span<std::byte> data) noexcept {
     if (failed() || data.size() > sizeof(std::uint64_t)) {
@@ -193,7 +208,11 @@ Result<void> PciFunction::on_added(pci::Address address) {
     if (const auto pin = config().interrupt_pin())
         line_ = TRY(context_.irqs.line(pci::intx_gsi(address.slot, pin), TriggerMode::level));
     sync_interrupts();
-    if (context_.attach_dma)
+    return attach(address);
+}
+
+Result<void> PciFunction::attach(pci::Address address) {
+    if (context_.attach_dma && !dma_)
         dma_ = TRY(context_.attach_dma(address));
     return {};
 }
@@ -205,7 +224,7 @@ void PciFunction::on_removed() noexcept {
         write_command(0); // no DMA from here on
     context_.loop.post([weak = weak_from_this()] {
         if (const auto self = weak.lock())
-            self->stop();
+            self->leave_loop();
     });
 }
 
@@ -222,13 +241,26 @@ void PciFunction::on_bar_unmapped(unsigned bar) noexcept {
 /// Once, however often a guest turns memory decoding on and off meanwhile.
 void PciFunction::share_bars_later() noexcept {
     if (context_.share_bar)
-        later_.post(context_.loop, 0, weak_from_this(), [](PciFunction& self) { self.share_bars(); });
+        later_.post(context_.loop, 0, weak_from_this(), [](PciFunction& self) { self.share_bars_apart(); });
+}
+
+/// The function ends by the same way, behind this.
+void PciFunction::share_bars_apart() {
+    if (!context_.apart)
+        return share_bars();
+    if (!sharing_.exchange(true))
+        context_.apart([this] {
+            sharing_ = false; // before it works: what is asked for meanwhile is new
+            share_bars();
+        });
 }
 
 /// A moment after the guest's own view, which is soon enough: a driver sets up transfers between devices after it has
 /// placed them.
 void PciFunction::share_bars() {
-    if (stopped_ || failed() || !context_.share_bar)
+    if (stopped_ || failed())
+        return shared_.clear();
+    if (!context_.share_bar)
         return;
     const auto shown = bars_.shown();
     std::erase_if(shared_, [&](const auto& entry) {
@@ -285,7 +317,7 @@ void PciFunction::fail(const std::string& why) {
     if (stopped_ || failed_.exchange(true, std::memory_order_acq_rel))
         return;
     wiring_.close();
-    shared_.clear();
+    share_bars_apart();
     bars_.close();
     write_command(0);
     const auto text = name_ + " failed: " + why + "; the guest continues without it";
@@ -294,26 +326,13 @@ void PciFunction::fail(const std::string& why) {
         context_.on_event({HostDeviceEvent::What::failed, text});
 }
 
-void PciFunction::stop() noexcept {
-    if (std::exchange(stopped_, true))
+void PciFunction::leave_loop() noexcept {
+    if (stopped_.exchange(true))
         return;
     log::write(log::Level::info, "%s: inox served %llu accesses to its BARs", name_.c_str(),
                static_cast<unsigned long long>(trapped()));
     watches_.clear();
     loss_check_.reset();
-    wiring_.close();
-    shared_.clear();
-    bars_.close();
-    if (!failed())
-        write_command(0);
-    dma_.reset();
-    if (failed())
-        return;
-    for (const auto kind : {Interrupt::error, Interrupt::request})
-        if (device_->interrupt(kind).count > 0)
-            (void)device_->disable(kind);
-    if (device_->can_reset() && !device_->reset_by_opening())
-        (void)device_->reset(); // otherwise the kernel does, as soon as this object closes the device
 }
 
 } // namespace inox::devices::vfio

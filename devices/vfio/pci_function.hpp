@@ -49,29 +49,40 @@ struct FunctionContext {
     Irqs& irqs;
     GuestMappings& mappings;
     EventLoop& loop;
-    std::function<void(const HostDeviceEvent&)> on_event{}; ///< on the loop
-    /// Lets other devices reach bytes of a BAR at a guest address; on the loop. May be empty, and so may its result,
+    std::function<void(const HostDeviceEvent&)> on_event{}; ///< on the loop; cannot_reset within create()
+    /// Runs what asks the host for long beside the loop, one after the other. Where there is one, it also ends the
+    /// function. Empty: at once.
+    std::function<void(std::move_only_function<void()>)> apart{};
+    /// Lets other devices reach bytes of a BAR at a guest address; by `apart`. May be empty, and so may its result,
     /// when nobody else is there: see share_bars.
     std::function<Registration(Range<Gpa>, std::span<std::byte>, const std::string&)> share_bar{};
-    /// Gives the device its view of memory where it sits on the guest's bus, as long as the registration lives; it ends
-    /// on the loop. Empty when the device has one already.
+    /// Gives the device its view of memory where it sits on the guest's bus, as long as the registration lives. By
+    /// attach(), else when the function is added. Empty when the device has one already.
     std::function<Result<Registration>(pci::Address)> attach_dma{};
     /// The guest is using this function of the host: a bus reset must not hit it. May be empty.
     std::function<bool(const PciAddress&)> guest_uses{};
 };
 
-/// Created, added and removed on the loop. The buses call from any vCPU thread; see pci::Function for the order of
+/// Added and removed on the loop; created and destroyed there, or by another thread that is EventLoop::Apart, after
+/// leave_loop(). The buses call from any vCPU thread; see pci::Function for the order of
 /// locks. A device that fails reads as ones and does nothing from then on: the guest goes on without it.
 class PciFunction final : public pci::Function, public std::enable_shared_from_this<PciFunction> {
 public:
     /// Resets the device. Errors: unsupported (a bridge), config_value (options), host_error.
-    static Result<std::shared_ptr<PciFunction>> create(std::unique_ptr<HostDevice> device, FunctionOptions options,
+    static Result<std::unique_ptr<PciFunction>> create(std::unique_ptr<HostDevice> device, FunctionOptions options,
                                                        FunctionContext context);
+    /// Ends what the device does to guest and host, resets it where that is ours to do, and closes it: that may take
+    /// long.
     ~PciFunction() override;
+
+    /// Does before it is added what adding it there would wait for.
+    Result<void> attach(pci::Address address);
+    /// On the loop: it watches and tells nothing any more. It is off the bus, or never was on it.
+    void leave_loop() noexcept;
 
     [[nodiscard]] std::string_view name() const override { return name_; }
     [[nodiscard]] const HostDevice& device() const { return *device_; }
-    /// Offers the BARs to other devices again, because there is a new one. On the loop.
+    /// Offers the BARs to other devices again, because there is a new one. By context.apart.
     void share_bars();
     [[nodiscard]] bool failed() const { return failed_.load(std::memory_order_acquire); }
     [[nodiscard]] InterruptWiring::Mode interrupts() const { return wiring_.mode(); }
@@ -122,13 +133,13 @@ private:
     void sync_interrupts() noexcept;
     [[nodiscard]] bool lost() const noexcept;
     void note_loss() noexcept;
-    void share_bars_later() noexcept;
+    void share_bars_later() noexcept; // any thread
+    void share_bars_apart();          // on the loop
     void note_ones(std::span<const std::byte> data) noexcept;
     void note_refusal(const char* what) noexcept;
 
     // Life.
     void fail(const std::string& why); // on the loop
-    void stop() noexcept;              // on the loop, or after it
 
     const std::unique_ptr<HostDevice> device_;
     const FunctionOptions options_;
@@ -147,16 +158,16 @@ private:
     std::atomic<std::uint64_t> trapped_{};
     std::atomic<bool> failed_{};
     virtio::Later later_{};
-    bool stopped_{};                                            // the loop's
+    std::atomic<bool> stopped_{};                               // the loop sets it
     Registration loss_check_{};                                 // the loop's: while a device seems lost
     bool seems_lost_{};                                         // the loop's
     InterruptWiring::Mode wanted_{InterruptWiring::Mode::none}; // under the root bus's lock
 
-    // The loop's.
+    std::vector<EventFd> events_{};       ///< for errors, and for the host's request
+    std::vector<Registration> watches_{}; // the loop's
     Registration dma_{};
-    std::vector<EventFd> events_{}; ///< for errors, and for the host's request
-    std::vector<Registration> watches_{};
-    std::map<std::uint64_t, Shared> shared_{}; ///< by guest address
+    std::atomic<bool> sharing_{};              ///< share_bars() will run
+    std::map<std::uint64_t, Shared> shared_{}; // of context.apart's thread; by guest address
 };
 
 } // namespace inox::devices::vfio

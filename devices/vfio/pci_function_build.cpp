@@ -49,10 +49,10 @@ pci::Identity identity(std::span<const std::byte> registers) {
 
 } // namespace
 
-Result<std::shared_ptr<PciFunction>> PciFunction::create(std::unique_ptr<HostDevice> device, FunctionOptions options,
+Result<std::unique_ptr<PciFunction>> PciFunction::create(std::unique_ptr<HostDevice> device, FunctionOptions options,
                                                          FunctionContext context) {
     const auto registers = TRY(read_registers(*device));
-    std::shared_ptr<PciFunction> function{new PciFunction{std::move(device), std::move(options), std::move(context),
+    std::unique_ptr<PciFunction> function{new PciFunction{std::move(device), std::move(options), std::move(context),
                                                           identity(registers), registers.size()}};
     TRY_VOID(function->build(registers));
     return function;

@@ -30,12 +30,12 @@ struct SessionHooks {
     /// Empty: a line in the log, once a second.
     std::function<void(std::uint64_t done, std::uint64_t total)> progress{};
     /// The host refused devices a BAR of another one for the first time; tell_unreachable() is due when others had
-    /// their turn. On the loop.
+    /// their turn.
     std::function<void()> on_unreachable{};
 };
 
-/// Everything is called on the loop. One process owns the mappings: a child must not use them. Devices end before their
-/// session.
+/// One thread at a time calls it, and ends its devices. One process owns the mappings: a child must not use them.
+/// Devices end before their session.
 class Session {
 public:
     /// `root` is put before every path of /sys, /proc and /dev; tests give a made-up tree. `limit`: the process's own.
@@ -64,7 +64,7 @@ public:
     /// happens when it is 1:1 already. reserved_conflict when RAM lies where the group may not map; no_resource, with
     /// the number needed, when the host lets us lock or map too little. Nothing is mapped after an error.
     Result<void> map_guest(AddressSpace& space);
-    /// map_guest() for a machine that runs: what pins memory is PinJob::run(), for a thread of the caller's; then comes
+    /// map_guest() for a machine that runs: what pins memory is PinJob::run(), which can be stopped; then comes
     /// end_map_guest(). Until then nobody else may change the address space, or open a device of its group. Null: it is
     /// 1:1 already.
     Result<std::unique_ptr<PinJob>> begin_map_guest(AddressSpace& space, std::uint64_t piece = PinJob::usual_piece);

@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
@@ -31,8 +32,9 @@ public:
     bool isolated_interrupts{true};
     bool type1_loaded{true};
     bool bind_takes_token{false};
-    std::function<void()> on_map{}; ///< at the start of each call that maps, on its thread; the only one not the loop's
-    std::vector<std::string> calls{}; ///< names, in order, of those that change something
+    std::function<void()> on_map{};             ///< at the start of each call that maps, on its thread
+    std::function<void(const char*)> on_call{}; ///< the same for all calls, with the name
+    std::vector<std::string> calls{};           ///< names, in order, of those that change something
 
     /// A device bound to vfio-pci, in the tree too; with its own file when `name` is given.
     VfioDevice& add(const std::string& address, unsigned group, const std::string& file_name = {}) {
@@ -47,10 +49,12 @@ public:
     /// What a device may not reach beside `rules.ranges`, as its own IOMMU has it. For iommufd.
     std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> reserved{};
     [[nodiscard]] std::size_t count(std::string_view call) const {
+        const std::lock_guard lock{mutex_};
         return static_cast<std::size_t>(std::ranges::count(calls, call));
     }
     /// Mappings that a device's DMA meets; null when it is attached to none.
     [[nodiscard]] const std::map<std::uint64_t, VfioDma::Mapping>* mappings(const std::string& address) {
+        const std::lock_guard lock{mutex_};
         reap();
         for (const auto& [key, file] : files_)
             if (file.kind == Kind::device && file.device->address == address && file.open)
@@ -60,11 +64,13 @@ public:
     }
     /// Files that are open, of all kinds.
     [[nodiscard]] std::size_t open_files() {
+        const std::lock_guard lock{mutex_};
         reap();
         return files_.size();
     }
 
     int open(const std::string& path) override {
+        const auto guard = enter("open");
         reap();
         const auto inside = path.starts_with(tree.root()) ? path.substr(tree.root().size()) : path;
         if (::access((tree.root() + inside).c_str(), R_OK | W_OK) != 0)
@@ -86,11 +92,13 @@ public:
     // Container
     int api_version(int /*container*/) override { return VFIO_API_VERSION; }
     int check_extension(int /*container*/, unsigned extension) override {
+        const auto guard = enter("check_extension");
         return (extension == VFIO_TYPE1v2_IOMMU && type1_loaded) || (extension == VFIO_UNMAP_ALL && rules.unmap_all)
                    ? 1
                    : 0;
     }
     int set_iommu(int container, unsigned type) override {
+        const auto guard = enter("set_iommu");
         auto* const file = find(container, Kind::container);
         if (!file || type != VFIO_TYPE1v2_IOMMU || file->dma)
             return -EINVAL;
@@ -103,6 +111,7 @@ public:
         return 0;
     }
     int iommu_info(int container, std::span<std::byte> buffer) override {
+        const auto guard = enter("iommu_info");
         const auto* const file = find(container, Kind::container);
         vfio_iommu_type1_info info{};
         if (!file || !file->dma || buffer.size() < sizeof info)
@@ -125,11 +134,13 @@ public:
     int map_dma(int container, vfio_iommu_type1_dma_map& map) override {
         if (on_map)
             on_map();
+        const auto guard = enter("map_dma");
         calls.emplace_back("map");
         auto* const file = find(container, Kind::container);
         return file && file->dma ? file->dma->map_type1(map) : -EINVAL;
     }
     int unmap_dma(int container, vfio_iommu_type1_dma_unmap& unmap) override {
+        const auto guard = enter("unmap_dma");
         calls.emplace_back((unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL) != 0 ? "unmap_all" : "unmap");
         auto* const file = find(container, Kind::container);
         return file && file->dma ? file->dma->unmap_type1(unmap) : -EINVAL;
@@ -137,6 +148,7 @@ public:
 
     // Group
     int group_status(int group, vfio_group_status& status) override {
+        const auto guard = enter("group_status");
         const auto* const file = find(group, Kind::group);
         if (!file)
             return -ENOTTY;
@@ -145,6 +157,7 @@ public:
         return 0;
     }
     int set_container(int group, int container) override {
+        const auto guard = enter("set_container");
         auto* const file = find(group, Kind::group);
         if (!file || !find(container, Kind::container) || file->container != 0)
             return -EINVAL;
@@ -155,6 +168,7 @@ public:
         return 0;
     }
     int device_fd(int group, const std::string& name) override {
+        const auto guard = enter("device_fd");
         auto* const file = find(group, Kind::group);
         if (!file || file->container == 0 || !files_.at(file->container).dma)
             return -EINVAL;
@@ -178,18 +192,23 @@ public:
 
     // Device
     int device_info(int device, vfio_device_info& info) override {
+        const auto guard = enter("device_info");
         return with(device, [&](VfioDevice& one) { return one.info(info); });
     }
     int region_info(int device, std::span<std::byte> info) override {
+        const auto guard = enter("region_info");
         return with(device, [&](VfioDevice& one) { return one.region_info(info); });
     }
     int irq_info(int device, vfio_irq_info& info) override {
+        const auto guard = enter("irq_info");
         return with(device, [&](VfioDevice& one) { return one.irq_info(info); });
     }
     int set_irqs(int device, std::span<const std::byte> set) override {
+        const auto guard = enter("set_irqs");
         return with(device, [&](VfioDevice& one) { return one.set_irqs(set); });
     }
     int reset(int device) override {
+        const auto guard = enter("reset");
         return with(device, [&](VfioDevice& one) {
             if ((one.flags & VFIO_DEVICE_FLAGS_RESET) == 0)
                 return -ENOTTY;
@@ -200,6 +219,7 @@ public:
     int hot_reset_info(int device, std::span<std::byte> buffer) override;
     int hot_reset(int device, std::span<const std::byte> buffer) override;
     std::int64_t read(int device, std::uint64_t offset, std::span<std::byte> out) override {
+        const auto guard = enter("read");
         return with(device, [&](VfioDevice& one) {
             one.last_width = out.size();
             if (one.io_error)
@@ -213,6 +233,7 @@ public:
         });
     }
     std::int64_t write(int device, std::uint64_t offset, std::span<const std::byte> in) override {
+        const auto guard = enter("write");
         return with(device, [&](VfioDevice& one) {
             one.last_width = in.size();
             if (one.io_error)
@@ -223,6 +244,7 @@ public:
         });
     }
     Result<inox::Mapping> map(int device, std::uint64_t offset, std::size_t size, int protection) override {
+        const auto guard = enter("map");
         const auto* const file = find(device, Kind::device);
         if (!file || file->device->gone)
             return fail(Errc::host_error, "no device");
@@ -239,6 +261,7 @@ public:
     int ioas_map(int iommufd, devices::vfio::uapi::IoasMap& map) override {
         if (on_map)
             on_map();
+        const auto guard = enter("ioas_map");
         calls.emplace_back("map");
         auto* const dma = ioas(iommufd, map.ioas_id);
         if (is_register_memory(map.user_va))
@@ -246,18 +269,25 @@ public:
         return dma ? dma->map_ioas(map) : -ENOENT;
     }
     int ioas_unmap(int iommufd, devices::vfio::uapi::IoasUnmap& unmap) override {
+        const auto guard = enter("ioas_unmap");
         calls.emplace_back(unmap.length == ~std::uint64_t{0} ? "unmap_all" : "unmap");
         auto* const dma = ioas(iommufd, unmap.ioas_id);
         return dma ? dma->unmap_ioas(unmap) : -ENOENT;
     }
     int hwpt_alloc(int /*iommufd*/, devices::vfio::uapi::HwptAlloc& /*alloc*/) override { return -EOPNOTSUPP; }
     int hwpt_invalidate(int /*iommufd*/, devices::vfio::uapi::HwptInvalidate& /*invalidate*/) override {
+        const auto guard = enter("hwpt_invalidate");
         return -EOPNOTSUPP;
     }
     int hw_info(int /*iommufd*/, devices::vfio::uapi::GetHwInfo& /*info*/) override { return -EOPNOTSUPP; }
     int destroy(int iommufd, std::uint32_t id) override;
 
 private:
+    [[nodiscard]] std::unique_lock<std::recursive_mutex> enter(const char* call) {
+        if (on_call)
+            on_call(call);
+        return std::unique_lock{mutex_};
+    }
     enum class Kind { container, group, device, iommufd };
     using Key = ino_t; ///< of the socket: the same for every copy of the descriptor
     struct File {
@@ -380,6 +410,7 @@ private:
         return chain;
     }
 
+    mutable std::recursive_mutex mutex_{}; // calls come from several threads, as they do to a kernel
     std::vector<std::unique_ptr<VfioDevice>> devices_{};
     std::map<std::string, VfioDevice*> by_file_{};
     std::map<Key, File> files_{};

@@ -7,6 +7,7 @@
 namespace inox::fakes {
 
 inline int VfioKernel::hot_reset_info(int device, std::span<std::byte> buffer) {
+    const auto guard = enter("hot_reset_info");
     const auto* const file = find(device, Kind::device);
     if (!file || !file->open)
         return -EINVAL;
@@ -40,6 +41,7 @@ inline int VfioKernel::hot_reset_info(int device, std::span<std::byte> buffer) {
 }
 
 inline int VfioKernel::hot_reset(int device, std::span<const std::byte> buffer) {
+    const auto guard = enter("hot_reset");
     const auto* const file = find(device, Kind::device);
     vfio_pci_hot_reset reset{};
     if (!file || !file->open || buffer.size() < sizeof reset)
@@ -72,6 +74,7 @@ inline int VfioKernel::hot_reset(int device, std::span<const std::byte> buffer) 
 }
 
 inline int VfioKernel::bind_iommufd(int device, devices::vfio::uapi::BindIommufd& bind) {
+    const auto guard = enter("bind_iommufd");
     using devices::vfio::uapi::BindIommufd;
     auto* const file = find(device, Kind::device);
     if (!file || file->open || bind.argsz < devices::vfio::uapi::bind_size_without_token)
@@ -104,6 +107,7 @@ inline int VfioKernel::bind_iommufd(int device, devices::vfio::uapi::BindIommufd
 }
 
 inline int VfioKernel::attach(int device, devices::vfio::uapi::AttachPageTable& attach) {
+    const auto guard = enter("attach");
     auto* const file = find(device, Kind::device);
     if (!file || !file->open || file->iommufd == 0 || attach.flags != 0)
         return -EINVAL;
@@ -123,6 +127,7 @@ inline int VfioKernel::attach(int device, devices::vfio::uapi::AttachPageTable& 
 }
 
 inline int VfioKernel::detach(int device, devices::vfio::uapi::DetachPageTable& detach) {
+    const auto guard = enter("detach");
     auto* const file = find(device, Kind::device);
     if (!file || detach.flags != 0)
         return -EINVAL;
@@ -132,6 +137,7 @@ inline int VfioKernel::detach(int device, devices::vfio::uapi::DetachPageTable& 
 }
 
 inline int VfioKernel::ioas_alloc(int iommufd, devices::vfio::uapi::IoasAlloc& alloc) {
+    const auto guard = enter("ioas_alloc");
     auto* const file = find(iommufd, Kind::iommufd);
     if (!file || alloc.flags != 0)
         return -EOPNOTSUPP;
@@ -159,6 +165,7 @@ inline std::vector<std::pair<std::uint64_t, std::uint64_t>> VfioKernel::usable(s
 }
 
 inline int VfioKernel::ioas_ranges(int iommufd, devices::vfio::uapi::IoasIovaRanges& ranges) {
+    const auto guard = enter("ioas_ranges");
     if (!ioas(iommufd, ranges.ioas_id))
         return -ENOENT;
     const auto found = usable(ranges.ioas_id);
@@ -175,6 +182,7 @@ inline int VfioKernel::ioas_ranges(int iommufd, devices::vfio::uapi::IoasIovaRan
 }
 
 inline int VfioKernel::destroy(int iommufd, std::uint32_t id) {
+    const auto guard = enter("destroy");
     auto* const file = find(iommufd, Kind::iommufd);
     if (!file || !file->ioas.contains(id))
         return -ENOENT;

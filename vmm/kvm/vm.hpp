@@ -54,7 +54,7 @@ public:
                              const EventFd& event) override;
     [[nodiscard]] const IrqRouter& router() const { return *router_; }
     /// KVM learns of a VFIO group's or device's file, before the device opens, and forgets it with the registration: it
-    /// must know of DMA that bypasses the caches. On the loop's thread.
+    /// must know of DMA that bypasses the caches. One thread at a time.
     Result<Registration> add_vfio_file(int file);
 
 private:

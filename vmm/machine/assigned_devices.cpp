@@ -6,7 +6,6 @@
 
 #include "devices/vfio/pasid_attach.hpp"
 #include "vmm/base/log.hpp"
-#include "vmm/base/thread_failure.hpp"
 
 namespace inox {
 
@@ -16,17 +15,20 @@ using devices::vfio::PciFunction;
 
 AssignedDevices::AssignedDevices(AssignedContext context)
     : context_{std::move(context)}, session_{{.add_to_kvm = context_.add_to_kvm,
-                                              .on_unreachable =
-                                                  [this] {
-                                                      // The guest places the BARs of all devices in one go.
-                                                      sum_up_ = context_.loop.after(std::chrono::seconds{1}, [this] {
-                                                          session_.tell_unreachable();
-                                                      });
-                                                  }},
+                                              .on_unreachable = [this] { sum_up_later(); }},
                                              context_.kernel,
                                              context_.root} {}
 
 AssignedDevices::~AssignedDevices() { stop(); }
+
+/// The guest places the BARs of all devices in one go.
+void AssignedDevices::sum_up_later() {
+    context_.loop.post([this, alive = std::weak_ptr{alive_}] {
+        if (alive.lock())
+            sum_up_ = context_.loop.after(std::chrono::seconds{1},
+                                          [this] { apart([this] { session_.tell_unreachable(); }); });
+    });
+}
 
 Result<void> AssignedDevices::open(std::span<const VfioConfig* const> devices) {
     for (const auto* device : devices)
@@ -52,7 +54,7 @@ Result<void> AssignedDevices::register_ram() {
 /// The guest may give each device behind its IOMMU a view of its own; the host has one for the whole group.
 Result<void> AssignedDevices::check_alone(const Device& device) const {
     for (const auto& one : made_)
-        if (one.space == &device.dma() && !one.function.expired())
+        if (one.space == &device.dma())
             return fail(Errc::unsupported,
                         device.name() + " shares " + device.dma().name() + " with " + one.host.text() +
                             ", and behind a virtual IOMMU each device needs a group of its own",
@@ -60,11 +62,28 @@ Result<void> AssignedDevices::check_alone(const Device& device) const {
     return {};
 }
 
-Result<std::shared_ptr<PciFunction>> AssignedDevices::make(const VfioConfig& config, OnEvent on_event) {
+Result<AssignedDevices::Function> AssignedDevices::make(const VfioConfig& config, OnEvent on_event) {
     auto device = TRY(prepare(config));
     if (!context_.iommu)
         TRY_VOID(session_.map_guest(device->dma()));
     return finish(config, std::move(on_event), std::move(device));
+}
+
+Result<AssignedDevices::Function> AssignedDevices::make_at(const Making& making, const std::stop_token& stop) {
+    auto device = TRY(prepare(making.config));
+    if (!context_.iommu)
+        TRY_VOID(map_in_pieces(device->dma(), stop));
+    auto function = TRY(finish(making.config, making.on_event, std::move(device)));
+    TRY_VOID(function->attach(making.at));
+    return function;
+}
+
+Result<void> AssignedDevices::map_in_pieces(devices::vfio::AddressSpace& space, const std::stop_token& stop) {
+    const auto job = TRY(session_.begin_map_guest(space));
+    if (!job)
+        return {}; // it is there already
+    job->run(stop);
+    return session_.end_map_guest(*job);
 }
 
 Result<std::unique_ptr<Device>> AssignedDevices::prepare(const VfioConfig& config) {
@@ -79,66 +98,69 @@ bool AssignedDevices::making(const std::string& id) const {
     return std::ranges::any_of(making_, [&](const Making& one) { return one.done && one.config.open.id == id; });
 }
 
-void AssignedDevices::make_later(const VfioConfig& config, OnEvent on_event, Done done) {
-    making_.push_back({config, std::move(on_event), std::move(done)});
-    if (making_.size() == 1)
-        make_next();
+void AssignedDevices::make_later(const VfioConfig& config, devices::pci::Address at, OnEvent on_event, Done done) {
+    making_.push_back({config, at, std::move(on_event), std::move(done)});
+    make_next();
 }
 
 void AssignedDevices::make_next() {
-    while (!making_.empty() && !making_.front().job) { // else it is at work
-        if (making_.front().done && start_pinning(making_.front()))
-            return; // on_pinned() goes on
-        making_.pop_front();
-    }
-}
-
-/// False: it is over already.
-bool AssignedDevices::start_pinning(Making& making) {
-    const auto over = [&](Result<std::shared_ptr<PciFunction>> result) {
-        auto done = std::exchange(making.done, nullptr); // which may ask for more
-        done(std::move(result));
-        return false;
-    };
-    auto device = prepare(making.config);
-    if (!device)
-        return over(std::unexpected{std::move(device).error()});
-    making.device = std::move(*device);
-    if (context_.iommu)
-        return over(finish(making.config, std::move(making.on_event), std::move(making.device)));
-    auto job = session_.begin_map_guest(making.device->dma());
-    if (!job)
-        return over(std::unexpected{std::move(job).error()});
-    if (!*job)
-        return over(finish(making.config, std::move(making.on_event), std::move(making.device)));
-    making.job = std::move(*job);
-    try {
-        pinning_ = std::jthread{[this, alive = std::weak_ptr{alive_}, job = making.job.get(),
-                                 &loop = context_.loop](const std::stop_token& stop) {
-            job->run(stop);
-            loop.post([this, alive] {
-                if (alive.lock())
-                    on_pinned();
+    while (!making_.empty() && !at_work_) {
+        auto& next = making_.front();
+        auto ready = stopped_ ? Result<void>{fail(Errc::wrong_state, "the machine ends")} : thread_.start();
+        if (next.done && ready) {
+            at_work_ = true;
+            stop_making_ = {};
+            apart([this, alive = std::weak_ptr{alive_}, &next, stop = stop_making_.get_token()] {
+                next.made = make_at(next, stop);
+                context_.loop.post([this, alive] {
+                    if (alive.lock())
+                        on_made();
+                });
             });
-        }};
-    } catch (const std::system_error& error) {
-        return over(fail_thread("the thread that pins memory for a device", error));
+            return;
+        }
+        auto done = std::exchange(next.done, nullptr); // which may ask for more
+        making_.pop_front();
+        if (done)
+            done(std::unexpected{std::move(ready).error()});
     }
-    return true;
 }
 
-void AssignedDevices::on_pinned() {
-    if (!pinning_.joinable())
+void AssignedDevices::on_made() {
+    if (!std::exchange(at_work_, false))
         return; // stop() was faster
-    pinning_.join();
-    Making making = std::move(making_.front());
-    making_.pop_front();
-    const auto mapped = session_.end_map_guest(*making.job);
-    if (making.done) // else it was cancelled
-        making.done(mapped ? finish(making.config, std::move(making.on_event), std::move(making.device))
-                           : std::unexpected{mapped.error()});
-    making.device.reset();
+    {
+        Making making = std::move(making_.front());
+        making_.pop_front();
+        if (making.done) // else it was cancelled, and goes before anything else is asked for
+            making.done(*std::move(making.made));
+    }
     make_next();
+}
+
+/// On the loop, or already there. Before the guest runs nobody has to be spared.
+void AssignedDevices::apart(WorkThread::Work work) {
+    if (thread_.is_current())
+        return work();
+    if (running_ && !stopped_)
+        if (const auto started = thread_.start(); !started)
+            log::write(log::Level::warning, "%s; all devices wait for it", started.error().message().c_str());
+    if (!thread_.runs())
+        return work();
+    thread_.post([&loop = context_.loop, work = std::move(work)]() mutable {
+        const EventLoop::Apart apart{loop};
+        work();
+        work = nullptr;
+    });
+}
+
+/// Whoever used the function last is on the loop; or it never came there, and the thread is at it.
+void AssignedDevices::release(std::unique_ptr<PciFunction> function) {
+    function->leave_loop();
+    apart([this, function = std::move(function)]() mutable {
+        std::erase_if(made_, [&](const Made& one) { return one.function == function.get(); });
+        function.reset();
+    });
 }
 
 bool AssignedDevices::cancel(const std::string& id) {
@@ -147,26 +169,25 @@ bool AssignedDevices::cancel(const std::string& id) {
     if (found == making_.end())
         return false;
     if (found == making_.begin())
-        pinning_.request_stop();
+        stop_making_.request_stop();
     auto done = std::exchange(found->done, nullptr);
     done(fail(Errc::wrong_state, "vfio '" + id + "' was removed before the guest got it"));
     return true;
 }
 
 void AssignedDevices::stop() {
-    if (pinning_.joinable()) {
-        pinning_.request_stop();
-        pinning_.join();
-        (void)session_.end_map_guest(*making_.front().job);
-    }
+    stopped_ = true;
+    stop_making_.request_stop();
+    thread_.finish();
+    at_work_ = false;
     for (auto making = std::exchange(making_, {}); auto& one : making)
         if (one.done)
             one.done(
                 fail(Errc::wrong_state, "the machine ended before the guest got vfio '" + one.config.open.id + "'"));
 }
 
-Result<std::shared_ptr<PciFunction>> AssignedDevices::finish(const VfioConfig& config, OnEvent on_event,
-                                                             std::unique_ptr<Device> device) {
+Result<AssignedDevices::Function> AssignedDevices::finish(const VfioConfig& config, OnEvent on_event,
+                                                          std::unique_ptr<Device> device) {
     const auto host = device->address();
     auto& space = device->dma();
     auto* const raw = device.get(); // the function owns it while it calls
@@ -175,10 +196,11 @@ Result<std::shared_ptr<PciFunction>> AssignedDevices::finish(const VfioConfig& c
         .mappings = context_.mappings,
         .loop = context_.loop,
         .on_event = std::move(on_event),
+        .apart = [this](WorkThread::Work work) { apart(std::move(work)); },
         .guest_uses = [this](const devices::vfio::PciAddress& address) { return in_use(address); }};
     if (!context_.iommu) {
         context.share_bar = [this](Range<Gpa> range, std::span<std::byte> bytes, const std::string& name) {
-            return alive() > 1 ? session_.share_bar(range, bytes, name) : Registration{};
+            return made_.size() > 1 ? session_.share_bar(range, bytes, name) : Registration{};
         };
     }
     if (context_.iommu || context_.pasids)
@@ -188,12 +210,12 @@ Result<std::shared_ptr<PciFunction>> AssignedDevices::finish(const VfioConfig& c
     if (context_.pasids && !context_.iommu)
         if (const auto info = PasidAttach::probe(context_.kernel, *raw))
             options.synthesised.push_back(PasidAttach::capability(*info));
-    auto function = TRY(PciFunction::create(std::move(device), std::move(options), std::move(context)));
-    std::erase_if(made_, [](const Made& one) { return one.function.expired(); });
-    made_.push_back({host, &space, function});
+    auto created = TRY(PciFunction::create(std::move(device), std::move(options), std::move(context)));
+    const Function function{created.release(),
+                            [this](PciFunction* last) { release(std::unique_ptr<PciFunction>{last}); }};
+    made_.push_back({host, &space, function.get()});
     for (const auto& one : made_)
-        if (const auto other = one.function.lock())
-            other->share_bars();
+        one.function->share_bars();
     return function;
 }
 
@@ -231,14 +253,8 @@ Result<Registration> AssignedDevices::attach_pasids(Device& device, iommu::Endpo
     }};
 }
 
-std::size_t AssignedDevices::alive() const {
-    return static_cast<std::size_t>(
-        std::ranges::count_if(made_, [](const Made& one) { return !one.function.expired(); }));
-}
-
 bool AssignedDevices::in_use(const devices::vfio::PciAddress& host) const {
-    return running_ &&
-           std::ranges::any_of(made_, [&](const Made& one) { return one.host == host && !one.function.expired(); });
+    return running_ && std::ranges::any_of(made_, [&](const Made& one) { return one.host == host; });
 }
 
 } // namespace inox

@@ -2,13 +2,15 @@
 // The host devices of one machine: opened, their DMA mapped, and made functions of the guest's PCI bus.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "devices/vfio/device.hpp"
@@ -16,6 +18,7 @@
 #include "devices/vfio/session.hpp"
 #include "iommu/domains.hpp"
 #include "iommu/pasid/pasid_service.hpp"
+#include "vmm/base/work_thread.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
@@ -34,9 +37,14 @@ struct AssignedContext {
 };
 
 /// On the loop's thread, or before it runs. Outlives the functions it made.
+///
+/// Opening, pinning, unpinning and closing take the host's time, so from guest_starts() on they are the work of one
+/// thread beside the loop, one piece after the other; the session and all that devices share belong to that thread
+/// then. A function that nobody uses any more goes to it, too: whatever comes later finds the device closed.
 class AssignedDevices {
 public:
     using OnEvent = std::function<void(const devices::vfio::HostDeviceEvent&)>;
+    using Function = std::shared_ptr<devices::vfio::PciFunction>;
     explicit AssignedDevices(AssignedContext context);
     AssignedDevices(const AssignedDevices&) = delete;
     AssignedDevices& operator=(const AssignedDevices&) = delete;
@@ -44,64 +52,76 @@ public:
 
     /// Opens devices that make() will be asked for: a bus can be reset only while every function on it is open.
     Result<void> open(std::span<const VfioConfig* const> devices);
-    /// The device as a PCI function. Without an IOMMU for the guest it reaches all guest memory from here on. In a
-    /// machine with PASIDs it has them too where kernel, IOMMU and device can, and the PASIDs' view says why where not.
-    Result<std::shared_ptr<devices::vfio::PciFunction>> make(const VfioConfig& config, OnEvent on_event);
-    using Done = std::move_only_function<void(Result<std::shared_ptr<devices::vfio::PciFunction>>)>;
-    /// make() for a machine that runs: memory is pinned by a thread of its own while the loop goes on. `done` is called
-    /// on the loop, perhaps before this returns. One device after the other.
-    void make_later(const VfioConfig& config, OnEvent on_event, Done done);
+    /// The device as a PCI function, before the guest runs. Without an IOMMU for the guest it reaches all guest memory
+    /// from here on. In a machine with PASIDs it has them too where kernel, IOMMU and device can, and the PASIDs' view
+    /// says why where not.
+    Result<Function> make(const VfioConfig& config, OnEvent on_event);
+    using Done = std::move_only_function<void(Result<Function>)>;
+    /// make() for a machine that runs, beside the loop. The function comes attached for the address `at`, where it has
+    /// to be added. `done` is called on the loop, perhaps before this returns. One device after the other.
+    void make_later(const VfioConfig& config, devices::pci::Address at, OnEvent on_event, Done done);
     /// Whether make_later() is at work on a device of this id.
     [[nodiscard]] bool making(const std::string& id) const;
-    /// Cancels it: calls its `done` with wrong_state and removes all that was made. False when there is none.
+    /// Cancels it: calls its `done` with wrong_state, and what was made goes. False when there is none.
     bool cancel(const std::string& id);
-    /// The same for all; returns once no thread is at work, which is soon.
+    /// The same for all; returns once the thread is gone, which is soon unless the host hangs. What is asked for later
+    /// is done at once.
     void stop();
     /// From now on devices are in use: no bus reset may hit them.
     void guest_starts() { running_ = true; }
-
-    [[nodiscard]] devices::vfio::Session& session() { return session_; }
 
 private:
     struct Made {
         devices::vfio::PciAddress host;
         const devices::vfio::AddressSpace* space; ///< for comparison only
-        std::weak_ptr<devices::vfio::PciFunction> function;
+        devices::vfio::PciFunction* function;
     };
 
     struct Making {
         VfioConfig config;
+        devices::pci::Address at;
         OnEvent on_event;
-        Done done;
-        std::unique_ptr<devices::vfio::Device> device{};
-        std::unique_ptr<devices::vfio::PinJob> job{};
+        Done done;                              ///< null: cancelled
+        std::optional<Result<Function>> made{}; ///< by the thread
     };
 
-    /// What make() needs of the loop before memory is pinned, and after.
-    Result<std::unique_ptr<devices::vfio::Device>> prepare(const VfioConfig& config);
-    Result<std::shared_ptr<devices::vfio::PciFunction>> finish(const VfioConfig& config, OnEvent on_event,
-                                                               std::unique_ptr<devices::vfio::Device> device);
+    // On the loop.
     void make_next();
-    bool start_pinning(Making& making);
-    void on_pinned();
+    void on_made();
+    void apart(WorkThread::Work work);
+    void release(std::unique_ptr<devices::vfio::PciFunction> function);
+
+    // By the thread, or before the guest runs.
+    Result<Function> make_at(const Making& making, const std::stop_token& stop);
+    Result<std::unique_ptr<devices::vfio::Device>> prepare(const VfioConfig& config);
+    Result<void> map_in_pieces(devices::vfio::AddressSpace& space, const std::stop_token& stop);
+    Result<Function> finish(const VfioConfig& config, OnEvent on_event, std::unique_ptr<devices::vfio::Device> device);
+    void sum_up_later();
     Result<void> register_ram();
     Result<Registration> attach(devices::vfio::Device& device, devices::pci::Address at);
     Result<Registration> attach_pasids(devices::vfio::Device& device, iommu::EndpointId endpoint);
     [[nodiscard]] Result<void> check_alone(const devices::vfio::Device& device) const;
     Result<std::unique_ptr<devices::vfio::Device>> take(const VfioConfig& config);
-    [[nodiscard]] std::size_t alive() const;
     [[nodiscard]] bool in_use(const devices::vfio::PciAddress& host) const;
 
     AssignedContext context_;
+    std::atomic<bool> running_{false};
+    bool stopped_{false};
+
+    // The thread's.
     devices::vfio::Session session_;
-    Registration sum_up_{};
-    bool registered_{false}; ///< RAM is known to the session
-    bool running_{false};
+    bool registered_{false};                                                 ///< RAM is known to the session
     std::map<std::string, std::unique_ptr<devices::vfio::Device>> opened_{}; ///< by id, until made
-    std::vector<Made> made_{};
+    std::vector<Made> made_{};                                               ///< until closed
+
+    // The loop's.
+    Registration sum_up_{};
     std::deque<Making> making_{}; ///< the first one is at work
+    bool at_work_{false};
+    std::stop_source stop_making_{}; ///< of the first
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
-    std::jthread pinning_{}; ///< of the first; last, so that it ends first
+
+    WorkThread thread_{"the thread that opens and closes assigned devices"}; ///< last, so that it ends first
 };
 
 } // namespace inox

@@ -20,8 +20,13 @@ std::optional<std::uint8_t> DeviceSlots::choose() const {
     return best;
 }
 
-void DeviceSlots::fill(unsigned slot, bool permanent) {
+void DeviceSlots::promise(unsigned slot) {
     if (state(slot) == SlotState::empty || state(slot) == SlotState::torn_out)
+        set(slot, SlotState::promised);
+}
+
+void DeviceSlots::fill(unsigned slot, bool permanent) {
+    if (state(slot) == SlotState::empty || state(slot) == SlotState::promised || state(slot) == SlotState::torn_out)
         set(slot, permanent ? SlotState::permanent : SlotState::filled);
 }
 
@@ -32,7 +37,12 @@ void DeviceSlots::leave(unsigned slot, SlotState next) {
     left_.at(slot) = ++departures_;
 }
 
-void DeviceSlots::vacate(unsigned slot) { leave(slot, SlotState::empty); }
+void DeviceSlots::vacate(unsigned slot) {
+    if (state(slot) == SlotState::promised)
+        set(slot, SlotState::empty);
+    else
+        leave(slot, SlotState::empty);
+}
 
 void DeviceSlots::tear_out(unsigned slot, bool driven) { leave(slot, driven ? SlotState::held : SlotState::torn_out); }
 

@@ -12,13 +12,15 @@
 
 namespace inox {
 
-///             fill              vacate   tear_out              ejected
-///   empty     filled/permanent                                 empty
-///   filled                      empty    torn_out/held         (vacate, once the bus has lost it)
-///   torn_out  filled/permanent                                 empty
-///   held                                                       empty
+///             promise   fill              vacate   tear_out              ejected
+///   empty     promised  filled/permanent                                 empty
+///   promised            filled/permanent  empty
+///   filled                                empty    torn_out/held         (vacate, once the bus has lost it)
+///   torn_out  promised  filled/permanent                                 empty
+///   held                                                                 empty
 enum class SlotState : std::uint8_t {
     empty,
+    promised,  ///< a device is on its way to it
     filled,    ///< has a device
     permanent, ///< has one that others depend on: it does not leave
     torn_out,  ///< the device went by force, and the guest has not ejected it
@@ -37,6 +39,7 @@ public:
     /// old device does not hit a new one; else a torn-out one. nullopt when there is neither.
     [[nodiscard]] std::optional<std::uint8_t> choose() const;
 
+    void promise(unsigned slot);
     void fill(unsigned slot, bool permanent);
     void vacate(unsigned slot);
     /// `driven`: a driver of the guest's may still wait for what is left there.

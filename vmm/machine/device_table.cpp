@@ -101,6 +101,19 @@ Result<DeviceStatus> DeviceTable::add(NewDevice device) {
     return status;
 }
 
+Result<DeviceTable::Promise> DeviceTable::promise_slot() {
+    if (!pci_)
+        return no_hotplug();
+    const pci::Address where = TRY(choose({}));
+    if (slots_.state(where.slot) == SlotState::torn_out)
+        clear_slot(where.slot);
+    slots_.promise(where.slot);
+    return Promise{where, Registration{[this, slot = where.slot] {
+                       if (slots_.state(slot) == SlotState::promised)
+                           slots_.vacate(slot);
+                   }}};
+}
+
 Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
     const auto still_held = [](std::string what) {
         return fail(

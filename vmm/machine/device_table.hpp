@@ -79,6 +79,13 @@ public:
 
     /// already_exists, no_resource when no slot or address space is left, wrong_state without PCI.
     Result<DeviceStatus> add(NewDevice device);
+    /// A free slot for a device that is being made, where add() will put it. It is nobody else's until then, or until
+    /// `keep` ends. no_resource, wrong_state as add().
+    struct Promise {
+        devices::pci::Address where{};
+        Registration keep{};
+    };
+    Result<Promise> promise_slot();
     /// A device of a machine without PCI: it only stands in the table.
     Result<void> add_fixed(DeviceName name, std::shared_ptr<devices::virtio::Device> device);
     /// Asked twice: the guest is asked again. not_found; wrong_state for a device that cannot leave.

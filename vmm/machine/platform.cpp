@@ -172,13 +172,20 @@ void Platform::add_later(const DeviceConfig& config, Added done) {
     DeviceName name = device_name(config);
     if (auto free = check_name(name); !free)
         return done(std::unexpected{std::move(free).error()});
+    auto place = table_.promise_slot();
+    if (!place)
+        return done(std::unexpected{std::move(place).error()});
+    const auto where = place->where;
     auto listener = parts_->listener(name);
-    parts_->use_assigned().make_later(*device, std::move(listener),
-                                      [this, name = std::move(name), done = std::move(done)](auto made) mutable {
-                                          if (!made)
-                                              return done(std::unexpected{std::move(made).error()});
-                                          done(add_to_pci({.name = std::move(name), .function = std::move(*made)}));
-                                      });
+    auto& assigned = parts_->use_assigned();
+    assigned.guest_starts(); // also when it is the first of its kind
+    assigned.make_later(
+        *device, where, std::move(listener),
+        [this, name = std::move(name), place = std::move(*place), done = std::move(done)](auto made) mutable {
+            if (!made)
+                return done(std::unexpected{std::move(made).error()});
+            done(add_to_pci({.name = std::move(name), .function = std::move(*made), .where = place.where}));
+        });
 }
 
 bool Platform::cancel(const DeviceName& name) {

@@ -91,9 +91,10 @@ public:
     void send_ctrl_alt_del();
     /// Presses the power button, again each second until the guest has seen it.
     void press_power_button();
-    /// Opens what the device needs and shows it to the guest; a running one is told. On the loop's thread.
+    /// Opens what the device needs and shows it to the guest; a running one is told. On the loop's thread. Assigned
+    /// devices: before the guest runs.
     Result<DeviceStatus> add(const DeviceConfig& config);
-    /// The same for a running machine, where pinning memory for an assigned device takes its time beside the loop.
+    /// The same for a running machine, where an assigned device is opened and its memory pinned beside the loop.
     /// `done` is called on the loop, perhaps before this returns, and at the platform's end at the latest.
     using Added = std::move_only_function<void(Result<DeviceStatus>)>;
     void add_later(const DeviceConfig& config, Added done);

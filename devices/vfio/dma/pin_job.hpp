@@ -16,7 +16,7 @@
 
 namespace inox::devices::vfio {
 
-/// Made and ended by Session, on the loop; run() is for another thread. The address space outlives it, and nobody else
+/// Made and ended by Session. The address space outlives it, and nobody else
 /// changes it meanwhile.
 class PinJob {
 public:

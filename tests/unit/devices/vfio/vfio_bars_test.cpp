@@ -110,7 +110,7 @@ TEST_CASE("a guest that moves a BAR moves the mapping; sizing and nonsense addre
 TEST_CASE("a BAR over another one stays unmapped until that one goes") {
     Assigned guest;
     auto other_state = nvme();
-    auto other = PciFunction::create(other_state.open(), {}, guest.context()).value();
+    std::shared_ptr other = PciFunction::create(other_state.open(), {}, guest.context()).value();
     const auto where = guest.machine.root->add(other).value();
     guest.decode();
     const auto taken = guest.bar(0);
@@ -259,7 +259,8 @@ TEST_CASE("a device that comes and goes ten times leaves no descriptor, no mappi
     const auto descriptors_before = descriptors();
     const auto mappings_before = mappings();
     for (int round = 0; round < 10; ++round) {
-        auto function = PciFunction::create(builder.open(), {.relocate_msix = round % 2 == 1}, guest.context()).value();
+        std::shared_ptr function =
+            PciFunction::create(builder.open(), {.relocate_msix = round % 2 == 1}, guest.context()).value();
         const auto where = guest.machine.root->add(function).value();
         guest.machine.decode(where, 6);
         guest.machine.set<std::uint16_t>(where, 0x42, 0x8000);

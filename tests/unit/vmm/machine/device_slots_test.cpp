@@ -19,6 +19,10 @@ struct Slot {
     explicit Slot(SlotState state) {
         if (state == empty)
             return;
+        if (state == promised) {
+            slots.promise(3);
+            return;
+        }
         slots.fill(3, state == permanent);
         if (state == torn_out || state == held)
             slots.tear_out(3, state == held);
@@ -43,6 +47,7 @@ TEST_CASE("device slots: each state, whatever happens to it") {
     };
     constexpr std::array rows{
         Row{empty, filled, permanent, empty, empty, empty, empty},
+        Row{promised, filled, permanent, empty, promised, promised, promised},
         Row{filled, filled, filled, empty, torn_out, held, filled}, // the table vacates it
         Row{permanent, permanent, permanent, permanent, permanent, permanent, permanent},
         Row{torn_out, filled, permanent, torn_out, torn_out, torn_out, empty},
@@ -56,6 +61,9 @@ TEST_CASE("device slots: each state, whatever happens to it") {
         CHECK(Slot{row.from}.torn(false) == row.tear_out);
         CHECK(Slot{row.from}.torn(true) == row.tear_out_driven);
         CHECK(Slot{row.from}.ejected() == row.eject);
+        Slot again{row.from};
+        again.slots.promise(3);
+        CHECK(again.slots.state(3) == (row.from == empty || row.from == torn_out ? promised : row.from));
         CHECK(Slot{row.from}.slots.ejectable(3) == (row.from != permanent));
     }
 }
@@ -77,6 +85,8 @@ TEST_CASE("device slots: a new device gets the slot that is empty for longest, t
     CHECK(slots.choose() == 6);
     slots.fill(6, false);
     CHECK(slots.choose() == 5);
+    slots.promise(5);
+    CHECK(slots.choose() == 8);
     slots.fill(5, false);
     CHECK(slots.eject(9));
     CHECK_FALSE(slots.eject(7)); // the loop knows that there is something

@@ -128,10 +128,10 @@ TEST_CASE("a machine that ends while memory is pinned waits for the piece at han
     CHECK(bench.kernel.rules.locked == 0);
 }
 
-TEST_CASE("what stands in a device's way is answered at once") {
+TEST_CASE("what stands in a device's way is answered") {
     Bench bench;
     bench.add("none", "0000:09:00.0");
-    REQUIRE(bench.answers.size() == 1);
+    REQUIRE(bench.run([&] { return bench.answers.size() == 1; }));
     CHECK(bench.answers[0].second.error().code == Errc::not_found);
     bench.platform->add_later(devices::virtio::EntropyOptions{}, [&](Result<DeviceStatus> status) {
         bench.answers.emplace_back("rng", std::move(status));

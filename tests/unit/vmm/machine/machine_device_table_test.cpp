@@ -221,6 +221,28 @@ TEST_CASE("device table: a slot is not used again while a driver waits for what 
     CHECK(bench.add("a").slot == 7);
 }
 
+TEST_CASE("device table: a promised slot is nobody else's until its device comes or does not") {
+    Bench bench;
+    auto promise = bench.table.promise_slot().value();
+    bench.eject(promise.where); // nothing is there yet
+    fakes::turn(bench.loop);
+    for (unsigned i = 0; i < 30; ++i)
+        CHECK(bench.add(std::to_string(i)) != promise.where);
+    CHECK(bench.table.add(Bench::disk("too many")).error().code == Errc::no_resource);
+    CHECK(bench.table.promise_slot().error().code == Errc::no_resource);
+    SECTION("it comes") {
+        auto device = Bench::disk("promised");
+        device.where = promise.where;
+        CHECK(bench.table.add(std::move(device)).value().address == promise.where);
+        promise.keep.reset();
+        CHECK(bench.table.add(Bench::disk("too many")).error().code == Errc::no_resource);
+    }
+    SECTION("it does not") {
+        promise.keep.reset();
+        CHECK(bench.add("another") == promise.where);
+    }
+}
+
 TEST_CASE("device table: a refused addition leaves nothing behind") {
     Bench bench;
     auto function = std::make_shared<PciFunction>("data");
