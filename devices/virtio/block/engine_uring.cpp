@@ -79,8 +79,9 @@ void UringEngine::prepare(io_uring_sqe& entry, BlockJob& job) const noexcept {
             static_cast<off_t>(job.offset), static_cast<off_t>(job.length));
         break;
     }
-    // From the page cache the ring would copy it within the submission.
-    if (job.data && job.length > most_at_once)
+    // From the page cache the ring would copy it within the submission; and without a word from the file system it
+    // would first ask whether the file can be polled, which FUSE asks its server.
+    if (job.data && (job.length > most_at_once || !job.file->takes_nowait()))
         ::io_uring_sqe_set_flags(&entry, IOSQE_ASYNC);
 }
 

@@ -115,6 +115,9 @@ Result<void> BlockFile::inspect() {
     else if (const auto block = static_cast<std::uint32_t>(status.st_blksize);
              std::has_single_bit(block) && block >= sector_size && block <= 64 * KiB)
         topology_.physical = topology_.discard_unit = block;
+    std::byte byte{};
+    const iovec one{&byte, 1};
+    takes_nowait_ = ::preadv2(fd(), &one, 1, 0, RWF_NOWAIT) >= 0 || errno != EOPNOTSUPP;
     return {};
 }
 
@@ -175,10 +178,10 @@ Result<void> BlockFile::refresh_size() {
 }
 
 std::uint64_t BlockFile::present_size() const noexcept {
-    struct stat status {};
-    if (is_device_ || ::fstat(fd(), &status) != 0)
+    struct statx status {};
+    if (is_device_ || ::statx(fd(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE, &status) != 0)
         return size_;
-    return std::min(size_, static_cast<std::uint64_t>(status.st_size));
+    return std::min<std::uint64_t>(size_, status.stx_size);
 }
 
 int BlockFile::sync() const noexcept {

@@ -36,13 +36,16 @@ public:
     /// them is not part of the disk.
     [[nodiscard]] std::uint64_t size() const { return size_; }
     [[nodiscard]] bool is_device() const { return is_device_; }
+    /// Whether its file system can say that it would have to wait (RWF_NOWAIT). One that cannot may wait for any I/O.
+    [[nodiscard]] bool takes_nowait() const { return takes_nowait_; }
     [[nodiscard]] const BlockTopology& topology() const { return topology_; }
 
     /// Whether `path` now names this very file.
     [[nodiscard]] bool is(const std::string& path) const;
     /// Takes over a changed size.
     Result<void> refresh_size();
-    /// The size right now, at most size(): less when somebody cut the image.
+    /// The size right now as this host knows it, at most size(): less when somebody cut the image. Asks no server of a
+    /// network file system, and so never waits for one.
     [[nodiscard]] std::uint64_t present_size() const noexcept;
 
     /// Data written before is on stable storage.
@@ -65,6 +68,7 @@ private:
     std::uint64_t device_id_{0};
     std::uint64_t inode_{0};
     bool is_device_{false};
+    bool takes_nowait_{true};
     BlockTopology topology_{};
 };
 
