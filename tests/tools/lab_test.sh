@@ -47,6 +47,14 @@ lab refusing --timeout 30
 check "a QEMU that refuses" [ "$status" = 126 ]
 check "and what it said" said "no such machine"
 
+# Neither a QEMU nor a kernel that the lab does not know is looked for anywhere
+lab unknown-qemu --timeout 30 --qemu 3.1
+check "an unknown QEMU" [ "$status" = 126 ]
+check "and those there are" said "--qemu host, or one of: 10.0 11.1"
+lab unknown-kernel --timeout 30 --kernel debian-5.10
+check "an unknown kernel" [ "$status" = 126 ]
+check "and those there are" said "--kernel tailored, debian-6.1"
+
 printf '#!/bin/sh\nexec sleep 1000\n' >"$qemu"
 lab hanging --timeout 2
 check "a QEMU that hangs" [ "$status" = 124 ]
@@ -59,7 +67,7 @@ check "a QEMU that crashes" [ "$status" = 125 ]
 check "and that it did" said "the machine died"
 
 # One that gives no sign of life is started once more, and no more often
-printf '#!/bin/sh\necho >>%s\nexec sleep 1000\n' "$work/starts" >"$qemu"
+printf '#!/bin/sh\n[ "$1" = --version ] && exit\necho >>%s\nexec sleep 1000\n' "$work/starts" >"$qemu"
 INOX_LAB_STILL=5 lab still --timeout 50
 check "a machine that stands still" [ "$status" = 125 ]
 check "is started twice" [ "$(wc -l <"$work/starts")" = 2 ]

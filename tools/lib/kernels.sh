@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# Kernels: Debian's own, fetched by package name, and the lab machine's, built from Debian's source. Needs common.sh.
+# Kernels: Debian's own, fetched by package name, and the lab machine's, built from Debian's source. Needs common.sh and,
+# for 7.x, suites.sh.
 #
 # A Debian kernel is kept as one directory of the cache:
 #   vmlinuz  config  release  package  SHA256SUMS
@@ -14,7 +15,8 @@ kernel_pattern() {
         6.1-cloud) echo '^linux-image-6\.1\.0-[0-9]+-cloud-amd64$' ;;
         6.1) echo '^linux-image-6\.1\.0-[0-9]+-amd64$' ;;
         6.12) echo '^linux-image-6\.12\.[0-9]+\+deb1[23]-amd64$' ;;
-        *) die "no kernel is called '$1'" "take one of: $kernel_names" ;;
+        7.x) echo '^linux-binary-7\.[0-9.]+\+deb13-amd64$' ;; # of a newer suite
+        *) die "no kernel is called '$1'" "take one of: $kernel_names 7.x" ;;
     esac
 }
 
@@ -45,12 +47,17 @@ fetch_kernel() {
         say "the cached kernel $name is damaged, fetching it again"
     fi
     need kmod xz-utils
-    package=$(newest_package "$(kernel_pattern "$name")")
-    say "fetching Debian's $package"
     mkdir -p "$cache/kernels"
     scratch tmp "$cache/kernels"
-    download "$package" "$tmp"
-    unpack_kernel "$tmp"
+    if [ "$name" = 7.x ]; then
+        fetch_split_kernel "$tmp"
+    else
+        package=$(newest_package "$(kernel_pattern "$name")")
+        say "fetching Debian's $package"
+        download "$package" "$tmp"
+        unpack_kernel "$tmp"
+        basename "$tmp"/*.deb >"$tmp/package"
+    fi
     select_modules "$tmp"
     (cd "$tmp/out" && find . -type f ! -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum >"$tmp/sums") &&
         mv "$tmp/sums" "$tmp/out/SHA256SUMS"
@@ -81,6 +88,23 @@ download() {
         die "apt-get download $1 failed" "check the network, then run the same command again"
 }
 
+# fetch_split_kernel TMP: the newest 7.x of trixie-backports, which comes in several packages, to TMP/all as
+# unpack_kernel leaves it
+fetch_split_kernel() {
+    local suite=trixie-backports package release deb
+    package=$(suite_apt "$suite" search --names-only "$(kernel_pattern 7.x)" | cut -d' ' -f1 | sort -V | tail -n 1)
+    [ -n "$package" ] || die "$suite has no package like $(kernel_pattern 7.x)" "see apt's lists in $cache/apt/$suite"
+    release=${package#linux-binary-}
+    say "fetching Debian's $package from $suite"
+    suite_download "$suite" "$1" "linux-base-$release" "$package" "linux-modules-$release"
+    mkdir -p "$1/all/boot" "$1/all/lib"
+    for deb in "$1"/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$1/all" --wildcards './usr/lib/modules*'; done
+    mv "$1/all/usr/lib/modules" "$1/all/lib/modules"
+    mv "$1/all/lib/modules/$release/vmlinuz" "$1/all/boot/vmlinuz-$release"
+    mv "$1/all/lib/modules/$release/config" "$1/all/boot/config-$release"
+    basename "$1/$package"_*.deb >"$1/package"
+}
+
 # unpack_kernel TMP: TMP/*.deb to TMP/all, without the drivers no virtual machine has
 unpack_kernel() {
     local skip=() d
@@ -100,7 +124,7 @@ select_modules() {
     mv "$all/boot/vmlinuz-$release" "$out/vmlinuz"
     mv "$all/boot/config-$release" "$out/config"
     echo "$release" >"$out/release"
-    basename "$1"/*.deb >"$out/package"
+    mv "$1/package" "$out/package"
     depmod -b "$all" "$release" 2>/dev/null
     for list in guest lab; do
         grep -v '^#' "$root/tools/guest/modules.$list" | while read -r name; do
@@ -155,9 +179,10 @@ number() { od -An -v -t "u$3" -j $(($2)) -N "$3" "$1" | tr -d ' '; }
 
 # debian_ud_module NAME: prints the path of tools/guest/inox_ud.c as a module for a Debian kernel, built on first use;
 # nothing, and says why, where it cannot be built: the kernel's headers are gone from the archive once a newer one is
-# there
+# there. Not for 7.x: its KVM exports what the module calls to its own modules only.
 debian_ud_module() {
     local dir release sum file
+    [ "$1" != 7.x ] || { say "7.x: ENQCMD does not reach user space in the lab"; return 0; }
     dir=$(debian_kernel "$1")
     release=$(cat "$dir/release")
     sum=$(sha256sum <"$root/tools/guest/inox_ud.c")
@@ -177,8 +202,10 @@ fetch_ud_module() {
     mkdir -p "${file%/*}"
     say "building the lab's module against the headers of Debian's $release"
     scratch tmp "$cache/kernels"
-    local version=${release%-amd64}
-    for package in "linux-headers-$release" "linux-headers-$version-common" "linux-kbuild-$version"; do
+    local version=${release%-amd64} kbuild
+    kbuild=linux-kbuild-$version
+    [[ $version != 6.1.* ]] || kbuild=linux-kbuild-6.1 # one for all of the series
+    for package in "linux-headers-$release" "linux-headers-$version-common" "$kbuild"; do
         (download "$package" "$tmp") || { say "no $package: ENQCMD does not reach user space in the lab"; return 1; }
         dpkg-deb --fsys-tarfile "$tmp/$package"_*.deb | tar -x -C "$tmp"
     done

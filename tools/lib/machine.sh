@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# The lab machine: QEMU's arguments for it, and which kernel it boots. Needs common.sh, kernels.sh, initramfs.sh.
+# The lab machine: QEMU's arguments for it, and which kernel it boots. Needs common.sh, kernels.sh, initramfs.sh, qemu.sh.
 
 # probe_host: sets tsc_khz and kvm (good, interpreting, missing, denied, broken)
 probe_host() {
@@ -21,7 +21,7 @@ probe_host() {
 
 # choose_kernel: sets kernel, kernel_image and kernel_initrd
 choose_kernel() {
-    local tailored module
+    local tailored module name
     tailored=$(lab_kernel_dir)/vmlinux
     [ -n "$kernel" ] || { [ -e "$tailored" ] && kernel=tailored || kernel=debian; }
     case $kernel in
@@ -30,12 +30,18 @@ choose_kernel() {
             kernel_image=$tailored
             kernel_initrd=$(initramfs lab "${tailored%vmlinux}inox_ud.ko")
             ;;
-        debian)
-            kernel_image=$(elf_of 6.12)
-            module=$(debian_ud_module 6.12)
-            kernel_initrd=$(initramfs lab 6.12 ${module:+"$module"})
+        debian | debian-6.1 | debian-6.12 | debian-7.x)
+            name=${kernel#debian}
+            name=${name#-}
+            name=${name:-6.12}
+            kernel_image=$(elf_of "$name")
+            module=$(debian_ud_module "$name")
+            kernel_initrd=$(initramfs lab "$name" ${module:+"$module"})
             ;;
-        *) die "no lab kernel is called '$kernel'" "--kernel tailored or --kernel debian" ;;
+        *)
+            die "no lab kernel is called '$kernel'" \
+                "--kernel tailored, debian-6.1, debian-6.12 (or debian) or debian-7.x"
+            ;;
     esac
 }
 
@@ -43,7 +49,9 @@ choose_kernel() {
 # by itself (highres, nohz) stand in docs/lab.md.
 machine_args() {
     local dir=$1 clock="tsc_early_khz=$tsc_khz tsc=reliable no_timer_check highres=off nohz=off"
-    args=(-accel "tcg,thread=multi" -M q35 -cpu "EPYC-v3,+svm,+npt,-xsave,-avx,-avx2,-f16c" -smp "$smp" -m "$memory"
+    local cpu=EPYC-v3,+svm,+npt
+    [ "$qemu_version" -ge 1000 ] || cpu+=,-xsave,-avx,-avx2,-f16c
+    args=(-accel "tcg,thread=multi" -M q35 -cpu "$cpu" -smp "$smp" -m "$memory"
         -nodefaults -display none -monitor none -no-reboot -serial "file:$dir/serial.log"
         -device "isa-debug-exit,iobase=0xf4,iosize=1")
     iommu_args
@@ -63,9 +71,17 @@ machine_args() {
 iommu_args() {
     local options=
     [[ $iommu != *,* ]] || options=,${iommu#*,}
+    if [ "$qemu_version" -ge 1100 ]; then # it has other names for them
+        options=${options//x-scalable-mode=/scalable-mode=}
+        options=${options//x-flts=/fsts=}
+        options=${options//x-pasid-mode=on/pasid-bits=20}
+    fi
     case ${iommu%%,*} in
         vtd) args+=(-device "intel-iommu,intremap=on$options") ;;
-        amd) args+=(-device "amd-iommu,intremap=on$options") ;;
+        amd)
+            [ "$qemu_version" -lt 1100 ] || options+=,dma-remap=on
+            args+=(-device "amd-iommu,intremap=on$options")
+            ;;
         virtio) args+=(-device "virtio-iommu-pci$options") ;;
         none) ;;
         *) die "no IOMMU is called '${iommu%%,*}'" "--iommu vtd, virtio, amd or none" ;;
@@ -132,12 +148,18 @@ show_status() {
     probe_host
     echo "cache            $cache ($(du -sh "$cache" 2>/dev/null | cut -f1 || true))"
     echo "this /dev/kvm    $kvm"
-    echo "QEMU             $(qemu-system-x86_64 --version 2>/dev/null | head -n 1 || true)"
+    echo "QEMU host        $(qemu-system-x86_64 --version 2>/dev/null | head -n 1 || true)"
+    for name in $qemu_names; do
+        dir=$cache/qemu/$name
+        [ ! -e "$dir/package" ] ||
+            printf 'QEMU %-11s %s (%s)\n' "$name" "$(cat "$dir/package")" "$(du -sh "$dir" | cut -f1)"
+    done
     dir=$(lab_kernel_dir)
     if [ -e "$dir/vmlinux" ]; then echo "lab kernel       tailored: $dir/vmlinux"
     else echo "lab kernel       Debian's 6.12 (tools/lab kernels builds a quicker one)"; fi
-    for name in $kernel_names; do
+    for name in $kernel_names 7.x; do
         dir=$(kernel_dir "$name")
-        [ ! -e "$dir/package" ] || printf 'kernel %-9s %s\n' "$name" "$(cat "$dir/package")"
+        [ ! -e "$dir/package" ] ||
+            printf 'kernel %-9s %s (%s)\n' "$name" "$(cat "$dir/package")" "$(du -sh "$dir" | cut -f1)"
     done
 }
