@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # What `cmake --install` puts where, and what `cpack` makes of it: a tar file and a Debian package.
 include(GNUInstallDirs)
+# inox's own folders are open to everybody whatever the umask; those above are made as the caller makes them.
+set(CMAKE_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ
+  WORLD_EXECUTE)
+install(DIRECTORY DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(TARGETS inox RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)
@@ -12,6 +16,7 @@ set(CPACK_PACKAGE_VENDOR inox)
 set(CPACK_PACKAGE_CONTACT "the inox developers <inox@localhost>")
 set(CPACK_RESOURCE_FILE_LICENSE ${CMAKE_SOURCE_DIR}/LICENSE)
 set(CPACK_STRIP_FILES ON)
+set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_LIST_DIR}/package_modes.cmake)
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_DEBIAN_PACKAGE_SECTION otherosfs)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)

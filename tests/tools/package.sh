@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# package.sh BUILD_FOLDER VERSION: what `cmake --install` puts into an empty prefix, and what cpack packs: every file and
+# its mode, and that the installed program runs. Whoever does it may have a umask that hides files from others.
+set -uo pipefail
+umask 077
+build=$1 version=$2
+source=$(cd "$(dirname "$(readlink -f "$0")")/../.." && pwd)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+failed=0
+
+# expect WHAT WANTED GOT
+expect() {
+    if [ "$2" = "$3" ]; then
+        echo "PASS $1"
+    else
+        echo "FAIL $1: wanted < got >"
+        diff <(printf '%s\n' "$2") <(printf '%s\n' "$3")
+        failed=1
+    fi
+}
+
+# Mode and path of each file, for a program in bin/
+wanted() {
+    echo "755 $1bin/inox"
+    (cd "$source" && printf "644 $1share/doc/inox/%s\n" README.md CHANGELOG.md LICENSE docs/* configs/*)
+}
+
+cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/log" 2>&1 ||
+    { cat "$scratch/log"; echo "FAIL cmake --install"; exit 1; }
+expect "installed files and their modes" "$(wanted '' | sort)" \
+    "$(cd "$scratch/prefix" && find . -type f -printf '%m %P\n' | sort)"
+expect "modes of installed folders" 755 "$(find "$scratch/prefix/share/doc/inox" -type d -printf '%m\n' | sort -u)"
+expect "the installed program runs" "inox $version" "$("$scratch/prefix/bin/inox" --version 2>&1)"
+
+command -v dpkg >/dev/null || { echo "no dpkg here: cpack is not tried"; exit "$failed"; }
+cpack --config "$build/CPackConfig.cmake" -B "$scratch/packages" >"$scratch/log" 2>&1 ||
+    { cat "$scratch/log"; echo "FAIL cpack"; exit 1; }
+tar=$(find "$scratch/packages" -maxdepth 1 -name '*.tar.gz')
+deb=$(find "$scratch/packages" -maxdepth 1 -name '*.deb')
+expect "one tar file and one Debian package" "inox-$version-Linux.tar.gz inox_${version}_$(dpkg --print-architecture).deb" \
+    "$(basename "$tar") $(basename "$deb")"
+
+# listed: `tar -tv` to mode and path of each file, without the first ./, and the owner
+listed() { awk '/^-/ { sub("^[.]/", "", $6); print $1, $2, $6 }'; }
+as_tar() { wanted "$1" | sed -E 's,^755,-rwxr-xr-x root/root,; s,^644,-rw-r--r-- root/root,' | sort; }
+expect "files of the Debian package, and their modes and owner" "$(as_tar usr/)" \
+    "$(dpkg-deb --fsys-tarfile "$deb" | tar -tv | listed | sort)"
+expect "files of the tar file" "$(wanted "inox-$version-Linux/usr/" | cut -d' ' -f2 | sort)" \
+    "$(tar -tf "$tar" | grep -v '/$' | sort)"
+expect "the package's name and version" "inox $version" "$(dpkg-deb -f "$deb" Package Version | awk '{ print $2 }' | xargs)"
+expect "modes of the Debian package's folders" drwxr-xr-x \
+    "$(dpkg-deb --fsys-tarfile "$deb" | tar -tv | awk '/^d/ && $6 != "./" { print $1 }' | sort -u)"
+dpkg-deb -x "$deb" "$scratch/unpacked"
+expect "the packed program runs" "inox $version" "$("$scratch/unpacked/usr/bin/inox" --version 2>&1)"
+exit "$failed"
