@@ -14,7 +14,7 @@
 #include "iommu/pasid/enqcmd_execute.hpp"
 #include "iommu/pasid/page_walk.hpp"
 #include "tests/fakes/dsa_pace.hpp"
-#include "tests/fakes/page_tables.hpp"
+#include "tests/support/page_tables.hpp"
 
 using namespace inox;
 
@@ -47,11 +47,11 @@ struct Guest {
     enum class Pages { small, large, scattered };
     static std::uint64_t scattered(std::uint64_t at) { return at * 769 % (8 * MiB); }
     explicit Guest(Pages pages = Pages::small) {
-        fakes::PageTables tables{memory, 0x100000};
+        tests::PageTables tables{memory, 0x100000};
         const bool large = pages == Pages::large;
         for (std::uint64_t at = 0; at < 8 * MiB; at += large ? 2 * MiB : page_size) {
             const std::uint64_t to = pages == Pages::scattered ? scattered(at) : at;
-            tables.map(linear + at, 0x1000000 + to, fakes::PageTables::all, large ? 2 : 1);
+            tables.map(linear + at, 0x1000000 + to, tests::PageTables::all, large ? 2 : 1);
         }
         tables.map(0x400000, 0x400000);
         tables.map(portal_page_at, portal_page_at);

@@ -9,7 +9,7 @@
 
 #include "iommu/domains.hpp"
 #include "tests/fakes/disk.hpp"
-#include "tests/fakes/translate.hpp"
+#include "tests/support/translate.hpp"
 
 using namespace inox;
 
@@ -69,7 +69,7 @@ void translate(benchmark::State& state) {
     const auto range = *Range<Iova>::sized(Iova{(0x100000 + 40) * page + 512}, 512);
     for (auto _ : state) {
         out.clear();
-        require(fakes::translate(*world.view, range, Access::read, out));
+        require(tests::translate(*world.view, range, Access::read, out));
         benchmark::DoNotOptimize(out.data());
     }
     require(world.view->counts().misses == 1);

@@ -10,8 +10,8 @@
 
 #include "iommu/pasid/enqcmd_decode.hpp"
 #include "iommu/pasid/pasid_service.hpp"
-#include "tests/fakes/page_tables.hpp"
-#include "tests/fakes/translate.hpp"
+#include "tests/support/page_tables.hpp"
+#include "tests/support/translate.hpp"
 
 using namespace inox;
 
@@ -156,7 +156,7 @@ struct Guest {
     GuestPasid pasid{};
 
     Guest() {
-        fakes::PageTables tables{memory, 0x100000};
+        tests::PageTables tables{memory, 0x100000};
         for (std::uint64_t at = 0; at < span; at += page_size)
             tables.map(at, 0x1000000 + at);
         require(service->alloc(pasid) == iommu::PasidStatus::ok);
@@ -186,7 +186,7 @@ void dma_translate(benchmark::State& state) {
     for (auto _ : state) {
         const auto hold = view->hold();
         pieces.clear();
-        require(fakes::translate(*view, *Range<Iova>::sized(Iova{at}, size), Access::write, pieces));
+        require(tests::translate(*view, *Range<Iova>::sized(Iova{at}, size), Access::write, pieces));
         at = (at + 4 * page_size) % (Guest::span - size);
     }
 }

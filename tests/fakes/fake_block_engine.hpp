@@ -2,7 +2,6 @@
 // An engine that does nothing until the test says so, and what it says: any order, any error.
 #pragma once
 
-#include <algorithm>
 #include <cerrno>
 #include <deque>
 #include <vector>
@@ -26,39 +25,13 @@ public:
 
     [[nodiscard]] std::string_view name() const override { return "fake"; }
     [[nodiscard]] std::span<const int> ready_fds() const override { return {&fd_, 1}; }
-    void submit(Job& job) noexcept override {
-        seen.push_back({job.kind, job.offset, job.length, job.durable, job.unmap});
-        if (finish_at_once) {
-            job.error = error;
-            finished_.push_back(&job);
-        } else {
-            waiting.push_back(&job);
-        }
-    }
-    Job* take_finished() noexcept override {
-        ready_.drain();
-        if (finished_.empty())
-            return nullptr;
-        Job* job = finished_.front();
-        finished_.pop_front();
-        return job;
-    }
+    void submit(Job& job) noexcept override;
+    Job* take_finished() noexcept override;
     [[nodiscard]] bool stalled() const noexcept override { return false; }
-    void cancel(Job& job) noexcept override {
-        ++cancels;
-        const auto found = std::ranges::find(waiting, &job);
-        if (!stubborn && found != waiting.end())
-            finish(static_cast<std::size_t>(found - waiting.begin()), ECANCELED);
-    }
+    void cancel(Job& job) noexcept override;
 
     /// The kernel's part: the job at `index` of those waiting ends so.
-    void finish(std::size_t index, int with_error) {
-        Job* job = waiting[index];
-        waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(index));
-        job->error = with_error;
-        finished_.push_back(job);
-        ready_.signal();
-    }
+    void finish(std::size_t index, int with_error);
 
     bool finish_at_once{false};
     bool stubborn{false}; ///< what has begun cannot be cancelled

@@ -3,7 +3,6 @@
 // after the device that owned them is gone.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <optional>
@@ -31,9 +30,7 @@ public:
     explicit FakeIrqLine(std::shared_ptr<State> state) : state_{std::move(state)} {}
     void trigger() noexcept override { ++state_->triggers; }
     [[nodiscard]] int trigger_fd() const override { return state_->trigger.fd(); }
-    [[nodiscard]] int resample_fd() const override {
-        return state_->mode == TriggerMode::level ? state_->resample.fd() : -1;
-    }
+    [[nodiscard]] int resample_fd() const override;
 
 private:
     std::shared_ptr<State> state_;
@@ -53,29 +50,11 @@ public:
 
     explicit FakeMsiVector(std::shared_ptr<State> state) : state_{std::move(state)} {}
     ~FakeMsiVector() override { state_->alive = false; }
-    Result<void> route(MsiMessage message) override {
-        state_->message = message;
-        ++state_->routes;
-        return {};
-    }
-    Result<void> enable(bool enabled) override {
-        state_->enabled = enabled;
-        const bool signalled = enabled && state_->trigger.drain() != 0;
-        if (enabled && (std::exchange(state_->pending, false) || signalled))
-            state_->delivered.push_back(state_->message);
-        return {};
-    }
-    void trigger() noexcept override {
-        if (state_->enabled)
-            state_->delivered.push_back(state_->message);
-        else
-            state_->pending = true;
-    }
+    Result<void> route(MsiMessage message) override;
+    Result<void> enable(bool enabled) override;
+    void trigger() noexcept override;
     [[nodiscard]] int trigger_fd() const override { return state_->trigger.fd(); }
-    [[nodiscard]] bool pending() const override {
-        pollfd poll{state_->trigger.fd(), POLLIN, 0};
-        return state_->pending || (!state_->enabled && ::poll(&poll, 1, 0) == 1);
-    }
+    [[nodiscard]] bool pending() const override;
 
 private:
     std::shared_ptr<State> state_;
@@ -83,19 +62,8 @@ private:
 
 class FakeIrqs final : public Irqs {
 public:
-    Result<std::unique_ptr<IrqLine>> line(unsigned gsi, TriggerMode mode) override {
-        auto state = std::make_shared<FakeIrqLine::State>();
-        state->gsi = gsi;
-        state->mode = mode;
-        lines.push_back(state);
-        return std::make_unique<FakeIrqLine>(std::move(state));
-    }
-    Result<std::unique_ptr<MsiVector>> msi() override {
-        if (vectors.size() >= capacity)
-            return fail(Errc::no_resource, "the fake's routing table is full");
-        vectors.push_back(std::make_shared<FakeMsiVector::State>());
-        return std::make_unique<FakeMsiVector>(vectors.back());
-    }
+    Result<std::unique_ptr<IrqLine>> line(unsigned gsi, TriggerMode mode) override;
+    Result<std::unique_ptr<MsiVector>> msi() override;
 
     std::vector<std::shared_ptr<FakeIrqLine::State>> lines{};
     std::vector<std::shared_ptr<FakeMsiVector::State>> vectors{};
@@ -113,11 +81,7 @@ public:
     };
 
     Result<Registration> add(Gpa address, unsigned size, std::optional<std::uint64_t> match,
-                             const EventFd& event) override {
-        const Bell bell{address, size, match, event.fd()};
-        bells->push_back(bell);
-        return Registration{[list = bells, bell] { std::erase(*list, bell); }};
-    }
+                             const EventFd& event) override;
 
     std::shared_ptr<std::vector<Bell>> bells{std::make_shared<std::vector<Bell>>()};
 };

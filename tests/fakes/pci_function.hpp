@@ -8,29 +8,18 @@
 
 #include "devices/pci/root_bus.hpp"
 #include "tests/fakes/fake_guest_events.hpp"
-#include "tests/fakes/registers.hpp"
+#include "tests/support/registers.hpp"
 
 namespace inox::fakes {
 
 class PciFunction final : public devices::pci::Function {
 public:
-    explicit PciFunction(std::string name = "test-function")
-        : Function{{.vendor = 0x1af4, .device = 0x1041, .class_code = 0x020000, .revision = 1}}, name_{
-                                                                                                     std::move(name)} {}
+    explicit PciFunction(std::string name = "test-function");
 
     [[nodiscard]] std::string_view name() const override { return name_; }
-    void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override {
-        store_le(data, (std::uint64_t{bar} + 1) << 24 | offset);
-    }
-    void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override {
-        writes.push_back({bar, offset, load_le(data)});
-    }
-    Result<void> on_added(devices::pci::Address where) override {
-        address = where;
-        if (refuse_add)
-            return fail(Errc::no_resource, "refused by the test");
-        return {};
-    }
+    void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    Result<void> on_added(devices::pci::Address where) override;
     void on_removed() noexcept override { ++removed; }
     void on_bar_mapped(unsigned bar, Gpa where) noexcept override { mapped[bar] = where.raw(); }
     void on_bar_unmapped(unsigned bar) noexcept override { mapped.erase(bar); }
@@ -59,31 +48,25 @@ struct PciMachine {
     devices::pci::Windows windows{};
     std::unique_ptr<devices::pci::RootBus> root{devices::pci::RootBus::create(memory, ports, events, windows).value()};
 
-    static std::uint64_t ecam(devices::pci::Address at, unsigned reg) {
-        return layout::ecam.start().raw() + (std::uint64_t{at.index()} << 12) + reg;
-    }
+    static std::uint64_t ecam(devices::pci::Address at, unsigned reg);
     template <std::unsigned_integral T> T get(devices::pci::Address at, unsigned reg) {
-        return in<T>(memory, ecam(at, reg));
+        return tests::in<T>(memory, ecam(at, reg));
     }
     template <std::unsigned_integral T>
     void set(devices::pci::Address at, unsigned reg, std::type_identity_t<T> value) {
-        out<T>(memory, ecam(at, reg), value);
+        tests::out<T>(memory, ecam(at, reg), value);
     }
-    void select(devices::pci::Address at, unsigned reg) {
-        out<std::uint32_t>(ports, 0xcf8, 0x80000000U | at.index() << 8 | (reg & 0xfc));
-    }
+    void select(devices::pci::Address at, unsigned reg);
     template <std::unsigned_integral T> T get_by_port(devices::pci::Address at, unsigned reg) {
         select(at, reg);
-        return in<T>(ports, 0xcfc + (reg & 3));
+        return tests::in<T>(ports, 0xcfc + (reg & 3));
     }
     template <std::unsigned_integral T>
     void set_by_port(devices::pci::Address at, unsigned reg, std::type_identity_t<T> value) {
         select(at, reg);
-        out<T>(ports, 0xcfc + (reg & 3), value);
+        tests::out<T>(ports, 0xcfc + (reg & 3), value);
     }
-    void decode(devices::pci::Address at, std::uint16_t command) {
-        set<std::uint16_t>(at, devices::pci::reg::command, command);
-    }
+    void decode(devices::pci::Address at, std::uint16_t command);
 };
 
 } // namespace inox::fakes

@@ -4,8 +4,6 @@
 
 #include <functional>
 #include <map>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "iommu/dma_mapper.hpp"
@@ -38,35 +36,9 @@ public:
     std::map<std::uint64_t, Held> held{}; ///< by first address
     std::function<void()> on_call{};
 
-    Result<void> map(IovaRange range, std::span<std::byte> host, Access access) override {
-        ++maps;
-        if (on_call)
-            on_call();
-        if (fails && fails())
-            return fail(failure, "map failed as told");
-        if (host.size() != range.size())
-            throw std::logic_error{"host bytes and range differ in size"};
-        for (const auto& [start, one] : held)
-            if (one.range.overlaps(range))
-                return fail(Errc::already_exists, "overlap");
-        if (held.size() >= most)
-            return fail(Errc::no_resource, "too many mappings");
-        held.emplace(range.start().raw(), Held{range, host.data(), access});
-        return {};
-    }
+    Result<void> map(IovaRange range, std::span<std::byte> host, Access access) override;
 
-    Result<void> unmap(IovaRange range) override {
-        ++unmaps;
-        if (on_call)
-            on_call();
-        if (fails && fails())
-            return fail(failure, "unmap failed as told");
-        for (const auto& [start, one] : held)
-            if (one.range.overlaps(range) && !range.contains(one.range))
-                return fail(Errc::host_error, "the range cuts a mapping");
-        std::erase_if(held, [&](const auto& entry) { return range.contains(entry.second.range); });
-        return {};
-    }
+    Result<void> unmap(IovaRange range) override;
 
     [[nodiscard]] std::span<const iommu::ReservedRegion> reserved() const override { return reserved_regions; }
     [[nodiscard]] std::span<const IovaRange> apertures() const override { return usable; }

@@ -6,16 +6,12 @@
 #include <optional>
 
 #include "devices/vfio/device.hpp"
-#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/session.hpp"
-#include "tests/catch.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
 
 namespace inox::fakes {
 
-inline devices::vfio::IovaRange iovas(std::uint64_t first, std::uint64_t last) {
-    return *devices::vfio::IovaRange::closed(Iova{first}, Iova{last});
-}
+devices::vfio::IovaRange iovas(std::uint64_t first, std::uint64_t last);
 
 struct VfioHost {
     VfioKernel kernel{};
@@ -25,31 +21,13 @@ struct VfioHost {
     std::unique_ptr<devices::vfio::Session> session_{};
 
     /// Made at first use, so that a test can set the fields above before.
-    devices::vfio::Session& session() {
-        if (!session_)
-            session_ = std::make_unique<devices::vfio::Session>(hooks, kernel, kernel.tree.root(), limit);
-        return *session_;
-    }
-    std::span<std::byte> pages(std::uint64_t size) {
-        auto mapping = inox::Mapping::create(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        REQUIRE(mapping);
-        return memory.emplace_back(std::move(*mapping)).bytes();
-    }
-    RamRegion ram(std::uint64_t start, std::uint64_t size) {
-        return {*Range<Gpa>::sized(Gpa{start}, size), pages(size), 0};
-    }
+    devices::vfio::Session& session();
+    std::span<std::byte> pages(std::uint64_t size);
+    RamRegion ram(std::uint64_t start, std::uint64_t size);
     Result<std::unique_ptr<devices::vfio::Device>>
-    try_open(const std::string& address, devices::vfio::Backend backend = devices::vfio::Backend::automatic) {
-        return devices::vfio::Device::open(session(), {"dev", address, backend, {}, {}});
-    }
+    try_open(const std::string& address, devices::vfio::Backend backend = devices::vfio::Backend::automatic);
     std::unique_ptr<devices::vfio::Device> open(const std::string& address,
-                                                devices::vfio::Backend backend = devices::vfio::Backend::automatic) {
-        auto device = try_open(address, backend);
-        if (!device)
-            UNSCOPED_INFO(device.error().report());
-        REQUIRE(device);
-        return std::move(*device);
-    }
+                                                devices::vfio::Backend backend = devices::vfio::Backend::automatic);
 };
 
 } // namespace inox::fakes

@@ -13,25 +13,10 @@ public:
     [[nodiscard]] bool serves_at_once() const override { return at_once; }
     [[nodiscard]] std::uint64_t features() const override { return 1; }
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
-    void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override {
-        store_le(data, 0x1122334455667788U >> (8 * (offset % 8)));
-    }
-    void on_kick(unsigned index) noexcept override {
-        const auto hold = memory().hold();
-        auto* ring = queue(index);
-        if (!ring->refresh())
-            return;
-        while (ring->pop(chain)) {
-            std::array<std::byte, 64> data{};
-            const auto size = chain.copy_from(0, data);
-            ring->push(chain.head, static_cast<std::uint32_t>(chain.copy_to(0, std::span{data}.first(size))));
-        }
-        signal(index);
-    }
+    void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    void on_kick(unsigned index) noexcept override;
     void on_reset() noexcept override { ++resets; }
-    void change_config() {
-        locked([&] { config_changed(); });
-    }
+    void change_config();
 
     static constexpr std::array<std::uint16_t, 2> sizes{16, 8};
     devices::virtio::Chain chain{};

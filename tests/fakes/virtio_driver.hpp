@@ -15,29 +15,10 @@ public:
 
     /// `sizes`: ring sizes, one a queue; 0 leaves the queue disabled. The device's own when empty.
     void activate(devices::virtio::Device& device, std::uint64_t features, std::vector<std::uint16_t> sizes = {},
-                  const DmaMemory* memory = nullptr) {
-        prepare(device, features, std::move(sizes), memory);
-        start(device);
-    }
+                  const DmaMemory* memory = nullptr);
     /// The same in two steps: chains can be posted in between.
     void prepare(devices::virtio::Device& device, std::uint64_t features, std::vector<std::uint16_t> sizes = {},
-                 const DmaMemory* memory = nullptr) {
-        if (sizes.empty())
-            sizes.assign(device.queue_sizes().begin(), device.queue_sizes().end());
-        bus_ = memory ? memory : &ram.direct;
-        features_ = features;
-        const bool event_index = (features & devices::virtio::feature::event_index) != 0;
-        queues.clear();
-        rings_.clear();
-        ram.next = 0x100000;
-        for (const auto size : sizes) {
-            clear_rings(size);
-            queues.emplace_back(ram, size == 0 ? std::uint16_t{1} : size);
-            rings_.push_back(size == 0 ? std::nullopt
-                                       : std::optional<devices::virtio::Queue>{std::in_place, *bus_,
-                                                                               queues.back().layout, event_index});
-        }
-    }
+                 const DmaMemory* memory = nullptr);
     void start(devices::virtio::Device& device) { device.activate(*bus_, std::move(rings_), features_, notifier); }
     VirtqueueDriver& operator[](std::size_t index) { return queues[index]; }
 
@@ -50,10 +31,7 @@ private:
     std::uint64_t features_{};
     std::vector<std::optional<devices::virtio::Queue>> rings_{};
 
-    void clear_rings(std::uint16_t size) {
-        const std::vector<std::byte> zero(26U * size + 64);
-        (void)ram.memory.write(Gpa{align_up(ram.next, 16)}, zero);
-    }
+    void clear_rings(std::uint16_t size);
 };
 
 } // namespace inox::fakes

@@ -10,6 +10,7 @@
 #include "tests/fakes/dsa_driver.hpp"
 #include "tests/fakes/dsa_pace.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/support/eventually.hpp"
 #include "vmm/base/log.hpp"
 
 using namespace inox;
@@ -101,7 +102,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             require(queue.occupancy <= queue.size);
         // A command that waits for work is finished by the engines.
         require(driver->accelerator.start().has_value());
-        require(fakes::eventually([&] { return (driver->get(reg::cmdsts) & cmdsts_active) == 0; }));
+        require(tests::eventually([&] { return (driver->get(reg::cmdsts) & cmdsts_active) == 0; }));
         require(driver->command(Command::reset_device) == 0);
         require(driver->spaces.references(1) == 0);
         require(driver->get(reg::gensts) == 0);

@@ -4,9 +4,9 @@
 
 #include "devices/virtio/net/net.hpp"
 #include "tests/fakes/net_port.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/support/run_loop.hpp"
 
 using namespace inox;
 
@@ -37,7 +37,7 @@ struct Target {
     fakes::VirtioDriver driver{4 * MiB};
     std::shared_ptr<Net> net = *Net::create({.queue_pairs = 2}, loop, std::make_unique<fakes::FakePort>(port));
 
-    void turn() { fakes::turn(loop); }
+    void turn() { tests::turn(loop); }
     void receive(Input& input) {
         driver[0].chain().writable(1U + input.take<std::uint16_t>() % 2000).post();
         net->kick(0);

@@ -7,8 +7,8 @@
 #include "devices/pasid_registers.hpp"
 #include "iommu/pasid/pasid_requests.hpp"
 #include "tests/fakes/pasid_guest.hpp"
-#include "tests/fakes/translate.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/support/translate.hpp"
 #include "vmm/base/log.hpp"
 
 using namespace inox;
@@ -42,7 +42,7 @@ struct Target {
         if (!memory || !range)
             return;
         const auto hold = memory->hold();
-        if (!fakes::translate(*memory, *range, write ? Access::write : Access::read, pieces)) {
+        if (!tests::translate(*memory, *range, write ? Access::write : Access::read, pieces)) {
             require(pieces.empty());
             return;
         }

@@ -4,6 +4,7 @@
 
 #include "tests/fakes/vsock_guest.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/support/run_loop.hpp"
 #include "vmm/base/log.hpp"
 
 using namespace inox;
@@ -25,7 +26,7 @@ struct Target {
         guest.start(64);
     }
     void turn() {
-        fakes::turn(guest.loop);
+        tests::turn(guest.loop);
         while (auto program = listener.accept())
             programs.push_back(std::move(*program));
         while (const auto packet = guest.look())

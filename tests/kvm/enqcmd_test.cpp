@@ -4,7 +4,7 @@
 #include <cstdlib>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/process.hpp"
+#include "tests/support/process.hpp"
 
 TEST_CASE("two PASIDs with page tables of their own share an accelerator through ENQCMD") {
     for (const char* cpus : {"1", "2"}) {

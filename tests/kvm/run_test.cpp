@@ -6,14 +6,14 @@
 #include <sys/stat.h>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/files.hpp"
-#include "tests/fakes/job.hpp"
-#include "tests/fakes/process.hpp"
-#include "tests/fakes/terminal.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/job.hpp"
+#include "tests/support/process.hpp"
+#include "tests/support/terminal.hpp"
 
-using fakes::slurp;
 using tests::Outcome;
 using tests::run_process;
+using tests::slurp;
 using namespace std::chrono_literals;
 
 namespace {
@@ -235,7 +235,7 @@ TEST_CASE("--console-overflow drop counts what nobody reads") {
 
 TEST_CASE("a job of a shell: in the background it runs and leaves the terminal alone, in front it has it") {
     const std::string guest = std::string{INOX_GUESTS} + "/echo";
-    fakes::JobShell shell{[&] {
+    tests::JobShell shell{[&] {
         ::execl(INOX_PROGRAM, "inox", "run", "--kernel", guest.c_str(), "--memory", "16M", "--timeout", "100s",
                 nullptr);
     }};

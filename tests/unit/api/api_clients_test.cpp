@@ -3,14 +3,14 @@
 #include <unistd.h>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/api_client.hpp"
 #include "tests/fakes/disk.hpp"
+#include "tests/support/api_client.hpp"
 #include "vmm/base/log.hpp"
 
 namespace inox::api_clients_test {
 
 using api::Method;
-using fakes::ApiClient;
+using tests::ApiClient;
 
 namespace {
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where Firecracker takes more than its rules say, and its words where serde or a full machine speaks.
 #include "tests/catch.hpp"
-#include "tests/fakes/api_client.hpp"
 #include "tests/fakes/disk.hpp"
+#include "tests/support/api_client.hpp"
 #include "vmm/config/config.hpp"
 
 namespace inox::api_compatibility_test {
 
-using fakes::ApiClient;
+using tests::ApiClient;
 
 TEST_CASE("metrics and the state of the machine take unknown fields") {
     ApiClient client;

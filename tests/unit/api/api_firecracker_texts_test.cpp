@@ -5,14 +5,14 @@
 #include "api/firecracker/words.hpp"
 #include "api/routes_reply.hpp"
 #include "tests/catch.hpp"
-#include "tests/fakes/api_client.hpp"
 #include "tests/fakes/machine_events.hpp"
+#include "tests/support/api_client.hpp"
 #include "vmm/config/config_sections.hpp"
 #include "vmm/machine/device_table.hpp"
 
 namespace inox::api_firecracker_texts_test {
 
-using fakes::ApiClient;
+using tests::ApiClient;
 
 namespace {
 

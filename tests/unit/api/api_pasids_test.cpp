@@ -3,8 +3,8 @@
 #include "api/json_tables.hpp"
 #include "api/json_views.hpp"
 #include "tests/catch.hpp"
-#include "tests/fakes/contract.hpp"
 #include "tests/fakes/pasid_guest.hpp"
+#include "tests/support/contract.hpp"
 #include "vmm/machine/pasids.hpp"
 
 namespace inox::api_pasids_test {
@@ -24,7 +24,7 @@ struct Shown {
 
     ordered_json json() {
         auto json = api::pasids_json(pasids->view());
-        const fakes::Contract contract;
+        const tests::Contract contract;
         CHECK(contract.check(nlohmann::json::parse(json.dump()),
                              contract.root().at("components").at("schemas").at("Pasids"), "") == "");
         return json;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parameters behind the '?': what the contract names is taken, all else is refused with what would be.
 #include "api/query.hpp"
-#include "tests/fakes/api_client.hpp"
+#include "tests/catch.hpp"
+#include "tests/support/api_client.hpp"
 
 namespace inox::api_query_test {
 
-using fakes::ApiClient;
+using tests::ApiClient;
 
 namespace {
 

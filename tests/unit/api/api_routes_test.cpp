@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Firecracker's rules and words, request by request, before the start of the guest.
 #include "tests/catch.hpp"
-#include "tests/fakes/api_client.hpp"
 #include "tests/fakes/disk.hpp"
+#include "tests/support/api_client.hpp"
+#include "tests/support/contract.hpp"
 
 namespace inox::api_routes_test {
 
-using fakes::ApiClient;
+using tests::ApiClient;
 
 TEST_CASE("the contract and the routes name the same operations") {
     std::set<std::string> routes;
     for (const auto& route : api::routes())
         CHECK(routes.insert(std::string{api::method_name(route.method)} + " " + std::string{route.path}).second);
-    CHECK(fakes::Contract{}.operations() == routes);
+    CHECK(tests::Contract{}.operations() == routes);
 }
 
 TEST_CASE("a new instance says who it is") {

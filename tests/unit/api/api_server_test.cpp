@@ -6,12 +6,14 @@
 #include <sys/resource.h>
 #include <vector>
 
-#include "tests/fakes/api_socket.hpp"
+#include "tests/catch.hpp"
+#include "tests/support/api_socket.hpp"
+#include "tests/support/eventually.hpp"
 
 namespace inox::api_server_test {
 
 using namespace std::chrono_literals;
-using fakes::ApiSocket, fakes::echo, fakes::eventually, fakes::get_root, fakes::serve, fakes::socket_path;
+using tests::ApiSocket, tests::echo, tests::eventually, tests::get_root, tests::serve, tests::socket_path;
 
 TEST_CASE("an answer has Firecracker's exact form") {
     const auto path = socket_path();

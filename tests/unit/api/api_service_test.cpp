@@ -4,9 +4,9 @@
 #include <thread>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/api_socket.hpp"
 #include "tests/fakes/instance_events.hpp"
-#include "tests/fakes/log_capture.hpp"
+#include "tests/support/api_socket.hpp"
+#include "tests/support/log_capture.hpp"
 #include "vmm/instance/instance.hpp"
 
 namespace inox::api_service_test {
@@ -14,18 +14,18 @@ namespace inox::api_service_test {
 using namespace inox;
 
 TEST_CASE("who is refused again and again does not fill the log, and is counted") {
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     EventLoop loop;
     Timeline timeline;
     fakes::DeafOwner owner;
     Instance instance{loop, timeline, {}, {"test-vm", true}, owner};
-    const auto path = fakes::socket_path();
+    const auto path = tests::socket_path();
     auto service = api::serve({.path = path}, loop, instance).value();
     std::jthread runner{[&] { loop.run(); }};
     constexpr unsigned most = 600;
     const auto begun = std::chrono::steady_clock::now();
     {
-        fakes::ApiSocket client{path};
+        tests::ApiSocket client{path};
         for (unsigned i = 0; i < most; ++i) {
             REQUIRE(client.send("GET /nothing HTTP/1.1\r\n\r\n"));
             REQUIRE(client.receive_answer().starts_with("HTTP/1.1 400"));

@@ -4,11 +4,13 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "tests/fakes/api_socket.hpp"
+#include "tests/catch.hpp"
+#include "tests/support/api_socket.hpp"
+#include "tests/support/eventually.hpp"
 
 namespace inox::api_socket_test {
 
-using fakes::ApiSocket, fakes::echo, fakes::eventually, fakes::get_root, fakes::serve, fakes::socket_path;
+using tests::ApiSocket, tests::echo, tests::eventually, tests::get_root, tests::serve, tests::socket_path;
 
 TEST_CASE("the end of the server closes its clients, removes the socket, and lets late answers fall") {
     const auto path = socket_path();

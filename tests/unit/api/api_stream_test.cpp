@@ -5,13 +5,15 @@
 #include <sys/resource.h>
 #include <vector>
 
-#include "tests/fakes/api_socket.hpp"
+#include "tests/catch.hpp"
+#include "tests/support/api_socket.hpp"
+#include "tests/support/eventually.hpp"
 
 namespace inox::api_stream_test {
 
 using namespace std::chrono_literals;
-using fakes::echo, fakes::eventually, fakes::get_root, fakes::serve, fakes::socket_path;
-using Client = fakes::ApiSocket;
+using tests::echo, tests::eventually, tests::get_root, tests::serve, tests::socket_path;
+using Client = tests::ApiSocket;
 
 namespace {
 

@@ -2,7 +2,7 @@
 #include "devices/cmos.hpp"
 
 #include "tests/catch.hpp"
-#include "tests/fakes/registers.hpp"
+#include "tests/support/registers.hpp"
 #include "vmm/base/bytes.hpp"
 
 namespace inox::devices_cmos_test {
@@ -16,12 +16,12 @@ struct Chip {
     explicit Chip(std::uint64_t below = 128 * MiB, std::uint64_t above = 0) : cmos{below, above, test_clock} {}
     devices::Cmos cmos;
     std::uint8_t get(std::uint8_t index) {
-        fakes::out(cmos, 0, index);
-        return fakes::in(cmos, 1);
+        tests::out(cmos, 0, index);
+        return tests::in(cmos, 1);
     }
     void put(std::uint8_t index, std::uint8_t value) {
-        fakes::out(cmos, 0, index);
-        fakes::out(cmos, 1, value);
+        tests::out(cmos, 0, index);
+        tests::out(cmos, 1, value);
     }
     unsigned get16(std::uint8_t index) { return get(index) | get(static_cast<std::uint8_t>(index + 1)) << 8U; }
 };
@@ -95,9 +95,9 @@ TEST_CASE("other registers are memory, and wide accesses reach index and data") 
     Chip chip;
     chip.put(0x0f, 0x0a);
     CHECK(chip.get(0x0f) == 0x0a);
-    fakes::out<std::uint16_t>(chip.cmos, 0, 0x5a0e);
+    tests::out<std::uint16_t>(chip.cmos, 0, 0x5a0e);
     CHECK(chip.get(0x0e) == 0x5a);
-    CHECK(fakes::in(chip.cmos, 0) == 0xff);
+    CHECK(tests::in(chip.cmos, 0) == 0xff);
 }
 
 } // namespace inox::devices_cmos_test

@@ -6,7 +6,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/fake_guest_events.hpp"
 #include "tests/fakes/fake_irqs.hpp"
-#include "tests/fakes/registers.hpp"
+#include "tests/support/registers.hpp"
 
 namespace inox::devices_i8042_test {
 
@@ -22,19 +22,19 @@ struct Driver {
     fakes::FakeGuestEvents events{};
     devices::I8042 chip{std::make_unique<fakes::FakeIrqLine>(irq), events};
 
-    std::uint8_t status() { return fakes::in(chip, control); }
+    std::uint8_t status() { return tests::in(chip, control); }
     bool full() { return status() & 1; }
     std::uint8_t get() {
         REQUIRE(full());
-        return fakes::in(chip, data);
+        return tests::in(chip, data);
     }
     void command(std::uint8_t value) {
         REQUIRE((status() & 2) == 0);
-        fakes::out(chip, control, value);
+        tests::out(chip, control, value);
     }
     void put(std::uint8_t value) {
         REQUIRE((status() & 2) == 0);
-        fakes::out(chip, data, value);
+        tests::out(chip, data, value);
     }
     std::uint8_t ask(std::uint8_t value) {
         command(value);
@@ -153,9 +153,9 @@ TEST_CASE("each way to pulse the reset line resets") {
 
 TEST_CASE("loops that watch port B see every bit they wait for") {
     Driver driver;
-    fakes::out(driver.chip, Driver::port_b, 0xff);
-    const auto first = fakes::in(driver.chip, Driver::port_b);
-    const auto second = fakes::in(driver.chip, Driver::port_b);
+    tests::out(driver.chip, Driver::port_b, 0xff);
+    const auto first = tests::in(driver.chip, Driver::port_b);
+    const auto second = tests::in(driver.chip, Driver::port_b);
     CHECK((first ^ second) == 0x30);
     CHECK((first & 0x0f) == 0x0f);
 }
@@ -168,13 +168,13 @@ TEST_CASE("no sequence of accesses breaks the keyboard controller") {
         const auto offset = (random >> 8) % 5;
         switch (random >> 30) {
         case 0:
-            fakes::in(driver.chip, offset);
+            tests::in(driver.chip, offset);
             break;
         case 1:
-            fakes::out<std::uint32_t>(driver.chip, 1, random);
+            tests::out<std::uint32_t>(driver.chip, 1, random);
             break;
         default:
-            fakes::out(driver.chip, offset, static_cast<std::uint8_t>(random >> 16));
+            tests::out(driver.chip, offset, static_cast<std::uint8_t>(random >> 16));
         }
     }
     for (int i = 0; i < 300 && driver.full(); ++i)

@@ -9,18 +9,18 @@
 #include "iommu/pasid/pasid_commands.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/pasid_guest.hpp"
-#include "tests/fakes/register_table.hpp"
-#include "tests/fakes/registers.hpp"
+#include "tests/support/register_table.hpp"
+#include "tests/support/registers.hpp"
 
 namespace inox::devices_pasid_registers_test {
 
 using devices::PasidRegisters;
-using fakes::in;
-using fakes::out;
 using fakes::PasidGuest;
 using iommu::GuestPasid;
 using iommu::vcmd::Command;
 using iommu::vcmd::Response;
+using tests::in;
+using tests::out;
 
 namespace {
 
@@ -156,7 +156,7 @@ TEST_CASE("the table for drivers' writers has every register, with its place, an
         {"VCRSP", {R::response, 8}}, {"VCCAP", {R::capability, 8}}};
     Driver driver;
     std::set<std::uint64_t> known;
-    for (const auto& row : fakes::register_table("Finding it")) {
+    for (const auto& row : tests::register_table("Finding it")) {
         INFO(row.name);
         REQUIRE(expected.contains(row.name));
         CHECK(expected.at(row.name) == std::pair{row.offset, row.bytes});

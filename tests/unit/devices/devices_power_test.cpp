@@ -6,12 +6,12 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/fake_guest_events.hpp"
 #include "tests/fakes/fake_irqs.hpp"
-#include "tests/fakes/registers.hpp"
+#include "tests/support/registers.hpp"
 
 namespace inox::devices_power_test {
 
-using fakes::in;
-using fakes::out;
+using tests::in;
+using tests::out;
 
 namespace {
 

@@ -8,7 +8,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/iommu_world.hpp"
-#include "tests/fakes/translate.hpp"
+#include "tests/support/translate.hpp"
 
 namespace inox::iommu_endpoint_memory_test {
 
@@ -33,7 +33,7 @@ struct Disk {
         const auto hold = memory.hold();
         std::vector<iovec> out;
         std::vector<std::pair<std::uint64_t, std::uint64_t>> found;
-        if (!fakes::translate(memory, *IovaRange::sized(Iova{start}, size), access, out))
+        if (!tests::translate(memory, *IovaRange::sized(Iova{start}, size), access, out))
             REQUIRE(out.empty());
         for (const iovec& piece : out)
             found.emplace_back(static_cast<std::byte*>(piece.iov_base) - world.ram.memory.regions()[0].host.data(),
@@ -187,7 +187,7 @@ TEST_CASE("after the guest has its answer no device accesses memory through the 
             const auto hold = memory.hold();
             for (std::uint64_t at = 0; at < pages; ++at) {
                 out.clear();
-                if (!fakes::translate(memory, *IovaRange::sized(Iova{at * page + mark * 64U}, 64), Access::write, out))
+                if (!tests::translate(memory, *IovaRange::sized(Iova{at * page + mark * 64U}, 64), Access::write, out))
                     continue;
                 if (at_length) // as asynchronous I/O would
                     std::this_thread::yield();

@@ -6,8 +6,8 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_driver.hpp"
-#include "tests/fakes/files.hpp"
-#include "tests/fakes/register_table.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/register_table.hpp"
 
 namespace inox::dsa_accelerator_test {
 
@@ -41,7 +41,7 @@ TEST_CASE("capabilities say what this device is") {
 }
 
 TEST_CASE("drivers' writers are told the registers' places as they are") {
-    const auto text = fakes::slurp(std::string{INOX_SOURCE_DIR} + "/docs/guest-abi.md");
+    const auto text = tests::slurp(std::string{INOX_SOURCE_DIR} + "/docs/guest-abi.md");
     for (const auto& [offset, name] : std::initializer_list<std::pair<std::uint64_t, const char*>>{
              {reg::version, "VERSION"},       {reg::gencap, "GENCAP"},     {reg::wqcap, "WQCAP"},
              {reg::grpcap, "GRPCAP"},         {reg::engcap, "ENGCAP"},     {reg::opcap, "OPCAP"},
@@ -59,7 +59,7 @@ TEST_CASE("what the table for drivers' writers says of accesses is so, and besid
     DsaDriver driver;
     std::set<std::uint64_t> known;
     unsigned rows = 0;
-    for (const auto& row : fakes::register_table("The accelerator's registers")) {
+    for (const auto& row : tests::register_table("The accelerator's registers")) {
         ++rows;
         if (row.offset >= reg::registers_end)
             continue; // MSI-X

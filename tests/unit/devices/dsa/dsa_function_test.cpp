@@ -9,11 +9,13 @@
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/pasid_guest.hpp"
 #include "tests/fakes/pci_function.hpp"
+#include "tests/support/eventually.hpp"
+#include "tests/support/registers.hpp"
 
 namespace inox::dsa_function_test {
 
 using namespace devices::dsa;
-using fakes::eventually;
+using tests::eventually;
 namespace pci = devices::pci;
 
 namespace {
@@ -31,9 +33,9 @@ struct Bench {
     static constexpr std::uint64_t registers = 0xc8000000;
     static constexpr std::uint64_t portals = 0xc8010000;
 
-    std::uint32_t get(std::uint64_t offset) { return fakes::in<std::uint32_t>(machine.memory, registers + offset); }
+    std::uint32_t get(std::uint64_t offset) { return tests::in<std::uint32_t>(machine.memory, registers + offset); }
     void set(std::uint64_t offset, std::uint32_t value) {
-        fakes::out<std::uint32_t>(machine.memory, registers + offset, value);
+        tests::out<std::uint32_t>(machine.memory, registers + offset, value);
     }
     unsigned extended(std::uint16_t id) {
         for (unsigned offset = 0x100; offset != 0; offset = machine.get<std::uint32_t>(at, offset) >> 20)
@@ -219,7 +221,7 @@ TEST_CASE("a function-level reset leaves the function as after power-on, whateve
         bench.machine.set<std::uint8_t>(bench.at, pci::reg::interrupt_line, 7);
         REQUIRE(bench.bring_up(pasid.raw()));
         bench.set(reg::msix_perm + 8, pasid.raw() << 12 | permission_pasid_enable);
-        fakes::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40, 0); // a submission that is not whole
+        tests::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40, 0); // a submission that is not whole
         for (unsigned i = 0; i < 12; ++i)
             (void)bench.machine.memory.enqueue(Gpa{Bench::portals}, bench.bytes(descriptor));
         bench.machine.set<std::uint16_t>(bench.at, express + 8, 0x8000);
@@ -243,8 +245,8 @@ TEST_CASE("a function-level reset leaves the function as after power-on, whateve
             CHECK(bench.get(offset) == 0);
         // The slot begins anew: the rest of the bytes alone are no submission.
         for (unsigned i = 8; i < 64; i += 8)
-            fakes::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40 + i, 0);
-        CHECK(fakes::in<std::uint32_t>(bench.machine.memory, Bench::portals + 0x40) == 0xffffffff);
+            tests::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40 + i, 0);
+        CHECK(tests::in<std::uint32_t>(bench.machine.memory, Bench::portals + 0x40) == 0xffffffff);
     }
     // Other bits of the register do nothing.
     bench.place();

@@ -5,12 +5,13 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_bench.hpp"
 #include "tests/fakes/endless_memory.hpp"
+#include "tests/support/eventually.hpp"
 
 namespace inox::dsa_interruption_test {
 
 using namespace devices::dsa;
 using fakes::DsaDriver;
-using fakes::eventually;
+using tests::eventually;
 using Clock = std::chrono::steady_clock;
 
 namespace {

@@ -4,6 +4,7 @@
 // enable a queue, and switch it off by DRAIN WQ and RESET WQ.
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_bench.hpp"
+#include "tests/support/eventually.hpp"
 
 namespace inox::dsa_linux_test {
 
@@ -25,7 +26,7 @@ struct Linux {
     /// Polls, before interrupts are set up.
     bool reset_by_polling() {
         bench.set(reg::cmd, static_cast<std::uint32_t>(Command::reset_device) << 20);
-        return fakes::eventually([&] { return (bench.get(reg::cmdsts) & cmdsts_active) == 0; }) &&
+        return tests::eventually([&] { return (bench.get(reg::cmdsts) & cmdsts_active) == 0; }) &&
                (bench.get(reg::cmdsts) & 0xff) == 0;
     }
     /// What vector 0's handler does. The causes it saw.
@@ -43,7 +44,7 @@ struct Linux {
     /// Sleeps until the command's interrupt; its error.
     std::uint32_t command(Command code, std::uint32_t operand = 0) {
         bench.set(reg::cmd, cmd_interrupt | static_cast<std::uint32_t>(code) << 20 | operand);
-        if (!fakes::eventually([&] { return bench.interrupts[0] > handled; }))
+        if (!tests::eventually([&] { return bench.interrupts[0] > handled; }))
             return 0xffff;
         ++handled;
         CHECK((handle_interrupt() & cause::command) != 0);
@@ -116,7 +117,7 @@ struct Linux {
             descriptor.interrupt_handle = vector;
             REQUIRE(bench.accelerator.post(0, descriptor) == Accelerator::Reply::accepted);
             REQUIRE(bench.status(bench.plain) == 1);
-            REQUIRE(fakes::eventually([&] { return bench.interrupts[vector] == before + 1; }));
+            REQUIRE(tests::eventually([&] { return bench.interrupts[vector] == before + 1; }));
             REQUIRE(bench.plain.bytes(target, 0x2000) == bench.plain.bytes(source, 0x2000));
         }
     }

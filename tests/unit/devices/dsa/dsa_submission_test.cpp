@@ -4,6 +4,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_bench.hpp"
+#include "tests/support/eventually.hpp"
 
 namespace inox::dsa_submission_test {
 
@@ -11,7 +12,7 @@ using namespace devices::dsa;
 using namespace fakes::dsa_at;
 using Bench = fakes::DsaBench;
 using fakes::DsaDriver;
-using fakes::eventually;
+using tests::eventually;
 using Reply = Accelerator::Reply;
 
 TEST_CASE("a shared queue works in the submitter's address space and in no other") {

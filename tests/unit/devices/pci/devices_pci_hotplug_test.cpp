@@ -3,7 +3,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/fake_irqs.hpp"
-#include "tests/fakes/registers.hpp"
+#include "tests/support/registers.hpp"
 
 namespace inox::devices_pci_hotplug_test {
 

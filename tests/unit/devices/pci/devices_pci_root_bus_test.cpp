@@ -5,14 +5,15 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/pci_function.hpp"
+#include "tests/support/registers.hpp"
 
 namespace inox::devices_pci_root_bus_test {
 
 using namespace devices::pci;
-using fakes::in;
-using fakes::out;
 using fakes::PciFunction;
 using fakes::PciMachine;
+using tests::in;
+using tests::out;
 
 namespace {
 

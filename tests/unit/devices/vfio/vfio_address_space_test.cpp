@@ -2,6 +2,7 @@
 // The rules of DMA mappings, on both kernel interfaces.
 #include "devices/vfio/dma/address_space.hpp"
 
+#include "tests/catch.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
 namespace inox::vfio_address_space_test {

@@ -5,6 +5,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
+#include "tests/support/registers.hpp"
 
 namespace inox::vfio_bars_test {
 
@@ -149,8 +150,8 @@ TEST_CASE("BARs of every kind: 64-bit and prefetchable, I/O, below a page, spars
     guest.bar_set<std::uint8_t>(0, 3, 0x99);
     CHECK(guest.state->get<std::uint8_t>(0, 3) == 0x99);
     guest.state->set<std::uint16_t>(1, 4, 0x5678);
-    CHECK(fakes::in<std::uint16_t>(guest.machine.ports, guest.bar(1) + 4) == 0x5678);
-    fakes::out<std::uint32_t>(guest.machine.ports, guest.bar(1) + 8, 0xdeadbeef);
+    CHECK(tests::in<std::uint16_t>(guest.machine.ports, guest.bar(1) + 4) == 0x5678);
+    tests::out<std::uint32_t>(guest.machine.ports, guest.bar(1) + 8, 0xdeadbeef);
     CHECK(guest.state->get<std::uint32_t>(1, 8) == 0xdeadbeef);
     guest.bar_set<std::uint32_t>(4, 0x1000, 7); // between the sparse areas
     CHECK(guest.state->get<std::uint32_t>(4, 0x1000) == 7);

@@ -2,6 +2,7 @@
 // Regions, interrupts and resets of an opened device.
 #include <array>
 
+#include "tests/catch.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
 namespace inox::vfio_device_test {

@@ -34,7 +34,7 @@ TEST_CASE("a device is reset before the guest gets it, and after") {
         CHECK(!builder.state->enabled(Interrupt::msix));
         CHECK(guest.mappings.slots->empty());
         CHECK(builder.state->resets == 1); // that takes time: whoever drops the function says where
-        fakes::turn(guest.loop);
+        tests::turn(guest.loop);
         guest.function.reset();
         CHECK(builder.state->resets == 2);
         CHECK(builder.state->wired.empty());
@@ -48,7 +48,7 @@ TEST_CASE("a device that the host resets when it is opened and closed is not res
     {
         Assigned guest{builder};
         CHECK(guest.machine.root->remove(guest.address).has_value());
-        fakes::turn(guest.loop);
+        tests::turn(guest.loop);
         guest.function.reset();
         CHECK(builder.state->wired.empty());
         CHECK(!builder.state->alive);

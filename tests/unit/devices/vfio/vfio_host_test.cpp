@@ -8,8 +8,8 @@
 #include "devices/vfio/dma/pin_progress.hpp"
 #include "devices/vfio/sysfs.hpp"
 #include "tests/catch.hpp"
-#include "tests/fakes/only_problem.hpp"
 #include "tests/fakes/vfio_tree.hpp"
+#include "tests/support/only_problem.hpp"
 
 namespace inox::vfio_host_test {
 
@@ -30,7 +30,7 @@ struct Tree : fakes::VfioTree {
         return assignment_problems(root(), read(), options(backend, given));
     }
     [[nodiscard]] Error only_problem(Backend backend = Backend::automatic) const {
-        return fakes::only_problem(problems(backend));
+        return tests::only_problem(problems(backend));
     }
 };
 

@@ -3,7 +3,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
 #include "tests/fakes/disk.hpp"
-#include "tests/fakes/log_capture.hpp"
+#include "tests/support/log_capture.hpp"
 
 namespace inox::vfio_interrupts_test {
 
@@ -181,7 +181,7 @@ TEST_CASE("MSI directed at memory is never an interrupt, nor is it a write") {
 
 TEST_CASE("MSI without an address, as Linux leaves it when it frees an interrupt, is nothing to warn of") {
     Assigned guest{with_msi()};
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     guest.set<std::uint16_t>(0x52, 0x0001);
     CHECK(log.text() == "");
     guest.set<std::uint32_t>(0x54, 0x100000);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Opening devices by both kernel interfaces, and what stops it.
+#include "tests/catch.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
 namespace inox::vfio_open_test {

@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "tests/catch.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
 namespace inox::vfio_pin_job_test {

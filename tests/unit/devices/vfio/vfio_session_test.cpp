@@ -2,8 +2,9 @@
 // Guest RAM and shared BARs in 1:1 address spaces.
 #include "devices/vfio/session.hpp"
 
-#include "tests/fakes/log_capture.hpp"
+#include "tests/catch.hpp"
 #include "tests/fakes/vfio_host.hpp"
+#include "tests/support/log_capture.hpp"
 
 namespace inox::vfio_session_test {
 
@@ -159,7 +160,7 @@ TEST_CASE("a second device counts against the limit on locking too") {
 }
 
 TEST_CASE("by iommufd no BAR is mapped for peers: the kernel is not asked, and that is said once, with what helps") {
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     {
         Machine machine{Backend::iommufd};
         machine.add_ram();
@@ -230,7 +231,7 @@ TEST_CASE("a BAR that cannot be shared is a warning, and taking it back does not
 }
 
 TEST_CASE("however many BARs peers do not reach, there is one warning, with their number") {
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     const bool by_timer = GENERATE(false, true); // else the end comes first
     unsigned asked = 0;
     {

@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::virtio_balloon_test {
 
@@ -33,7 +33,7 @@ struct Guest {
     ~Guest() { balloon->reset(); }
     void start(std::uint64_t features = 0) {
         driver.activate(*balloon, features);
-        fakes::turn(loop);
+        tests::turn(loop);
     }
     /// Bytes of guest memory that the host holds.
     std::uint64_t resident() const {
@@ -165,7 +165,7 @@ TEST_CASE("statistics come at the interval, and a buffer is asked for once") {
     CHECK_FALSE(statistics.values[1]);
     CHECK(std::string{BalloonStatistics::names[4]} == "free_memory");
     REQUIRE(guest.balloon->set_statistics_interval(1s));
-    CHECK(fakes::run_until(guest.loop, [&] { return guest.driver[2].used().has_value(); }));
+    CHECK(tests::run_until(guest.loop, [&] { return guest.driver[2].used().has_value(); }));
     CHECK(guest.driver.notifier.used[2] == 1);
     guest.driver[2].chain().readable("tooshort").post();
     guest.driver[2].chain().writable(20).post();
@@ -211,7 +211,7 @@ TEST_CASE("reported memory goes back a part at a time, whatever pieces it comes 
     } guest{{}, fakes::VirtioDriver{ram}, {}};
     guest.balloon = *Balloon::create({.free_page_reporting = true}, guest.loop, guest.driver.ram.memory);
     guest.driver.activate(*guest.balloon, reporting_bit);
-    fakes::turn(guest.loop);
+    tests::turn(guest.loop);
     constexpr unsigned queue = 2;
     // 300 MiB, from a page that is no large page's first.
     guest.driver[queue].chain().raw({32 * MiB + page_size, 200 << 20, true}).raw({300 * MiB, 100 << 20, true}).post();
@@ -220,7 +220,7 @@ TEST_CASE("reported memory goes back a part at a time, whatever pieces it comes 
     CHECK_FALSE(guest.driver[queue].used());
     unsigned turns = 0; // of the loop, in which other work has its chance
     for (; turns < 100 && !guest.driver[queue].used(); ++turns)
-        fakes::turn(guest.loop);
+        tests::turn(guest.loop);
     CHECK(turns >= 2);
     CHECK(turns < 100);
     CHECK(guest.balloon->released() == 300 * MiB);

@@ -7,7 +7,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/fake_block_engine.hpp"
-#include "tests/fakes/log_capture.hpp"
+#include "tests/support/log_capture.hpp"
 
 namespace inox::virtio_block_engine_test {
 
@@ -77,7 +77,7 @@ TEST_CASE("requests may finish in any order, and each gets its own answer") {
 }
 
 TEST_CASE("a full disk under a write is an I/O error for the guest, and the log names the image") {
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     FakedDisk faked;
     faked.instant(ENOSPC);
     for (int i = 0; i < 100; ++i)

@@ -7,7 +7,7 @@
 #include "devices/virtio/block/image_format.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
-#include "tests/fakes/log_capture.hpp"
+#include "tests/support/log_capture.hpp"
 
 namespace inox::virtio_block_file_test {
 
@@ -54,7 +54,7 @@ TEST_CASE("directories, character devices and FIFOs are no images, and opening o
 }
 
 TEST_CASE("of an image that is not whole sectors the rest is not part of the disk, and a warning says so") {
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     TempImage image{4096 + 511};
     auto file = BlockFile::open(image.path(), false);
     REQUIRE(file);
@@ -70,7 +70,7 @@ TEST_CASE("of an image that is not whole sectors the rest is not part of the dis
 
 TEST_CASE("an image without a whole sector is taken, with a warning") {
     for (const std::uint64_t size : {0, 1, 511}) {
-        const fakes::LogCapture log;
+        const tests::LogCapture log;
         TempImage image{size};
         CHECK(BlockFile::open(image.path(), true)->size() == 0);
         CHECK(log.text().find(image.path()) != std::string::npos);

@@ -8,8 +8,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/fake_block_engine.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
+#include "tests/support/run_loop.hpp"
 #include "vmm/base/log.hpp"
 
 namespace inox::virtio_block_iommu_test {
@@ -67,7 +67,7 @@ struct Rig {
         if (block)
             block->reset();
         device->reset();
-        fakes::turn(loop);
+        tests::turn(loop);
         log::set_level(log::Level::warning);
     }
     void activate() {
@@ -105,7 +105,7 @@ struct Rig {
         return pieces[1].address;
     }
     std::optional<Status> answer(std::uint64_t at) {
-        fakes::turn(loop);
+        tests::turn(loop);
         const auto value = driver.ram.get<std::uint8_t>(at);
         return value == 0xff ? std::nullopt : std::optional{static_cast<Status>(value)};
     }
@@ -133,7 +133,7 @@ struct Rig {
     int status(const Pieces& pieces) { return driver.ram.get<std::uint8_t>(pieces.back().address); }
     void finish(std::size_t index) {
         engine->finish(index, 0);
-        fakes::turn(loop);
+        tests::turn(loop);
     }
 };
 
@@ -266,10 +266,10 @@ TEST_CASE("the reset of the IOMMU is not done before the I/O through it is") {
     transport.set_status(status::acknowledge);
     transport.set_status(0);
     CHECK(transport.status() != 0);
-    fakes::turn(rig.loop);
+    tests::turn(rig.loop);
     CHECK(transport.status() != 0);
     rig.finish(0);
-    fakes::turn(rig.loop);
+    tests::turn(rig.loop);
     CHECK(transport.status() == 0);
     CHECK_FALSE(rig.answer(unmapped)); // nobody waits for it any more
 }
@@ -286,11 +286,11 @@ TEST_CASE("more late answers than a ring has entries wait in the ring, and come 
         if (n % 100 == 99)
             rig.device->kick(0);
     }
-    fakes::turn(rig.loop);
+    tests::turn(rig.loop);
     CHECK_FALSE(rig.answer_is_told());
     rig.finish(0);
     unsigned told = 0;
-    CHECK(fakes::run_until(rig.loop, [&] {
+    CHECK(tests::run_until(rig.loop, [&] {
         while (rig.answer_is_told())
             ++told;
         return told == lies + 1;
@@ -304,9 +304,9 @@ TEST_CASE("past the deadline the I/O is cancelled, its disk breaks, and the unma
     const auto flush = rig.post(VIRTIO_BLK_T_FLUSH, 0, 5);
     const auto unmapped = rig.send(Rig::unmap(0));
     CHECK_FALSE(rig.answer(unmapped));
-    CHECK(fakes::run_until(rig.loop, [&] { return rig.notifier.broken == 1; }));
+    CHECK(tests::run_until(rig.loop, [&] { return rig.notifier.broken == 1; }));
     CHECK(rig.engine->cancels == 1);
-    CHECK(fakes::run_until(rig.loop, [&] { return rig.driver.ram.get<std::uint8_t>(unmapped) != 0xff; }));
+    CHECK(tests::run_until(rig.loop, [&] { return rig.driver.ram.get<std::uint8_t>(unmapped) != 0xff; }));
     CHECK(rig.answer(unmapped) == Status::ok);
     CHECK(rig.status(read) == untouched);
     CHECK(rig.engine->waiting.size() == 1); // the flush
@@ -329,7 +329,7 @@ TEST_CASE("I/O that cannot be cancelled keeps its memory: the unmap is answered 
     rig.engine->stubborn = true;
     const auto read = rig.post(VIRTIO_BLK_T_IN, 0, 6);
     const auto unmapped = rig.send(Rig::unmap(0));
-    CHECK(fakes::run_until(rig.loop, [&] { return rig.engine->cancels > 1; }));
+    CHECK(tests::run_until(rig.loop, [&] { return rig.engine->cancels > 1; }));
     CHECK(rig.notifier.broken == 1);
     CHECK_FALSE(rig.answer(unmapped));
     CHECK(rig.ask(Rig::unmap(4)) == Status::ok);
@@ -359,7 +359,7 @@ TEST_CASE("a reset does not wait for a flush, nor does the end of a disk, which 
     rig.block.reset();
     CHECK_FALSE(alive.expired());
     engine.finish(0, 0);
-    CHECK(fakes::run_until(rig.loop, [&] { return alive.expired(); }));
+    CHECK(tests::run_until(rig.loop, [&] { return alive.expired(); }));
 }
 
 } // namespace inox::virtio_block_iommu_test

@@ -5,8 +5,8 @@
 #include "devices/virtio/block/block.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/slow_file.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::virtio_block_slow_file_test {
 
@@ -38,7 +38,7 @@ TEST_CASE("a write to an image whose server is slow does not keep the loop") {
         CHECK(std::chrono::steady_clock::now() - start < SlowFile::delay / 2);
         CHECK(file.asked() == 0);
         std::optional<fakes::VirtqueueDriver::Used> used;
-        REQUIRE(fakes::run_until(loop, [&] { return (used = driver.used()).has_value(); }));
+        REQUIRE(tests::run_until(loop, [&] { return (used = driver.used()).has_value(); }));
         CHECK(ram.get<std::uint8_t>(pieces.back().address) == VIRTIO_BLK_S_OK);
         block->reset();
     });

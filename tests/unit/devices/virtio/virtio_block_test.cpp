@@ -7,7 +7,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
-#include "tests/fakes/log_capture.hpp"
+#include "tests/support/log_capture.hpp"
 
 namespace inox::virtio_block_test {
 
@@ -182,7 +182,7 @@ TEST_CASE("every queue works, and 1 to 32 may be asked for") {
 }
 
 TEST_CASE("an image that shrinks gives I/O errors where it ends, and its name to the log") {
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     Disk disk{{.engine = either_engine()}};
     disk.image.resize(512 * KiB);
     CHECK(disk.read(1024, 512).status == io_error);
@@ -198,7 +198,7 @@ TEST_CASE("an image that shrinks gives I/O errors where it ends, and its name to
 }
 
 TEST_CASE("a write behind the end of an image that shrank is told as one") {
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     Disk disk;
     disk.image.resize(512 * KiB);
     CHECK(disk.write(1024, std::string(512, 'w')).status == io_error);
@@ -293,7 +293,7 @@ TEST_CASE("where the kernel refuses io_uring the disk works without, and says so
     rlimit limit{};
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
     for (const auto kind : {BlockEngineKind::io_uring, BlockEngineKind::automatic}) {
-        const fakes::LogCapture log;
+        const tests::LogCapture log;
         // One descriptor is left: what both engines need.
         const int next = ::dup(0);
         ::close(next);

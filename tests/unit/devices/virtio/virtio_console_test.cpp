@@ -2,8 +2,8 @@
 #include "devices/virtio/console.hpp"
 
 #include "tests/catch.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::virtio_console_test {
 
@@ -32,7 +32,7 @@ struct Guest {
     ~Guest() { console->reset(); }
     void start(std::uint64_t features = 1) {
         driver.activate(*console, features);
-        fakes::turn(loop);
+        tests::turn(loop);
     }
     std::size_t type(std::string_view text) { return console->receive(std::as_bytes(std::span{text})); }
 };
@@ -62,7 +62,7 @@ TEST_CASE("output that is not taken waits, loses nothing and repeats nothing") {
     CHECK_FALSE(guest.driver[1].used());
     guest.console->kick(1);
     CHECK(guest.shown == "one tw");
-    CHECK(fakes::busy_for(guest.loop, 20ms) < 10ms);
+    CHECK(tests::busy_for(guest.loop, 20ms) < 10ms);
     guest.room = 4;
     guest.console->on_output_room();
     CHECK(guest.shown == "one two th");
@@ -79,7 +79,7 @@ TEST_CASE("endless output leaves the loop free for others") {
     guest.driver[1].chain().raw({0x200000, 8 << 20, false}).post();
     guest.console->kick(1);
     CHECK(guest.shown.size() == 64 * 1024);
-    CHECK(fakes::run_until(guest.loop, [&] { return guest.driver[1].used().has_value(); }));
+    CHECK(tests::run_until(guest.loop, [&] { return guest.driver[1].used().has_value(); }));
     CHECK(guest.shown.size() == 8 << 20);
 }
 
@@ -93,15 +93,15 @@ TEST_CASE("input fills the driver's buffers, and the rest waits for more of them
     CHECK(guest.driver[0].used()->length == 4);
     CHECK(guest.driver.notifier.used[0] == 1);
     CHECK(guest.type("est") == 0);
-    fakes::turn(guest.loop);
+    tests::turn(guest.loop);
     CHECK(guest.room_calls == 0);
     guest.driver[0].chain().writable(100).post();
     guest.console->kick(0);
-    fakes::turn(guest.loop);
+    tests::turn(guest.loop);
     CHECK(guest.room_calls == 1);
     CHECK(guest.type("est") == 3);
     guest.console->kick(0);
-    fakes::turn(guest.loop);
+    tests::turn(guest.loop);
     CHECK(guest.room_calls == 1);
 }
 
@@ -109,7 +109,7 @@ TEST_CASE("input before a driver is there waits for it") {
     Guest guest;
     CHECK(guest.type("early") == 0);
     guest.start();
-    fakes::turn(guest.loop);
+    tests::turn(guest.loop);
     CHECK(guest.room_calls == 1);
 }
 

@@ -4,14 +4,14 @@
 #include <set>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::virtio_entropy_test {
 
 using namespace devices::virtio;
 using namespace std::chrono_literals;
-using fakes::run_until;
+using tests::run_until;
 
 namespace {
 
@@ -93,7 +93,7 @@ TEST_CASE("a reset while a request waits for the rate limit leaves nothing behin
     guest.driver[0].chain().writable(8).post();
     guest.rng->kick(0);
     guest.rng->reset();
-    fakes::run_for(guest.loop, 30ms);
+    tests::run_for(guest.loop, 30ms);
     guest.driver.activate(*guest.rng, 0);
     guest.driver[0].chain().writable(8).post();
     guest.rng->kick(0);

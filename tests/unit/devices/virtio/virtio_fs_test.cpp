@@ -6,11 +6,11 @@
 
 #include "devices/virtio/transport.hpp"
 #include "tests/catch.hpp"
-#include "tests/fakes/log_capture.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/vhost_user_daemon.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 #include "tests/fakes/vsock_guest.hpp"
+#include "tests/support/log_capture.hpp"
+#include "tests/support/run_loop.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace inox::virtio_fs_test {
@@ -26,7 +26,7 @@ constexpr std::uint64_t rings = feature::indirect | feature::event_index | featu
 
 /// A guest with one share. Everything is declared so that the device goes first.
 struct World {
-    fakes::LogCapture log{};
+    tests::LogCapture log{};
     fakes::TemporaryFolder folder{};
     std::string path{std::string{folder.path.data()} + "/work.sock"};
     EventLoop loop{};
@@ -39,11 +39,11 @@ struct World {
     }
     void activate() { driver.activate(*fs, rings); }
     bool broken(std::chrono::milliseconds limit = std::chrono::seconds{30}) {
-        return fakes::run_until(
+        return tests::run_until(
             loop, [&] { return driver.notifier.broken != 0; }, limit);
     }
     bool runs(VhostUserDaemon& daemon, unsigned count = 2) {
-        return fakes::run_until(loop, [&] { return daemon.count(VhostUserDaemon::enable_ring) == count; });
+        return tests::run_until(loop, [&] { return daemon.count(VhostUserDaemon::enable_ring) == count; });
     }
 };
 
@@ -144,7 +144,7 @@ TEST_CASE("a daemon that goes breaks its device, and one that comes again serves
     SECTION("it ends the connection") { daemon->hang_up(); }
     SECTION("it says what nobody asked for") { daemon->speak(); }
     REQUIRE(world.broken());
-    CHECK(fakes::busy_for(world.loop, std::chrono::milliseconds{200}) < std::chrono::milliseconds{100});
+    CHECK(tests::busy_for(world.loop, std::chrono::milliseconds{200}) < std::chrono::milliseconds{100});
 
     daemon.reset();
     daemon = std::make_unique<VhostUserDaemon>(world.path, Manner::good);
@@ -198,7 +198,7 @@ TEST_CASE("the driver sees a reset as long as the daemon has not stopped its rin
         CHECK(transport.status() == up);
         CHECK(transport.resetting());
     }
-    CHECK(fakes::run_until(world.loop, [&] { return transport.status() == 0; }));
+    CHECK(tests::run_until(world.loop, [&] { return transport.status() == 0; }));
     const bool told = world.log.text().find("may write to guest memory") != std::string::npos;
     CHECK(told == (manner == Manner::hangs_at_stop));
     CHECK(daemon.count(VhostUserDaemon::stop_ring) == (manner == Manner::good ? 2 : 1));

@@ -4,8 +4,8 @@
 #include "iommu/pasid/pasid_requests.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/pasid_guest.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::virtio_iommu_pasid_test {
 
@@ -78,7 +78,7 @@ TEST_CASE("an event names the PASID to a driver that knows of them") {
         const auto pieces = guest.driver[1].chain().writable(24).post();
         guest.domains.faults().report({PasidGuest::endpoint, iommu::Fault::Reason::mapping, Access::write, Iova{0x5000},
                                        iommu::GuestPasid{0x12345}});
-        REQUIRE(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 1; }));
+        REQUIRE(tests::run_until(guest.loop, [&] { return guest.device->faults_told() == 1; }));
         const auto record = guest.driver.ram.get<wire::FaultRecord>(pieces[0].address);
         CHECK(record.reason == 2);
         CHECK(record.flags == (0x102U | (knows ? 0x200U : 0U)));

@@ -14,8 +14,8 @@
 #include "devices/virtio/pci_transport.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/iommu_world.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
+#include "tests/support/run_loop.hpp"
 #include "vmm/base/log.hpp"
 
 namespace inox::virtio_iommu_test {
@@ -215,7 +215,7 @@ TEST_CASE("faults reach the driver with reason, access, endpoint and address") {
     guest.provoke(0x123);
     REQUIRE(guest.send(Guest::typed(wire::Detach{{}, 1, W::disk.raw(), 0}, wire::Type::detach)) == Status::ok);
     guest.provoke(0x77, Access::read);
-    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 2; }));
+    CHECK(tests::run_until(guest.loop, [&] { return guest.device->faults_told() == 2; }));
     CHECK(guest.driver[1].used()->length == 24);
     CHECK(guest.driver[1].used()->length == 24);
     CHECK(guest.driver.notifier.used[1] >= 1);
@@ -234,19 +234,19 @@ TEST_CASE("faults nobody has a buffer for are dropped and counted, floods are bo
     REQUIRE(guest.send(Guest::attach(1, W::disk)) == Status::ok);
     for (unsigned i = 0; i < 1000; ++i)
         guest.provoke(i);
-    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_dropped() == 1000; }));
+    CHECK(tests::run_until(guest.loop, [&] { return guest.device->faults_dropped() == 1000; }));
     CHECK(guest.world.domains.faults().total() == 1000);
     guest.driver[1].chain().writable(8).post(); // too small
     guest.driver[1].chain().writable(24).post();
     guest.provoke(1);
     guest.provoke(2);
-    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 1; }));
+    CHECK(tests::run_until(guest.loop, [&] { return guest.device->faults_told() == 1; }));
     CHECK(guest.device->faults_dropped() == 1001);
     CHECK(guest.driver[1].used()->length == 0);
     CHECK(guest.driver[1].used()->length == 24);
     guest.device->reset();
     guest.provoke(3);
-    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_dropped() == 1002; }));
+    CHECK(tests::run_until(guest.loop, [&] { return guest.device->faults_dropped() == 1002; }));
 }
 
 TEST_CASE("a whole device works behind the IOMMU: rings and buffers are addresses of its domain") {
@@ -301,14 +301,14 @@ TEST_CASE("a vCPU's requests, the loop's faults and another thread's accesses go
             guest.provoke(5);
     }};
     while (!over)
-        fakes::run_for(guest.loop, std::chrono::milliseconds{1});
+        tests::run_for(guest.loop, std::chrono::milliseconds{1});
     vcpu.join();
     device.join();
     CHECK(unanswered == 0);
     CHECK(too_late == 0);
     CHECK(guest.world.domains.faults().total() >= 5000);
     // On a busy machine the loop may not have had its turn yet.
-    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 32; }));
+    CHECK(tests::run_until(guest.loop, [&] { return guest.device->faults_told() == 32; }));
 }
 
 TEST_CASE("while the host pins for a request the loop goes on, and tells of a fault afterwards") {
@@ -327,7 +327,7 @@ TEST_CASE("while the host pins for a request the loop goes on, and tells of a fa
     pinning.acquire();
     guest.provoke(0x77);
     const auto start = std::chrono::steady_clock::now();
-    fakes::run_for(guest.loop, std::chrono::milliseconds{20});
+    tests::run_for(guest.loop, std::chrono::milliseconds{20});
     CHECK(guest.device->active());
     CHECK(std::chrono::steady_clock::now() - start < most / 2);
     CHECK(guest.device->faults_told() == 0);
@@ -335,7 +335,7 @@ TEST_CASE("while the host pins for a request the loop goes on, and tells of a fa
     vcpu.join();
     guest.world.nvme_host.on_call = nullptr;
     CHECK(answer == Status::ok);
-    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->faults_told() == 1; }));
+    CHECK(tests::run_until(guest.loop, [&] { return guest.device->faults_told() == 1; }));
 }
 
 TEST_CASE("requests beyond a vCPU's turn are not the loop's: the host may pin for each") {
@@ -360,7 +360,7 @@ TEST_CASE("requests beyond a vCPU's turn are not the loop's: the host may pin fo
             guest.driver[0].make_available(heads.at(posted++ % 2));
     };
     std::jthread{[&] { guest.device->kick(0); }}.join();
-    CHECK(fakes::run_until(guest.loop, [&] { return guest.device->requests().statuses[0] == 1 + requests; }));
+    CHECK(tests::run_until(guest.loop, [&] { return guest.device->requests().statuses[0] == 1 + requests; }));
     const std::lock_guard lock{mutex};
     guest.world.nvme_host.on_call = nullptr;
     CHECK(guest.world.nvme_host.maps + guest.world.nvme_host.unmaps == requests);

@@ -12,9 +12,9 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/iommu_world.hpp"
-#include "tests/fakes/run_loop.hpp"
-#include "tests/fakes/translate.hpp"
 #include "tests/fakes/virtio_driver.hpp"
+#include "tests/support/run_loop.hpp"
+#include "tests/support/translate.hpp"
 
 namespace inox::virtio_limits_test {
 
@@ -96,12 +96,12 @@ TEST_CASE("long ranges are translated as their pages are, one by one") {
         const std::uint64_t start = random() % (2900 * page), size = random() % (64 * page) + 1;
         const auto access = i % 2 == 0 ? Access::read : Access::write;
         std::vector<iovec> whole, single;
-        const bool good = fakes::translate(memory, *IovaRange::sized(Iova{start}, size), access, whole);
+        const bool good = tests::translate(memory, *IovaRange::sized(Iova{start}, size), access, whole);
         bool each = true;
         for (std::uint64_t at = start; each && at < start + size;) {
             const std::uint64_t part = std::min(start + size - at, page - at % page);
             std::vector<iovec> piece;
-            each = fakes::translate(memory, *IovaRange::sized(Iova{at}, part), access, piece);
+            each = tests::translate(memory, *IovaRange::sized(Iova{at}, part), access, piece);
             if (each && !single.empty() &&
                 static_cast<std::byte*>(single.back().iov_base) + single.back().iov_len == piece[0].iov_base)
                 single.back().iov_len += part;
@@ -221,17 +221,17 @@ TEST_CASE("what a guest asks of the loop again and again waits there once") {
     for (int i = 0; i < 1000; ++i)
         for (const unsigned which : {0U, 63U})
             asked->later.post(loop, which, std::weak_ptr{asked}, [](Asked& device) { ++device.runs; });
-    fakes::turn(loop);
+    tests::turn(loop);
     CHECK(asked->runs == 2);
     // What is asked for while it runs is new.
     asked->later.post(loop, 5, std::weak_ptr{asked}, [&loop, &asked](Asked& device) {
         device.later.post(loop, 5, std::weak_ptr{asked}, [](Asked& other) { ++other.runs; });
     });
-    fakes::turn(loop);
+    tests::turn(loop);
     CHECK(asked->runs == 3);
     asked->later.post(loop, 1, std::weak_ptr{asked}, [](Asked&) { FAIL("it is gone"); });
     asked.reset();
-    fakes::turn(loop);
+    tests::turn(loop);
 }
 
 namespace {
@@ -244,8 +244,8 @@ template <class D> std::uint64_t kicks_of_a_storm(D& device, EventLoop& loop, fa
     }
     driver.activate(device, 0);
     const auto before = device.counters().kicks.load();
-    fakes::turn(loop);
-    fakes::turn(loop);
+    tests::turn(loop);
+    tests::turn(loop);
     return device.counters().kicks - before;
 }
 
@@ -280,7 +280,7 @@ TEST_CASE("a command reaches the loop after one turn, whatever waits in a queue"
         while (driver[0].used())
             ++answered;
         CHECK(answered <= 2);
-        CHECK(fakes::run_until(loop, [&] {
+        CHECK(tests::run_until(loop, [&] {
             while (driver[0].used())
                 ++answered;
             return answered == 250;
@@ -294,7 +294,7 @@ TEST_CASE("a command reaches the loop after one turn, whatever waits in a queue"
             return bytes.size();
         });
         driver.activate(*console, 0);
-        fakes::turn(loop);
+        tests::turn(loop);
         for (unsigned i = 0; i < 60; ++i) {
             driver.ram.next = 0x400000 + i % 8 * 0x8000;
             auto chain = driver[1].chain();
@@ -304,7 +304,7 @@ TEST_CASE("a command reaches the loop after one turn, whatever waits in a queue"
         }
         console->kick(1);
         CHECK(calls <= 2000);
-        CHECK(fakes::run_until(loop, [&] { return calls == 60'000; }));
+        CHECK(tests::run_until(loop, [&] { return calls == 60'000; }));
         console->reset();
     }
     SECTION("input for buffers behind long chains") {
@@ -312,7 +312,7 @@ TEST_CASE("a command reaches the loop after one turn, whatever waits in a queue"
         driver.activate(*console, 0);
         unsigned room = 0;
         console->on_input_room([&] { ++room; });
-        fakes::turn(loop);
+        tests::turn(loop);
         for (unsigned i = 0; i < 60; ++i) {
             driver.ram.next = 0x400000 + i % 8 * 0x8000;
             auto chain = driver[0].chain();
@@ -325,9 +325,9 @@ TEST_CASE("a command reaches the loop after one turn, whatever waits in a queue"
         const auto bytes = std::as_bytes(std::span{input});
         std::size_t taken = console->receive(bytes);
         CHECK(taken <= 17); // 1000 of work each
-        fakes::turn(loop);
+        tests::turn(loop);
         CHECK(room != 0); // asked for the rest
-        CHECK(fakes::run_until(loop, [&] { return (taken += console->receive(bytes.subspan(taken))) >= 60; }));
+        CHECK(tests::run_until(loop, [&] { return (taken += console->receive(bytes.subspan(taken))) >= 60; }));
         console->reset();
     }
 }

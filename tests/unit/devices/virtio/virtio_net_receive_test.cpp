@@ -2,7 +2,9 @@
 // Frames on their way to the guest.
 #include "devices/virtio/net/receiver.hpp"
 
+#include "tests/catch.hpp"
 #include "tests/fakes/net_guest.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::virtio_net_receive_test {
 
@@ -60,7 +62,7 @@ TEST_CASE("a frame larger than all buffers waits for more of them, and keeps eve
     buffers.push_back(s.give(100));
     s.net->kick(0);
     CHECK(s.nothing_received());
-    CHECK(busy_for(s.loop, 50ms) < 20ms); // the next frame waits in the port, unwatched
+    CHECK(tests::busy_for(s.loop, 50ms) < 20ms); // the next frame waits in the port, unwatched
     buffers.push_back(s.give(100));
     s.net->kick(0);
     for (const std::uint32_t length : {100U, 100U, 100U, 62U})
@@ -131,7 +133,7 @@ TEST_CASE("a receive buffer may begin with pieces smaller than the header") {
 
 TEST_CASE("frames wait in the port without keeping the loop busy") {
     NetGuest s;
-    auto quiet = [&] { return busy_for(s.loop, 50ms) < 20ms; };
+    auto quiet = [&] { return tests::busy_for(s.loop, 50ms) < 20ms; };
     s.port->send(frame(60));
     CHECK(quiet()); // before a driver came
     s.start(offers);
@@ -168,11 +170,11 @@ TEST_CASE("a ring that breaks the rules stops the device until it is reset") {
     SECTION("a receive buffer outside memory") { s.driver[0].chain().raw({~std::uint64_t{0} - 100, 50, true}).post(); }
     s.net->kick(0);
     s.port->send(frame(60));
-    CHECK(run_until(
+    CHECK(tests::run_until(
         s.loop, [&] { return s.driver.notifier.broken == 1; }, 500ms));
     s.send(frame(60));
     CHECK_FALSE(s.port->take());
-    CHECK(busy_for(s.loop, 50ms) < 20ms);
+    CHECK(tests::busy_for(s.loop, 50ms) < 20ms);
     s.net->reset();
     s.start(offers);
     s.send(frame(60));
@@ -201,7 +203,7 @@ TEST_CASE("buffers taken ahead follow when translations change") {
     NetGuest s;
     const Moving memory{s.driver.ram};
     s.driver.activate(*s.net, offers, {}, &memory);
-    run_for(s.loop, 2ms);
+    tests::run_for(s.loop, 2ms);
     for (unsigned i = 0; i < 3; ++i)
         s.driver[0].chain().raw({0x800000 + 0x1000 * i, 100, true}).post();
     s.net->kick(0);
@@ -218,10 +220,10 @@ TEST_CASE("resetting one receive queue forgets its buffers only") {
     s.start(offers);
     s.give(1526);
     s.net->kick(0);
-    run_for(s.loop, 2ms);
+    tests::run_for(s.loop, 2ms);
     s.net->reset_queue(0);
     s.port->send(frame(60));
-    run_for(s.loop, 5ms);
+    tests::run_for(s.loop, 5ms);
     CHECK_FALSE(s.driver[0].used());
     s.send(frame(60));
     CHECK(s.port->take());
@@ -229,7 +231,7 @@ TEST_CASE("resetting one receive queue forgets its buffers only") {
     s.net->enable_queue(0, Queue{s.driver.ram.direct, fresh.layout, false});
     fresh.chain().writable(200).post();
     s.net->kick(0);
-    CHECK(run_until(s.loop, [&] { return fresh.used().has_value(); }));
+    CHECK(tests::run_until(s.loop, [&] { return fresh.used().has_value(); }));
 }
 
 } // namespace inox::virtio_net_receive_test

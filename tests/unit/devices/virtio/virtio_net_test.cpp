@@ -3,7 +3,9 @@
 
 #include <thread>
 
+#include "tests/catch.hpp"
 #include "tests/fakes/net_guest.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::virtio_net_test {
 
@@ -104,7 +106,7 @@ TEST_CASE("a full ring is sent in turns, without another kick") {
     s.net->kick(1);
     CHECK(s.net->traffic().sent == 128);
     unsigned seen = 0;
-    CHECK(run_until(s.loop, [&] {
+    CHECK(tests::run_until(s.loop, [&] {
         while (s.port->take())
             ++seen;
         return seen == 500;
@@ -117,11 +119,11 @@ TEST_CASE("a port that is full makes frames wait, none is lost") {
     for (int i = 0; i < 500; ++i)
         s.driver[1].chain().readable(NetHeader{}).readable(frame(10'000)).post();
     s.net->kick(1);
-    run_for(s.loop, 5ms);
+    tests::run_for(s.loop, 5ms);
     CHECK(s.net->traffic().sent < 500);
-    CHECK(busy_for(s.loop, 50ms) < 20ms);
+    CHECK(tests::busy_for(s.loop, 50ms) < 20ms);
     unsigned seen = 0;
-    CHECK(run_until(s.loop, [&] {
+    CHECK(tests::run_until(s.loop, [&] {
         while (s.port->take())
             ++seen;
         return seen == 500;
@@ -172,7 +174,7 @@ TEST_CASE("queue pairs beyond the first work once the driver asks for them") {
     CHECK(s.command(4, 0, std::uint16_t{4}, 6) == 1);
     CHECK(s.command(4, 0, std::uint16_t{3}, 6) == 0);
     CHECK(s.port->active == 3);
-    CHECK(run_until(s.loop, [&] { return s.port->take(2).has_value(); })); // what was sent too early
+    CHECK(tests::run_until(s.loop, [&] { return s.port->take(2).has_value(); })); // what was sent too early
     s.give(1526, 1);
     s.net->kick(2);
     s.port->send(frame(99), {}, 1);
@@ -207,7 +209,7 @@ TEST_CASE("what the port knows already is not told again, and a guest that chang
     before = s.port->calls;
     unsigned posted = 0, answered = 0;
     const auto start = std::chrono::steady_clock::now();
-    CHECK(run_until(s.loop, [&] {
+    CHECK(tests::run_until(s.loop, [&] {
         while (s.driver[control].used())
             ++answered;
         for (; posted < answered + 16; ++posted) {
@@ -231,7 +233,7 @@ TEST_CASE("drivers that come and go do not make the port's calls or the loop's l
         s.net->reset();
         s.driver.activate(*s.net, offers | net_feature::guest_checksum);
     }
-    run_for(s.loop, 5ms);
+    tests::run_for(s.loop, 5ms);
     CHECK(s.port->calls == calls);
     CHECK(s.net->counters().kicks - kicks <= 6);
     s.send(frame(60));
@@ -244,7 +246,7 @@ TEST_CASE("a tap that disappears takes the link down, and up when it is back") {
     s.give(1526);
     s.net->kick(0);
     s.port->vanish();
-    REQUIRE(run_until(s.loop, [&] { return s.driver.notifier.config == 1; }));
+    REQUIRE(tests::run_until(s.loop, [&] { return s.driver.notifier.config == 1; }));
     CHECK_FALSE(s.net->link_up());
     std::array<std::byte, 2> status{std::byte{9}};
     s.net->read_config(6, status);
@@ -252,10 +254,10 @@ TEST_CASE("a tap that disappears takes the link down, and up when it is back") {
     s.send(frame(60)); // goes nowhere, but comes back
     CHECK(s.driver[1].used());
     CHECK(s.net->traffic().sent_dropped == 1);
-    run_for(s.loop, 30ms);
+    tests::run_for(s.loop, 30ms);
     CHECK(s.net->traffic().losses == 1);
     s.port->missing = false;
-    REQUIRE(run_until(s.loop, [&] { return s.driver.notifier.config == 2; }));
+    REQUIRE(tests::run_until(s.loop, [&] { return s.driver.notifier.config == 2; }));
     CHECK(s.net->link_up());
     s.send(frame(60));
     CHECK(s.port->take());
@@ -269,12 +271,12 @@ TEST_CASE("a tap that comes back after a reset serves the next driver") {
     s.give(1526);
     s.net->kick(0);
     s.port->vanish();
-    REQUIRE(run_until(s.loop, [&] { return !s.net->link_up(); }));
+    REQUIRE(tests::run_until(s.loop, [&] { return !s.net->link_up(); }));
     s.net->reset();
-    run_for(s.loop, 20ms);
+    tests::run_for(s.loop, 20ms);
     s.start(offers);
     s.port->missing = false;
-    REQUIRE(run_until(s.loop, [&] { return s.net->link_up(); }));
+    REQUIRE(tests::run_until(s.loop, [&] { return s.net->link_up(); }));
     s.give(1526);
     s.net->kick(0);
     s.port->send(frame(60));
@@ -300,7 +302,7 @@ TEST_CASE("rate limits hold back both directions and keep every frame") {
             s.port->send(frame(1000));
         }
     }
-    CHECK(run_until(s.loop, [&] {
+    CHECK(tests::run_until(s.loop, [&] {
         while (sending ? s.port->take().has_value() : s.driver[0].used().has_value())
             ++seen;
         return seen == 30;
@@ -318,10 +320,10 @@ TEST_CASE("new rate limits reach frames that wait for the old ones") {
     s.send(frame(60));
     s.send(frame(60));
     CHECK(s.port->take());
-    run_for(s.loop, 5ms);
+    tests::run_for(s.loop, 5ms);
     CHECK_FALSE(s.port->take());
     s.net->update_limits({}, {.ops = devices::BucketLimits{}});
-    CHECK(run_until(
+    CHECK(tests::run_until(
         s.loop, [&] { return s.port->take().has_value(); }, 1s));
 }
 
@@ -343,7 +345,7 @@ TEST_CASE("a filter takes frames from the guest and answers it, with and without
     s.net->kick(0);
     if (GENERATE(false, true)) {
         s.port->vanish();
-        REQUIRE(run_until(s.loop, [&] { return !s.net->link_up(); }));
+        REQUIRE(tests::run_until(s.loop, [&] { return !s.net->link_up(); }));
     }
     s.send(frame(100, 'f'));
     CHECK_FALSE(s.port->take());

@@ -8,20 +8,20 @@
 #include "devices/virtio/net/net.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
-#include "tests/fakes/log_capture.hpp"
-#include "tests/fakes/network_namespace.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_driver.hpp"
+#include "tests/support/log_capture.hpp"
+#include "tests/support/network_namespace.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::virtio_tap_test {
 
 using namespace devices::virtio;
 using namespace std::chrono_literals;
-using fakes::in_network_namespace;
-using fakes::ip;
-using fakes::run_for;
-using fakes::run_until;
-using fakes::Station;
+using tests::in_network_namespace;
+using tests::ip;
+using tests::run_for;
+using tests::run_until;
+using tests::Station;
 
 namespace {
 
@@ -72,16 +72,16 @@ struct Guest {
 TEST_CASE("a tap that does not exist is made, brought up, and gone at the end") {
     networked([] {
         auto tap = *Tap::create("made0");
-        CHECK_FALSE(fakes::interface_exists("made0"));
-        const fakes::LogCapture log;
+        CHECK_FALSE(tests::interface_exists("made0"));
+        const tests::LogCapture log;
         REQUIRE(tap->open(1));
         CHECK(log.text().find("ip tuntap add dev made0 mode tap") != std::string::npos);
-        CHECK(fakes::interface_exists("made0"));
+        CHECK(tests::interface_exists("made0"));
         CHECK(tap->mtu() == 1500);
         CHECK(Station{"made0"}.send("up"));
         CHECK((tap->capabilities() & net_feature::host_tso4) != 0);
         tap.reset();
-        CHECK_FALSE(fakes::interface_exists("made0"));
+        CHECK_FALSE(tests::interface_exists("made0"));
     });
 }
 
@@ -170,7 +170,7 @@ TEST_CASE("a deleted tap takes the link down until it exists again") {
         REQUIRE(run_until(guest.loop, [&] { return !guest.net->link_up(); }));
         CHECK(guest.driver.notifier.config == 1);
         run_for(guest.loop, 30ms);
-        CHECK_FALSE(fakes::interface_exists("t0")); // not made anew behind the operator's back
+        CHECK_FALSE(tests::interface_exists("t0")); // not made anew behind the operator's back
         ip("tuntap add dev t0 mode tap");
         ip("link set t0 up");
         REQUIRE(run_until(guest.loop, [&] { return guest.net->link_up(); }));
@@ -217,7 +217,7 @@ TEST_CASE("queue pairs come and go on a tap made for them") {
             CHECK(Station{"t0"}.send("x"));
         }
         tap->close();
-        CHECK(fakes::interface_exists("t0"));
+        CHECK(tests::interface_exists("t0"));
     });
 }
 

@@ -3,6 +3,7 @@
 #include "devices/virtio/vsock/vsock.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/vsock_guest.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::virtio_vsock_stream_test {
 
@@ -94,14 +95,14 @@ TEST_CASE("a guest without room or buffers makes the program wait, not the loop 
         return arrived.size() >= 10'000;
     };
     CHECK(guest.until(collect));
-    CHECK(fakes::busy_for(guest.loop, 50ms) < 20ms);
+    CHECK(tests::busy_for(guest.loop, 50ms) < 20ms);
     collect();
     CHECK(arrived.size() == 10'000);
     CHECK(asked == 1);
     guest.read = 0; // has not read a byte, and says so
     guest.send(Op::credit_update, ports);
     guest.send(Op::credit_update, ports);
-    fakes::run_for(guest.loop, 5ms);
+    tests::run_for(guest.loop, 5ms);
     collect();
     CHECK(asked == 1);
     guest.read = 10'000;
@@ -115,13 +116,13 @@ TEST_CASE("without receive buffers everything waits, and goes on when they come"
     auto [program, ports] = guest.open_from_host();
     // The one buffer goes, and does not come back.
     guest.send(Op::credit_request, ports);
-    fakes::run_for(guest.loop, 2ms);
+    tests::run_for(guest.loop, 2ms);
     CHECK(guest.look(false)->op() == Op::credit_update);
     program.send("waiting");
-    CHECK(fakes::busy_for(guest.loop, 50ms) < 20ms);
+    CHECK(tests::busy_for(guest.loop, 50ms) < 20ms);
     auto second = guest.connect();
     second.send("CONNECT 9\n");
-    CHECK(fakes::busy_for(guest.loop, 50ms) < 20ms);
+    CHECK(tests::busy_for(guest.loop, 50ms) < 20ms);
     guest.give(4);
     CHECK(guest.next().payload == "waiting");
     CHECK(guest.next().op() == Op::request);
@@ -132,8 +133,8 @@ TEST_CASE("a guest that takes no answers cannot pile them up") {
     for (std::uint32_t i = 0; i < 450; ++i)
         guest.send(Op::data, {i, 1});
     CHECK(guest.device->counters().bad_requests == 0);
-    fakes::run_for(guest.loop, 5ms);
-    CHECK(fakes::busy_for(guest.loop, 50ms) < 20ms);
+    tests::run_for(guest.loop, 5ms);
+    CHECK(tests::busy_for(guest.loop, 50ms) < 20ms);
     unsigned resets = 0;
     guest.give(128);
     CHECK(guest.until([&] {
@@ -152,7 +153,7 @@ TEST_CASE("a program that stops sending can still read") {
     const auto end = guest.next();
     CHECK(end.op() == Op::shutdown);
     CHECK(end.header.flags == vsock_shutdown_send);
-    CHECK(fakes::busy_for(guest.loop, 50ms) < 20ms);
+    CHECK(tests::busy_for(guest.loop, 50ms) < 20ms);
     guest.send(Op::data, ports, "answer");
     CHECK(program.take() == "answer");
     guest.send(Op::shutdown, ports, {}, both);
@@ -231,7 +232,7 @@ TEST_CASE("a guest that closes leaves its last bytes to a slow program, and may 
         return arrived.size() == 6 * data.size();
     }));
     CHECK(guest.until([&] { return program.ended(); }));
-    CHECK(fakes::busy_for(guest.loop, 50ms) < 20ms);
+    CHECK(tests::busy_for(guest.loop, 50ms) < 20ms);
 }
 
 } // namespace inox::virtio_vsock_stream_test

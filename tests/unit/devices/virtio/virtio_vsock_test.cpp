@@ -9,8 +9,9 @@
 #include <thread>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/vsock_guest.hpp"
+#include "tests/support/log_capture.hpp"
+#include "tests/support/run_loop.hpp"
 #include "vmm/base/descriptors.hpp"
 
 namespace inox::virtio_vsock_test {
@@ -118,7 +119,7 @@ TEST_CASE("a CONNECT in pieces works, and one that is wrong or endless is hung u
     auto slow = guest.connect();
     for (const char* part : {"CON", "NECT", " 12", "\n"}) {
         slow.send(part);
-        fakes::run_for(guest.loop, 2ms);
+        tests::run_for(guest.loop, 2ms);
     }
     CHECK(guest.next().header.destination_port == 12);
     for (const std::string text : {"GET / HTTP/1.1\r\n", "CONNECT\n", "\n", "CONNECT 99999999999\n"}) {
@@ -229,7 +230,7 @@ TEST_CASE("connections leave the API its descriptors, and the guest and the oper
     unsigned opened = 0, refused = 0, most = 0;
     std::string told;
     {
-        const fakes::LogCapture log;
+        const tests::LogCapture log;
         const descriptors::Reserve api{150};
         VsockGuest guest;
         HostListener listener{guest.path("_1")};
@@ -274,19 +275,19 @@ TEST_CASE("connections have a limit, and those that end make room") {
         guest.send(Op::request, {i, 1});
         collect();
     }
-    fakes::run_for(guest.loop, 10ms);
+    tests::run_for(guest.loop, 10ms);
     collect();
     CHECK(opened + refused == Vsock::max_connections + 10);
     CHECK(refused >= 10);
     CHECK(opened == guest.device->traffic().open);
     for (std::uint32_t i = 0; i < 20; ++i)
         guest.send(Op::shutdown, {i, 1}, {}, both);
-    fakes::run_for(guest.loop, 10ms);
+    tests::run_for(guest.loop, 10ms);
     collect();
     const unsigned before = opened;
     programs.clear();
     guest.send(Op::request, {5000, 1});
-    fakes::run_for(guest.loop, 10ms);
+    tests::run_for(guest.loop, 10ms);
     collect();
     CHECK(opened == before + 1);
 }
@@ -296,7 +297,7 @@ TEST_CASE("programs that connect and say nothing do not keep others out") {
     std::vector<HostStream> silent;
     for (unsigned i = 0; i < Vsock::max_greetings + 20; ++i) {
         silent.push_back(guest.connect());
-        fakes::run_for(guest.loop, 1ms);
+        tests::run_for(guest.loop, 1ms);
     }
     auto program = guest.connect();
     program.send("CONNECT 5\n");
@@ -308,10 +309,10 @@ TEST_CASE("programs that connect and say nothing do not keep others out") {
 TEST_CASE("a program that connects before the guest's driver is there waits for it") {
     VsockGuest guest;
     guest.device->reset();
-    fakes::run_for(guest.loop, 2ms);
+    tests::run_for(guest.loop, 2ms);
     auto program = guest.connect();
     program.send("CONNECT 5\n");
-    CHECK(fakes::busy_for(guest.loop, 50ms) < 20ms);
+    CHECK(tests::busy_for(guest.loop, 50ms) < 20ms);
     CHECK(program.take().empty());
 }
 
@@ -320,9 +321,9 @@ TEST_CASE("a reset of the device ends all connections") {
     auto [one, ports] = guest.open_from_guest();
     auto [two, other] = guest.open_from_host();
     auto greeting = guest.connect();
-    fakes::run_for(guest.loop, 2ms);
+    tests::run_for(guest.loop, 2ms);
     guest.device->reset();
-    fakes::run_for(guest.loop, 5ms);
+    tests::run_for(guest.loop, 5ms);
     CHECK(one.ended());
     CHECK(two.ended());
     CHECK(greeting.ended());
@@ -338,7 +339,7 @@ TEST_CASE("a transport reset ends all connections and tells the driver") {
     CHECK(guest.driver[2].used()->length == 4);
     CHECK(guest.driver.ram.get<std::uint32_t>(event) == 0);
     CHECK(guest.driver.notifier.used[2] == 1);
-    fakes::run_for(guest.loop, 5ms);
+    tests::run_for(guest.loop, 5ms);
     CHECK(program.ended());
     guest.send(Op::data, ports, "x");
     CHECK(guest.next().op() == Op::reset);
@@ -352,7 +353,7 @@ TEST_CASE("receive buffers that break the rules stop the device until it is rese
     guest.send(Op::data, {1, 2});
     guest.device->kick(0);
     CHECK(guest.driver.notifier.broken == 1);
-    CHECK(fakes::busy_for(guest.loop, 20ms) < 10ms);
+    CHECK(tests::busy_for(guest.loop, 20ms) < 10ms);
 }
 
 TEST_CASE("drivers come and go on another thread while programs connect") {

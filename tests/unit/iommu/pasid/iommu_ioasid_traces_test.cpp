@@ -16,7 +16,8 @@ struct TraceCpu {
         if (event.change == Event::Change::bind) {
             CHECK(context.get(IoasidHolder::cpu));
             entry = event.id;
-        } else if ((event.change == Event::Change::unbind || event.change == Event::Change::free) && entry == event.id) {
+        } else if ((event.change == Event::Change::unbind || event.change == Event::Change::free) &&
+                   entry == event.id) {
             entry = HostPasid{};
             context.put(IoasidHolder::cpu);
         }

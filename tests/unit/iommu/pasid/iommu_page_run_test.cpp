@@ -7,13 +7,12 @@
 
 #include "iommu/pasid/page_walk.hpp"
 #include "tests/catch.hpp"
-#include "tests/fakes/page_tables.hpp"
 #include "tests/fakes/pasid_guest.hpp"
-#include "tests/fakes/translate.hpp"
+#include "tests/support/page_tables.hpp"
+#include "tests/support/translate.hpp"
 
 namespace inox::iommu_page_run_test {
 
-using fakes::PageTables;
 using fakes::PasidGuest;
 using iommu::PageAccess;
 using iommu::PageFault;
@@ -21,6 +20,7 @@ using iommu::PageRun;
 using iommu::PageWalker;
 using iommu::Paging;
 using iommu::PasidStatus;
+using tests::PageTables;
 
 namespace {
 
@@ -189,7 +189,7 @@ TEST_CASE("a long request is served whole or refused at the first byte that cann
     const auto request = [&](std::uint64_t pages, Access access) {
         std::vector<iovec> pieces;
         const bool good =
-            fakes::translate(*memory, *Range<Iova>::sized(Iova{0x10000}, pages * page_size), access, pieces);
+            tests::translate(*memory, *Range<Iova>::sized(Iova{0x10000}, pages * page_size), access, pieces);
         CHECK(pieces.size() == (good ? 1 : 0)); // side by side: one piece
         return good;
     };

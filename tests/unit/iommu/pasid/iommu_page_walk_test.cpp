@@ -6,15 +6,15 @@
 #include <vector>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/page_tables.hpp"
+#include "tests/support/page_tables.hpp"
 
 namespace inox::iommu_page_walk_test {
 
-using fakes::PageTables;
 using iommu::PageAccess;
 using iommu::PageFault;
 using iommu::Paging;
 using iommu::walk_pages;
+using tests::PageTables;
 
 namespace {
 

@@ -9,16 +9,17 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/pasid_guest.hpp"
-#include "tests/fakes/translate.hpp"
+#include "tests/support/page_tables.hpp"
+#include "tests/support/translate.hpp"
 
 namespace inox::iommu_pasid_service_test {
 
-using fakes::PageTables;
 using fakes::PasidGuest;
 using iommu::GuestPasid;
 using iommu::HostPasid;
 using iommu::PageFault;
 using iommu::PasidStatus;
+using tests::PageTables;
 
 namespace {
 
@@ -173,7 +174,7 @@ TEST_CASE("an access that the tables do not allow is a fault that names the PASI
         CHECK_FALSE(memory->write(Iova{0x3000}, std::uint64_t{0}));
         CHECK_FALSE(memory->read<std::uint64_t>(Iova{0x4000}));
         std::vector<iovec> pieces;
-        CHECK_FALSE(fakes::translate(*memory, *Range<Iova>::sized(Iova{0x1ff0}, 0x20), Access::read, pieces));
+        CHECK_FALSE(tests::translate(*memory, *Range<Iova>::sized(Iova{0x1ff0}, 0x20), Access::read, pieces));
         CHECK(pieces.empty());
         const auto host = guest.host(pasid);
         using Cause = PageFault::Cause;
@@ -257,7 +258,7 @@ TEST_CASE("an unbinding waits for who uses a translation, and refuses everyone a
     {
         const auto hold = memory->hold();
         std::vector<iovec> pieces;
-        REQUIRE(fakes::translate(*memory, *Range<Iova>::sized(Iova{0x1000}, 64), Access::write, pieces));
+        REQUIRE(tests::translate(*memory, *Range<Iova>::sized(Iova{0x1000}, 64), Access::write, pieces));
         other = std::thread{[&] {
             REQUIRE(guest.service->unbind(endpoint, pasid) == PasidStatus::ok);
             unbound = true;

@@ -2,7 +2,7 @@
 #include "vmm/boot/bzimage.hpp"
 
 #include "tests/catch.hpp"
-#include "tests/fakes/boot_images.hpp"
+#include "tests/support/boot_images.hpp"
 
 namespace inox::boot_bzimage_test {
 
@@ -10,9 +10,9 @@ using namespace inox::boot;
 
 namespace {
 
-Result<boot::BzImage> parse(const fakes::Bytes& bytes) { return parse_bzimage(Image::of(bytes, "k", Image::kernel)); }
+Result<boot::BzImage> parse(const tests::Bytes& bytes) { return parse_bzimage(Image::of(bytes, "k", Image::kernel)); }
 
-void check_invalid(const fakes::BzImage& bzimage, const std::string& says) {
+void check_invalid(const tests::BzImage& bzimage, const std::string& says) {
     const auto bytes = bzimage.bytes();
     const auto image = parse(bytes);
     INFO(says);
@@ -25,12 +25,12 @@ void check_invalid(const fakes::BzImage& bzimage, const std::string& says) {
 } // namespace
 
 TEST_CASE("a bzImage is loaded where it prefers, with the memory it asks for") {
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     const auto bytes = kernel.bytes();
     CHECK(is_bzimage(Image::of(bytes, "k", Image::kernel)));
     const auto image = parse(bytes);
     REQUIRE(image);
-    CHECK(image->payload_offset == fakes::BzImage::payload_at);
+    CHECK(image->payload_offset == tests::BzImage::payload_at);
     CHECK(image->payload_size == 0x400);
     CHECK(image->load == Gpa{0x400000});
     CHECK(image->memory_size == 0x100000);
@@ -39,7 +39,7 @@ TEST_CASE("a bzImage is loaded where it prefers, with the memory it asks for") {
 }
 
 TEST_CASE("a setup sector count of 0 means 4") {
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     kernel.header.setup_sects = 0;
     kernel.payload.resize(0x600); // the file has three: one sector of it counts as setup
     kernel.header.syssize = 0x40;
@@ -47,7 +47,7 @@ TEST_CASE("a setup sector count of 0 means 4") {
 }
 
 TEST_CASE("a relocatable bzImage that prefers low memory goes to the first aligned place above 1 MiB") {
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     kernel.header.pref_address = 0;
     CHECK(parse(kernel.bytes())->load == Gpa{0x200000});
     kernel.header.relocatable_kernel = 0;
@@ -57,7 +57,7 @@ TEST_CASE("a relocatable bzImage that prefers low memory goes to the first align
 }
 
 TEST_CASE("bytes beyond the setup header are code and stay out of boot_params") {
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     kernel.header.kernel_info_offset = 0x11223344; // the last field
     kernel.header.jump = 0x66eb;                   // the header ends before it
     const auto image = parse(kernel.bytes());
@@ -68,7 +68,7 @@ TEST_CASE("bytes beyond the setup header are code and stay out of boot_params") 
 
 TEST_CASE("a bzImage without what inox needs is refused by field") {
     const auto with = [](auto change) {
-        fakes::BzImage kernel;
+        tests::BzImage kernel;
         change(kernel.header);
         return kernel;
     };
@@ -84,7 +84,7 @@ TEST_CASE("a bzImage without what inox needs is refused by field") {
 }
 
 TEST_CASE("a bzImage that has no 64-bit entry is entered at its 32-bit one") {
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     kernel.header.xloadflags = 0;
     kernel.header.syssize = 1;
     const auto newer = parse(kernel.bytes());
@@ -104,10 +104,10 @@ TEST_CASE("a bzImage that has no 64-bit entry is entered at its 32-bit one") {
 }
 
 TEST_CASE("a bzImage may end within the last paragraph that its header counts, and no earlier") {
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     const auto whole = kernel.bytes();
     for (std::size_t missing = 1; missing < 20; ++missing) {
-        const auto image = parse(fakes::Bytes(whole.begin(), whole.end() - static_cast<std::ptrdiff_t>(missing)));
+        const auto image = parse(tests::Bytes(whole.begin(), whole.end() - static_cast<std::ptrdiff_t>(missing)));
         REQUIRE(image.has_value() == (missing < 16));
         if (image)
             REQUIRE(image->payload_size == kernel.payload.size() - missing);
@@ -115,9 +115,9 @@ TEST_CASE("a bzImage may end within the last paragraph that its header counts, a
 }
 
 TEST_CASE("every truncation of a bzImage by a paragraph or more is refused") {
-    const auto whole = fakes::BzImage{}.bytes();
+    const auto whole = tests::BzImage{}.bytes();
     for (std::size_t size = 0; size <= whole.size() - 16; ++size) {
-        const fakes::Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
+        const tests::Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(size));
         const auto image = parse(cut);
         REQUIRE_FALSE(image);
         REQUIRE(image.error().code == Errc::kernel_invalid);

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/boot_images.hpp"
+#include "tests/support/boot_images.hpp"
 #include "vmm/boot/gzip.hpp"
 #include "vmm/boot/hello.hpp"
 #include "vmm/boot/image.hpp"
@@ -20,8 +20,8 @@
 namespace inox::boot_loader_test {
 
 using namespace inox::boot;
-using fakes::Bytes;
-using fakes::filled;
+using tests::Bytes;
+using tests::filled;
 
 namespace {
 
@@ -29,8 +29,8 @@ constexpr std::uint32_t pvh = 18;
 
 GuestMemory ram(std::uint64_t size) { return GuestMemory::create(size, HugePages::none).value(); }
 
-fakes::Elf elf_at(std::uint64_t address, std::uint64_t size = 0x2000) {
-    fakes::Elf elf;
+tests::Elf elf_at(std::uint64_t address, std::uint64_t size = 0x2000) {
+    tests::Elf elf;
     elf.header.e_entry = address;
     return elf.load(address, filled(16, 0xf4), size);
 }
@@ -93,7 +93,7 @@ struct TempFolder {
 
 TEST_CASE("a bzImage is entered at its 64-bit entry and finds its own header in boot_params") {
     const auto memory = ram(64 * MiB);
-    const auto kernel = fakes::BzImage{}.bytes();
+    const auto kernel = tests::BzImage{}.bytes();
     const Bytes initrd = filled(5000, 0x11);
     const auto loaded = load_bytes(memory, kernel, &initrd, "console=ttyS0 quiet");
     REQUIRE(loaded);
@@ -143,7 +143,7 @@ TEST_CASE("an ELF kernel with a PVH note gets a start info with module, memory m
     const auto memory = ram(64 * MiB);
     const Bytes initrd = filled(100, 0x22);
     const auto loaded =
-        load_bytes(memory, elf_at(0x100000).note(pvh, fakes::bytes_of(0x100010U)).bytes(), &initrd, "hi");
+        load_bytes(memory, elf_at(0x100000).note(pvh, tests::bytes_of(0x100010U)).bytes(), &initrd, "hi");
     REQUIRE(loaded);
     CHECK(loaded->kind == KernelKind::elf_pvh);
     CHECK(loaded->entry.mode == Entry::Mode::pvh32);
@@ -180,7 +180,7 @@ TEST_CASE("an ELF kernel without a note gets boot_params with a header of inox's
 
 TEST_CASE("a kernel that lies where it cannot is refused before anything is read") {
     const auto memory = ram(64 * MiB);
-    const auto refused = [&](const fakes::Elf& elf, const std::string& says) {
+    const auto refused = [&](const tests::Elf& elf, const std::string& says) {
         check_refused(load_bytes(memory, elf.bytes()), Errc::kernel_does_not_fit, says);
     };
     refused(elf_at(64 * MiB), "not all guest RAM");
@@ -198,7 +198,7 @@ TEST_CASE("a kernel that lies where it cannot is refused before anything is read
 }
 
 TEST_CASE("a bzImage needs memory for what it unpacks") {
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     kernel.header.init_size = 61 * MiB;
     const auto refused = load_bytes(ram(64 * MiB), kernel.bytes());
     check_refused(refused, Errc::kernel_does_not_fit, "not all guest RAM");
@@ -211,8 +211,8 @@ TEST_CASE("a bzImage needs memory for what it unpacks") {
 
 TEST_CASE("an initrd goes as high as kernel and memory allow, on a page of its own") {
     const Bytes initrd = filled(0x1001, 0x33);
-    CHECK(load_bytes(ram(64 * MiB), fakes::BzImage{}.bytes(), &initrd)->initrd->start() == Gpa{64 * MiB - 0x2000});
-    fakes::BzImage low;
+    CHECK(load_bytes(ram(64 * MiB), tests::BzImage{}.bytes(), &initrd)->initrd->start() == Gpa{64 * MiB - 0x2000});
+    tests::BzImage low;
     low.header.initrd_addr_max = 0x37fffff;
     CHECK(load_bytes(ram(64 * MiB), low.bytes(), &initrd)->initrd->start() == Gpa{0x37fe000});
     CHECK(load_bytes(ram(4 * GiB), elf_at(0x100000).bytes(), &initrd)->initrd->start() == Gpa{0xc0000000 - 0x2000});
@@ -224,7 +224,7 @@ TEST_CASE("an initrd goes as high as kernel and memory allow, on a page of its o
 TEST_CASE("an initrd without room is refused") {
     const Bytes initrd = filled(3 * MiB, 0x33);
     check_refused(load_bytes(ram(4 * MiB), elf_at(0x100000).bytes(), &initrd), Errc::initrd_does_not_fit, "3072 KiB");
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     kernel.header.initrd_addr_max = 0x1fffff;
     check_refused(load_bytes(ram(64 * MiB), kernel.bytes(), &initrd), Errc::initrd_does_not_fit, "initrd 'i'");
     kernel.header.initrd_addr_max = 0;
@@ -232,7 +232,7 @@ TEST_CASE("an initrd without room is refused") {
 }
 
 TEST_CASE("a command line is as long as the kernel takes, and no longer") {
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     kernel.header.cmdline_size = 255;
     CHECK(load_bytes(ram(64 * MiB), kernel.bytes(), nullptr, std::string(255, 'a')));
     check_refused(load_bytes(ram(64 * MiB), kernel.bytes(), nullptr, std::string(256, 'a')), Errc::cmdline_too_long,
@@ -281,29 +281,29 @@ TEST_CASE("what is not a kernel is named for what it is") {
 
 TEST_CASE("a kernel in gzip is unpacked, whatever kernel it is") {
     const auto memory = ram(64 * MiB);
-    const auto elf = elf_at(0x100000).note(pvh, fakes::bytes_of(0x100000U));
-    CHECK(load_bytes(memory, fakes::gzipped(elf.bytes()))->kind == KernelKind::elf_pvh);
+    const auto elf = elf_at(0x100000).note(pvh, tests::bytes_of(0x100000U));
+    CHECK(load_bytes(memory, tests::gzipped(elf.bytes()))->kind == KernelKind::elf_pvh);
     CHECK(guest_bytes(memory, Gpa{0x100000}, 16) == filled(16, 0xf4));
-    CHECK(load_bytes(ram(64 * MiB), fakes::gzipped(fakes::BzImage{}.bytes()))->kind == KernelKind::bzimage);
-    const auto grub = load_bytes(ram(64 * MiB), fakes::gzipped(elf.bytes32()));
+    CHECK(load_bytes(ram(64 * MiB), tests::gzipped(tests::BzImage{}.bytes()))->kind == KernelKind::bzimage);
+    const auto grub = load_bytes(ram(64 * MiB), tests::gzipped(elf.bytes32()));
     CHECK(grub->entry.mode == Entry::Mode::pvh32);
 
     const auto refused = [&](const Bytes& file, const std::string& says) {
         check_refused(load_bytes(memory, file), Errc::kernel_invalid, says);
     };
-    refused(fakes::gzipped(filled(100, 7)), "(unpacked): not a kernel");
-    refused(fakes::gzipped(fakes::gzipped(elf.bytes())), "gzip");
-    auto cut = fakes::gzipped(elf.bytes());
+    refused(tests::gzipped(filled(100, 7)), "(unpacked): not a kernel");
+    refused(tests::gzipped(tests::gzipped(elf.bytes())), "gzip");
+    auto cut = tests::gzipped(elf.bytes());
     cut.resize(cut.size() - 9);
     refused(cut, "ends early");
-    auto damaged = fakes::gzipped(elf.bytes());
+    auto damaged = tests::gzipped(elf.bytes());
     damaged[damaged.size() - 5] ^= std::byte{1}; // of the checksum
     refused(damaged, "damaged");
 }
 
 TEST_CASE("an archive's members follow each other, and what is no member is left alone") {
-    Bytes file = fakes::gzipped(filled(70000, 1));
-    const Bytes second = fakes::gzipped(filled(5, 2));
+    Bytes file = tests::gzipped(filled(70000, 1));
+    const Bytes second = tests::gzipped(filled(5, 2));
     file.insert(file.end(), second.begin(), second.end());
     const auto unpack = [](const Bytes& bytes, std::uint64_t largest = largest_unpacked) -> Result<std::uint64_t> {
         const Image archive = Image::of(bytes, "k", Image::kernel);
@@ -347,7 +347,7 @@ Bytes with_debug_information(std::size_t size) {
 
 TEST_CASE("a kernel in gzip is unpacked into guest memory and nowhere else") {
     const auto memory = ram(16 * MiB);
-    const Bytes packed = fakes::gzipped(with_debug_information(128 * MiB));
+    const Bytes packed = tests::gzipped(with_debug_information(128 * MiB));
     forget_peak();
     const auto before = peak_memory();
     REQUIRE(before > 0);
@@ -358,7 +358,7 @@ TEST_CASE("a kernel in gzip is unpacked into guest memory and nowhere else") {
 
 TEST_CASE("a kernel in gzip that does not fit is refused before it is unpacked") {
     const auto memory = ram(16 * MiB);
-    Bytes packed = fakes::gzipped(elf_at(0x100000).load(0x200000, filled(100 * KiB, 7), 64 * MiB).bytes());
+    Bytes packed = tests::gzipped(elf_at(0x100000).load(0x200000, filled(100 * KiB, 7), 64 * MiB).bytes());
     packed.resize(packed.size() - 100); // who goes on to the end finds this
     check_refused(load_bytes(memory, packed), Errc::kernel_does_not_fit, "segment 1");
 }
@@ -366,7 +366,7 @@ TEST_CASE("a kernel in gzip that does not fit is refused before it is unpacked")
 TEST_CASE("loading ends soon once the start is stopped") {
     using Clock = std::chrono::steady_clock;
     const TempFolder folder;
-    const std::string kernel = folder.file("kernel", fakes::gzipped(with_debug_information(192 * MiB)));
+    const std::string kernel = folder.file("kernel", tests::gzipped(with_debug_information(192 * MiB)));
     const auto memory = ram(16 * MiB);
     const auto begun = Clock::now();
     REQUIRE(load({.kernel = kernel}, memory));
@@ -395,7 +395,7 @@ TEST_CASE("loading ends soon once the start is stopped") {
 }
 
 TEST_CASE("an archive is gone through a few times only, whatever the order of the kernel's parts") {
-    const Bytes packed = fakes::gzipped(filled(1 * MiB, 3));
+    const Bytes packed = tests::gzipped(filled(1 * MiB, 3));
     const Image archive = Image::of(packed, "k", Image::kernel);
     const auto inside = gunzip(archive).value();
     Bytes some(100);
@@ -413,7 +413,7 @@ TEST_CASE("an archive is gone through a few times only, whatever the order of th
 
 TEST_CASE("a bzImage without a 64-bit entry is entered in 32-bit mode, through a GDT that fits") {
     const auto memory = ram(64 * MiB);
-    fakes::BzImage kernel;
+    tests::BzImage kernel;
     kernel.header.xloadflags = 0;
     const auto loaded = load_bytes(memory, kernel.bytes());
     REQUIRE(loaded);
@@ -439,7 +439,7 @@ TEST_CASE("a kernel file's segments reach guest memory with any kind of pages") 
 TEST_CASE("kernel and initrd files that cannot be read are named with the reason") {
     const TempFolder folder;
     const auto memory = ram(64 * MiB);
-    const std::string kernel = folder.file("kernel", fakes::BzImage{}.bytes());
+    const std::string kernel = folder.file("kernel", tests::BzImage{}.bytes());
     const std::string initrd = folder.file("initrd", filled(10, 1));
     const auto loaded = load({.kernel = kernel, .initrd = initrd}, memory);
     REQUIRE(loaded);

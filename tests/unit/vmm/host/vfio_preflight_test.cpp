@@ -2,8 +2,8 @@
 #include "vmm/host/vfio_preflight.hpp"
 
 #include "tests/catch.hpp"
-#include "tests/fakes/only_problem.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
+#include "tests/support/only_problem.hpp"
 #include "vmm/base/bytes.hpp"
 
 namespace inox::vfio_preflight_test {
@@ -28,7 +28,7 @@ struct Host : fakes::VfioTree {
                                     devices::vfio::Kernel* kernel = nullptr) const {
         return vfio_preflight(config, {root(), limit, bits, kernel});
     }
-    [[nodiscard]] Error only_problem(LockLimit limit = no_limit) const { return fakes::only_problem(problems(limit)); }
+    [[nodiscard]] Error only_problem(LockLimit limit = no_limit) const { return tests::only_problem(problems(limit)); }
 };
 
 } // namespace
@@ -184,7 +184,7 @@ TEST_CASE("BARs of 256 GiB and more together fit where the CPU's addresses do") 
     CHECK(host.only_problem().what == "the devices' BARs need 512 GiB of 64-bit address space, the guest has 384 GiB");
     CHECK(host.only_problem().hint.find("--pci-window-64") != std::string::npos);
     host.config.machine.windows.bars_64 = 256 * GiB;
-    CHECK(fakes::only_problem(host.look(no_limit, 46).problems).what.find("the guest has 256 GiB") !=
+    CHECK(tests::only_problem(host.look(no_limit, 46).problems).what.find("the guest has 256 GiB") !=
           std::string::npos);
 }
 
@@ -232,7 +232,7 @@ TEST_CASE("check opens what a start would open: a device that another process ha
     }
     SECTION("interrupts that are not isolated, and a token that is none") {
         first.open.vf_token = "00112233-4455-6677-8899-aabbccddeeff";
-        CHECK(fakes::only_problem(look().problems).hint.find("leave out vf_token") != std::string::npos);
+        CHECK(tests::only_problem(look().problems).hint.find("leave out vf_token") != std::string::npos);
         first.open.vf_token.clear();
         kernel.isolated_interrupts = false;
         REQUIRE(look().problems.size() == 2);

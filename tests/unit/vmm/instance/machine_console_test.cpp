@@ -9,14 +9,14 @@
 #include <random>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/job.hpp"
-#include "tests/fakes/log_capture.hpp"
-#include "tests/fakes/run_loop.hpp"
+#include "tests/support/job.hpp"
+#include "tests/support/log_capture.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::machine_console_test {
 
 using namespace std::chrono_literals;
-using fakes::JobShell;
+using tests::JobShell;
 
 namespace {
 
@@ -216,7 +216,7 @@ TEST_CASE("pauses while nobody reads do not pile output up") {
 }
 
 TEST_CASE("with drop a full pipe costs what is said meanwhile, which is counted and told, and no time") {
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     const Pipe pipe;
     Output output{pipe.ends[1], ConsoleOverflow::drop};
     const std::string text(1000, 'x');

@@ -7,8 +7,8 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
-#include "tests/fakes/files.hpp"
-#include "tests/fakes/log_capture.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/log_capture.hpp"
 #include "vmm/base/timeline.hpp"
 #include "vmm/instance/metrics.hpp"
 #include "vmm/instance/output_file.hpp"
@@ -55,7 +55,7 @@ TEST_CASE("a boot timeline may go to a pipe") {
 }
 
 TEST_CASE("a full disk is told once, with the file's name, and the loss is counted") {
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     auto file = OutputFile::open("/dev/full", "serial log");
     REQUIRE(file);
     file->write(bytes_of("hello"));
@@ -77,11 +77,11 @@ TEST_CASE("a file is replaced or continued, as asked for") {
     const auto path = scratch("file");
     OutputFile::open(path, "log")->write(bytes_of("one"));
     OutputFile::open(path, "log")->write(bytes_of("two"));
-    CHECK(fakes::slurp(path) == "onetwo");
+    CHECK(tests::slurp(path) == "onetwo");
     auto anew = OutputFile::open(path, "log");
     anew->clear();
     anew->write(bytes_of("three"));
-    CHECK(fakes::slurp(path) == "three");
+    CHECK(tests::slurp(path) == "three");
     ::unlink(path.c_str());
 }
 

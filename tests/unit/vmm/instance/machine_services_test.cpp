@@ -9,7 +9,7 @@
 
 #include "api/firecracker/log_and_metrics.hpp"
 #include "tests/catch.hpp"
-#include "tests/fakes/files.hpp"
+#include "tests/support/files.hpp"
 #include "vmm/boot/cpuid.hpp"
 #include "vmm/instance/event_log.hpp"
 #include "vmm/instance/logging.hpp"
@@ -20,7 +20,7 @@
 namespace inox::machine_services_test {
 
 using devices::MetadataSource;
-using fakes::slurp;
+using tests::slurp;
 
 namespace {
 

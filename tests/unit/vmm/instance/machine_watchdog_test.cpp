@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "tests/catch.hpp"
-#include "tests/fakes/terminal.hpp"
+#include "tests/support/terminal.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 
 namespace inox::machine_watchdog_test {

@@ -4,8 +4,8 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/platform_bench.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::machine_assigned_hotplug_test {
 
@@ -45,7 +45,7 @@ struct Bench : fakes::PlatformBench {
         platform->add_later(assigned(id, host),
                             [this, id](Result<DeviceStatus> status) { answers.emplace_back(id, std::move(status)); });
     }
-    bool run(const std::function<bool()>& done) { return fakes::run_until(loop, done, std::chrono::seconds{20}); }
+    bool run(const std::function<bool()>& done) { return tests::run_until(loop, done, std::chrono::seconds{20}); }
     [[nodiscard]] bool there(const std::string& id) const {
         return std::ranges::any_of(platform->table().list(), [&](const auto& one) { return one.name.id == id; });
     }
@@ -122,7 +122,7 @@ TEST_CASE("a machine that ends while memory is pinned waits for the piece at han
     REQUIRE(bench.answers.size() == 2);
     for (const auto& [id, status] : bench.answers)
         CHECK(status.error().code == Errc::wrong_state);
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     CHECK_FALSE(bench.there("one"));
     CHECK(bench.kernel.open_files() == 0);
     CHECK(bench.kernel.rules.locked == 0);

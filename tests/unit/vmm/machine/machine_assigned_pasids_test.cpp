@@ -3,8 +3,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/nesting_kernel.hpp"
 #include "tests/fakes/platform_bench.hpp"
-#include "tests/fakes/registers.hpp"
-#include "tests/fakes/run_loop.hpp"
+#include "tests/support/registers.hpp"
+#include "tests/support/run_loop.hpp"
 #include "vmm/machine/pasids.hpp"
 #include "vmm/memory/layout.hpp"
 
@@ -70,7 +70,7 @@ struct Bench : fakes::PlatformBench {
         const auto base = layout::ecam.start().raw() + device.address->index() * 4096ULL;
         unsigned at = 0x100;
         while (at != 0) {
-            const auto header = fakes::in<std::uint32_t>(mmio, base + at);
+            const auto header = tests::in<std::uint32_t>(mmio, base + at);
             if ((header & 0xffff) == id)
                 return at;
             at = header >> 20;
@@ -78,11 +78,11 @@ struct Bench : fakes::PlatformBench {
         return 0;
     }
     template <class T> T config(const DeviceStatus& device, unsigned at) {
-        return fakes::in<T>(mmio, layout::ecam.start().raw() + device.address->index() * 4096ULL + at);
+        return tests::in<T>(mmio, layout::ecam.start().raw() + device.address->index() * 4096ULL + at);
     }
     void remove() {
         REQUIRE(platform->table().remove({kind_of<VfioConfig>, "nic"}, Removal::forced));
-        REQUIRE(fakes::run_until(loop, [&] { return platform->table().settled(); }));
+        REQUIRE(tests::run_until(loop, [&] { return platform->table().settled(); }));
     }
 };
 

@@ -7,9 +7,9 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/platform_bench.hpp"
-#include "tests/fakes/registers.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
+#include "tests/support/registers.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::machine_assigned_slow_test {
 
@@ -62,7 +62,7 @@ struct Bench : fakes::PlatformBench {
         const auto start = std::chrono::steady_clock::now();
         auto before = start;
         std::chrono::steady_clock::duration longest{};
-        REQUIRE(fakes::run_until(
+        REQUIRE(tests::run_until(
             loop,
             [&] {
                 const auto now = std::chrono::steady_clock::now();
@@ -95,7 +95,7 @@ TEST_CASE("while a host opens, pins, unpins and closes an assigned device slowly
     const auto slot = bench.answers[0]->address->slot;
 
     REQUIRE(bench.platform->table().remove({kind_of<VfioConfig>, "nic"}, forced ? Removal::forced : Removal::asked));
-    fakes::out<std::uint32_t>(bench.ports, eject_port, 1U << slot);
+    tests::out<std::uint32_t>(bench.ports, eject_port, 1U << slot);
     bench.run([&] { return bench.kernel.open_files() == 0; });
     CHECK(bench.kernel.rules.locked == 0);
     CHECK(bench.on_loop == std::set<std::string>{});
@@ -120,7 +120,7 @@ TEST_CASE("an assigned device that comes back at once finds itself closed, and i
 TEST_CASE("a machine that ends while an assigned device is opened closes what was opened, and answers") {
     Bench bench{false};
     bench.add("nic", "0000:01:00.0", Backend::iommufd);
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     bench.platform->stop();
     REQUIRE(bench.answers.size() == 1);
     CHECK(bench.answers[0].error().code == Errc::wrong_state);

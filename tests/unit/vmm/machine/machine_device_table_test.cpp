@@ -7,8 +7,9 @@
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/machine_events.hpp"
 #include "tests/fakes/pci_function.hpp"
-#include "tests/fakes/run_loop.hpp"
 #include "tests/fakes/virtio_device.hpp"
+#include "tests/support/registers.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::machine_device_table_test {
 
@@ -44,8 +45,8 @@ struct Bench {
                 .device = std::make_shared<fakes::EchoDevice>()};
     }
     PciAddress add(const std::string& id) { return *table.add(disk(id)).value().address; }
-    std::uint32_t read(std::uint16_t port) { return fakes::in<std::uint32_t>(pci.ports, port); }
-    void eject(PciAddress address) { fakes::out<std::uint32_t>(pci.ports, eject_port, 1U << address.slot); }
+    std::uint32_t read(std::uint16_t port) { return tests::in<std::uint32_t>(pci.ports, port); }
+    void eject(PciAddress address) { tests::out<std::uint32_t>(pci.ports, eject_port, 1U << address.slot); }
     bool visible(PciAddress address) { return pci.get<std::uint16_t>(address, 0) != 0xffff; }
     std::vector<What> told() {
         std::vector<What> all;
@@ -91,7 +92,7 @@ TEST_CASE("device table: a removal waits for the guest's eject") {
 
     bench.eject(address);
     CHECK_FALSE(bench.visible(address)); // as soon as the guest looks again
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     CHECK(bench.table.list().empty());
     CHECK(bench.told() == std::vector{What::ejected});
     CHECK(watched.expired());
@@ -122,7 +123,7 @@ TEST_CASE("device table: a forced removal is done at once, and the guest is told
     // Its eject comes late: it hits nobody else.
     CHECK(bench.add("next") != address);
     bench.eject(address);
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     CHECK(bench.table.list().size() == 1);
 }
 
@@ -138,7 +139,7 @@ TEST_CASE("device table: what the guest ejects by itself is gone, too") {
     Bench bench;
     const PciAddress address = bench.add("data");
     bench.eject(address);
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     CHECK(bench.table.list().empty());
     CHECK(bench.told() == std::vector{What::added, What::ejected});
 }
@@ -153,7 +154,7 @@ TEST_CASE("device table: an eject between a request and the loop's next turn is 
     const auto twice = bench.table.add(std::move(same_place));
     CHECK(twice.error().code == Errc::already_exists);
     REQUIRE(bench.table.remove({kind_of<DriveConfig>, "data"}, Removal::forced));
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     CHECK(bench.table.list().empty());
     CHECK(bench.told() == std::vector{What::added, What::removed});
 }
@@ -185,7 +186,7 @@ TEST_CASE("device table: a permanent device stays, whoever asks") {
     for (const Removal how : {Removal::asked, Removal::forced})
         CHECK(bench.table.remove({kind_of<DriveConfig>, "root"}, how).error().code == Errc::wrong_state);
     bench.eject(address);
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     CHECK(bench.visible(address));
     CHECK(bench.table.list().size() == 1);
 }
@@ -217,7 +218,7 @@ TEST_CASE("device table: a slot is not used again while a driver waits for what 
     CHECK(bench.table.add(std::move(there)).error().code == Errc::no_resource);
     CHECK(bench.pci.get<std::uint8_t>({7, 0}, 0) == 0xff);
     bench.eject({7, 0});
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     CHECK(bench.add("a").slot == 7);
 }
 
@@ -225,7 +226,7 @@ TEST_CASE("device table: a promised slot is nobody else's until its device comes
     Bench bench;
     auto promise = bench.table.promise_slot().value();
     bench.eject(promise.where); // nothing is there yet
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     for (unsigned i = 0; i < 30; ++i)
         CHECK(bench.add(std::to_string(i)) != promise.where);
     CHECK(bench.table.add(Bench::disk("too many")).error().code == Errc::no_resource);
@@ -270,23 +271,23 @@ TEST_CASE("device table: a guest that ejects without end makes the loop no work 
     Bench bench;
     std::jthread guest{[&](const std::stop_token& stop) {
         while (!stop.stop_requested())
-            fakes::out<std::uint32_t>(bench.pci.ports, eject_port, 0xffffffff);
+            tests::out<std::uint32_t>(bench.pci.ports, eject_port, 0xffffffff);
     }};
     for (unsigned i = 0; i < 200; ++i) {
         if (bench.table.list().size() < 20)
             REQUIRE(bench.table.add(Bench::disk(std::to_string(i))));
-        fakes::turn(bench.loop);
+        tests::turn(bench.loop);
     }
     guest.request_stop();
     guest.join();
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     bench.events.clear();
     for (const auto& device : bench.table.list()) {
         CHECK(bench.visible(*device.address));
         REQUIRE(bench.table.remove(device.name, Removal::forced));
     }
     CHECK(bench.table.list().empty());
-    CHECK(fakes::run_until(bench.loop, [&] { return bench.table.settled(); }));
+    CHECK(tests::run_until(bench.loop, [&] { return bench.table.settled(); }));
 }
 
 } // namespace inox::machine_device_table_test

@@ -8,8 +8,8 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/platform_bench.hpp"
-#include "tests/fakes/registers.hpp"
-#include "tests/fakes/run_loop.hpp"
+#include "tests/support/registers.hpp"
+#include "tests/support/run_loop.hpp"
 
 namespace inox::machine_hotplug_test {
 
@@ -35,9 +35,9 @@ struct Bench : fakes::PlatformBench {
 
     /// The guest's part: it sees what is new, and gives back what it is asked for.
     void eject(std::uint32_t slots) {
-        (void)fakes::in<std::uint32_t>(ports, added_port);
-        fakes::out<std::uint32_t>(ports, eject_port, slots);
-        fakes::turn(loop);
+        (void)tests::in<std::uint32_t>(ports, added_port);
+        tests::out<std::uint32_t>(ports, eject_port, slots);
+        tests::turn(loop);
     }
 };
 
@@ -75,14 +75,14 @@ TEST_CASE("hot-plug: ten times each kind of device, asked back or by force, leav
             REQUIRE(bench.platform->table().remove(device_name(device), forced ? Removal::forced : Removal::asked));
         bench.eject(slots);
         REQUIRE(bench.platform->table().list().empty());
-        REQUIRE(fakes::run_until(bench.loop, [&] { return bench.platform->table().settled(); }));
+        REQUIRE(tests::run_until(bench.loop, [&] { return bench.platform->table().settled(); }));
         CHECK_FALSE(std::filesystem::exists(uds));
         CHECK(bench.doorbells.bells->empty());
         CHECK(std::ranges::none_of(bench.irqs.vectors, [](const auto& vector) { return vector->alive; }));
         bench.irqs.lines.resize(own_lines); // what the fakes remember holds descriptors, too
         bench.irqs.vectors.clear();
     }
-    fakes::turn(bench.loop);
+    tests::turn(bench.loop);
     const Holdings after = Holdings::now();
     CHECK(after.descriptors == before.descriptors);
     CHECK(after.mappings < before.mappings + 10); // the allocator may take one or two

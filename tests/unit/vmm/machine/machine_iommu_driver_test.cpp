@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A guest with an IOMMU and no driver for it: the operator hears of it when a device is used unconfined.
 #include "tests/catch.hpp"
-#include "tests/fakes/log_capture.hpp"
 #include "tests/fakes/platform_bench.hpp"
-#include "tests/fakes/registers.hpp"
+#include "tests/support/log_capture.hpp"
+#include "tests/support/registers.hpp"
 #include "vmm/machine/machine_views.hpp"
 #include "vmm/memory/layout.hpp"
 
@@ -27,16 +27,16 @@ struct Bench : fakes::PlatformBench {
     /// What a driver does up to DRIVER_OK (virtio 1.3, 3.1.1), without queues.
     void drive(devices::pci::Address where) {
         const auto config = layout::ecam.start().raw() + (std::uint64_t{where.index()} << 12);
-        fakes::out<std::uint16_t>(mmio, config + 4, 6);
-        const std::uint64_t common = fakes::in<std::uint32_t>(mmio, config + 0x10) & ~0xfU;
-        const auto status = [&](std::uint8_t value) { fakes::out<std::uint8_t>(mmio, common + 0x14, value); };
+        tests::out<std::uint16_t>(mmio, config + 4, 6);
+        const std::uint64_t common = tests::in<std::uint32_t>(mmio, config + 0x10) & ~0xfU;
+        const auto status = [&](std::uint8_t value) { tests::out<std::uint8_t>(mmio, common + 0x14, value); };
         status(0);
         status(3);
-        fakes::out<std::uint32_t>(mmio, common + 0x08, 1);
-        fakes::out<std::uint32_t>(mmio, common + 0x0c, where == iommu_address ? 1 : 3); // VERSION_1, ACCESS_PLATFORM
+        tests::out<std::uint32_t>(mmio, common + 0x08, 1);
+        tests::out<std::uint32_t>(mmio, common + 0x0c, where == iommu_address ? 1 : 3); // VERSION_1, ACCESS_PLATFORM
         status(11);
         status(15);
-        REQUIRE(fakes::in<std::uint8_t>(mmio, common + 0x14) == 15);
+        REQUIRE(tests::in<std::uint8_t>(mmio, common + 0x14) == 15);
     }
     devices::pci::Address entropy() {
         for (const auto& device : platform->table().list())
@@ -52,7 +52,7 @@ struct Bench : fakes::PlatformBench {
     }
 };
 
-bool warned(const fakes::LogCapture& log) {
+bool warned(const tests::LogCapture& log) {
     return log.text().find("has no driver for its IOMMU") != std::string::npos;
 }
 
@@ -62,12 +62,12 @@ TEST_CASE("a device used without a driver for the IOMMU is warned of, once, and 
     Bench bench{true};
     CHECK_FALSE(bench.shown());
     {
-        const fakes::LogCapture log;
+        const tests::LogCapture log;
         bench.drive(bench.entropy());
         CHECK(log.text().find("(virtio-rng) and has no driver") != std::string::npos);
         CHECK(warned(log));
     }
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     bench.drive(bench.entropy());
     CHECK(log.text() == "");
 }
@@ -75,7 +75,7 @@ TEST_CASE("a device used without a driver for the IOMMU is warned of, once, and 
 TEST_CASE("with a driver for the IOMMU, or without bypass, there is nothing to warn of") {
     const bool bypass = GENERATE(false, true);
     Bench bench{bypass};
-    const fakes::LogCapture log;
+    const tests::LogCapture log;
     if (bypass) {
         bench.drive(iommu_address);
         CHECK(bench.shown());
