@@ -25,6 +25,10 @@ LAYERS = {
     "vmm": ["vmm/base", "vmm/config", "vmm/host", "vmm/instance", "api"],  # main
 }
 
+PRODUCT = list(LAYERS)
+LAYERS["tests/support"] = PRODUCT + ["tests", "tests/fakes"]
+LAYERS["tests/fakes"] = PRODUCT + ["tests/support"]  # also for programs without Catch2
+
 # A library may be included only by files that match; this keeps a build on two cores quick.
 LIBRARIES = {
     "boost/": ["vmm/base/event_loop*.cpp", "api/server*"],
@@ -42,8 +46,18 @@ def layer(path):
     return max(found, key=len, default=None)
 
 
+def without_namespace(root, path):
+    """Unit tests of a folder are compiled together: each file has a namespace of its own."""
+    wanted = f"namespace inox::{os.path.basename(path)[:-len('.cpp')]} {{\n"
+    with open(os.path.join(root, path), encoding="utf-8") as source:
+        if wanted not in source:
+            yield f"{path}:1: no '{wanted.rstrip()}' in a unit test of this name"
+
+
 def complaints(root, path):
     own = layer(path)
+    if path.startswith("tests/unit/") and path.endswith(".cpp"):
+        yield from without_namespace(root, path)
     with open(os.path.join(root, path), encoding="utf-8") as source:
         for number, line in enumerate(source, 1):
             match = INCLUDE.match(line)
@@ -56,7 +70,7 @@ def complaints(root, path):
             if quote == '"' and own:
                 if not os.path.exists(os.path.join(root, target)):
                     target = os.path.join(os.path.dirname(path), target)  # beside the file, or generated
-                other = "tests" if target.startswith("tests/") else layer(target)
+                other = layer(target) or ("tests" if target.startswith("tests/") else None)
                 if other and other != own and other not in LAYERS[own]:
                     yield f"{path}:{number}: {own} may not include {other} ({target})"
 

@@ -37,6 +37,17 @@ expect 1 "vmm/bus/bus.cpp:1: <boost/asio.hpp> belongs into"
 mv "$tree/vmm/bus/bus.cpp" "$tree/vmm/base/event_loop.cpp"
 expect 0 "no broken rules"
 
+mkdir -p "$tree"/tests/{fakes,unit/iommu}
+touch "$tree/tests/catch.hpp"
+echo '#include "tests/catch.hpp"' >"$tree/tests/fakes/host.cpp"
+expect 1 "tests/fakes/host.cpp:1: tests/fakes may not include tests"
+rm "$tree/tests/fakes/host.cpp"
+
+echo 'namespace inox::other_test {' >"$tree/tests/unit/iommu/domain_test.cpp"
+expect 1 "tests/unit/iommu/domain_test.cpp:1: no 'namespace inox::domain_test {'"
+echo 'namespace inox::domain_test {' >"$tree/tests/unit/iommu/domain_test.cpp"
+expect 0 "no broken rules"
+
 rm -r "${tree:?}"/*
 expect 1 "0 files"
 exit $failed
