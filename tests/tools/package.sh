@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# package.sh BUILD_FOLDER VERSION: what `cmake --install` puts into an empty prefix, and what cpack packs: every file and
-# its mode, and that the installed program runs. Whoever does it may have a umask that hides files from others.
+# package.sh BUILD_FOLDER VERSION: what `cmake --install` puts into an empty prefix, and what cpack packs: every file
+# and its mode, and that the installed program runs. Whoever does it may have a umask that hides files from others.
 set -uo pipefail
 umask 077
 build=$1 version=$2
@@ -39,7 +39,8 @@ cpack --config "$build/CPackConfig.cmake" -B "$scratch/packages" >"$scratch/log"
     { cat "$scratch/log"; echo "FAIL cpack"; exit 1; }
 tar=$(find "$scratch/packages" -maxdepth 1 -name '*.tar.gz')
 deb=$(find "$scratch/packages" -maxdepth 1 -name '*.deb')
-expect "one tar file and one Debian package" "inox-$version-Linux.tar.gz inox_${version}_$(dpkg --print-architecture).deb" \
+expect "one tar file and one Debian package" \
+    "inox-$version-Linux.tar.gz inox_${version}_$(dpkg --print-architecture).deb" \
     "$(basename "$tar") $(basename "$deb")"
 
 # listed: `tar -tv` to mode and path of each file, without the first ./, and the owner
@@ -49,7 +50,8 @@ expect "files of the Debian package, and their modes and owner" "$(as_tar usr/)"
     "$(dpkg-deb --fsys-tarfile "$deb" | tar -tv | listed | sort)"
 expect "files of the tar file" "$(wanted "inox-$version-Linux/usr/" | cut -d' ' -f2 | sort)" \
     "$(tar -tf "$tar" | grep -v '/$' | sort)"
-expect "the package's name and version" "inox $version" "$(dpkg-deb -f "$deb" Package Version | awk '{ print $2 }' | xargs)"
+expect "the package's name and version" "inox $version" \
+    "$(dpkg-deb -f "$deb" Package Version | awk '{ print $2 }' | xargs)"
 expect "modes of the Debian package's folders" drwxr-xr-x \
     "$(dpkg-deb --fsys-tarfile "$deb" | tar -tv | awk '/^d/ && $6 != "./" { print $1 }' | sort -u)"
 dpkg-deb -x "$deb" "$scratch/unpacked"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A new kind of device touches its own files and the list of kinds: adds the toy to a copy of the tree so, builds it, and
-# looks for the toy wherever a device shows up.
+# A new kind of device touches its own files and the list of kinds: adds the toy to a copy of the tree so, builds it,
+# and looks for the toy wherever a device shows up.
 set -euo pipefail
 . "$(dirname "$(readlink -f "$0")")/../../tools/lib/common.sh"
 tree=$(mktemp -d)
@@ -11,7 +11,8 @@ say "a copy of the tree with the toy in $tree"
 git -C "$root" ls-files -z | tar -C "$root" --null -T - -c | tar -C "$tree" -x
 cp -r "$tree"/tests/toy/{vmm,api} "$tree/"
 list=$tree/vmm/config/kinds.hpp
-sed -i 's,VfioConfig\, DsaConfig>;,VfioConfig\, DsaConfig\, ToyConfig>;,; s,^#include "vmm/config/kinds/vfio.hpp",#include "vmm/config/kinds/toy.hpp"\n&,' "$list"
+sed -i 's,VfioConfig\, DsaConfig>;,VfioConfig\, DsaConfig\, ToyConfig>;,
+    s,^#include "vmm/config/kinds/vfio.hpp",#include "vmm/config/kinds/toy.hpp"\n&,' "$list"
 changed=$(diff -rq "$root/vmm" "$tree/vmm" | grep -c '^Files' || true)
 [ "$changed" = 1 ] && [ "$(diff "$root/vmm/config/kinds.hpp" "$list" | grep -c '^>')" = 2 ] ||
     die "the toy touches more than the list of kinds" "look at CONTRIBUTING.md, where things go"

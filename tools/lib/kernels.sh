@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# Kernels: Debian's own, fetched by package name, and the lab machine's, built from Debian's source. Needs common.sh and,
-# for 7.x, suites.sh.
+# Kernels: Debian's own, fetched by package name, and the lab machine's, built from Debian's source. Needs common.sh
+# and, for 7.x, suites.sh.
 #
 # A Debian kernel is kept as one directory of the cache:
 #   vmlinuz  config  release  package  SHA256SUMS

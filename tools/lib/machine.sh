@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# The lab machine: QEMU's arguments for it, and which kernel it boots. Needs common.sh, kernels.sh, initramfs.sh, qemu.sh.
+# The lab machine: QEMU's arguments for it, and which kernel it boots. Needs common.sh, kernels.sh, initramfs.sh and
+# qemu.sh.
 
 # probe_host: sets tsc_khz and kvm (good, interpreting, missing, denied, broken)
 probe_host() {

@@ -27,7 +27,8 @@ suite_lists() {
     # shellcheck disable=SC2016  # apt's own variable
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null |
         grep -E '/debian/?$' | sort -u | head -n 1)
-    [ -n "$mirror" ] || die "apt knows no mirror of Debian here" "add one to /etc/apt/sources.list, and run apt-get update"
+    [ -n "$mirror" ] ||
+        die "apt knows no mirror of Debian here" "add one to /etc/apt/sources.list, and run apt-get update"
     say "fetching the package lists of Debian's $suite"
     mkdir -p "$base"/{lists/partial,cache/archives/partial}
     : >"$base/status"

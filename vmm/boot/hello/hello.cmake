@@ -8,8 +8,8 @@ file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/generated)
 add_custom_command(
   OUTPUT ${hello_image}
   COMMAND ${CMAKE_C_COMPILER} -std=gnu17 -Os -Wall -Wextra -Werror -Wno-unused-command-line-argument
-    -ffreestanding -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fno-asynchronous-unwind-tables -fcf-protection=none
-    -nostdlib -static -no-pie -Wl,-T,${hello_dir}/hello.ld -Wl,--build-id=none -Wl,-z,noexecstack
+    -ffreestanding -fno-pie -mno-red-zone -mgeneral-regs-only -fno-stack-protector -fno-asynchronous-unwind-tables
+    -fcf-protection=none -nostdlib -static -no-pie -Wl,-T,${hello_dir}/hello.ld -Wl,--build-id=none -Wl,-z,noexecstack
     -o ${hello_elf} ${hello_dir}/hello.c
   COMMAND ${CMAKE_OBJCOPY} -O binary ${hello_elf} ${hello_image}
   DEPENDS ${hello_dir}/hello.c ${hello_dir}/hello.ld
