@@ -137,6 +137,10 @@ TEST_CASE("with a grace period, SIGTERM presses the power button; a guest that d
     CHECK(deaf.code == 143);
     CHECK(has(deaf.err, "did not power off within the 300 ms"));
     CHECK(boot("power_button", {}, {.signal = SIGTERM, .signal_when = "b"}).code == 143);
+    // It has no handlers, and faults with the button's interrupt: that is no crash to report.
+    const auto bare = boot("idle", {"--grace", "20s"}, {.signal = SIGTERM, .signal_when = "i"});
+    CHECK(bare.code == 143);
+    CHECK(has(bare.err, "[terminated]"));
 }
 
 TEST_CASE("an instruction that KVM tries for ever ends the guest with its place") {

@@ -91,6 +91,12 @@ void GuestRun::end(GuestEnd end) {
     if (end_)
         return;
     end_ = instance_.judged(std::move(end));
+    // SIGTERM ends the guest either way: a small one may have no handler for the interrupt of its power button.
+    if (asked_to_power_off_ && end_->error && end_->error->code == Errc::guest_triple_fault)
+        end_ = {GuestEnd::How::stopped, 0,
+                make_error(Errc::terminated,
+                           "terminated (SIGTERM); the guest triple-faulted when its power button was pressed",
+                           "leave out --grace for a guest that does not handle the ACPI power button")};
     ended_at_ = std::chrono::steady_clock::now();
     loop_.stop();
 }
