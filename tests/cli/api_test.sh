@@ -284,11 +284,14 @@ for overflow in wait drop; do
     kill -TERM "$vmm"
     ends 143
 done
-start_vmm --api-sock "$sock"
+start_vmm --api-sock "$sock" --metrics-path "$scratch/early_metrics"
+check 'the file of --metrics-path is there before the guest' test -e "$scratch/early_metrics"
 expect 204 '' PUT /boot-source "{\"kernel_image_path\": \"$guests/flood\"}"
 expect 204 '' PUT /actions '{"action_type": "InstanceStart"}'
 check 'with the flags of Firecracker it loses' eventually eval \
     "curl -s --unix-socket $sock http://localhost/inox/metrics | grep -q 'missed_serial_bytes_total [1-9]'"
+expect 204 '' PUT /actions '{"action_type": "FlushMetrics"}'
+check 'and counts it under its name' grep -q '"uart":{"missed_write_count":[1-9]' "$scratch/early_metrics"
 kill -TERM "$vmm"
 ends 143
 exec 7<&-

@@ -287,7 +287,10 @@ Samples Instance::samples() const {
     Samples samples;
     samples.push_back({"logger", {}, "missed_log_count", log::dropped(), {}});
     samples.push_back({"logger", {}, "missed_metrics_count", metrics_ ? metrics_->dropped() : 0, {}});
-    samples.push_back({"logger", {}, "missed_serial_bytes", console_ ? console_->missed_serial() : 0, {}});
+    const auto missed_serial = console_ ? console_->missed_serial() : 0;
+    samples.push_back({"logger", {}, "missed_serial_bytes", missed_serial, {}});
+    // Firecracker's name: its guest writes one byte at a time.
+    samples.push_back({"uart", {}, "missed_write_count", missed_serial, {}});
     samples.push_back({"logger", {}, "missed_console_bytes", console_ ? console_->missed_console() : 0, {}});
     if (more_samples_)
         more_samples_(samples);
