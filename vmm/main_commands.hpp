@@ -34,8 +34,8 @@ int report_problem(Error problem);
 /// Closes the descriptors that the process was started with and that neither its arguments nor the configuration name.
 void close_inherited(const ConfigFile& file);
 
-/// Descriptors to keep that the process was not started with. Before anything is opened to stay.
-std::vector<Error> closed_descriptors(const RunOptions& options);
+/// Descriptors that a key names and that the process was not started with. Before anything is opened to stay.
+std::vector<Error> closed_descriptors(const ConfigFile& file);
 
 /// Why there could be no API here, as control_api() would find; nothing is made.
 std::vector<Error> api_problems(const ApiConfig& config);

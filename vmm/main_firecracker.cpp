@@ -68,8 +68,11 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
     }
     if (given.has("api-sock") || file.api.socket.empty())
         file.api.socket = given.has("api-sock") ? given.value("api-sock") : default_socket;
-    if (given.has("api-group"))
+    if (given.has("api-group")) {
         file.api.group = given.value("api-group");
+        if (file.api.group.empty())
+            return wrong_arguments("'--api-group' names no group");
+    }
     if (const auto count = given.number("api-connections")) {
         if (*count == 0 || *count > ApiConfig::most_connections)
             return wrong_arguments("'--api-connections' is outside 1 to 4096: " +
@@ -133,7 +136,7 @@ Result<int> start(const Flags& given, Timeline& timeline) {
         return generic_error;
     }
     TRY_VOID(apply(given, parsed.file));
-    if (auto closed = closed_descriptors(parsed.file.run); !closed.empty())
+    if (auto closed = closed_descriptors(parsed.file); !closed.empty())
         return std::unexpected<Error>{std::move(closed.front())};
     const RunPlan plan = plan_for(given, parsed.file.api, TRY(read_metadata(given)), timeline);
     close_inherited(parsed.file);

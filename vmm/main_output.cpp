@@ -46,13 +46,24 @@ void close_inherited(const ConfigFile& file) {
     descriptors::close_inherited();
 }
 
-std::vector<Error> closed_descriptors(const RunOptions& options) {
+std::vector<Error> closed_descriptors(const ConfigFile& file) {
     std::vector<Error> problems;
-    for (const int fd : options.keep_fds)
+    const auto check = [&](int fd, const std::string& where) {
         if (!descriptors::is_open(fd))
-            problems.push_back(error_at(
-                "/inox/keep_fds", Errc::config_value, "descriptor " + std::to_string(fd) + " is not open",
-                "open it where inox is started, such as " + std::to_string(fd) + "<>FILE in a shell, or leave it out"));
+            problems.push_back(error_at(where, Errc::config_value, "descriptor " + std::to_string(fd) + " is not open",
+                                        "open it where inox is started, such as " + std::to_string(fd) +
+                                            "<>FILE in a shell, or leave it out"));
+    };
+    for (const int fd : file.run.keep_fds)
+        check(fd, "/inox/keep_fds");
+    const auto assigned = devices_of<VfioConfig>(file.config);
+    for (std::size_t i = 0; i < assigned.size(); ++i) {
+        const auto& files = assigned[i]->open.files;
+        for (const auto& [fd, key] : {std::pair{files.container, "container_fd"}, std::pair{files.group, "group_fd"},
+                                      std::pair{files.iommufd, "iommu_fd"}, std::pair{files.device, "device_fd"}})
+            if (fd >= 0)
+                check(fd, "/vfio/" + std::to_string(i) + "/" + key);
+    }
     return problems;
 }
 

@@ -163,7 +163,7 @@ std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
     std::ranges::move(check(file.config), std::back_inserter(problems));
     if (auto partition = check_partitions(file.config))
         problems.push_back(std::move(*partition));
-    std::ranges::move(closed_descriptors(file.run), std::back_inserter(problems));
+    std::ranges::move(closed_descriptors(file), std::back_inserter(problems));
     name_options(problems, given);
     return problems;
 }
@@ -243,7 +243,7 @@ int check_command(Arguments arguments) {
     const auto dialect = command.has("--firecracker") ? Dialect::firecracker : Dialect::inox;
     const bool pci = dialect == Dialect::inox || command.has("--enable-pci");
     auto parsed = load_config(path, dialect, pci ? Transport::pci : Transport::mmio);
-    std::ranges::move(closed_descriptors(parsed.file.run), std::back_inserter(parsed.problems));
+    std::ranges::move(closed_descriptors(parsed.file), std::back_inserter(parsed.problems));
     const auto findings = preflight(parsed, api_problems(parsed.file.api));
     if (command.has("--json")) {
         const int printed = print_and_finish(check_json(path, parsed, findings));

@@ -41,6 +41,7 @@ for flag in 'api-group root' 'api-connections 3' 'keep-fds 0,1'; do
 done
 wrong "'--http-api-max-payload-size' is not a number: 'x'" '' --api-sock "$scratch/s" --http-api-max-payload-size x
 wrong "'--api-connections' is outside 1 to 4096: '0'" '' --api-sock "$scratch/s" --api-connections 0
+wrong "'--api-group' names no group" '' --api-sock "$scratch/s" --api-group ''
 long=$scratch/$(printf '%0120d' 0)
 refused 153 bad_option "path has ${#long} bytes: a unix socket takes at most 107" 'shorter' "$inox" --api-sock "$long"
 : >"$scratch/file"

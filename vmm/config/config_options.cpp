@@ -179,7 +179,6 @@ Result<void> set_quiet(const CommandOption& /*self*/, const std::string& /*text*
 
 std::string& metrics_path(ConfigFile& file) { return file.metrics ? file.metrics->path : file.metrics.emplace().path; }
 std::string& api_socket(ConfigFile& file) { return file.api.socket; }
-std::string& api_group(ConfigFile& file) { return file.api.group; }
 
 Result<void> set_api_connections(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto count = parse_number(text);
@@ -189,6 +188,13 @@ Result<void> set_api_connections(const CommandOption& self, const std::string& t
                                  std::to_string(ApiConfig::most_connections),
                              "write a number such as 64");
     file.api.connections = static_cast<unsigned>(*count);
+    return {};
+}
+
+Result<void> set_group(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text.empty())
+        return refuse_option(self, "the group is empty", "name a group of /etc/group");
+    file.api.group = text;
     return {};
 }
 
@@ -238,7 +244,7 @@ constexpr CommandOption of_run[] = {
      set_boot_timeline},
     {"--quiet", nullptr, "print no closing line", "/inox/quiet", set_quiet},
     {"--api-sock", "PATH", "serve the control API on this unix socket", "/inox/api_sock", set_path<api_socket>},
-    {"--api-group", "GROUP", "members of this group may use the API too", "/inox/api_group", set_path<api_group>},
+    {"--api-group", "GROUP", "members of this group may use the API too", "/inox/api_group", set_group},
     {"--api-connections", "N", "maximum number of clients at once; default 64", "/inox/api_connections",
      set_api_connections},
     {"--keep-fds", "N[,N...]", "descriptors that the API will name; all other inherited ones are closed",

@@ -118,7 +118,7 @@ constexpr Field boot_source[] = {
 // Machine-config
 
 void read_cpus(const JsonValue& value, ConfigFile& file) {
-    if (const auto cpus = value.number({0, UINT32_MAX}, Errc::cpus_invalid, {1, file.config.machine.most_cpus}))
+    if (const auto cpus = value.number({0, UINT8_MAX}, Errc::cpus_invalid, {1, file.config.machine.most_cpus}))
         file.config.machine.cpus = static_cast<unsigned>(*cpus);
 }
 
@@ -210,6 +210,14 @@ void read_keep_fds(const JsonValue& value, ConfigFile& file) {
                      "write numbers from 3 on, such as 5 or 5,6");
 }
 
+void read_group(const JsonValue& value, ConfigFile& file) {
+    const auto text = value.text();
+    if (text && text->empty())
+        value.report(Errc::config_value, "the group is empty", "name a group of /etc/group, or leave out the key");
+    else
+        file.api.group = text.value_or("");
+}
+
 template <std::optional<std::uint64_t> PciWindows::*window> void read_window(const JsonValue& value, ConfigFile& file) {
     constexpr auto most = window == &PciWindows::bars_32 ? PciWindows::most_32 : PciWindows::most_64;
     if (const auto mib = value.number({0, UINT64_MAX / MiB}, Errc::config_value, {PciWindows::unit / MiB, most / MiB}))
@@ -227,8 +235,7 @@ constexpr Field inox_section[] = {
     {"boot_timeline", Need::optional, Null::refused, read_boot_timeline},
     {"api_sock", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.api.socket); }},
-    {"api_group", Need::optional, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_text(value, file.api.group); }},
+    {"api_group", Need::optional, Null::refused, read_group},
     {"api_connections", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) {
          file.api.connections = read_count(value, ApiConfig::most_connections, 1);
