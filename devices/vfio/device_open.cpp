@@ -46,7 +46,7 @@ std::optional<std::array<std::uint8_t, 16>> parse_uuid(std::string_view text) {
         const auto value = hex.find(lower);
         if (shape[i] == '-' || value == hex.npos)
             return std::nullopt;
-        out.at(digits / 2) = static_cast<std::uint8_t>(out.at(digits / 2) << 4 | value);
+        out.at(digits / 2) = static_cast<std::uint8_t>(out.at(digits / 2) * 16U + value);
         ++digits;
     }
     return out;

@@ -8,6 +8,13 @@
 #include <linux/virtio_ids.h>
 #include <linux/virtio_types.h>
 
+#ifdef __clang__
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wkeyword-macro"
+#endif
 #define class class_ // NOLINT
 #include <linux/virtio_net.h>
 #undef class
+#ifdef __clang__
+#pragma clang diagnostic pop
+#endif
