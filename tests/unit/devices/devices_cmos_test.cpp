@@ -23,7 +23,7 @@ struct Chip {
         tests::out(cmos, 0, index);
         tests::out(cmos, 1, value);
     }
-    unsigned get16(std::uint8_t index) { return get(index) | get(static_cast<std::uint8_t>(index + 1)) << 8U; }
+    unsigned get16(std::uint8_t index) { return get(index) + get(static_cast<std::uint8_t>(index + 1)) * 256U; }
 };
 
 } // namespace
@@ -85,7 +85,7 @@ TEST_CASE("the memory size registers agree with the RAM") {
     CHECK(small.get16(0x5b) == 0);
     Chip large{3 * GiB, 5 * GiB};
     CHECK(large.get16(0x34) == (3 * 1024 - 16) * 16);
-    CHECK((large.get16(0x5b) | large.get(0x5d) << 16U) == 5 * 1024 * 16);
+    CHECK((large.get16(0x5b) + large.get(0x5d) * 65536U) == 5 * 1024 * 16);
     Chip tiny{2 * MiB, 0};
     CHECK(tiny.get16(0x17) == 1024);
     CHECK(tiny.get16(0x34) == 0);

@@ -97,7 +97,7 @@ TEST_CASE("a panic is told from a crash kernel that takes over, and other bits a
     fakes::FakeGuestEvents events;
     devices::PvPanic pvpanic{events};
     CHECK(in(pvpanic, 0) == 3);
-    for (const unsigned none : {0x00, 0x04, 0xfc})
+    for (const unsigned none : {0x00U, 0x04U, 0xfcU})
         out(pvpanic, 0, static_cast<std::uint8_t>(none));
     CHECK((events.panics == 0 && events.crash_kernels == 0));
     out(pvpanic, 0, 2);

@@ -284,7 +284,7 @@ TEST_CASE("what is typed while the port is closed again, or was not taken before
         typed += "command " + std::to_string(i) + "\n";
     std::string_view rest{typed};
     const auto type = [&](std::size_t count) { rest.remove_prefix(line.receive(rest.substr(0, count))); };
-    for (int round = 0; round < 5; ++round) {
+    for (unsigned round = 0; round < 5; ++round) {
         line.open();
         type(20);
         got += line.drain();

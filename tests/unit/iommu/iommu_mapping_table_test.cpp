@@ -158,7 +158,7 @@ TEST_CASE("a mapping takes at most 96 bytes, however they came and went") {
         if (order != 2)
             (void)table.insert(pages(order == 0 ? i : count - i, order == 0 ? i : count - i));
     if (order == 2)
-        for (std::uint64_t i = 0; table.size() < count; ++i) {
+        while (table.size() < count) {
             const auto at = random() % (count * 4);
             (void)table.insert(pages(at, at));
         }

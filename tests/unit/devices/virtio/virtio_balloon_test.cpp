@@ -293,7 +293,7 @@ TEST_CASE("drivers come and go on another thread while the target changes") {
         guest.driver[2].chain().readable("0123456789").post();
         guest.driver.start(*guest.balloon);
         guest.actual(3);
-        guest.loop.call([&] { return guest.balloon->set_target((1 + round % 2) * MiB).has_value(); });
+        guest.loop.call([&] { return guest.balloon->set_target((round % 2 == 0 ? 1 : 2) * MiB).has_value(); });
         guest.loop.call([&] { return guest.balloon->start_hinting(true).has_value(); });
         guest.balloon->reset();
     }

@@ -69,7 +69,7 @@ TEST_CASE("of an image that is not whole sectors the rest is not part of the dis
 }
 
 TEST_CASE("an image without a whole sector is taken, with a warning") {
-    for (const std::uint64_t size : {0, 1, 511}) {
+    for (const std::uint64_t size : {0U, 1U, 511U}) {
         const tests::LogCapture log;
         TempImage image{size};
         CHECK(BlockFile::open(image.path(), true)->size() == 0);

@@ -148,7 +148,8 @@ TEST_CASE("a short header, or no room for the status, is refused") {
 }
 
 TEST_CASE("unknown types are answered with UNSUPP, those of legacy SCSI and secure erase among them") {
-    for (const std::uint32_t type : {VIRTIO_BLK_T_SCSI_CMD, 3, 5, 9, VIRTIO_BLK_T_SECURE_ERASE, 0x1000, 0x7fffffff, ~0})
+    for (const std::uint32_t type :
+         {0U + VIRTIO_BLK_T_SCSI_CMD, 3U, 5U, 9U, 0U + VIRTIO_BLK_T_SECURE_ERASE, 0x1000U, 0x7fffffffU, ~0U})
         CHECK(unsupported(Made{}.header(type, 0).in(512).in(1).parse(), "unknown type"));
     CHECK(unsupported(Made{}.header(VIRTIO_BLK_T_BARRIER, 0).in(512).in(1).parse(), "unknown type"));
 }
