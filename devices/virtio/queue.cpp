@@ -70,6 +70,8 @@ std::size_t Chain::copy_from(std::uint64_t offset, std::span<std::byte> to) cons
 
 std::size_t Chain::copy_to(std::uint64_t offset, std::span<const std::byte> from) const {
     std::size_t done = 0;
+    if (from.empty()) // which may have no address, and memcpy wants one
+        return done;
     for (const iovec& piece : writable) {
         if (offset >= piece.iov_len) {
             offset -= piece.iov_len;
