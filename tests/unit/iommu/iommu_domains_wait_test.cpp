@@ -19,7 +19,7 @@ namespace {
 
 /// A host that waits in its next call until told.
 struct SlowHost {
-    explicit SlowHost(fakes::RecordingMapper& mapper) {
+    explicit SlowHost(fakes::RecordingMapper& mapper) : mapper_{mapper} {
         mapper.on_call = [this] {
             if (std::exchange(waited, true))
                 return;
@@ -27,9 +27,15 @@ struct SlowHost {
             go_on.acquire();
         };
     }
+    SlowHost(const SlowHost&) = delete;
+    SlowHost& operator=(const SlowHost&) = delete;
+    ~SlowHost() { mapper_.on_call = nullptr; }
     bool waited{false};
     std::binary_semaphore entered{0};
     std::binary_semaphore go_on{0};
+
+private:
+    fakes::RecordingMapper& mapper_;
 };
 
 /// Whether `work` ends while the host waits.
