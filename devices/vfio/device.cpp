@@ -72,7 +72,9 @@ Device::Device(const Session& session, Opened opened)
     : session_{session}, kernel_{session.kernel()}, opened_{std::move(opened)} {}
 
 Result<std::unique_ptr<Device>> Device::open(Session& session, const OpenOptions& options) {
-    std::unique_ptr<Device> device{new Device{session, TRY(session.open(options))}};
+    auto opened =
+        TRY(session.open(options)); // before new: a TRY that returns from its argument loses what it allocated
+    std::unique_ptr<Device> device{new Device{session, std::move(opened)}};
     TRY_VOID(device->read_info());
     log::write(log::Level::info, "%s opened by the %s interface, %s", device->name().c_str(),
                backend_name(device->backend()), device->dma().name().c_str());
