@@ -11,8 +11,10 @@
 namespace inox::devices::virtio {
 
 Result<std::unique_ptr<VhostUserWorker>> VhostUserWorker::create(VhostUserContext context) {
+    auto first = TRY(EventFd::create());
+    auto second = TRY(EventFd::create());
     std::unique_ptr<VhostUserWorker> worker{
-        new VhostUserWorker{std::move(context), TRY(EventFd::create()), TRY(EventFd::create())}};
+        new VhostUserWorker{std::move(context), std::move(first), std::move(second)}};
     try {
         worker->thread_ = std::jthread{[raw = worker.get()] { raw->run(); }};
     } catch (const std::system_error& error) {

@@ -36,7 +36,8 @@ Result<std::unique_ptr<Watchdog>> Watchdog::create(EventLoop& loop, Options opti
     UniqueFd fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
     if (!fd)
         return fail_errno(Errc::host_error, "signalfd failed");
-    return std::unique_ptr<Watchdog>{new Watchdog{loop, std::move(options), std::move(fd), TRY(EventFd::create())}};
+    auto event = TRY(EventFd::create());
+    return std::unique_ptr<Watchdog>{new Watchdog{loop, std::move(options), std::move(fd), std::move(event)}};
 }
 
 Watchdog::Watchdog(EventLoop& loop, Options options, UniqueFd signals, EventFd woken)

@@ -10,7 +10,8 @@
 namespace inox::devices::virtio {
 
 Result<std::unique_ptr<BlockWorker>> BlockWorker::create() {
-    return std::unique_ptr<BlockWorker>{new BlockWorker{TRY(EventFd::create())}};
+    auto event = TRY(EventFd::create());
+    return std::unique_ptr<BlockWorker>{new BlockWorker{std::move(event)}};
 }
 
 BlockWorker::~BlockWorker() {
