@@ -62,8 +62,8 @@ TEST_CASE("bytes beyond the setup header are code and stay out of boot_params") 
     kernel.header.jump = 0x66eb;                   // the header ends before it
     const auto image = parse(kernel.bytes());
     REQUIRE(image);
-    CHECK(std::bit_cast<setup_header>(image->setup_header).kernel_info_offset == 0);
-    CHECK(std::bit_cast<setup_header>(image->setup_header).init_size == 0x100000);
+    CHECK(+std::bit_cast<setup_header>(image->setup_header).kernel_info_offset == 0);
+    CHECK(+std::bit_cast<setup_header>(image->setup_header).init_size == 0x100000);
 }
 
 TEST_CASE("a bzImage without what inox needs is refused by field") {
