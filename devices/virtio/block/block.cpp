@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Creation, configuration and life of the device. What it does with requests is in block_serve.cpp.
+// Creation, configuration and life of the device. What it does with requests is in serve.cpp.
 #include "devices/virtio/block/block.hpp"
 
 #include <poll.h>

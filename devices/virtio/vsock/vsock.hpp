@@ -103,7 +103,7 @@ private:
     void forget_all() noexcept;
     void count_open() noexcept;
 
-    // Host programs (vsock_host.cpp).
+    // Host programs (host.cpp).
     void listen() noexcept;
     [[nodiscard]] bool accept_some() noexcept;
     void greet(UniqueFd socket) noexcept;
@@ -116,7 +116,7 @@ private:
     void host_ended(VsockConnection& connection, int result) noexcept;
     [[nodiscard]] std::uint32_t free_host_port() noexcept;
 
-    // Packets (vsock_traffic.cpp).
+    // Packets (traffic.cpp).
     void transmit() noexcept;
     [[nodiscard]] bool on_packet(Chain& chain) noexcept;
     void dispatch(const VsockHeader& header, Chain& chain) noexcept;

@@ -268,7 +268,7 @@ TEST_CASE("AML terms are encoded as the specification says") {
     CHECK(static_cast<std::size_t>((longer[1] & 15) | longer[2] << 4 | longer[3] << 12) == longer.size() - 1);
 }
 
-// Not a test by itself: tests/unit/acpi_iasl.sh runs it for the tables that iasl then judges.
+// Not a test by itself: tests/unit/vmm/boot/acpi_iasl.sh runs it for the tables that iasl then judges.
 TEST_CASE("write the ACPI tables to files", "[.acpi_files]") {
     const char* folder = std::getenv("INOX_ACPI_FOLDER");
     if (!folder)
