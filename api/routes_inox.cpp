@@ -207,7 +207,7 @@ template <class Options> Prepared plug(const std::string& id, nlohmann::json val
     if (value.is_object()) {
         for (const std::string_view key : {Kind<Options>::id_key, std::string_view{"id"}})
             if (const auto given = value.find(std::string{key});
-                given != value.end() && given->is_string() && *given != id)
+                given != value.end() && !given->is_null() && *given != id)
                 return refusal(Errc::bad_option, "The id from the path does not match the id from the body!",
                                "leave " + std::string{key} + " out: the path has it");
         if (!Kind<Options>::id_key.empty())

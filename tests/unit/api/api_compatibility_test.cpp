@@ -209,6 +209,8 @@ TEST_CASE("what is plugged in has the path's id, and refusals name no columns of
     ApiClient client;
     CHECK(ApiClient::fault(client.put("/inox/devices/q", R"({"disk": {"path_on_host": "/x", "drive_id": "other"}})")) ==
           "The id from the path does not match the id from the body!");
+    CHECK(ApiClient::fault(client.put("/inox/devices/5", R"({"disk": {"path_on_host": "/x", "drive_id": 5}})")) ==
+          "The id from the path does not match the id from the body!");
     CHECK(ApiClient::fault(client.put("/inox/devices/q", R"({"disk": {}})")) ==
           ApiClient::json_error("missing field `path_on_host`"));
     CHECK(client.get("/inox/nothing").status == 404);
