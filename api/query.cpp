@@ -84,7 +84,8 @@ std::optional<std::uint64_t> Query::number(std::string_view name, std::uint64_t 
     const auto number = parse_number(*text);
     if (number && *number <= most)
         return number;
-    refuse(std::string{name} + " is " + in_quotes(*text) + (number ? ", which is too large" : ", which is not a number"),
+    refuse(std::string{name} + " is " + in_quotes(*text) +
+               (number ? ", which is too large" : ", which is not a number"),
            "it is a decimal number" + (most == UINT64_MAX ? std::string{} : ", at most " + std::to_string(most)));
     return std::nullopt;
 }

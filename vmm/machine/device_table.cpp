@@ -127,13 +127,15 @@ Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
                 return fail(Errc::already_exists, format("PCI address %s is taken by %s", device.where->text().c_str(),
                                                          entry.status.name.text().c_str()));
         if (slots_.state(device.where->slot) == SlotState::held)
-            return still_held("the guest has not ejected the device that was removed by force from " + device.where->text());
+            return still_held("the guest has not ejected the device that was removed by force from " +
+                              device.where->text());
         return *device.where;
     }
     if (const auto slot = slots_.choose())
         return pci::Address{*slot, 0};
     if (slots_.any(SlotState::held))
-        return still_held("every free PCI slot had a device that was removed by force, and the guest has not ejected it");
+        return still_held(
+            "every free PCI slot had a device that was removed by force, and the guest has not ejected it");
     return fail(Errc::no_resource, format("all %u PCI slots are taken", DeviceSlots::count), "remove a device first");
 }
 
