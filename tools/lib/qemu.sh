@@ -16,10 +16,11 @@ qemu_suite() {
 
 # choose_qemu: sets qemu_command, and qemu_version as a number: 702 for 7.2, 0 when it does not say
 choose_qemu() {
-    local dir lib version
+    local dir lib version=$qemu
     if [ "$qemu" = host ]; then
         need qemu-system-x86
         qemu_command=(qemu-system-x86_64)
+        version=$(timeout 2 qemu-system-x86_64 --version 2>/dev/null | grep -oE '[0-9]+\.[0-9]+' | head -n 1 || true)
     else
         qemu_suite "$qemu" >/dev/null
         dir=$cache/qemu/$qemu
@@ -31,7 +32,6 @@ choose_qemu() {
             --library-path "$dir$lib" "$dir/usr/bin/qemu-system-x86_64" -L "$dir/usr/share/qemu"
             -L "$dir/usr/share/seabios" -L "$dir/usr/lib/ipxe/qemu")
     fi
-    version=$(timeout 2 "${qemu_command[@]}" --version 2>/dev/null | grep -oE '[0-9]+\.[0-9]+' | head -n 1 || true)
     qemu_version=0
     [ -z "$version" ] || qemu_version=$((${version%.*} * 100 + ${version#*.}))
 }
@@ -44,22 +44,20 @@ fetch_qemu() {
     say "fetching QEMU $name from Debian's $suite (about 150 MB; nothing is installed)"
     mkdir -p "$cache/qemu"
     scratch tmp "$cache/qemu"
-    mkdir -p "$tmp/root"
     # What it needs, as if nothing were installed
     suite_apt "$suite" -y -qq --no-install-recommends --print-uris install qemu-system-x86 |
         sed -n "s/^'[^']*' \([^_ ]*\)_.*/\1/p" | grep -vE '^(base-|dpkg|apt|perl|python|debconf)' >"$tmp/packages"
-    mkdir "$tmp/debs"
+    mkdir "$tmp"/{debs,tree}
     # shellcheck disable=SC2046  # a list of names
     suite_download "$suite" "$tmp/debs" $(cat "$tmp/packages")
     package=$(basename "$tmp"/debs/qemu-system-x86_*.deb)
     for deb in "$tmp"/debs/*.deb; do
-        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$tmp/root" --keep-directory-symlink --no-same-owner \
+        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$tmp/tree" --no-same-owner \
             --exclude='./usr/share/doc*' --exclude='./usr/share/man*' --exclude='./usr/share/locale*'
     done
-    for deb in lib lib64 bin sbin; do [ -e "$tmp/root/$deb" ] || ln -s "usr/$deb" "$tmp/root/$deb"; done
-    echo "$package" >"$tmp/root/package"
-    (cd "$tmp/root" && find . -type f -printf '%P\n' | sort | xargs -d '\n' sha256sum >"$tmp/sums") &&
-        mv "$tmp/sums" "$tmp/root/SHA256SUMS"
+    echo "$package" >"$tmp/tree/package"
+    (cd "$tmp/tree" && find . -type f -printf '%P\n' | sort | xargs -d '\n' sha256sum >"$tmp/sums") &&
+        mv "$tmp/sums" "$tmp/tree/SHA256SUMS"
     rm -rf "$dir"
-    mv "$tmp/root" "$dir"
+    mv "$tmp/tree" "$dir"
 }

@@ -13,10 +13,11 @@ suite_apt() {
         -o "Dir::Cache=$base/cache" -o APT::Architecture=amd64 -o APT::Architectures=amd64
         -o Acquire::Languages=none -o "APT::Default-Release=$suite")
     [ "$(id -u)" != 0 ] || options+=(-o APT::Sandbox::User=root)
-    [ -n "$(find "$base/lists" -name '*Packages*' -mtime -7 -print -quit 2>/dev/null)" ] ||
-        with_lock "apt-$suite" suite_lists "$suite" "${options[@]}"
+    # Of the lists themselves the time is the archive's
+    [ -n "$(find "$base/fetched" -mtime -7 2>/dev/null)" ] ||
+        with_lock "apt-$suite" suite_lists "$suite" "${options[@]}" || return
     case $1 in search | depends) tool=apt-cache ;; esac
-    "$tool" "${options[@]}" "$@"
+    timeout 1800 "$tool" "${options[@]}" "$@"
 }
 
 # suite_lists SUITE OPTION...: fetches the suite's lists, from the mirror that this host's apt uses
@@ -36,8 +37,9 @@ suite_lists() {
         echo "deb $signed $mirror $suite main"
         [[ $suite != *-backports ]] || echo "deb $signed $mirror ${suite%-backports} main"
     } >"$base/sources.list"
-    timeout 600 apt-get "$@" update -qq >&2 ||
+    timeout 600 apt-get "$@" update -qq --error-on=any >&2 ||
         die "the package lists of $suite could not be fetched" "check the network, then run the same command again"
+    touch "$base/fetched"
 }
 
 # suite_download SUITE DIR PACKAGE...: their .deb files into DIR
