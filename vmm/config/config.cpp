@@ -51,8 +51,7 @@ DeviceName device_name(const DeviceConfig& device) {
 
 void put_device(Config& config, DeviceConfig device) {
     const auto name = device_name(device);
-    bool single = false;
-    DeviceKinds::with(name.kind, [&]<class Options>() { single = Kind<Options>::single; });
+    const bool single = is_single(name.kind);
     const auto found = std::ranges::find_if(config.devices, [&](const DeviceConfig& one) {
         return single ? one.index() == device.index() : device_name(one) == name;
     });

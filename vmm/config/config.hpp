@@ -73,8 +73,10 @@ template <class Options> std::vector<const Options*> devices_of(const Config& co
 }
 /// The first of them; null: there is none.
 template <class Options> const Options* device_of(const Config& config) {
-    const auto found = devices_of<Options>(config);
-    return found.empty() ? nullptr : found.front();
+    for (const auto& device : config.devices)
+        if (const auto* one = std::get_if<Options>(&device))
+            return one;
+    return nullptr;
 }
 template <class Options> Options* device_of(Config& config) {
     return const_cast<Options*>(device_of<Options>(std::as_const(config)));

@@ -61,6 +61,12 @@ template <class Options> inline constexpr DeviceKind kind_of = DeviceKinds::kind
 
 /// "disk", "net", ...: as the command line calls them.
 constexpr std::string_view kind_name(DeviceKind kind) { return DeviceKinds::names[static_cast<std::size_t>(kind)]; }
+/// A machine has at most one of this kind.
+constexpr bool is_single(DeviceKind kind) {
+    bool single = false;
+    DeviceKinds::with(kind, [&]<class Options>() { single = Kind<Options>::single; });
+    return single;
+}
 constexpr std::span<const std::string_view> all_kind_names() { return DeviceKinds::names; }
 std::optional<DeviceKind> parse_kind(std::string_view name);
 

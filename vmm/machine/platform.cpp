@@ -196,9 +196,7 @@ bool Platform::cancel(const DeviceName& name) {
 Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
     const DeviceName name = device_name(config);
     TRY_VOID(check_name(name));
-    bool single = false;
-    DeviceKinds::with(name.kind, [&]<class Options>() { single = Kind<Options>::single; });
-    if (single)
+    if (is_single(name.kind))
         for (const DeviceStatus& other : table_.list())
             if (other.name.kind == name.kind)
                 return fail(Errc::already_exists, "there is already: " + other.name.text(), "a machine has one");
