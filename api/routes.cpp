@@ -190,9 +190,4 @@ Prepared prepare(const FoundRoute& found, Request request) noexcept {
     }
 }
 
-Prepared prepare(Request request) noexcept {
-    const auto found = find_route(request);
-    return prepare(found, std::move(request));
-}
-
 } // namespace inox::api

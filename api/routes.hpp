@@ -52,9 +52,7 @@ struct FoundRoute {
 };
 FoundRoute find_route(const Request& request);
 
-/// Never throws, whatever the request holds.
-Prepared prepare(Request request) noexcept;
-/// The same; `found`: what find_route() made of this request.
+/// `found`: what find_route() made of this request. Never throws, whatever the request holds.
 Prepared prepare(const FoundRoute& found, Request request) noexcept;
 
 } // namespace inox::api

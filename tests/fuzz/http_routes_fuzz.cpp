@@ -53,7 +53,8 @@ bool touches_host(const std::string& path) {
 void handle(Instance& instance, api::Request request) {
     static const api::ServerCounters counters;
     const bool harmless = !touches_host(request.path);
-    auto prepared = api::prepare(std::move(request));
+    const auto found = api::find_route(request);
+    auto prepared = api::prepare(found, std::move(request));
     if (const auto* response = std::get_if<api::Response>(&prepared))
         return Exchange::check(*response);
     if (!harmless)

@@ -29,7 +29,7 @@ api::Response ApiClient::call(api::Method method, const std::string& target, con
     const auto question = std::min(target.find('?'), target.size());
     api::Request request{method, target.substr(0, question), target.substr(std::min(question + 1, target.size())),
                          body};
-    auto prepared = api::prepare(request);
+    auto prepared = api::prepare(api::find_route(request), request);
     if (auto* response = std::get_if<api::Response>(&prepared)) {
         exchange->response = *response;
     } else {
