@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program: chooses the command, and turns what nobody caught into an error line.
+// The program: chooses the command, and prints an exception that nothing caught as an error.
 #include <exception>
 #include <fcntl.h>
 #include <unistd.h>
@@ -53,7 +53,7 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
                                           suggestion(first, commands, "the commands are run, check, host and ctl")));
 }
 
-/// A caller may have closed some of 0 to 2; the next file opened would get that number, and the guest's text.
+/// A caller may have closed some of 0 to 2. The next file opened would get that number, and the guest's output with it.
 void fill_standard_descriptors() {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd)
         if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", O_RDWR) < 0) // NOLINT(*-vararg)

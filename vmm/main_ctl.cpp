@@ -48,7 +48,7 @@ Request look(const char* target, View view) { return {"GET", target, {}, view}; 
 
 std::string device_path(const std::string& id) { return "/inox/devices/" + api::percent_encoded(id); }
 
-/// ID VALUE [KEY=VALUE...]: a device of this kind, VALUE for its key `main`.
+/// ID VALUE [KEY=VALUE...]: a device of this kind, with VALUE for its key `main`.
 Request add(const Given& given, const char* kind, const char* main) {
     std::vector<std::pair<std::string, std::string>> members{{main, api::quoted_json(given.words[1])}};
     for (std::size_t i = 2; i < given.words.size(); ++i) {
@@ -197,7 +197,7 @@ Result<Given> parse(Arguments arguments) {
     return given;
 }
 
-/// What would make no request, or another one than meant.
+/// Refuses words that would make no request, or another request than the user meant.
 Result<void> check_words(const Given& given) {
     if (given.command.starts_with("add-"))
         for (const auto& word : std::span{given.words}.subspan(2))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Firecracker's command line, for the parts inox has.
+// Firecracker's command line, as far as inox has its parts.
 #include <utility>
 
 #include "api/firecracker/command_line.hpp"
@@ -17,7 +17,7 @@ using namespace api::firecracker;
 
 namespace {
 
-constexpr std::size_t largest_metadata = 64 * MiB; ///< of a file; --mmds-size-limit is what counts
+constexpr std::size_t largest_metadata = 64 * MiB; ///< of a file; --mmds-size-limit is the limit that counts
 
 /// Names the flag, or the file and its key, that the value came from. Returns the exit code.
 int report_failure(const Flags& given, Error error) {
@@ -37,7 +37,7 @@ int report_failure(const Flags& given, Error error) {
 
 constexpr const char* default_socket = "/run/firecracker.socket";
 
-/// Flags over the file, as Firecracker does it.
+/// Adds the flags to the file's values, as Firecracker does: the file wins for the log, the flags for all else.
 Result<void> apply(const Flags& given, ConfigFile& file) {
     file.run.console_overflow = ConsoleOverflow::drop;
     auto& log = file.log;
@@ -82,7 +82,7 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
     return {};
 }
 
-/// The text of --metadata; empty without it. A named pipe is waited for, so it is read while signals still end inox.
+/// The text of --metadata; empty without it. This may wait for a named pipe, so it runs while signals still end inox.
 Result<std::string> read_metadata(const Flags& given) {
     if (!given.has("metadata"))
         return std::string{};

@@ -16,8 +16,8 @@
 namespace inox::cli {
 namespace {
 
-/// An App that knows only the options its arguments mention, so that a start pays for what it uses, and that reports
-/// unknown ones with the nearest name.
+/// An App that knows only the options that its arguments mention, so that a start takes no time for the others, and
+/// that reports an unknown option with the nearest name.
 class Command {
 public:
     Command(const char* name, const char* description, const char* footer, Arguments arguments)
@@ -38,7 +38,7 @@ public:
         if (wanted(name))
             app_.add_option(name, value, help)->type_name(value_name)->take_last(); // scripts append overrides
     }
-    /// The value may be absent, and is empty then.
+    /// An option whose value may be left out; it is empty then.
     void add_bare(const char* name, std::string& value, const char* value_name, const char* help) {
         if (wanted(name))
             app_.add_option(name, value, help)->type_name(value_name)->expected(0, 1)->take_last();
@@ -52,7 +52,7 @@ public:
         app_.add_option(name, value, help)->type_name("");
     }
 
-    /// An exit code when the command is already over: help was printed, or the options are wrong.
+    /// An exit code when the command is over: help was printed, or the options are wrong.
     std::optional<int> parse() {
         try {
             app_.parse(std::vector<std::string>{arguments_.rbegin(), arguments_.rend()}); // CLI11 wants the last first
@@ -66,7 +66,7 @@ public:
         return report_problem(unknown(app_.remaining().front()));
     }
 
-    /// After parse().
+    /// To be called after parse().
     [[nodiscard]] bool has(const char* name) const {
         const auto* option = app_.get_option_no_throw(name);
         return option != nullptr && option->count() != 0;
@@ -82,7 +82,7 @@ private:
     }
     [[nodiscard]] std::string see_help() const { return "see " + app_.get_name() + " --help"; }
 
-    /// CLI11 says "--cpus: 1 required N missing".
+    /// Words an error of CLI11, such as "--cpus: 1 required N missing".
     [[nodiscard]] Error wrong_use(const CLI::ParseError& error) const {
         const std::string text = error.what();
         const auto colon = text.find(':');
@@ -135,7 +135,7 @@ bool gave(const Given& given, std::string_view where) {
     return !given.option.repeated || parse_number(index.substr(0, index.find('/'))).value_or(0) >= given.first;
 }
 
-/// A problem was found by its JSON pointer, but the value came from an option: name the option.
+/// A problem has a JSON pointer; when an option gave the value, the option is named instead.
 void name_options(std::vector<Error>& problems, std::span<const Given> given) {
     for (auto& problem : problems)
         for (const auto& one : given)
@@ -146,7 +146,7 @@ void name_options(std::vector<Error>& problems, std::span<const Given> given) {
             }
 }
 
-/// Options over the file, rules over both.
+/// Applies the options to what the file says, then checks the rules on the result.
 std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
     std::vector<Error> problems;
     auto& boot = file.config.boot;

@@ -16,12 +16,12 @@ namespace inox::descriptors {
 namespace {
 
 constexpr unsigned first_inherited = STDERR_FILENO + 1;
-/// Disks, taps, interrupts, rings, files of a machine of ordinary size.
+/// What a machine of ordinary size opens: disks, taps, interrupts, rings, files.
 constexpr std::size_t machine_itself = 128;
 
 std::atomic<std::size_t> reserved{0};
 
-/// On the main thread, before there are others.
+/// Filled on the main thread, before there are others.
 std::set<unsigned>& named() {
     static std::set<unsigned> numbers;
     return numbers;
@@ -39,7 +39,7 @@ void raise_limit() {
 
 void keep_named(std::string_view text) {
     std::string plain;
-    if (text.find('\\') != text.npos) { // JSON may write \/
+    if (text.find('\\') != text.npos) { // JSON may write a slash as \/
         plain = text;
         std::erase(plain, '\\');
         text = plain;

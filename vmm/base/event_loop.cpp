@@ -42,8 +42,8 @@ struct EventLoop::Impl {
     std::deque<std::move_only_function<void()>> urgent{}; // guarded by urgent_mutex
     std::atomic<bool> has_urgent{false};
 
-    /// Each handler begins with this. Not all at once: then people who ask without end would stop the guest's devices.
-    /// For each that is left a handler waits.
+    /// Every handler calls this first. The number is limited, because clients that ask without end would starve the
+    /// guest's devices. Each handler that is left here has one posted in the loop that will run it.
     void run_urgent() {
         constexpr unsigned most = 16;
         for (unsigned count = 0; count < most && has_urgent.load(std::memory_order_acquire); ++count) {

@@ -42,7 +42,7 @@ bool belongs(std::string_view file, const std::string& module) {
     return own == module || own.starts_with(module + "::");
 }
 
-/// Room for the newline is kept.
+/// A line of text that keeps room for its newline.
 class Line {
 public:
     [[gnu::format(printf, 2, 3)]] void add(const char* text, ...) {
@@ -74,7 +74,7 @@ ssize_t write_to(int fd, std::string_view line) {
     return standard_error->write(line.data(), line.size());
 }
 
-/// Of a file; once.
+/// Reports, once, that the log file cannot be written.
 void tell_failure(int error) {
     std::lock_guard lock{shared().mutex};
     if (std::exchange(shared().failure_told, true))

@@ -44,7 +44,7 @@ Result<Mapping> Mapping::create_aligned(std::size_t alignment, std::size_t size,
                                         std::int64_t offset) {
     if (size > SIZE_MAX - alignment)
         return fail(Errc::host_error, format("mmap of %zu bytes: too large", size));
-    // Address space for both ends to be cut off.
+    // Reserves more than is needed, so that both ends can be cut off.
     auto around = TRY(create(size + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     const auto all = around.bytes();
     const auto first = reinterpret_cast<std::uintptr_t>(all.data()); // NOLINT
@@ -98,9 +98,9 @@ Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsign
 
 Result<UniqueFd> open_output(const std::string& path, OutputStart start) {
     const int flags = O_CREAT | O_NONBLOCK | O_NOCTTY | (start == OutputStart::append ? O_APPEND : O_TRUNC);
-    // What a guest says may be secret: only its owner reads a file that is made here.
+    // A guest's output may be secret: only the owner may read a file that is created here.
     auto file = open_file(path, flags | O_WRONLY, Errc::output_unwritable, 0600);
-    // A pipe is opened for both directions: then it needs no reader.
+    // A named pipe is opened in both directions, so that it needs no reader.
     if (file ? is_pipe(file->get()) : file.error().sys_errno == ENXIO)
         if (auto both = open_file(path, flags | O_RDWR, Errc::output_unwritable); both || !file)
             file = std::move(both);

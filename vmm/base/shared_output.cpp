@@ -15,7 +15,7 @@ namespace {
 // POSIX: a writable pipe takes this much without blocking.
 constexpr std::size_t never_blocks = 512;
 
-/// Another open file of the same pipe or terminal, with flags of its own. Needs /proc; others may not be allowed to.
+/// Opens the same pipe or terminal again, to have flags of its own. Needs /proc and the permission to open it.
 UniqueFd open_again(int fd) {
     return UniqueFd{
         ::open(format("/proc/self/fd/%d", fd).c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)}; // NOLINT

@@ -31,7 +31,7 @@ std::uint64_t stack_size() {
 }
 
 std::string hint() {
-    // The C library takes a page in front of the stack, and memory of its own.
+    // The C library maps a guard page in front of the stack, and memory of its own.
     constexpr std::uint64_t beside = MiB;
     const auto used = address_space();
     const auto stack = stack_size();

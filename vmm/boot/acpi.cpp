@@ -227,8 +227,8 @@ Bytes make_mcfg() {
     return finished(std::move(table));
 }
 
-/// An endpoint's number is its bus address. All of them are behind the IOMMU, also those that come later, but for the
-/// host bridge's slot, which does no DMA, and the IOMMU.
+/// An endpoint's number is its bus address. All functions are behind the IOMMU, hot-plugged ones too. Exceptions are
+/// the slot of the host bridge, which does no DMA, and the IOMMU itself.
 Bytes make_viot(std::uint16_t iommu) {
     constexpr std::uint16_t first_endpoint = 8;
     std::vector<ViotPciRange> ranges;

@@ -27,7 +27,7 @@ Result<void> write_cmdline(const GuestMemory& memory, std::string_view cmdline) 
     return {};
 }
 
-/// The fields an ELF kernel's 64-bit entry reads without having brought a header.
+/// An ELF kernel's file has no setup header. These are the fields that its 64-bit entry reads.
 setup_header header_for_elf() {
     setup_header header{};
     header.boot_flag = 0xaa55;

@@ -20,7 +20,7 @@ constexpr std::uint16_t boot_flag = 0xaa55;
 constexpr std::uint64_t paragraph = 16; // what syssize counts
 constexpr std::uint64_t entry64_offset = 0x200;
 
-// Versions of the boot protocol by what they brought.
+// Versions of the boot protocol, named by what each introduced.
 constexpr std::uint16_t version_with_cmdline_size = 0x0206;
 constexpr std::uint16_t version_with_payload = 0x0208;
 constexpr std::uint16_t version_with_pref_address = 0x020a; // and init_size
@@ -71,7 +71,7 @@ Result<std::uint64_t> payload_size(const Image& file, const setup_header& header
     return size;
 }
 
-/// Where the kernel wants to be; anywhere aligned above 1 MiB when that is no place of ours and it can be moved.
+/// The kernel's preferred address; if that is below 1 MiB and the kernel can be moved, the first aligned one above.
 Result<Gpa> choose_load_address(const Image& file, const setup_header& header) {
     if (header.version < version_with_pref_address) {
         if (header.code32_start < layout::high_ram.raw())

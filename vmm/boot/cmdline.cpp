@@ -46,7 +46,7 @@ bool same_name(std::string_view a, std::string_view b) {
     return std::ranges::equal(a, b, {}, dashed, dashed);
 }
 
-/// Where the kernel's own words end: at the word "--", or at the end of the line.
+/// Where the kernel's own parameters end: at the word "--", or at the end of the line.
 std::size_t end_of_own(std::string_view line, std::vector<CmdlineWord>* words) {
     std::size_t at = 0;
     while (at < line.size()) {
@@ -82,14 +82,14 @@ std::optional<CmdlineWord> find_cmdline_word(std::string_view line, std::string_
 
 std::string without_cmdline_word(std::string_view line, std::string_view name) {
     std::string out;
-    std::size_t kept = 0; // what stands before is in `out` or left out
+    std::size_t kept = 0; // what is before it was copied to `out` or left out
     for (const CmdlineWord& word : cmdline_words(line)) {
         if (!same_name(word.name, name))
             continue;
         const auto start = static_cast<std::size_t>(word.raw.data() - line.data());
         out += line.substr(kept, start - kept);
         kept = start + word.raw.size();
-        // One blank goes with it: the one behind it, or before it at the end of the line.
+        // One blank goes with the word: the one behind it, or at the end of the line the one before it.
         if (kept < line.size())
             ++kept;
         else if (!out.empty())

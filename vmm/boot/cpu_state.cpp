@@ -39,7 +39,7 @@ kvm_segment flat_segment(std::uint16_t selector, std::uint8_t type, bool long_mo
 
 kvm_segment tss_segment() {
     kvm_segment segment{};
-    segment.limit = 0x67; // the smallest legal TSS; nothing ever reads it
+    segment.limit = 0x67; // the smallest legal TSS; nothing reads it
     segment.selector = tss_selector;
     segment.type = busy_tss_type;
     segment.present = 1;
@@ -55,8 +55,8 @@ std::uint64_t descriptor(const kvm_segment& segment) {
            bit(segment.db, 54) | bit(segment.g, 55) | (segment.base >> 24 & 0xff) << 56;
 }
 
-// All the BIOS there is. Linux on hardware-reduced ACPI without EFI does not use the ACPI reset register: it asks an
-// EFI it does not have, then jumps to the BIOS (arch/x86/kernel/reboot.c, reboot_init and BOOT_EFI, BOOT_BIOS).
+// This code is the whole BIOS. Linux on hardware-reduced ACPI without EFI does not use the ACPI reset register: it asks
+// an EFI it does not have, then jumps to the BIOS (arch/x86/kernel/reboot.c, reboot_init, BOOT_EFI, BOOT_BIOS).
 constexpr auto reset_port = static_cast<std::uint16_t>(layout::port_acpi.start().raw() + 2);
 constexpr std::array<std::uint8_t, 9> reset_code{
     0xb0,

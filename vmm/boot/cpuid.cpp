@@ -33,13 +33,13 @@ void assign(std::uint32_t& target, unsigned last, unsigned first, std::uint32_t 
     target = (target & ~(mask << first)) | (value & mask) << first;
 }
 
-/// How APIC ids are made: thread bits below core bits below nothing, as there is one package.
+/// The parts of an APIC id: thread bits, above them core bits. There is one package, so it has no package bits.
 struct Topology {
     unsigned apic_id;
     unsigned cpus;
     unsigned threads_per_core;
-    unsigned thread_bits;  ///< to shift an APIC id right to get its core
-    unsigned package_bits; ///< to shift it right to get its package
+    unsigned thread_bits;  ///< shift an APIC id right by these to get its core
+    unsigned package_bits; ///< shift it right by these to get its package
 };
 
 Topology topology_of(const CpuidRequest& request) {
@@ -91,7 +91,7 @@ void filter_extended_features(Entry& leaf7, const CpuidRequest& request) {
     assign(leaf7.ebx, 2, false);  // SGX: no enclave memory
     assign(leaf7.ecx, 30, false); // SGX launch control
     assign(leaf7.ebx, 25, false); // processor trace
-    // KVM neither emulates ENQCMD nor switches IA32_PASID; it runs only where every instruction is left to software.
+    // KVM neither emulates ENQCMD nor switches IA32_PASID; inox does both, where KVM hands over each instruction.
     assign(leaf7.ecx, 29, request.enqcmd);
     if (request.enqcmd)
         assign(leaf7.ecx, 28, true); // MOVDIR64B
@@ -208,7 +208,7 @@ LegacyCache legacy_outer(unsigned level, std::uint32_t bytes, std::uint32_t valu
     return {3, level, bytes, code == full && line != 0 ? bytes / line : ways_of[code], code == full, line};
 }
 
-/// With TOPOEXT, Linux reads caches from leaf 0x8000001d alone. Where KVM has none, it says what the older leaves say.
+/// With TOPOEXT, Linux reads caches from leaf 0x8000001d only. Where KVM has none, it is made from the older leaves.
 void set_amd_caches(Entries& entries, const Topology& topology) {
     const Entry* known = find(entries, amd_caches_leaf);
     const Entry* level1 = find(entries, 0x80000005);

@@ -103,8 +103,8 @@ Bytes pci_dsm() {
                    return_value(buffer({0}))});
 }
 
-// Hot-plug: registers of devices/pci/hotplug.hpp, a device object for each slot that tells the guest how to give it
-// back, and a method that passes the registers' news on. Slot 0 is the host bridge's own.
+// Hot-plug: the registers of devices/pci/hotplug.hpp, a device object for each slot with which the guest ejects its
+// device, and a method that notifies the slots of what the registers report. Slot 0 is the host bridge.
 
 constexpr unsigned first_hotplug_slot = 1;
 
@@ -116,7 +116,7 @@ Bytes hotplug_slot(unsigned slot) {
                               method("_EJ0", 1, {store(integer(std::uint64_t{1} << slot), path("EJCT"))})});
 }
 
-/// Device check for each new slot, eject request for each slot that is wanted back (ACPI 6.5, 5.6.6).
+/// Notifies each slot with a new device (device check) or one to be removed (eject request); ACPI 6.5, 5.6.6.
 Bytes hotplug_news() {
     constexpr std::uint8_t device_check = 1;
     constexpr std::uint8_t eject_request = 3;

@@ -127,7 +127,7 @@ std::optional<std::uint64_t> find_pvh_note(std::span<const std::byte> notes, std
     return std::nullopt;
 }
 
-/// In the order of the file, which may be in an archive.
+/// Reads in the order of the file, because the file may be in an archive that unpacks in one direction.
 Result<std::optional<std::uint64_t>> read_pvh_note(const Image& file, std::vector<Elf64_Phdr> headers) {
     std::ranges::sort(headers, {}, &Elf64_Phdr::p_offset);
     for (const Elf64_Phdr& header : headers) {

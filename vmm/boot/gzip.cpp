@@ -11,7 +11,7 @@ namespace inox::boot {
 namespace {
 
 constexpr std::size_t read_size = 64 * KiB;
-constexpr std::size_t head_size = 64 * KiB;     ///< kept: headers are read again and again
+constexpr std::size_t head_size = 64 * KiB;     ///< kept, because headers are read many times
 constexpr std::size_t step_size = 512 * KiB;    ///< unpacked in about a millisecond
 constexpr unsigned most_rewinds = 8;            ///< a kernel's parts are read in the order of the file
 constexpr int any_window_gzip_header = 15 + 16; // of inflateInit2()
@@ -41,7 +41,7 @@ public:
         made = room.size() - stream_.avail_out;
         return code;
     }
-    /// After a member's end, with input: goes on with the next one, if what follows is one.
+    /// To be called after a member's end, when input is left: starts the next member; false when none follows.
     [[nodiscard]] bool next_member() { return *stream_.next_in == (magic & 0xff) && ::inflateReset(&stream_) == Z_OK; }
     void restart() {
         stream_.avail_in = 0;
@@ -79,7 +79,7 @@ private:
     unsigned rewinds_{0};
 };
 
-/// False: the last member has ended.
+/// False when the last member has ended.
 Result<bool> Unpacker::feed() {
     if (inflater_.hungry()) {
         const auto chunk = std::min<std::uint64_t>(input_.size(), archive_.size() - offset_);
@@ -94,7 +94,7 @@ Result<bool> Unpacker::feed() {
     return !between_members_ || inflater_.next_member();
 }
 
-/// How many bytes of `room` are written; none at the end.
+/// Returns how many bytes it wrote to `room`: 0 only at the end.
 Result<std::size_t> Unpacker::step(std::span<std::byte> room) {
     std::size_t made = 0;
     while (made == 0 && !ended_) {

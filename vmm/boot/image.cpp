@@ -13,7 +13,7 @@
 namespace inox::boot {
 namespace {
 
-/// Between two pieces a reader is asked whether it is still wanted. Some milliseconds, page faults included.
+/// After each piece a reader is asked whether it still wants the rest. A piece takes milliseconds, with page faults.
 constexpr std::size_t piece = 8 * MiB;
 
 const char* open_hint(int error) {

@@ -29,8 +29,8 @@ Result<void> check_cmdline(const LoadRequest& request, const std::string& kernel
                 "shorten it, or move settings into the initrd");
 }
 
-/// From page cache to memfd without a mapping costs no page faults and no zeroing: a third less than read() into small
-/// pages. Not for huge pages: they come only with faults.
+/// Copying from the page cache to the memfd without a mapping saves page faults and zeroing: it takes a third less time
+/// than read() into small pages. Huge pages come only with page faults, so they are not filled this way.
 bool send_into(const GuestMemory& memory, const Image& file, std::uint64_t offset, Range<Gpa> to) {
     if (!memory.shared() || memory.huge_pages() != HugePages::none)
         return false;
@@ -54,7 +54,7 @@ Result<void> read_into(const GuestMemory& memory, const Image& file, std::uint64
     return file.read(offset, *bytes);
 }
 
-/// What loading a kernel of any kind leaves to be done.
+/// The result of loading any kind of kernel, with what the rest of the boot needs.
 struct KernelLoaded {
     Loaded loaded;
     Gpa initrd_last{~std::uint64_t{0}};
@@ -85,7 +85,7 @@ Result<KernelLoaded> load_elf(const Image& kernel, const LoadRequest& request, c
         first = std::min(first, range.start());
         last = std::max(last, range.last());
     }
-    std::ranges::sort(image.segments, {}, &ElfSegment::offset); // what is unpacked meanwhile has one direction
+    std::ranges::sort(image.segments, {}, &ElfSegment::offset); // in file order: an archive unpacks in one direction
     for (const ElfSegment& segment : image.segments)
         TRY_VOID(read_into(memory, kernel, segment.offset, segment.start, segment.file_size));
     const Entry entry = image.pvh_entry ? Entry{Entry::Mode::pvh32, *image.pvh_entry, layout::boot_params}
@@ -97,7 +97,7 @@ Result<KernelLoaded> load_elf(const Image& kernel, const LoadRequest& request, c
 Result<KernelLoaded> load_packed(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
                                  Placement& placement);
 
-/// `unpacked`: it was in an archive, which is not looked for twice.
+/// `unpacked`: it was in an archive; an archive inside an archive is refused.
 Result<KernelLoaded> load_kernel(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
                                  Placement& placement, bool unpacked = false) {
     if (is_elf(kernel))
@@ -110,8 +110,8 @@ Result<KernelLoaded> load_kernel(const Image& kernel, const LoadRequest& request
     return kernel.invalid(std::string{"not a kernel inox can boot: "} + kind.name, kind.hint);
 }
 
-/// An ELF file is unpacked into guest memory on the way through the archive, and what guest memory has no use for comes
-/// behind that. Others do not tell where they end.
+/// An ELF file is unpacked straight into guest memory, and the rest of the archive is read afterwards. Other files do
+/// not say where they end, so they are measured first.
 Result<KernelLoaded> load_packed(const Image& kernel, const LoadRequest& request, const GuestMemory& memory,
                                  Placement& placement) {
     Image inside = TRY(gunzip(kernel));
@@ -119,7 +119,7 @@ Result<KernelLoaded> load_packed(const Image& kernel, const LoadRequest& request
         TRY_VOID(inside.measure());
     auto loaded = load_kernel(inside, request, memory, placement, true);
     if (loaded)
-        TRY_VOID(inside.measure()); // its checksums
+        TRY_VOID(inside.measure()); // reads to the end, where the checksum is
     return loaded;
 }
 
@@ -152,7 +152,7 @@ Result<Loaded> load_images(const Image& kernel, const Image* initrd, const LoadR
                            const GuestMemory& memory) {
     Placement placement{memory};
     auto loaded = load_kernel(kernel, request, memory, placement);
-    TRY_VOID(kernel.check_wanted()); // what was not read any more may look like any other fault
+    TRY_VOID(kernel.check_wanted()); // a read that was stopped may look like any other fault
     KernelLoaded result = TRY(std::move(loaded));
     if (initrd) {
         const auto range =

@@ -22,7 +22,7 @@ bool tells_pci_off(std::string_view cmdline) {
     return false;
 }
 
-/// Of what the device takes from the host: "/drives/0/path_on_host".
+/// JSON pointer of what the device takes from the host: "/drives/0/path_on_host".
 template <class Options> std::string json_pointer_of(std::size_t index) {
     std::string where = "/" + std::string{Kind<Options>::section};
     if (!Kind<Options>::single)
@@ -201,7 +201,7 @@ std::optional<Error> check_cmdline(std::string_view cmdline) {
 
 namespace {
 
-/// The longest list is at fault.
+/// Too many devices: the problem is reported for the longest list.
 void check_room(const Config& config, std::vector<Error>& problems) {
     const bool pci = config.machine.transport == Transport::pci;
     const std::size_t room = pci ? devices::pci::RootBus::slots - 1 : max_mmio_devices; // the host bridge has one

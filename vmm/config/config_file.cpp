@@ -22,7 +22,7 @@ template <class Rows> void report_unknown(const std::string& key, const Rows& ro
     value.report_unknown(key, std::move(known));
 }
 
-/// `required`: whose keys must be there; nullopt: none must.
+/// `required`: the dialect whose keys must be there; nullopt: none must.
 bool is_needed(Need need, std::optional<Dialect> required) {
     return required &&
            (need == Need::required || (need == Need::required_by_firecracker && *required == Dialect::firecracker));
@@ -124,7 +124,7 @@ void set_default_cmdline(const nlohmann::json& root, ConfigFile& file, Dialect d
         use_default_cmdline(file.config.boot, dialect == Dialect::inox ? default_cmdline : firecracker_cmdline);
 }
 
-/// A problem of reading that makes one of check() say nothing new.
+/// Whether a problem of reading (`known`) makes one that check() found superfluous.
 bool explains(const Error& known, const Error& problem) {
     return known.where == problem.where ||
            (problem.code == Errc::config_missing_key && known.where.starts_with("/boot-source"));

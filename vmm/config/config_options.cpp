@@ -268,7 +268,7 @@ Result<void> add_element(const CommandOption& self, const std::string& text, Con
     if (problems.empty())
         return {};
     Error first = std::move(problems.front());
-    // "--net queues" for "/network-interfaces/queues"; a key that nobody knows is named by the text.
+    // "--net queues" for "/network-interfaces/queues"; for an unknown key the text names it.
     std::string key = first.where.substr(std::min(self.twin.size(), first.where.size()));
     std::ranges::replace(key, '/', ' ');
     first.where = self.name + (first.code == Errc::config_unknown_key ? std::string{} : key);

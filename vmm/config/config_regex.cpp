@@ -7,7 +7,7 @@
 namespace inox {
 
 std::optional<std::string> regex_problem(const std::string& text) {
-    static constexpr std::size_t longest = 1000; // regcomp(3) takes time and memory beyond all bounds on some
+    static constexpr std::size_t longest = 1000; // regcomp(3) may take time and memory without bound
     if (text.size() > longest)
         return "longer than 1000 characters";
     regex_t compiled{};

@@ -100,7 +100,7 @@ std::string size_text(std::uint64_t bytes) {
 std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates) {
     static constexpr std::size_t longest_word = 64;
     std::string_view best;
-    // A third of the letters may differ: of "foo" nothing but one.
+    // A third of the letters may differ; in a short word, one.
     const auto letters = word.size() - std::min(word.find_first_not_of('-'), word.size());
     std::size_t best_distance = std::max<std::size_t>(1, letters / 3) + 1;
     if (word.size() > longest_word)

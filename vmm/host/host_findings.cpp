@@ -71,7 +71,7 @@ void vfio_findings(std::vector<HostFinding>& out, const IommuReport& iommu) {
                        "optional: Linux 6.2 or newer, sudo modprobe iommufd"});
 }
 
-/// What devices/vfio/pasid_attach.hpp needs.
+/// Whether the host's IOMMUs have what devices/vfio/pasid_attach.hpp needs.
 HostFinding nested_pasids(const HostReport& host) {
     constexpr const char* section = "PASID";
     constexpr const char* subject = "assigned devices";

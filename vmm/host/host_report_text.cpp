@@ -32,7 +32,7 @@ std::string finding_text(const HostFinding& finding) {
     return out;
 }
 
-/// The word for a PCI class code, most exact first.
+/// The word for a PCI class code; the most exact entries come first.
 const char* class_name(std::uint32_t code) {
     static constexpr struct {
         unsigned shift;

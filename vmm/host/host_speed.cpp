@@ -22,11 +22,11 @@ namespace {
 
 constexpr std::uint64_t code_address = 0x1000;
 constexpr std::uint64_t instructions_per_turn = 2;
-constexpr std::uint64_t turns = 0xffff'ffff; // far more than any CPU does in the time
+constexpr std::uint64_t turns = 0xffff'ffff; // more than any CPU can do in the time
 constexpr long tick_ns = 10'000'000;
 constexpr double interpreting_below = 10; // million instructions a second
 
-/// Signals this thread again and again, so that KVM_RUN returns also when the first one came too early.
+/// Signals this thread again and again, so that KVM_RUN returns even if the first signal came too early.
 class Ticker {
 public:
     Ticker() {
@@ -36,7 +36,7 @@ public:
         sigset_t alarm;
         ::sigemptyset(&alarm);
         ::sigaddset(&alarm, SIGALRM);
-        ::pthread_sigmask(SIG_UNBLOCK, &alarm, &mask_before_); // who started us may have blocked it
+        ::pthread_sigmask(SIG_UNBLOCK, &alarm, &mask_before_); // the parent process may have blocked it
         sigevent event{};
         event.sigev_notify = SIGEV_THREAD_ID;
         event.sigev_signo = SIGALRM;
@@ -98,7 +98,7 @@ double thread_seconds() {
     return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
 }
 
-/// What is left of the turns; nullopt when the guest did anything but turn.
+/// The turns that are left; nullopt when the guest did anything else.
 std::optional<std::uint64_t> run_until_tick(int vcpu) {
     kvm_regs general{};
     const bool interrupted = ::ioctl(vcpu, KVM_RUN, 0) != 0 && errno == EINTR;
@@ -107,8 +107,8 @@ std::optional<std::uint64_t> run_until_tick(int vcpu) {
     return general.rcx;
 }
 
-/// The best of some ticks: other work on the host only ever makes one slower. The first warms up, and a tick may come
-/// before the guest was entered at all.
+/// The best of several ticks, as other work on the host can only make one slower. The first warms up, and a tick may
+/// come before the guest was entered at all.
 std::optional<double> timed_run(int vcpu) {
     constexpr unsigned most_ticks = 50;
     constexpr unsigned good_ticks = 3;

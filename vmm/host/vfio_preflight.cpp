@@ -19,7 +19,7 @@ namespace {
 using devices::vfio::Backend;
 using devices::vfio::SysfsDevice;
 
-/// Interrupt routes that KVM has for a guest's MSI and MSI-X vectors.
+/// Interrupt routes of KVM that are left for a guest's MSI and MSI-X vectors.
 constexpr unsigned msi_routes = 4096 - layout::io_apic_pins;
 
 class VfioPreflight {
@@ -28,7 +28,7 @@ public:
         : config_{config}, root_{host.root}, limit_{host.limit ? *host.limit
                                                                : devices::vfio::LockLimit::of_process(host.root)},
           kernel_{host.kernel}, one_to_one_{device_of<IommuConfig>(config) == nullptr || boot_bypass(config)},
-          // What does not fit the CPU is told elsewhere.
+          // Memory that the CPU cannot address is reported elsewhere.
           addresses_{
               plan_addresses(config.machine.memory, host.address_bits, config.machine.windows).value_or(AddressMap{})} {
     }
@@ -48,7 +48,7 @@ public:
         if (one_to_one_)
             check_locked_memory();
         check_room();
-        if (kernel_ && problems_.empty()) // opening resets them: not for what is refused anyway
+        if (kernel_ && problems_.empty()) // opening resets the devices: not when they are refused anyway
             open_devices();
         return {std::move(problems_), std::move(needs_)};
     }
@@ -70,7 +70,7 @@ private:
     void check_device(const std::string& where, const VfioConfig& wanted) {
         const auto address = devices::vfio::check_options(wanted.open);
         if (!address)
-            return; // told when the configuration was read
+            return; // reported when the configuration was read
         const auto device = devices::vfio::read_sysfs_device(root_, *address);
         for (auto& problem : devices::vfio::assignment_problems(root_, device, wanted.open)) {
             problem.where = where;
@@ -88,7 +88,7 @@ private:
         VfioNeeds::Device one{.host = device.function.address, .group = device.group, .backend = backend};
         one.vectors = std::max({device.msi_vectors, device.msix_vectors, 1U});
         needs_.vectors += one.vectors;
-        // A start places those of one device from the largest to the smallest.
+        // A start places the BARs of one device from the largest to the smallest.
         auto bars = device.bars;
         std::ranges::stable_sort(bars, std::greater{}, &devices::vfio::SysfsBar::size);
         for (const auto& bar : bars) {
@@ -108,7 +108,7 @@ private:
         needs_.devices.push_back(std::move(one));
     }
 
-    /// All of them at once, as a start does: a bus can be reset only while every function on it is open.
+    /// Opens all of them at once, as a start does: a bus can be reset only while every function on it is open.
     void open_devices() {
         devices::vfio::Session session{{}, *kernel_, root_, limit_};
         std::vector<std::unique_ptr<devices::vfio::Device>> open;
@@ -154,7 +154,7 @@ private:
                 "raise dma_entry_limit of the module vfio_iommu_type1, or use the iommufd backend");
     }
 
-    /// Each address space pins the guest's memory for itself.
+    /// Each address space pins the whole guest memory.
     void check_locked_memory() {
         if (groups_.empty())
             return;
@@ -188,8 +188,8 @@ private:
                 "assign fewer devices");
     }
 
-    /// Each BAR lies at a multiple of its size, so that the sum may fit and one of them not. The guest's other devices
-    /// come first, with little.
+    /// Each BAR lies at a multiple of its size, so one may not fit although the sum does. The guest's other devices are
+    /// placed first and take little.
     void check_places(const std::vector<Bar>& bars, Range<Gpa> window, const char* option) {
         constexpr std::uint64_t others = MiB;
         std::vector<Piece> taken{{window.start().raw(), window.start().raw() + others - 1}};
@@ -213,10 +213,10 @@ private:
     const std::string root_;
     devices::vfio::LockLimit limit_;
     devices::vfio::Kernel* kernel_;
-    bool one_to_one_; ///< all guest memory is mapped; behind a virtual IOMMU the guest says what is
+    bool one_to_one_; ///< all guest memory is mapped; behind a virtual IOMMU the guest chooses
     AddressMap addresses_;
     std::vector<Piece> ram_{};
-    std::vector<Bar> bars_{}; ///< in the order of a start
+    std::vector<Bar> bars_{}; ///< in the order in which a start places them
     std::vector<Bar> wide_bars_{};
     std::set<unsigned> groups_{};
     VfioNeeds needs_{};

@@ -23,11 +23,11 @@ namespace {
 constexpr auto memory_key = "/machine-config/mem_size_mib";
 constexpr auto huge_pages_key = "/machine-config/huge_pages";
 
-/// In the order of a start, so that what it refuses first stands first.
+/// Checks in the order of a start, so that the problem that a start would report comes first.
 class Preflight {
 public:
     Preflight(const ConfigFile& file, std::span<const Error> known) : file_{file}, known_{known} {
-        // Its size is not known then; the other checks go on with one that fits every host.
+        // A size that could not be read is unknown here; the other checks go on with one that fits every host.
         if (!memory_known())
             file_.config.machine.memory = MachineConfig{}.memory;
     }
@@ -52,12 +52,12 @@ public:
         take(device_preflight(file_.config, known_));
         if (const auto kvm = open_kvm(file_.config); !kvm)
             problems_.push_back(kvm.error());
-        // Of one value the reader's problem says enough.
+        // Where reading a value already failed, its problem is enough.
         std::erase_if(problems_, [&](const Error& one) { return !one.where.empty() && is_known(one.where); });
         return std::move(findings_);
     }
 
-    /// After run().
+    /// To be called after run().
     [[nodiscard]] const std::vector<Error>& problems() const { return problems_; }
 
 private:
@@ -72,7 +72,7 @@ private:
         problems_.push_back(std::move(error));
     }
 
-    /// Loads into memory of the guest's size, of which only what is written exists: so it sees all that a start sees.
+    /// Loads the kernel into memory of the guest's size, so it finds what a start would; only written pages exist.
     void check_memory_and_kernel() {
         if (memory_known())
             check_available();

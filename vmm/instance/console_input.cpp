@@ -12,7 +12,7 @@ namespace {
 
 constexpr char escape_key = 'A' - 0x40; // Ctrl-A
 constexpr std::size_t read_size = 256;
-/// A shell tells a job that it stopped, and one that runs not, when it brings it to the front.
+/// A shell does not notify a job that already runs when it brings the job to the foreground, so inox looks.
 constexpr std::chrono::milliseconds background_look{250};
 
 } // namespace
@@ -71,7 +71,7 @@ void ConsoleInput::on_readable() {
     const auto got = ::read(fd_, buffer.data(), buffer.size());
     if (got < 0 && (errno == EINTR || errno == EAGAIN))
         return;
-    if (got < 0 && errno == EIO && ::isatty(fd_) != 0) { // we lost it this moment
+    if (got < 0 && errno == EIO && ::isatty(fd_) != 0) { // another process group took the terminal meanwhile
         unwatch();
         later_ = loop_.after(background_look, [this] { watch(); });
         return;
@@ -92,7 +92,7 @@ void ConsoleInput::take(std::span<const char> typed) {
                 guest_.leave();
                 return;
             }
-            pending_ += key; // Ctrl-A twice sends one; anything else goes through
+            pending_ += key; // Ctrl-A twice sends one; any other key is sent with it
         } else if (terminal_.is_terminal() && key == escape_key) {
             escape_ = true;
         } else {

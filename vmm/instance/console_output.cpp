@@ -10,7 +10,7 @@ namespace inox {
 namespace {
 
 constexpr std::chrono::milliseconds last_patience{250};
-/// Each pause while a vCPU waits may leave what it wrote behind; more than this is lost.
+/// Each time a vCPU waits and the machine is paused, its output may stay in the backlog; what exceeds this is lost.
 constexpr std::size_t most_backlog = 64 * 1024;
 
 } // namespace
@@ -31,7 +31,7 @@ void ConsoleOutput::write(std::span<const std::byte> bytes) noexcept {
 
 std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
     const std::unique_lock lock{mutex_, std::try_to_lock};
-    if (!lock) // a vCPU waits for the reader
+    if (!lock) // a vCPU holds it while it waits for the reader
         return 0;
     std::size_t taken = reader_gone_ ? bytes.size() : 0;
     while (taken < bytes.size() && backlog_.empty()) {
@@ -83,13 +83,13 @@ bool ConsoleOutput::write_some() noexcept {
     return false;
 }
 
-/// False when the gate closed.
+/// Waits until there is room; false when the gate closed.
 bool ConsoleOutput::wait_for_room() noexcept {
     std::array<pollfd, 2> polls{{{out_.fd(), POLLOUT, 0}, {gate_.closed_fd(), POLLIN, 0}}};
     return ::poll(polls.data(), polls.size(), -1) < 0 ? errno == EINTR && gate_.open() : polls[0].revents != 0;
 }
 
-/// EPIPE and the like: the guest goes on without a reader.
+/// After EPIPE and similar errors the guest goes on without a reader.
 void ConsoleOutput::lose_reader(int error) noexcept {
     log::write(log::Level::warning, "standard output cannot be written any more (errno %d); the guest continues",
                error);

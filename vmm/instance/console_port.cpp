@@ -8,8 +8,8 @@
 namespace inox {
 namespace {
 
-constexpr std::chrono::milliseconds retry_delay{10}; // a reader that is slow is not polled faster
-constexpr std::chrono::milliseconds patience{250};   // a guest may spin while its console takes nothing
+constexpr std::chrono::milliseconds retry_delay{10}; // a slow reader is not polled faster
+constexpr std::chrono::milliseconds patience{250};   // a guest may spin while its console takes no output
 
 } // namespace
 

@@ -11,7 +11,7 @@ void EventLog::publish(std::string kind, Details details) {
 }
 
 void EventLog::watch(Reader reader) {
-    tell(nullptr); // readers that left make room, also when nothing happens for a long time
+    tell(nullptr); // drops readers that have left, also when no event happens for a long time
     readers_.push_back(std::move(reader));
 }
 

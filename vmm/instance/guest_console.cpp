@@ -67,7 +67,7 @@ void GuestConsole::connect(Machine& machine) {
     resize();
     if (!terminal_) {
         terminal_.emplace(STDIN_FILENO);
-        output_->clear_log(); // now that the start has not failed; a guest that starts again goes on in it
+        output_->clear_log(); // only a start that succeeded clears it; a reboot appends
     }
     terminal_->take();
     on_input_room();

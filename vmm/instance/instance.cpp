@@ -67,7 +67,7 @@ void Instance::start(Started done) {
     });
 }
 
-/// Whatever can be wrong without a machine. Outputs are looked at only: a start that fails leaves no file behind.
+/// Finds what can be wrong without a machine. Outputs are only checked: a start that fails leaves no file behind.
 Result<void> Instance::prepare_start() {
     TRY_VOID(check_complete());
     TRY_VOID(check_outputs_apart(file_));
@@ -82,7 +82,7 @@ void Instance::on_started(Result<void> started, Started done) {
     if (!started) {
         if (machine_)
             machine_->stop();
-        // Its vCPUs may have posted to the loop what needs these still.
+        // The machine's vCPUs may have posted work to the loop that uses these, so they are destroyed behind it.
         loop_.post([gate = std::move(gate_), console = std::move(console_), machine = std::move(machine_)]() mutable {
             machine.reset();
             console.reset();
@@ -127,7 +127,7 @@ void Instance::make_machine(Started done) {
 
 void Instance::on_made() {
     if (!start_)
-        return; // stop() was faster
+        return; // stop() came first
     if (start_->maker.joinable())
         start_->maker.join();
     const auto start = std::move(start_);
@@ -175,19 +175,19 @@ void Instance::on_end(GuestEnd end) {
                    make_error(Errc::guest_rebooted, "the guest rebooted", "--on-reboot fail makes that an error")});
 }
 
-/// A guest that reboots at once, again and again, is started once a second: cheap for the host, and it may go on for as
-/// long as the operator lets it.
+/// A guest that reboots at once, again and again, is started once a second. That is cheap for the host, and it may go
+/// on for as long as the operator lets it.
 void Instance::restart_later() {
     machine_->stop();
     const auto next = started_at_ + std::chrono::seconds{1};
     const auto delay = std::chrono::ceil<std::chrono::milliseconds>(next - std::chrono::steady_clock::now());
     restart_timer_ = loop_.after(std::max(delay, std::chrono::milliseconds{0}), [this] {
-        // Behind what the old machine's vCPUs have posted.
+        // Posted, to run after what the old machine's vCPUs have posted.
         loop_.post([this] { restart(); });
     });
 }
 
-/// The old machine's devices give back what the new one's need: disks, taps, sockets, host devices.
+/// The old machine is destroyed first, because the new one needs its disks, taps, sockets and host devices.
 void Instance::restart() {
     if (finished_)
         return;
@@ -289,7 +289,7 @@ Samples Instance::samples() const {
     samples.push_back({"logger", {}, "missed_metrics_count", metrics_ ? metrics_->dropped() : 0, {}});
     const auto missed_serial = console_ ? console_->missed_serial() : 0;
     samples.push_back({"logger", {}, "missed_serial_bytes", missed_serial, {}});
-    // Firecracker's name: its guest writes one byte at a time.
+    // Firecracker's name for the same: its guest writes one byte at a time.
     samples.push_back({"uart", {}, "missed_write_count", missed_serial, {}});
     samples.push_back({"logger", {}, "missed_console_bytes", console_ ? console_->missed_console() : 0, {}});
     if (more_samples_)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What operators change: the configuration before the start, devices after it.
+// What operators change: the configuration before the start, and devices after it.
 #include <algorithm>
 
 #include "devices/virtio/balloon.hpp"
@@ -16,12 +16,12 @@ std::unexpected<Error> no_device(const char* kind, const std::string& id) {
 
 bool same(const Error& a, const Error& b) { return a.code == b.code && a.what == b.what && a.where == b.where; }
 
-/// Whether requests to come may still mend it: they come in any order before the start.
+/// Whether later requests may still solve the problem: before the start they come in any order.
 bool may_pass(const Error& problem) {
     return problem.code == Errc::no_resource || problem.where == "/balloon/amount_mib";
 }
 
-/// The first rule that the change breaks and that was not broken before. What is missing may always still come.
+/// The first problem that this change adds. Missing keys are no problem: they may still come.
 Result<void> check_change(const Config& before, const Config& after, bool started) {
     const auto old_problems = check(before);
     for (auto& problem : check(after))

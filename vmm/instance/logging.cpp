@@ -10,7 +10,7 @@
 namespace inox {
 
 Result<void> use_log(const LogConfig& log, const LogShape& shape, const std::string& id) {
-    // One descriptor for the whole life: another file takes its place, so that no thread writes to a closed one.
+    // One descriptor for the whole run: another file is put in its place, so that no thread writes to a closed one.
     static int own = -1;
     if (!log.path.empty()) {
         auto file = TRY(placed(open_output(log.path), "/logger/log_path"));

@@ -80,7 +80,7 @@ void MetricsFile::write(std::string line) {
     pending_ = std::move(line);
     const auto whole = pending_.size();
     if (!write_pending() && pending_.size() == whole) {
-        pending_.clear(); // nothing of it is out: the next line is news
+        pending_.clear(); // nothing of this line was written, so the next one replaces it
         ++dropped_;
     }
 }

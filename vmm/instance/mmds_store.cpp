@@ -14,7 +14,7 @@ namespace {
 using nlohmann::json;
 
 Result<json> parse_object(std::string_view text) {
-    auto parsed = read_json(text, SIZE_MAX, Quote::no); // whoever received the text has a limit of its own
+    auto parsed = read_json(text, SIZE_MAX, Quote::no); // whoever received the text has limited its size
     if (!parsed.problems.empty())
         return std::unexpected<Error>{std::move(parsed.problems.front())};
     if (!parsed.root.is_object())

@@ -18,7 +18,7 @@ OutputFile::OutputFile(OutputFile&& other) noexcept
       first_errno_{other.first_errno_.load()} {}
 
 void OutputFile::clear() noexcept {
-    (void)!::ftruncate(file_.get(), 0); // fails on what is no file
+    (void)!::ftruncate(file_.get(), 0); // fails on what is not a regular file
 }
 
 std::size_t OutputFile::offer(std::span<const std::byte> bytes) noexcept {

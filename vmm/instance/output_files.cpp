@@ -18,15 +18,15 @@ std::string whole_path(const std::string& path) {
     return error ? path : whole.string();
 }
 
-/// What a path names now. Two are the same file when these are equal.
+/// The file that a path names at present. Two paths name the same file when these are equal.
 struct Identity {
     dev_t device{};
     ino_t number{};
-    std::string path{}; ///< of what does not exist yet
+    std::string path{}; ///< only for a file that does not exist yet
     bool operator==(const Identity&) const = default;
 };
 
-/// nullopt: nothing that could be lost.
+/// nullopt: the path names nothing that could be lost.
 std::optional<Identity> identity_of(const std::string& path) {
     struct stat status {};
     if (path.empty())
@@ -42,7 +42,7 @@ std::optional<Identity> identity_of(const std::string& path) {
 struct Output {
     std::string path;
     std::string where;
-    bool replaced; ///< written anew; otherwise what is there stays in front
+    bool replaced; ///< its contents are replaced; otherwise they stay and text is appended
 };
 
 } // namespace
@@ -70,7 +70,7 @@ Result<void> check_outputs_apart(const ConfigFile& file) {
         if (one.use == UsedPath::Use::output)
             outputs.push_back({std::string{one.path}, where, false});
     if (std::ranges::all_of(outputs, [](const Output& one) { return one.path.empty(); }))
-        return {}; // a start without outputs looks at no file for this
+        return {}; // a start without outputs opens no file for this check
     std::vector<Taken> taken;
     const auto take_input = [&](const std::string& path, const char* what) {
         if (auto identity = identity_of(path); identity && identity->path.empty())

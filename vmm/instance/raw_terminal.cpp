@@ -12,29 +12,29 @@
 namespace inox {
 namespace {
 
-/// What a signal handler needs to know. The settings are written before the descriptor is.
+/// What a signal handler needs. The settings are written before the descriptor is.
 std::atomic<int> raw_fd{-1};
 termios settings_before{};
 static_assert(std::atomic<int>::is_always_lock_free);
 
-/// Those that end a process by default and are not among the orderly ends (see run.cpp).
+/// Signals that end a process by default and that no signalfd of inox takes (see watchdog.cpp).
 constexpr int ending_signals[] = {SIGABRT, SIGALRM, SIGBUS,    SIGFPE,  SIGILL,  SIGIO,   SIGPROF,   SIGPWR,
                                   SIGSEGV, SIGSYS,  SIGSTKFLT, SIGTRAP, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
 
-/// Whether our process group is the one that may use the terminal; so is everybody's who does not live on it.
+/// Whether our process group is in the foreground. True, too, when this is not our controlling terminal.
 bool in_front(int fd) {
     const pid_t front = ::tcgetpgrp(fd);
     return front < 0 || front == ::getpgrp();
 }
 
-/// Only calls that are safe in a handler. The signal comes again, and ends the process, as soon as this returns.
+/// Makes only calls that are safe in a handler. The raised signal is blocked until this returns, then ends the process.
 extern "C" void restore_and_end(int signal) {
     restore_terminal();
     ::signal(signal, SIG_DFL);
     ::raise(signal);
 }
 
-/// A sanitizer's handlers stay, and what a parent told us to ignore stays ignored.
+/// Leaves alone a sanitizer's handlers, and signals that the parent process told us to ignore.
 void watch_ending_signals() {
     struct sigaction action {};
     action.sa_handler = restore_and_end;
@@ -67,12 +67,12 @@ bool RawTerminal::take() {
         return true;
     const bool front = in_front(fd_);
     if (!front)
-        raw_fd = -1; // the settings are another's now
+        raw_fd = -1; // the settings belong to another process group
     held_ = held_ && front;
     termios settings{};
     if (!front || held_ || ::tcgetattr(fd_, &settings) != 0)
         return front; // a terminal that hung up can be read to its end
-    // A shell may have brought back the settings that we had when we were stopped.
+    // A shell may have restored the settings that we had when we were stopped.
     if (!taken_before_ || !same(settings, raw(settings_before))) {
         raw_fd = -1;
         settings_before = settings;

@@ -15,9 +15,9 @@
 namespace inox {
 namespace {
 
-/// The watchdog's thread is not worth the time before a guest's first instruction, unless that takes longer than this.
+/// The watchdog's thread is made after the guest's first instruction, to save time, or when a start takes this long.
 constexpr std::chrono::milliseconds quick_start{20};
-/// A start has nothing to lose: what is in a call of the kernel's then goes with the process.
+/// A start has nothing to lose: if a system call keeps it longer than this, the watchdog ends the process.
 constexpr std::chrono::milliseconds start_stops_within{60};
 
 /// Does what SIGTSTP does by default; returns when the process goes on.
@@ -25,12 +25,12 @@ void stop_process() {
     sigset_t stop;
     ::sigemptyset(&stop);
     ::sigaddset(&stop, SIGTSTP);
-    ::raise(SIGTSTP); // waits, as it is blocked
+    ::raise(SIGTSTP); // it is blocked, so it stays pending
     ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
     ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
 }
 
-/// Waits a moment only for a reader that does not read.
+/// Waits only a moment for a reader that does not read.
 void tell(std::string_view text) {
     (void)SharedOutput{STDERR_FILENO}.write_within(text, std::chrono::milliseconds{250});
 }
@@ -57,7 +57,7 @@ private:
     void end(GuestEnd end);
     void on_signal(int signal);
     void end_well(const char* what) { end({GuestEnd::How::stopped, 0, {}, what}); }
-    /// By a signal or the time limit: nobody waits for long then.
+    /// An end by a signal or the time limit: nothing is awaited for long then.
     void end_with(Error error) {
         stopped_from_outside_ |= !end_;
         end({GuestEnd::How::stopped, 0, std::move(error)});
@@ -73,7 +73,7 @@ private:
     const RunPlan& plan_;
     const RunOptions options_;
     EventLoop loop_;
-    std::unique_ptr<Watchdog> watchdog_{}; // goes after what it watches the end of
+    std::unique_ptr<Watchdog> watchdog_{}; // destroyed after the instance, whose end it watches
     Instance instance_;
     std::optional<GuestEnd> end_;
     std::optional<Error> failure_; ///< instead of an end: the guest did not start
@@ -91,7 +91,7 @@ void GuestRun::end(GuestEnd end) {
     if (end_)
         return;
     end_ = instance_.judged(std::move(end));
-    // SIGTERM ends the guest either way: a small one may have no handler for the interrupt of its power button.
+    // SIGTERM ends the guest either way: a small guest may have no handler for the power button's interrupt.
     if (asked_to_power_off_ && end_->error && end_->error->code == Errc::guest_triple_fault)
         end_ = {GuestEnd::How::stopped, 0,
                 make_error(Errc::terminated,
@@ -105,7 +105,7 @@ void GuestRun::on_signal(int signal) {
     auto error = Watchdog::end_by(signal);
     if (signal == SIGTSTP) {
         instance_.suspend_console();
-        return stop_process(); // goes on with SIGCONT
+        return stop_process(); // returns after SIGCONT
     }
     if (signal == SIGCONT)
         return instance_.resume_console();
@@ -116,7 +116,7 @@ void GuestRun::on_signal(int signal) {
     end_with(std::move(*error));
 }
 
-/// Whether the guest is asked, for the first time, and has time to answer.
+/// Presses the power button once; false when there is none or no grace period, or it was pressed before.
 bool GuestRun::ask_to_power_off() {
     if (!options_.grace || asked_to_power_off_ || !instance_.press_power_button())
         return false;
@@ -131,7 +131,7 @@ bool GuestRun::ask_to_power_off() {
     return true;
 }
 
-/// A serial log with a hole is an error of a run that was good otherwise.
+/// A run that was good otherwise fails when its serial log has a hole.
 int GuestRun::report() {
     int code = report_end();
     if (const auto log = instance_.serial_log_result(); code == 0 && !log) {
@@ -188,14 +188,14 @@ void GuestRun::on_started(Result<void> started) {
     watch();
 }
 
-/// Signals and the time limit, from now on.
+/// Starts the watchdog, which takes signals and the time limit.
 void GuestRun::watch() {
     if (std::exchange(watched_, true))
         return;
     auto watching = watchdog_->start();
     if (watching)
         return;
-    // A guest that runs already ends like any other.
+    // A guest that runs already ends as it does for any other reason.
     if (instance_.state() == Instance::State::not_started)
         fail_with(std::move(watching).error());
     else
@@ -226,11 +226,11 @@ Result<int> GuestRun::run() {
         watchdog_->ending(*end_->error, instance_.starting() ? start_stops_within : Watchdog::devices_stop_within);
     instance_.end(*end_);
     companion.reset();
-    instance_.await_start(); // when nobody but the watchdog waits
+    instance_.await_start(); // the API has closed; only the watchdog limits this wait
     return report();
 }
 
-/// An event loop that finds no descriptors for itself throws.
+/// The constructor of an event loop throws when there are no descriptors left.
 Result<int> run_guest(const ConfigFile& file, Timeline& timeline, const RunPlan& plan) {
     try {
         GuestRun guest{file, timeline, plan};

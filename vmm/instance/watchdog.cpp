@@ -18,7 +18,7 @@
 namespace inox {
 namespace {
 
-constexpr std::chrono::milliseconds patience{25}; ///< for who reads standard error
+constexpr std::chrono::milliseconds patience{25}; ///< for the reader of standard error
 
 } // namespace
 
@@ -28,9 +28,9 @@ Result<std::unique_ptr<Watchdog>> Watchdog::create(EventLoop& loop, Options opti
     for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP, SIGCONT})
         ::sigaddset(&set, signal);
     ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    // A job in the background that reads or writes the terminal must not be stopped, guest and API with it.
-    ::signal(SIGTTIN, SIG_IGN); // NOLINT: reads fail then
-    ::signal(SIGTTOU, SIG_IGN); // NOLINT: writes do not
+    // A background job that reads or writes the terminal would be stopped, with its guest and its API.
+    ::signal(SIGTTIN, SIG_IGN); // NOLINT: reads fail instead
+    ::signal(SIGTTOU, SIG_IGN); // NOLINT: writes succeed
     ::signal(SIGPIPE, SIG_IGN); // NOLINT: a reader that leaves must not end the guest
     ::signal(SIGXFSZ, SIG_IGN); // NOLINT: nor must a file at its size limit (ulimit -f); writes fail then
     UniqueFd fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
@@ -85,7 +85,7 @@ void Watchdog::ending(const Error& why, std::chrono::milliseconds ends_within) {
 // The thread
 
 void Watchdog::watch() {
-    sigset_t all; // SIGTTOU among them: the terminal is given back also from the background
+    sigset_t all; // with SIGTTOU, so that the terminal is restored from the background, too
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
     ::pthread_setname_np(::pthread_self(), "watchdog");
@@ -145,7 +145,7 @@ void Watchdog::on_readable() {
         });
 }
 
-/// The first reason stands: whoever asks again does not wait longer, and the loop's list does not grow.
+/// The first reason stands: asking again neither extends the deadline nor makes the loop's list grow.
 void Watchdog::ask(Error why, std::function<void()> tell) {
     if (give_up_ && (ends_ || !shared_->heard))
         return;
@@ -159,7 +159,7 @@ void Watchdog::ask(Error why, std::function<void()> tell) {
     });
 }
 
-/// One line as every error's; then nothing but the kernel cleans up.
+/// Prints one line like any error's, and leaves the rest of the cleaning up to the kernel.
 void Watchdog::end_process(const char* what) const {
     restore_terminal();
     Error error = *why_;

@@ -53,7 +53,7 @@ public:
             TRY_VOID(router_.set(gsi_, message_));
             routed_ = true;
         }
-        // KVM would deliver a count that is already there, but leave it standing: it is taken, and signalled afresh.
+        // KVM would deliver a count that is already there but not clear it, so it is cleared and signalled again.
         const bool was_pending = event_.drain() != 0;
         TRY_VOID(router_.attach(gsi_, event_, -1));
         enabled_ = true;
@@ -116,7 +116,7 @@ Result<std::unique_ptr<MsiVector>> IrqRouter::msi() {
     const auto index = static_cast<std::size_t>(free - used_.begin());
     const auto gsi = layout::first_msi_gsi + static_cast<unsigned>(index);
     if (free == used_.end()) {
-        // The chip pins take 24 + 16 routes.
+        // The pins of the I/O APIC and the two 8259s take 24 + 16 routes.
         if (gsi + layout::io_apic_pins + 16 >= capacity_)
             return fail(Errc::no_resource, format("all %u interrupt routes of this VM are in use", capacity_),
                         "use fewer devices or fewer queues");
@@ -142,7 +142,7 @@ Result<void> IrqRouter::set(unsigned gsi, MsiMessage message) {
 }
 
 void IrqRouter::release(unsigned gsi) {
-    // The stale route stays in KVM until the next change: nothing can signal it any more.
+    // The stale route stays in KVM until the next change; nothing can signal it.
     std::lock_guard lock{mutex_};
     messages_.erase(gsi);
     used_[gsi - layout::first_msi_gsi] = false;

@@ -14,7 +14,7 @@ namespace inox {
 
 Vcpu::Vcpu(unsigned id, UniqueFd fd, Mapping run) : id_{id}, fd_{std::move(fd)}, run_{std::move(run)} {}
 
-/// KVM says which page it could not have since Linux 6.8, in an exit that the headers of Debian 12 do not know.
+/// Since Linux 6.8 KVM reports the page that it could not get, in an exit that Debian 12's headers do not have.
 VmExit Vcpu::failure(int error) const noexcept {
     constexpr std::uint32_t exit_memory_fault = 39;
     struct MemoryFault {

@@ -156,7 +156,7 @@ Result<void> Vm::trap_msr(std::uint32_t index) {
     cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
     cap.args[0] = KVM_MSR_EXIT_REASON_FILTER;
     TRY_VOID(checked_ioctl(fd(), KVM_ENABLE_CAP, &cap, "KVM_CAP_X86_USER_SPACE_MSR"));
-    std::uint8_t denied = 0; // a bit set allows
+    std::uint8_t denied = 0; // a bit that is set allows the access
     kvm_msr_filter filter{};
     filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
     filter.ranges[0] = {KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, 1, index, &denied};
@@ -191,7 +191,7 @@ Result<Registration> Vm::add_vfio_file(int file) {
         TRY_VOID(checked_ioctl(fd(), KVM_CREATE_DEVICE, &device, "KVM_CREATE_DEVICE for VFIO"));
         vfio_.reset(static_cast<int>(device.fd));
     }
-    // KVM compares open files, not numbers: with one of its own the registration depends on nobody's order of closing.
+    // KVM identifies open files, not descriptors, so a duplicate serves: callers may close theirs in any order.
     UniqueFd own{::fcntl(file, F_DUPFD_CLOEXEC, 0)};
     if (!own)
         return fail_errno(Errc::host_error, "duplicating a VFIO file");

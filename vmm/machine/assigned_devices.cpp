@@ -21,7 +21,7 @@ AssignedDevices::AssignedDevices(AssignedContext context)
 
 AssignedDevices::~AssignedDevices() { stop(); }
 
-/// The guest places the BARs of all devices in one go.
+/// Reports unreachable BARs once and a second later, because the guest places the BARs of all devices in one go.
 void AssignedDevices::sum_up_later() {
     context_.loop.post([this, alive = std::weak_ptr{alive_}] {
         if (alive.lock())
@@ -51,7 +51,7 @@ Result<void> AssignedDevices::register_ram() {
     return {};
 }
 
-/// The guest may give each device behind its IOMMU a view of its own; the host has one for the whole group.
+/// Behind its IOMMU the guest may give each device an address space of its own; the host has one for a whole group.
 Result<void> AssignedDevices::check_alone(const Device& device) const {
     for (const auto& one : made_)
         if (one.space == &device.dma())
@@ -81,7 +81,7 @@ Result<AssignedDevices::Function> AssignedDevices::make_at(const Making& making,
 Result<void> AssignedDevices::map_in_pieces(devices::vfio::AddressSpace& space, const std::stop_token& stop) {
     const auto job = TRY(session_.begin_map_guest(space));
     if (!job)
-        return {}; // it is there already
+        return {}; // guest memory is mapped there already
     job->run(stop);
     return session_.end_map_guest(*job);
 }
@@ -119,7 +119,7 @@ void AssignedDevices::make_next() {
             });
             return;
         }
-        auto done = std::exchange(next.done, nullptr); // which may ask for more
+        auto done = std::exchange(next.done, nullptr); // may ask for more devices
         making_.pop_front();
         if (done)
             done(std::unexpected{std::move(ready).error()});
@@ -128,17 +128,17 @@ void AssignedDevices::make_next() {
 
 void AssignedDevices::on_made() {
     if (!std::exchange(at_work_, false))
-        return; // stop() was faster
+        return; // stop() came first
     {
         Making making = std::move(making_.front());
         making_.pop_front();
-        if (making.done) // else it was cancelled, and goes before anything else is asked for
+        if (making.done) // if it was cancelled, it is destroyed before the next is made
             making.done(*std::move(making.made));
     }
     make_next();
 }
 
-/// On the loop, or already there. Before the guest runs nobody has to be spared.
+/// Runs `work` on the devices' thread, or at once: on that thread itself, and while the guest does not run yet.
 void AssignedDevices::apart(WorkThread::Work work) {
     if (thread_.is_current())
         return work();
@@ -154,7 +154,7 @@ void AssignedDevices::apart(WorkThread::Work work) {
     });
 }
 
-/// Whoever used the function last is on the loop; or it never came there, and the thread is at it.
+/// Called on the loop after the last use; or on the devices' thread, when the function never came to the loop.
 void AssignedDevices::release(std::unique_ptr<PciFunction> function) {
     function->leave_loop();
     apart([this, function = std::move(function)]() mutable {
@@ -190,7 +190,7 @@ Result<AssignedDevices::Function> AssignedDevices::finish(const VfioConfig& conf
                                                           std::unique_ptr<Device> device) {
     const auto host = device->address();
     auto& space = device->dma();
-    auto* const raw = device.get(); // the function owns it while it calls
+    auto* const raw = device.get(); // stays valid: the function that calls owns it
     devices::vfio::FunctionContext context{
         .irqs = context_.irqs,
         .mappings = context_.mappings,
@@ -219,7 +219,7 @@ Result<AssignedDevices::Function> AssignedDevices::finish(const VfioConfig& conf
     return function;
 }
 
-/// Where the device sits on the guest's bus.
+/// Makes the device an endpoint of the guest's IOMMU and of its PASIDs, by its address on the guest's bus.
 Result<Registration> AssignedDevices::attach(Device& device, devices::pci::Address at) {
     const auto endpoint = iommu::pci_endpoint(at.slot, at.function);
     Registration dma, pasids;

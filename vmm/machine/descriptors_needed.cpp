@@ -9,7 +9,7 @@
 namespace inox {
 namespace {
 
-constexpr std::size_t process = 16; // counted as virtio_descriptors() are
+constexpr std::size_t process = 16; // counted in /proc/PID/fd, like virtio_descriptors()
 constexpr std::size_t api = 16;     // its loop, its socket, some clients
 
 } // namespace

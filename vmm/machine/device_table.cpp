@@ -121,7 +121,7 @@ Result<pci::Address> DeviceTable::choose(const NewDevice& device) const {
             "wait until the guest has ejected it (a paused one must run for that), or remove a device by asking");
     };
     if (device.where) {
-        // An ejected device stands in the table for a moment longer than on the bus.
+        // An ejected device stays in the table for a moment after it has left the bus.
         for (const Entry& entry : entries_)
             if (device.where == entry.status.address)
                 return fail(Errc::already_exists, format("PCI address %s is taken by %s", device.where->text().c_str(),
@@ -156,12 +156,12 @@ Result<void> DeviceTable::remove(const DeviceName& name, Removal how) {
     const pci::Address address = *entry->status.address;
     if (how == Removal::forced) {
         const bool driven = (entry->function->config().command() & pci::command_bit::bus_master) != 0;
-        // Either fails only when the guest ejected it just now. An assigned device's driver knows what a torn-out
-        // device reads like; a virtio driver needs help.
+        // Either call fails only if the guest has just ejected the device. An assigned device's driver knows what a
+        // torn-out device reads like; a virtio driver needs help.
         (void)(running_ && entry->device ? pci_->tear_out(address) : pci_->remove(address));
         if (running_) {
             slots_.tear_out(address.slot, driven && entry->device);
-            registers_->ask_back(address.slot); // so that its driver lets go of what is not there any more
+            registers_->ask_back(address.slot); // so that its driver releases the removed device
             remind_later(first_reminder);
         } else {
             slots_.vacate(address.slot);
@@ -215,7 +215,7 @@ void DeviceTable::drop(Entries::iterator entry, DeviceEvent::What what) {
     tell(what, status);
 }
 
-/// A vCPU may be inside an access to the function; its destructor belongs to this thread.
+/// Destroys functions here, on the loop, once no vCPU is inside an access to them.
 void DeviceTable::release_unused() {
     std::erase_if(leaving_, [](const Entry& entry) { return entry.function.use_count() == 1; });
     if (!leaving_.empty())

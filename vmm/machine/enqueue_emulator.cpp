@@ -47,7 +47,7 @@ iommu::CpuSegment segment(const kvm_segment& from, bool protected_mode) {
 
 bool is_user(const CpuState& cpu) { return cpu.cpl == 3; }
 
-/// The bytes KVM reported, or, when those are few, what the guest's page tables show.
+/// The instruction's bytes as KVM reported them, or, when those are too few, read through the guest's page tables.
 std::span<const std::uint8_t> fetch(const vm_exit::EmulationFailure& failure, const GuestMemory& memory,
                                     const CpuState& cpu, std::uint64_t cs_base, const Paging* paging,
                                     std::array<std::uint8_t, iommu::longest_instruction>& own) {
@@ -112,7 +112,7 @@ std::optional<Paging> cpu_paging(const CpuState& cpu, const kvm_sregs& sregs, st
     return paging;
 }
 
-/// The machine behind one instruction.
+/// The machine as one instruction sees it.
 class EnqueueEmulator::Access final : public iommu::EnqueueMachine {
 public:
     Access(EnqueueEmulator& owner, const Paging* paging, bool user) : owner_{owner}, user_{user} {
@@ -131,7 +131,7 @@ public:
     void read(Gpa from, std::span<std::byte> to) noexcept override {
         if (owner_.memory_.read(from, to))
             return;
-        // Device registers, in naturally aligned pieces as wide as they come.
+        // Reads device registers in naturally aligned pieces, each as wide as possible.
         while (!to.empty()) {
             std::size_t size = 8;
             while (size > to.size() || !is_aligned(from.raw(), size))

@@ -17,7 +17,7 @@ namespace {
 
 using Step = Timeline::Step;
 
-// What the first instruction needs in memory.
+// Loads into memory what the guest's first instruction needs.
 Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, const GuestMemory& memory,
                           Timeline& timeline, const std::stop_token& stop) {
     boot::AcpiConfig acpi;
@@ -76,7 +76,7 @@ Result<void> Machine::build(const Config& config, const std::stop_token& stop) {
             try {
                 beside = std::jthread{load_here};
             } catch (const std::system_error&) {
-                load_here(); // only slower; threads that are needed say why there are none
+                load_here(); // only slower; a thread that is really needed reports its failure
             }
         built = build_hardware(config);
     }
@@ -132,7 +132,7 @@ void Machine::watch_iommu() {
     });
 }
 
-/// PASIDs, and the instructions and the register by which the guest uses them.
+/// Makes the PASIDs, and the instructions and the register with which the guest uses them.
 Result<void> Machine::create_pasids(const PasidConfig& config) {
     pasids_ = TRY(Pasids::create(memory_, mmio_, config.quota));
     if (iommu_)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every way in which a guest ends by itself, and what is made of it.
+// Every way in which a guest ends by itself, and how each end is judged.
 #include <algorithm>
 
 #include "vmm/host/host_speed.hpp"
@@ -8,11 +8,11 @@
 namespace inox {
 namespace {
 
-// A panicking kernel tells of it in the middle of its report, and the rest of the text is worth waiting for.
+// A panicking kernel notifies inox in the middle of its report, and the rest of the text is worth waiting for.
 constexpr std::chrono::milliseconds silence{500};
 constexpr std::chrono::seconds most_last_words{10};
 
-// A vCPU leaves any instruction that it executes long before it has been asked so often, at 50 ms each.
+// At 50 ms for each question, a vCPU leaves any instruction that it executes long before it was asked this often.
 constexpr unsigned standing_for_ever = 10;
 
 /// A guest that panicked did not end well, however it ended.
@@ -22,7 +22,7 @@ GuestEnd panic_end(const std::string& reason) {
                        "its console says why; --serial-log FILE keeps a copy of it")};
 }
 
-/// Ends that a panicked kernel comes to by itself.
+/// Ends to which a panicked kernel comes by itself.
 bool may_follow_panic(const GuestEnd& end) {
     switch (end.how) {
     case GuestEnd::How::reset:
@@ -38,7 +38,7 @@ bool may_follow_panic(const GuestEnd& end) {
     return false;
 }
 
-/// Measures, so not on a vCPU's thread.
+/// Measures the speed of this KVM, so it must not run on a vCPU's thread.
 const char* emulation_hint() {
     return kvm_interprets() ? "this KVM interprets guest code (see `inox host`): use a host with VT-x or SVM"
                             : "the guest runs code, or uses an address, that is neither memory nor a device's "
@@ -84,7 +84,7 @@ std::size_t Machine::console_output(std::span<const std::byte> bytes) {
 
 void Machine::panicked(bool crash_kernel) noexcept {
     if ((crash_kernel ? crash_kernel_ : panicked_).exchange(true))
-        return; // a guest may say it as often as it likes
+        return; // a guest may report it any number of times
     loop_.post([&events = owner_.events, crash_kernel] {
         events.on_panic({GuestPanic::Source::pvpanic, crash_kernel, {}});
     });
@@ -114,7 +114,7 @@ GuestEnd Machine::judged(GuestEnd end) const {
 void Machine::report_end(GuestEnd end) noexcept {
     if (ended_.exchange(true))
         return;
-    // The guest must not run on behind a power-off: the vCPU that reports parks at the gate, the others are kicked.
+    // The guest must not go on after a power-off: the vCPU that reports it parks at the gate, the others are kicked.
     gate_.set(RunGate::State::stopping);
     loop_.post([&events = owner_.events, end = judged(std::move(end))]() mutable {
         if (end.error && end.error->code == Errc::guest_emulation_failure && end.error->hint.empty())
@@ -123,9 +123,9 @@ void Machine::report_end(GuestEnd end) noexcept {
     });
 }
 
-// A guest whose every vCPU is halted with interrupts off can never go on, and KVM does not tell. One without exits is
-// asked at growing intervals (1, 16, then 60 seconds), so an idle guest is left alone. One with exits is not kicked for
-// the question: it is for instructions that KVM tries for ever, with an exit each time or with none (no_progress.hpp).
+// A guest whose vCPUs are all halted with interrupts off can never go on, and KVM does not report that. A guest without
+// exits is asked at growing intervals (1, 16, then 60 seconds), so an idle one is left alone. One with exits is asked
+// without a kick, for instructions that KVM tries for ever, with an exit each time or with none (no_progress.hpp).
 void Machine::schedule_stuck_check(std::chrono::milliseconds delay) {
     stuck_timer_ = loop_.after(delay, [this, delay] {
         if (state_ != State::running)
@@ -141,7 +141,7 @@ void Machine::ask_stuck(std::chrono::milliseconds waited, bool silent) {
 }
 
 void Machine::check_stuck(std::chrono::milliseconds waited, bool silent) {
-    exits_at_last_check_ = exits(); // the question itself made each vCPU exit once
+    exits_at_last_check_ = exits(); // asking made each vCPU exit once
     if (silent && std::ranges::all_of(vcpus_, [](const auto& vcpu) { return vcpu->stuck() == 1; }))
         return report_end(
             {GuestEnd::How::failed, 0,

@@ -44,7 +44,7 @@ IommuView iommu_view(const iommu::Domains& domains) {
 
 std::optional<IommuMappings> mappings_of(const iommu::Domains& domains, std::uint32_t domain, std::uint64_t from,
                                          std::size_t limit) {
-    // One more tells whether there is a next page.
+    // One more than was asked for tells whether there is a next page.
     auto found = domains.mappings(iommu::DomainId{domain}, Iova{from}, limit + 1);
     if (!found)
         return std::nullopt;

@@ -6,8 +6,8 @@
 namespace inox {
 namespace {
 
-/// Legacy prefixes and REX (SDM volume 2, 2.1.1 and 2.2.1). In 32-bit code 40..4f are INC and DEC, which are never
-/// tried twice, so it does not matter that they are passed over.
+/// Legacy prefixes and REX (SDM volume 2, 2.1.1 and 2.2.1). In 32-bit code 40..4f are INC and DEC. KVM never repeats
+/// those without progress, so skipping them does no harm.
 constexpr bool is_prefix(std::uint8_t byte) {
     switch (byte) {
     case 0x26: // segments
@@ -55,7 +55,7 @@ bool one_byte(std::uint8_t opcode, std::uint8_t modrm) {
     case 0x8e: // MOV to a segment register
     case 0x9a: // far CALL, JMP
     case 0xea:
-    case 0xc4: // LES, LDS; in 64-bit mode VEX prefixes, whose instructions touch no descriptors but never stand still
+    case 0xc4: // LES, LDS; VEX prefixes in 64-bit mode, whose instructions never stand still
     case 0xc5:
     case 0xca: // far RET
     case 0xcb:

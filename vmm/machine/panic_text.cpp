@@ -9,7 +9,7 @@ namespace {
 constexpr std::string_view panic_words = "Kernel panic - not syncing";
 constexpr std::string_view dead_words = "---[ end Kernel panic";
 constexpr std::string_view boot_words = "Linux version ";
-// Each is written by a path that a panic or an emergency restart does not take.
+// The kernel prints these only on paths that neither a panic nor an emergency restart takes.
 constexpr std::string_view orderly_words[] = {"reboot: Restarting system", "reboot: machine restart",
                                               "reboot: Power down", "reboot: Power off not available",
                                               "reboot: System halted"};
@@ -33,8 +33,8 @@ bool printable(char c) { return c >= ' ' && c <= '~'; }
 
 } // namespace
 
-/// The end of a long line is where a kernel's own would stand. A panic goes to the front of the line, with what tells
-/// its last line from its first, and stays.
+/// Drops the first half of a full line, because a kernel's own text would be at its end. A panic moves to the front,
+/// with the characters before it that tell its last line from its first, and then stays.
 void PanicText::make_room(Line& line) noexcept {
     constexpr std::size_t kept_before = 16;
     const auto at = std::string_view{line.text.data(), line.size}.find(panic_words);
@@ -55,7 +55,7 @@ bool PanicText::take(Line& line, char c) noexcept {
     if (c == escape) {
         line.escape = Escape::started;
     } else if (line.escape == Escape::started) {
-        line.escape = c == '[' ? Escape::sequence : Escape::none; // others are two characters
+        line.escape = c == '[' ? Escape::sequence : Escape::none; // other sequences have two characters
     } else if (line.escape == Escape::sequence) {
         if (c >= '@' && c <= '~')
             line.escape = Escape::none;
@@ -89,7 +89,7 @@ void PanicText::feed(Console console, std::span<const std::byte> bytes) noexcept
 }
 
 PanicText::News PanicText::look(std::string_view line) {
-    // Anywhere in a line: a program's prompt may stand before it.
+    // The words may be anywhere in a line: a program's prompt may come before them.
     if (line.find(dead_words) != line.npos)
         return reason_ ? News::dead : News::none;
     if (const auto at = line.find(panic_words); at != line.npos) {
@@ -98,7 +98,7 @@ PanicText::News PanicText::look(std::string_view line) {
         const bool again = reason_ && *reason_ == reason.substr(0, longest_reason);
         reason_ = std::string{reason.substr(0, longest_reason)};
         other_kernel_ = false;
-        return again ? News::none : News::panic; // each console shows it
+        return again ? News::none : News::panic; // each console shows the same panic
     }
     if (!reason_)
         return News::none;

@@ -27,7 +27,7 @@ const char* cause_text(iommu::PageFault::Cause cause) {
     return "no mapping";
 }
 
-/// Devices that inox is itself hold references of their own; there is one, the accelerator.
+/// Devices that inox emulates hold references of their own. The accelerator is the only one.
 std::string own_devices(const iommu::PasidService::Snapshot& snapshot) {
     std::string names;
     for (const auto& endpoint : snapshot.endpoints)

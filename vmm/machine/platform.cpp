@@ -31,7 +31,7 @@ namespace inox {
 
 namespace {
 
-// ISA interrupts that nothing else of the machine uses, then those PCI would have.
+// ISA interrupts that nothing else of the machine uses, then those that PCI would use.
 constexpr std::array<unsigned, max_mmio_devices> mmio_gsis{5,  6,  7,  10, 11, 12, 13, 14, 15,
                                                            16, 17, 18, 19, 20, 21, 22, 23};
 
@@ -96,7 +96,7 @@ Result<std::unique_ptr<Platform>> Platform::create(const Config& config, std::ve
     auto one = opened.begin();
     for (const auto& device : placed_devices(config))
         TRY_VOID(placed(platform->add_opened(*device.config, std::move(*one++)), device.where));
-    // Beside the host bridge it takes no slot, and behind all others its BAR moves none of theirs.
+    // Pvpanic shares the host bridge's slot, so it needs none. It comes last, so that its BAR moves no other one.
     if (own.pci) {
         auto pvpanic = TRY(devices::PvPanicFunction::create(context.guest));
         TRY_VOID(own.pci->add(std::move(pvpanic), devices::pci::Address{0, 1}));
@@ -158,7 +158,7 @@ void Platform::send_ctrl_alt_del() { parts_->keyboard->send_ctrl_alt_del(); }
 
 // From a device's configuration to the device on its bus
 
-/// Before anything is opened: a second one must not disturb the first.
+/// Called before anything is opened: a second device of one name must not disturb the first.
 Result<void> Platform::check_name(const DeviceName& name) const {
     if (name.kind == kind_of<VfioConfig> && parts_->assigned && parts_->assigned->making(name.id))
         return fail(Errc::already_exists, "there is already: " + name.text(), "give the new one another id");
@@ -178,7 +178,7 @@ void Platform::add_later(const DeviceConfig& config, Added done) {
     const auto where = place->where;
     auto listener = parts_->listener(name);
     auto& assigned = parts_->use_assigned();
-    assigned.guest_starts(); // also when it is the first of its kind
+    assigned.guest_starts(); // also when this device is the first of its kind
     assigned.make_later(
         *device, where, std::move(listener),
         [this, name = std::move(name), place = std::move(*place), done = std::move(done)](auto made) mutable {
@@ -192,7 +192,7 @@ bool Platform::cancel(const DeviceName& name) {
     return name.kind == kind_of<VfioConfig> && parts_->assigned && parts_->assigned->cancel(name.id);
 }
 
-/// To a running machine.
+/// Adds a device to a running machine.
 Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
     const DeviceName name = device_name(config);
     TRY_VOID(check_name(name));
@@ -216,7 +216,7 @@ Result<DeviceStatus> Platform::add_opened(const DeviceConfig& config, OpenedDevi
     return parts_->pci ? add_to_pci(std::move(device)) : add_to_mmio(device);
 }
 
-/// The host asks again every few seconds: a guest that did not give the device back by then loses it.
+/// The host asks again every few seconds: a guest that has not released the device by then loses it.
 void Platform::on_assigned_event(const DeviceName& name, const devices::vfio::HostDeviceEvent& event) {
     using What = devices::vfio::HostDeviceEvent::What;
     if (event.what == What::failed)

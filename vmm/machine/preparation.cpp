@@ -53,7 +53,7 @@ Result<Kvm> open_kvm(const Config& config) {
                        format("%u CPUs asked for, but this KVM has at most %d", cpus, most), "ask for fewer CPUs");
     if (!config.machine.cpuid.empty()) {
         auto request = cpuid_request(config, kvm);
-        request.tsc_khz = 1; // any: its leaf is there then
+        request.tsc_khz = 1; // any value: it makes the TSC's leaf exist
         auto supported = TRY(kvm.supported_cpuid());
         TRY_VOID(guest_cpuid(config, std::move(supported), request));
     }

@@ -23,7 +23,7 @@ std::optional<FaultPlace> fault_place(const Vcpu& vcpu, const GuestMemory& ram) 
     FaultPlace place{general->rip, {}};
     const std::uint64_t linear = special->cs.base + general->rip;
     if (const auto physical = vcpu.physical(linear)) {
-        // Up to the page's end: the next one may be elsewhere.
+        // Up to the page's end: the next page may be somewhere else in memory.
         std::vector<std::uint8_t> bytes(std::min<std::uint64_t>(shown, page_size - linear % page_size));
         if (ram.read(*physical, std::as_writable_bytes(std::span{bytes})))
             place.bytes = std::move(bytes);

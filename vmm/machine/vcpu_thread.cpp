@@ -19,7 +19,7 @@ template <class... F> struct Overloaded : F... { using F::operator()...; };
 
 int kick_signal() { return SIGRTMIN; }
 
-// The handler does nothing: arriving is the point, it ends KVM_RUN and blocking calls with EINTR.
+// The handler does nothing: that the signal arrives is enough to end KVM_RUN and blocking calls with EINTR.
 void install_kick_handler() {
     static const bool installed = [] {
         struct sigaction action {};
@@ -189,7 +189,7 @@ Error VcpuThread::describe(const VmExit& exit) const {
                                  ? format("%s: KVM cannot emulate the instruction at %s, bytes: %s", who.c_str(),
                                           at.c_str(), bytes.empty() ? "not reported" : hex(bytes).c_str())
                                  : format("%s: KVM internal error %u at %s", who.c_str(), failure.suberror, at.c_str()),
-                             {}, // Machine::report_end() finds it: it depends on the host's kind of KVM
+                             {}, // Machine::report_end() adds it, as it depends on the kind of KVM
                              {},
                              0};
             },

@@ -14,7 +14,7 @@ std::uint64_t end_of_ram(std::uint64_t memory, Gpa hole) {
     return memory <= hole.raw() ? memory : layout::ram_above_hole.raw() + memory - hole.raw();
 }
 
-/// A large one lies where RAM would be: the fixed devices of the hole stay where they are.
+/// A window too large for the hole ends below it, where RAM would be: the hole's fixed devices keep their addresses.
 Range<Gpa> place_32(std::uint64_t size) {
     const bool fits = size <= layout::pci_bars_32.size();
     return *Range<Gpa>::sized(fits ? layout::pci_bars_32.start() : Gpa{layout::hole.start().raw() - size}, size);
@@ -64,7 +64,7 @@ unsigned usable_address_bits(std::uint32_t eax) {
     constexpr unsigned without_leaf = 36;
     constexpr unsigned four_levels = 48;
     const unsigned bits = eax & 0xff;
-    const unsigned guest = eax >> 16 & 0xff; // what the host's tables for guests reach, where KVM tells
+    const unsigned guest = eax >> 16 & 0xff; // of the host's tables for guests, where KVM reports it
     if (bits == 0)
         return without_leaf;
     return std::min(bits, guest != 0 ? guest : four_levels);

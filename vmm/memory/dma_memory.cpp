@@ -6,7 +6,7 @@
 namespace inox {
 namespace {
 
-// Buffers of copies are tens of bytes: a handful of pieces at most, and no allocation after the first on each thread.
+// Copies are tens of bytes: they have a handful of pieces, and only the first one on each thread allocates.
 std::vector<iovec>* translated(const DmaMemory& memory, Iova start, std::uint64_t size, Access access) {
     thread_local std::vector<iovec> pieces;
     pieces.clear();

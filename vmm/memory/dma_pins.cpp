@@ -8,9 +8,9 @@
 namespace inox {
 
 struct DmaDrain::State {
-    std::atomic<std::size_t> left{1}; ///< pins, and 1 until when_done()
+    std::atomic<std::size_t> left{1}; ///< open pins, and one more until when_done()
     std::function<void()> call{};
-    std::vector<std::weak_ptr<DmaPins>> where{}; ///< the drain's thread alone
+    std::vector<std::weak_ptr<DmaPins>> where{}; ///< used by the drain's thread only
 
     void drop() {
         if (left.fetch_sub(1, std::memory_order_acq_rel) == 1)
@@ -19,7 +19,7 @@ struct DmaDrain::State {
 };
 
 bool DmaDrain::done() const {
-    // Until when_done() one is the drain's own.
+    // Until when_done(), one of the count is the drain's own.
     return !state_ || state_->left.load(std::memory_order_acquire) <= (state_->call ? 0U : 1U);
 }
 

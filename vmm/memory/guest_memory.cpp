@@ -50,7 +50,7 @@ Error no_huge_pages(std::uint64_t size, int error) {
             error};
 }
 
-/// `error`: errno, which asking for the limits changes.
+/// `error`: the errno of the failure, as reading the limits changes errno.
 Error no_memory(std::string what, bool hugetlb, int error) {
     return {Errc::memory_unavailable,
             std::move(what),
@@ -71,7 +71,7 @@ Result<UniqueFd> make_file(std::uint64_t size, bool hugetlb) {
         return std::unexpected<Error>{no_memory("memfd_create for guest memory failed", hugetlb, errno)};
     if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
         return std::unexpected<Error>{no_memory("cannot size guest memory", hugetlb, errno)};
-    // Another process gets this descriptor. Were the file shorter than our mappings, touching them would end inox.
+    // Another process gets this descriptor. If it made the file shorter, touching our mappings would kill inox.
     if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) // NOLINT(*-vararg)
         return fail_errno(Errc::memory_unavailable, "cannot seal the size of guest memory");
     return file;
@@ -91,12 +91,12 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
     const bool hugetlb = huge_pages == HugePages::two_mib;
     if (huge_pages != HugePages::transparent || sharing == Sharing::needed)
         memory.file_ = TRY(make_file(size, hugetlb));
-    // Huge pages are reserved now, or their lack would kill the process at the first touch.
+    // mmap reserves the huge pages; otherwise their lack would kill the process at the first touch.
     const int flags = (memory.file_ ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | (hugetlb ? 0 : MAP_NORESERVE);
 
     const std::uint64_t low = std::min(size, hole.raw());
     auto add = [&](Gpa start, std::uint64_t bytes, std::uint64_t offset) -> Result<void> {
-        // Aligned as file and guest addresses are: so a huge page stays one in every table, ours, KVM's and an IOMMU's.
+        // Aligned like file offsets and guest addresses, so that a huge page is one in every table, also KVM's.
         auto mapping = Mapping::create_aligned(huge_page_size, bytes, PROT_READ | PROT_WRITE, flags, memory.file_.get(),
                                                memory.file_ ? static_cast<std::int64_t>(offset) : 0);
         if (!mapping) {
@@ -104,13 +104,13 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
                 return std::unexpected(no_huge_pages(size, mapping.error().sys_errno));
             return std::unexpected<Error>{no_memory(mapping.error().what, hugetlb, mapping.error().sys_errno)};
         }
-        // A child of this process must never get copies of pages a device writes to.
+        // A child of this process must never get copies of pages that a device writes to.
         ::madvise(mapping->bytes().data(), bytes, MADV_DONTFORK);
-        // Nor is the guest's memory part of our core dumps: it is large, and not ours to show.
+        // Core dumps leave out the guest's memory: it is large, and not ours to show.
         ::madvise(mapping->bytes().data(), bytes, MADV_DONTDUMP);
         if (huge_pages == HugePages::transparent)
             ::madvise(mapping->bytes().data(), bytes, MADV_HUGEPAGE);
-        if (!memory.file_) // for readers of /proc/PID/maps; not every kernel can
+        if (!memory.file_) // for readers of /proc/PID/maps; some kernels cannot
             ::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, mapping->bytes().data(), bytes, memory_name);
         memory.regions_.push_back({*Range<Gpa>::sized(start, bytes), mapping->bytes(), offset});
         memory.mappings_.push_back(std::move(*mapping));

@@ -15,22 +15,22 @@
 namespace inox {
 namespace {
 
-/// Each call makes every CPU of the host hand in its page lists, so it is worth many pages.
+/// Each call makes every CPU of the host empty its page lists, so one call serves many pages.
 constexpr std::uint64_t pieces_at_once = 64 * MiB;
 
-/// The kernel leaves out a piece in which no page exists yet. This makes one, and changes nothing. Reading would not do
-/// for private memory: all zeros are one page then, and a huge one is taken for gathered.
+/// The kernel skips a piece in which no page exists yet. This makes a page and changes no contents. Reading is not
+/// enough for private memory: it maps a page of zeros, and a huge zero page counts as gathered.
 void touch(std::span<std::byte> pieces) {
     for (std::size_t at = 0; at < pieces.size(); at += huge_page_size)
         ::madvise(pieces.data() + at, page_size, MADV_POPULATE_WRITE);
 }
 
-/// 0, or why a piece is not in a huge page.
+/// 0, or the errno that says why a piece is not in a huge page.
 int collapse(std::span<std::byte> pieces) {
     return ::madvise(pieces.data(), pieces.size(), MADV_COLLAPSE) == 0 ? 0 : errno;
 }
 
-/// Piece by piece, after a call for all of them found one that does not let itself be moved.
+/// Gathers each piece with a call of its own, after a call for all of them met one that cannot be moved.
 std::uint64_t collapse_each(std::span<std::byte> pieces) {
     std::uint64_t done = 0;
     for (std::size_t at = 0; at < pieces.size(); at += huge_page_size)

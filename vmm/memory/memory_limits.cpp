@@ -9,7 +9,7 @@
 namespace inox {
 namespace {
 
-constexpr std::uint64_t no_limit = std::uint64_t{1} << 62; // version 1 writes nearly 2^63 for "none"
+constexpr std::uint64_t no_limit = std::uint64_t{1} << 62; // version 1 writes nearly 2^63 for "no limit"
 
 /// Names of a controller's files. The limit on reservations counts at mmap(2), the other one at the first touch.
 struct Controller {
@@ -27,7 +27,7 @@ Controller controller_of(HugePages pages) {
     return {"memory", {{"memory.max", "memory.current"}}, {{"memory.limit_in_bytes", "memory.usage_in_bytes"}}};
 }
 
-/// The directory of this process's group and where its hierarchy begins; cgroups(7), /proc/PID/cgroup.
+/// The control group of this process: where its hierarchy is mounted, and its path there (cgroups(7)).
 struct Group {
     std::string mount;
     std::string path;

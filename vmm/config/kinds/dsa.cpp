@@ -26,7 +26,7 @@ constexpr Field fields[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, dsa(file).forward); }},
 };
 
-/// A switch: what the configuration file says of it stays.
+/// A switch: it keeps what the configuration file says about the accelerator.
 Result<void> add(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
     if (device_of<DsaConfig>(file.config) == nullptr)
         put_device(file.config, DsaConfig{});

@@ -88,7 +88,7 @@ Result<void> add(const CommandOption& self, const std::string& text, ConfigFile&
 std::span<const Section> Kind<VfioConfig>::sections() {
     static const Section all[] = {
         {.name = section, .fields = fields, .list = true, .begin = begin},
-        // Firecracker's shape of the same
+        // The same in Firecracker's form.
         {.name = "device-passthrough", .fields = passthrough_fields, .list = true, .begin = begin_device<VfioConfig>}};
     return all;
 }

@@ -3,7 +3,7 @@
 
 namespace inox {
 
-/// Its file is one of the outputs.
+/// The console's file is checked with the other outputs.
 template <> Result<void> HostCheck<ConsoleConfig>::check(const ConsoleConfig& /*console*/, HostChecks& /*checks*/) {
     return {};
 }

@@ -11,7 +11,7 @@ namespace inox {
 template <>
 void Meter<IommuConfig>::collect(const devices::virtio::Device& device, const Machine& machine, Collector& out) {
     const auto& iommu = static_cast<const devices::virtio::Iommu&>(device);
-    const auto* domains = machine.iommu(); // never null beside an IOMMU
+    const auto* domains = machine.iommu(); // not null: a machine with this device has it
     static constexpr std::array names{"private_requests", "attach_requests", "detach_requests",
                                       "map_requests",     "unmap_requests",  "probe_requests"};
     const auto counts = iommu.requests();

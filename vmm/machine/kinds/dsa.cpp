@@ -13,7 +13,7 @@ template <> Result<OpenedDevice> Maker<DsaConfig>::open(const DsaConfig& dsa, co
     return opened;
 }
 
-/// Permanent: IA32_PASID and the instructions are there from the first one on.
+/// Permanent: IA32_PASID and the instructions exist from the guest's first instruction on.
 template <> Result<NewDevice> Maker<DsaConfig>::make(const DsaConfig& dsa, OpenedDevice opened, PlatformParts& parts) {
     const auto& context = parts.context;
     if (!parts.pci || !context.pasids)

@@ -12,7 +12,7 @@ Result<OpenedDevice> Maker<IommuConfig>::open(const IommuConfig& /*iommu*/, cons
     return OpenedDevice{};
 }
 
-/// Permanent: ACPI says that it is there. Not behind itself.
+/// Permanent: the ACPI tables describe it. The IOMMU does not translate its own DMA.
 template <> Result<NewDevice> Maker<IommuConfig>::make(const IommuConfig& /*iommu*/, OpenedDevice /*opened*/,
                                                        PlatformParts& parts) {
     const auto& context = parts.context;
