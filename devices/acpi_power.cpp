@@ -9,7 +9,7 @@ constexpr unsigned sleep_type(std::uint8_t value) { return (value >> 2) & 7; }
 
 } // namespace
 
-/// Sleep control is write-only to the guest's eyes, and it never wakes up: WAK_STS stays 0.
+/// The guest cannot read back sleep control, and it never wakes up, so WAK_STS stays 0.
 void AcpiPower::read(std::uint64_t offset, std::span<std::byte> data) noexcept {
     for (auto& byte : data)
         byte = std::byte{offset++ == button && pressed_.exchange(false)};

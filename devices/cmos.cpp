@@ -23,7 +23,7 @@ enum : std::uint8_t {
     d = 0x0d,
     base_memory = 0x15,       // KiB, 16 bits
     extended_memory = 0x17,   // KiB above 1 MiB, 16 bits
-    extended_memory_2 = 0x30, // the same, as the firmware counted it
+    extended_memory_2 = 0x30, // the same again, as counted by the firmware
     century = 0x32,
     memory_above_16m = 0x34, // 64 KiB units, 16 bits
     memory_above_4g = 0x5b,  // 64 KiB units, 24 bits
@@ -35,7 +35,7 @@ constexpr std::uint8_t a_reset_value = 0x26; // 32.768 kHz crystal, 1024 Hz
 constexpr std::uint8_t b_binary = 0x04;
 constexpr std::uint8_t b_24_hours = 0x02;
 constexpr std::uint8_t d_valid = 0x80;
-/// The chip shows UIP this long before it updates; a guest that sees it clear can read all registers in peace.
+/// UIP is set this long before an update, so a guest that sees it clear has time to read all registers.
 constexpr long update_warning_ns = 244'000;
 
 constexpr std::uint64_t units(std::uint64_t bytes, std::uint64_t from, std::uint64_t unit, std::uint64_t most) {
@@ -76,7 +76,7 @@ void Cmos::write(std::uint64_t offset, std::span<const std::byte> data) noexcept
     for (const auto byte : data) {
         const auto value = std::to_integer<std::uint8_t>(byte);
         if (offset++ == 0)
-            index_ = value & 0x7f; // bit 7 masks NMI, of which there is none
+            index_ = value & 0x7f; // bit 7 masks the NMI, which does not exist here
         else if (index_ != reg::c && index_ != reg::d)
             ram_[index_] = value;
     }

@@ -62,7 +62,7 @@ void PasidRegisters::write(std::uint64_t offset, std::span<const std::byte> data
             return;
         auto& word = at == command ? command_ : operand_;
         word = merged(word, inside, data);
-        // The low half starts the command: with two stores, the upper half goes first.
+        // Writing the low half starts the command, so a guest with two stores writes the upper half first.
         if (at != command || inside != 0)
             return;
         ready = command_;

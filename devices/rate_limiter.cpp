@@ -11,7 +11,7 @@ using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-// 73 years. Every sum and product below then fits 127 bits, whatever the size.
+// 73 years. With this limit every sum and product below fits 127 bits, whatever the size.
 constexpr nanoseconds longest{std::numeric_limits<std::int64_t>::max() / 4};
 
 std::int64_t refill_ns(milliseconds time) {

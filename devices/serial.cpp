@@ -66,13 +66,13 @@ std::uint8_t modem_lines(std::uint8_t mcr) {
     return static_cast<std::uint8_t>(lines);
 }
 
-/// The delta bits a change of the lines leaves behind; the ring indicator counts only its trailing edge.
+/// The delta bits that a change of the lines sets; the ring indicator counts only its trailing edge.
 std::uint8_t modem_deltas(std::uint8_t before, std::uint8_t after) {
     const unsigned changed = (before ^ after) & 0xf0U & ~(after & msr_ri);
     return static_cast<std::uint8_t>(changed >> 4);
 }
 
-/// A guest that looks so often for input waits for some, without interrupts; one that only probes looks a few times.
+/// A guest that polls this often without interrupts waits for input; one that only probes polls a few times.
 constexpr unsigned waiting_polls = 64;
 
 } // namespace
@@ -162,7 +162,7 @@ void Serial::write_register(unsigned reg, std::uint8_t value, Effects& effects) 
     case Register::modem_control:
         set_modem_control(value, effects);
         break;
-    case Register::line_status: // factory test
+    case Register::line_status: // meant for factory tests: ignored
     case Register::modem_status:
         break;
     default:
@@ -194,7 +194,7 @@ bool Serial::enough_received() const {
 std::uint8_t Serial::interrupt_id() const {
     if ((interrupt_enable_ & ier_line) && overrun_)
         return iir_line;
-    // No time passes on this line, so bytes below the trigger level have always waited long enough for the time-out.
+    // There is no line delay, so bytes below the trigger level have always waited long enough for the time-out.
     if ((interrupt_enable_ & ier_received) && fifo_count_ > 0)
         return enough_received() ? iir_received : iir_timeout;
     if ((interrupt_enable_ & ier_transmit) && transmit_pending_)
@@ -243,7 +243,7 @@ void Serial::push_received(std::uint8_t byte) {
         return;
     }
     overrun_ = true;
-    if (!fifo_enabled()) // the receiver buffer keeps the newer byte, a full FIFO the older ones
+    if (!fifo_enabled()) // the receiver buffer keeps the newest byte, a full FIFO the older ones
         fifo_[fifo_head_] = byte;
 }
 
@@ -255,8 +255,8 @@ void Serial::transmit(std::uint8_t byte, Effects& effects) {
         effects.sent = std::byte{byte};
     }
     transmit_pending_ = true;
-    // The holding register filled and emptied, so the pin fell and rose again. In a burst into the FIFO only the last
-    // byte would do that; a guest that has not looked since the last edge is still in its burst.
+    // The holding register was filled and emptied, so the pin fell and rose again. In a burst into the FIFO only the
+    // last byte does that; a guest that has not read a status since the last edge is still in its burst.
     if ((interrupt_enable_ & ier_transmit) && line_high_ && (looked_since_edge_ || !fifo_enabled()))
         line_high_ = false;
 }
@@ -264,7 +264,7 @@ void Serial::transmit(std::uint8_t byte, Effects& effects) {
 void Serial::set_interrupt_enable(std::uint8_t value) {
     const auto before = std::exchange(interrupt_enable_, static_cast<std::uint8_t>(value & 0x0f));
     if ((interrupt_enable_ & ~before) & ier_transmit)
-        transmit_pending_ = true; // the holding register is empty whenever one asks
+        transmit_pending_ = true; // the holding register is always empty
     release_held();
 }
 
@@ -282,7 +282,7 @@ void Serial::set_modem_control(std::uint8_t value, Effects& effects) {
     if (!loopback() && (value & mcr_rts))
         request_to_send_seen_ = true;
     if (!loopback() && !(value & mcr_out2) && !(interrupt_enable_ & ier_received))
-        opened_ = false; // closed: what comes now, and what was not taken, is for the next to open it
+        opened_ = false; // closed: input that was not taken is kept for the next to open it
     const auto lines = modem_lines(modem_control_);
     const auto deltas = modem_deltas(modem_status_, lines);
     modem_status_ = static_cast<std::uint8_t>(lines | deltas | (modem_status_ & msr_deltas));
@@ -291,7 +291,7 @@ void Serial::set_modem_control(std::uint8_t value, Effects& effects) {
 }
 
 void Serial::clear_received() {
-    if (!opened_ && !looped_back_) { // in front of what is held already; both are of one FIFO's worth of input
+    if (!opened_ && !looped_back_) { // put before what is held; together they are at most one FIFO of input
         std::copy_backward(held_.begin(), held_.begin() + held_count_, held_.begin() + held_count_ + fifo_count_);
         for (std::size_t i = 0; i < fifo_count_; ++i)
             held_[i] = fifo_[(fifo_head_ + i) % fifo_size];
@@ -321,7 +321,7 @@ void Serial::offer_room(Effects& effects) {
         effects.input_room = true;
 }
 
-/// OUT2 does not gate the pin: guests written against other virtual machines leave it low, and none needs the gate.
+/// OUT2 does not gate the pin: guests made for other virtual machines leave it low, and none needs the gate.
 void Serial::update_line(Effects& effects) {
     const bool high = interrupt_id() != iir_none;
     if (high && !line_high_) {

@@ -189,7 +189,7 @@ void Accelerator::set(std::uint64_t offset, std::uint32_t value, Raise& raise) {
     }
 }
 
-/// The guest's PASID is resolved at once, and kept: an interrupt is asked for with the host's.
+/// Resolves the guest's PASID at once and keeps it, because a request for an interrupt names the host's.
 void Accelerator::set_permission(unsigned vector, std::uint32_t value) {
     auto& permission = permissions_[vector];
     permission.word = value & permission_mask;
@@ -208,7 +208,7 @@ void Accelerator::report(const SoftwareError& error, Raise& raise) {
         log::write(log::Level::info, "dsa: software error %#x, queue %d, address %#llx", error.code,
                    error.queue ? static_cast<int>(*error.queue) : -1, hex(error.address));
     if ((swerr_[0] & swerr::valid) != 0) {
-        swerr_[0] |= swerr::overflow; // the first one stands until the driver clears it
+        swerr_[0] |= swerr::overflow; // the first error stays until the driver clears it
         return;
     }
     swerr_[0] = swerr::valid | (error.write ? swerr::write : 0) | std::uint64_t{error.code} << 8;
@@ -299,7 +299,7 @@ Accelerator::Reply Accelerator::accept(unsigned index, bool limited, Arrival arr
         } else if (arrival == Arrival::posted && !queue.dedicated()) {
             reply = refuse(swerr::wrong_write);
         } else if (!queue.dedicated() && !submission.by_pasid) {
-            ++queue.counts.refused; // told to the submitter, who is who did wrong
+            ++queue.counts.refused; // the submitter, whose mistake it is, gets the reply
             reply = Reply::refused;
         } else if (!queue.has_room(limited)) {
             if (arrival == Arrival::posted) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// CMD: what it checks, what it waits for, and what it leaves behind.
+// Commands (register CMD): what each checks, what it waits for, and what state it leaves.
 #include <algorithm>
 #include <bit>
 
@@ -33,7 +33,7 @@ bool disables(Command command) {
 
 void Accelerator::begin_command(std::uint32_t value, Raise& raise) {
     if (pending_)
-        return; // the driver did not wait: the command is lost
+        return; // the driver did not wait for the last command: this one is lost
     const Command command = command_of(value);
     const bool interrupt = (value & cmd_interrupt) != 0;
     const auto end = [&](CommandError error) { finish_command(static_cast<std::uint8_t>(error), interrupt, raise); };
@@ -63,9 +63,9 @@ void Accelerator::begin(Pending pending, Raise& raise) {
 }
 
 void Accelerator::reset_function() noexcept {
-    Raise raise; // stays empty: the vectors are reset, too
+    Raise raise; // stays empty, because the vectors are reset, too
     const std::lock_guard lock{mutex_};
-    pending_.reset(); // whatever the driver waited for
+    pending_.reset(); // cancels what the driver waited for
     Pending pending{Command::reset_device, 0, {}, submissions_.load(std::memory_order_relaxed), false};
     pending.queues = (1U << shape_.queues) - 1;
     begin(std::move(pending), raise);
@@ -106,7 +106,7 @@ CommandError Accelerator::enable_device() {
         return CommandError::device_enabled;
     if (!bus_.bus_master)
         return CommandError::bus_master_off;
-    // Without page requests a fault ends its descriptor, as block-on-fault is off; they are by PASID.
+    // PASIDs need ATS, and page requests need PASIDs. Without page requests a fault ends its descriptor.
     if ((bus_.pasid && !bus_.ats) || (bus_.page_requests && !bus_.pasid))
         return CommandError::pasid_config;
     std::uint32_t entries = 0;
@@ -146,7 +146,7 @@ CommandError Accelerator::enable_queue(std::uint32_t operand) {
         return CommandError::queue_pasid;
     std::shared_ptr<Space> space;
     if (queue.dedicated() && queue.pasid_enabled()) {
-        // The guest names its own PASID; only the host's is ever used, and it is held while the queue is on.
+        // The guest names its own PASID, but only the host's is used. It is held while the queue is enabled.
         space = context_.spaces ? context_.spaces->open(queue.pasid()) : nullptr;
         if (!space)
             return CommandError::queue_pasid;
@@ -157,7 +157,7 @@ CommandError Accelerator::enable_queue(std::uint32_t operand) {
 
 // The others
 
-/// Bits 15:0 select among the 16 queues whose number divided by 16 is in bits 19:16.
+/// Bits 19:16 choose a group of 16 queues; bits 15:0 select queues of that group.
 CommandError Accelerator::select_queues(Pending& pending, std::uint32_t operand) const {
     const std::uint32_t mask = operand & 0xffff;
     if (operand >> 16 != 0 || mask == 0 || mask >> shape_.queues != 0)
@@ -189,7 +189,7 @@ CommandError Accelerator::prepare(Pending& pending, std::uint32_t operand) {
             return CommandError::device_not_enabled;
         pending.space = context_.spaces ? context_.spaces->open(iommu::GuestPasid{operand}) : nullptr;
         if (!pending.space)
-            pending.queues = 0; // nobody's: nothing of it is here
+            pending.queues = 0; // nobody has this PASID, so nothing here belongs to it
         return CommandError::none;
     default:
         return CommandError::invalid_command;
@@ -205,7 +205,7 @@ void Accelerator::abort(std::uint32_t queues, std::optional<iommu::HostPasid> pa
             engine->cancelled = true;
     interrupt_engines();
     if (paused_)
-        work_.notify_all(); // an engine may rest in the middle of what is aborted
+        work_.notify_all(); // an engine that is to abort may rest in the middle of its work
 }
 
 void Accelerator::forget(iommu::HostPasid pasid) noexcept {

@@ -19,14 +19,14 @@ const DmaMemory* memory_of(const Submission& submission, const DmaMemory& plain)
     return submission.by_pasid ? nullptr : &plain;
 }
 
-/// All but the status first; the status tells the guest that the rest is there.
+/// Writes the status last, because the status tells the guest that the rest is there.
 bool write_record(const DmaMemory& memory, std::uint64_t address, const CompletionRecord& record) {
     const auto hold = memory.hold();
     const auto range = Range<Iova>::sized(Iova{address}, completion_size);
     thread_local std::vector<iovec> pieces;
     pieces.clear();
     TranslationLimit limit{1, 1};
-    // Aligned, so on one page and in one piece.
+    // A record is aligned, so it lies in one page and in one piece.
     if (!range || memory.translate(*range, Access::write, pieces, limit) != Translated::whole)
         return false;
     auto* const to = static_cast<std::byte*>(pieces.front().iov_base);
@@ -45,10 +45,10 @@ struct Accelerator::Execution {
     const Limits& limits;
 };
 
-/// What a descriptor may do.
+/// How a descriptor was judged.
 struct Accelerator::Verdict {
-    Status status{Status::none};      ///< none: be executed
-    std::optional<unsigned> vector{}; ///< interrupt when it is complete: asked for, and permitted
+    Status status{Status::none};      ///< none: it may be executed
+    std::optional<unsigned> vector{}; ///< the interrupt after its completion, if it asked for one and may
 };
 
 Limits Accelerator::limits_of(const WorkQueue& queue) const {
@@ -56,7 +56,7 @@ Limits Accelerator::limits_of(const WorkQueue& queue) const {
             bus_.privileged_mode || !queue.pasid_enabled(), false};
 }
 
-/// Round by round, as many descriptors of a queue as its priority says.
+/// Takes as many descriptors of a queue in each round as its priority says.
 std::optional<Submission> Accelerator::take(Engine& engine) {
     for (const bool refill : {false, true}) {
         if (refill)
@@ -89,7 +89,7 @@ void Accelerator::interrupt_engines() {
         engine->interrupted.store(engine->cancelled || paused_, std::memory_order_relaxed);
 }
 
-/// Until there is a reason to look again.
+/// Sleeps until there is a reason to look again.
 void Accelerator::rest(Engine& engine, std::unique_lock<std::mutex>& lock) {
     engine.at_rest = true;
     rested_.notify_all();
@@ -97,7 +97,7 @@ void Accelerator::rest(Engine& engine, std::unique_lock<std::mutex>& lock) {
     engine.at_rest = false;
 }
 
-/// Between two pieces of work.
+/// Called between two pieces of work; false when the engine must abort.
 bool Accelerator::go_on(Engine& engine) noexcept {
     std::unique_lock lock{mutex_};
     while (paused_ && !engine.cancelled)
@@ -133,7 +133,7 @@ void Accelerator::work(Engine& engine) noexcept {
         const bool bus_master = bus_.bus_master;
         lock.unlock();
         execute(engine, *submission, limits, bus_master);
-        submission.reset(); // gives the PASID back
+        submission.reset(); // releases the PASID
         Raise raise;
         lock.lock();
         engine.running = false;
@@ -145,7 +145,7 @@ void Accelerator::work(Engine& engine) noexcept {
             lock.lock();
         }
         if (engines_.size() > 1)
-            work_.notify_all(); // a drain of another engine may have waited for this
+            work_.notify_all(); // a drain on another engine may have waited for this
         idle_since = Clock::now();
     }
     engine.at_rest = true;
@@ -186,7 +186,7 @@ Accelerator::Verdict Accelerator::judge(const Execution& execution, const Descri
     return verdict;
 }
 
-/// The one place that looks at an interrupt handle: it is a vector's number, and the vector is open to this PASID.
+/// The only code that looks at an interrupt handle: it is a vector's number, and the vector must be open to this PASID.
 std::optional<unsigned> Accelerator::vector_of(const Execution& execution, const Descriptor& descriptor) const {
     const unsigned vector = descriptor.interrupt_handle;
     const bool privileged = descriptor.privileged() && execution.limits.privileged_mode;
@@ -230,7 +230,7 @@ Outcome Accelerator::run_batch(Operation& operation, const Execution& execution)
         }
         if (failures && descriptor->has(flag::fence))
             return end(Status::batch_failures, index);
-        descriptor->pasid_word = batch.pasid_word; // PASID and PRIV are the batch's, whatever the list says
+        descriptor->pasid_word = batch.pasid_word; // PASID and PRIV are the batch's, whatever the list contains
         const Verdict verdict = judge(execution, *descriptor, limits);
         const Outcome outcome = verdict.status == Status::none ? operation.run(*descriptor) : failed(verdict.status);
         if (outcome.cancelled)

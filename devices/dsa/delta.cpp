@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint8_t delta_differs = 1;
 constexpr std::uint8_t delta_full = 2; ///< the record has no room for the next difference
 
-/// 8 bytes that may lie across two pieces.
+/// Takes 8 bytes, which may lie in two pieces.
 std::uint64_t take_word(Pieces& from) {
     std::array<std::byte, 8> bytes;
     for (std::size_t at = 0; at < bytes.size();) {
@@ -42,7 +42,7 @@ Outcome Operation::create_delta(const Descriptor& descriptor) {
         transfer_.forward(operands, descriptor.size,
                           [&](auto pieces, std::size_t bytes, std::uint64_t done) -> std::optional<std::size_t> {
                               Pieces one{pieces[0]}, other{pieces[1]};
-                              // A fault inside a word cannot be: operands are aligned, and so are pages.
+                              // There is no fault inside a word: operands are aligned, and so are pages.
                               for (std::size_t at = 0; at + 8 <= bytes; at += 8) {
                                   const std::uint64_t first = take_word(one), second = take_word(other);
                                   if (first == second)
@@ -57,7 +57,7 @@ Outcome Operation::create_delta(const Descriptor& descriptor) {
     Outcome out = outcome_of(stop, descriptor.size);
     if (out.cancelled)
         return out;
-    // What is known so far is written, also when a source faulted.
+    // What is known so far is written, even after a fault of a source.
     const std::array target{Operand{record, Access::write}};
     const auto write_stop = transfer_.forward(
         target, entries.size(), [&](auto pieces, std::size_t bytes, std::uint64_t done) -> std::optional<std::size_t> {
@@ -85,7 +85,7 @@ Outcome Operation::apply_delta(const Descriptor& descriptor) {
     std::vector<std::byte> entries(
         record_size < max_delta_source / 8 * delta_entry_size ? record_size : max_delta_source / 8 * delta_entry_size);
     if (record_size > entries.size())
-        return failed(Status::delta_size); // more entries than offsets
+        return failed(Status::delta_size); // a record with more entries than there are offsets
     const std::array source{Operand{descriptor.source, Access::read}};
     const auto stop = transfer_.forward(
         source, entries.size(), [&](auto pieces, std::size_t bytes, std::uint64_t done) -> std::optional<std::size_t> {

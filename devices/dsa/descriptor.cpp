@@ -25,7 +25,7 @@ std::uint32_t extra_flags(Opcode opcode) {
     }
 }
 
-/// Operation-specific bytes in use, from offset 40.
+/// How many operation-specific bytes are in use, from offset 40.
 std::size_t specific_bytes(const Descriptor& descriptor) {
     switch (descriptor.opcode()) {
     case Opcode::compare:

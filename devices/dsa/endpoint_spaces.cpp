@@ -16,7 +16,7 @@ public:
 
 } // namespace
 
-/// Holds the device's reference.
+/// Holds the device's reference to the PASID.
 class EndpointSpaces::View final : public Space {
 public:
     View(iommu::PasidService& service, iommu::HostPasid host, std::shared_ptr<const DmaMemory> user,
@@ -71,7 +71,7 @@ std::optional<iommu::GuestPasid> EndpointSpaces::guest_of(iommu::HostPasid pasid
     return info ? info->spid : std::nullopt;
 }
 
-/// Takes over the reference.
+/// Takes over the reference to the PASID.
 std::shared_ptr<Space> EndpointSpaces::view(iommu::HostPasid host) noexcept {
     if (endpoint_)
         if (auto user = service_.memory(*endpoint_, host, false))
@@ -81,7 +81,7 @@ std::shared_ptr<Space> EndpointSpaces::view(iommu::HostPasid host) noexcept {
 }
 
 void EndpointSpaces::on_ioasid(const iommu::IoasidEvent& event, iommu::IoasidContext& context) noexcept {
-    (void)context; // references are given back where they are held
+    (void)context; // whoever holds a reference releases it
     if (event.change == iommu::IoasidEvent::Change::free)
         freed_(event.id);
 }

@@ -17,7 +17,7 @@ namespace {
 /// CPUID leaf 7, ECX.
 constexpr unsigned movdir64b_bit = 28;
 constexpr unsigned enqcmd_bit = 29;
-/// Of one submission to a queue that others keep full.
+/// Attempts for one submission, when others keep the queue full.
 constexpr unsigned most_attempts = 10'000;
 
 bool cpu_has(unsigned bit) {
@@ -53,14 +53,14 @@ Result<std::shared_ptr<HostQueue>> HostQueue::open(const std::string& path) {
 
 bool HostQueue::submit(const Descriptor& descriptor) noexcept {
     std::byte* const to = portal_.bytes().data();
-    std::atomic_thread_fence(std::memory_order_seq_cst); // neither instruction waits for older stores
+    std::atomic_thread_fence(std::memory_order_seq_cst); // the instructions are not ordered behind older stores
     if (dedicated_) {
         asm volatile("movdir64b (%1), %0" ::"r"(to), "r"(&descriptor) : "memory");
         return true;
     }
     for (unsigned attempt = 0; attempt < most_attempts; ++attempt) {
         bool full = true;
-        // PASID and privilege are the CPU's to fill in.
+        // The CPU fills in PASID and privilege.
         asm volatile("enqcmd (%2), %1" : "=@ccz"(full) : "r"(to), "r"(&descriptor) : "memory");
         if (!full)
             return true;
@@ -83,7 +83,7 @@ bool HostQueue::copy(std::byte* to, const std::byte* from, std::size_t size, std
     done = 0;
     if (!submit(descriptor))
         return false;
-    // There is no giving up: the device writes into these buffers until it says that it is done.
+    // This wait cannot be given up: the device writes into these buffers until it reports that it is done.
     std::atomic_ref status{record.value.status};
     while (status.load(std::memory_order_acquire) == 0)
         _mm_pause();
@@ -98,7 +98,7 @@ void ForwardingCopier::copy(std::byte* to, const std::byte* from, std::size_t si
     std::size_t done = 0;
     if (size >= worth_it && !overlap && queue_->copy(to, from, size, done))
         return;
-    cpu_.copy(to + done, from + done, size - done); // a page that is not there yet, most likely
+    cpu_.copy(to + done, from + done, size - done); // most likely the device met a page that is not present
 }
 
 } // namespace inox::devices::dsa

@@ -128,14 +128,14 @@ void DsaFunction::publish_bus_state() noexcept {
                                 .page_requests = (control(page_requests_ + 4) & enable) != 0});
 }
 
-/// A function-level reset (7.5.3.4): the bit reads as 0, and all else as after power-on.
+/// A function-level reset (7.5.3.4). The bit reads as 0, and all the rest is as after power-on.
 void DsaFunction::on_device_control() noexcept {
     if ((config().get<std::uint16_t>(express_ + device_control) & initiate_reset) == 0)
         return;
     accelerator_.reset_function();
     portals_.reset();
     msix_.reset();
-    // Zeros everywhere clear every bit that the guest can set, and tell those who watch.
+    // Writing zeros everywhere clears every bit that the guest can set, and notifies those who watch.
     static constexpr std::array<std::byte, pci::ConfigSpace::express> zeros{};
     config().write(0, zeros);
 }

@@ -9,14 +9,14 @@
 namespace inox::devices::dsa {
 namespace {
 
-/// A pattern of 8 bytes over a range whose first byte is `phase` bytes into it.
+/// A repeated pattern of 8 bytes.
 class Pattern {
 public:
     explicit Pattern(std::uint64_t value) {
         for (std::size_t i = 0; i < bytes_.size(); i += 8)
             std::memcpy(bytes_.data() + i, &value, 8);
     }
-    /// At most as many bytes as the pattern is kept ready for.
+    /// The pattern from byte `phase` on; at most as many bytes as are kept ready.
     [[nodiscard]] std::span<const std::byte> from(std::uint64_t phase, std::size_t limit) const {
         const std::size_t start = phase % 8;
         return std::span{bytes_}.subspan(start, std::min(limit, bytes_.size() - start));
@@ -32,7 +32,7 @@ std::size_t first_difference(std::span<const std::byte> a, std::span<const std::
     return static_cast<std::size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
 }
 
-/// Result 0: equal; 1: not, from the bytes completed on.
+/// Result 0 means equal; 1 means different from the byte at "bytes completed" on.
 Outcome compared(const std::optional<Stop>& stop, const Descriptor& descriptor) {
     Outcome out = outcome_of(stop, descriptor.size);
     out.record.result = stop && stop->why == Stop::Why::found;
@@ -98,7 +98,7 @@ Outcome Operation::run(const Descriptor& descriptor) {
     return failed(Status::bad_opcode);
 }
 
-/// The queue has been drained before: what is left are the addresses to read back.
+/// The queue has been drained already; what remains is to read the addresses back.
 Outcome Operation::drain(const Descriptor& descriptor) {
     if (!descriptor.has(flag::readback))
         return failed(Status::success);
@@ -130,7 +130,7 @@ Outcome Operation::memmove(const Descriptor& descriptor) {
     const std::uint64_t source = descriptor.source, destination = descriptor.destination, size = descriptor.size;
     if (destination > source && destination - source < size) {
         Outcome out = outcome_of(transfer_.copy_backward(source, destination, size), size);
-        out.record.result = out.succeeded() ? 0 : 1; // says that the bytes completed are the last ones
+        out.record.result = out.succeeded() ? 0 : 1; // 1: the completed bytes are the last ones
         return out;
     }
     const std::array operands{Operand{source, Access::read}, Operand{destination, Access::write}};
@@ -214,7 +214,7 @@ Outcome Operation::dualcast(const Descriptor& descriptor) {
         descriptor.size);
 }
 
-/// CRC GENERATION and COPY WITH CRC. By default seed and result are inverted and bits are reflected, as iSCSI does.
+/// CRC GENERATION and COPY WITH CRC. By default seed and result are inverted and bits are reflected, as in iSCSI.
 Outcome Operation::crc(const Descriptor& descriptor) {
     std::uint32_t seed = descriptor.field<std::uint32_t>(at::crc_seed);
     if (descriptor.has(flag::read_seed)) {
@@ -239,7 +239,7 @@ Outcome Operation::crc(const Descriptor& descriptor) {
                                   if (copies) {
                                       const auto written = to.peek(read.size());
                                       copier_.copy(written.data(), read.data(), written.size());
-                                      // What was written is what is summed: the source may change meanwhile.
+                                      // The CRC is of what was written, because the source may change meanwhile.
                                       read = written;
                                       to.skip(written.size());
                                   }

@@ -6,7 +6,7 @@
 namespace inox::devices::dsa {
 namespace {
 
-/// Pages that lie side by side in the host become one piece: long copies are the quick ones.
+/// Joins pages that are neighbours in host memory into one piece, because long copies are faster.
 void merge(std::vector<iovec>& pieces) {
     std::size_t kept = 0;
     for (std::size_t i = 1; i < pieces.size(); ++i) {
@@ -35,7 +35,7 @@ bool Transfer::whole(std::uint64_t address, std::size_t size, Access access, std
 std::size_t Transfer::reach(std::uint64_t address, std::size_t size, Access access, std::vector<iovec>& out) {
     if (whole(address, size, access, out))
         return size;
-    // Somewhere inside is a page that cannot be had: those before it count.
+    // Some page inside is not accessible: only the pages before it count.
     out.clear();
     std::size_t done = 0;
     while (done < size) {
@@ -74,14 +74,14 @@ std::optional<Stop> Transfer::copy_backward(std::uint64_t source, std::uint64_t 
         const auto hold = memory_.hold();
         const bool readable = whole(from, part, Access::read, pieces_[0]);
         if (!readable || !whole(to, part, Access::write, pieces_[1])) {
-            // Down to single bytes at a page's edge: what can be copied is.
+            // Tries smaller parts, down to single bytes at a page's edge, to copy as much as possible.
             if (most > 1) {
                 most = most > page_size ? page_size : most / 2;
                 continue;
             }
             return Stop{Stop::Why::fault, size - left, readable ? to : from, !readable ? false : true};
         }
-        std::size_t source_end = 0, destination_end = 0; // bytes used of the last pieces
+        std::size_t source_end = 0, destination_end = 0; // bytes done of the last pieces, from their ends
         auto& sources = pieces_[0];
         auto& destinations = pieces_[1];
         for (std::size_t rest = part; rest != 0;) {

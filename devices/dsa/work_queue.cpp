@@ -6,7 +6,7 @@
 namespace inox::devices::dsa {
 namespace {
 
-/// Bits the driver may set, per word.
+/// The bits of each word that the driver may set.
 constexpr std::array<std::uint32_t, wq::words> writable{0xffff, 0xffff, 0x3fffffff, 0x1ff, 0xffff, 0x1ffff, 0, 0};
 
 bool matches(const Submission& submission, std::optional<iommu::HostPasid> pasid) {
@@ -41,7 +41,7 @@ CommandError WorkQueue::check(bool pasid_on) const {
         return CommandError::queue_pasid;
     if ((words_[wq::shift_word] >> 5 & 0xf) > max_batch_shift)
         return CommandError::queue_batch;
-    return CommandError::none; // the transfer shift has no bits for more than the device can do
+    return CommandError::none; // the transfer shift has too few bits to exceed the device
 }
 
 void WorkQueue::enable(std::shared_ptr<Space> space) {

@@ -53,7 +53,7 @@ virtio::MacAddress get_mac(Bytes bytes, std::size_t at) {
     return mac;
 }
 
-/// RFC 1071, of what was summed before and these bytes.
+/// The sum of RFC 1071 over these bytes, continued from `before`.
 std::uint32_t sum(Bytes bytes, std::uint32_t before = 0) {
     std::uint64_t total = before;
     for (std::size_t i = 0; i + 1 < bytes.size(); i += 2)
@@ -174,7 +174,7 @@ std::size_t write_segment(std::span<std::byte> frame, const Host& from, const Ho
     put(tcp, 8, segment.acknowledgement);
     put<std::uint16_t>(tcp, 12, static_cast<std::uint16_t>((header / 4) << 12 | segment.flags));
     put(tcp, 14, segment.window);
-    put<std::uint32_t>(tcp, 16, 0); // checksum for now, urgent pointer
+    put<std::uint32_t>(tcp, 16, 0); // checksum, filled in below, and urgent pointer
     if (segment.largest)
         put<std::uint32_t>(tcp, 20, 0x02040000U | *segment.largest);
     std::ranges::copy(segment.payload, tcp.begin() + static_cast<std::ptrdiff_t>(header));

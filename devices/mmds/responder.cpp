@@ -37,7 +37,7 @@ std::string_view trimmed(std::string_view text) {
     return text;
 }
 
-/// Up to the separator, which is taken off as well.
+/// Takes and returns the text up to the separator; the separator is removed, too.
 std::string_view take_until(std::string_view& text, std::string_view separator) {
     const auto at = text.find(separator);
     const auto part = text.substr(0, at);
@@ -73,7 +73,7 @@ std::optional<std::vector<Header>> parse_headers(std::string_view lines) {
     return headers;
 }
 
-/// "//a///b" is "/a/b".
+/// Merges slashes: "//a///b" becomes "/a/b".
 std::string single_slashes(std::string_view path) {
     std::string out{path};
     const auto twice = std::ranges::unique(out, [](char a, char b) { return a == '/' && b == '/'; });
@@ -81,7 +81,7 @@ std::string single_slashes(std::string_view path) {
     return out;
 }
 
-/// The path of "/a" and of "http://host/a"; empty when there is none.
+/// The path "/a" of "/a" and of "http://host/a"; empty when there is none.
 std::string_view absolute_path(std::string_view target) {
     constexpr std::string_view scheme = "http://";
     if (!target.starts_with(scheme))
@@ -134,7 +134,7 @@ struct Responder::Request {
                                      : !has_word(value("Connection"), "close");
     }
 
-    /// nullopt when it is no request.
+    /// nullopt when the bytes are no request.
     static std::optional<Request> parse(std::string_view bytes) {
         std::string_view head = take_until(bytes, head_end);
         std::string_view line = take_until(head, line_end);
@@ -242,7 +242,7 @@ Responder::Content Responder::read(const Request& request) const {
 }
 
 Responder::Content Responder::give_token(const Request& request, SessionTokens::Time now) const {
-    // A proxy that forwards requests from elsewhere must not get one.
+    // A proxy that forwards requests from elsewhere must not get a token.
     if (request.find(forwarded_names))
         return {400, "Invalid header. Reason: Unsupported header name. Key: X-Forwarded-For"};
     const auto path = absolute_path(request.target);

@@ -6,7 +6,7 @@
 namespace inox::devices::mmds {
 namespace {
 
-/// Not to be guessed from outside (RFC 9293, 3.4.1); nobody but this guest can send here anyway.
+/// Initial sequence numbers must not be guessable (RFC 9293, 3.4.1), although only this guest can send here.
 std::uint32_t random_number() {
     std::uint32_t number = 0;
     (void)!::getrandom(&number, sizeof number, GRND_NONBLOCK);
@@ -32,7 +32,7 @@ std::size_t Service::next(std::span<std::byte> frame) noexcept {
     return size;
 }
 
-/// A timer that fires too early does no harm: it finds the next deadline.
+/// A timer that fires too early does no harm: the next deadline is computed again.
 void Service::arm() {
     const auto deadline = stack_.deadline();
     if (!deadline || (armed_ && *armed_ <= *deadline))

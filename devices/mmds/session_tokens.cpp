@@ -63,7 +63,7 @@ bool SessionTokens::valid(std::string_view token, Time now) const {
     if (token.size() != 3 * digits || std::from_chars(token.data(), end, expiry, 16).ptr != end)
         return false;
     const std::string right = sealed(expiry);
-    unsigned difference = 0; // all of it, so that time tells nothing
+    unsigned difference = 0; // always compares all bytes, so that the time tells nothing
     for (std::size_t i = 0; i < right.size(); ++i)
         difference |= static_cast<unsigned char>(right[i] ^ token[i]);
     return difference == 0 && milliseconds(now) < expiry;

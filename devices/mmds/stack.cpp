@@ -24,7 +24,7 @@ void Stack::take_segment(const Host& from, const Segment& segment, Time now) {
     if (known == connections_.end())
         return opens ? open(from, segment, now) : refuse(from, segment);
     if (opens && !(*known)->opened_by(segment)) {
-        // The guest has forgotten the old one and uses its port again.
+        // The guest has forgotten the old connection and uses its port again.
         connections_.erase(known);
         return open(from, segment, now);
     }
@@ -41,7 +41,7 @@ void Stack::open(const Host& from, const Segment& syn, Time now) {
     connections_.back()->touch(now);
 }
 
-/// RFC 9293, 3.5.2: a reset that its receiver accepts.
+/// A reset that its receiver accepts (RFC 9293, 3.5.2).
 void Stack::refuse(const Host& to, const Segment& segment) {
     if (segment.has(tcp_flag::rst) || refusals_.size() == max_refusals)
         return;

@@ -6,10 +6,10 @@
 namespace inox::devices::mmds {
 namespace {
 
-constexpr std::uint16_t smallest_segment = 64; // a guest that asks for less would make us frames without end
+constexpr std::uint16_t smallest_segment = 64; // less would split an answer into very many frames
 constexpr std::uint16_t default_segment = 536; // RFC 9293, 3.7.1
 
-/// Signed distance of sequence numbers.
+/// Signed distance between two sequence numbers.
 std::int32_t distance(std::uint32_t from, std::uint32_t to) { return static_cast<std::int32_t>(to - from); }
 
 } // namespace
@@ -30,7 +30,7 @@ void TcpConnection::receive(const Segment& segment, Time now, const Answer& answ
     if (over_ || send_reset_)
         return;
     if (segment.has(tcp_flag::rst)) {
-        // Only the next number counts: a stray one is answered, and its sender then knows (RFC 5961, 3.2).
+        // Only a reset with the expected number counts. Any other is answered, which tells its sender (RFC 5961, 3.2).
         over_ = segment.sequence == expected_;
         acknowledge_ = true;
         return;
@@ -59,10 +59,10 @@ void TcpConnection::receive(const Segment& segment, Time now, const Answer& answ
 void TcpConnection::take_acknowledgement(const Segment& segment, Time now) {
     const std::int32_t signed_count = distance(acknowledged_, segment.acknowledgement);
     if (signed_count < 0)
-        return; // old
+        return; // acknowledged before
     const auto count = static_cast<std::size_t>(signed_count);
     if (count > furthest_) {
-        acknowledge_ = true; // of what was never sent
+        acknowledge_ = true; // acknowledges what was never sent
         return;
     }
     window_ = segment.window;
@@ -90,7 +90,7 @@ void TcpConnection::take_data(const Segment& segment) {
     const bool fin = segment.has(tcp_flag::fin);
     if (size == 0 && !fin)
         return;
-    acknowledge_ = true; // whatever it is: the guest learns what we expect
+    acknowledge_ = true; // in any case, so that the guest learns what is expected
     const std::int32_t known = distance(segment.sequence, expected_);
     if (peer_closed_ || known < 0 || static_cast<std::size_t>(known) > size)
         return;
@@ -105,19 +105,19 @@ void TcpConnection::take_data(const Segment& segment) {
     }
 }
 
-/// One answer at a time: the next request is looked at when the guest has all of the last answer.
+/// One answer at a time: the next request is served when the guest has acknowledged all of the last answer.
 void TcpConnection::serve(const Answer& answer) {
     while (all_acknowledged() && !close_) {
         const auto length = request_length(in_);
         if (!length && in_.size() < max_request) {
-            close_ = peer_closed_; // what is left is no whole request, and never will be
+            close_ = peer_closed_; // the rest is no whole request and never will be
             return;
         }
         Reply reply = length ? answer(std::string_view{in_}.substr(0, *length)) : Responder::too_large();
         in_.erase(0, length.value_or(in_.size()));
         out_ = std::move(reply.bytes);
         close_ = reply.close;
-        acknowledge_ = true; // the window has grown
+        acknowledge_ = true; // announces the larger window
     }
 }
 
@@ -161,7 +161,7 @@ std::optional<Segment> TcpConnection::next(Time now) {
         return data;
     }
     if (left != 0 && !deadline_)
-        wait_for_acknowledgement(now); // the window is closed: time for a probe, later
+        wait_for_acknowledgement(now); // the window is closed: sends a probe later
     if (left == 0 && close_ && !fin_sent_) {
         fin_sent_ = true;
         furthest_ = std::max(furthest_, sent_ + 1);
@@ -183,7 +183,7 @@ void TcpConnection::tick(Time now) {
         return;
     if (++tries_ >= max_tries)
         return fail();
-    // All that is on its way is taken for lost.
+    // Everything in flight is considered lost.
     deadline_.reset();
     sent_ = 0;
     fin_sent_ = fin_acknowledged_;

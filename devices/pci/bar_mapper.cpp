@@ -10,7 +10,7 @@
 namespace inox::devices::pci {
 namespace {
 
-/// What the buses hold: keeps the function alive while an access is under way.
+/// What a bus holds for a BAR. Keeps the function alive while an access is under way.
 class BarWindow final : public BusDevice {
 public:
     BarWindow(std::shared_ptr<Function> function, Address address, unsigned bar)
@@ -41,7 +41,7 @@ template <class A> bool holds(Range<A> window, Attached::Span span) {
     return range && window.contains(*range);
 }
 
-/// First fit.
+/// The first gap that is large enough.
 template <class A> std::optional<Attached::Span> gap(Range<A> window, std::uint64_t size, std::uint64_t alignment,
                                                      std::span<const Attached::Span> taken) {
     Attached::Span candidate{align_up(window.start().raw(), alignment), size};
@@ -56,7 +56,7 @@ template <class A> std::optional<Attached::Span> gap(Range<A> window, std::uint6
     return std::nullopt;
 }
 
-/// An address that only says "not assigned" or "tell me your size".
+/// An address that only means "not assigned" or asks for the BAR's size.
 bool is_placeholder(const Bar& bar, std::uint64_t address) {
     const auto mask = static_cast<std::uint32_t>(~(bar.size - 1));
     return address == 0 || static_cast<std::uint32_t>(address) == mask;
@@ -74,7 +74,7 @@ Result<void> BarMapper::place(Function& function, std::span<const std::unique_pt
             const auto& bar = other->function->config().bar(index);
             if (!bar)
                 continue;
-            // A BAR that no window holds is mapped nowhere: it must not keep others from their place.
+            // A BAR outside all windows is not mapped, so its address must not count as taken.
             const Span span{other->function->config().bar_address(index), bar->size};
             if (in_window(*bar, span))
                 take(*bar, span);
@@ -182,7 +182,7 @@ void BarMapper::unmap(Attached& attached, unsigned index) noexcept {
     memory_.remove(*Range<Gpa>::sized(Gpa{span.start}, span.size));
 }
 
-/// The BAR answers nowhere until the guest moves it, or until what is in its way goes.
+/// The BAR is not mapped until the guest moves it, or until what is in its way is unmapped.
 void BarMapper::refuse(Attached& attached, unsigned index, Span span, const char* reason) noexcept {
     const bool again = attached.refused[index] == span;
     attached.refused[index] = span;

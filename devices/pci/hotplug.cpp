@@ -25,7 +25,7 @@ void HotplugRegisters::write(std::uint64_t offset, std::span<const std::byte> da
     const auto slots = load_le<std::uint32_t>(data);
     for (unsigned slot = 0; slot < 32; ++slot)
         if (slots & bit(slot)) {
-            forget(slot); // or the guest would be asked for whatever comes there next
+            forget(slot); // otherwise the next device in the slot would be asked to leave
             eject_(slot);
         }
 }

@@ -71,7 +71,7 @@ void Msi::update() noexcept {
     for (unsigned index = 0; index < count; ++index) {
         message.data = data | index;
         const auto started = start(index, message, mask >> index & 1);
-        // Linux writes zeros when it frees an interrupt, with MSI still on: that is nothing to tell.
+        // Linux writes zeros when it frees an interrupt while MSI is still on: that needs no warning.
         if (!started && message.address != 0 && limiter_.allow())
             log::write(log::Level::warning, "MSI vector %u delivers no interrupts: %s", index,
                        started.error().message().c_str());

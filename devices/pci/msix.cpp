@@ -184,7 +184,7 @@ void Msix::update(unsigned index) noexcept {
         stop(index);
 }
 
-/// Also sends a live vector elsewhere. Without host resources the vector stays silent, as if masked.
+/// Makes the vector live, or changes where a live one is sent. Without host resources it stays silent, as if masked.
 void Msix::go_live(unsigned index) noexcept {
     auto& entry = entries_[index];
     if (const auto done = route(entry); !done) {

@@ -7,7 +7,7 @@
 namespace inox::devices::pci {
 namespace {
 
-/// A generic PCIe host bridge: guests apply no quirks to it.
+/// A generic PCIe host bridge, to which guests apply no quirks.
 class HostBridge final : public Function {
 public:
     HostBridge() : Function{{.vendor = 0x1b36, .device = 0x0008, .class_code = 0x060000}, ConfigSpace::conventional} {}
@@ -22,7 +22,7 @@ public:
     explicit Remains(const ConfigSpace& old) : Function{{}} {
         for (unsigned index = 0; index < bar_count; ++index)
             if (const auto& bar = old.bar(index)) {
-                (void)config().add_bar(index, *bar); // it fitted before
+                (void)config().add_bar(index, *bar); // it fitted in the old function
                 config().set_bar_address(index, old.bar_address(index));
             }
         config().set(reg::command, old.command());
@@ -85,7 +85,7 @@ private:
             events_.reset();
     }
 
-    /// Bits 27:24 select extended registers, as AMD's processors have it; elsewhere they are reserved and 0.
+    /// Bits 27:24 select extended registers as on AMD's processors; on others they are reserved and 0.
     [[nodiscard]] std::optional<Target> decode(std::uint64_t port) const {
         const auto address = address_.load(std::memory_order_relaxed);
         const unsigned bus = address >> 16 & 0xff;
@@ -257,7 +257,7 @@ bool RootBus::slot_empty(unsigned slot) const {
                                 [](const auto& attached) { return attached != nullptr; });
 }
 
-/// Function 0 says whether a scan must look at the others; the others say the same.
+/// Function 0's bit says whether a scan must look at the other functions; all functions of a slot have the same bit.
 void RootBus::mark_multi_function(unsigned slot) {
     const auto in_slot = std::span{functions_}.subspan(slot * functions_per_slot, functions_per_slot);
     const auto count = std::ranges::count_if(in_slot, [](const auto& attached) { return attached != nullptr; });

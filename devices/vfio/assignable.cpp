@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stands in the way of assigning a device, as far as it can be seen without opening it.
+// What prevents assigning a device, as far as this shows without opening it.
 #include <algorithm>
 #include <cerrno>
 #include <sys/stat.h>
@@ -28,7 +28,7 @@ public:
             add(Errc::unsupported, name() + " is a bridge", "assign the devices behind it");
             return std::move(problems_);
         }
-        check_iommu(); // first: without one, no driver helps
+        check_iommu(); // first: without an IOMMU no driver helps
         check_driver();
         check_members();
         check_firmware_regions();
@@ -58,8 +58,8 @@ private:
             bind_commands(device_.function));
     }
 
-    /// Before Linux 6.1 the group's file is there when a driver offers one of its devices, whatever that driver's name;
-    /// opening it tells whether it is this one.
+    /// Before Linux 6.1 a group's file exists when a driver, whatever its name, offers one of the group's devices. Only
+    /// opening the group shows whether it is this device.
     [[nodiscard]] bool group_offered() const {
         return !device_.function.driver.empty() && device_.group && !host::exists(root_ + "/sys/class/vfio-dev") &&
                host::exists(root_ + "/dev/vfio/" + std::to_string(*device_.group));
@@ -70,9 +70,9 @@ private:
             return add(Errc::iommu_missing,
                        name() + " is in VFIO's mode without an IOMMU: it could reach all of the host's memory",
                        "turn VT-d or AMD-Vi on in the firmware, and enable_unsafe_noiommu_mode off");
-        // A kernel may put a device into its group only when the first driver is bound.
+        // Some kernels put a device into its group only when the first driver is bound.
         const bool bound = !device_.function.driver.empty();
-        // A kernel with IOMMUFD_TEST lists an IOMMU of its own that stands before no real device.
+        // A kernel with IOMMUFD_TEST lists an IOMMU of its own, which no real device uses.
         const auto units = host::list(root_ + "/sys/class/iommu");
         const bool none =
             std::ranges::all_of(units, [](const auto& unit) { return unit.starts_with("iommufd_selftest"); });

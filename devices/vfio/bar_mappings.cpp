@@ -9,14 +9,14 @@
 namespace inox::devices::vfio {
 namespace {
 
-/// Whole pages inside the area; of size 0 when there is none.
+/// The whole pages inside the area; size 0 when there is none.
 RegionArea shrink(RegionArea area) {
     const auto start = align_up(area.offset, page_size);
     const auto end = align_down(area.offset + area.size, page_size);
     return end > start ? RegionArea{start, end - start} : RegionArea{};
 }
 
-/// The whole pages that hold the area.
+/// The whole pages that contain the area.
 RegionArea widen(RegionArea area) {
     const auto start = align_down(area.offset, page_size);
     return {start, align_up(area.offset + area.size, page_size) - start};

@@ -30,7 +30,7 @@ struct Field {
     unsigned size;
 };
 
-/// The header's registers that inox answers for. The others tell what the device says: status, cache line size, latency
+/// The header's registers that inox answers for. The others show what the device has: status, cache line size, latency
 /// timer, CardBus pointer, grant and latency.
 constexpr std::array<Field, 10> owned_header{{
     {reg::vendor, 4},
@@ -40,16 +40,16 @@ constexpr std::array<Field, 10> owned_header{{
     {reg::bar0, 24},
     {reg::subsystem_vendor, 4},
     {reg::expansion_rom, 4},
-    {reg::capabilities, 8}, // and what is reserved behind it
+    {reg::capabilities, 8}, // and the reserved bytes behind it
     {reg::interrupt_line, 1},
     {reg::interrupt_pin, 1},
 }};
 
-/// Extended capabilities a guest does not see: they act on the host's side of the bus, allow what inox does not
+/// Extended capabilities that a guest does not see: they affect the host's side of the bus, allow what inox does not
 /// virtualise (addresses, functions, translations), or describe a link that a device on the root bus does not have.
 struct Hidden {
     std::uint16_t id;
-    unsigned size; ///< header included
+    unsigned size; ///< with the header
 };
 constexpr std::array<Hidden, 20> hidden_extended{{
     {0x0d, 0x08}, // access control services
@@ -108,7 +108,7 @@ public:
         if (device_.size() <= extended_start)
             return;
         const auto chain = extended_chain();
-        // Whatever the device has there, the guest's chain starts with a header of inox's.
+        // Whatever the device has there, the guest's chain starts with inox's own header.
         plan_.map.own(extended_start, 4);
         for (const unsigned at : chain) {
             shadow_.reserve(at, extent(chain, at, device_.size()));
@@ -125,7 +125,7 @@ public:
         }
     }
 
-    /// In bytes that the device has no use for.
+    /// Puts capabilities of inox's own into bytes that the device does not use.
     Result<void> synthesise() {
         for (unsigned at = extended_start; at + 4 <= device_.size(); at += 4)
             if (get<std::uint32_t>(at) != 0)
@@ -167,7 +167,7 @@ private:
         return chain;
     }
 
-    /// Up to the next capability, which is all that is known of the length of most.
+    /// Up to the next capability, as the length of most capabilities is not known otherwise.
     static unsigned extent(const std::vector<unsigned>& chain, unsigned at, std::size_t end) {
         auto next = static_cast<unsigned>(end);
         for (const unsigned other : chain)
@@ -181,7 +181,7 @@ private:
         return id == enhanced_allocation || (id == msi && !choices_.msi) || (id == msix && !choices_.msix);
     }
 
-    /// inox answers, with zeros until told otherwise.
+    /// Makes inox answer for these bytes, with zeros at first.
     void own(unsigned offset, unsigned size) {
         plan_.map.own(offset, size);
         for (unsigned at = offset; at < std::min<std::size_t>(offset + size, device_.size()); ++at)
@@ -218,7 +218,7 @@ private:
     }
 
     /// The device stays in D0 whatever the guest writes: in D3 the host would end the guest's access to the BARs. It
-    /// sends no wake-up events, and keeps its state over a change of power state, as it sees none.
+    /// sends no wake-up events. Its state survives a change of power state, because it sees no such change.
     void adapt_power(unsigned at) {
         constexpr std::uint16_t wake_up_support = 0xf800;
         constexpr std::uint16_t no_soft_reset = 1 << 3;
@@ -232,7 +232,7 @@ private:
         shadow_.allow_writes(at + 4, power_state);
     }
 
-    /// On the root bus there is no link: an endpoint becomes one that is integrated into the root complex.
+    /// There is no link on the root bus, so an endpoint is shown as one integrated into the root complex.
     void adapt_express(unsigned at) {
         constexpr unsigned type_shift = 4;
         constexpr unsigned endpoint = 0;

@@ -28,7 +28,7 @@ std::vector<RegionArea> sparse_areas(std::span<const std::byte> body) {
     return areas;
 }
 
-/// Only whole pages inside the region may be mapped, in order and once.
+/// Keeps only whole pages inside the region, in order and without overlaps.
 std::vector<RegionArea> checked_areas(std::vector<RegionArea> areas, std::uint64_t size) {
     std::ranges::sort(areas, {}, &RegionArea::offset);
     std::vector<RegionArea> out;
@@ -73,7 +73,7 @@ Device::Device(const Session& session, Opened opened)
 
 Result<std::unique_ptr<Device>> Device::open(Session& session, const OpenOptions& options) {
     auto opened =
-        TRY(session.open(options)); // before new: a TRY that returns from its argument loses what it allocated
+        TRY(session.open(options)); // before new: a TRY that returns inside new leaks the memory that new allocated
     std::unique_ptr<Device> device{new Device{session, std::move(opened)}};
     TRY_VOID(device->read_info());
     log::write(log::Level::info, "%s opened by the %s interface, %s", device->name().c_str(),
@@ -108,7 +108,7 @@ Result<void> Device::read_regions(unsigned count) {
             sizeof ask, std::as_bytes(std::span{&ask, 1}),
             [&](auto buffer) { return kernel_.region_info(fd(), buffer); }, error);
         if (error == -EINVAL && index != region_config)
-            continue; // not there
+            continue; // the device has no such region
         if (error < 0)
             return failed(error, format("asking for region %u of %s", index, name().c_str()));
         regions_.at(index) = region_from(answer);

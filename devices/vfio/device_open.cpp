@@ -14,14 +14,14 @@
 namespace inox::devices::vfio {
 namespace {
 
-/// Numbers for groups that sysfs does not tell, above those of the kernel.
+/// Numbers for groups that sysfs does not show, above the kernel's own.
 constexpr unsigned first_unknown_group = 1U << 30;
 
 std::unexpected<Error> failed(Errc code, int error, std::string what, std::string hint = {}) {
     return std::unexpected{Error{code, std::move(what), std::move(hint), {}, -error}};
 }
 
-/// Another descriptor for a file that a launcher opened. The launcher's own is not inherited further.
+/// Another descriptor for a file that a launcher opened. The launcher's descriptor is not inherited any further.
 Result<UniqueFd> duplicate(int fd, const char* what) {
     ::fcntl(fd, F_SETFD, FD_CLOEXEC);
     UniqueFd copy{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
@@ -112,7 +112,7 @@ private:
 
     Result<void> check_host() {
         const auto& files = options_.files;
-        // A launcher that opened everything may have put us where there is no sysfs.
+        // A launcher that opened everything may have started us where there is no sysfs.
         const bool all_given = files.group >= 0 ? files.container >= 0 : files.device >= 0 && files.iommufd >= 0;
         if (host_.exists || !all_given)
             if (auto problems = assignment_problems(session_.root_, host_, options_); !problems.empty())
@@ -125,7 +125,7 @@ private:
         if (const auto space = session_.spaces_.find(device_.group); space != session_.spaces_.end()) {
             device_.dma = space->second.space.lock();
             if (device_.dma && options_.backend == Backend::automatic && !files.any())
-                device_.backend = space->second.backend; // as the group's first device
+                device_.backend = space->second.backend; // like the group's first device
             if (device_.dma && space->second.backend != device_.backend)
                 return fail(Errc::config_value,
                             device_.name() + " is in " + device_.dma->name() +
@@ -200,7 +200,7 @@ private:
     Result<void> open_by_file() {
         if (options_.files.device >= 0) {
             device_.fd = TRY(duplicate(options_.files.device, "device"));
-            ::close(options_.files.device); // this one is ours alone: as long as it is open, the device is in use
+            ::close(options_.files.device); // only our own is left: while it is open, the device is in use
         } else {
             device_.fd = TRY(open(host_.device_file));
         }
@@ -229,7 +229,7 @@ private:
             return failed(Errc::unsupported, error,
                           device_.name() + " has no VF token, or this host's kernel takes none with iommufd",
                           std::string{leave_token} + "; else use backend=container");
-        if (error < 0) // for a device file that somebody else has bound, the kernel says EINVAL
+        if (error < 0) // EINVAL also means that another process has bound the device file
             return open_failed(error == -EINVAL ? -EBUSY : error);
         device_.iommufd_id = bind.out_devid;
         return {};

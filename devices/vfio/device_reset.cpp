@@ -28,7 +28,7 @@ Result<void> Device::reset() {
     if (!can_reset_)
         return fail(Errc::unsupported, name() + " cannot be reset alone");
     const int error = kernel_.reset(fd());
-    if (error == -EINVAL || error == -ENOTTY) // it was offered when the device was opened
+    if (error == -EINVAL || error == -ENOTTY) // the reset was offered when the device was opened
         return fail(Errc::unsupported, name() + " has no reset method any more",
                     "see /sys/bus/pci/devices/" + address().text() + "/reset_method");
     if (error == -EAGAIN)
@@ -74,7 +74,7 @@ Result<std::vector<Device::Dependent>> Device::reset_dependents() const {
         std::memcpy(&one, answer.data() + info_header + i * dependent_size, dependent_size);
         const PciAddress address{one.segment, one.bus, static_cast<std::uint8_t>(one.devfn >> 3),
                                  static_cast<std::uint8_t>(one.devfn & 7)};
-        // By its device's file, the kernel tells whose a function is; by a group, we know which groups we hold.
+        // With device files the kernel reports whose a function is; with groups, inox knows which groups it holds.
         const auto group_file = backend() == Backend::iommufd ? std::nullopt : session_.group_file(one.group_id);
         const bool owned = backend() == Backend::iommufd ? (info.flags & uapi::hot_reset_flag_dev_id) != 0 &&
                                                                one.group_id != uapi::devid_not_owned
@@ -91,7 +91,7 @@ Result<std::vector<ResetPeer>> Device::reset_peers() const {
     return peers;
 }
 
-/// The kernel says EINVAL whatever stands in the way.
+/// The kernel's error is EINVAL, whatever prevents the reset.
 std::unexpected<Error> Device::bus_reset_failed(int error, std::span<const Dependent> reached) const {
     const auto what = "the bus of " + name() + " cannot be reset";
     if (error == -EBUSY || error == -EAGAIN)
@@ -120,7 +120,7 @@ Result<void> Device::hot_reset() {
     std::vector<std::byte> buffer(header + groups.size() * sizeof(std::int32_t));
     vfio_pci_hot_reset reset{};
     reset.argsz = static_cast<std::uint32_t>(buffer.size());
-    reset.count = static_cast<std::uint32_t>(groups.size()); // 0 with iommufd: it knows what it owns
+    reset.count = static_cast<std::uint32_t>(groups.size()); // 0 with iommufd, which knows its devices
     std::memcpy(buffer.data(), &reset, header);
     std::ranges::copy(std::as_bytes(std::span{groups}), buffer.begin() + static_cast<std::ptrdiff_t>(header));
     if (const int error = kernel_.hot_reset(fd(), buffer); error < 0)

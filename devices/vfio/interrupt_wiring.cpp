@@ -63,7 +63,7 @@ void InterruptWiring::use_msix() noexcept {
     enter_msix();
 }
 
-/// Of a host that can add vectors later only those in use are asked for; of another one all, since a later change would
+/// If the host can add vectors later, only those in use are enabled. Otherwise all are, because adding one later would
 /// switch the running ones off for a moment.
 void InterruptWiring::enter_msix() noexcept {
     const auto last = std::find_if(msix_.rbegin(), msix_.rend(), [](int eventfd) { return eventfd >= 0; });
@@ -94,7 +94,7 @@ void InterruptWiring::set_msix_vector(unsigned vector, int eventfd) noexcept {
         succeeded(device_.enable(Interrupt::msix, vector, std::span{msix_}.subspan(vector, 1)), "an MSI-X vector");
         return;
     }
-    // The host could not set all aside at first: what arrives during this change is lost.
+    // The host could not enable all vectors at first, so interrupts that arrive during this change are lost.
     succeeded(device_.disable(Interrupt::msix), "switching MSI-X off");
     enable_msix(vector + 1);
 }
@@ -106,7 +106,7 @@ void InterruptWiring::leave() noexcept {
         succeeded(device_.unmask_intx_on(-1), "leaving INTx");
     succeeded(device_.disable(index_of(mode_)), "switching interrupts off");
     if (mode_ == Mode::msix)
-        std::ranges::fill(msix_, -1); // each vector in use is told again when the guest enables MSI-X again
+        std::ranges::fill(msix_, -1); // the guest sets each vector in use again when it enables MSI-X again
     msix_enabled_ = 0;
     mode_ = Mode::none;
 }

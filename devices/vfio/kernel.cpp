@@ -53,7 +53,7 @@ public:
     }
     int device_fd(int group, const std::string& name) override {
         std::string copy = name;
-        return request(group, VFIO_GROUP_GET_DEVICE_FD, copy.data()); // close-on-exec by the kernel
+        return request(group, VFIO_GROUP_GET_DEVICE_FD, copy.data()); // the kernel makes it close-on-exec
     }
 
     int device_info(int device, vfio_device_info& info) override {

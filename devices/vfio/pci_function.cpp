@@ -15,7 +15,7 @@ using Mode = InterruptWiring::Mode;
 namespace reg = pci::reg;
 namespace command_bit = pci::command_bit;
 
-/// Bits of the command register that are the guest's to set on the device itself.
+/// The bits of the command register that the guest sets on the device itself.
 constexpr std::uint16_t forwarded_command =
     command_bit::bus_master | command_bit::parity | command_bit::serr | command_bit::intx_disable;
 
@@ -24,7 +24,7 @@ bool all_ones(std::span<const std::byte> data) {
     return std::ranges::all_of(data, [](std::byte one) { return one == std::byte{0xff}; });
 }
 
-/// Runs of the same owner reach the device in pieces it can take: aligned, of 4, 2 or 1 bytes.
+/// Size of the next access: aligned, of 4, 2 or 1 bytes, and all of them with the same owner.
 unsigned piece_size(unsigned offset, std::size_t left, const ConfigMap& map) {
     for (unsigned size = 4; size > 1; size /= 2) {
         if (offset % size != 0 || size > left)
@@ -54,7 +54,7 @@ PciFunction::~PciFunction() {
         if (device_->interrupt(kind).count > 0)
             (void)device_->disable(kind);
     if (device_->can_reset() && !device_->reset_by_opening())
-        (void)device_->reset(); // otherwise the kernel does, as soon as this object closes the device
+        (void)device_->reset(); // otherwise the kernel resets it when this object closes the device
 }
 
 void PciFunction::config_read(unsigned offset, std::span<std::byte> data) noexcept {
@@ -90,8 +90,8 @@ void PciFunction::config_write(unsigned offset, std::span<const std::byte> data)
     sync_interrupts();
 }
 
-/// Memory and I/O decoding stay on: the guest's bits decide what the buses show, and the host would end the process's
-/// access to the BARs.
+/// The device's memory and I/O decoding stays on: the guest's bits decide what the buses show, and without decoding the
+/// host would end this process's access to the BARs.
 void PciFunction::write_command(std::uint16_t bits) noexcept {
     std::array<std::byte, 2> value{};
     store_le(value, bits | decoding_);
@@ -144,7 +144,7 @@ bool PciFunction::starts_reset(unsigned offset, std::span<const std::byte> data)
     return sets(plan_->express_control, 1, std::byte{0x80}) || sets(plan_->features_control, 0, std::byte{0x01});
 }
 
-/// The guest has reset the function: what inox holds of its state is what a reset leaves.
+/// Called when the guest has reset the function: sets inox's copy of its state to what a reset leaves.
 void PciFunction::forget_guest_state() noexcept {
     config().set<std::uint16_t>(reg::command, 0);
     if (msi_)
@@ -217,11 +217,11 @@ Result<void> PciFunction::attach(pci::Address address) {
     return {};
 }
 
-/// Perhaps on a vCPU's thread: the guest gave the device back.
+/// The guest released the device, perhaps on a vCPU's thread.
 void PciFunction::on_removed() noexcept {
     wiring_.close();
     if (!failed())
-        write_command(0); // no DMA from here on
+        write_command(0); // ends its DMA
     context_.loop.post([weak = weak_from_this()] {
         if (const auto self = weak.lock())
             self->leave_loop();
@@ -238,25 +238,25 @@ void PciFunction::on_bar_unmapped(unsigned bar) noexcept {
     share_bars_later();
 }
 
-/// Once, however often a guest turns memory decoding on and off meanwhile.
+/// Posted once, however often a guest turns memory decoding on and off meanwhile.
 void PciFunction::share_bars_later() noexcept {
     if (context_.share_bar)
         later_.post(context_.loop, 0, weak_from_this(), [](PciFunction& self) { self.share_bars_apart(); });
 }
 
-/// The function ends by the same way, behind this.
+/// `this` is safe here: the function's end is queued on the same thread, behind this work.
 void PciFunction::share_bars_apart() {
     if (!context_.apart)
         return share_bars();
     if (!sharing_.exchange(true))
         context_.apart([this] {
-            sharing_ = false; // before it works: what is asked for meanwhile is new
+            sharing_ = false; // cleared first, so that a request from now on counts as new
             share_bars();
         });
 }
 
-/// A moment after the guest's own view, which is soon enough: a driver sets up transfers between devices after it has
-/// placed them.
+/// Runs a moment after the guest sees the BARs. That is soon enough, because a driver sets up transfers between devices
+/// after placing them.
 void PciFunction::share_bars() {
     if (stopped_ || failed())
         return shared_.clear();
@@ -272,9 +272,8 @@ void PciFunction::share_bars() {
                 shared_.emplace(range.start().raw(), Shared{range, std::move(registration)});
 }
 
-/// Whether the host does not reach the device any more. VFIO answers its vendor and device id from a copy, so they
-/// prove nothing; class and revision, and the state of its link, are read from the device, and an absent one reads as
-/// ones.
+/// Whether the host can no longer reach the device. VFIO answers the vendor and device id from a copy, so they prove
+/// nothing. Class, revision and link status are read from the device, and an absent device reads as ones.
 bool PciFunction::lost() const noexcept {
     std::array<std::byte, 4> bytes{};
     const auto silent = [&](unsigned at, std::size_t size) {
@@ -284,7 +283,7 @@ bool PciFunction::lost() const noexcept {
     return silent(reg::revision, 4) || (plan_->link_status && silent(*plan_->link_status, 2));
 }
 
-/// A host that refuses one access may have its reasons.
+/// Refusing one access does not prove that the device is gone, so this checks.
 void PciFunction::note_refusal(const char* what) noexcept {
     if (failed() || !limiter_.allow())
         return;
@@ -293,13 +292,13 @@ void PciFunction::note_refusal(const char* what) noexcept {
     log::write(log::Level::warning, "%s: the host refused %s", name_.c_str(), what);
 }
 
-/// A register may hold ones; a device that is gone has nothing else.
+/// One register may legitimately hold ones; on a device that is gone, everything does.
 void PciFunction::note_ones(std::span<const std::byte> data) noexcept {
     if (data.size() >= 2 && all_ones(data) && !failed() && ones_limiter_.allow() && lost())
         note_loss();
 }
 
-/// Some resets that a guest's driver starts take the device away for a moment: it has a second to come back.
+/// Some resets by a guest's driver take the device away for a moment, so it has a second to come back.
 void PciFunction::note_loss() noexcept {
     context_.loop.post([weak = weak_from_this()] {
         const auto self = weak.lock();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a PciFunction comes to be: its reset, registers, BARs and capabilities.
+// How a PciFunction is made: its reset, registers, BARs and capabilities.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -90,7 +90,7 @@ Result<void> PciFunction::build(std::span<const std::byte> registers) {
     write_command(0);
     TRY_VOID(watch(Interrupt::error, [this] { fail("it reported an error to the host (see the host's kernel log)"); }));
     return watch(Interrupt::request, [this] {
-        if (!failed() && lost()) // pulled out: the host asks for what is left of it
+        if (!failed() && lost()) // it was pulled out, and the host asks for what is left
             fail(gone_text);
         const auto text = "the host asks for " + name_ + " back";
         log::write(log::Level::warning, "%s", text.c_str());
@@ -99,7 +99,7 @@ Result<void> PciFunction::build(std::span<const std::byte> registers) {
     });
 }
 
-/// Function level reset, else one of the bus, else a warning: the guest finds what the last user left.
+/// A function level reset, otherwise one of the bus, otherwise a warning: the guest finds what the last user left.
 void PciFunction::reset_device() {
     if (device_->reset_by_opening())
         return;
@@ -206,7 +206,7 @@ bool PciFunction::bar_free(unsigned index) const {
            !(index > 0 && config().bar(index - 1) && config().bar(index - 1)->kind == pci::BarKind::memory64);
 }
 
-/// Without the kernel's word that the table may be mapped there is nothing to win.
+/// Does nothing unless the kernel allows mapping the table's page, because only then relocation helps.
 Result<void> PciFunction::relocate(pci::MsixLayout& layout) {
     unsigned index = options_.msix_bar.value_or(0);
     if (options_.msix_bar && !bar_free(index))
@@ -243,7 +243,7 @@ void PciFunction::prepare_bars() {
     }
 }
 
-/// `handler` may let go of everything, this object too.
+/// `handler` may release everything, including this object.
 Result<void> PciFunction::watch(Interrupt kind, std::function<void()> handler) {
     if (device_->interrupt(kind).count == 0)
         return {};

@@ -15,7 +15,7 @@
 namespace inox::devices::vfio {
 namespace {
 
-/// Where the device of a 1:1 address space sees it.
+/// The addresses at which a device sees `range` in a 1:1 address space.
 IovaRange iova(Range<Gpa> range) { return *IovaRange::closed(Iova{range.start().raw()}, Iova{range.last().raw()}); }
 
 std::string ram_text(const RamRegion& region) {
@@ -144,7 +144,7 @@ Result<std::unique_ptr<PinJob>> Session::begin_map_guest(AddressSpace& space, st
         TRY_VOID(check_ram(space, region));
     const auto before = resources_.memory.pinned();
     TRY_VOID(resources_.lock_limit.check(before, ram_size(), "DMA to guest memory for " + space.name()));
-    // No more mappings than the host is sure to take, with room for BARs.
+    // Limits the number of mappings to what every host accepts, with room for BARs.
     constexpr std::uint64_t most_pieces = 4096;
     while (ram_size() / piece > most_pieces)
         piece *= 2;

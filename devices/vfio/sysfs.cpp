@@ -37,7 +37,7 @@ std::vector<SysfsBar> read_bars(const std::string& directory) {
     return bars;
 }
 
-/// Configuration space as far as this user may read it: all of it, or 64 bytes.
+/// As much of configuration space as this user may read: all of it, or 64 bytes.
 std::vector<std::byte> read_config(const std::string& directory) {
     std::vector<std::byte> bytes(256);
     const auto file = open_file(directory + "/config", O_RDONLY, Errc::not_found);
@@ -58,7 +58,7 @@ void read_vectors(const std::string& directory, SysfsDevice& out) {
     if ((word(status) & 0x10) == 0)
         return;
     std::size_t at = word(first_capability) & 0xfc;
-    for (int steps = 0; at >= 0x40 && steps < 48; ++steps) { // no more fit
+    for (int steps = 0; at >= 0x40 && steps < 48; ++steps) { // no more capabilities fit
         const unsigned header = word(at);
         if ((header & 0xff) == id_msi)
             out.msi_vectors = 1U << (word(at + 2) >> 1 & 7);
@@ -68,7 +68,7 @@ void read_vectors(const std::string& directory, SysfsDevice& out) {
     }
 }
 
-/// The width of VT-d's addresses: CAP.MGAW, bits 21:16, is one less. AMD's driver does not tell its own.
+/// The width of VT-d's addresses: CAP.MGAW, bits 21:16, is one less. AMD's driver does not report its width.
 unsigned read_address_bits(const std::string& unit_directory) {
     const auto capability = host::read_number(unit_directory + "/intel-iommu/cap", 16);
     return capability == 0 ? 0 : static_cast<unsigned>(capability >> 16 & 0x3f) + 1;
@@ -83,8 +83,8 @@ void read_group(const std::string& root, SysfsDevice& out) {
                    host::exists(root + "/dev/vfio/noiommu-" + std::to_string(*out.group));
 }
 
-/// Since Linux 6.1, a device of VFIO stands below that of the bus, whatever driver made it. Before, names are all there
-/// is to see without opening the group.
+/// Since Linux 6.1 a VFIO device is a child of the bus's device, whatever driver made it. Before, the driver's name is
+/// all that shows without opening the group.
 bool offered_by_vfio(const std::string& root, const std::string& directory, const std::string& driver) {
     if (!host::list(directory + "/vfio-dev").empty())
         return true;

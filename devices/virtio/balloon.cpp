@@ -21,12 +21,12 @@ constexpr std::uint32_t hinting_done = VIRTIO_BALLOON_CMD_ID_DONE;
 
 constexpr std::uint16_t queue_size = 128;
 constexpr unsigned batch = 8;
-constexpr std::size_t max_pages = 1024;     // of one request: four times what drivers send
-constexpr std::size_t max_statistics = 512; // bytes of one report
-/// What one turn gives back: the host takes a millisecond or two to free as much in small pages.
+constexpr std::size_t max_pages = 1024;     // in one request: four times what drivers send
+constexpr std::size_t max_statistics = 512; // in one report
+/// Memory that one turn releases. In small pages, this takes the host a millisecond or two.
 constexpr std::uint64_t released_at_once = 64 * MiB;
 
-constexpr unsigned start_later = 63; // beside the queues
+constexpr unsigned start_later = 63; // of later_: no queue has this number
 
 struct BalloonConfig {
     Le32 target;
@@ -100,7 +100,7 @@ Result<void> Balloon::need(std::uint64_t offered, const char* what) const {
     return {};
 }
 
-/// On a vCPU thread. Queues that were not negotiated do not exist (5.5.2): those after them move up.
+/// Runs on a vCPU's thread. Queues that were not negotiated do not exist (5.5.2): those after them move up.
 void Balloon::on_activate() noexcept {
     roles_ = {Role::inflate, Role::deflate};
     if (negotiated(statistics_feature))
@@ -112,7 +112,7 @@ void Balloon::on_activate() noexcept {
     done_.assign(roles_.size(), 0);
     later_.post(loop_, start_later, weak_from_this(), [](Balloon& balloon) {
         for (unsigned i = 0; i < balloon.queue_sizes_.size(); ++i)
-            balloon.kick(i); // the driver may have rung before we were ready
+            balloon.kick(i); // the driver may have notified before the device was ready
         balloon.schedule_statistics();
     });
 }
@@ -155,7 +155,7 @@ void Balloon::kick_later(unsigned index) noexcept {
     later_.post(loop_, index, weak_from_this(), [index](Balloon& balloon) { balloon.kick(index); });
 }
 
-/// False: a part is done; the rest has to wait for the next turn.
+/// False when only a part was done; the rest waits for the next turn.
 bool Balloon::serve_one(unsigned index, Queue& queue, Chain& chain) noexcept {
     std::uint64_t& done = done_[index];
     switch (roles_[index]) {
@@ -166,7 +166,7 @@ bool Balloon::serve_one(unsigned index, Queue& queue, Chain& chain) noexcept {
         inflate(chain);
         break;
     case Role::deflate:
-        break; // the pages come back when the guest touches them
+        break; // the guest touches the pages to have them back
     case Role::hinting:
         if (!hint(chain, done))
             return false;
@@ -213,8 +213,8 @@ void Balloon::release_pages(std::uint32_t first, std::uint32_t last) noexcept {
         note_bad_request("a page outside memory");
 }
 
-/// Pages the guest has no use for, until it writes to them. With a poison value they must keep it (5.5.6.5).
-/// `done` bytes of them went back in earlier turns. False: more has to wait for another.
+/// Releases pages that the guest does not use until it writes to them. With a poison value they must keep it (5.5.6.5).
+/// `done` bytes were released in earlier turns. False when the rest has to wait for another turn.
 bool Balloon::release_free(Chain& chain, std::uint64_t& done) noexcept {
     if (!chain.readable.empty())
         note_bad_request("free pages that are not writable");
@@ -228,7 +228,7 @@ bool Balloon::release_free(Chain& chain, std::uint64_t& done) noexcept {
         std::byte* const start = static_cast<std::byte*>(piece.iov_base) + skipped;
         std::uint64_t size = piece.iov_len - skipped;
         const bool rest = size > left;
-        if (rest) // the cut is no page's middle
+        if (rest) // does not cut inside a huge page
             size = left - std::min(left, reinterpret_cast<std::uint64_t>(start + left) % (2 * MiB)); // NOLINT
         release({start, size});
         chain.work += Turn::system_call;
@@ -247,7 +247,7 @@ void Balloon::release(std::span<std::byte> bytes) noexcept {
     const std::uint64_t end = align_down(address + bytes.size(), unit);
     if (pinned_ || start >= end)
         return;
-    // Punches a hole into the file behind the memory: there MADV_DONTNEED would only forget this process's view of it.
+    // Punches a hole into the file behind the memory; MADV_DONTNEED would only forget this process's view of it.
     const int advice = memory_.shared() ? MADV_REMOVE : MADV_DONTNEED;
     if (::madvise(bytes.data() + (start - address), end - start, advice) == 0)
         released_.fetch_add(end - start, std::memory_order_relaxed);
@@ -261,7 +261,7 @@ void Balloon::take_statistics(Queue& queue, Chain& chain) noexcept {
     if (!chain.writable.empty())
         note_bad_request("a report of statistics is writable");
     statistics_ = BalloonStatistics::parse(std::span{report}.first(bytes));
-    queue.push(report_, 0); // one is enough
+    queue.push(report_, 0); // the device keeps one report only
     report_ = std::move(chain.head);
 }
 
@@ -285,7 +285,7 @@ void Balloon::ask_statistics() noexcept {
         signal(*index);
     });
     if (active)
-        schedule_statistics(); // else the next driver's start does
+        schedule_statistics(); // otherwise the next driver's start does
 }
 
 Result<BalloonStatistics> Balloon::statistics() const {
@@ -317,7 +317,7 @@ bool Balloon::hint(Chain& chain, std::uint64_t& done) noexcept {
             set_host_command(hinting_done);
         return true;
     }
-    // Pages of a run that is over may be in use again.
+    // Pages of a run that has ended may be in use again.
     return guest_command_ <= hinting_done || guest_command_ != host_command_ || release_free(chain, done);
 }
 

@@ -8,12 +8,12 @@
 namespace inox::devices::virtio {
 namespace {
 
-// Linux reads the first size only when told of a change, and must have finished adding its port by then: it gives
+// Linux reads the first size only when it is notified of a change, and must have added its port by then: it offers
 // receive buffers shortly before.
 constexpr std::chrono::milliseconds announce_delay{200};
 
 constexpr unsigned batch = 64;
-constexpr std::uint64_t bytes_at_once = 64 * 1024; // of output, before the loop looks at other work
+constexpr std::uint64_t bytes_at_once = 64 * 1024; // of output, before the loop does other work
 
 struct ConsoleConfig {
     Le16 columns;
@@ -55,10 +55,10 @@ void Console::announce_size() noexcept {
     });
 }
 
-/// On a vCPU thread.
+/// Runs on a vCPU's thread.
 void Console::on_activate() noexcept {
     offer_room();
-    transmit_later(); // the driver may have rung before we were ready
+    transmit_later(); // the driver may have notified before the device was ready
 }
 
 void Console::on_kick(unsigned index) noexcept {
@@ -85,7 +85,7 @@ void Console::offer_room() noexcept {
 
 std::size_t Console::receive(std::span<const std::byte> bytes) noexcept {
     std::size_t taken = 0;
-    wants_room_ = true; // until a driver comes
+    wants_room_ = true; // until a driver starts
     locked([&] {
         Queue* ring = queue(receive_queue);
         if (!ring || stopped())
@@ -139,7 +139,7 @@ void Console::transmit_later() noexcept {
     later_.post(loop_, transmit_queue, weak_from_this(), [](Console& console) { console.kick(transmit_queue); });
 }
 
-/// Goes on behind taken_. False: some is left for later.
+/// Goes on after taken_. False when some output is left for later.
 bool Console::write(Chain& chain, std::uint64_t& budget) noexcept {
     std::uint64_t skip = taken_;
     for (const iovec& piece : chain.readable) {
@@ -149,7 +149,7 @@ bool Console::write(Chain& chain, std::uint64_t& budget) noexcept {
         const std::size_t size = std::min<std::uint64_t>(piece.iov_len - skipped, budget);
         const std::size_t done =
             size == 0 ? 0 : output_({static_cast<const std::byte*>(piece.iov_base) + skipped, size});
-        chain.work += static_cast<std::uint32_t>(done / 16); // a terminal takes little at once
+        chain.work += static_cast<std::uint32_t>(done / 16); // a terminal takes little at a time
         taken_ += done;
         budget -= done;
         if (done < piece.iov_len - skipped)

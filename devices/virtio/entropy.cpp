@@ -10,7 +10,7 @@ namespace {
 
 constexpr unsigned batch = 8;
 
-/// Fills all pieces; returns how many bytes from the start are random.
+/// Fills the pieces in order; returns how many bytes from the start are random.
 std::uint64_t fill(std::span<const iovec> pieces) {
     std::uint64_t done = 0;
     for (const iovec& piece : pieces) {
@@ -35,7 +35,7 @@ Entropy::Entropy(const EntropyOptions& options, EventLoop& loop)
     : Device{options.id + " (virtio-rng)"}, loop_{loop}, limiter_{options.limits, RateLimiter::Time::clock::now()} {}
 
 void Entropy::read_config(std::uint64_t, std::span<std::byte> data) noexcept {
-    std::ranges::fill(data, std::byte{0}); // 5.4.4: none
+    std::ranges::fill(data, std::byte{0}); // 5.4.4: the device has no configuration
 }
 
 void Entropy::on_kick(unsigned index) noexcept {
@@ -49,7 +49,7 @@ void Entropy::on_kick(unsigned index) noexcept {
         again(std::chrono::nanoseconds{0});
 }
 
-/// False: the rate limit says not yet.
+/// False when the rate limit does not allow the request yet.
 bool Entropy::serve_one(Queue& queue, Chain& chain) noexcept {
     if (chain.writable.empty() || !chain.readable.empty())
         note_bad_request("a request for random bytes is not writable");

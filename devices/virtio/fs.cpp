@@ -63,7 +63,7 @@ void Fs::on_activate() noexcept {
 
 void Fs::on_kick(unsigned index) noexcept {
     if (!bells_[index].started && queue(index))
-        daemon_->start_ring(session_, ring(index)); // enabled after DRIVER_OK
+        daemon_->start_ring(session_, ring(index)); // enabled once the driver has set DRIVER_OK
     bells_[index].kick.signal();
 }
 

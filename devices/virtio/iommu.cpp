@@ -11,14 +11,14 @@ namespace {
 
 namespace wire = iommu::wire;
 
-/// Requests of one turn; the rest is for the thread: a vCPU has to stop when it is told.
+/// Requests that a vCPU serves in one turn; the thread serves the rest, as a vCPU must be able to stop when it is told.
 constexpr unsigned requests_at_once = 256;
 constexpr std::chrono::milliseconds lock_retry{1};
-/// Answers that wait for I/O. A driver that keeps its rules has no more requests under way than the ring has entries.
+/// Answers that wait for I/O. A correct driver has no more requests under way than the ring has entries.
 constexpr std::size_t most_late = 256;
 
-// 4 KiB, 2 MiB, 1 GiB. The driver maps a range as one request for each of these sizes it is made of: with every power
-// of two it would send several for a few pages.
+// 4 KiB, 2 MiB, 1 GiB. The driver splits a range into one request for each of these sizes. With every power of two it
+// would send several requests for a few pages.
 constexpr std::uint64_t page_sizes = 0x40201000;
 static_assert((page_sizes & (2 * iommu::Domains::granule - 1)) == iommu::Domains::granule);
 
@@ -67,11 +67,11 @@ void Iommu::write_config(std::uint64_t offset, std::span<const std::byte> data) 
     if (offset > field || field - offset >= data.size())
         return;
     const auto value = std::to_integer<unsigned>(data[field - offset]);
-    if (value <= 1) // others are ignored
+    if (value <= 1) // other values are ignored
         domains_.set_bypass(value == 1);
 }
 
-/// Nobody hears the answers that were still to come; all the I/O they waited for is what the reset waits for.
+/// Answers that are still late are dropped; the reset waits for all the I/O that they waited for.
 void Iommu::on_reset() noexcept {
     std::erase_if(late_, [](const auto& one) { return one.second.chain.has_value(); });
     full_ = false;
@@ -84,10 +84,10 @@ void Iommu::on_reset() noexcept {
 }
 
 void Iommu::on_kick(unsigned index) noexcept {
-    // On the vCPU's thread: time that the host takes for the guest's mappings is the guest's own.
+    // Runs on the vCPU's thread, so the guest itself spends the time that the host takes for its mappings.
     if (index == request_queue)
         serve_requests(Turn{Turn::Clock::duration::max()});
-    // Buffers on the event queue wait there for faults.
+    // Buffers on the event queue stay there until there are faults.
 }
 
 void Iommu::serve_requests(Turn turn) noexcept {
@@ -103,11 +103,11 @@ void Iommu::serve_requests(Turn turn) noexcept {
         serve_soon();
 }
 
-/// False: too many answers are late already, the request has to wait.
+/// False when too many answers are late and the request has to wait.
 bool Iommu::answer(Queue& ring, Chain& chain) noexcept {
     if (late_.size() >= most_late)
         return false;
-    // Copied once, however it is cut into pieces: what the guest changes afterwards does not count.
+    // The request is copied once, also when it is in pieces, so later changes by the guest do not count.
     std::array<std::byte, iommu::Requests::max_request + 1> bytes;
     const auto size = chain.copy_from(0, bytes);
     Late late;
@@ -120,7 +120,7 @@ bool Iommu::answer(Queue& ring, Chain& chain) noexcept {
         return true;
     }
     late.chain = std::move(chain);
-    std::ranges::copy(out, late.answer.begin()); // requests that take something away are answered by a status alone
+    std::ranges::copy(out, late.answer.begin()); // only a status answers requests that take something away
     answer_later(std::move(late));
     return true;
 }
@@ -129,7 +129,7 @@ void Iommu::answer_later(Late late) noexcept {
     late.deadline = std::chrono::steady_clock::now() + patience_;
     const std::uint64_t number = ++late_count_;
     Late& kept = late_.emplace(number, std::move(late)).first->second;
-    // Who releases the last pin holds its device's lock; this device's comes before.
+    // Whoever releases the last pin holds its own device's lock, and this device's lock comes before that one.
     kept.drain.when_done([weak = weak_from_this(), &loop = loop_, number] {
         loop.post([weak, number] {
             if (const auto self = weak.lock())
@@ -143,8 +143,8 @@ void Iommu::answer_later(Late late) noexcept {
         });
 }
 
-/// On the loop. Who has the lock may wait for the host, and the loop does not: it tries again. What waits here is
-/// bounded, each kind of it by its own rule.
+/// Runs `work` on the loop with this device's lock. The lock's holder may wait for the host and the loop must not, so
+/// it tries again later. Each kind of work that waits here is bounded by its own rule.
 void Iommu::lock_on_loop(LoopWork work) noexcept {
     loop_work_.push_back(std::move(work));
     if (loop_work_.size() == 1)
@@ -165,7 +165,7 @@ void Iommu::finish_late(std::uint64_t number) noexcept {
     lock_on_loop([this, number](bool active) {
         const auto found = late_.find(number);
         if (found == late_.end())
-            return; // a reset came between
+            return; // there was a reset meanwhile
         Late late = std::move(found->second);
         late_.erase(found);
         if (!late.chain) {
@@ -184,7 +184,7 @@ void Iommu::finish_late(std::uint64_t number) noexcept {
     });
 }
 
-/// Sets the timer for the first deadline; whose has passed is told.
+/// Sets the timer for the first deadline, and hurries the drains whose deadline has passed.
 void Iommu::watch_late() noexcept {
     lock_on_loop([this](bool) {
         const auto now = std::chrono::steady_clock::now();
@@ -201,7 +201,7 @@ void Iommu::watch_late() noexcept {
         watching_ = !late_.empty();
         if (watching_)
             late_timer_ = loop_.after(first - now, [this] { watch_late(); });
-        if (!overdue.empty()) // their devices' locks come first
+        if (!overdue.empty()) // the devices' locks come before this one's
             loop_.post([drains = std::move(overdue)]() mutable {
                 for (DmaDrain& drain : drains)
                     drain.hurry();
@@ -214,7 +214,7 @@ void Iommu::serve_soon() noexcept {
         return;
     if (thread_.start())
         return thread_.post([this] { serve_rest(); });
-    loop_.post([weak = weak_from_this()] { // the host has no more threads
+    loop_.post([weak = weak_from_this()] { // the host refused to make a thread
         if (const auto self = weak.lock())
             self->serve_rest();
     });
@@ -231,7 +231,7 @@ void Iommu::serve_rest() noexcept {
     });
 }
 
-/// The faulting device's lock and its hold are taken: the device's own lock must wait.
+/// The faulting device's lock and its hold are taken, so this device's lock must not be taken here.
 void Iommu::on_fault(const iommu::Fault& fault) noexcept {
     if (fault_log_.allow())
         log::write(log::Level::warning, "IOMMU: endpoint 0000:%02x:%02x.%x%s may not %s %#llx: %s",

@@ -103,7 +103,7 @@ std::uint32_t MmioTransport::read_register(std::uint64_t offset) noexcept {
     case reg::shm_len + 4:
     case reg::shm_base:
     case reg::shm_base + 4:
-        return 0xffffffff; // 4.2.2.1: no such region
+        return 0xffffffff; // 4.2.2.1: there is no such region
     default:
         return 0;
     }
@@ -122,7 +122,7 @@ void MmioTransport::write_register(std::uint64_t offset, std::uint32_t value) no
     case reg::queue_sel:
         queue_select_ = value;
         return;
-    case reg::queue_notify: // only when the kernel's doorbell did not take it
+    case reg::queue_notify: // only writes that the kernel's doorbell did not take
         if (value < transport_.queue_count())
             transport_.doorbell(value).signal();
         return;
@@ -147,7 +147,7 @@ void MmioTransport::write_queue_register(std::uint64_t offset, std::uint32_t val
     switch (offset) {
     case reg::queue_num:
         return transport_.set_queue(queue, [&](auto& state) {
-            // A size that does not fit 16 bits must not look like one that does.
+            // A size that does not fit 16 bits must not be truncated to one that does.
             state.size = value > 0xffff ? std::uint16_t{0} : static_cast<std::uint16_t>(value);
         });
     case reg::queue_ready:

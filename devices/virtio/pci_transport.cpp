@@ -9,7 +9,7 @@
 namespace inox::devices::virtio {
 namespace {
 
-// The BAR: one page per structure, so that a page holds doorbells and nothing else.
+// The BAR has a page for each structure, so the page with the doorbells holds nothing else.
 constexpr unsigned bar = 0;
 constexpr std::uint64_t bar_size = 0x10000;
 constexpr std::uint32_t common_offset = 0x0000;
@@ -58,7 +58,7 @@ pci::Identity identity_of(Type type) {
 }
 
 pci::MsixLayout msix_layout(const Device& device) {
-    // One vector a queue and one for configuration changes.
+    // One vector for each queue, and one for configuration changes.
     return {static_cast<std::uint16_t>(device.queue_sizes().size() + 1), bar, msix_table_offset, bar, msix_pba_offset};
 }
 
@@ -141,14 +141,14 @@ void PciTransport::on_removed() noexcept { endpoint_stay_.reset(); }
 
 void PciTransport::on_bar_mapped(unsigned, Gpa address) noexcept {
     if (device().serves_at_once())
-        return; // the write is to exit
+        return; // a write to a doorbell must exit
     for (unsigned queue = 0; queue < transport_.queue_count(); ++queue) {
-        // Any width: the kernel matches the address alone.
+        // Any width: the kernel compares only the address.
         auto doorbell = context_.doorbells.add(address + notify_offset + std::uint64_t{queue} * notify_multiplier, 0,
                                                {}, transport_.doorbell(queue));
         if (doorbell)
             doorbells_.push_back(std::move(*doorbell));
-        else // the write then exits and bar_write() rings: slower, still right
+        else // then the write exits and bar_write() notifies: slower but correct
             log::write(log::Level::warning, "%s: %s", device().name().c_str(), doorbell.error().message().c_str());
     }
 }
@@ -156,7 +156,7 @@ void PciTransport::on_bar_mapped(unsigned, Gpa address) noexcept {
 void PciTransport::on_bar_unmapped(unsigned) noexcept { doorbells_.clear(); }
 
 void PciTransport::config_read(unsigned offset, std::span<std::byte> data) noexcept {
-    // 4.1.4.9: a read of the window's data is a read of the BAR.
+    // 4.1.4.9: reading the window's data reads the BAR.
     if (offset == pci_cfg_ + 16 && data.size() <= 4) {
         const auto length = config().get<std::uint32_t>(pci_cfg_ + 12);
         if (config().get<std::uint8_t>(pci_cfg_ + 4) == bar && length == data.size()) {
@@ -183,7 +183,7 @@ struct PciTransport::CommonRegister {
     std::uint64_t (*read)(PciTransport&);
     void (*write)(PciTransport&, std::uint64_t value, unsigned size){}; ///< null: read-only
 
-    /// The low and the high half of 64 bits; all of it is at the low one's offset.
+    /// The low and the high half of a 64-bit register; an access to all of it uses the low half's offset.
     template <auto Field> static constexpr CommonRegister low(unsigned offset) {
         return {offset, [](PciTransport& t) { return t.selected().*Field; },
                 [](PciTransport& t, std::uint64_t value, unsigned size) {
@@ -243,10 +243,10 @@ const PciTransport::CommonRegister* PciTransport::CommonRegister::find(unsigned 
          }},
         {28, [](T& t) -> V { return t.selected().enabled ? 1 : 0; },
          [](T& t, V value, unsigned) {
-             if (value == 1) // 4.1.4.3.2: 0 is not for the driver to write
+             if (value == 1) // 4.1.4.3.2: the driver must not write 0
                  t.transport_.enable_queue(t.queue_select_);
          }},
-        {30, [](T& t) -> V { return t.queue_select_; }}, // where it is notified
+        {30, [](T& t) -> V { return t.queue_select_; }}, // the offset at which the queue is notified
         low<&State::descriptors>(32),
         high<&State::descriptors>(36),
         low<&State::available>(40),

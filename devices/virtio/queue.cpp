@@ -21,7 +21,7 @@ std::atomic_ref<std::uint16_t> shared(std::byte* ring, std::size_t offset) {
 constexpr std::size_t ring_index = 2; // of the idx field, in both rings
 constexpr std::size_t ring_start = 4;
 
-/// Appends the range, to the last one where it follows that.
+/// Appends the range; if it follows the last one, it becomes a part of that.
 void keep_address(std::vector<Range<Iova>>& addresses, Range<Iova> range) {
     if (!addresses.empty() && addresses.back().last().raw() + 1 == range.start().raw() && range.start().raw() != 0)
         addresses.back() = *Range<Iova>::closed(addresses.back().start(), range.last());
@@ -53,7 +53,7 @@ std::uint64_t Chain::bytes(std::span<const iovec> pieces) {
 
 std::size_t Chain::copy_from(std::uint64_t offset, std::span<std::byte> to) const {
     std::size_t done = 0;
-    if (to.empty()) // as below
+    if (to.empty()) // see copy_to()
         return done;
     for (const iovec& piece : readable) {
         if (offset >= piece.iov_len) {
@@ -72,7 +72,7 @@ std::size_t Chain::copy_from(std::uint64_t offset, std::span<std::byte> to) cons
 
 std::size_t Chain::copy_to(std::uint64_t offset, std::span<const std::byte> from) const {
     std::size_t done = 0;
-    if (from.empty()) // which may have no address, and memcpy wants one
+    if (from.empty()) // an empty span may have no address, and memcpy needs one
         return done;
     for (const iovec& piece : writable) {
         if (offset >= piece.iov_len) {
@@ -277,7 +277,7 @@ bool Queue::take_interrupt() noexcept {
     if (broken_ || next_used_ == signalled_used_)
         return false;
     const std::uint16_t old = std::exchange(signalled_used_, next_used_);
-    // The index must be visible before the driver's wish is read, or both sides may wait for the other.
+    // The index must be visible before the driver's request for interrupts is read, or both sides may wait forever.
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (!event_index_)
         return (shared(available_, 0).load(std::memory_order_relaxed) & no_interrupt) == 0;
@@ -285,7 +285,7 @@ bool Queue::take_interrupt() noexcept {
         shared(available_, ring_start + std::size_t{layout_.size} * 2).load(std::memory_order_relaxed);
     if (std::exchange(first_signal_, false))
         return true;
-    // 2.7.10.1: was the event index passed?
+    // 2.7.10.1: has the event index been passed?
     return static_cast<std::uint16_t>(next_used_ - event - 1) < static_cast<std::uint16_t>(next_used_ - old);
 }
 
@@ -293,13 +293,13 @@ void Queue::ask_notifications(bool wanted) noexcept {
     if (broken_)
         return;
     if (event_index_) {
-        // Not wanted: an event in the far past never matches.
+        // When not wanted: an index far in the past never matches.
         const auto event = static_cast<std::uint16_t>(wanted ? next_available_ : next_available_ - 0x8000);
         shared(used_, ring_start + std::size_t{layout_.size} * 8).store(event, std::memory_order_relaxed);
     } else {
         shared(used_, 0).store(wanted ? 0 : no_notify, std::memory_order_relaxed);
     }
-    // The wish must be visible before the caller looks for work again.
+    // The request for notifications must be visible before the caller looks for work again.
     std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 

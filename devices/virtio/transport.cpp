@@ -46,10 +46,10 @@ void TransportCore::set_status(std::uint8_t value) {
         reset_state();
         return;
     }
-    // 2.1.1: the driver only adds bits; NEEDS_RESET is the device's.
+    // 2.1.1: the driver only adds bits; NEEDS_RESET belongs to the device.
     const auto added = static_cast<std::uint8_t>(value & ~status_ & ~status::needs_reset);
     if ((added & status::features_ok) != 0) {
-        // 2.2.2: FEATURES_OK stays clear when the set is not acceptable. Behind an IOMMU a driver that would use
+        // 2.2.2: FEATURES_OK stays clear when the features are not acceptable. Behind an IOMMU, a driver that would use
         // physical addresses cannot be served (6.1).
         const std::uint64_t required = feature::version_1 | (translated_ ? feature::access_platform : 0);
         if ((accepted_ & ~all_features()) != 0 || (accepted_ & required) != required) {
@@ -63,7 +63,7 @@ void TransportCore::set_status(std::uint8_t value) {
 }
 
 bool TransportCore::set_needs_reset() {
-    // Called with the device's lock held, perhaps while a vCPU holds mutex_ and waits for that lock: so no lock here.
+    // Called with the device's lock held. A vCPU may hold mutex_ and wait for that lock, so mutex_ is not taken here.
     return (status_.fetch_or(status::needs_reset) & status::driver_ok) != 0;
 }
 

@@ -68,7 +68,7 @@ struct RingAddress {
 
 template <class T> std::span<const std::byte> bytes_of(const T& value) { return std::as_bytes(std::span{&value, 1}); }
 
-// What the protocol calls a user address is only a name for a place in the shared table.
+// What the protocol calls a user address is only a name for a place in the shared memory table.
 std::uint64_t user_address(const GuestMemory& memory, Iova address, std::uint64_t size) {
     const auto host = memory.host(Gpa{address.raw()}, size);
     return host ? reinterpret_cast<std::uint64_t>(host->data()) : 0; // NOLINT
@@ -122,7 +122,7 @@ Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
     client.begin();
     // NOLINTNEXTLINE: the socket interface casts
     while (::connect(client.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        if (errno != EAGAIN) // anything but a full backlog
+        if (errno != EAGAIN) // anything other than a full backlog
             return no_daemon(path);
         pollfd cancelled{cancel, POLLIN, 0};
         if (Clock::now() >= client.deadline_ || ::poll(&cancelled, 1, full_backlog_pause_ms) > 0)
@@ -216,7 +216,7 @@ Result<void> VhostUser::send(Request request, std::span<const std::byte> body, s
     return {};
 }
 
-/// The descriptors go with the first byte.
+/// The descriptors are sent with the first byte.
 Result<void> VhostUser::send_all(std::span<const std::byte> message, std::span<const int> fds) {
     while (!message.empty()) {
         TRY_VOID(wait(POLLOUT));
@@ -250,7 +250,7 @@ Result<std::uint64_t> VhostUser::ask(Request request, std::span<const std::byte>
     return receive(request);
 }
 
-/// Every answer we ask for is a number of 64 bits, or a ring's index and its number.
+/// Every answer to our requests is a number of 64 bits, or a ring's index and a number.
 Result<std::uint64_t> VhostUser::receive(Request request) {
     Header header{};
     TRY_VOID(take(std::as_writable_bytes(std::span{&header, 1})));

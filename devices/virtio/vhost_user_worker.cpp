@@ -88,8 +88,8 @@ void VhostUserWorker::run() {
             carry_out(std::move(*order));
 }
 
-/// False when the worker is to end. The daemon's end is looked at only when no order waits: so it belongs to the
-/// session that is served now.
+/// False when the worker must end. The end of the daemon is looked for only when no order waits, so that it belongs to
+/// the session that is being served.
 bool VhostUserWorker::wait_for_work() {
     for (;;) {
         std::array<pollfd, 3> polled{
@@ -111,7 +111,7 @@ void VhostUserWorker::carry_out(Order order) {
     Result<void> done{};
     if (!daemon_ && !order.stops)
         done = connect();
-    if (daemon_) { // one that is gone touches nothing: its rings need no stop
+    if (daemon_) { // a daemon that is gone touches nothing, so its rings need no stop
         daemon_->begin();
         done = order.talk(*daemon_);
     }

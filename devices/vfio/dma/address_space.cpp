@@ -10,7 +10,7 @@
 namespace inox::devices::vfio {
 namespace {
 
-/// The kernel's terms for a range. The one place where inclusive becomes base and size.
+/// A range in the kernel's terms. This is the only place where inclusive becomes base and size.
 struct BaseAndSize {
     std::uint64_t base;
     std::uint64_t size;
@@ -154,7 +154,7 @@ Result<void> AddressSpace::unmap(IovaRange range) {
     if (range == IovaRange::full()) {
         error = unmap_everything();
     } else {
-        // No further than there are mappings: an end at 2^64 is something kernels have been wrong about.
+        // Not beyond the existing mappings, because some kernels handle an end at 2^64 wrongly.
         const auto [base, size] = kernel_terms(*IovaRange::closed(found.front().start(), found.back().last()));
         error = kernel_unmap(base, size);
         if (error == 0)
@@ -165,8 +165,8 @@ Result<void> AddressSpace::unmap(IovaRange range) {
     return {};
 }
 
-/// All at once where the kernel can; else in two halves, as one size cannot say 2^64; else, when a mapping lies across
-/// the middle or a kernel refuses, one mapping after the other.
+/// Unmaps all at once where the kernel can; otherwise in two halves, because one size cannot express 2^64; otherwise,
+/// when a mapping crosses the middle or the kernel refuses, one mapping after the other.
 int AddressSpace::unmap_everything() {
     const auto all = inside(IovaRange::full());
     int error = kernel_unmap_all();

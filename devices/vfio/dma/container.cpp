@@ -116,7 +116,7 @@ int Container::kernel_unmap(std::uint64_t iova, std::uint64_t size) {
     unmap.iova = iova;
     unmap.size = size;
     const int error = kernel_.unmap_dma(files_.container.get(), unmap);
-    return error == -ENOENT ? 0 : error; // iommufd in the container's place says so when nothing is there
+    return error == -ENOENT ? 0 : error; // iommufd's emulation of a container reports this when nothing is there
 }
 
 int Container::kernel_unmap_all() {

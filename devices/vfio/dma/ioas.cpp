@@ -48,7 +48,7 @@ Result<void> Ioas::attach(int device, std::span<const ReservedLine> labels) {
 
 void Ioas::detach(int device) {
     uapi::DetachPageTable detach{uapi::detach_size_without_pasid, 0, 0};
-    kernel_.detach(device, detach); // fails only when the device is gone, and then it is detached
+    kernel_.detach(device, detach); // fails only when the device is gone, and a gone device is detached
 }
 
 Result<void> Ioas::read_window(std::span<const ReservedLine> labels) {
@@ -72,7 +72,7 @@ Result<void> Ioas::read_window(std::span<const ReservedLine> labels) {
     for (std::size_t i = 0; i < std::min<std::size_t>(ask.num_iovas, found.size()); ++i)
         if (const auto range = IovaRange::closed(Iova{found[i].start}, Iova{found[i].last}))
             usable.push_back(*range);
-    // iommufd tells the smallest page only; it takes any multiple of it.
+    // iommufd reports only the smallest page, and accepts any multiple of it.
     const std::uint64_t granule = std::has_single_bit(ask.out_iova_alignment) ? ask.out_iova_alignment : 1;
     set_window(make_window(std::move(usable), labels, ~(std::max(granule, page_size) - 1)));
     return {};
@@ -96,7 +96,7 @@ int Ioas::kernel_map(std::uint64_t iova, std::uint64_t size, std::span<std::byte
 int Ioas::kernel_unmap(std::uint64_t iova, std::uint64_t size) {
     uapi::IoasUnmap unmap{sizeof(uapi::IoasUnmap), id_, iova, size};
     const int error = kernel_.ioas_unmap(iommufd(), unmap);
-    return error == -ENOENT ? 0 : error; // nothing was there: that is what was asked for
+    return error == -ENOENT ? 0 : error; // nothing was mapped, which is the wanted result
 }
 
 int Ioas::kernel_unmap_all() { return kernel_unmap(0, ~std::uint64_t{0}); }

@@ -12,17 +12,17 @@
 namespace inox::devices::vfio {
 namespace {
 
-/// How much of it the host still has to give.
+/// How many bytes of it the host still has to allocate.
 std::uint64_t absent_bytes(std::span<const std::byte> host) {
     std::array<unsigned char, 16384> present{};
     std::uint64_t absent = 0;
     for (std::size_t at = 0; at < host.size();) {
         const auto size = std::min<std::size_t>(host.size() - at, present.size() * page_size);
         const auto pages = static_cast<std::ptrdiff_t>(align_up(size, page_size) / page_size);
-        // The kernel writes nothing through it.
+        // mincore() does not write through this pointer.
         auto* start = const_cast<std::byte*>(host.data() + at); // NOLINT(cppcoreguidelines-pro-type-const-cast)
         if (::mincore(start, size, present.data()) != 0)
-            return 0; // nobody knows
+            return 0; // unknown
         absent += static_cast<std::uint64_t>(std::count_if(present.begin(), present.begin() + pages,
                                                            [](unsigned char page) { return (page & 1) == 0; })) *
                   page_size;

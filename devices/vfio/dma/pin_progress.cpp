@@ -33,7 +33,7 @@ PinProgress::PinProgress(const std::string& root, std::uint64_t total, const Rep
             watch(stop, root, before, total, report);
         }};
     } catch (const std::system_error&) {
-        // Pinning goes on without a word about it.
+        // Pinning goes on without progress messages.
     }
 }
 

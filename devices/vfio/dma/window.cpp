@@ -27,7 +27,7 @@ std::optional<Iova> take_address(std::string_view& line) {
     return Iova{value};
 }
 
-/// What of `from` lies outside all of `sorted`.
+/// The parts of `from` that lie outside all of `sorted`.
 std::vector<IovaRange> subtract(IovaRange from, std::span<const IovaRange> sorted) {
     std::vector<IovaRange> out;
     Iova start = from.start();
@@ -101,8 +101,8 @@ Window make_window(std::vector<IovaRange> usable, std::span<const ReservedLine> 
     if (out.apertures.empty())
         return out;
 
-    // A hole has the kinds its labels say and is otherwise just reserved. Below the first and above the last aperture
-    // is where the IOMMU's addresses end: only what has a label is told there.
+    // A hole has the kinds of its labels; the rest of it is plainly reserved. Below the first and above the last
+    // aperture the IOMMU's address space ends, so only labelled ranges are listed there.
     const auto inside = *IovaRange::closed(out.apertures.front().start(), out.apertures.back().last());
     for (const auto& hole : subtract(inside, out.apertures))
         for (const auto& piece : subtract(hole, labelled))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Creation, configuration and life of the device. What it does with requests is in serve.cpp.
+// Creation, configuration and life of the device. Requests are served in serve.cpp.
 #include "devices/virtio/block/block.hpp"
 
 #include <poll.h>
@@ -12,10 +12,10 @@ namespace {
 
 using std::chrono::steady_clock;
 
-/// A vCPU may wait so long for a reset; then its driver has to look again.
+/// A vCPU waits at most this long for a reset; afterwards its driver has to read the status again.
 constexpr std::chrono::milliseconds longest_settling{50};
 
-/// Until one is readable, or a little time has passed.
+/// Waits until one is readable, or for a short time.
 void wait_for(std::span<const int> fds) noexcept {
     std::array<pollfd, 2> polled{};
     for (std::size_t i = 0; i < std::min(fds.size(), polled.size()); ++i)
@@ -47,7 +47,7 @@ Block::Block(BlockOptions options, std::shared_ptr<BlockFile> file, std::unique_
       engine_{std::move(engine)}, loop_{loop}, queue_sizes_(options_.queues, queue_size),
       limiter_{options_.limits, steady_clock::now()}, config_{make_block_config(*file_, options_.queues)} {}
 
-// The engine borrows the jobs. Mostly nothing is left of them: a reset came before, and until its end nobody died.
+// The engine borrows the jobs, so all must be back. Mostly none is out: after a reset, alive_ waits for the last one.
 Block::~Block() {
     reset();
     while (in_flight_ != 0) {
@@ -131,7 +131,7 @@ void Block::write_config(std::uint64_t offset, std::span<const std::byte> data) 
 }
 
 void Block::on_activate() noexcept {
-    // 5.2.5.2: a driver that cannot flush is not to start with a cache.
+    // 5.2.5.2: a driver that cannot flush must not start with a write-back cache.
     if (negotiated(block_feature::config_wce) && !negotiated(block_feature::flush))
         writeback_ = false;
 }
@@ -154,20 +154,20 @@ void Block::finish_orphans() noexcept {
     run_engine();
     if (in_flight_ != 0)
         return;
-    // However deep the driver's queues were, an idle disk is small again.
+    // An idle disk frees its slots, however deep the driver's queues were.
     free_slots_.clear();
     slots_.clear();
 }
 
-/// Reads and writes end soon, as a rule, and a driver need not look twice then.
+/// Waits a little, because reads and writes usually end soon; the driver then finds the reset done at once.
 void Block::settle() noexcept {
     const auto end = steady_clock::now() + longest_settling;
     for (;;) {
         with_lock([this](bool active) {
-            if (!active) // else the loop does it, with the rings
+            if (!active) // otherwise the loop does it, along with the rings
                 finish_orphans();
             if (in_flight_ == 0)
-                alive_.reset(); // whoever resets holds it, too
+                alive_.reset(); // the caller holds a reference of its own
         });
         if (!resetting() || steady_clock::now() >= end)
             return;

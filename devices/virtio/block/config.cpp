@@ -35,7 +35,7 @@ static_assert(offsetof(BlockConfig, max_discard_sectors) == offsetof(virtio_blk_
 static_assert(offsetof(BlockConfig, max_write_zeroes_seg) == offsetof(virtio_blk_config, max_write_zeroes_seg));
 static_assert(offsetof(BlockConfig, write_zeroes_may_unmap) == offsetof(virtio_blk_config, write_zeroes_may_unmap));
 
-/// Whole units in `bytes`, as much as fits.
+/// How many whole units `bytes` has, at most the largest T.
 template <class T> T units(std::uint64_t bytes, std::uint64_t unit) {
     return static_cast<T>(std::min<std::uint64_t>(bytes / unit, std::numeric_limits<T>::max()));
 }

@@ -32,7 +32,7 @@ int transfer(BlockJob& job) noexcept {
     return 0;
 }
 
-/// What the page cache can do is done at once; all else is the worker's.
+/// Does at once what the page cache can serve. The worker does everything else.
 class SyncEngine final : public BlockEngine {
 public:
     explicit SyncEngine(std::unique_ptr<BlockWorker> worker) : worker_{std::move(worker)}, fd_{worker_->ready_fd()} {}
@@ -60,17 +60,17 @@ private:
 
     std::unique_ptr<BlockWorker> worker_;
     int fd_;
-    std::vector<BlockJob*> finished_{}; ///< here
+    std::vector<BlockJob*> finished_{}; ///< of jobs that were done at once
     std::size_t next_{0};
-    // Whether the image's file system tells that it would have to wait (RWF_NOWAIT).
+    // Whether the image's file system can say that it would have to wait (RWF_NOWAIT).
     bool reads_at_once_{true};
     bool writes_at_once_{true};
 };
 
-/// False: what is left of the job takes longer. A job that finished has its outcome.
+/// False when the rest of the job takes longer. A job that is finished has its result.
 bool SyncEngine::transfer_at_once(BlockJob& job) noexcept {
     const bool reads = job.kind == BlockJobKind::read;
-    // Stable storage is never at hand.
+    // Stable storage never answers at once.
     if ((!reads && (job.kind != BlockJobKind::write || job.durable)) || job.length > most_at_once)
         return false;
     bool& able = reads ? reads_at_once_ : writes_at_once_;
@@ -81,7 +81,7 @@ bool SyncEngine::transfer_at_once(BlockJob& job) noexcept {
         if (done < 0 && errno == EOPNOTSUPP)
             able = false;
         if (done <= 0)
-            return false; // errors, too, are the worker's to find
+            return false; // the worker finds errors, too
         advance(job, static_cast<std::uint64_t>(done));
     }
     return job.length == 0;

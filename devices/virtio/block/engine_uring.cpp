@@ -10,14 +10,14 @@
 namespace inox::devices::virtio {
 namespace {
 
-// The ring's own descriptor is polled, not an eventfd: a completion that was taken within the kick then wakes nobody,
-// because epoll looks at the ring again before it reports.
+// The loop polls the ring's own descriptor, not an eventfd. A completion that was taken during the kick then wakes
+// nobody, because epoll checks the ring again before it reports.
 class UringEngine final : public BlockEngine {
 public:
     /// Takes over the ring.
     UringEngine(const io_uring& ring, std::unique_ptr<BlockWorker> worker)
         : ring_{ring}, worker_{std::move(worker)}, fds_{ring_.ring_fd, worker_->ready_fd()} {}
-    /// The owner has taken back every job.
+    /// Precondition: the owner has taken back every job.
     ~UringEngine() override { ::io_uring_queue_exit(&ring_); }
 
     [[nodiscard]] std::string_view name() const override { return "io_uring"; }
@@ -34,12 +34,12 @@ private:
     bool settle(BlockJob& job, int result) noexcept;
 
     io_uring ring_;
-    std::unique_ptr<BlockWorker> worker_; // for what the ring cannot do
+    std::unique_ptr<BlockWorker> worker_; // for jobs that the ring cannot do
     std::array<int, 2> fds_;
 };
 
 void UringEngine::submit(BlockJob& job) noexcept {
-    // Devices are discarded by an ioctl, which the ring does not carry.
+    // Block devices are discarded by an ioctl, which the ring does not support.
     io_uring_sqe* entry =
         job.kind == BlockJobKind::discard && discard_mode(*job.file) < 0 ? nullptr : ::io_uring_get_sqe(&ring_);
     if (!entry)
@@ -53,7 +53,7 @@ void UringEngine::cancel(BlockJob& job) noexcept {
     if (worker_->cancel(job))
         return;
     io_uring_sqe* entry = ::io_uring_get_sqe(&ring_);
-    if (!entry) // not even room to ask: it ends by itself
+    if (!entry) // the ring is full: the job ends by itself
         return;
     ::io_uring_prep_cancel(entry, &job, 0);
     ::io_uring_sqe_set_data(entry, nullptr);
@@ -79,8 +79,8 @@ void UringEngine::prepare(io_uring_sqe& entry, BlockJob& job) const noexcept {
             static_cast<off_t>(job.offset), static_cast<off_t>(job.length));
         break;
     }
-    // From the page cache the ring would copy it within the submission; and without a word from the file system it
-    // would first ask whether the file can be polled, which FUSE asks its server.
+    // A large transfer from the page cache would be copied during the submission. Without NOWAIT in the file system,
+    // the ring would first ask whether the file can be polled, which FUSE asks its server.
     if (job.data && (job.length > most_at_once || !job.file->takes_nowait()))
         ::io_uring_sqe_set_flags(&entry, IOSQE_ASYNC);
 }
@@ -129,7 +129,7 @@ BlockJob* UringEngine::take_finished() noexcept {
         auto* job = static_cast<BlockJob*>(::io_uring_cqe_get_data(completion));
         const int result = completion->res;
         ::io_uring_cqe_seen(&ring_, completion);
-        if (job && settle(*job, result)) // else: what became of a cancellation, which its job tells
+        if (job && settle(*job, result)) // else: the result of a cancellation, which the job itself reports
             return job;
     }
 }
@@ -138,7 +138,7 @@ BlockJob* UringEngine::take_finished() noexcept {
 
 std::unique_ptr<BlockEngine> create_uring_engine(std::unique_ptr<BlockWorker>& worker) {
     io_uring ring{};
-    // Without interruptions of this thread by completions; the flag is younger (5.19) than all else that is used here.
+    // COOP_TASKRUN: completions do not interrupt this thread. The flag is newer (5.19) than all else that is used here.
     int result = ::io_uring_queue_init(BlockEngine::depth, &ring, IORING_SETUP_COOP_TASKRUN);
     if (result == -EINVAL)
         result = ::io_uring_queue_init(BlockEngine::depth, &ring, 0);

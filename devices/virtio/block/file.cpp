@@ -93,7 +93,7 @@ Result<BlockFile> BlockFile::open(const std::string& path, bool read_only, Image
     if (contents == ImageContents::raw_disk)
         TRY_VOID(file.check_format(way_out));
     TRY_VOID(file.lock(read_only));
-    // Only now nobody else changes it.
+    // The size counts from here on, as the lock keeps others from changing it.
     TRY_VOID(file.refresh_size());
     return file;
 }
@@ -121,7 +121,7 @@ Result<void> BlockFile::inspect() {
     return {};
 }
 
-/// Before anything is written: a partition table in the header of a qcow2 image would end it.
+/// Called before anything is written: a partition table written into a qcow2 image's header would destroy the image.
 Result<void> BlockFile::check_format(const char* way_out) const {
     std::array<std::byte, format_head> head{};
     std::array<std::byte, format_tail> tail{};
@@ -141,7 +141,7 @@ Result<void> BlockFile::check_format(const char* way_out) const {
 
 void BlockFile::read_device_topology() {
     auto ask = [this](unsigned long request, std::uint32_t fallback) {
-        std::uint32_t value = 0; // every one of these writes 4 bytes
+        std::uint32_t value = 0; // all of these ioctls write 4 bytes
         return ::ioctl(fd(), request, &value) == 0 && value != 0 ? value : fallback;
     };
     topology_.logical = ask(BLKSSZGET, 512);
@@ -199,7 +199,7 @@ int BlockFile::discard(std::uint64_t offset, std::uint64_t length) const noexcep
     } else {
         error = allocate(fd(), discard_mode(*this), offset, length);
     }
-    // 5.2.6.2: a device may discard, it need not.
+    // 5.2.6.2: a device may ignore a discard.
     return is_unsupported(error) ? 0 : error;
 }
 

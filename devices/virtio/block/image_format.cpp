@@ -67,7 +67,7 @@ template <std::endian order> std::uint64_t number(Bytes bytes) {
     return value;
 }
 
-/// .lzma has no magic number: a byte of properties (0x5d is what everybody writes), a dictionary of 2^n or 2^n +
+/// .lzma has no magic number. It begins with a byte of properties (0x5d in practice), a dictionary of 2^n or 2^n +
 /// 2^(n-1) bytes, and a size of less than 256 GiB or unknown. XZ Utils' doc/lzma-file-format.txt, 1.1 and 4.
 bool is_lzma(Bytes head) {
     constexpr std::size_t header = 13;
@@ -79,15 +79,15 @@ bool is_lzma(Bytes head) {
     return power && dictionary >= 4096 && (size == UINT64_MAX || (size != 0 && size >> 38 == 0));
 }
 
-/// Apple's disk image ends with a block that begins with "koly" and has, all numbers big-endian, the length of the data
-/// at 32 and the number of sectors they make at 492. One that is not compressed is a raw image before that block.
+/// Apple's disk image ends with a block that begins with "koly". Its numbers are big-endian: the data's length at 32,
+/// and at 492 the sectors that the data makes. An image that is not compressed is raw up to that block.
 bool is_compressed_dmg(Bytes tail) {
     if (tail.size() != format_tail || !holds(tail, 0, "koly"))
         return false;
     return number<std::endian::big>(tail.subspan(32, 8)) != number<std::endian::big>(tail.subspan(492, 8)) * 512;
 }
 
-/// As a shell takes it for one word.
+/// Quoted, so that a shell takes it for one word.
 std::string quoted(const std::string& path) {
     std::string out = "'";
     for (const char c : path)
@@ -111,7 +111,7 @@ std::optional<ForeignFormat> foreign_format(Bytes head, Bytes tail) {
 
 std::string conversion_hint(const ForeignFormat& format, const std::string& path) {
     std::string command = format.converter;
-    // From behind, so that a path that holds "IN" stays as it is.
+    // Replaces from the end, so that a path that contains "IN" stays as it is.
     command.replace(command.rfind("OUT"), 3, quoted(path + ".raw"));
     command.replace(command.find("IN"), 2, quoted(path));
     return "make a raw image of it: " + command;

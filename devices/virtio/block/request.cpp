@@ -37,7 +37,7 @@ constexpr std::size_t id_bytes = VIRTIO_BLK_ID_BYTES;
 constexpr BlockVerdict refuse(const char* problem) { return {BlockStatus::io_error, problem}; }
 constexpr BlockVerdict unsupported(const char* problem) { return {BlockStatus::unsupported, problem}; }
 
-/// Takes the last writable byte away; null when there is none.
+/// Removes the last writable byte, which takes the status; null when there is none.
 std::byte* take_status(Chain& chain) {
     if (chain.writable.empty())
         return nullptr;

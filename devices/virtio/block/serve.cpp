@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rings: what is taken from them, how much in one turn of the loop, and when.
+// The rings: what is taken from them, how much of it in one turn of the loop, and when.
 #include <algorithm>
 #include <bit>
 #include <utility>
@@ -12,15 +12,15 @@ namespace {
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
-// What one turn may take on before the loop's other work gets its chance. The kernel copies to and from its page cache
-// within a submission, so that bytes are time.
+// What one turn may take before the loop does other work. The kernel copies to and from its page cache during a
+// submission, so bytes cost time.
 constexpr std::uint64_t turn_bytes = 4 * MiB;
 constexpr std::chrono::milliseconds turn_time{2};
 
 constexpr bool transfers(BlockRequestKind kind) {
     return kind == BlockRequestKind::read || kind == BlockRequestKind::write;
 }
-/// Against turn_bytes. What moves nothing, many small pieces of memory and many mappings are work, too.
+/// Counted against turn_bytes. Requests without data, many small pieces of memory and many mappings are work, too.
 std::uint64_t cost(const Chain& chain, std::uint64_t bytes) {
     const std::uint64_t pieces = chain.readable.size() + chain.writable.size();
     return std::max({bytes, 16 * KiB, pieces * page_size, chain.work * KiB});
@@ -102,14 +102,14 @@ Block::Next Block::take_requests(Queue& ring, unsigned index) noexcept {
     }
 }
 
-/// What has to pass the rate limit before the request begins.
+/// The bytes that the rate limit must allow before the request begins.
 std::uint64_t Block::first_bytes(const BlockRequest& request) const noexcept {
     if (request.range_count == 0)
         return 0;
     return transfers(request.kind) ? request.bytes() : piece(request.ranges[0], 0);
 }
 
-/// False when a rate limit holds the request back; it is in the ring again then.
+/// False when a rate limit holds the request back; it has been put back into the ring then.
 bool Block::take(Slot& slot, Queue& ring) noexcept {
     const BlockLimits limits{file_->size() / sector_size, options_.read_only};
     const BlockVerdict verdict = parse(slot.chain, limits, slot.request);
@@ -194,7 +194,7 @@ void Block::engine_ready() noexcept {
         if (in_flight_ == 0)
             last = std::exchange(alive_, nullptr);
     });
-    if (last) // not within a watch of its own
+    if (last) // not destroyed inside the handler of its own watch
         loop_.post([last = std::move(last)] {});
 }
 

@@ -10,8 +10,8 @@
 namespace inox::devices::virtio {
 namespace {
 
-// Discards and zeroes take the host long, or no time at all. With a bandwidth to keep, others' requests come between;
-// without, a piece is what a worker cannot be stopped in.
+// The host may take long for discards and zeroes, so they are split. With a bandwidth limit, other requests are served
+// between the pieces; without one, a piece is the longest time in which a worker cannot be stopped.
 constexpr std::uint64_t limited_piece = MiB;
 constexpr std::uint64_t unlimited_piece = 32 * MiB;
 
@@ -51,7 +51,7 @@ void Block::begin(Slot& slot) noexcept {
     }
     slot.kind = job_kind(kind);
     slot.file = file_;
-    // Writing behind the end of an image that was cut would bring it back full of holes.
+    // If an image was truncated, writing behind its end would make it grow again, full of holes.
     if (changes(kind) && !present(slot.request)) {
         slot.error = BlockJob::ended_early;
         return fail(slot);
@@ -60,7 +60,7 @@ void Block::begin(Slot& slot) noexcept {
         if (transfers(kind)) {
             slot.pin.ranges.swap(slot.chain.addresses);
             memory().pin(slot.pin);
-        } else { // the status byte is what the last one ends with
+        } else { // these need only the status byte, at their end
             slot.status_at = slot.chain.addresses.back().last();
         }
     }
@@ -85,17 +85,17 @@ bool Block::present(const BlockRequest& request) noexcept {
 bool Block::writes_through() const noexcept {
     if (options_.cache != BlockCache::writeback)
         return options_.cache == BlockCache::writethrough;
-    // 5.2.6.2: a driver that can neither flush nor set the field expects writes to be stable.
+    // 5.2.6.2: a driver that can neither flush nor set the field expects stable writes.
     return negotiated(block_feature::config_wce) ? !writeback_ : !negotiated(block_feature::flush);
 }
 
-/// Whole multiples, so that no block of the file system is cut twice.
+/// Pieces end at multiples of their size, so that no block of the file system is cut in two.
 std::uint64_t Block::piece(const BlockRange& range, std::uint64_t done) const noexcept {
     const std::uint64_t most = limiter_.limits_bandwidth() ? limited_piece : unlimited_piece;
     return std::min(range.length - done, most - (range.offset + done) % most);
 }
 
-/// Ranges one after the other, those that move nothing in pieces; then the flush.
+/// Does one range after the other, splits those that move no data into pieces, then flushes.
 void Block::next_step(Slot& slot) noexcept {
     const BlockRequest& request = slot.request;
     if (slot.steps_done < request.range_count) {
@@ -119,7 +119,7 @@ void Block::next_step(Slot& slot) noexcept {
     engine_->submit(slot);
 }
 
-/// No more than can be under way at once: an engine may finish what it is given here.
+/// Takes at most as many jobs as the engine's depth, because an engine may finish new jobs within this call.
 void Block::run_engine() noexcept {
     for (unsigned n = 0; n < BlockEngine::depth; ++n) {
         BlockJob* job = engine_->take_finished();
@@ -150,7 +150,7 @@ void Block::finish_step(Slot& slot) noexcept {
     go_on(slot);
 }
 
-/// Each piece passes the rate limit by itself.
+/// The rate limit counts each piece separately.
 void Block::go_on(Slot& slot) noexcept {
     if (slot.steps_done < slot.request.range_count &&
         (throttled_ || throttle(piece(slot.request.ranges[slot.steps_done], slot.range_done), 0)))
@@ -170,7 +170,7 @@ void Block::next_pieces() noexcept {
     run_engine();
 }
 
-/// The end of a request that nobody is told of.
+/// Ends a request without notifying the driver.
 void Block::drop(Slot& slot) noexcept {
     if (slot.orphan && transfers(slot.request.kind))
         orphans_.fetch_sub(1, std::memory_order_release);
@@ -183,7 +183,7 @@ void Block::cancel(Slot& slot) noexcept {
     engine_->cancel(slot);
 }
 
-/// Requests of these queues are nobody's any more.
+/// Orphans the requests of these queues.
 void Block::abandon(std::uint64_t queues) noexcept {
     std::erase_if(paused_, [&](Slot* slot) {
         const bool gone = (queues & bit(slot->queue)) != 0;
@@ -241,9 +241,9 @@ void Block::answer(Slot& slot, BlockStatus status) noexcept {
     std::byte* byte = status_byte(slot);
     if (byte)
         *byte = static_cast<std::byte>(status);
-    // The driver may unmap as soon as it sees the used element: that is not to find the pin.
+    // The driver may unmap as soon as it sees the used element, and must not find the pin then.
     slot.pin.release();
-    if (Queue* ring = queue(slot.queue); ring && ring->refresh()) // it may have moved since
+    if (Queue* ring = queue(slot.queue); ring && ring->refresh()) // the ring may have moved meanwhile
         ring->push(slot.chain.head, byte ? slot.request.answer : 0);
     touched_ |= bit(slot.queue);
     release(slot);

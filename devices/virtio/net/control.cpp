@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control queue (5.1.6.5): a class, a command, its data; one byte of answer.
+// The control queue (5.1.6.5): a request has a class, a command and data; its answer is one byte.
 #include "devices/virtio/net/net.hpp"
 #include "devices/virtio/net/uapi.hpp"
 

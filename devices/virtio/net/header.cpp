@@ -27,7 +27,7 @@ constexpr SegmentationFeatures host{net_feature::host_tso4, net_feature::host_ts
 constexpr SegmentationFeatures guest{net_feature::guest_tso4, net_feature::guest_tso6, net_feature::guest_ufo,
                                      net_feature::guest_ecn};
 
-/// The bits that allow this kind of segmentation; 0 for a kind that does not exist.
+/// The feature bits that allow this kind of segmentation; 0 for an unknown kind.
 std::uint64_t needed(std::uint8_t segmentation, const SegmentationFeatures& by) {
     const std::uint64_t extra = (segmentation & ecn) != 0 ? by.ecn : 0;
     switch (segmentation & ~ecn) {

@@ -15,11 +15,11 @@ using log::Level;
 
 constexpr std::uint16_t control_queue_size = 64;
 
-// The host's calls that change a tap wait for all other users of its network. A guest gets enough of them at once for a
+// The host's calls that change a tap wait for all other users of its network. A guest gets enough calls at once for a
 // start with every queue pair, and then a few a second.
 constexpr BucketLimits port_changes{4 * Net::max_pairs, 0, std::chrono::seconds{4}};
 
-constexpr unsigned start_later = 63; // beside the queues
+constexpr unsigned start_later = 63; // of later_: no queue has this number
 
 struct NetConfig {
     MacAddress mac;
@@ -91,7 +91,7 @@ void Net::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept 
         std::memcpy(data.data(), bytes.data() + offset, std::min<std::size_t>(data.size(), bytes.size() - offset));
 }
 
-/// On a vCPU thread: the port belongs to the loop.
+/// Runs on a vCPU's thread, but the port belongs to the loop.
 void Net::on_activate() noexcept {
     later_.post(loop_, start_later, weak_from_this(), [](Net& net) { net.locked([&] { net.start(); }); });
 }
@@ -104,13 +104,13 @@ void Net::start() noexcept {
     started_ = true;
     uncharged_.reset();
     for (unsigned i = 0; i < pairs_.size() * 2 + 1; ++i)
-        again(i); // the driver may have rung before we were ready
+        again(i); // the driver may have notified before the device was ready
     if (port_->fd(0) < 0)
         look_for_port_later();
 }
 
 void Net::on_reset() noexcept {
-    // What the loop still watches finds the device inactive and lets go.
+    // Watches of the loop that remain find the device inactive and end.
     started_ = false;
     for (Pair& pair : pairs_)
         pair.receiver.forget();
@@ -121,7 +121,7 @@ void Net::on_reset_queue(unsigned index) noexcept {
         pairs_[index / 2].receiver.forget();
 }
 
-/// 5.1.2: behind the pairs that exist for this driver.
+/// 5.1.2: the control queue comes after the pairs that exist for this driver.
 unsigned Net::control_queue() const {
     return negotiated(net_feature::queue_pairs) ? static_cast<unsigned>(2 * pairs_.size()) : 2;
 }
@@ -143,7 +143,7 @@ void Net::again(unsigned index) noexcept {
     later_.post(loop_, index, weak_from_this(), [index](Net& net) { net.kick(index); });
 }
 
-/// What the driver asks for. The port hears of it only if it is news, and a guest that changes its mind for ever waits.
+/// Applies what the driver asks for. Only changes reach the port, and a guest that keeps changing its mind must wait.
 Net::Done Net::change_port(unsigned pairs, std::uint64_t offloads) noexcept {
     const unsigned calls = (told_offloads_ != offloads ? 1 : 0) + std::max(told_pairs_, pairs) -
                            std::min(told_pairs_, pairs); // each pair is a call
@@ -182,7 +182,7 @@ void Net::update_limits(const RateLimits& receive, const RateLimits& send) noexc
     receive_limiter_.update(receive, now);
     send_limiter_.update(send, now);
     for (unsigned i = 0; i < 2 * pairs_.size(); ++i)
-        again(i); // who waits for the old limit tries again
+        again(i); // pairs that wait for the old limit try again
 }
 
 void Net::filter_ready() noexcept { kick(0); }
@@ -205,7 +205,7 @@ void Net::look_for_port_later() noexcept {
     retry_ = loop_.after(retry_delay_, [this] { look_for_port(); });
 }
 
-/// Opening may wait for other users of the host's network: so without the lock, which a vCPU could wait for.
+/// Opening may wait for other users of the host's network, so it runs without the lock, for which a vCPU could wait.
 void Net::look_for_port() noexcept {
     bool found = port_->open(static_cast<unsigned>(pairs_.size())).has_value();
     bool active = false;

@@ -11,8 +11,8 @@ namespace inox::devices::virtio {
 namespace {
 
 constexpr std::size_t header_size = sizeof(NetHeader);
-constexpr std::size_t max_pieces = IOV_MAX - 1;      // with the header's, without the overflow's
-constexpr std::size_t overflow_size = max_frame + 1; // the last byte is reached by frames that are too long only
+constexpr std::size_t max_pieces = IOV_MAX - 1;      // including the header's, without the overflow's
+constexpr std::size_t overflow_size = max_frame + 1; // only frames that are too long reach the last byte
 constexpr std::uint64_t segments = net_feature::guest_tso4 | net_feature::guest_tso6 | net_feature::guest_ufo;
 
 } // namespace
@@ -32,7 +32,7 @@ void NetReceiver::forget() noexcept {
     waiting_ = false;
 }
 
-/// Buffers taken earlier are known by host address: when translations changed they go back and are taken anew.
+/// Buffers taken earlier are host addresses: when translations have changed, they are given back and taken again.
 void NetReceiver::follow_translations(Queue& queue) noexcept {
     if (std::exchange(generation_, queue.memory().generation()) == queue.memory().generation())
         return;
@@ -95,7 +95,7 @@ std::int64_t NetReceiver::read(int fd) noexcept {
         pieces_.pop_back();
         pieces_[1] = first;
         placed_ = capacity_ - header_size;
-    } else { // a header in several pieces: rare enough to copy
+    } else { // a header in several pieces is rare, so it may be copied
         const iovec two[]{pieces_[0], spill};
         got = ::readv(fd, two, 2);
         placed_ = 0;
@@ -145,7 +145,7 @@ NetReceiver::Outcome NetReceiver::deliver(Queue& queue) noexcept {
             return Outcome::broken;
         if (taken == Taken::one)
             continue;
-        // More will come, unless the driver has given all it can: then this frame never fits.
+        // More buffers may come, unless the driver has offered all of them: then this frame never fits.
         waiting_ = taken == Taken::none && buffers_.size() < queue.size();
         return waiting_ ? Outcome::no_buffers : Outcome::dropped;
     }
@@ -158,7 +158,7 @@ NetReceiver::Outcome NetReceiver::deliver(Queue& queue) noexcept {
     return Outcome::delivered;
 }
 
-/// 5.1.6.4: the first buffer's header says how many the frame is spread over.
+/// 5.1.6.4: the first buffer's header says over how many buffers the frame is spread.
 void NetReceiver::hand_over(Queue& queue, std::uint64_t bytes) noexcept {
     std::size_t count = 0;
     std::size_t pieces = 0;

@@ -22,14 +22,14 @@ constexpr const char* control_path = "/dev/net/tun";
 
 ifreq request_for(const std::string& name) {
     ifreq request{};
-    std::memcpy(request.ifr_name, name.data(), name.size()); // shorter than IFNAMSIZ: checked by create()
+    std::memcpy(request.ifr_name, name.data(), name.size()); // create() checked that it is shorter than IFNAMSIZ
     return request;
 }
 
 UniqueFd any_socket() { return UniqueFd{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)}; }
 
-/// Whether a process holds a queue of it: a tap that is up has its link for exactly that long. The kernel itself
-/// refuses only a second user of a tap with one queue.
+/// Whether a process holds a queue of the tap: exactly then a tap that is up has its link. The kernel itself refuses a
+/// second user only for a tap with one queue.
 bool in_use(const std::string& name) {
     const auto socket = any_socket();
     ethtool_value link{.cmd = ETHTOOL_GLINK, .data = 0};
@@ -40,7 +40,7 @@ bool in_use(const std::string& name) {
 
 unsigned long tun_flags(std::uint64_t offloads) {
     if ((offloads & net_feature::guest_checksum) == 0)
-        return 0; // segments without checksums do not exist
+        return 0; // there is no segmentation without checksums
     unsigned long flags = TUN_F_CSUM;
     flags |= (offloads & net_feature::guest_tso4) != 0 ? TUN_F_TSO4 : 0U;
     flags |= (offloads & net_feature::guest_tso6) != 0 ? TUN_F_TSO6 : 0U;
@@ -50,7 +50,7 @@ unsigned long tun_flags(std::uint64_t offloads) {
     return flags;
 }
 
-/// Both directions of what the tap accepts: it can always take what it can give.
+/// What the tap accepts, in both directions: it can always take what it can give.
 constexpr std::uint64_t tso = net_feature::guest_tso4 | net_feature::guest_tso6 | net_feature::guest_ecn |
                               net_feature::host_tso4 | net_feature::host_tso6 | net_feature::host_ecn;
 constexpr std::uint64_t ufo = net_feature::guest_ufo | net_feature::host_ufo;
@@ -88,7 +88,7 @@ Result<void> Tap::check(unsigned pairs) {
         return opened;
     }
     const auto fd = TRY(open_control());
-    // Of no type: the kernel asks whether we may make an interface, and then refuses to make this one.
+    // A request without a type: the kernel checks whether we may make an interface, and then refuses to make this one.
     ifreq request = request_for(name_);
     if (::ioctl(fd.get(), TUNSETIFF, &request) == 0 || errno == EINVAL)
         return {};
@@ -104,7 +104,7 @@ Result<void> Tap::open(unsigned pairs) {
     for (unsigned i = 0; i < pairs; ++i) {
         auto queue = open_queue(pairs > 1);
         if (!queue && queue.error().sys_errno == EINVAL && pairs == 1)
-            queue = open_queue(true); // made with several queues, of which we use one
+            queue = open_queue(true); // the tap has several queues, of which one is used
         if (!queue) {
             queues_.clear();
             return queue.error().code == Errc::internal ? explain(queue.error().sys_errno, exists, pairs > 1)
@@ -130,7 +130,7 @@ Result<UniqueFd> Tap::open_queue(bool several) const {
     ifreq request = request_for(name_);
     request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0));
     if (::ioctl(fd.get(), TUNSETIFF, &request) != 0)
-        return fail_errno(Errc::internal, ""); // open() explains it
+        return fail_errno(Errc::internal, ""); // open() finds the words for it
     return fd;
 }
 
@@ -172,7 +172,7 @@ void Tap::close() noexcept {
 void Tap::set_offloads(std::uint64_t offloads) noexcept {
     if (queues_.empty())
         return;
-    // Only fails when the tap is gone, which the next read reports.
+    // This fails only when the tap is gone, which the next read reports.
     ::ioctl(queues_.front().get(), TUNSETOFFLOAD, tun_flags(offloads & capabilities_));
 }
 

@@ -12,10 +12,10 @@ namespace {
 
 using Outcome = NetReceiver::Outcome;
 
-constexpr unsigned batch = 128; // frames between two looks at the rest of the loop's work
-constexpr unsigned early = 4;   // frames after which the driver hears of them, to work while we do
+constexpr unsigned batch = 128; // frames before the loop does other work
+constexpr unsigned early = 4;   // frames after which the driver is notified, to work at the same time
 
-/// Of a frame that goes through a system call and is copied there.
+/// The work for a frame that is copied by a system call.
 std::uint32_t work_of(std::size_t bytes) { return Turn::system_call + static_cast<std::uint32_t>(bytes / 256); }
 
 void count(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
@@ -75,7 +75,7 @@ Net::Next Net::receive_some(Pair& pair, Queue& queue, unsigned index) noexcept {
         turn.spend(work_of(pair.receiver.frame_bytes()) + pair.receiver.take_work());
     }
     if (port_->fd(index) >= 0)
-        return Next::watch; // comes back at once
+        return Next::watch; // a frame that is there already triggers the watch at once
     again(2 * index);
     return Next::wait;
 }
@@ -90,7 +90,7 @@ NetReceiver::Outcome Net::next_frame(Pair& pair, Queue& queue, unsigned index) n
     return pair.receiver.receive(queue, port_->fd(index));
 }
 
-/// A frame's length is known once it is read, so each is paid for before the next one.
+/// A frame's length is known only after reading, so each frame is paid for before the next one is read.
 bool Net::receive_limited(unsigned index) noexcept {
     if (receive_limiter_.unlimited() || !uncharged_)
         return false;
@@ -140,7 +140,7 @@ void Net::transmit(unsigned index) noexcept {
         again(0);
 }
 
-/// False: the frame has to wait.
+/// False when the frame has to wait.
 bool Net::send(unsigned index, Chain& chain) noexcept {
     const std::size_t head = chain.copy_from(0, std::as_writable_bytes(std::span{&header_, 1}));
     const std::uint64_t bytes = Chain::bytes(chain.readable) - head;
@@ -152,7 +152,7 @@ bool Net::send(unsigned index, Chain& chain) noexcept {
         note_bad_request(refused);
         count(traffic_.sent_dropped);
     } else {
-        // The host sees the header that was checked, not what the guest may have made of it since.
+        // The host gets the header that was checked, not what the guest may have changed it to.
         (void)drop_front(chain.readable, sizeof header_);
         pieces_.assign(1, {&header_, sizeof header_});
         pieces_.insert(pieces_.end(), chain.readable.begin(), chain.readable.end());

@@ -9,7 +9,7 @@
 namespace inox::devices::virtio {
 namespace {
 
-/// Bytes the socket took; -1 when nobody reads it any more.
+/// Returns how many bytes the socket took; -1 when nobody reads it any more.
 ssize_t send_some(int socket, std::span<const iovec> pieces) {
     msghdr message{};
     message.msg_iov = const_cast<iovec*>(pieces.data()); // NOLINT: sendmsg does not write through it

@@ -63,7 +63,7 @@ VsockFlow::Event VsockFlow::on_shutdown(std::uint32_t flags) noexcept {
 
 std::uint32_t VsockFlow::room() const noexcept {
     const std::uint32_t unread = sent_ - peer_forwarded_;
-    // A guest that claims to have read more than was sent, or shrinks its buffer, has no room.
+    // A guest that claims to have read more than was sent, or that shrinks its buffer, has no room.
     if (!open_ || !guest_reads() || unread > peer_buffer_)
         return 0;
     return peer_buffer_ - unread;
@@ -74,12 +74,12 @@ void VsockFlow::sent(std::uint32_t bytes) noexcept {
     asked_credit_ = false;
 }
 
-/// A guest without room answers with none, so asking again for each answer would never end.
+/// A guest without room answers that it has none, so asking again after each answer would never end.
 void VsockFlow::ask_credit() noexcept { asks_credit_ |= !std::exchange(asked_credit_, true); }
 
 void VsockFlow::forwarded(std::uint32_t bytes) noexcept {
     forwarded_ += bytes;
-    // Early enough that a guest sending at full speed never finds the window closed.
+    // Announced early enough that a guest that sends at full speed never finds the window closed.
     if (forwarded_ - announced_ >= buffer_size_ / 4)
         tell_credit_ = true;
 }

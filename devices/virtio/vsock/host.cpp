@@ -11,7 +11,7 @@ namespace inox::devices::virtio {
 namespace {
 
 constexpr unsigned accepts_at_once = 16;
-constexpr std::size_t longest_line = 32; // of a greeting, with its newline
+constexpr std::size_t longest_line = 32; // of a greeting, including its newline
 constexpr std::uint32_t first_host_port = 1U << 30;
 constexpr std::chrono::seconds descriptor_retry{1};
 
@@ -31,7 +31,7 @@ void Vsock::listen() noexcept {
         listening_ = std::move(*watch);
 }
 
-/// False when the listener is not to be watched for now: programs wait in its backlog.
+/// False when the loop must stop watching the listener for now; programs wait in its backlog.
 bool Vsock::accept_some() noexcept {
     for (unsigned i = 0; i < accepts_at_once; ++i) {
         UniqueFd socket = listener_.accept();
@@ -71,7 +71,7 @@ void Vsock::on_greeting(std::uint64_t id) noexcept {
     if (at == streams_.greetings.end())
         return;
     Greeting& greeting = at->second;
-    // Only the line is taken: what the program sends after it is for the guest.
+    // Takes only the line: what the program sends after it is for the guest.
     std::array<char, longest_line> seen{};
     const auto got = ::recv(greeting.socket.get(), seen.data(), longest_line - greeting.line.size(), MSG_PEEK);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
@@ -93,7 +93,7 @@ void Vsock::on_greeting(std::uint64_t id) noexcept {
         open_from_host(std::move(socket), *port);
 }
 
-/// Above those a Linux guest gives out, unless it was told otherwise; so a number seldom means two things in a log.
+/// Above the ports that a Linux guest gives out by default, so a number seldom means two things in a log.
 std::uint32_t Vsock::free_host_port() noexcept {
     const auto taken = [&](std::uint32_t port) {
         return std::ranges::any_of(streams_.connections, [&](const auto& entry) { return entry.first.host == port; });
@@ -143,7 +143,7 @@ bool Vsock::watch_readable(VsockConnection& connection) noexcept {
                 ready->wants_read = true;
                 self->enqueue_if_due(*ready);
                 self->feed();
-                // Not read to the end: the guest has no room. Its next packet or buffer goes on.
+                // Not read to the end because the guest has no room. Its next packet or buffer continues the reading.
                 ready = self->find(ports, id);
                 if (ready && ready->wants_read)
                     ready->readable.reset();
@@ -196,7 +196,7 @@ void Vsock::host_ended(VsockConnection& connection, int result) noexcept {
     if (!connection.socket)
         return;
     pollfd state{connection.socket.get(), 0, 0};
-    const bool half = result == 0 && ::poll(&state, 1, 0) == 0; // no hang-up: it still reads
+    const bool half = result == 0 && ::poll(&state, 1, 0) == 0; // no hang-up: the program still reads
     if (!half) {
         connection.flow.forwarded(static_cast<std::uint32_t>(connection.backlog.size()));
         connection.backlog.clear();

@@ -20,7 +20,7 @@ UniqueFd stream_socket() { return UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_
 
 constexpr const char* shorter_hint = "use a shorter path, such as one relative to the working directory";
 
-/// With room for the ports of a guest's connections.
+/// The path must leave room for the port numbers of a guest's connections.
 Result<void> check_length(const std::string& path) {
     const auto problem = VsockListener::length_problem(path.size());
     return problem.empty() ? Result<void>{} : fail(Errc::config_value, problem, shorter_hint);
@@ -40,7 +40,7 @@ template <class F> int with(const sockaddr_un& address, F call) {
     return call(reinterpret_cast<const sockaddr*>(&address), socklen_t{sizeof address}); // NOLINT: the socket API
 }
 
-/// Whether there is a socket to replace; refuses what must stay.
+/// Whether there is an old socket that may be replaced; refuses everything else.
 Result<bool> is_left_over(const std::string& path) {
     struct stat there {};
     if (::lstat(path.c_str(), &there) != 0)

@@ -32,7 +32,7 @@ VsockVerdict judge(const VsockHeader& header, std::uint64_t guest_cid, std::uint
         return VsockVerdict::drop;
     const std::uint16_t operation = header.operation;
     const bool to_host = header.destination_cid == vsock_host_cid && header.type == vsock_stream;
-    if (operation == static_cast<std::uint16_t>(VsockOp::reset)) // never answered by another one
+    if (operation == static_cast<std::uint16_t>(VsockOp::reset)) // a reset never answers a reset
         return to_host ? VsockVerdict::accept : VsockVerdict::drop;
     const bool known = operation >= static_cast<std::uint16_t>(VsockOp::request) &&
                        operation <= static_cast<std::uint16_t>(VsockOp::credit_request);

@@ -10,11 +10,11 @@
 namespace inox::devices::virtio {
 namespace {
 
-constexpr unsigned packets_at_once = 4; // of the guest, before it hears of new credit: it sends on while we do
-constexpr unsigned rounds_at_once = 16; // of those, between two looks at the rest of the loop's work
-constexpr unsigned turns_at_once = 32;  // for the guest
+constexpr unsigned packets_at_once = 4; // from the guest, before it learns of new credit: it keeps sending meanwhile
+constexpr unsigned rounds_at_once = 16; // of those, before the loop does other work
+constexpr unsigned turns_at_once = 32;  // towards the guest
 constexpr std::size_t buffers_at_once = 32;
-constexpr std::uint32_t bytes_at_once = 128 * 1024; // of one connection, before others have their turn
+constexpr std::uint32_t bytes_at_once = 128 * 1024; // of one connection, before others get their turn
 constexpr std::size_t max_resets = 256;
 constexpr std::size_t header_size = sizeof(VsockHeader);
 
@@ -47,7 +47,7 @@ void Vsock::transmit() noexcept {
         again(1);
 }
 
-/// False: not now. A guest that takes no answers cannot pile them up here.
+/// False when the packet has to wait: a guest that takes no answers must not make them pile up here.
 bool Vsock::on_packet(Chain& chain) noexcept {
     if (resets_.size() >= max_resets)
         return false;
@@ -162,7 +162,7 @@ void Vsock::feed() noexcept {
     feed_on();
 }
 
-/// In the turn that is under way.
+/// Goes on within the turn that is under way.
 void Vsock::feed_on() noexcept {
     Queue* ring = queue(0);
     if (!ring || stopped())
@@ -191,7 +191,7 @@ void Vsock::feed_on() noexcept {
         again(1);
 }
 
-/// One answer, or one turn of one connection. Idle: nobody has anything.
+/// Feeds one answer, or one connection for one turn. Idle when nothing waits.
 Vsock::Fed Vsock::feed_next(Queue& queue) noexcept {
     if (!resets_.empty()) {
         if (const Fed taken = take_buffer(queue, sent_); taken != Fed::more)
@@ -239,7 +239,7 @@ Vsock::Fed Vsock::feed_data(Queue& queue, VsockConnection& connection) noexcept 
     if (!connection.wants_read || !connection.socket)
         return Fed::idle;
     const std::uint32_t room = std::min(connection.flow.room(), bytes_at_once);
-    if (room == 0) { // the guest's next packet tells of more
+    if (room == 0) { // the guest's next packet says when there is room
         connection.flow.ask_credit();
         return connection.flow.has_control() ? Fed::more : Fed::idle;
     }
@@ -264,7 +264,7 @@ Vsock::Fed Vsock::feed_data(Queue& queue, VsockConnection& connection) noexcept 
     return Fed::more;
 }
 
-/// Buffers for up to `room` bytes of payload, into buffers_; their payload parts into pieces_. Returns how many.
+/// Takes buffers for up to `room` bytes of payload into buffers_, the payload's parts into pieces_. Returns how many.
 std::size_t Vsock::take_buffers(Queue& queue, std::uint32_t room) noexcept {
     pieces_.clear();
     buffers_.resize(buffers_at_once);
@@ -293,7 +293,7 @@ std::size_t Vsock::take_buffers(Queue& queue, std::uint32_t room) noexcept {
     return count;
 }
 
-/// Hands over as many of the buffers as `bytes` of payload fill; the others go back.
+/// Hands over as many buffers as `bytes` of payload fill, and gives back the others.
 void Vsock::fill(Queue& queue, VsockConnection& connection, std::size_t buffers, std::size_t bytes) noexcept {
     connection.flow.sent(static_cast<std::uint32_t>(bytes));
     traffic_.to_guest_bytes.fetch_add(bytes, std::memory_order_relaxed);
@@ -308,7 +308,7 @@ void Vsock::fill(Queue& queue, VsockConnection& connection, std::size_t buffers,
         bytes -= part;
     }
     for (Chain& chain : std::span{buffers_}.first(buffers)) {
-        queue.undo_pop(chain.head); // unless it was filled
+        queue.undo_pop(chain.head); // does nothing for one that was filled
         chain.clear();
     }
 }

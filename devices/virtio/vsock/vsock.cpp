@@ -11,16 +11,16 @@ namespace inox::devices::virtio {
 namespace {
 
 constexpr unsigned event_queue = 2;
-constexpr unsigned start_later = 63; // beside the queues
+constexpr unsigned start_later = 63; // of later_: no queue has this number
 constexpr std::uint64_t lowest_cid = 3;
 constexpr std::uint64_t highest_cid = 0xfffffffe;
 
-// What one connection may hold for a slow host program. Many get less each, so that all together stay small.
+// What one connection may buffer for a slow host program. If there are many, each gets less, so the sum stays small.
 constexpr std::uint32_t large_buffer = 256 * 1024;
 constexpr std::uint32_t small_buffer = 32 * 1024;
 constexpr std::size_t large_buffers = 64;
 
-/// Of one connection: its socket, and what the loop watches it by for reading and for writing.
+/// Descriptors of one connection: its socket, and one each for the loop's watches for reading and for writing.
 constexpr std::size_t descriptors_each = 3;
 
 } // namespace
@@ -44,7 +44,7 @@ void Vsock::read_config(std::uint64_t offset, std::span<std::byte> data) noexcep
     store_le(data, offset < sizeof guest_cid_ ? guest_cid_ >> (8 * offset) : 0);
 }
 
-/// On a vCPU thread: sockets belong to the loop.
+/// Runs on a vCPU's thread, but sockets belong to the loop.
 void Vsock::on_activate() noexcept {
     later_.post(loop_, start_later, weak_from_this(), [](Vsock& vsock) { vsock.locked([&] { vsock.start(); }); });
 }
@@ -52,7 +52,7 @@ void Vsock::on_activate() noexcept {
 void Vsock::start() noexcept {
     listen();
     for (unsigned i = 0; i < event_queue; ++i)
-        again(i); // the driver may have rung before we were ready
+        again(i); // the driver may have notified before the device was ready
 }
 
 void Vsock::again(unsigned queue) noexcept {
@@ -64,12 +64,12 @@ void Vsock::on_kick(unsigned queue) noexcept {
         feed();
     else if (queue == 1)
         transmit();
-    // Event buffers lie there until transport_reset() needs one.
+    // Event buffers stay there until transport_reset() needs one.
 }
 
 void Vsock::on_reset() noexcept { forget_all(); }
 
-/// Also on a vCPU thread. Watches must die on the loop's; those that still fire find no connection of their id.
+/// May run on a vCPU's thread. Watches must be destroyed on the loop; those that still fire find no connection.
 void Vsock::forget_all() noexcept {
     ready_.clear();
     resets_.clear();
@@ -95,7 +95,7 @@ void Vsock::transport_reset() noexcept {
     });
 }
 
-/// Whether one more connection may exist; those that only drain make way.
+/// Whether one more connection may exist; connections that only drain are closed for it.
 bool Vsock::make_room() noexcept {
     const auto total = [&] {
         return streams_.connections.size() + streams_.draining.size() + streams_.greetings.size();
@@ -108,7 +108,7 @@ bool Vsock::make_room() noexcept {
     return false;
 }
 
-/// By the limit, or because a descriptor could not be had.
+/// Counts a refusal, by the limit or because there was no descriptor left.
 void Vsock::note_full() noexcept {
     traffic_.refused_limit.fetch_add(1, std::memory_order_relaxed);
     if (told_full_.allow())
@@ -135,7 +135,7 @@ VsockConnection* Vsock::find(VsockPorts ports, std::uint64_t id) noexcept {
     return nullptr;
 }
 
-/// The guest is done with it. What a host program has not read yet is still given to it.
+/// The guest has finished with it. What the host program has not read yet is still delivered.
 void Vsock::retire(VsockConnection& connection) noexcept {
     dequeue(connection);
     connection.readable.reset();
