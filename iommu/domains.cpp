@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The guest's requests. What they do to an endpoint's view of memory is in domains_endpoints.cpp.
+// The guest's requests. Their effects on an endpoint's view of memory are in domains_endpoints.cpp.
 #include "iommu/domains.hpp"
 
 #include "iommu/domains_parts.hpp"
@@ -49,7 +49,7 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, 
             return Status::invalid;
         if (endpoint->domain == domain)
             return Status::ok;
-        // What is mapped already does not fit this endpoint.
+        // The domain has mappings where this endpoint has reserved regions.
         if (std::ranges::any_of(endpoint->reserved,
                                 [&](const ReservedRegion& region) { return domain->table.overlaps(region.range); }))
             return Status::unsupported;
@@ -60,7 +60,7 @@ Status Domains::attach(DomainId domain_id, EndpointId endpoint_id, bool bypass, 
     }
     leave_domain(*endpoint, change);
     if (endpoint->memory) {
-        block(*endpoint, change); // in no domain it may have reached everything
+        block(*endpoint, change); // without a domain it may have reached everything
         collect(*endpoint, IovaRange::full(), drain);
     }
     if (!domain) {
@@ -124,7 +124,7 @@ Status Domains::map(DomainId domain_id, Iova start, Iova last, Gpa physical, std
     const Mapping mapping{range, physical, flags};
     if (const Status status = map_hosts(*domain, mapping, change); status != Status::ok)
         return status;
-    // Nobody holds a translation of this range, but the table may be read.
+    // Nobody holds a translation of this range, but somebody may be reading the table.
     const ViewLocks views{*domain};
     domain->table.insert(*place, mapping);
     ++mapping_count_;
@@ -149,7 +149,7 @@ Status Domains::unmap(DomainId domain_id, Iova start, Iova last, DmaDrain* drain
             if (endpoint->memory)
                 endpoint->memory->forget(*inside.extent);
     }
-    // Also where nothing is mapped any more: an earlier UNMAP may still wait for the same I/O.
+    // Also where nothing is mapped, because an earlier UNMAP may still wait for the same I/O.
     collect(*domain, *range, drain);
     if (!inside.extent)
         return Status::ok;
@@ -161,7 +161,7 @@ Status Domains::unmap(DomainId domain_id, Iova start, Iova last, DmaDrain* drain
             disobeyed.push_back(endpoint);
         }
     }
-    for (Endpoint* endpoint : disobeyed) { // the domain goes with its last endpoint
+    for (Endpoint* endpoint : disobeyed) { // the last endpoint to leave destroys the domain
         leave_domain(*endpoint, change);
         block(*endpoint, change);
     }
@@ -189,7 +189,7 @@ Status Domains::map_hosts(Domain& domain, const Mapping& mapping, Change& change
     const auto physical =
         Range<Gpa>::closed(mapping.physical, Gpa{mapping.physical.raw() + mapping.range.size_minus_one()});
     const auto host = memory_.host(*physical);
-    if (!host) // another device's registers, perhaps: no endpoint could reach them through the mapping
+    if (!host) // perhaps the registers of another device, which no endpoint could reach
         return Status::fault;
     const auto access = mapping.flags;
     if (access == 0)
@@ -243,7 +243,7 @@ void Domains::reset(DmaDrain* drain) {
     Change change{*this, Change::Of::hosts};
     has_driver_ = false;
     for (const auto& [id, endpoint] : endpoints_) {
-        // Also of an earlier request that nobody is told of any more.
+        // Collects pins of earlier requests, too, even if nobody waits for their answers any more.
         if (!endpoint->domain) {
             collect(*endpoint, IovaRange::full(), drain);
             continue;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Endpoints: how they come and go, and how what they reach is changed. An assigned endpoint is emptied before it is
-// filled with something else; when filling fails it is emptied again. So it is never half filled.
+// Endpoints: how they are added and removed, and how the memory they reach is changed. An assigned endpoint is emptied
+// before it is filled with something else, and emptied again when filling fails, so it is never half filled.
 #include "iommu/domains.hpp"
 
 #include "iommu/domains_parts.hpp"
@@ -50,7 +50,7 @@ Result<Registration> Domains::add(std::unique_ptr<Endpoint> endpoint) {
         const auto alone = endpoint->memory->lock();
         endpoint->memory->set_id(id);
     }
-    auto& added = *endpoints_.emplace(id, std::move(endpoint)).first->second; // it keeps the id while a host is asked
+    auto& added = *endpoints_.emplace(id, std::move(endpoint)).first->second; // reserves the id while the host works
     if (auto settled = settle(added, change); !settled) {
         endpoints_.erase(id);
         return std::unexpected{std::move(settled).error()};
@@ -66,12 +66,12 @@ void Domains::remove(EndpointId id, bool assigned) {
     endpoints_.erase(id);
 }
 
-/// Its view stays what it was: the caller changes it next.
+/// Leaves the host's mappings of an assigned endpoint as they are: the caller changes them next.
 void Domains::leave_domain(Endpoint& endpoint, Change& change) {
     Domain* domain = endpoint.domain;
     if (!domain)
         return;
-    if (endpoint.memory) { // the table may go
+    if (endpoint.memory) { // the table may be destroyed
         const auto alone = endpoint.memory->lock();
         endpoint.memory->set_view(EndpointMemory::View::blocked, nullptr);
     }
@@ -86,7 +86,7 @@ void Domains::leave_domain(Endpoint& endpoint, Change& change) {
     erase_if_empty(*domain, change);
 }
 
-/// Once nothing new can be translated through what was taken away.
+/// To be called once nothing new can be translated through what was taken away.
 void Domains::collect(const Endpoint& endpoint, IovaRange range, DmaDrain* drain) {
     if (drain && endpoint.memory)
         endpoint.memory->pins()->collect(range, *drain);
@@ -109,7 +109,7 @@ void Domains::erase_if_empty(Domain& domain, Change& change) {
     change.drop(std::move(domains_.extract(domain.id).mapped()));
 }
 
-/// In no domain: all RAM or nothing.
+/// For an endpoint without a domain: it reaches all RAM or nothing.
 Result<void> Domains::settle(Endpoint& endpoint, Change& change) {
     if (!bypass_) {
         block(endpoint, change);
@@ -123,7 +123,7 @@ Result<void> Domains::settle(Endpoint& endpoint, Change& change) {
     return filled;
 }
 
-/// What the domain's endpoints reach. After an error the caller blocks the endpoint.
+/// Makes the endpoint reach what its domain maps. After an error the caller blocks the endpoint.
 Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain, Change& change) {
     if (domain.bypass)
         return fill_direct(endpoint, change);
@@ -136,7 +136,7 @@ Result<void> Domains::fill(Endpoint& endpoint, const Domain& domain, Change& cha
     if (!empty(endpoint, change))
         return fail(Errc::host_error, "the host did not remove the old mappings");
     endpoint.filled = domain.table.size() != 0;
-    return change.ask_host([&] { // only requests change the table
+    return change.ask_host([&] { // only requests change the table, and they are locked out
         Result<void> result{};
         domain.table.visit(Iova{0}, [&](const Mapping& mapping) {
             const auto host = memory_.host(mapping.physical, mapping.range.size());
@@ -173,7 +173,7 @@ Result<void> Domains::fill_direct(Endpoint& endpoint, Change& change) {
     return filled;
 }
 
-/// Of an assigned endpoint; false when the host did not obey.
+/// Unmaps everything of an assigned endpoint; false when the host failed to.
 bool Domains::empty(Endpoint& endpoint, Change& change) {
     endpoint.direct = false;
     if (!endpoint.filled)

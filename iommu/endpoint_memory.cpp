@@ -16,7 +16,7 @@ bool allows(std::uint32_t flags, Access access) {
     return (flags & wanted) == wanted;
 }
 
-/// Of one request, as many mappings ask the cache; a longer one would push all others out of it, and goes through the
+/// This many mappings of one request use the cache. The rest of a longer one would push out all others, so it reads the
 /// table's entries in a row.
 constexpr unsigned cached_mappings = 4;
 
@@ -32,8 +32,8 @@ struct EndpointMemory::Request {
     bool whole{false}; ///< the last byte is translated
     bool full{false};  ///< the limit is reached
 
-    /// `part` has the byte `at`. Pieces that lie one behind the other in host memory become one: a ring over several
-    /// pages needs that.
+    /// Precondition: `part` contains `at`. Neighbouring pieces of host memory become one; a ring over several pages
+    /// needs that.
     void append(const Known& part) {
         const std::uint64_t end = std::min(part.last, last);
         const std::uint64_t size = end - at + 1;
@@ -65,7 +65,7 @@ std::unique_lock<std::shared_mutex> EndpointMemory::lock() {
     return alone;
 }
 
-/// False: nothing is there; known.flags is 0 without a mapping.
+/// False when no RAM is there; known.flags is then 0 if nothing is mapped either.
 bool EndpointMemory::find(std::uint64_t address, Known& known) const noexcept {
     Line& line = line_of(address);
     if (line.busy.exchange(true, std::memory_order_acquire)) {
@@ -95,7 +95,7 @@ Translated EndpointMemory::translate(Range<Iova> range, Access access, std::vect
         return translate_direct(request);
     if (view_ == View::blocked)
         return refuse(Fault::Reason::domain, request);
-    // Nearly every buffer lies within what a line knows.
+    // Nearly every buffer lies within one cached line.
     Line& line = line_of(request.at);
     std::byte* host = nullptr;
     if (!line.busy.exchange(true, std::memory_order_acquire)) {
@@ -132,8 +132,8 @@ Translated EndpointMemory::translate_mapped(Request& request) const noexcept {
     return Translated::whole;
 }
 
-/// The mappings that follow one behind the other. What stops it for another reason than the request's end or its limit
-/// is looked up again, and found out then.
+/// Appends the mappings that follow directly. If this ends before the request or its limit does, the next look-up finds
+/// the reason.
 void EndpointMemory::append_neighbours(Request& request) const noexcept {
     if (request.whole || request.full)
         return;
@@ -166,7 +166,7 @@ bool EndpointMemory::look_up(std::uint64_t address, Known& known) const noexcept
     return mapping && part_of(*mapping, address, known);
 }
 
-/// One mapping may reach over the end of RAM: only the part around the address counts.
+/// A mapping may reach beyond the end of RAM, so only the part of it around the address counts.
 bool EndpointMemory::part_of(const Mapping& mapping, std::uint64_t address, Known& known) const noexcept {
     known.flags = mapping.flags | wire::map_mmio; // not 0, even without permissions
     const std::uint64_t start = mapping.range.start().raw();

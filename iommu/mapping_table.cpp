@@ -42,8 +42,8 @@ const MappingTable::Entry* MappingTable::at_or_before(std::uint64_t address) con
     return &(*other.entries)[other.count - 1];
 }
 
-/// The first entry that starts at or after the address, or the place behind the last of the chunk before it. With
-/// chunks only.
+/// The first entry that starts at or after the address, or the place behind the last entry of the chunk before.
+/// Precondition: there are chunks.
 MappingTable::Place MappingTable::place_from(std::uint64_t address) {
     const auto chunk = std::prev(chunks_.upper_bound(address));
     return {chunk, first_from(chunk->second, address)};
@@ -66,7 +66,7 @@ const MappingTable::Entry* MappingTable::entry_at(const Place& place) const {
 }
 
 bool MappingTable::overlaps(IovaRange range) const {
-    // What starts latest at or before the range's end is the only one that can reach into it.
+    // Only the entry with the latest start at or before the range's end can reach into the range.
     const Entry* entry = at_or_before(range.last().raw());
     return entry && entry->last >= range.start().raw();
 }
@@ -108,10 +108,10 @@ bool MappingTable::insert(const Mapping& mapping) {
     return place.has_value();
 }
 
-/// Returns where the place is in the half that has it.
+/// Returns the place's new position, in the half that has it.
 MappingTable::Place MappingTable::split(Place place) {
     Entries& low = *place.chunk->second.entries;
-    // A chunk that grows at its end, as with addresses given out in order, stays full.
+    // When entries are added in order of address, the full chunk stays full and only the last one grows.
     const bool at_end = place.at == capacity && std::next(place.chunk) == chunks_.end();
     const std::uint32_t keep = at_end ? capacity - 1 : capacity / 2;
     const auto high = chunks_.emplace_hint(std::next(place.chunk), low[keep].start,
@@ -131,7 +131,7 @@ MappingTable::Inside MappingTable::inside(IovaRange range) {
     const Entry* first = entry_at(found.first);
     if (!first || first->start > range.last().raw())
         return {};
-    // Most ranges are one mapping: then the next one is behind the range.
+    // Most ranges are one mapping: then the next mapping lies behind the range.
     const bool more = found.first.at + 1 >= found.first.chunk->second.count || first[1].start <= range.last().raw();
     const Entry* last = more ? at_or_before(range.last().raw()) : first;
     if (last->last > range.last().raw())
@@ -168,7 +168,7 @@ std::size_t MappingTable::erase(const Inside& inside) {
     return erased;
 }
 
-/// A chunk that has become small goes into a neighbour, or takes one in.
+/// Merges a chunk that has become small with a neighbour.
 void MappingTable::merge(Chunks::iterator chunk) {
     if (chunk->second.count >= small)
         return;
@@ -176,7 +176,7 @@ void MappingTable::merge(Chunks::iterator chunk) {
     if (chunk->second.count == 0) {
         if (chunk != chunks_.begin()) {
             chunks_.erase(chunk);
-        } else if (next != chunks_.end()) { // the first keeps its key
+        } else if (next != chunks_.end()) { // the first chunk keeps its key
             chunk->second = std::move(next->second);
             chunks_.erase(next);
         } else {

@@ -150,7 +150,7 @@ bool encode_properties(std::span<const ReservedRegion> regions, std::span<std::b
     return true;
 }
 
-/// nullopt: a type the driver cannot know of.
+/// nullopt for a type that the driver cannot know.
 std::optional<std::size_t> Requests::answer_size(std::uint8_t type, std::uint64_t features) const noexcept {
     switch (static_cast<wire::Type>(type)) {
     case wire::Type::attach:
@@ -176,7 +176,7 @@ std::span<const std::byte> Requests::handle(std::span<const std::byte> request, 
         unknown_.fetch_add(1, std::memory_order_relaxed);
         return {};
     }
-    // Too little room for the answer: the status still stands at the end of what there is.
+    // If the room is too small for the answer, the status is still written at the end of it.
     const bool fits = writable >= *size + tail_size;
     const std::size_t body = fits ? *size : static_cast<std::size_t>(writable) - tail_size;
     const auto properties = std::span{answer}.first(body);

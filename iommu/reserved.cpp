@@ -27,7 +27,7 @@ template <class Ranges, class F> void gaps(IovaRange whole, const Ranges& sorted
 
 class List {
 public:
-    /// Adds what is not in the list yet.
+    /// Adds the parts of the range that are not in the list yet.
     void add(IovaRange range, ReservedKind kind) {
         std::vector<IovaRange> taken;
         for (const auto& region : regions_)
@@ -57,7 +57,7 @@ private:
         regions_[i].range = *IovaRange::closed(regions_[i].range.start(), regions_[i + 1].range.last());
         regions_.erase(regions_.begin() + static_cast<std::ptrdiff_t>(i) + 1);
     }
-    /// The two of the same kind with the least between them. The MSI window stays what it is.
+    /// Joins the two neighbours of one kind with the smallest gap, so the MSI window keeps its kind where possible.
     void join_nearest() {
         std::size_t best = regions_.size();
         std::uint64_t least = ~std::uint64_t{0};
@@ -68,7 +68,7 @@ private:
                 best = i;
             }
         }
-        if (best == regions_.size()) // kinds alternate: one loses its name
+        if (best == regions_.size()) // no two neighbours have one kind, so one changes its kind
             regions_[1].kind = regions_[0].kind, best = 0;
         join_with_next(best);
     }

@@ -11,7 +11,7 @@ constexpr std::uint8_t none = EnqueueInstruction::none;
 constexpr std::uint8_t rsp = 4;
 constexpr std::uint8_t rbp = 5;
 
-/// Takes bytes from the front. A read behind the end gives 0 and is remembered.
+/// Takes bytes from the front. Reading beyond the end gives 0 and is remembered.
 class Bytes {
 public:
     explicit Bytes(std::span<const std::uint8_t> bytes)
@@ -24,7 +24,7 @@ public:
         }
         return bytes_[at_++];
     }
-    /// Little-endian and sign-extended.
+    /// A little-endian number, sign-extended.
     std::int32_t take_signed(unsigned size) {
         std::uint32_t value = 0;
         for (unsigned i = 0; i < size; ++i)
@@ -50,17 +50,17 @@ struct Prefixes {
     bool operand_size{};                  ///< 66
     bool address_size{};                  ///< 67
     bool lock{};                          ///< F0
-    std::optional<SegmentName> segment{}; ///< the last override that counts
+    std::optional<SegmentName> segment{}; ///< the last override that has an effect
 };
 
-/// True when `byte` is a legacy prefix, which it then notes.
+/// True when `byte` is a legacy prefix; it is then noted.
 bool note_prefix(std::uint8_t byte, bool long_mode, Prefixes& prefixes) {
     switch (byte) {
     case 0x26:
     case 0x2e:
     case 0x36:
     case 0x3e:
-        // In 64-bit mode these four mean nothing; they do not undo an FS or GS before them either.
+        // In 64-bit mode these four have no effect, and do not cancel an FS or GS before them.
         if (!long_mode)
             prefixes.segment = static_cast<SegmentName>(byte >> 3 & 3);
         return true;
@@ -93,7 +93,7 @@ Prefixes take_prefixes(Bytes& bytes, bool long_mode) {
     for (;;) {
         const std::uint8_t byte = bytes.peek();
         if (note_prefix(byte, long_mode, prefixes)) {
-            prefixes.rex = 0; // a REX counts only right before the opcode
+            prefixes.rex = 0; // a REX counts only directly before the opcode
         } else if (long_mode && (byte & 0xf0) == 0x40) {
             prefixes.rex = byte;
         } else {
@@ -148,7 +148,7 @@ void take_source(Bytes& bytes, std::uint8_t mod, std::uint8_t rm, std::uint8_t r
         base = sib & 7;
     }
     if (mod == 0 && base == 5) {
-        // No base. Without a SIB byte, 64-bit code means relative to the next instruction.
+        // No base register. In 64-bit code without a SIB byte, this is relative to the next instruction.
         out.rip_relative = long_mode && rm == 5;
         out.displacement = bytes.take_signed(4);
         return;

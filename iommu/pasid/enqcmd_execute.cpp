@@ -18,7 +18,7 @@ bool is_canonical(std::uint64_t linear, const CpuState& cpu) {
     return static_cast<std::uint64_t>(static_cast<std::int64_t>(linear << unused) >> unused) == linear;
 }
 
-/// Exceptions of real mode push no error code.
+/// Exceptions in real mode push no error code.
 CpuFault fault(const CpuState& cpu, std::uint8_t vector) {
     const bool pushes = (cpu.cr0 & cpu_bit::cr0_pe) != 0 && vector != CpuFault::ud;
     return {vector, pushes ? std::optional<std::uint32_t>{0} : std::nullopt, {}};
@@ -116,7 +116,7 @@ private:
         return offset;
     }
 
-    /// The linear address of 64 bytes at an offset in a segment, checked as the mode demands.
+    /// The linear address of 64 bytes at an offset in a segment, with the checks of the current mode.
     [[nodiscard]] OrFault<std::uint64_t> linear(SegmentName name, std::uint64_t offset, bool write) const {
         const CpuSegment& segment = cpu_.segments[static_cast<std::size_t>(name)];
         const std::uint8_t vector = name == SegmentName::ss ? CpuFault::ss : CpuFault::gp;

@@ -21,7 +21,7 @@ IdPool::IdPool(std::uint32_t count) : count_{count} {
 std::optional<std::uint32_t> IdPool::lowest_free(std::uint32_t min, std::uint32_t max) const {
     std::size_t level = 0;
     std::size_t from = min;
-    // Up until a word has a set bit at or above `from`, then down along the lowest bits.
+    // Goes up until a word has a set bit at or above `from`, then down along the lowest set bits.
     for (;; ++level) {
         if (level == levels_.size())
             return std::nullopt;

@@ -75,7 +75,7 @@ IoasidResult<void> IoasidCore::set_free(const IoasidSetRef& set) {
     if (set->state_ == IoasidSet::State::gone)
         return Failed{IoasidErrc::not_found};
     set->state_ = IoasidSet::State::free_pending;
-    const IoasidSetRef alive = set; // the caller's may be the one in sets_
+    const IoasidSetRef alive = set; // the caller's reference may be the one in sets_
     leave_set(*alive);
     if (alive->state_ != IoasidSet::State::gone)
         return Failed{IoasidErrc::busy};
@@ -209,7 +209,7 @@ void IoasidCore::free_one(const IoasidSetRef& set, HostPasid id) {
     if (reclaimed.id == HostPasid{}) {
         deliver(IoasidEvent::Change::free, set, id, spid);
         std::lock_guard lock{state_};
-        // Handlers cannot have reclaimed it unless the owner had put his reference before.
+        // Handlers can have reclaimed it only if the owner had put its reference before.
         if (auto& freed = make_entry(id.raw()); freed.state == State::free_pending && freed.set == set.get()) {
             forget_spid(freed);
             if (freed.references[index_of(IoasidHolder::owner)] != 0)
@@ -331,7 +331,7 @@ IoasidSetInfo IoasidCore::info_of(const IoasidSet& set) {
 std::vector<IoasidInfo> IoasidCore::ids(const IoasidSetRef& set, HostPasid from, std::size_t most) const {
     std::vector<IoasidInfo> list;
     for (auto next = from.raw() == 0 ? 1 : from.raw(); list.size() < most; ++next) {
-        std::lock_guard lock{state_}; // let go between ids: a look-up never waits for a long list
+        std::lock_guard lock{state_}; // released between ids, so that a look-up never waits for a long list
         const auto taken = pool_.next_taken(next);
         if (!taken)
             break;

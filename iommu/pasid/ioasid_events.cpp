@@ -43,7 +43,7 @@ IoasidResult<void> IoasidCore::attach_data(const IoasidSetRef& set, HostPasid id
         return Failed{found.error()};
     if (data && (*found)->data)
         return Failed{IoasidErrc::busy};
-    data.swap((*found)->data); // the old one dies after the lock is released
+    data.swap((*found)->data); // the old data is destroyed after the lock is released
     return {};
 }
 
@@ -131,7 +131,7 @@ void IoasidCore::deliver(IoasidEvent::Change change, const IoasidSetRef& set, Ho
                          std::optional<GuestPasid> spid) {
     if (subscriptions_.empty())
         return;
-    const IoasidSetRef alive = set; // a handler's put may let the set go
+    const IoasidSetRef alive = set; // a put in a handler may destroy the set
     NotifierContext context{*this, alive, id};
     delivering_.store(std::this_thread::get_id(), std::memory_order_relaxed);
     for (const auto& subscription : subscriptions_)
@@ -164,7 +164,7 @@ IoasidResult<Registration> IoasidCore::subscribe(Subscription subscription) {
 
 void IoasidCore::cancel(Subscription& subscription) {
     const Emitting emitting{*this};
-    subscription.notifier = nullptr; // inside a handler, deliver() sweeps it up
+    subscription.notifier = nullptr; // inside a handler, deliver() removes it
     if (emitting)
         std::erase_if(subscriptions_, [&](const auto& each) { return each.get() == &subscription; });
 }

@@ -14,14 +14,14 @@ using namespace page_entry;
 
 constexpr unsigned index_bits = 9;
 constexpr unsigned max_levels = 5;
-/// A guest that rewrites an entry faster than this many attempts gets a fault it can take again.
+/// A guest that rewrites an entry in all these attempts gets a fault, after which it can try again.
 constexpr unsigned max_attempts = 32;
 
 constexpr unsigned page_bits(unsigned level) { return 12 + index_bits * (level - 1); }
 constexpr std::size_t index_of(std::uint64_t linear, unsigned level) {
     return linear >> page_bits(level) & ((1U << index_bits) - 1);
 }
-/// All bits above the highest translated one repeat it.
+/// In a canonical address, all bits above the highest translated one repeat it.
 constexpr bool canonical(std::uint64_t linear, bool five_levels) {
     const unsigned unused = five_levels ? 64 - 57 : 64 - 48;
     return static_cast<std::uint64_t>(static_cast<std::int64_t>(linear << unused) >> unused) == linear;
@@ -128,7 +128,7 @@ WalkResult PageWalker::walk(std::uint64_t linear, PageAccess access) noexcept {
                       : short_addresses                  ? attempt_pae(low, access)
                                                          : attempt(linear, access);
         if (!result || !*result)
-            table_ = nullptr; // the levels above are judged anew
+            table_ = nullptr; // the levels above must be checked again
         if (result)
             return *result;
     }
@@ -140,7 +140,7 @@ void PageWalker::settle(PageAccess access) noexcept {
     const bool write_obeys = access.write && (access.user || paging_.write_protect);
     if (access.fetch || paging_.smap || paging_.pkru || (access.user && !rights_.user) ||
         (write_obeys && !rights_.write))
-        return; // forbidden, or rules that one mask cannot tell
+        return; // forbidden, or subject to rules that one mask cannot express
     settled_.value = bit_present | bit_accessed | (access.user ? bit_user : 0) | (write_obeys ? bit_write : 0) |
                      (access.write ? bit_dirty : 0);
     settled_.mask = settled_.value | reserved_bits(1, false);
@@ -178,7 +178,7 @@ std::expected<PageRun, PageFault> PageWalker::run(std::uint64_t linear, std::uin
 std::expected<void, OperandFault> read_linear(const GuestMemory& memory, const Paging& paging, std::uint64_t linear,
                                               bool user, std::span<std::byte> out) noexcept {
     PageWalker walker{memory, paging};
-    // Every page is judged before the first byte is copied; the second pass judges again, because the guest may have
+    // Every page is checked before the first byte is copied. The second pass checks again, because the guest may have
     // changed its tables in between.
     for (const bool copy : {false, true})
         for (std::size_t done = 0; done < out.size();) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The walks of CPUs outside long mode: 32-bit paging (SDM 3A, 4.3) and PAE paging (4.4). Two levels of entries each;
-// PAE has four pointers above them.
+// The walks outside long mode: 32-bit paging (SDM 3A, 4.3) and PAE paging (4.4). Both have two levels of tables; PAE
+// has four pointers above them.
 #include <array>
 
 #include "iommu/pasid/page_entry.hpp"
@@ -24,7 +24,7 @@ template <class Entry> struct Read {
     Entry value{};
 };
 
-/// An access was judged good: accessed bits on the way, the dirty bit of a page that is written. False: look again.
+/// Marks an access that is permitted: accessed bits, and for a write the page's dirty bit. False when an entry changed.
 template <class Entry> bool mark(std::span<const Read<Entry>> path, bool write) {
     for (const auto& step : path) {
         const bool last = &step == &path.back();
@@ -36,7 +36,7 @@ template <class Entry> bool mark(std::span<const Read<Entry>> path, bool write) 
 
 constexpr std::uint64_t ones(unsigned from, unsigned to) { return from >= to ? 0 : (1ULL << to) - (1ULL << from); }
 
-/// Bits 62:MAXPHYADDR are reserved in PAE's entries, though long mode has uses for some.
+/// Bits 62:MAXPHYADDR are reserved in PAE's entries, although long mode uses some of them.
 std::uint64_t reserved_in_pae(const Paging& paging, bool large) {
     return ones(paging.physical_bits, 63) | (paging.execute_disable ? 0 : bit_no_execute) | (large ? ones(13, 21) : 0);
 }
@@ -59,7 +59,7 @@ std::optional<WalkResult> PageWalker::attempt_32(std::uint32_t linear, PageAcces
         if ((value & bit_present) == 0)
             return fault(PageFault::Cause::not_present, access, 0);
         const bool large = level == 2 && paging_.four_mib_pages && (value & bit_large) != 0;
-        // PSE-36: bits 20:13 are address bits 39:32, as many as the CPU has.
+        // PSE-36: bits 20:13 are address bits 39:32, as far as the CPU has them.
         const unsigned address_top = paging_.physical_bits < 40U ? paging_.physical_bits : 40U;
         if (large && (value & ones(13 + (address_top < 32 ? 0 : address_top - 32), large_bits)) != 0)
             return fault(PageFault::Cause::reserved, access, reserved_code);
@@ -87,7 +87,7 @@ std::optional<WalkResult> PageWalker::attempt_pae(std::uint32_t linear, PageAcce
     const std::uint64_t first = load(pointer);
     if ((first & bit_present) == 0)
         return fault(PageFault::Cause::not_present, access, 0);
-    // A CPU refuses to load such pointers; there are no rights and no accessed bit in them.
+    // A CPU refuses to load such pointers. They have no rights and no accessed bit.
     if ((first & (ones(1, 3) | ones(5, 9) | ones(paging_.physical_bits, 63) | bit_no_execute)) != 0)
         return fault(PageFault::Cause::reserved, access, reserved_code);
     std::array<Read<std::uint64_t>, 2> path{};

@@ -47,7 +47,7 @@ PasidService::~PasidService() {
     reset();
     for (auto& registration : registrations_)
         registration.reset();
-    (void)core_.set_free(set_); // a set whose ids a device still holds goes with the last of them
+    (void)core_.set_free(set_); // while a device holds an id, the set stays until it is released
 }
 
 Result<Registration> PasidService::add_endpoint(EndpointId id, EndpointOptions options) {
@@ -59,7 +59,7 @@ Result<Registration> PasidService::add_endpoint(EndpointId id, EndpointOptions o
     return Registration{[this, id] { remove_endpoint(id); }};
 }
 
-/// Lets other commands in between two bindings.
+/// Unlocks between two bindings, so that other commands can run.
 void PasidService::remove_endpoint(EndpointId id) {
     {
         std::scoped_lock lock{commands_, endpoints_mutex_};
@@ -133,7 +133,7 @@ void PasidService::free_locked(GuestPasid guest, HostPasid host) {
     requested_.erase(guest.raw());
 }
 
-/// The spaces are out of the map; their reference goes when nothing of the host's uses them.
+/// The spaces have left the map. Their reference is dropped when this was the host PASID's last space.
 void PasidService::finish(HostPasid host, const std::vector<std::shared_ptr<PasidSpace>>& spaces) {
     for (const auto& space : spaces) {
         space->revoke();
@@ -182,7 +182,7 @@ PasidStatus PasidService::unbind(EndpointId id, GuestPasid guest) {
 PasidStatus PasidService::unbind_locked(EndpointId id, HostPasid host) {
     if (!spaces_.space(id, host))
         return PasidStatus::unbound;
-    (void)core_.unbind(set_, host); // of the last one, the CPU's entry goes first
+    (void)core_.unbind(set_, host); // the last one's event removes the CPU's entry first
     finish(host, {spaces_.unbind(id, host)});
     return PasidStatus::ok;
 }
@@ -208,7 +208,7 @@ void PasidService::reset() {
             return;
         for (const auto& id : ids) {
             std::lock_guard lock{commands_};
-            if (id.spid && core_.find_by_spid(set_, *id.spid) == id.id) // not freed meanwhile
+            if (id.spid && core_.find_by_spid(set_, *id.spid) == id.id) // unless it was freed meanwhile
                 free_locked(*id.spid, id.id);
         }
         from = HostPasid{ids.back().id.raw() + 1};

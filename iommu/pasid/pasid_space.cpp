@@ -9,10 +9,10 @@
 namespace inox::iommu {
 namespace {
 
-/// A request longer than any device makes is refused before it can make us walk for minutes.
+/// A longer request than any device makes is refused, or walking its pages could take minutes.
 constexpr std::uint64_t longest_request = GiB;
 
-/// Up to this many bytes a request asks the cache, and fills it.
+/// Requests of up to this many bytes use the cache and fill it.
 constexpr std::uint64_t cached_request = 4 * page_size;
 
 // Low bits of a cached value; the rest is the page's address.
@@ -53,7 +53,7 @@ void PasidSpace::invalidate(std::optional<Range<Iova>> range) noexcept {
     const std::lock_guard first{turnstile_};
     const std::lock_guard alone{holds_};
     generation_.fetch_add(1, std::memory_order_release);
-    // One address of a large page stands for all of it, and lines do not say which page they were part of.
+    // A large page may be cached under many addresses, and a line does not say to which page it belongs.
     if (large_.exchange(false))
         range.reset();
     auto* const lines = lines_.load(std::memory_order_acquire);
@@ -103,7 +103,7 @@ void PasidSpace::remember(std::uint64_t at, const PageMapping& mapping) const no
     line.key.store(page ^ value, std::memory_order_relaxed);
 }
 
-/// Of a request that the cache serves.
+/// Looks up one address for a request that uses the cache.
 std::expected<PageRun, PageFault> PasidSpace::find(std::uint64_t at, std::uint64_t most, PageAccess wanted,
                                                    Request& request) const noexcept {
     if (const auto known = cached(at, wanted)) {
@@ -153,7 +153,7 @@ std::uint64_t PasidSpace::append(std::uint64_t at, std::uint64_t most, Request& 
         return 0;
     }
     auto* bytes = host(*run, request);
-    if (!bytes) { // of a long one the first page may still be RAM
+    if (!bytes) { // the first page of a long run may still be RAM
         run->size = std::min(run->size, page_size - at % page_size);
         bytes = host(*run, request);
     }

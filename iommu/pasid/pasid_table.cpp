@@ -60,7 +60,7 @@ bool PasidTable::clear(GuestPasid guest) {
         return false;
     std::lock_guard lock{mutex_};
     const std::uint32_t table = guest.raw() >> table_bits;
-    if (used_[table] == 0) // its page is not touched: that would make it resident
+    if (used_[table] == 0) // its page is not read, because that would make it resident
         return false;
     auto* const entry = table_entry(pages_, guest);
     if ((*entry & entry_valid) == 0)
