@@ -27,24 +27,24 @@ std::string encoded(std::string_view text, bool (*stays)(unsigned char)) {
 
 } // namespace
 
-/// For a socket, until a moment.
+/// Waits for a socket up to a deadline.
 class Client::Wait {
 public:
     explicit Wait(std::chrono::milliseconds limit) : end_{Clock::now() + limit} {}
 
-    /// False when the moment has passed.
+    /// False when the deadline has passed.
     [[nodiscard]] bool for_events(int socket, short events) const {
         for (;;) {
             pollfd poll{socket, events, 0};
             const int ready = ::poll(&poll, 1, endless_ ? -1 : static_cast<int>(left().count()));
             if (ready > 0 || (ready < 0 && errno != EINTR))
-                return true; // an error shows at the next call
+                return true; // the next call reports an error
             if (ready == 0 && over())
                 return false;
         }
     }
     [[nodiscard]] bool over() const { return !endless_ && Clock::now() >= end_; }
-    /// From now on as long as it takes.
+    /// Removes the deadline.
     void lift() { endless_ = true; }
 
 private:
@@ -62,7 +62,7 @@ class Client::Reader {
 public:
     Reader(const UniqueFd& socket, const Wait& wait) : fd_{socket.get()}, wait_{wait} {}
 
-    /// One line without its end; nullopt at the end of the connection.
+    /// A line without its line end; nullopt at the end of the connection.
     std::optional<std::string> line() {
         for (;;) {
             const auto end = buffer_.find("\r\n");
@@ -85,7 +85,7 @@ public:
         return out;
     }
 
-    /// Status, and the headers that matter here.
+    /// Reads the status, and the headers that matter here.
     bool head() {
         do {
             const auto first = line();
@@ -105,7 +105,7 @@ public:
     [[nodiscard]] bool chunked() const { return chunked_; }
     [[nodiscard]] std::size_t length() const { return length_; }
 
-    /// Empty at the end.
+    /// The next chunk; empty at the end.
     std::string chunk() {
         const auto size_line = line();
         std::size_t size = 0;
@@ -182,7 +182,7 @@ Result<UniqueFd> Client::connect(const Wait& wait) const {
         return fail_errno(Errc::host_error, "no socket");
     const auto* generic = reinterpret_cast<const sockaddr*>(&address); // NOLINT: what connect(2) takes
     while (::connect(socket.get(), generic, sizeof address) != 0) {
-        if (errno == EAGAIN && !wait.over()) { // others wait there already
+        if (errno == EAGAIN && !wait.over()) { // the backlog is full
             ::usleep(10'000);
             continue;
         }

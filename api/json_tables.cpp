@@ -61,7 +61,7 @@ std::string table(const Json& list, const Columns& columns) {
     return out;
 }
 
-/// A line a value; objects and arrays inside are left to --json.
+/// One line for each value. Objects and arrays inside are only shown with --json.
 std::string lines(const Json& object) {
     std::size_t width = 0;
     for (const auto& [key, unused] : object.items())
@@ -196,7 +196,7 @@ std::string table_text(View view, std::string_view body) {
     try {
         return view_text(view, json);
     } catch (const Json::exception&) {
-        return pretty(body); // another version's shape
+        return pretty(body); // the other side has another version
     }
 }
 
@@ -221,12 +221,12 @@ Json parse_leniently(std::string_view text) {
     return parse(clean);
 }
 
-/// Empty when it is not there, or no text.
+/// Empty when the member does not exist or is no text.
 std::string text_at(const Json& json, const char* key) {
     return json.is_object() && json.contains(key) && json.at(key).is_string() ? json.at(key).get<std::string>() : "";
 }
 
-/// For refusals below the API's own, which have neither code nor hint.
+/// For refusals that the API's lower layers make, without code and hint.
 Error by_status(unsigned status) {
     switch (status) {
     case 400:

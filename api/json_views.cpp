@@ -10,7 +10,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// As text: JSON readers lose 64-bit numbers.
+/// As text, because many JSON readers lose digits of 64-bit numbers.
 std::string hex(std::uint64_t value) { return format("%#llx", static_cast<unsigned long long>(value)); }
 
 template <class T> Json or_null(const std::optional<T>& value) { return value ? Json(*value) : Json(nullptr); }

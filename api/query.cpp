@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::uint64_t longest_page = 1000;
 
-/// "%20" is a space; what is no such code stays.
+/// Decodes "%20" to a space, for example; what is no such code stays.
 std::string decoded(std::string_view text) {
     std::string out;
     for (std::size_t i = 0; i < text.size(); ++i) {

@@ -85,7 +85,7 @@ std::string first_token(std::string_view path) {
     return std::string{split(path.substr(path.starts_with('/') ? 1 : 0)).first};
 }
 
-/// Whether the path fits the pattern; `id` is what stands for {id}, perhaps empty.
+/// Whether the path fits the pattern; `id` becomes the text in the place of {id}, which may be empty.
 bool fits(std::string_view pattern, std::string_view path, std::string& id) {
     const auto brace = pattern.find("{id}");
     if (brace == pattern.npos) {
@@ -102,20 +102,20 @@ bool fits(std::string_view pattern, std::string_view path, std::string& id) {
     return id.find('/') == id.npos;
 }
 
-/// Firecracker's alphabet; ids of a configuration file may have '-' too, and inox's own paths reach them.
+/// Firecracker's alphabet. Ids in a configuration file may also have '-'; inox's own paths accept that (`dash`).
 bool good_id(std::string_view id, bool dash) {
     return std::ranges::all_of(id, [dash](unsigned char c) {
         return c == '_' || (dash && c == '-') || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
     });
 }
 
-/// Slashes in front are one, as Firecracker reads them.
+/// Reduces slashes at the front to one, as Firecracker does.
 std::string trimmed(std::string_view path) {
     path.remove_prefix(std::min(path.find_first_not_of('/'), path.size()));
     return "/" + std::string{path};
 }
 
-/// A change waits for the end of a start that is under way. What only looks is answered meanwhile.
+/// Makes a change wait for the end of a start that is under way. Requests that only read are answered meanwhile.
 Action behind_start(Action action) {
     return [action = std::move(action)](Services& services, const std::shared_ptr<Exchange>& exchange) mutable {
         services.instance.after_start(
@@ -166,7 +166,7 @@ FoundRoute find_route(const Request& request) {
         if (route.method != request.method || !fits(route.path, path, id))
             continue;
         if (found.route == nullptr || found.route->path.find('{') != found.route->path.npos)
-            found = {&route, std::move(id)}; // a fixed path comes before one with an id
+            found = {&route, std::move(id)}; // a fixed path is preferred to one with an id
     }
     return found;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What Firecracker does not have: /inox/.
+// Operations that Firecracker does not have: /inox/.
 #include <algorithm>
 #include <chrono>
 #include <unistd.h>
@@ -17,7 +17,7 @@ namespace inox::api {
 
 namespace {
 
-/// Under /inox/ what is not there has a status of its own.
+/// Under /inox/, something that does not exist has a status of its own.
 Response refuse(Error error) {
     if (error.code == Errc::not_found && error.hint.empty())
         error.hint = "see /inox/devices";
@@ -81,7 +81,7 @@ void stream_events(Instance& instance, const std::shared_ptr<Exchange>& exchange
         [stream](const Event* event) { return stream->write(event != nullptr ? event_line(*event) : std::string{}); });
 }
 
-/// One domain's mappings.
+/// One page of a domain's mappings.
 Response mappings_page(const Machine* machine, std::uint32_t domain, std::uint64_t from, std::size_t limit) {
     if (machine == nullptr || !machine->views().mappings)
         return refuse(make_error(Errc::not_found, "there is no IOMMU", "start with --iommu"));
@@ -116,7 +116,7 @@ template <class F> Prepared paged(const Call& call, F work) {
 
 namespace {
 
-constexpr std::size_t most_in_whole = 1000; ///< of a list that has pages, where the whole is asked for
+constexpr std::size_t most_in_whole = 1000; ///< elements of a list that has pages, when no page is asked for
 
 } // namespace
 
@@ -202,7 +202,7 @@ std::vector<std::string_view> plugged_kinds() {
     return names;
 }
 
-/// `value`: the section of such a device, which may leave out its id.
+/// `value`: a device's section of the configuration, which may omit the id.
 template <class Options> Prepared plug(const std::string& id, nlohmann::json value) {
     if (value.is_object()) {
         for (const std::string_view key : {Kind<Options>::id_key, std::string_view{"id"}})

@@ -24,7 +24,7 @@ namespace {
 
 constexpr std::chrono::milliseconds last_answers{250};
 constexpr std::chrono::milliseconds accept_later{100};
-constexpr std::size_t most_refusals = 64; ///< that linger at once
+constexpr std::size_t most_refusals = 64; ///< that linger at the same time
 
 } // namespace
 
@@ -46,10 +46,10 @@ private:
     void admit(UniqueFd peer);
     void turn_away(UniqueFd peer, Response response);
     std::shared_ptr<Connection> connect(UniqueFd peer);
-    /// Closes a client that is idle; false when there is none.
+    /// Closes an idle client; false when there is none.
     bool close_idle();
     [[nodiscard]] bool somebody_waits() const;
-    /// Somebody waits and no descriptor is left: takes him with the one in reserve and says so. False: not even that.
+    /// When a client waits and no descriptor is left: refuses it with the one in reserve. False when there is none.
     bool refuse_one();
     void end_when_empty();
 
@@ -68,7 +68,7 @@ private:
                                    end_when_empty();
                                }};
     std::set<std::shared_ptr<Connection>> connections_;
-    UniqueFd spare_{}; ///< given up for a moment to say no
+    UniqueFd spare_{}; ///< a reserve, released for a moment to refuse a client
     log::Throttle told_full_{1};
     descriptors::Reserve reserve_{options_.max_connections + options_.max_streams + most_refusals};
     std::thread thread_;
@@ -136,12 +136,12 @@ void Server::Core::accept_some() {
         if (errno == EAGAIN)
             return accept_soon();
         if (errno == EMFILE || errno == ENFILE) {
-            if (!somebody_waits()) // the kernel looks for a descriptor first
+            if (!somebody_waits()) // accept looks for a descriptor before it looks for a client
                 return accept_soon();
             if (close_idle() || refuse_one())
                 continue;
         }
-        // Those who wait go on waiting.
+        // Waiting clients stay in the backlog.
         timer_.expires_after(accept_later);
         timer_.async_wait([this](const boost::system::error_code& error) {
             if (!error && !stopping_)
@@ -203,7 +203,7 @@ bool Server::Core::refuse_one() {
     return taken;
 }
 
-/// Those who may not stay are told, and read to the end for a moment; above a limit they are told only.
+/// Refuses a client and reads its request to the end for a moment; above a limit, only refuses.
 void Server::Core::turn_away(UniqueFd peer, Response response) {
     if (shared_.count(Connection::Role::refusal) >= most_refusals) {
         const auto bytes = Connection::farewell(response);

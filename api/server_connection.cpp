@@ -13,13 +13,13 @@ namespace {
 constexpr std::size_t most_drained = 1024 * 1024;
 constexpr std::chrono::milliseconds drain_time{1000};
 constexpr std::size_t most_pieces_at_once = 64;
-constexpr std::size_t left_for_clients = 8;     // descriptors, when a reader comes
-constexpr std::chrono::seconds silent_after{1}; // a client that connected and asks nothing
-constexpr std::chrono::seconds unused_after{5}; // and one that asked before
+constexpr std::size_t left_for_clients = 8;     // descriptors that a new reader must leave
+constexpr std::chrono::seconds silent_after{1}; // a client that has connected and asked nothing
+constexpr std::chrono::seconds unused_after{5}; // a client that has asked before
 
 } // namespace
 
-/// The way back of one request. Holds the connection weakly: it may outlive connection and server.
+/// Takes the answer to one request. Holds the connection weakly, as it may outlive connection and server.
 class Connection::Answer final : public Exchange {
 public:
     Answer(const std::shared_ptr<Connection>& connection, std::uint64_t request)
@@ -82,7 +82,7 @@ private:
     std::weak_ptr<Connection> connection_;
 };
 
-/// Takes the stream's place at once; begin_stream() gives it to the connection, or back.
+/// Counts the stream at once; begin_stream() gives the count to the connection, or takes it back.
 std::shared_ptr<Stream> Connection::Answer::stream(std::string content_type) {
     auto connection = connection_.lock();
     if (!connection || answered_)
@@ -90,7 +90,7 @@ std::shared_ptr<Stream> Connection::Answer::stream(std::string content_type) {
     auto& shared = connection->shared_;
     auto taken = shared.counters.streams.load();
     do
-        // A reader stays, so it takes no descriptor that those who ask will need.
+        // A reader stays, so it must leave descriptors for clients that ask.
         if (taken >= shared.options.max_streams || !descriptors::left(left_for_clients)) {
             ++shared.counters.refused_streams;
             return nullptr;
@@ -303,7 +303,7 @@ void Connection::drain() {
 
 void Connection::wait_for_hang_up() {
     socket_.async_wait(Socket::wait_error, [self = shared_from_this()](const boost::system::error_code&) {
-        self->close(); // nothing when it is closed already
+        self->close(); // does nothing when it is closed already
     });
 }
 
@@ -329,12 +329,12 @@ void Connection::queue_piece(std::string bytes) {
     pieces_.push_back(std::move(bytes));
 }
 
-/// Empty: the end.
+/// An empty piece is the end.
 void Connection::add_piece(std::string piece) {
     if (phase_ != Phase::streaming)
         return;
     const auto size = piece.size();
-    backlog_ -= size; // counted where it came from; its frame was not
+    backlog_ -= size; // write() counted the piece; queue_piece() counts it with its frame
     if (chunked_)
         queue_piece(format("%zx\r\n", size) + piece + "\r\n");
     else if (size != 0)

@@ -21,7 +21,7 @@ namespace {
 
 constexpr auto too_long = "a line or the header is too long";
 
-/// Firecracker's own word order; the text of the JSON string is ours to keep printable.
+/// A client's text for an error message: at most 80 characters; those that need escapes in JSON become '?'.
 std::string safe(std::string_view text) {
     std::string out;
     for (const char c : text.substr(0, 80))
@@ -45,7 +45,7 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
                       [](char x, char y) { return std::tolower(static_cast<unsigned char>(x)) == y; });
 }
 
-/// Of a header, up to its empty line. `bytes` begin with a line.
+/// Whether a line of a header is too long, up to the empty line. `bytes` begin with a line.
 bool has_long_line(std::string_view bytes) {
     for (;;) {
         const auto end = std::min(bytes.find('\n'), bytes.size());
@@ -114,7 +114,7 @@ RequestParser::Step RequestParser::step() {
     return parse_body();
 }
 
-/// Step::request means here: the header is complete.
+/// Step::request means here that the header is complete.
 RequestParser::Step RequestParser::parse_header() {
     if (buffer_.empty())
         return Step::more;
@@ -124,7 +124,7 @@ RequestParser::Step RequestParser::parse_header() {
     const auto used = parser.put(boost::asio::buffer(buffer_), error);
     if (error == http::error::need_more) {
         buffer_.erase(0, used);
-        // The parser looks for the end of a line as long as it likes; a line has a limit.
+        // The parser would look for the end of a line without limit, so the limit is checked here.
         if (buffer_.size() > largest_header || long_line)
             return refuse(firecracker::invalid_request(too_long));
         return Step::more;
@@ -135,7 +135,7 @@ RequestParser::Step RequestParser::parse_header() {
     header_done_ = true;
     if (const auto problem = header_problem())
         return refuse(*problem);
-    if (long_line) // of spaces, which the parser takes away
+    if (long_line) // a long line of spaces, which the parser removes
         return refuse(firecracker::invalid_request(too_long));
     const auto length = parser.content_length();
     if (length && *length > max_body_)
@@ -168,7 +168,7 @@ std::optional<std::string> RequestParser::header_problem() {
             return firecracker::invalid_request(
                 "the header " + safe({field.name_string().data(), field.name_string().size()}) + " is too long");
     }
-    if (whole > largest_header) // Beast's own limit is a coarse one
+    if (whole > largest_header) // Beast's own limit is less exact
         return firecracker::invalid_request(too_long);
     if (const auto coding = message[http::field::transfer_encoding];
         !coding.empty() && !equal_ignoring_case({coding.data(), coding.size()}, "chunked") &&

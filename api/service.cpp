@@ -13,11 +13,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Requests by method, and how many of them were refused. Any thread.
+/// Requests by method, and how many of them were refused. Thread-safe.
 struct RequestCounters {
     std::array<std::atomic<std::uint64_t>, 4> count{};
     std::array<std::atomic<std::uint64_t>, 4> fails{};
-    log::Throttle refusals{10}; ///< their lines: who is refused may ask again without end
+    log::Throttle refusals{10}; ///< limits their log lines, as a client may repeat a refused request without end
 };
 
 /// What lives as long as the API.
@@ -27,7 +27,7 @@ struct Service {
     Instance& instance;
     RequestCounters requests{};
     Registration samples{};
-    std::unique_ptr<Server> server{}; // first to go
+    std::unique_ptr<Server> server{}; // destroyed first
 };
 
 /// Logs the answer as Firecracker does, and counts it.
@@ -60,7 +60,7 @@ private:
     }
 
     std::shared_ptr<Exchange> inner_;
-    RequestCounters& counters_; // of the Service, which outlives all that the loop holds or drops it unread
+    RequestCounters& counters_; // of the Service, which outlives all actions that the loop holds
     std::size_t method_;
     Clock::time_point began_{Clock::now()};
 };
@@ -109,7 +109,7 @@ void add_samples(const Service& service, Samples& samples) {
 
 Result<Registration> serve(const ServerOptions& options, EventLoop& loop, Instance& instance) {
     auto service = std::make_shared<Service>(loop, instance);
-    // The handler runs on the server's thread, which ends before the service does.
+    // The handler runs on the server's thread, which ends before the service is destroyed.
     service->server = TRY(Server::create(options, [raw = service.get()](Request request, auto exchange) {
         handle(*raw, std::move(request), std::move(exchange));
     }));

@@ -32,7 +32,7 @@ const sockaddr* generic(const sockaddr_un& address) {
     return reinterpret_cast<const sockaddr*>(&address); // NOLINT: what bind(2) and connect(2) take
 }
 
-/// From /etc/group, which a static program can read without plug-ins.
+/// Reads /etc/group itself, because a static program cannot load the C library's plug-ins.
 Result<gid_t> find_group(const std::string& group) {
     if (group.find_first_not_of("0123456789") == group.npos && group.size() < 10)
         return static_cast<gid_t>(std::stoul(group));
@@ -47,12 +47,12 @@ Result<gid_t> find_group(const std::string& group) {
     return fail(Errc::bad_option, "there is no group '" + group + "'", "see /etc/group, or give its number");
 }
 
-/// Two starts at once must not take each other's fresh socket for a stale one: they take turns by a lock on the folder.
+/// Two starts at the same time must not take each other's new socket for a stale one, so they lock the folder in turn.
 UniqueFd lock_folder(const std::string& path) {
     const auto slash = path.rfind('/');
     const std::string folder = slash == path.npos ? "." : path.substr(0, slash + 1);
     UniqueFd fd{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    // Somebody else's lock on this folder must not stop us for good.
+    // If another program keeps this folder locked, the start goes on without the lock.
     for (int i = 0; fd && i < 50 && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0; ++i)
         std::this_thread::sleep_for(std::chrono::milliseconds{10});
     return fd;
@@ -74,7 +74,7 @@ std::unexpected<Error> cannot_make(const std::string& path) {
                       "name a file in a folder you may write to");
 }
 
-/// Whether a socket that nobody serves is in the way; refuses everything else there.
+/// Whether an orphaned socket is in the way; everything else there is refused.
 Result<bool> is_stale(const std::string& path) {
     struct stat status {};
     if (::lstat(path.c_str(), &status) != 0)
@@ -89,7 +89,7 @@ Result<bool> is_stale(const std::string& path) {
     return true;
 }
 
-/// Makes room for a new socket where a file is in the way.
+/// Removes a stale socket to make room for a new one.
 Result<void> remove_stale(const std::string& path) {
     if (TRY(is_stale(path)) && ::unlink(path.c_str()) != 0 && errno != ENOENT)
         return fail_errno(Errc::in_use, at(path) + " The stale socket there cannot be removed",
@@ -167,7 +167,7 @@ Result<SocketFile> SocketFile::create(const std::string& path, const std::string
     if (!bind_with_mode(socket.get(), address, shared ? 0660 : 0600))
         return cannot_make(path);
     SocketFile file{std::move(socket), path, peers};
-    // Nobody can connect before listen(). A link that somebody put in its place meanwhile is not followed.
+    // Nobody can connect before listen(). If somebody has replaced the socket by a link, the link is not followed.
     if (shared && ::lchown(path.c_str(), -1U, owner) != 0)
         return fail_errno(Errc::host_error, at(path) + " Cannot set its group",
                           "you must be a member of the group, or root");

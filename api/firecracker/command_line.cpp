@@ -15,7 +15,7 @@ namespace {
 struct Flag {
     std::string_view name; ///< without the dashes
     bool takes_value;
-    const char* missing_part{}; ///< why this version refuses it; nullptr: it works
+    const char* missing_part{}; ///< why this version refuses the flag; nullptr: it works
     const char* hint{};
 };
 

@@ -57,7 +57,7 @@ std::string metrics_line(const Samples& samples, const std::string& id, const Me
     std::string out =
         "{\"utc_timestamp_ms\":" + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
     if (config.emit_id)
-        out += ",\"id\":\"" + id + "\""; // its alphabet needs no escapes
+        out += ",\"id\":\"" + id + "\""; // an id has no characters that need escapes
     if (!config.properties.empty())
         out += ",\"properties\":" + config.properties;
     for (const auto& [group, values] : groups) {

@@ -51,7 +51,7 @@ public:
         } while (depth != 0);
     }
 
-    /// Goes to the value of this member; false when the container has none.
+    /// Goes to the value of this member or element; false when the container has none.
     bool enter(std::string_view token, std::size_t& key_end) {
         const char kind = peek();
         if (kind != '{' && kind != '[')

@@ -6,7 +6,7 @@
 namespace inox::api::firecracker {
 namespace {
 
-/// Much as Rust prints a string with {:?}: one line of ASCII, whatever is in it.
+/// Like a string that Rust prints with {:?}: one line of ASCII, whatever it contains.
 std::string escaped(std::string_view text) {
     std::string out;
     for (const char c : text) {

@@ -28,7 +28,7 @@ Response different_net_ids(const std::string& path, const std::string& body) {
 
 using devices::virtio::NetOptions;
 
-/// Before the start: in place of the device with its id, or as one more.
+/// Before the start, stores the device in place of the one with its id, or adds it.
 Result<void> store(Services& services, const DeviceConfig& device) {
     return services.instance.configure([&](ConfigFile& file) { put_device(file.config, device); });
 }

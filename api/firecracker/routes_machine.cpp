@@ -36,8 +36,8 @@ Response store_machine(Services& services, const MachineConfig& machine) {
     return outcome(stored, "Machine config error: ");
 }
 
-/// The metadata service knows its interfaces also while they are unplugged; the configuration has those that are there,
-/// so that it can start a guest.
+/// The metadata service keeps interfaces that are unplugged, but a configuration that starts a guest may name only
+/// those that exist.
 void forget_unplugged(ConfigFile& file) {
     if (!file.mmds)
         return;
@@ -145,7 +145,7 @@ Prepared patch_machine_config(Call& call) {
         return *body.refusal;
     if (body.keys.empty())
         return refusal(Errc::config_missing_key, "Empty PATCH request.", "send at least one field");
-    // Read again over what is configured when its turn comes.
+    // Reads the section again when its turn comes, over what is configured by then.
     return answering([root = std::move(body.root), deprecated = body.has("cpu_template")](Services& services) {
         auto changed = parse_section("machine-config", root, services.instance.file(), std::nullopt);
         auto response = store_machine(services, changed.file.config.machine);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What serde says of a body that does not fit.
+// What serde says about a body that does not fit.
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -30,7 +30,7 @@ std::string last_token(std::string_view pointer) {
     return std::string{slash == pointer.npos ? pointer : pointer.substr(slash + 1)};
 }
 
-/// As Rust prints it: the shortest digits that mean this number, never with an exponent, always with a point.
+/// As Rust prints it: the shortest digits that give this number, never with an exponent, always with a point.
 std::string rust_number(double value) {
     char buffer[32];
     const auto end = std::to_chars(std::begin(buffer), std::end(buffer), value, std::chars_format::scientific).ptr;
@@ -48,7 +48,7 @@ std::string rust_number(double value) {
     return (negative ? "-" : "") + digits.insert(whole, ".");
 }
 
-/// "string \"2\"": a value that does not fit.
+/// Words for a value that does not fit, such as: string "2".
 std::string value_words(const Json& value) {
     switch (value.type()) {
     case Json::value_t::null:
@@ -68,7 +68,7 @@ std::string value_words(const Json& value) {
     }
 }
 
-/// Firecracker's types.
+/// Firecracker's integer types.
 struct Integer {
     std::string_view field;
     std::string_view type;
@@ -84,7 +84,7 @@ Integer integer_of(std::string_view field) {
     return found == std::end(integers) ? Integer{field, "u32", UINT32_MAX} : *found;
 }
 
-/// Whether serde takes the number: then what refuses it is a rule of the value, not of its type.
+/// Whether serde accepts the number; then a rule about its value refuses it, not its type.
 bool fits_type(const Json& value, std::string_view field) {
     return value.is_number_unsigned() && value.get<std::uint64_t>() <= integer_of(field).most;
 }
@@ -125,13 +125,13 @@ struct Sentence {
         if (fits_type(value(), field()))
             return "invalid value: " + number.given + " is not a whole number from " + std::to_string(number.first) +
                    " to " + std::to_string(number.last) + place();
-        // Also whole numbers from 2^64 on, and those with an exponent, are floating point for serde.
+        // For serde, whole numbers from 2^64 on and those with an exponent are floating point, too.
         return unfit(value().is_number_float() ? "invalid type: " : "invalid value: ", JsonType::number);
     }
     std::string operator()(const NoHostAddress& host) const {
         return "Invalid device passthrough SBDF: " + host.given + place();
     }
-    /// A rule that serde does not have is told in inox's words.
+    /// Rules that serde does not have are worded by inox.
     std::string operator()(const auto& /*other*/) const {
         if (problem.code == Errc::config_syntax)
             return problem.what;

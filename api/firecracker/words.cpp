@@ -6,7 +6,7 @@
 namespace inox::api::firecracker {
 namespace {
 
-/// Of the code alone, or what was there.
+/// Firecracker's sentence for the error's code alone, or the text that the error has.
 std::string sentence_of_code(Error& error) {
     if (error.code == Errc::cpus_invalid)
         return "The number of vCPUs must be greater than 0, less than 32 and must be 1 or an even number if SMT is "

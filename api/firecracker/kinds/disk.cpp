@@ -7,7 +7,7 @@ using Json = nlohmann::ordered_json;
 
 template <> void DeviceView<DriveConfig>::add(Json& whole, const DriveConfig& disk, const Config& /*config*/) {
     static constexpr const char* caches[] = {"Unsafe", "Writeback", "Writethrough"};
-    static constexpr const char* engines[] = {nullptr, "Sync", "Async"}; // Auto is no word of Firecracker's
+    static constexpr const char* engines[] = {nullptr, "Sync", "Async"}; // Firecracker has no Auto
     const char* engine = engines[static_cast<std::size_t>(disk.block.engine)];
     Json json{{"drive_id", disk.block.id},
               {"partuuid", or_null(disk.partuuid)},
