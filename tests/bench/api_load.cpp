@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// api_load SOCKET CLIENTS RATE SECONDS: so many connections, each of which sends GET / RATE times a second.
-// Prints p50, p99 and maximum in milliseconds, and how many answers came.
+// api_load SOCKET CLIENTS RATE SECONDS: opens CLIENTS connections, and sends GET / on each of them RATE times a second.
+// Prints p50, p99 and maximum in milliseconds, and the number of answers.
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a submission and a copy cost: from the exit's bytes to the answer, with a real page walk, translation table and
-// queue but without KVM's registers; and the accelerator's MEMMOVE beside memcpy.
+// The cost of a submission, from the exit's bytes to the answer, with a real page walk, translation table and queue but
+// without KVM's registers; and the cost of the accelerator's MEMMOVE next to memcpy.
 #include <benchmark/benchmark.h>
 
 #include <chrono>
@@ -120,7 +120,7 @@ void exit_to_reentry(benchmark::State& state) {
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
         require(outcome.verdict == iommu::EnqueueOutcome::Verdict::retired);
         state.SetIterationTime(took.count());
-        if (!outcome.accepted) // full: let the engine go on
+        if (!outcome.accepted) // the queue is full: lets the engine work
             std::this_thread::sleep_for(std::chrono::milliseconds{1});
     }
 }
@@ -136,7 +136,7 @@ void memcpy_1_mib(benchmark::State& state) {
     }
 }
 
-/// The same bytes as the scattered pages below, page by page.
+/// Copies the same bytes as the scattered pages below, page by page.
 void memcpy_1_mib_scattered(benchmark::State& state) {
     Guest guest;
     const auto all = *guest.memory.host(Gpa{0x1000000}, 8 * MiB);
@@ -147,7 +147,7 @@ void memcpy_1_mib_scattered(benchmark::State& state) {
     }
 }
 
-/// What an engine does with the descriptor, on this thread, through the PASID's page tables.
+/// The engine's work for the descriptor, on this thread, through the PASID's page tables.
 void memmove_1_mib(benchmark::State& state) {
     Guest guest{static_cast<Guest::Pages>(state.range(0))};
     const auto space = guest.spaces.open(guest.pasid);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The address-space core alone, with an emulated endpoint: what a MAP and an UNMAP cost beside N live mappings, and a
-// translation. And a disk behind it.
+// The address-space core alone, with an emulated endpoint: the cost of a MAP and an UNMAP with N live mappings, and of
+// a translation. Then a disk behind it.
 #include <benchmark/benchmark.h>
 #include <cstdlib>
 #include <poll.h>
@@ -50,7 +50,7 @@ struct World {
     }
 };
 
-/// One page at a random place among the live ones.
+/// Maps and unmaps one page at a random place among the live ones.
 void map_unmap(benchmark::State& state) {
     World world{static_cast<std::uint64_t>(state.range(0))};
     std::mt19937_64 random{1};
@@ -75,7 +75,7 @@ void translate(benchmark::State& state) {
     require(world.view->counts().misses == 1);
 }
 
-/// Bytes of host memory a mapping takes, as the allocator gives them out.
+/// Bytes of host memory for each mapping, as the allocator counts them.
 void memory_per_mapping(benchmark::State& state) {
     const auto live = static_cast<std::uint64_t>(state.range(0));
     iommu::MappingTable table;
@@ -102,8 +102,8 @@ struct Interrupts final : devices::virtio::Notifier {
     EventFd event{*EventFd::create()};
 };
 
-/// Reads of 4 KiB from the page cache, 32 under way, through mappings that are there. The driver is a thread of its
-/// own, as a vCPU is: an interrupt, what is used, what is new, one doorbell.
+/// Reads of 4 KiB from the page cache, 32 in flight, through existing mappings. The driver has a thread of its own, as
+/// a vCPU has. For each interrupt it takes the used buffers, adds new ones and notifies once.
 void disk_reads(benchmark::State& state) {
     using devices::virtio::Queue;
     constexpr unsigned depth = 32;

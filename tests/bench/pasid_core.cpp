@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What PASIDs cost without a machine: look-up, submission, allocation, decoding, address translation.
+// The cost of PASIDs without a machine: look-up, submission, allocation, decoding, address translation.
 #include <benchmark/benchmark.h>
 
 #include <atomic>
@@ -28,7 +28,7 @@ void require(bool good) {
 
 constexpr std::uint32_t pairs = 1024;
 
-/// Numbers all over the space, so that each has its own table; a few of these are looked up again and again.
+/// Numbers from all over the space, so that each has its own table; a few of them are looked up again and again.
 std::vector<GuestPasid> numbers() {
     std::mt19937 random{1};
     std::vector<GuestPasid> list;
@@ -45,7 +45,7 @@ void translate(benchmark::State& state) {
     std::atomic<bool> stop{false};
     std::thread writer;
     if (state.range(0) != 0)
-        writer = std::thread{[&] { // neighbours of the entries that are looked up, in the same tables
+        writer = std::thread{[&] { // writes neighbours, in the same tables, of the entries that are looked up
             for (std::uint32_t i = 0; !stop; ++i) {
                 const GuestPasid beside{guests[i % 8].raw() ^ 1};
                 (void)table->set(beside, HostPasid{i % 0xfffff});
@@ -76,7 +76,7 @@ void alloc_free(benchmark::State& state) {
     const auto set = *core.set_alloc({}, 0);
     for (std::int64_t live = 0; live < state.range(0); ++live)
         require(core.alloc(set, HostPasid{1}, HostPasid{iommu::max_ioasid}).has_value());
-    // What is free lies scattered among what is live.
+    // Free numbers are scattered among the live ones.
     std::mt19937 random{3};
     for (int i = 0; i < 1000; ++i) {
         const HostPasid id{static_cast<std::uint32_t>(1 + random() % static_cast<std::uint32_t>(state.range(0)))};
@@ -91,7 +91,7 @@ void alloc_free(benchmark::State& state) {
     }
 }
 
-/// A guest with as many PASIDs as a configuration may name, all bound. Made once: it takes seconds.
+/// A guest with the maximum number of PASIDs, all bound. Made once, because it takes seconds.
 struct FullGuest {
     static constexpr EndpointId endpoint{0x18};
 
@@ -133,7 +133,7 @@ void free_alloc_full(benchmark::State& state) {
     }
 }
 
-/// Nanoseconds for each PASID of a reset of all.
+/// Nanoseconds for each PASID when all are reset.
 void reset_full(benchmark::State& state) {
     for (auto _ : state) {
         auto& guest = FullGuest::shared();
@@ -167,7 +167,7 @@ struct Guest {
     }
 };
 
-/// Gate, look-up, the device's reference, and back.
+/// Passes the gate, looks up, takes and drops the device's reference.
 void submit(benchmark::State& state) {
     Guest guest;
     for (auto _ : state) {

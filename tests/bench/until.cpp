@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// until: how long a command takes from exec until its standard output shows a text, in turn with another command.
+// until: the time from a command's exec until its standard output shows a text, in turn with another command.
 //
 //   until [-n RUNS] [-t TEXT] -- COMMAND... [--vs COMMAND...]
 //
@@ -25,7 +25,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using Command = std::vector<char*>;
 
-// Milliseconds, or a negative number when the text never came.
+// Milliseconds, or a negative number when the text did not come.
 double once(Command command, const std::string& text) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0)

@@ -30,7 +30,7 @@ std::string SlowFile::with(std::uint64_t size, const std::function<void(SlowFile
 SlowFile::~SlowFile() {
     ::umount2(folder_.c_str(), MNT_DETACH);
     slow_ = false;
-    server_.join(); // the last file was closed: the kernel ends the connection
+    server_.join(); // the last file is closed, so the kernel ends the connection
     ::rmdir(folder_.c_str());
 }
 

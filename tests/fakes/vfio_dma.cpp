@@ -54,7 +54,7 @@ int VfioDma::map_ioas(const devices::vfio::uapi::IoasMap& map) {
     if ((map.flags & ~known) != 0 || map.reserved != 0)
         return -EOPNOTSUPP;
     if ((map.flags & devices::vfio::uapi::IoasMap::flag_fixed_iova) == 0)
-        return -EOPNOTSUPP; // nobody here lets the kernel choose
+        return -EOPNOTSUPP; // no test lets the kernel choose
     if (map.iova + map.length - 1 < map.iova)
         return -EOVERFLOW;
     if (map.length == 0 || ((map.iova | map.length) & 0xfff) != 0)

@@ -282,7 +282,7 @@ void VfioKernel::reap() {
             one.second.device->closed();
         return true;
     });
-    for (auto& [key, file] : files_) // the last group takes the mappings of its container with it
+    for (auto& [key, file] : files_) // the last group's end removes its container's mappings
         if (file.kind == Kind::container && file.dma &&
             std::ranges::none_of(files_, [&](const auto& one) { return one.second.container == key; }))
             file.dma.reset();

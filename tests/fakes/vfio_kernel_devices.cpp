@@ -114,7 +114,7 @@ int VfioKernel::attach(int device, devices::vfio::uapi::AttachPageTable& attach)
         return -EINVAL;
     if (!files_.at(file->iommufd).ioas.contains(attach.pt_id))
         return -ENOENT;
-    for (const auto& [key, other] : files_) // one page table for a group
+    for (const auto& [key, other] : files_) // a group has one page table
         if (other.kind == Kind::device && &other != file && other.device->group == file->device->group &&
             other.attached != 0 && other.attached != attach.pt_id)
             return -EINVAL;
@@ -147,7 +147,7 @@ int VfioKernel::ioas_alloc(int iommufd, devices::vfio::uapi::IoasAlloc& alloc) {
     return 0;
 }
 
-/// Each device that is attached takes its own away.
+/// Each attached device removes its own ranges.
 std::vector<std::pair<std::uint64_t, std::uint64_t>> VfioKernel::usable(std::uint32_t id) {
     auto left = rules.ranges;
     for (const auto& [key, file] : files_) {

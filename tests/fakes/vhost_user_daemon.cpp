@@ -17,7 +17,7 @@ VhostUserDaemon::VhostUserDaemon(std::string path, Manner manner) : path_{std::m
 }
 
 VhostUserDaemon::~VhostUserDaemon() {
-    thread_ = {}; // asks it to stop, and waits
+    thread_ = {}; // asks the thread to stop, and waits for it
     ::unlink(path_.c_str());
 }
 

@@ -16,7 +16,7 @@ using namespace devices::virtio;
 using Kind = BlockRequestKind;
 using fuzz::require;
 
-/// Each piece a block of its own, so that the sanitizer sees a step outside.
+/// Each piece is a block of its own, so that the sanitizer sees an access outside.
 struct Buffers {
     std::vector<std::vector<std::byte>> blocks{};
     std::vector<iovec> pieces{};

@@ -8,7 +8,7 @@ namespace {
 
 using fuzz::require;
 
-/// Safe to print on a terminal, and complete.
+/// A problem's report is safe to print on a terminal, and complete.
 void check_problem(const Error& problem) {
     const auto text = problem.report();
     require(!problem.what.empty() && text.ends_with('\n'));

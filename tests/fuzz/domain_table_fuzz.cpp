@@ -36,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (std::size_t at = 0; at + 3 <= size; at += 3) {
         const std::uint64_t first = (data[at + 1] | data[at + 2] << 8U) & 0x3fffU;
         const std::uint64_t count = (data[at] >> 2U) + 1;
-        if ((data[at] & 1U) == 0) { // a run of single pages, or one large one
+        if ((data[at] & 1U) == 0) { // a run of single pages, or one large page
             const bool single = (data[at] & 2U) == 0;
             for (std::uint64_t i = 0; i < (single ? count : 1); ++i) {
                 const std::uint64_t start = first + 2 * i;

@@ -42,7 +42,7 @@ public:
     bool answered{false};
 };
 
-/// These open, make or start things by the request's word.
+/// The paths whose actions open, make or start something of the host.
 bool touches_host(const std::string& path) {
     for (const char* start : {"/logger", "/metrics", "/actions", "/network-interfaces", "/boot-source", "/drives"})
         if (path.starts_with(start))
@@ -65,7 +65,7 @@ void handle(Instance& instance, api::Request request) {
     require(exchange->answered);
 }
 
-/// How many requests the bytes hold when they come in pieces of this size.
+/// How many requests the parser finds when the bytes arrive in pieces of this size.
 std::size_t run(std::string_view bytes, std::size_t piece) {
     static EventLoop loop; // never runs: nothing here posts to it
     static Timeline timeline;

@@ -37,9 +37,9 @@ void check(const IommuWorld& world) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     log::set_level(log::Level::off);
-    unsigned calls = 0; // of the host, up to its end
+    unsigned calls = 0; // calls of the host, up to the one that fails
     IommuWorld world{{.address_bits = 64, .mappings = 64}};
-    if (size > 0 && data[0] != 0) // a host that fails now and then
+    if (size > 0 && data[0] != 0) // the host fails every so many calls
         world.nvme_host.fails = [&, every = data[0] + 1U] { return ++calls % every == 0; };
     iommu::Requests requests{world.domains, nullptr};
     iommu::Requests::Answer answer;

@@ -14,7 +14,7 @@ using namespace devices::mmds;
 using fuzz::Input;
 using fuzz::require;
 
-/// A client that knows what it should say, and often says something else.
+/// A client that knows the correct numbers, and often sends others.
 struct Client {
     std::uint16_t port{};
     std::uint32_t sequence{};
@@ -31,7 +31,7 @@ struct Target {
     }
 
     void drain() {
-        // A burst is at most each connection's window in the smallest segments, with some for the rest.
+        // A burst is at most each connection's window in the smallest segments, and a few frames more.
         constexpr std::size_t most = Stack::max_connections * (65536 / 64 + 8) + 16;
         std::vector<std::byte> frame(Stack::frame_size);
         std::size_t count = 0;
@@ -44,7 +44,7 @@ struct Target {
             if (bytes[13] == std::byte{6})
                 continue;
             const auto parsed = parse_segment(bytes, fakes::MmdsGuest::self.address);
-            if (!parsed) // to whoever a raw frame said it was from
+            if (!parsed) // the answer to a raw frame from another address
                 continue;
             for (Client& client : clients)
                 if (client.port == parsed->segment.destination_port)
@@ -59,7 +59,7 @@ struct Target {
     void segment(Input& input) {
         Client& client = clients[input.take<std::uint8_t>() % clients.size()];
         const auto flags = static_cast<std::uint8_t>(input.take<std::uint8_t>() & 0x1f);
-        const auto shift = input.take<std::uint8_t>(); // mostly where it should be
+        const auto shift = input.take<std::uint8_t>(); // mostly the correct place
         const auto payload = input.take(input.take<std::uint8_t>());
         guest.port = client.port;
         guest.expected = client.expected + (shift > 240 ? shift : 0);
@@ -94,7 +94,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         }
         target.drain();
     }
-    // Left alone, it falls silent.
+    // When no more frames come, it sends nothing after a while.
     for (unsigned i = 0; i < Stack::max_connections * TcpConnection::max_tries * 2; ++i) {
         const auto deadline = target.guest.stack.deadline();
         if (!deadline)

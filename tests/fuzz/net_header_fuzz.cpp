@@ -30,7 +30,7 @@ void check_sent(const std::string& bytes, std::uint64_t features) {
         require(header.flags == 1 && header.segment_size != 0 && header.header_length <= frame);
 }
 
-/// One device for all inputs: building one is most of the work.
+/// One device serves all inputs, because making one takes most of the time.
 struct Target {
     EventLoop loop{};
     std::shared_ptr<fakes::FakePort::State> port = std::make_shared<fakes::FakePort::State>();

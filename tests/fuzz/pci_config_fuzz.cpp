@@ -18,7 +18,7 @@ using fuzz::access;
 using fuzz::Input;
 using fuzz::require;
 
-/// All kinds of BARs, and MSI-X on one of them.
+/// A function with all kinds of BARs, and MSI-X in one of them.
 class Target final : public Function {
 public:
     explicit Target(Irqs& irqs)
@@ -65,7 +65,7 @@ private:
     Msix msix_;
 };
 
-/// Somewhere in the machine: configuration space, or an address close to a BAR.
+/// An address in configuration space, or one close to a BAR.
 std::uint64_t memory_address(Input& input, Target& target) {
     const auto choice = input.take<std::uint8_t>();
     const auto offset = input.take<std::uint16_t>();

@@ -43,7 +43,7 @@ std::vector<Input> read_seeds(const char* corpus) {
 
 std::size_t below(Random& random, std::size_t bound) { return static_cast<std::size_t>(random() % bound); }
 
-/// A number that parsers get wrong, over a part of the input.
+/// Puts a number that parsers tend to get wrong over a part of the input.
 void overwrite(Input& input, Random& random) {
     constexpr std::uint64_t odd[] = {0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000, ~0ULL, 1ULL << 63};
     const std::size_t at = below(random, input.size());
@@ -80,7 +80,7 @@ void mutate(Input& input, Random& random) {
     }
 }
 
-/// The input under test, for the handler of the signal that it causes.
+/// The input under test, for the handler of a signal that it causes.
 const Input* running = nullptr;
 
 void save_running(int signal) {
@@ -105,7 +105,7 @@ void mutate_and_try(const Input& seed, Random& random) {
 
 } // namespace
 
-// The sanitizers end by a signal, as a failed check of the target does.
+// The sanitizers raise a signal at the end, like a failed check of the target.
 extern "C" const char* __asan_default_options() { return "abort_on_error=1:handle_abort=0"; }
 extern "C" const char* __ubsan_default_options() { return "print_stacktrace=1"; }
 

@@ -18,7 +18,7 @@ using fuzz::access;
 using fuzz::Input;
 using fuzz::require;
 
-/// The NVMe controller of the tests, MSI beside MSI-X, with some bytes of its configuration space changed.
+/// The NVMe controller of the tests, with MSI next to MSI-X, and with some bytes of its configuration space changed.
 fakes::DeviceBuilder device(Input& input) {
     const auto how = input.take<std::uint8_t>();
     auto builder = fakes::nvme(how & 1 ? 65 : 3, (how & 2) != 0);
@@ -30,7 +30,7 @@ fakes::DeviceBuilder device(Input& input) {
     for (unsigned count = input.take<std::uint8_t>() % 16; count > 0; --count) {
         const auto at = input.take<std::uint16_t>() % 4096U;
         const auto value = input.take<std::uint8_t>();
-        builder.state->config<std::uint8_t>(at, value == 0x11 ? 0x10 : value); // one MSI-X capability is enough
+        builder.state->config<std::uint8_t>(at, value == 0x11 ? 0x10 : value); // there is only one MSI-X capability
     }
     return builder;
 }
@@ -75,7 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         case 2:
             access(guest.machine.memory, fakes::PciMachine::ecam(guest.address, at % 4096U), how, value);
             break;
-        case 3: // straight at the registers that matter
+        case 3: // at registers that matter
             access(guest.machine.memory,
                    fakes::PciMachine::ecam(guest.address, std::array{4U, 0x42U, 0xd2U, 0x10U}[at % 4]),
                    static_cast<std::uint8_t>(0x80 | (how & 0x43)), value);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the host says as text or bytes: reserved regions, capability chains, PCI addresses.
+// The host's texts and bytes: reserved regions, capability chains, PCI addresses.
 #include <algorithm>
 #include <string_view>
 
@@ -17,7 +17,7 @@ using fuzz::require;
 
 void windows(std::string_view text) {
     const auto lines = parse_reserved(text);
-    std::vector<IovaRange> usable; // every third line is what the kernel lets map
+    std::vector<IovaRange> usable; // every third line is a range that the kernel allows to map
     for (std::size_t i = 0; i < lines.size(); i += 3)
         usable.push_back(lines[i].range);
     const auto window = make_window(usable, lines, 0x1000);

@@ -29,7 +29,7 @@ void check(const Chain& chain, const fakes::TestRam& ram) {
         }
 }
 
-/// All there is, some of it given back, as devices do it.
+/// Takes up to `most` chains and gives some of them back, as devices do.
 void work(Queue& queue, Chain& chain, const fakes::TestRam& ram, unsigned most) {
     queue.ask_notifications(false);
     for (unsigned n = 0; n < most && queue.pop(chain); ++n) {

@@ -18,7 +18,7 @@ namespace {
 using fuzz::Input;
 using fuzz::require;
 
-/// One for all inputs; another guest's set stands beside it.
+/// One target for all inputs. Another guest has a set as well.
 struct Target {
     fakes::PasidGuest guest{8};
     iommu::IoasidSetRef stranger = *guest.core.set_alloc({}, 4);

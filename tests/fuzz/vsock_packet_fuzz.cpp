@@ -34,7 +34,7 @@ struct Target {
     }
     void check(const fakes::VsockGuest::Packet& packet) {
         const VsockHeader& header = packet.header;
-        // What nobody takes is reset from where it went, in its own type.
+        // A packet that nobody takes is answered by a reset from its destination, in its own type.
         require(packet.op() == VsockOp::reset || (header.source_cid == vsock_host_cid && header.type == vsock_stream));
         require(header.destination_cid == fakes::VsockGuest::cid && header.length == packet.payload.size());
         require(header.operation >= 1 && header.operation <= 7);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The instructions themselves, executed by a guest of our own on a real KVM. Needs a KVM that hands them to user space:
-// the lab's (tools/guest/inox_ud.c), or one that interprets guest code.
+// A guest of our own executes the instructions on a real KVM. The test needs a KVM that hands them to user space: the
+// lab's (tools/guest/inox_ud.c), or one that interprets guest code.
 #include <cstdlib>
 
 #include "tests/catch.hpp"
@@ -13,7 +13,7 @@ TEST_CASE("two PASIDs with page tables of their own share an accelerator through
         INFO(outcome.out << outcome.err);
         CHECK(outcome.code == 0);
         CHECK(outcome.out.find("all is well") != std::string::npos);
-        if (std::getenv("INOX_LAB") != nullptr) // a KVM that interprets does so in ring 0 only
+        if (std::getenv("INOX_LAB") != nullptr) // an interpreting KVM hands them over in ring 0 only
             CHECK(outcome.out.find("is the CPU's own here") == std::string::npos);
     }
 }

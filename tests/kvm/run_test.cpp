@@ -62,7 +62,7 @@ TEST_CASE("an instruction KVM cannot emulate is named with its RIP") {
     CHECK(outcome.code == 133);
     CHECK(has(outcome.err, "[guest_emulation_failure]"));
     CHECK(has(outcome.err, "0xd0000000"));
-    // What to do about it depends on the host's kind of KVM.
+    // The hint depends on the host's kind of KVM.
     const bool interprets = has(outcome.err, "this KVM interprets guest code");
     CHECK(interprets != has(outcome.err, "the guest runs code, or uses an address"));
 }
@@ -114,7 +114,7 @@ TEST_CASE("a reboot ends the run, fails it, or starts the guest again") {
     const auto failed = boot("reset_acpi", {"--on-reboot", "fail"});
     CHECK(failed.code == 144);
     CHECK(has(failed.err, "the guest rebooted [guest_rebooted]"));
-    // It reboots for ever: once a second.
+    // The guest reboots for ever, at most once a second.
     const auto again = boot("reboot_text", {"--on-reboot", "restart", "--timeout", "3500ms"});
     CHECK(again.code == 124);
     const auto count = [&](const std::string& part) {
@@ -137,7 +137,7 @@ TEST_CASE("with a grace period, SIGTERM presses the power button; a guest that d
     CHECK(deaf.code == 143);
     CHECK(has(deaf.err, "did not power off within the 300 ms"));
     CHECK(boot("power_button", {}, {.signal = SIGTERM, .signal_when = "b"}).code == 143);
-    // It has no handlers, and faults with the button's interrupt: that is no crash to report.
+    // This guest has no handlers, so the button's interrupt makes it fault: that must not be reported as a crash.
     const auto bare = boot("idle", {"--grace", "20s"}, {.signal = SIGTERM, .signal_when = "i"});
     CHECK(bare.code == 143);
     CHECK(has(bare.err, "[terminated]"));
@@ -157,7 +157,7 @@ TEST_CASE("--timeout ends a guest that spins, at the time it says") {
     const auto outcome = boot("spin", {"--timeout", "500ms"});
     CHECK(outcome.code == 124);
     CHECK(has(outcome.err, "[timed_out]"));
-    CHECK(outcome.took < 25s); // not the 30 s of the others
+    CHECK(outcome.took < 25s); // well below the 30 s of other guests
 }
 
 TEST_CASE("SIGTERM and SIGINT end a spinning and a halted guest in order") {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Exercises inox's VFIO layer, without a guest, on a real kernel: vfio_probe ADDRESS container|iommufd [2M|hold]
-// 2M: guest memory in huge pages, which VT-d must then map as such. hold: keeps the device until it is killed. Prints
-// what it did; the first thing that is not as it must be ends it with status 1. With QEMU's edu device it also does DMA
-// and takes interrupts.
+// 2M: guest memory in huge pages, which VT-d must then map as huge pages. hold: keeps the device until it is killed.
+// Prints what it does, and exits with status 1 at the first deviation. With QEMU's edu device it also does DMA and
+// takes interrupts.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -78,7 +78,7 @@ void describe(const Device& device) {
                     static_cast<unsigned long long>(one.range.last().raw()), static_cast<int>(one.kind));
 }
 
-/// The rules that a kernel is trusted with, asked of this one.
+/// The rules that inox relies on, checked on this kernel.
 void try_mappings(AddressSpace& dma, std::span<std::byte> host) {
     must("one page maps", dma.map(pages(0x10000, 1), host.first(page), Access::read_write));
     must("two pages beside it", dma.map(pages(0x11000, 2), host.first(2 * page), Access::read));
@@ -183,7 +183,7 @@ void try_edu(Device& device, std::span<std::byte> host) {
     must("INTx turns off", device.disable(Interrupt::intx));
 }
 
-/// The host's ways to say that the device failed, and that it is wanted back.
+/// The host's notifications that the device has failed, and that it asks for the device.
 void try_notices(Device& device) {
     for (const auto kind : {Interrupt::error, Interrupt::request}) {
         if (device.interrupt(kind).count == 0)
@@ -197,7 +197,7 @@ void try_notices(Device& device) {
     }
 }
 
-/// Leaves of the device's page table, as VT-d's driver lists them, one a line; 0 where it does not.
+/// Leaves of the device's page table, as VT-d's driver lists them, one a line; 0 where it lists none.
 std::size_t translations(const Device& device) {
     const auto text = host::read_text(
         "/sys/kernel/debug/iommu/intel/" + device.address().text() + "/domain_translation_struct", 32 * MiB);

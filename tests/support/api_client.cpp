@@ -35,7 +35,7 @@ api::Response ApiClient::call(api::Method method, const std::string& target, con
     } else {
         api::Services services{instance_, server_};
         std::get<api::Action>(prepared)(services, exchange);
-        while (instance_.starting()) { // which needs the loop
+        while (instance_.starting()) { // the start needs the loop to run
             const auto end = loop_.after(std::chrono::milliseconds{1}, [this] { loop_.stop(); });
             loop_.run();
             loop_.restart();
@@ -68,7 +68,7 @@ void ApiClient::hold_to_contract(const api::Request& request) const {
     const auto& response = exchange->response;
     const std::string method{api::method_name(request.method)};
     const auto slash = request.path.rfind('/');
-    const bool bare = slash != 0 && slash + 1 == request.path.size(); // "/mmds/" is "/mmds"
+    const bool bare = slash != 0 && slash + 1 == request.path.size(); // "/mmds/" means "/mmds"
     if (request.path.starts_with("//"))
         return; // another spelling of the rest
     const std::string path = bare ? request.path.substr(0, slash) : request.path;

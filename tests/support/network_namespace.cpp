@@ -17,7 +17,7 @@ std::string in_network_namespace(const std::function<void()>& body) {
 }
 
 void ip(const std::string& arguments) {
-    if (std::system(("ip " + arguments).c_str()) != 0) // NOLINT: the test's own words
+    if (std::system(("ip " + arguments).c_str()) != 0) // NOLINT: the command comes from a test
         throw std::runtime_error{"ip " + arguments};
 }
 

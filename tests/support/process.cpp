@@ -51,7 +51,7 @@ Outcome run_process(const std::vector<std::string>& arguments, const ProcessOpti
         signalled = true;
     };
     if (!options.read_output) {
-        ::fcntl(out.ends[0], F_SETPIPE_SZ, 4096); // NOLINT(*-vararg): full soon, also by a guest that is slow
+        ::fcntl(out.ends[0], F_SETPIPE_SZ, 4096); // NOLINT(*-vararg): soon full, also with a slow guest
         ::usleep(static_cast<useconds_t>(options.signal_after.count() * 1000));
         send();
     }

@@ -37,7 +37,7 @@ TerminalOutcome run_on_terminal(const std::vector<std::string>& arguments, const
         std::array<char, 4096> buffer{};
         const bool ready = ::poll(&poll, 1, 1000) == 1;
         const auto got = ready ? ::read(master, buffer.data(), buffer.size()) : 0;
-        if (ready && got <= 0) // EIO: nobody has the terminal any more
+        if (ready && got <= 0) // EIO: no process has the terminal open
             break;
         outcome.shown.append(buffer.data(), static_cast<std::size_t>(got));
         if (std::chrono::steady_clock::now() > end)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What each known client sends before the start, in its order and its words.
+// What each known client sends before the start, in its own order and words.
 #include <unistd.h>
 
 #include "tests/catch.hpp"
@@ -14,7 +14,7 @@ using tests::ApiClient;
 
 namespace {
 
-/// What clients name; the log goes back to standard error at the end.
+/// The files that clients name. At the end the log goes back to standard error.
 struct Host {
     fakes::TempImage kernel{4096};
     fakes::TempImage image{4096};
@@ -43,8 +43,8 @@ struct Sent {
     Method method{};
     std::string path{};
     std::string body{};
-    std::string fault{}; ///< a part of the refusal; empty: taken
-    /// Taken, or refused with `fault`: what the host allows decides.
+    std::string fault{}; ///< a part of the refusal; empty when it is accepted
+    /// Accepted, or refused with `fault`, depending on the host.
     bool either{};
 };
 
@@ -53,7 +53,7 @@ Sent put(std::string path, std::string body, std::string fault = {}) {
     return {Method::put, std::move(path), std::move(body), std::move(fault)};
 }
 Sent patch(std::string path, std::string body) { return {Method::patch, std::move(path), std::move(body)}; }
-/// Where this user can neither find nor make the tap, Firecracker's text for that.
+/// Accepted, or Firecracker's text where this user can neither find nor make the tap.
 Sent interface(const std::string& id) {
     return {Method::put, "/network-interfaces/" + id,
             R"({"iface_id": ")" + id + R"(", "host_dev_name": "inox-none", "guest_mac": "06:00:ac:10:00:02",
@@ -83,7 +83,7 @@ TEST_CASE("firecracker-go-sdk, and so firectl, containerd and kata: its requests
               get("/machine-config"), put("/boot-source", host.boot), put("/drives/rootfs", host.drive), interface("1"),
               put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v.sock", "vsock_id": "1"})"),
               put("/mmds/config", R"({"network_interfaces": ["1"], "version": "V2"})"),
-              put("/mmds", R"({"latest": {}})")}); // firectl, after the start
+              put("/mmds", R"({"latest": {}})")}); // firectl sends it after the start
 }
 
 TEST_CASE("firecracker-go-sdk from a snapshot is told that there are none") {
@@ -120,8 +120,8 @@ TEST_CASE("firecrackerode: its requests are taken in their order") {
     const Host host;
     in_order({get("/"), put("/boot-source", host.boot), put("/drives/rootfs", host.drive),
               patch("/machine-config", R"({"mem_size_mib": 256})"), put("/mmds", "{}"),
-              patch("/mmds/", R"({"a": 1})"), // it says so with a slash
-              // The example of its documentation, as Firecracker answers it
+              patch("/mmds/", R"({"a": 1})"), // this client's path ends with a slash
+              // The example of its documentation, with Firecracker's answer
               put("/drives/rootfs", R"({"path_on_host": "x", "is_root_device": true})",
                   "missing field `drive_id` at line 1 column 45")});
 }

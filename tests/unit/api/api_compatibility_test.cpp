@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where Firecracker takes more than its rules say, and its words where serde or a full machine speaks.
+// Where Firecracker accepts more than its rules say, and its words where serde or a full machine answers.
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 #include "tests/support/api_client.hpp"

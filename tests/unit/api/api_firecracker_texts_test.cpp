@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Firecracker's texts stay as they are, whatever our own sentences say.
+// Firecracker's texts do not change when our own sentences do.
 #include <fstream>
 
 #include "api/firecracker/words.hpp"
@@ -21,7 +21,7 @@ struct BadBody {
     std::string path;
     std::string body;
     std::string text;
-    bool own; ///< told in inox's words
+    bool own; ///< worded by inox
 };
 
 std::vector<BadBody> bad_bodies() {
@@ -53,7 +53,7 @@ Error reworded(Error error) {
     return error;
 }
 
-/// The body read as its route reads it; nullopt where that is no section.
+/// The body, read as its route reads it; nullopt where it is not a section.
 std::optional<api::SectionBody> read_as_section(const BadBody& bad) {
     const std::string name = bad.path == "/mmds/config" ? "mmds-config" : bad.path.substr(1, bad.path.find('/', 1) - 1);
     if (name == "mmds" || std::ranges::find(config_sections(), name, &Section::name) == config_sections().end())
@@ -69,7 +69,7 @@ std::optional<api::SectionBody> read_as_section(const BadBody& bad) {
     return std::nullopt;
 }
 
-/// What Firecracker's renderer says of the real error, and of one with other words.
+/// Checks the sentence that Firecracker's renderer makes of the real error, and of one with other words.
 void check_sentence(const std::optional<Error>& error, const std::string& sentence) {
     REQUIRE(error);
     CHECK(error->what != sentence);
@@ -81,7 +81,7 @@ template <class T> std::optional<Error> error_of(const Result<T>& result) {
     return result ? std::nullopt : std::optional{result.error()};
 }
 
-/// The problem that check() finds there.
+/// The problem that check() finds at this place.
 std::optional<Error> problem_at(const Config& config, std::string_view where) {
     for (auto& problem : check(config))
         if (problem.where == where)

@@ -11,7 +11,7 @@ using Step = RequestParser::Step;
 
 namespace {
 
-/// What the parser makes of these bytes.
+/// The parser's result for these bytes.
 Step parse(RequestParser& parser, const std::string& bytes) {
     parser.feed(bytes);
     return parser.step();

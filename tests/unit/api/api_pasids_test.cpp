@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the operator sees of PASIDs, and that it keeps to the contract.
+// What the operator sees of PASIDs, and whether it agrees with the contract.
 #include "api/json_tables.hpp"
 #include "api/json_views.hpp"
 #include "tests/catch.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parameters behind the '?': what the contract names is taken, all else is refused with what would be.
+// Parameters behind the '?': those of the contract are accepted; for all others, the refusal lists what there is.
 #include "api/query.hpp"
 #include "tests/catch.hpp"
 #include "tests/support/api_client.hpp"
@@ -10,7 +10,7 @@ using tests::ApiClient;
 
 namespace {
 
-/// The refusal's text; empty without one.
+/// The refusal's text; empty when there is none.
 std::string fault(const api::Query& query) { return query.refusal() ? ApiClient::fault(*query.refusal()) : ""; }
 
 std::string hint(const api::Response& response) {

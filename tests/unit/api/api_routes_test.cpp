@@ -143,7 +143,7 @@ TEST_CASE("vsock, entropy, balloon, serial and cpu-config are stored") {
     CHECK(client.put("/entropy", R"({"rate_limiter": {"bandwidth": {"size": 100, "refill_time": 10}}})").status == 204);
     CHECK(client.put("/entropy", "{}").status == 204);
     CHECK(client.get("/balloon").status == 400);
-    // The memory for it may still come.
+    // The memory for this balloon may still be configured.
     CHECK(client.put("/balloon", R"({"amount_mib": 200, "deflate_on_oom": true})").status == 204);
     CHECK(client.put("/machine-config", R"({"vcpu_count": 1, "mem_size_mib": 512})").status == 204);
     CHECK(client.put("/balloon", R"({"amount_mib": 10, "deflate_on_oom": true})").status == 204);

@@ -110,7 +110,7 @@ TEST_CASE("clients that are idle make way for one more: those who never asked fi
     }
     ApiSocket silent{path};
     REQUIRE(eventually([&] { return server->counters().open == 3; }));
-    ApiSocket third{path}; // takes the place of the silent one
+    ApiSocket third{path}; // the silent client is closed for it
     REQUIRE(third.send(get_root));
     CHECK(third.receive_answer().starts_with("HTTP/1.1 200"));
     CHECK(silent.receive_all().empty());

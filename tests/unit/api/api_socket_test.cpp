@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The API's socket: who may open it, what lies at its path before, and what is left at the end.
+// The API's socket: who may open it, what its path may name before, and what is left at the end.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -54,11 +54,11 @@ TEST_CASE("the socket: mode, stale files, live ones, long paths") {
         CHECK(second.error().what ==
               "Failed to open the API socket at: " + path + ". Check that it is not already used.");
         ApiSocket client{path};
-        CHECK(client.send(get_root)); // the refusal left the live one alone
+        CHECK(client.send(get_root)); // the refusal did not disturb the first server
         CHECK(client.receive_answer().starts_with("HTTP/1.1 200"));
     }
     CHECK(::access(path.c_str(), F_OK) != 0);
-    // A socket whose process is gone.
+    // A socket whose process has ended.
     const UniqueFd stale{::socket(AF_UNIX, SOCK_STREAM, 0)};
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -66,7 +66,7 @@ TEST_CASE("the socket: mode, stale files, live ones, long paths") {
     REQUIRE(::bind(stale.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0); // NOLINT
     {
         const auto server = serve({.path = path});
-        // Somebody else's file in its place stays.
+        // A file that somebody has put in its place is not removed.
         ::unlink(path.c_str());
         UniqueFd other{::creat(path.c_str(), 0600)};
     }
@@ -96,15 +96,15 @@ TEST_CASE("a group's members may be admitted, others are not") {
     CHECK(status.st_gid == ::getegid());
     int pair[2]{};
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-    CHECK(api::PeerRule{}.admits(pair[0])); // ourselves
-    CHECK_FALSE(api::PeerRule{}.admits(0)); // no socket: unknown, so no
+    CHECK(api::PeerRule{}.admits(pair[0])); // our own process
+    CHECK_FALSE(api::PeerRule{}.admits(0)); // not a socket, so its user is unknown
     ::close(pair[0]);
     ::close(pair[1]);
 }
 
 TEST_CASE("a peer of another user is refused, whatever the socket's mode") {
     if (::geteuid() != 0)
-        return; // needs two users
+        return; // this needs two users
     const auto path = socket_path();
     const auto server = serve({.path = path});
     REQUIRE(::chmod(path.c_str(), 0666) == 0);

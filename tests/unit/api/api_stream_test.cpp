@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Answers without end: their limit, slow readers, readers that end their own side, HTTP/1.0.
+// Answers without end: their limit, slow readers, readers that close their own direction, HTTP/1.0.
 #include <fcntl.h>
 #include <mutex>
 #include <sys/resource.h>
@@ -107,9 +107,9 @@ TEST_CASE("readers of streams have a limit of their own and take no place of cli
     REQUIRE(two.send(get_stream));
     const auto refused = two.receive_answer();
     CHECK(refused.starts_with("HTTP/1.1 503"));
-    CHECK(has(refused, "keep-alive")); // it may ask for something else
+    CHECK(has(refused, "keep-alive")); // the client may ask for something else
     CHECK(streams.server->counters().refused_streams == 1);
-    Client three{streams.path}; // a client that is idle makes way, no reader does
+    Client three{streams.path}; // an idle client is closed for others; a reader is not
     REQUIRE(three.send(get_root));
     CHECK(three.receive_answer().starts_with("HTTP/1.1 200"));
     CHECK(one.receive_all().empty());
@@ -185,7 +185,7 @@ TEST_CASE("all requests sent before a client ends its side are answered") {
     for (int i = 0; i < 500 && at != all.npos; ++i)
         at = all.find("\"/" + std::to_string(i) + "\"", at);
     CHECK(at != all.npos);
-    // What is no whole request gets no answer and no more time.
+    // A request that is cut off gets no answer and no more time.
     Client half{streams.path};
     REQUIRE(half.send("GET / HT"));
     half.end_sending();
@@ -215,7 +215,7 @@ TEST_CASE("readers of streams leave descriptors for who asks") {
     std::vector<UniqueFd> others;
     while (others.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC)))
         continue;
-    others.resize(others.size() - 25); // each reader takes two here, one for either end
+    others.resize(others.size() - 25); // each reader takes two here, one at either end
     std::vector<std::unique_ptr<Client>> readers;
     std::string answer;
     do {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `inox ctl` makes of answers, and of words for requests.
+// How `inox ctl` shows answers, and makes requests of words.
 #include <nlohmann/json.hpp>
 
 #include "api/client.hpp"
@@ -17,7 +17,7 @@ TEST_CASE("a refusal shows the server's own text, with its code and hint where i
     CHECK(own.code == Errc::disk_missing);
     CHECK(own.hint == "look at the path");
 
-    // Below the API's own: Firecracker's shape has a raw newline, which is no JSON.
+    // A refusal by Firecracker's parser has a raw newline, so it is not valid JSON.
     api::RequestParser parser;
     parser.feed("FOO / HTTP/1.1\r\n\r\n");
     REQUIRE(parser.step() == api::RequestParser::Step::refused);

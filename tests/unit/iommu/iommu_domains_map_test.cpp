@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of virtio 1.3, 5.13.6.3 to 5.13.6.7, one test a rule: what is mapped and unmapped.
+// The rules of virtio 1.3, 5.13.6.3 to 5.13.6.7, one test for each: what is mapped and unmapped.
 #include "iommu/domains.hpp"
 
 #include <future>
@@ -34,7 +34,7 @@ TEST_CASE("map checks in the order of the specification") {
         std::uint32_t flags;
         Status status;
     };
-    // Each row would also break the rules of the rows below it, where it can.
+    // Where possible, each row also breaks the rules of the rows below it.
     static constexpr std::uint64_t input_last = (std::uint64_t{1} << 40) - 1;
     const auto row = GENERATE(values<Row>({
         {"an unknown flag", 9, 1, 0, 1, 8, Status::invalid},
@@ -110,7 +110,7 @@ TEST_CASE("limits on mappings and domains answer that memory is short") {
     REQUIRE(world.attach(1, W::nvme) == Status::ok);
     REQUIRE(world.attach(2, W::disk) == Status::ok);
     CHECK(world.attach(3, W::net) == Status::no_memory);
-    CHECK(world.attach(3, W::disk) == Status::ok); // domain 2 goes at the same time
+    CHECK(world.attach(3, W::disk) == Status::ok); // this removes domain 2, so there is room
     REQUIRE(world.map(1, 0, 0) == Status::ok);
     REQUIRE(world.map(1, 1, 1) == Status::ok);
     REQUIRE(world.map(3, 0, 0) == Status::ok);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of virtio 1.3, 5.13.6.3 to 5.13.6.7, one test a rule: who is in which domain, and what endpoints are told.
+// The rules of virtio 1.3, 5.13.6.3 to 5.13.6.7, one test a rule: who is in which domain, and what PROBE answers.
 // Mappings: iommu_domains_map_test.cpp.
 #include "iommu/domains.hpp"
 
@@ -28,7 +28,7 @@ TEST_CASE("attach refuses endpoints nobody knows and domains out of range") {
     IommuWorld world{{.last_domain = DomainId{7}}};
     CHECK(world.attach(1, stranger) == Status::no_entry);
     CHECK(world.attach(8, W::nvme) == Status::range);
-    CHECK(world.attach(8, stranger) == Status::no_entry); // the endpoint is looked at first
+    CHECK(world.attach(8, stranger) == Status::no_entry); // the endpoint is checked first
     CHECK(world.attach(7, W::nvme) == Status::ok);
     CHECK(world.domains.domains().size() == 1);
 }

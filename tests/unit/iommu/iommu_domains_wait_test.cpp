@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// While a host takes its time to map for one endpoint, emulated endpoints come and go and operators look.
+// While a host takes long to map for one endpoint, emulated endpoints are added and removed and operators look.
 #include <future>
 #include <semaphore>
 #include <thread>
@@ -17,7 +17,7 @@ using W = IommuWorld;
 
 namespace {
 
-/// A host that waits in its next call until told.
+/// A host whose next call waits until the test releases it.
 struct SlowHost {
     explicit SlowHost(fakes::RecordingMapper& mapper) : mapper_{mapper} {
         mapper.on_call = [this] {
@@ -58,9 +58,9 @@ TEST_CASE("emulated endpoints come and go while a host maps for an assigned one"
     SlowHost host{world.nvme_host};
     const auto what = GENERATE(as<std::string>{}, "map", "unmap", "detach", "attach", "bypass", "reset", "leave");
     CAPTURE(what);
-    if (what == "attach") // what it had goes first
+    if (what == "attach") // what it had is unmapped first
         REQUIRE(world.attach(2, W::net) == Status::ok);
-    if (what == "bypass") // the host of the endpoint in no domain is asked
+    if (what == "bypass") // asks the host of the endpoint that is in no domain
         world.nic_host.on_call = std::exchange(world.nvme_host.on_call, nullptr);
     Status answer = Status::ok;
     std::jthread guest{[&] {
@@ -77,7 +77,7 @@ TEST_CASE("emulated endpoints come and go while a host maps for an assigned one"
         else if (what == "reset")
             world.domains.reset();
         else
-            world.stays.front().reset(); // nvme's
+            world.stays.front().reset(); // the registration of nvme
     }};
     host.entered.acquire();
     auto memory = world.domains.make_memory();
@@ -89,13 +89,13 @@ TEST_CASE("emulated endpoints come and go while a host maps for an assigned one"
     CHECK(ends([&] { (void)world.domains.endpoints(); }, host));
     CHECK(ends([&] { (void)world.domains.mappings(iommu::DomainId{1}, Iova{0}, 10); }, host));
     CHECK(ends([&] { stay.reset(); }, host));
-    CHECK(ends([&] { world.stays.pop_back(); }, host)); // net's: in domain 2 or none
-    CHECK(ends([&] { world.stays.pop_back(); }, host)); // disk's: in the domain that the guest changes
+    CHECK(ends([&] { world.stays.pop_back(); }, host)); // that of net, in domain 2 or in none
+    CHECK(ends([&] { world.stays.pop_back(); }, host)); // that of disk, in the domain that the guest changes
     host.go_on.release();
     guest.join();
     CHECK(answer == Status::ok);
     if (what == "attach")
-        CHECK(world.domains.domains().size() == 1); // it stayed although its only endpoint went
+        CHECK(world.domains.domains().size() == 1); // the domain stays although its only endpoint was removed
     if (what == "map")
         CHECK(world.mappings(1) == 2);
 }

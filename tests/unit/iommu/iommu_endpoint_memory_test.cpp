@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an emulated device reaches through its domain; and that it reaches nothing through a mapping that is gone.
+// What an emulated device reaches through its domain; and that it reaches nothing through a removed mapping.
 #include "iommu/endpoint_memory.hpp"
 
 #include <atomic>
@@ -55,7 +55,7 @@ TEST_CASE("a buffer over several mappings comes in pieces, in order") {
         CAPTURE(again);
         CHECK(disk.pieces(0x800, 0x100) == Pieces{{100 * page + 0x800, 0x100}});
         CHECK(disk.pieces(0x1800, 0x2000) ==
-              Pieces{{101 * page + 0x800, 0x800}, {50 * page, 0x1800}}); // neighbours join
+              Pieces{{101 * page + 0x800, 0x800}, {50 * page, 0x1800}}); // neighbours become one piece
         CHECK(disk.pieces(0, 4 * page) == Pieces{{100 * page, 2 * page}, {50 * page, 2 * page}});
     }
     const auto counts = disk.memory.counts();
@@ -170,9 +170,9 @@ TEST_CASE("the latest faults are kept, with their numbers, and listeners hear of
     CHECK(latest.back().fault.address == Iova{100 * page});
 }
 
-// The guest maps a page, lets devices work, unmaps, and as soon as it has its answer uses the page for something else,
-// without any further synchronisation. A device that still used the old mapping would destroy that; the thread
-// sanitizer would see the race even if nothing was destroyed.
+// The guest maps a page, lets devices work, and unmaps it. As soon as it has the answer, it uses the page for something
+// else, without further synchronisation. A device that still used the old mapping would destroy that. The thread
+// sanitizer would report the race even if nothing was destroyed.
 TEST_CASE("after the guest has its answer no device accesses memory through the old mapping") {
     IommuWorld world{{}, false, false};
     REQUIRE(world.attach(1, W::disk) == Status::ok);
@@ -189,7 +189,7 @@ TEST_CASE("after the guest has its answer no device accesses memory through the 
                 out.clear();
                 if (!tests::translate(memory, *IovaRange::sized(Iova{at * page + mark * 64U}, 64), Access::write, out))
                     continue;
-                if (at_length) // as asynchronous I/O would
+                if (at_length) // like asynchronous I/O
                     std::this_thread::yield();
                 for (const iovec& piece : out)
                     std::memset(piece.iov_base, mark, piece.iov_len);
@@ -210,7 +210,7 @@ TEST_CASE("after the guest has its answer no device accesses memory through the 
         const auto before = writes.load();
         while (writes.load() < before + 2 && rounds % 4 == 0)
             std::this_thread::yield();
-        switch (rounds % 8) { // by every way a mapping can go
+        switch (rounds % 8) { // each way in which a mapping can be removed
         case 5:
             REQUIRE(world.detach(1, W::disk) == Status::ok);
             REQUIRE(world.detach(1, W::net) == Status::ok);

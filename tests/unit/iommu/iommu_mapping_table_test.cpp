@@ -21,7 +21,7 @@ constexpr std::uint64_t page = 0x1000;
 constexpr std::uint64_t top = ~std::uint64_t{0};
 
 IovaRange closed(std::uint64_t start, std::uint64_t last) { return *IovaRange::closed(Iova{start}, Iova{last}); }
-/// Pages first..last, mapped to the same physical ones.
+/// Pages first..last, mapped to the same physical pages.
 Mapping pages(std::uint64_t first, std::uint64_t last) {
     return {closed(first * page, last * page + page - 1), Gpa{first * page}, 3};
 }
@@ -36,7 +36,7 @@ std::vector<Mapping> all(const MappingTable& table) {
     return out;
 }
 
-/// The same by the plainest means.
+/// The same table, made as simply as possible.
 struct Model {
     std::map<std::uint64_t, Mapping> entries{};
 
@@ -100,7 +100,7 @@ TEST_CASE("random inserts and erases agree with a plain model") {
     std::mt19937_64 random{seed};
     MappingTable table;
     Model model;
-    const std::uint64_t space = seed == 3 ? 100000 : 3000; // sparse and crowded
+    const std::uint64_t space = seed == 3 ? 100000 : 3000; // once sparse, otherwise crowded
     for (int step = 0; step < 6000; ++step) {
         const std::uint64_t first = random() % space;
         const bool growing = step / 1500 % 2 == 0;
@@ -163,7 +163,7 @@ TEST_CASE("a mapping takes at most 96 bytes, however they came and went") {
             (void)table.insert(pages(at, at));
         }
     CHECK(table.memory() <= 96 * table.size());
-    for (std::uint64_t i = 0; i < count * 4; ++i) { // leave one in ten
+    for (std::uint64_t i = 0; i < count * 4; ++i) { // leaves one in ten
         const auto found = table.inside(page_range(i, i));
         if (i % 10 != 0 && found.extent)
             (void)table.erase(found);

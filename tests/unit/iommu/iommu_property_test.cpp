@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random requests against a simple model, with hosts that fail at every possible call: after each request the domains
-// are what the model says, and each host's table is exactly what its endpoint's domain maps.
+// Random requests against a simple model, with hosts that fail at every possible call. After each request the domains
+// agree with the model, and each host's table has exactly what its endpoint's domain maps.
 #include <map>
 #include <random>
 #include <set>
@@ -34,9 +34,9 @@ struct ModelDomain {
     std::set<EndpointId> members{};
 };
 
-constexpr std::uint64_t registers = 0xc2000; ///< a page that is no memory
+constexpr std::uint64_t registers = 0xc2000; ///< a page that is not memory
 
-/// What 5.13.6 says, without hosts.
+/// What 5.13.6 demands, without hosts.
 struct Model {
     std::map<std::uint32_t, ModelDomain> domains{};
     std::map<EndpointId, std::uint32_t> where{};
@@ -99,7 +99,7 @@ struct Model {
     }
 };
 
-/// Endpoints that the core blocked, because their host failed, leave the model's domains, too.
+/// Endpoints that the core blocked after a failure of their host leave the model's domains, too.
 void follow(Model& model, const IommuWorld& world) {
     for (const EndpointId id : endpoints) {
         const auto report = world.report(id);
@@ -218,7 +218,7 @@ struct Run {
                 expected = model.map(domain, first, last, physical, flags);
                 got = world.map(domain, first, last, physical, flags);
                 if (got == Status::device_error && expected == Status::ok)
-                    model = before; // refused by a host: nothing changed
+                    model = before; // a host refused it, so nothing has changed
                 break;
             }
             case 3: {

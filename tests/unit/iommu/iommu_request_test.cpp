@@ -48,7 +48,7 @@ struct Guest {
         answer.fill(std::byte{0xee});
         return requests.handle(request, writable, features, answer);
     }
-    /// The status in a whole answer's tail.
+    /// The status in the tail of a complete answer.
     Status status(const Bytes& request, std::uint64_t features = all_features) {
         const std::uint64_t size = !request.empty() && request[0] == std::byte{5} ? wire::probe_size + 4 : 4;
         const auto out = send(request, size, features);
@@ -126,7 +126,7 @@ TEST_CASE("reserved fields and flags: what must be zero is looked at, what is ig
     CHECK(guest.status(map(1, 0x1000, 0x1fff, 0, 8)) == Status::invalid);
     CHECK(guest.status(map(1, 0x1000, 0x1fff, 0, 5)) == Status::invalid); // MMIO is not offered
     CHECK(guest.status(unmap(1, 0x1000, 0x1fff, 1)) == Status::invalid);
-    // 5.13.6.1: reserved bytes of the head do not count.
+    // 5.13.6.1: reserved bytes of the head are ignored.
     Bytes request = map(1, 0x1000, 0x1fff, 0, 3);
     request[1] = request[2] = request[3] = std::byte{0xff};
     CHECK(guest.status(request) == Status::ok);

@@ -29,7 +29,7 @@ Bytes concat(Bytes first, const Bytes& second) {
 }
 
 struct Row {
-    const char* text; ///< what GNU as turns into the bytes
+    const char* text; ///< GNU as makes the bytes of this text
     CodeSize code;
     Bytes bytes;
     EnqueueInstruction expected;
@@ -135,7 +135,7 @@ const std::vector<Row>& rows() {
     return all;
 }
 
-/// Length by the encoding's tables, apart from the decoder: prefixes, opcode, ModRM, SIB, displacement.
+/// The length by the encoding's tables, independent of the decoder: prefixes, opcode, ModRM, SIB, displacement.
 std::size_t length_by_rule(std::size_t prefixes, unsigned width, std::uint8_t modrm, std::uint8_t sib) {
     const unsigned mod = modrm >> 6, rm = modrm & 7U;
     std::size_t length = prefixes + 4;

@@ -21,7 +21,7 @@ constexpr std::uint64_t all_flags = 0x8d5 | cpu_bit::flags_rf | 2;
 
 std::uint64_t page_of(std::uint64_t address) { return align_down(address, page_size); }
 
-/// Pages by linear address, one portal, a handful of PASIDs; writes down what happens.
+/// Has pages by linear address, one portal and a few PASIDs, and records what happens.
 class Machine final : public EnqueueMachine {
 public:
     std::expected<Gpa, CpuFault> translate(std::uint64_t linear, bool write) noexcept override {
@@ -217,7 +217,7 @@ TEST_CASE("each broken rule has its exception, and nothing reaches the queue") {
 }
 
 TEST_CASE("an earlier rule wins over a later one") {
-    // Each step repairs the first broken thing; the fault of the next one must show.
+    // Each step repairs the first violation; then the fault of the next one must appear.
     Bench bench{EnqueueKind::enqcmds};
     bench.instruction.lock = true;
     bench.cpu.cpl = 3;
@@ -230,11 +230,11 @@ TEST_CASE("an earlier rule wins over a later one") {
     CHECK(bench.machine.log.empty());
     bench.cpu.cpl = 0;
     bench.check_fault(gp0);
-    CHECK(bench.machine.log.empty()); // alignment comes before the source
+    CHECK(bench.machine.log.empty()); // alignment is checked before the source is read
     bench.cpu.registers[0] = 0x7000;
     bench.check_fault({CpuFault::pf, 0, 0x6000});
     bench.cpu.registers[6] = source;
-    bench.check_fault(gp0); // reserved bits, before anything of the destination is looked up
+    bench.check_fault(gp0); // reserved bits, before the destination is looked up
     CHECK_FALSE(bench.machine.did("walk-write"));
     bench.head(0x24000, 9);
     CHECK(bench.run().verdict == Verdict::no_translation); // before the store
@@ -272,7 +272,7 @@ TEST_CASE("addresses that are not canonical fault by their segment") {
     bench.check_fault(gp0);
     bench.instruction.segment = SegmentName::ss;
     bench.check_fault({CpuFault::ss, 0, {}});
-    bench.cpu.registers[6] = 0x7fffffffffe0; // its end is not
+    bench.cpu.registers[6] = 0x7fffffffffe0; // only its end is not canonical
     bench.check_fault({CpuFault::ss, 0, {}});
     bench.instruction.segment = SegmentName::ds;
     bench.cpu.registers[6] = source;

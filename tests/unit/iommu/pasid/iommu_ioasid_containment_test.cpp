@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of the IOASID core that keep guests apart and say who does what.
+// The rules of the IOASID core that keep guests apart and tell who does what.
 #include <atomic>
 #include <random>
 #include <thread>

@@ -57,7 +57,7 @@ TEST_CASE("R27 within an event the order is CPU, device, IOMMU, last") {
         return [&order, letter](const Event&, iommu::IoasidContext&) { order += letter; };
     };
     Subscriber last{say('l')}, iommu{say('i')}, cpu{say('c')}, device{say('d')}, second_cpu{say('C')};
-    // Registered in the wrong order, and in different scopes.
+    // Registered in the wrong order and in different scopes.
     const auto r1 = ids.core.add_notifier(IoasidPriority::last, last);
     const auto r2 = ids.core.add_notifier(ids.a, IoasidPriority::iommu, iommu);
     const auto r3 = ids.core.add_notifier(IoasidPriority::device, device);
@@ -90,9 +90,9 @@ TEST_CASE("R29 a handler has its context only; a look-up elsewhere does not wait
         CHECK(error(ids.core.bind(ids.a, event.id)) == IoasidErrc::in_handler);
         CHECK(error(ids.core.unbind(ids.a, event.id)) == IoasidErrc::in_handler);
         CHECK(error(ids.core.add_notifier(IoasidPriority::cpu, subscriber)) == IoasidErrc::in_handler);
-        ids.core.free(ids.a, event.id); // does nothing
+        ids.core.free(ids.a, event.id); // is ignored
         inside = true;
-        while (!looked_up) // no end, were the look-up to wait for us
+        while (!looked_up) // would not end if the look-up waited for the handler
             std::this_thread::yield();
     }};
     const auto registration = ids.core.add_notifier(IoasidPriority::cpu, subscriber);
@@ -142,7 +142,7 @@ TEST_CASE("R33 a subscription to a token waits for its set") {
     CHECK(subscriber.heard == Heard{"alloc 2"});
     ids.core.free_all(set);
     REQUIRE(ids.core.set_free(set));
-    set = *ids.core.set_alloc({process, 77}, 4); // and for the next one
+    set = *ids.core.set_alloc({process, 77}, 4); // it applies to the next set, too
     REQUIRE(ids.alloc(set));
     CHECK(subscriber.heard == Heard{"alloc 2", "alloc 2"});
 }
@@ -182,8 +182,8 @@ TEST_CASE("R49 a registered allocator is used instead of the own pool, but not w
     REQUIRE(ids.core.add_allocator(second));
     allocator.next = {50, 50, 9};
     CHECK(*ids.alloc(ids.a) == HostPasid{50});
-    CHECK(error(ids.alloc(ids.a)) == IoasidErrc::no_space);         // a number in use is given back
-    CHECK(error(ids.alloc(ids.a, 10, 20)) == IoasidErrc::no_space); // so is one outside the range
+    CHECK(error(ids.alloc(ids.a)) == IoasidErrc::no_space);         // releases a number that is in use
+    CHECK(error(ids.alloc(ids.a, 10, 20)) == IoasidErrc::no_space); // and one outside the range
     CHECK(allocator.released == std::vector<std::uint32_t>{50, 9});
     CHECK(ids.used(ids.a) == 1);
     CHECK(error(ids.core.remove_allocator(allocator)) == IoasidErrc::busy);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A small world, explored completely: 2 sets, 3 ids, an owner, a stranger, a device and an IOMMU that act in any order,
-// and a CPU that follows the events. Every state that can be reached is visited, every action is tried in each, and the
-// invariants are checked after each action.
+// and a CPU that follows the events. The test visits every reachable state, tries every action in each, and checks the
+// invariants after each action.
 #include <array>
 #include <deque>
 #include <map>
@@ -22,7 +22,7 @@ constexpr std::uint32_t quota_a = 2;
 constexpr std::uint32_t quota_b = 1;
 constexpr GuestPasid spid{9};
 
-/// What each actor can do. Those up to stranger_alloc concern no id; the others one of the three.
+/// The actions of the actors. Those up to stranger_alloc concern no id, the others one of the three.
 enum class Do : std::uint8_t {
     owner_alloc,
     device_find, ///< by SPID, with a reference
@@ -61,7 +61,7 @@ public:
         registration_ = *core_.add_notifier(a_, iommu::IoasidPriority::cpu, *this);
     }
 
-    /// False when the actor would not do that: it drops only what it has, and takes one reference of an id.
+    /// False when the actor would not do that: it drops only references that it has, and takes at most one to an id.
     bool act(Action action) {
         const auto n = action.id.raw();
         switch (action.what) {
@@ -138,7 +138,7 @@ public:
         }
     }
 
-    /// All that the future depends on.
+    /// All state on which the future depends.
     [[nodiscard]] std::string key() const {
         std::string text;
         for (std::uint32_t n = 1; n <= ids; ++n) {
@@ -176,7 +176,7 @@ public:
                                                                     in_table, device_[n], stranger_[n]});
             expect(info->total() != 0);
             expect(a ? !stranger_[n] : !device_[n] && !iommu_[n] && !in_table);
-            // A pending id is found by nobody.
+            // No look-up finds a pending id.
             const auto& set = a ? a_ : b_;
             expect(core_.find(set, id).has_value() == !info->free_pending);
             const auto foreign = core_.find(a ? b_ : a_, id);
@@ -191,13 +191,13 @@ public:
         for (const auto& set : core_.sets())
             expect(set.used == used[set.number - 1]);
         expect(core_.available() == 0);
-        // The table holds exactly the bound pairs; the SPID names exactly the live id that has it.
+        // The table has exactly the bound pairs, and the SPID names exactly the live id that has it.
         expect(bound.size() == table_.size() && (table_.empty() || bound.contains(table_.at(spid.raw()).raw())));
         const auto found = core_.find_by_spid(a_, spid);
         expect(found ? named == std::set{found->raw()} : named.empty());
     }
 
-    /// From here, freeing and dropping everything leaves nothing.
+    /// From any state, freeing and dropping everything leaves nothing.
     void drain() {
         core_.free_all(a_);
         core_.free_all(b_);
@@ -221,7 +221,7 @@ public:
 private:
     void expect(bool condition) { broken += condition ? 0 : 1; }
 
-    /// A new life is clean, and there is none when the quota or the ids are used up.
+    /// A new id has no state of an earlier life, and none is given out when the quota or the ids are used up.
     bool fresh(const iommu::IoasidResult<HostPasid>& id, std::uint32_t quota, const iommu::IoasidSetRef& set) {
         std::uint32_t used = 0, free = 0;
         for (const auto& info : core_.sets())
@@ -249,7 +249,7 @@ private:
 TEST_CASE("in every state that actors can reach the invariants hold") {
     const auto all = actions();
     std::map<std::string, std::vector<Action>> seen{{World{}.key(), {}}};
-    std::deque<std::string> todo{World{}.key()}; // the oldest first keeps paths short
+    std::deque<std::string> todo{World{}.key()}; // the oldest first, to find short paths
     unsigned broken = 0, transitions = 0;
     while (!todo.empty() && broken == 0) {
         const auto path = seen.at(todo.front());
@@ -273,7 +273,7 @@ TEST_CASE("in every state that actors can reach the invariants hold") {
             ++transitions;
             world.check();
             for (std::uint32_t n = 1; stranger && n <= ids; ++n)
-                if (of_a[n]) // nothing a stranger does reaches another set's id
+                if (of_a[n]) // a stranger's action never reaches another set's id
                     world.broken += world.info(n)->references != before[n]->references ||
                                     world.info(n)->binds != before[n]->binds ||
                                     world.info(n)->free_pending != before[n]->free_pending;

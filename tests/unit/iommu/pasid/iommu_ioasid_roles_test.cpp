@@ -186,7 +186,7 @@ TEST_CASE("R39 a submission whose PASID is not in the table goes nowhere") {
     const auto pasid = guest.alloc();
     CHECK(guest.service->submit(pasid).error().cause == iommu::PasidMiss::Cause::not_present);
     CHECK(guest.service->submit(GuestPasid{0x100000}).error().cause == iommu::PasidMiss::Cause::out_of_range);
-    // A host's number is no guest's number.
+    // A host's number is not a guest's number.
     REQUIRE(guest.service->bind(endpoint, pasid, some_table) == PasidStatus::ok);
     CHECK_FALSE(guest.service->submit(GuestPasid{guest.host(pasid).raw()}));
     CHECK(guest.service->counts().submissions == 0);
@@ -245,7 +245,7 @@ TEST_CASE("R43 a context is clean before its number can be anybody's") {
     const auto host = device.context;
     REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
     const auto next = guest.alloc();
-    CHECK(guest.host(next) != host); // still in the device
+    CHECK(guest.host(next) != host); // the device still holds it
     device.work();
     CHECK(device.context == HostPasid{});
     CHECK(guest.host(guest.alloc()) == host);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the numbered rules do not say about the IOASID core.
+// Behaviour of the IOASID core that the numbered rules do not cover.
 #include <random>
 #include <set>
 #include <thread>

@@ -78,7 +78,7 @@ TEST_CASE("the trace of free first: 4 to 2, then the workers in either order") {
         REQUIRE(ids.core.find_by_spid(ids.a, GuestPasid{101}, IoasidHolder::device));
         CHECK(ids.references(id) == 4);
         ids.core.free(ids.a, id);
-        CHECK(seen_by_device == 3); // KVM's was gone by then
+        CHECK(seen_by_device == 3); // KVM's reference had been dropped by then
         CHECK(device_scheduled);
         CHECK(iommu_scheduled);
         CHECK(ids.references(id) == 2);
@@ -87,7 +87,7 @@ TEST_CASE("the trace of free first: 4 to 2, then the workers in either order") {
         ids.core.put(ids.a, id, first);
         CHECK(ids.references(id) == 1);
         CHECK(ids.core.find_by_spid(ids.a, GuestPasid{101}).error() == IoasidErrc::not_found);
-        CHECK(ids.core.unbind(ids.a, id).error() == IoasidErrc::not_found); // late
+        CHECK(ids.core.unbind(ids.a, id).error() == IoasidErrc::not_found); // too late
         ids.core.put(ids.a, id, device_first ? IoasidHolder::iommu : IoasidHolder::device);
         CHECK(ids.references(id) == 0);
         CHECK(ids.used(ids.a) == 0);

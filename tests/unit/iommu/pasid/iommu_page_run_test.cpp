@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Walks over many pages at once: they find what one walk for each page finds, and leave the same tables behind.
+// Walks over many pages at once: they find the same as a walk for each page, and leave the same tables behind.
 #include <atomic>
 #include <random>
 #include <thread>
@@ -36,7 +36,7 @@ struct Guest {
     Guest() { paging.root = tables.root(); }
 };
 
-/// What an access to each byte of a page finds: addresses of pages until one faults.
+/// What an access to every page finds: addresses of pages until one faults.
 struct Walked {
     std::vector<std::uint64_t> pages{};
     std::optional<PageFault> fault{};
@@ -107,7 +107,7 @@ TEST_CASE("runs and walks agree on random tables, for every kind of access") {
     std::mt19937_64 random{Catch::rngSeed() + 7};
     for (unsigned turn = 0; turn < 60; ++turn) {
         std::array<Guest, 2> guests;
-        const unsigned odd = turn % 3 == 0 ? 4 : 200; // one page of so many is not as its neighbours
+        const unsigned odd = turn % 3 == 0 ? 4 : 200; // of so many pages, one is different from its neighbours
         Paging paging = guests[0].paging;
         paging.write_protect = random() % 2;
         paging.execute_disable = random() % 4 != 0;
@@ -190,7 +190,7 @@ TEST_CASE("a long request is served whole or refused at the first byte that cann
         std::vector<iovec> pieces;
         const bool good =
             tests::translate(*memory, *Range<Iova>::sized(Iova{0x10000}, pages * page_size), access, pieces);
-        CHECK(pieces.size() == (good ? 1 : 0)); // side by side: one piece
+        CHECK(pieces.size() == (good ? 1 : 0)); // neighbours become one piece
         return good;
     };
     for (int twice = 0; twice < 2; ++twice) {
@@ -199,7 +199,7 @@ TEST_CASE("a long request is served whole or refused at the first byte that cann
     }
     CHECK((tables.get(0x10000 + 31 * page_size, 1) & PageTables::dirty) != 0);
     for (int i = 0; i < 2; ++i) {
-        CHECK_FALSE(request(40, Access::read)); // the second time every entry is settled
+        CHECK_FALSE(request(40, Access::read)); // in the second turn every entry is settled
         CHECK(guest.faults.back().cause == PageFault::Cause::outside_ram);
         CHECK(guest.faults.back().address == Iova{0x10000 + 32 * page_size});
     }

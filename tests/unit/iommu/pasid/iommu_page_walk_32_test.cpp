@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Walks outside long mode, by tables laid out by hand.
+// Walks outside long mode, with tables laid out by hand.
 #include "iommu/pasid/page_walk.hpp"
 #include "tests/catch.hpp"
 
@@ -17,7 +17,7 @@ enum Bits : std::uint64_t { present = 1, writable = 2, user = 4, accessed = 0x20
 constexpr std::uint64_t all = present | writable | user;
 constexpr std::uint64_t no_execute = 1ULL << 63;
 
-/// Levels lie at fixed places.
+/// The tables of each level have a fixed place.
 struct Guest {
     static constexpr std::uint64_t root = 0x100000, second = 0x101000, first = 0x102000;
 
@@ -70,7 +70,7 @@ struct GuestPae : Guest {
     void page(std::uint64_t value) { set(first, 1, value); }
 };
 
-/// Bit 0: allowed for a read; 1: write; and the same for user accesses in bits 2 and 3.
+/// Bit 0: reading is allowed; bit 1: writing; bits 2 and 3: the same for user accesses.
 unsigned allowed(Guest& guest) {
     unsigned bits = 0;
     for (unsigned i = 0; i < 4; ++i)
@@ -93,7 +93,7 @@ TEMPLATE_TEST_CASE("a 4 KiB page is found outside long mode, and its entries are
     CHECK(guest.template get<Entry>(guest.first, 1) == (0x400000 | all | accessed | dirty));
     if constexpr (std::is_same_v<TestType, GuestPae>) {
         CHECK(guest.template get<Entry>(guest.second, 2) == (guest.first | all | accessed));
-        CHECK(guest.template get<Entry>(guest.root, 3) == (guest.second | present)); // has no such bit
+        CHECK(guest.template get<Entry>(guest.root, 3) == (guest.second | present)); // this level has no accessed bit
     } else {
         CHECK(guest.template get<Entry>(guest.root, 0x301) == (guest.first | all | accessed));
     }
@@ -101,7 +101,7 @@ TEMPLATE_TEST_CASE("a 4 KiB page is found outside long mode, and its entries are
     CHECK(guest.fault(guest.linear + 0x400000, {.write = true, .user = true}) ==
           PageFault{Cause::not_present, PageFault::write | PageFault::user});
     CHECK(guest.fault(0x1'0000'0000 + guest.linear).cause == Cause::non_canonical);
-    // A run is a page: nothing is remembered.
+    // A run is one page, because nothing is remembered.
     iommu::PageWalker walker{guest.memory, guest.paging};
     for (int i = 0; i < 2; ++i)
         CHECK(*walker.run(guest.linear, 0x10000, {}) == iommu::PageRun{Gpa{0x400234}, 0x1000 - 0x234});
@@ -146,7 +146,7 @@ TEMPLATE_TEST_CASE("tables outside RAM are faults, also outside long mode", "", 
     CHECK(guest.fault(guest.linear) == PageFault{Cause::outside_ram, 0});
     guest.paging.root = guest.root;
     guest.directory(guest.first | all);
-    guest.page(0xfee00000 | all); // a page may be anything
+    guest.page(0xfee00000 | all); // a page may be at any address
     CHECK(guest.walk(guest.linear)->address == Gpa{0xfee00234});
 }
 
@@ -170,10 +170,10 @@ TEST_CASE("32-bit paging has 4 MiB pages where CR4.PSE is set, with eight more b
     CHECK(guest.walk(guest.linear)->address == Gpa{0xf'00c0'1234});
     guest.directory(0x00c00000 | all | large | 0x10U << 13);
     CHECK(guest.fault(guest.linear).cause == Cause::reserved);
-    guest.paging.physical_bits = 52; // no more than 40 this way
+    guest.paging.physical_bits = 52; // this format still has no more than 40
     guest.directory(0x00c00000 | all | large | 0xffU << 13);
     CHECK(guest.walk(guest.linear)->address == Gpa{0xff'00c0'1234});
-    // A table's entry has no reserved bits and no such size: bit 7 is PAT.
+    // A table's entry has neither reserved bits nor a size: bit 7 is PAT.
     guest.directory(guest.first | all);
     guest.page(0x400000 | all | large);
     CHECK(guest.walk(guest.linear)->page_bits == 12);

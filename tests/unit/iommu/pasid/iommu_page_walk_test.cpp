@@ -37,7 +37,7 @@ struct Guest {
         REQUIRE_FALSE(result);
         return result.error();
     }
-    /// Bit 0: allowed for a read; 1: write; 2: fetch; and the same for user accesses in bits 3 to 5.
+    /// Bit 0: reading is allowed; bit 1: writing; bit 2: fetching; bits 3 to 5: the same for user accesses.
     unsigned allowed() {
         unsigned bits = 0;
         for (unsigned i = 0; i < 6; ++i)
@@ -151,7 +151,7 @@ TEST_CASE("protection keys refuse data accesses to user pages") {
     CHECK(guest.walk(linear, {.write = true}));
     guest.tables.map(linear, 0x400000, PageTables::present | PageTables::write | 5ULL << 59);
     guest.paging.pkru = 3U << 10;
-    CHECK(guest.walk(linear)); // a supervisor page has no key
+    CHECK(guest.walk(linear)); // supervisor pages have no key
 }
 
 TEST_CASE("reserved bits are told apart from absent entries") {
@@ -296,7 +296,7 @@ TEST_CASE("bits the guest changes while a walk sets its own are never lost") {
     guest.tables.map(linear, 0x400000);
     const auto bytes = guest.memory.host(guest.tables.entry(linear, 1), 8);
     std::atomic_ref entry{*reinterpret_cast<std::uint64_t*>(bytes->data())}; // NOLINT
-    constexpr std::uint64_t mine = 1ULL << 52;                               // a counter in the available bits
+    constexpr std::uint64_t mine = 1ULL << 52;                               // counts in the available bits
     constexpr unsigned rounds = 1000;
     std::atomic<bool> stop{false};
     std::thread other{[&] {

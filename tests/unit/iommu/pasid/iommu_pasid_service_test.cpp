@@ -26,14 +26,14 @@ namespace {
 constexpr auto endpoint = PasidGuest::endpoint;
 constexpr auto other_endpoint = PasidGuest::other_endpoint;
 
-/// Nanoseconds this thread has run.
+/// Nanoseconds that this thread has run.
 std::int64_t thread_time() {
     timespec now{};
     ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
 }
 
-/// What it takes to bind `count` PASIDs, to unbind and to free some of them, and to reset the others.
+/// The time to bind `count` PASIDs, to unbind and free some of them, and to reset the others.
 std::int64_t cost_of(std::uint32_t count) {
     PasidGuest guest{count};
     const auto table = PasidGuest::bound(guest.tables(0));
@@ -237,7 +237,7 @@ TEST_CASE("a cached translation lives until the guest invalidates it") {
         CHECK(memory->read<std::uint32_t>(Iova{0x203000}) == 4);
     }
     CHECK(memory->generation() != generation);
-    // A write is not served by what a read left: the dirty bit must be set.
+    // A write does not use what a read has cached, because the dirty bit must be set.
     CHECK((tables.get(0x1000, 1) & PageTables::dirty) == 0);
     CHECK(memory->write(Iova{0x1000}, std::uint32_t{9}));
     if (guest.memory.read<std::uint32_t>(Gpa{0x500000}) == 9)
@@ -265,7 +265,7 @@ TEST_CASE("an unbinding waits for who uses a translation, and refuses everyone a
         }};
         std::this_thread::sleep_for(std::chrono::milliseconds{20});
         CHECK_FALSE(unbound);
-        // Who looks does not wait for the command.
+        // A viewer does not wait for the command.
         auto looked = std::async(std::launch::async, [&] { return guest.service->snapshot().endpoints.size(); });
         seen = looked.wait_for(std::chrono::seconds{10}) == std::future_status::ready;
         look = std::move(looked);
@@ -276,7 +276,7 @@ TEST_CASE("an unbinding waits for who uses a translation, and refuses everyone a
     CHECK(look.get() == 2);
     CHECK_FALSE(memory->write(Iova{0x1000}, std::uint64_t{0}));
     CHECK_FALSE(guest.service->memory(endpoint, guest.host(pasid)));
-    CHECK(guest.faults.empty()); // R24: the guest asked for it
+    CHECK(guest.faults.empty()); // R24: the guest itself asked for it
 }
 
 TEST_CASE("a PASID freed in flight is a new one when it is allocated again") {
@@ -291,7 +291,7 @@ TEST_CASE("a PASID freed in flight is a new one when it is allocated again") {
         const auto submission = guest.service->submit(pasid);
         REQUIRE(submission);
         old_host = submission->host();
-        REQUIRE(guest.service->acquire(old_host)); // in the device's queue
+        REQUIRE(guest.service->acquire(old_host)); // held by the device's queue
     }
     const auto old_memory = guest.service->memory(endpoint, old_host);
     REQUIRE(guest.service->free(pasid) == PasidStatus::ok);
@@ -357,7 +357,7 @@ TEST_CASE("a command on a PASID costs the same, however many others are bound") 
         large = std::min(large, cost_of(few * factor));
     }
     INFO(small << " ns for " << few << ", " << large << " ns for " << few * factor);
-    // Linear is 16 times as much; caches that overflow make it more, looking at all for each makes it 256.
+    // Linear is 16 times as much. Cache misses make it more; a search through all for each one would make it 256.
     CHECK(large < small * factor * 5);
 }
 

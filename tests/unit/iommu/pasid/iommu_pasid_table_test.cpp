@@ -20,7 +20,7 @@ namespace format = iommu::pasid_format;
 
 namespace {
 
-/// What hardware would see is wrong with the first answer that differs from the reference; empty when none does.
+/// The first translation that differs from the reference, as hardware would see it; empty when all agree.
 std::string difference(const PasidTable& table, const std::vector<std::uint32_t>& reference) {
     for (std::uint32_t guest = 0; guest < format::pasids; ++guest) {
         const auto got = table.translate(GuestPasid{guest});
@@ -122,7 +122,7 @@ TEST_CASE("absent and damaged entries are told apart, in both levels") {
         directory = before;
     }
     const std::uint64_t before = directory;
-    directory = format::file_bytes | format::directory_present; // the first page behind the file
+    directory = format::file_bytes | format::directory_present; // the first page beyond the file
     CHECK(table->translate(GuestPasid{5}).error() == PasidMiss{Level::directory, Cause::reserved});
     directory = format::directory_address | format::directory_present;
     CHECK(table->translate(GuestPasid{5}).error() == PasidMiss{Level::directory, Cause::reserved});
@@ -152,7 +152,7 @@ TEST_CASE("pages are taken on demand and returned when empty") {
     CHECK(table->resident() == 2 * format::page_bytes);
     REQUIRE(table->set(GuestPasid{1024}, HostPasid{1}));
     CHECK(table->resident() == 3 * format::page_bytes);
-    CHECK_FALSE(table->clear(GuestPasid{5000})); // asking takes no page
+    CHECK_FALSE(table->clear(GuestPasid{5000})); // a look-up allocates no page
     CHECK(table->resident() == 3 * format::page_bytes);
     REQUIRE(table->clear(GuestPasid{1024}));
     table->trim();
@@ -206,7 +206,7 @@ TEST_CASE("after a removal drained, no submission uses what it removed") {
     for (unsigned t = 0; t < 3; ++t)
         submitters.emplace_back([&, t] {
             for (std::uint32_t i = t; !stop; ++i) {
-                std::this_thread::yield(); // with more threads than CPUs, seldom in the middle of a pass
+                std::this_thread::yield(); // with more threads than CPUs, mostly between two passes
                 const auto pass = gate.enter();
                 const auto host = table->translate(GuestPasid{i % 4 * 1024});
                 if (!host)
@@ -227,7 +227,7 @@ TEST_CASE("after a removal drained, no submission uses what it removed") {
         (void)table->clear(guest);
         gate.drain();
         table->trim();
-        referenced[host.raw()] = false; // the reference goes
+        referenced[host.raw()] = false; // drops the reference
     }
     stop = true;
     for (auto& thread : submitters)

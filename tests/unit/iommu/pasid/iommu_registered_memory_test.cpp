@@ -33,7 +33,7 @@ TEST_CASE("memory is registered once, and goes only when no mapping refers to it
     REQUIRE(registered.add(host.last(4 * page), "high"));
     CHECK(registered.size() == 8 * page);
     REQUIRE(registered.use(host.first(page)));
-    REQUIRE(registered.use(host.first(page))); // two address spaces
+    REQUIRE(registered.use(host.first(page))); // a second address space
     CHECK(registered.uses(host.first(4 * page)) == 2);
     CHECK(registered.pinned() == 2 * page);
     const auto kept = registered.remove(host.first(4 * page));
@@ -42,9 +42,9 @@ TEST_CASE("memory is registered once, and goes only when no mapping refers to it
     CHECK(kept.error().what == "low is in use by 2 DMA mappings");
     registered.unuse(host.first(page));
     registered.unuse(host.first(page));
-    registered.unuse(host.first(page)); // once too often changes nothing
+    registered.unuse(host.first(page)); // once too often: nothing changes
     CHECK(registered.pinned() == 0);
-    CHECK(registered.remove(host.first(page)).error().code == Errc::not_found); // a part
+    CHECK(registered.remove(host.first(page)).error().code == Errc::not_found); // only a part
     CHECK(registered.remove(host.first(4 * page)));
     CHECK(registered.use(host.first(page)).error().code == Errc::not_found);
 }

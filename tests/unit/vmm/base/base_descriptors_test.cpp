@@ -20,7 +20,7 @@ namespace inox::base_descriptors_test {
 
 namespace {
 
-/// In a process of its own: descriptors and limits are the whole process's.
+/// Runs `check` in a process of its own, because descriptors and limits belong to a whole process.
 template <class F> bool in_child(F check) {
     const pid_t pid = ::fork();
     if (pid == 0)

@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// Runs `make` on another thread, Apart, while the loop runs; `made` on the loop afterwards.
+/// Runs `make` Apart on another thread while the loop runs, and `made` on the loop afterwards.
 void beside(EventLoop& loop, const std::function<void()>& make, std::function<void()> made) {
     std::jthread maker{[&] {
         {
@@ -51,7 +51,7 @@ TEST_CASE("what a thread does apart from the loop comes into force at its end, i
                         .value();
             timer = loop.after(0ms, [&] { ran.push_back(4); });
             loop.post([&] { ran.push_back(2); });
-            std::promise<void> passed; // the loop works meanwhile
+            std::promise<void> passed; // the loop works in the meantime
             std::jthread{[&] { loop.post([&] { passed.set_value(); }); }}.join();
             passed.get_future().wait();
             std::this_thread::sleep_for(20ms);
@@ -59,7 +59,7 @@ TEST_CASE("what a thread does apart from the loop comes into force at its end, i
         },
         [&] { end = loop.after(20ms, [&] { loop.stop(); }); });
     CHECK_FALSE(early);
-    std::ranges::sort(ran); // of what is ready at once the loop chooses
+    std::ranges::sort(ran); // the loop chooses the order of what is ready at the same time
     CHECK(ran == std::vector{1, 2, 3, 4});
 }
 

@@ -113,7 +113,7 @@ TEST_CASE("urgent work passes by all that waits, in its own order, and none of i
     CHECK(order.substr(0, 5) == "1AB23");
     CHECK(order.find('w') != order.npos);
     loop.restart();
-    loop.post_urgent([&] { loop.stop(); }); // also when nothing else wakes the loop
+    loop.post_urgent([&] { loop.stop(); }); // wakes the loop by itself
     loop.run();
 }
 
@@ -140,7 +140,7 @@ TEST_CASE("urgent work may end the watch or the timer whose handler it runs befo
     timer = loop.after(std::chrono::milliseconds{1}, [&] { ran = true; });
     loop.post([&] {
         event.signal();
-        std::this_thread::sleep_for(std::chrono::milliseconds{5}); // both are due now
+        std::this_thread::sleep_for(std::chrono::milliseconds{5}); // both are due by then
         loop.post_urgent([&] {
             watch.reset();
             timer.reset();

@@ -20,7 +20,7 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-/// What a guest finds from the RSDP on.
+/// The tables that a guest finds, starting from the RSDP.
 class Tables {
 public:
     explicit Tables(const AcpiConfig& config) {
@@ -168,7 +168,7 @@ TEST_CASE("VIOT puts every function but the host bridge's slot and the IOMMU beh
         const std::size_t at = 64 + 24 * i;
         CHECK(Tables::number<std::uint8_t>(viot, at) == 1);
         CHECK(Tables::number<std::uint16_t>(viot, at + 2) == 24);
-        CHECK(Tables::number<std::uint32_t>(viot, at + 4) == parts[i].first); // endpoint number = bus address
+        CHECK(Tables::number<std::uint32_t>(viot, at + 4) == parts[i].first); // an endpoint's number is its bus address
         CHECK(Tables::number<std::uint32_t>(viot, at + 8) == 0);
         CHECK(Tables::number<std::uint16_t>(viot, at + 12) == parts[i].first);
         CHECK(Tables::number<std::uint16_t>(viot, at + 14) == parts[i].last);
@@ -259,7 +259,7 @@ TEST_CASE("AML terms are encoded as the specification says") {
     CHECK(dword_registers("R", {"A", "B"}) ==
           Raw{0x5b, 0x81, 16, 'R', '_', '_', '_', 0x43, 'A', '_', '_', '_', 0x20, 'B', '_', '_', '_', 0x20});
     CHECK(package({integer(1)}) == Raw{0x12, 3, 1, 1});
-    // PkgLength: one byte up to 63, then four bits and whole bytes.
+    // PkgLength: one byte up to 63, above that four bits and whole bytes.
     CHECK(buffer(Raw(60, 0))[1] == 63);
     const Raw long_buffer = buffer(Raw(61, 0));
     CHECK((long_buffer[1] == 0x41 && long_buffer[2] == 0x04));
@@ -268,7 +268,7 @@ TEST_CASE("AML terms are encoded as the specification says") {
     CHECK(static_cast<std::size_t>((longer[1] & 15) | longer[2] << 4 | longer[3] << 12) == longer.size() - 1);
 }
 
-// Not a test by itself: tests/unit/vmm/boot/acpi_iasl.sh runs it for the tables that iasl then judges.
+// No test by itself: tests/unit/vmm/boot/acpi_iasl.sh runs it to make the tables that iasl then checks.
 TEST_CASE("write the ACPI tables to files", "[.acpi_files]") {
     const char* folder = std::getenv("INOX_ACPI_FOLDER");
     if (!folder)

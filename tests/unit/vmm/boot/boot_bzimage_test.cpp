@@ -41,7 +41,7 @@ TEST_CASE("a bzImage is loaded where it prefers, with the memory it asks for") {
 TEST_CASE("a setup sector count of 0 means 4") {
     tests::BzImage kernel;
     kernel.header.setup_sects = 0;
-    kernel.payload.resize(0x600); // the file has three: one sector of it counts as setup
+    kernel.payload.resize(0x600); // 0x400 bytes and one sector more, which counts as setup
     kernel.header.syssize = 0x40;
     CHECK(parse(kernel.bytes())->payload_offset == 5 * 512);
 }
@@ -91,7 +91,7 @@ TEST_CASE("a bzImage that has no 64-bit entry is entered at its 32-bit one") {
     REQUIRE(newer);
     CHECK_FALSE(newer->entry64);
     CHECK(newer->load == Gpa{0x400000});
-    kernel.header.version = 0x0206; // fields that came later are not read
+    kernel.header.version = 0x0206; // fields of later versions are not read
     kernel.header.xloadflags = XLF_KERNEL_64;
     kernel.header.code32_start = 0x100000;
     kernel.header.kernel_alignment = 0;

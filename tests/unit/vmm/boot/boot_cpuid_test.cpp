@@ -81,7 +81,7 @@ TEST_CASE("vCPUs are cores of one package") {
     CHECK(get(leaves, 4, 0)->eax == (0x121 | 0U << 14 | 7U << 26));
     CHECK(get(leaves, 4, 1)->eax == (0x163 | 7U << 14 | 7U << 26));
     CHECK(get(leaves, 4, 2)->eax == 0);
-    CHECK_FALSE(get(guest_cpuid(host(true), {.cpus = 6}), 0x1f, 0)); // beyond its last basic leaf
+    CHECK_FALSE(get(guest_cpuid(host(true), {.cpus = 6}), 0x1f, 0)); // beyond the host's last basic leaf
 }
 
 TEST_CASE("with SMT, pairs of vCPUs share a core") {
@@ -125,7 +125,7 @@ Place place_by_amd_leaves(const Leaves& leaves) {
 /// How many neighbours share a cache: Linux divides APIC ids by the number rounded up to a power of two.
 unsigned sharing(const Registers& cache) { return (cache.eax >> 14 & 0xfff) + 1; }
 
-/// What KVM says on an AMD CPU that has no TOPOEXT: nested under an emulated CPU, or older than family 17h.
+/// KVM's answer on an AMD CPU without TOPOEXT: nested under an emulated CPU, or older than family 17h.
 Leaves host_without_topoext() {
     Leaves leaves;
     add(leaves, 0, 0, {0xd, 0x68747541, 0x444d4163, 0x69746e65});

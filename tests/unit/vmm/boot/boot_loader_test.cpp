@@ -70,7 +70,7 @@ boot_params params_of(const GuestMemory& memory) {
     return params;
 }
 
-/// A folder that goes away with the test.
+/// A folder that is removed at the end of the test.
 struct TempFolder {
     std::filesystem::path path;
     TempFolder() {
@@ -109,7 +109,7 @@ TEST_CASE("a bzImage is entered at its 64-bit entry and finds its own header in 
     }());
 
     const boot_params params = params_of(memory);
-    // Fields of packed structures: CHECK would bind references to them; + makes values.
+    // CHECK would bind references to fields of packed structures, so + makes values of them.
     CHECK(+params.hdr.header == 0x53726448);
     CHECK(+params.hdr.version == 0x020f);
     CHECK(+params.hdr.init_size == 0x100000);
@@ -217,7 +217,7 @@ TEST_CASE("an initrd goes as high as kernel and memory allow, on a page of its o
     low.header.initrd_addr_max = 0x37fffff;
     CHECK(load_bytes(ram(64 * MiB), low.bytes(), &initrd)->initrd->start() == Gpa{0x37fe000});
     CHECK(load_bytes(ram(4 * GiB), elf_at(0x100000).bytes(), &initrd)->initrd->start() == Gpa{0xc0000000 - 0x2000});
-    // A kernel at the top of memory: below it.
+    // With a kernel at the top of memory, the initrd lies below it.
     CHECK(load_bytes(ram(64 * MiB), elf_at(64 * MiB - 0x2000).bytes(), &initrd)->initrd->start() ==
           Gpa{64 * MiB - 0x4000});
 }
@@ -298,7 +298,7 @@ TEST_CASE("a kernel in gzip is unpacked, whatever kernel it is") {
     cut.resize(cut.size() - 9);
     refused(cut, "ends early");
     auto damaged = tests::gzipped(elf.bytes());
-    damaged[damaged.size() - 5] ^= std::byte{1}; // of the checksum
+    damaged[damaged.size() - 5] ^= std::byte{1}; // a byte of the checksum
     refused(damaged, "damaged");
 }
 
@@ -324,7 +324,7 @@ TEST_CASE("an archive's members follow each other, and what is no member is left
 
 namespace {
 
-/// KiB; what was highest since the last call of forget_peak().
+/// In KiB: the largest since the last call of forget_peak().
 std::uint64_t peak_memory() {
     std::ifstream status{"/proc/self/status"};
     for (std::string word; status >> word;)
@@ -337,7 +337,7 @@ std::uint64_t peak_memory() {
 }
 void forget_peak() { std::ofstream{"/proc/self/clear_refs"} << "5"; }
 
-/// 1 MiB for the guest, and behind it what only a debugger wants.
+/// 1 MiB for the guest, followed by text that only a debugger needs.
 Bytes with_debug_information(std::size_t size) {
     Bytes bytes = elf_at(0x100000).load(0x200000, filled(1 * MiB, 7), 1 * MiB).bytes();
     bytes.resize(bytes.size() + size);
@@ -360,7 +360,7 @@ TEST_CASE("a kernel in gzip is unpacked into guest memory and nowhere else") {
 TEST_CASE("a kernel in gzip that does not fit is refused before it is unpacked") {
     const auto memory = ram(16 * MiB);
     Bytes packed = tests::gzipped(elf_at(0x100000).load(0x200000, filled(100 * KiB, 7), 64 * MiB).bytes());
-    packed.resize(packed.size() - 100); // who goes on to the end finds this
+    packed.resize(packed.size() - 100); // reading to the end would report this
     check_refused(load_bytes(memory, packed), Errc::kernel_does_not_fit, "segment 1");
 }
 
@@ -387,7 +387,7 @@ TEST_CASE("loading ends soon once the start is stopped") {
     CHECK(loaded.error().code == Errc::wrong_state);
     CHECK(ended - stopped < whole / 2);
 
-    // Files that are no archives are read in pieces, too.
+    // Files that are not archives are read in pieces, too.
     const std::string plain = folder.file("plain", elf_at(0x100000).bytes());
     CHECK(load({.kernel = plain, .stop = stop.get_token()}, memory).error().code == Errc::wrong_state);
     const std::string initrd = folder.file("initrd", filled(100, 1));
@@ -402,7 +402,7 @@ TEST_CASE("an archive is gone through a few times only, whatever the order of th
     Bytes some(100);
     REQUIRE(inside.read(900 * KiB, some));
     CHECK(some == filled(100, 3));
-    REQUIRE(inside.read(100, some)); // the head is kept
+    REQUIRE(inside.read(100, some)); // the head stays in memory
     Result<void> read{};
     unsigned backward = 0;
     for (; read && backward < 100; ++backward)
@@ -464,7 +464,7 @@ TEST_CASE("kernel and initrd files that cannot be read are named with the reason
     REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
     check_refused(load({.kernel = fifo}, memory), Errc::kernel_missing, "is not a file");
 
-    if (::geteuid() != 0) { // root reads everything
+    if (::geteuid() != 0) { // root may read everything
         REQUIRE(::chmod(kernel.c_str(), 0) == 0);
         check_refused(load({.kernel = kernel}, memory), Errc::kernel_missing, "Permission denied");
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Documentation, schema, examples and code say the same.
+// Documentation, schema, examples and code agree.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -31,7 +31,7 @@ std::set<std::string> available_keys() {
     return keys;
 }
 
-/// The `code` columns of a table row, as "100 kernel_missing".
+/// The `code` columns of a table's rows, as "100 kernel_missing".
 std::set<std::string> documented_codes(const std::string& text) {
     std::set<std::string> rows;
     std::istringstream lines{text};
@@ -45,7 +45,7 @@ std::set<std::string> documented_codes(const std::string& text) {
 }
 
 void collect(const nlohmann::json& schema, const std::string& pointer, std::set<std::string>& keys) {
-    if (schema.contains("items")) // a list section: its keys are those of an element
+    if (schema.contains("items")) // a list section: its keys are the keys of an element
         return collect(schema.at("items"), pointer, keys);
     if (!schema.contains("properties"))
         return;

@@ -14,7 +14,7 @@ namespace {
 
 ParsedConfig parse(std::string_view text) { return parse_config(text, Dialect::inox); }
 
-/// The only problem, as "code where"; every problem has a text.
+/// The only problem, as "code where". Checks that every problem has a text.
 std::string only_problem(const ParsedConfig& parsed) {
     INFO("problems: " << parsed.problems.size());
     for (const auto& problem : parsed.problems)

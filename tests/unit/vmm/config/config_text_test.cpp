@@ -49,7 +49,7 @@ TEST_CASE("the nearest name is found, and nonsense has none") {
     CHECK(nearest(std::string(100'000, 'x'), names).empty());
     CHECK(suggestion("--kernal", names) == "did you mean '--kernel'?");
     CHECK(suggestion("zzzzzzzz", names, "see --help") == "see --help");
-    // A short word that shares two letters with another was not meant to be it.
+    // A short word that shares two letters with another is not taken for it.
     static constexpr std::string_view short_names[] = {"root", "vfio", "id", "uds", "run", "--net"};
     for (const auto* word : {"foo", "bar", "size", "--foo"})
         CHECK(nearest(word, short_names).empty());

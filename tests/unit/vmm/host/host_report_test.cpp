@@ -133,7 +133,7 @@ TEST_CASE("IOMMU groups have devices with drivers, and reserved regions") {
     CHECK(json["iommu"]["groups"][0]["viable"] == true);
     const auto& nic = json["iommu"]["groups"][1]["devices"][0];
     CHECK(nic["assignable"] == false);
-    CHECK(nic["problems"][0]["code"] == "vfio_missing"); // the module; then the driver
+    CHECK(nic["problems"][0]["code"] == "vfio_missing"); // first the module, then the driver
     CHECK(nic["bind_commands"].get<std::string>().starts_with("echo vfio-pci | sudo tee "));
     CHECK(nic["reset_methods"].empty());
     CHECK(nic["address_bits"].is_null());

@@ -12,8 +12,8 @@ namespace inox::host_speed_test {
 
 TEST_CASE("a KVM interprets where the CPU has neither VMX nor SVM and the guest is slow") {
     CHECK(interprets(false, 0.4));
-    CHECK_FALSE(interprets(false, 3000)); // neither, and yet on the CPU
-    CHECK_FALSE(interprets(true, 0.4));   // only a busy or a nested host
+    CHECK_FALSE(interprets(false, 3000)); // neither VMX nor SVM, and yet runs on the CPU
+    CHECK_FALSE(interprets(true, 0.4));   // only a busy or nested host
     CHECK_FALSE(interprets(true, 3000));
     CHECK_FALSE(interprets(false, std::nullopt)); // no guest ran
 }
@@ -25,7 +25,7 @@ TEST_CASE("whether this KVM interprets has one answer, and is measured once") {
     const auto start = std::chrono::steady_clock::now();
     for (int i = 0; i < 1000; ++i)
         CHECK(kvm_interprets() == answer);
-    // Each measurement takes more than 10 ms.
+    // A measurement takes more than 10 ms, so the answer must be kept.
     CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds{5});
 }
 

@@ -86,7 +86,7 @@ TEST_CASE("guest memory on a reserved region, or beyond the IOMMU's width, is a 
         CHECK(host.problems().empty());
         host.file("sys/class/iommu/dmar0/intel-iommu/cap", "1f0000\n"); // 32 bits
         CHECK(host.problems().empty());
-        host.config.machine.memory = 4 * GiB; // 1 GiB of it above the hole
+        host.config.machine.memory = 4 * GiB; // of which 1 GiB lies above the hole
         CHECK(host.only_problem().code == Errc::reserved_conflict);
     }
 }
@@ -97,7 +97,7 @@ TEST_CASE("behind a virtual IOMMU the guest says what is mapped, so that nothing
     host.file("sys/kernel/iommu_groups/1/reserved_regions", "0x0fff0000 0x0fffffff reserved\n");
     host.file("sys/module/vfio_iommu_type1/parameters/dma_entry_limit", "0\n");
     CHECK(host.problems(LockLimit{1 * MiB}).empty());
-    put_device(host.config, IommuConfig{.bypass = true}); // all of it is, until the guest attaches the device
+    put_device(host.config, IommuConfig{.bypass = true}); // the host maps all of it until the guest attaches the device
     CHECK(host.problems(LockLimit{1 * MiB}).size() == 3);
 }
 
@@ -115,7 +115,7 @@ TEST_CASE("too few mappings, too large BARs and too many vectors are told") {
     SECTION("BARs") {
         host.file("sys/bus/pci/devices/0000:01:00.0/resource", "0x80000000 0x9fffffff 0x40200\n"
                                                                "0x4000000000 0x43ffffffff 0x14220c\n");
-        const auto problem = host.only_problem(); // 512 MiB of 480; 16 GiB prefetchable are no problem
+        const auto problem = host.only_problem(); // 512 MiB do not fit 480; 16 GiB prefetchable do
         CHECK(problem.code == Errc::no_resource);
         CHECK(problem.what.find("32-bit") != std::string::npos);
     }
@@ -194,7 +194,7 @@ TEST_CASE("a BAR that finds no place at a multiple of its size is told, though t
                                                            "0xa0000000 0xa7ffffff 0x40200\n"   // 128 MiB
                                                            "0xb0000000 0xb3ffffff 0x40200\n"); // 64 MiB: 448 of 480
     CHECK(host.problems().empty());
-    host.config.machine.windows.bars_32 = 448 * MiB; // 0xc2000000 to 0xddffffff: no place for 256 MiB
+    host.config.machine.windows.bars_32 = 448 * MiB; // 0xc2000000 to 0xddffffff: no aligned 256 MiB
     const auto problem = host.only_problem();
     CHECK(problem.code == Errc::no_resource);
     CHECK(problem.what ==

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `inox check` says of files, sockets and interfaces of the host, and of rules beside them.
+// What `inox check` reports about files, sockets and interfaces of the host, and about rules that concern them.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// A folder with an image of whole sectors, its hard link, and what is no image.
+/// A folder with a disk image, a hard link to it, and a file that is no image.
 class Folder {
 public:
     Folder() {
@@ -47,7 +47,7 @@ private:
     std::string path_;
 };
 
-/// `text` with ' for " and @ for the folder.
+/// The problems of `text`, in which ' stands for " and @ for the folder.
 std::vector<Error> problems_of(const Folder& folder, std::string text, Transport transport = Transport::pci) {
     std::ranges::replace(text, '\'', '"');
     for (auto at = text.find('@'); at != text.npos; at = text.find('@'))
@@ -137,10 +137,10 @@ TEST_CASE("what is there and can be made is good") {
         "metrics": {"metrics_path": "@/m"}, "logger": {"log_path": "@/fifo"}, "console": {"path": "@/c"},
         "serial": {"serial_out_path": "/dev/null"}, "inox": {"serial_log": "@/s", "boot_timeline": "@/t.json"}})");
     for (const auto& one : problems)
-        CHECK(one.where.empty()); // KVM may be missing
+        CHECK(one.where.empty()); // only KVM may be missing
     CHECK(folder.names() == before);
     pollfd waiting{socket.get(), POLLIN, 0};
-    CHECK(::poll(&waiting, 1, 0) == 0); // a daemon serves one connection
+    CHECK(::poll(&waiting, 1, 0) == 0); // check must not connect: a daemon serves one connection
 }
 
 TEST_CASE("a machine without PCI has room for 17 devices") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The console on the host's side: a terminal shared with a shell, a reader that does not read.
+// The console on the host's side: a terminal shared with a shell, and a reader that does not read.
 #include "vmm/instance/console_input.hpp"
 #include "vmm/instance/console_output.hpp"
 
@@ -28,7 +28,7 @@ struct Pipe {
     }
     Pipe(const Pipe&) = delete;
     Pipe& operator=(const Pipe&) = delete;
-    /// What is there now.
+    /// What the pipe contains at the moment.
     std::string take() const {
         ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
         std::string text(1 << 20, 0);
@@ -49,7 +49,7 @@ template <class F> bool eventually(F done, std::chrono::milliseconds limit = 20s
     return false;
 }
 
-/// Reads the terminal as a guest's console does; says what it heard, and that its loop runs, by a dot.
+/// Reads the terminal as a guest's console does. Writes what it receives, and a dot at intervals while its loop runs.
 void be_a_console(int heard) {
     EventLoop loop;
     RawTerminal terminal{STDIN_FILENO};
@@ -105,7 +105,7 @@ TEST_CASE("a console in the background of a terminal runs, leaves the terminal a
     CHECK(eventually([&] { return !shell.cooked(); }));
     shell.type("a");
     CHECK(hears("a"));
-    // Another job is put in front, and the terminal is as that one wants it.
+    // The shell puts another job in the foreground and sets the terminal for it.
     shell.to_background();
     std::this_thread::sleep_for(50ms);
     shell.cook();
@@ -137,7 +137,7 @@ TEST_CASE("a console that ends in the background leaves the terminal's settings 
     CHECK_FALSE(shell.cooked());
     shell.to_background();
     CHECK(eventually([&] { return shell.ended(); }));
-    CHECK_FALSE(shell.cooked()); // whoever is in front may want it so
+    CHECK_FALSE(shell.cooked()); // the job in the foreground may want it so
 }
 
 TEST_CASE("output to a terminal that nobody reads never waits where it must not") {
@@ -147,8 +147,8 @@ TEST_CASE("output to a terminal that nobody reads never waits where it must not"
     const std::string text(512, 'x');
     std::atomic<bool> done{false};
     std::thread loop{[&] {
-        // By pieces of many sizes some terminals come to have less room than the next piece needs, and poll(2) says
-        // yes.
+        // After pieces of many sizes, some terminals have less room than the next piece needs, although poll(2) reports
+        // room.
         std::mt19937 random{7};
         for (const auto& [master, slave] : terminals) {
             Output output{slave, ConsoleOverflow::wait};
@@ -187,7 +187,7 @@ TEST_CASE("a full pipe holds a vCPU until there is room, or until it is to pause
     }};
     REQUIRE(eventually([&] { return written > 60'000; }));
     std::this_thread::sleep_for(50ms);
-    for (int i = 0; i < 3; ++i) { // pauses are obeyed while nobody reads
+    for (int i = 0; i < 3; ++i) { // a pause works while nobody reads
         output.gate->set(RunGate::State::paused);
         output.gate->wait_until_parked(1);
         output.gate->set(RunGate::State::running);
@@ -202,7 +202,7 @@ TEST_CASE("a full pipe holds a vCPU until there is room, or until it is to pause
     end.join();
     CHECK(got == said);
     CHECK(output.console.missed() == 0);
-    CHECK((::fcntl(pipe.ends[1], F_GETFL) & O_NONBLOCK) == 0); // others write there, too
+    CHECK((::fcntl(pipe.ends[1], F_GETFL) & O_NONBLOCK) == 0); // other processes write there, too
 }
 
 TEST_CASE("pauses while nobody reads do not pile output up") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a guest says, kept in files and pipes: never waiting, never silent about a loss.
+// A guest's output in files and pipes: writing never waits, and every loss is reported.
 #include <fcntl.h>
 #include <string>
 #include <sys/stat.h>

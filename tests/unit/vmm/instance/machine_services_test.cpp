@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stands around the guest: metadata, metrics, log lines, events, CPUID modifiers.
+// The services around the guest: metadata, metrics, log lines, events, CPUID modifiers.
 #include <fcntl.h>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -92,7 +92,7 @@ TEST_CASE("a pipe that nobody reads costs lines, not time, and no line is torn")
             text.append(buffer, static_cast<std::size_t>(got));
     };
     read_all();
-    file->write(line); // with the rest of the one before
+    file->write(line); // after the rest of the line before
     read_all();
     CHECK(text.size() % line.size() == 0);
     ::close(reader);
@@ -142,7 +142,7 @@ TEST_CASE("the last events are kept, and readers that left are forgotten") {
     CHECK(events.recent().size() == EventLog::kept);
     CHECK(events.recent().front().sequence == 11);
     there = false;
-    events.watch([](const Event*) { return true; }); // asks the first whether it is there
+    events.watch([](const Event*) { return true; }); // asks the first reader whether it still reads
     events.publish("e");
     CHECK(seen == static_cast<int>(EventLog::kept + 10));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process whose loop hangs, or whose end hangs, still ends by its signals and its time limit. Each in a child.
+// A process whose loop or whose end hangs still ends by signals and by its time limit. Each case has a child process.
 #include "vmm/instance/watchdog.hpp"
 
 #include <csignal>
@@ -45,7 +45,7 @@ template <class F> Ended in_child(int signal, F child) {
         ::kill(pid, signal);
     Ended ended;
     std::array<char, 4096> text{};
-    // The end of the text is the end of the process; a test that hangs is ended by its runner.
+    // The end of the text is the end of the process. The test's runner ends a test that hangs.
     for (ssize_t got = 0; (got = ::read(out[0], text.data(), text.size())) > 0;)
         ended.said.append(text.data(), static_cast<std::size_t>(got));
     int status = 0;
@@ -59,10 +59,10 @@ template <class F> Ended in_child(int signal, F child) {
 
 void hang() {
     for (;;)
-        std::this_thread::sleep_for(1s); // a system call that does not come back
+        std::this_thread::sleep_for(1s); // like a system call that does not return
 }
 
-/// What Session does with what it is told: the loop stops.
+/// What GuestRun does when it is notified: it stops the loop.
 Watchdog::Options stopping(EventLoop& loop, std::vector<int>& signals) {
     return {.hears_within = 100ms,
             .on_signal =
@@ -160,7 +160,7 @@ TEST_CASE("an end that was asked for and hangs is ended; one that comes to its e
         if (hangs)
             hang();
         dog.reset();
-        std::this_thread::sleep_for(400ms); // no thread that would end it now
+        std::this_thread::sleep_for(400ms); // no thread is left that would end the process
         ::_exit(42);
     });
     CHECK(ended.code == (hangs ? 143 : 42));

@@ -12,7 +12,7 @@ namespace {
 
 using enum SlotState;
 
-/// Everything that can happen to a slot, and how a slot gets into each state.
+/// All events that can happen to a slot, and the way into each state.
 struct Slot {
     DeviceSlots slots{};
 
@@ -48,7 +48,7 @@ TEST_CASE("device slots: each state, whatever happens to it") {
     constexpr std::array rows{
         Row{empty, filled, permanent, empty, empty, empty, empty},
         Row{promised, filled, permanent, empty, promised, promised, promised},
-        Row{filled, filled, filled, empty, torn_out, held, filled}, // the table vacates it
+        Row{filled, filled, filled, empty, torn_out, held, filled}, // the table vacates it on the loop
         Row{permanent, permanent, permanent, permanent, permanent, permanent, permanent},
         Row{torn_out, filled, permanent, torn_out, torn_out, torn_out, empty},
         Row{held, held, held, held, held, held, empty},
@@ -89,10 +89,10 @@ TEST_CASE("device slots: a new device gets the slot that is empty for longest, t
     CHECK(slots.choose() == 8);
     slots.fill(5, false);
     CHECK(slots.eject(9));
-    CHECK_FALSE(slots.eject(7)); // the loop knows that there is something
+    CHECK_FALSE(slots.eject(7)); // the loop was notified already
     CHECK(slots.take_ejected() == DeviceSlots::Set{1U << 9 | 1U << 7});
     CHECK(slots.take_ejected().none());
-    CHECK(slots.choose() == 9); // its device left before that of slot 7
+    CHECK(slots.choose() == 9); // the device of slot 9 left before that of slot 7
     CHECK(slots.eject(7));
 }
 

@@ -114,7 +114,7 @@ TEST_CASE("the paging mode follows the control registers") {
     CHECK_FALSE(paging());
     sregs.cr0 |= pg;
     sregs.cr4 = 0;
-    sregs.efer = nxe; // counts with PAE only
+    sregs.efer = nxe; // has an effect with PAE only
     REQUIRE(paging());
     CHECK(paging()->mode == iommu::PagingMode::bits32);
     CHECK(paging()->root == 0x123460);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Assigned devices that come to a running machine: memory is pinned beside the loop, and everything else goes on.
+// Assigned devices that are added to a running machine: memory is pinned on a thread, and everything else goes on.
 #include <semaphore>
 
 #include "tests/catch.hpp"
@@ -21,8 +21,8 @@ VfioConfig assigned(const std::string& id, const std::string& host) {
 
 struct Bench : fakes::PlatformBench {
     fakes::VfioKernel kernel{};
-    std::counting_semaphore<16> pinning{0}; ///< the kernel is asked to pin
-    std::counting_semaphore<16> go_on{0};   ///< and does it
+    std::counting_semaphore<16> pinning{0}; ///< released when the kernel is asked to pin
+    std::counting_semaphore<16> go_on{0};   ///< acquired before it pins
     std::vector<std::pair<std::string, Result<DeviceStatus>>> answers{};
 
     Bench() {
@@ -57,7 +57,7 @@ TEST_CASE(
     "while memory is pinned for a device the loop, timers and other devices go on; the answer comes with the device") {
     Bench bench;
     bench.add("nic", "0000:01:00.0");
-    bench.pinning.acquire(); // the host is at it
+    bench.pinning.acquire(); // the host is pinning
     CHECK(bench.answers.empty());
     CHECK_FALSE(bench.there("nic"));
     bool fired = false;
@@ -94,14 +94,14 @@ TEST_CASE("a device that is removed while its memory is pinned is answered at on
     bench.add("one", "0000:01:00.0");
     bench.add("two", "0000:02:00.0");
     bench.pinning.acquire();
-    const bool waiting = GENERATE(false, true); // the second one, which has not begun
+    const bool waiting = GENERATE(false, true); // the one to cancel is the second, which has not begun
     REQUIRE(bench.platform->cancel({kind_of<VfioConfig>, waiting ? "two" : "one"}));
     CHECK_FALSE(bench.platform->cancel({kind_of<VfioConfig>, waiting ? "two" : "one"}));
     REQUIRE(bench.answers.size() == 1);
     CHECK(bench.answers[0].second.error().code == Errc::wrong_state);
     bench.go_on.release();
     if (!waiting) {
-        REQUIRE(bench.run([&] { return bench.kernel.count("set_iommu") == 2; })); // the other's turn
+        REQUIRE(bench.run([&] { return bench.kernel.count("set_iommu") == 2; })); // it is the other device's turn
         bench.pinning.acquire();
         bench.go_on.release();
     }
@@ -117,7 +117,7 @@ TEST_CASE("a machine that ends while memory is pinned waits for the piece at han
     bench.add("one", "0000:01:00.0");
     bench.add("two", "0000:02:00.0");
     bench.pinning.acquire();
-    bench.go_on.release(); // what is at hand gets done
+    bench.go_on.release(); // the piece that was begun is finished
     bench.platform->stop();
     REQUIRE(bench.answers.size() == 2);
     for (const auto& [id, status] : bench.answers)

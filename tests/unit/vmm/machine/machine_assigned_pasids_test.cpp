@@ -39,7 +39,7 @@ struct Bench : fakes::PlatformBench {
         }
         start(config, {domains.get(), &service(), &kernel, kernel.tree.root()});
     }
-    ~Bench() { platform.reset(); } // before what it stands on
+    ~Bench() { platform.reset(); } // destroyed before what it uses
     Bench(const Bench&) = delete;
     Bench& operator=(const Bench&) = delete;
 
@@ -53,7 +53,7 @@ struct Bench : fakes::PlatformBench {
     EndpointId endpoint(const DeviceStatus& device) {
         return iommu::pci_endpoint(device.address->slot, device.address->function);
     }
-    /// The endpoint's row for the operator.
+    /// The row about the endpoint that an operator sees.
     std::optional<PasidView::Endpoint> shown() {
         for (const auto& one : pasids->view().endpoints)
             if (one.device == "nic")
@@ -100,7 +100,7 @@ TEST_CASE("a guest binds page tables for an assigned device, and its removal det
     CHECK(row->assigned);
     CHECK(row->refusal.empty());
 
-    // The guest finds the capability, and its bits are its own.
+    // The guest finds the capability, and its bits belong to the guest.
     const auto at = bench.capability(device, 0x1b);
     REQUIRE(at != 0);
     CHECK(bench.config<std::uint16_t>(device, at + 4) == (20U << 8 | 4));
@@ -136,7 +136,7 @@ TEST_CASE("a reset of the guest's PASIDs leaves the assigned device nothing of t
     REQUIRE(bench.service().bind(endpoint, bench.alloc(), {.root = 0x5000}) == PasidStatus::ok);
     bench.service().reset();
     CHECK(bench.kernel.by_pasid.empty());
-    CHECK(bench.kernel.tables.size() == 1); // the parent
+    CHECK(bench.kernel.tables.size() == 1); // only the parent table is left
     const auto again = bench.alloc();
     CHECK(bench.service().bind(endpoint, again, {.root = 0x7000}) == PasidStatus::ok);
     CHECK(bench.kernel.by_pasid.contains(again.raw()));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A host that takes its time to open, pin, unpin and close assigned devices: the loop goes on meanwhile.
+// A host that takes long to open, pin, unpin and close assigned devices: the loop goes on meanwhile.
 #include <algorithm>
 #include <array>
 #include <set>
@@ -33,7 +33,7 @@ VfioConfig assigned(const std::string& id, const std::string& host, Backend back
 struct Bench : fakes::PlatformBench {
     fakes::VfioKernel kernel{};
     std::unique_ptr<iommu::Domains> domains{};
-    std::set<std::string> on_loop{}; ///< slow calls for which the loop waited
+    std::set<std::string> on_loop{}; ///< slow calls that were made on the loop
     std::vector<Result<DeviceStatus>> answers{};
 
     explicit Bench(bool behind_iommu) {
@@ -57,7 +57,7 @@ struct Bench : fakes::PlatformBench {
     Bench(const Bench&) = delete;
     Bench& operator=(const Bench&) = delete;
 
-    /// Runs the loop until then. It does not wait for the thread at work: no pause of it is most of that time.
+    /// Runs the loop until `done`, and checks that it never waits for the thread: no pause takes most of the time.
     void run(const std::function<bool()>& done) {
         const auto start = std::chrono::steady_clock::now();
         auto before = start;
@@ -91,7 +91,7 @@ TEST_CASE("while a host opens, pins, unpins and closes an assigned device slowly
     bench.run([&] { return !bench.answers.empty(); });
     REQUIRE(bench.answers.size() == 1);
     REQUIRE(bench.answers[0]);
-    CHECK(bench.kernel.mappings("0000:01:00.0")->size() == 1); // it reaches all memory already
+    CHECK(bench.kernel.mappings("0000:01:00.0")->size() == 1); // the device reaches all memory already
     const auto slot = bench.answers[0]->address->slot;
 
     REQUIRE(bench.platform->table().remove({kind_of<VfioConfig>, "nic"}, forced ? Removal::forced : Removal::asked));

@@ -23,7 +23,7 @@ constexpr std::uint16_t added_port = 0x610;
 constexpr std::uint16_t wanted_port = 0x614;
 constexpr std::uint16_t eject_port = 0x618;
 
-/// A machine with a table, and the guest's side of its registers.
+/// A machine with a device table, and the guest's side of the table's registers.
 struct Bench {
     EventLoop loop{};
     fakes::PciMachine pci{};
@@ -91,7 +91,7 @@ TEST_CASE("device table: a removal waits for the guest's eject") {
     CHECK(bench.told() == std::vector{What::added, What::ejecting});
 
     bench.eject(address);
-    CHECK_FALSE(bench.visible(address)); // as soon as the guest looks again
+    CHECK_FALSE(bench.visible(address)); // gone as soon as the guest looks again
     tests::turn(bench.loop);
     CHECK(bench.table.list().empty());
     CHECK(bench.told() == std::vector{What::ejected});
@@ -120,7 +120,7 @@ TEST_CASE("device table: a forced removal is done at once, and the guest is told
     CHECK(bench.told() == std::vector{What::added, What::removed});
     CHECK(bench.read(added_port) == 0);
     CHECK(bench.read(wanted_port) == 1U << address.slot);
-    // Its eject comes late: it hits nobody else.
+    // The eject of the old device comes late and must not affect any other.
     CHECK(bench.add("next") != address);
     bench.eject(address);
     tests::turn(bench.loop);
@@ -147,7 +147,7 @@ TEST_CASE("device table: what the guest ejects by itself is gone, too") {
 TEST_CASE("device table: an eject between a request and the loop's next turn is no error") {
     Bench bench;
     const PciAddress address = bench.add("data");
-    bench.eject(address); // the loop has not seen it
+    bench.eject(address); // the loop has not handled it yet
     CHECK(bench.table.list().size() == 1);
     NewDevice same_place = Bench::disk("other");
     same_place.where = address;
@@ -198,7 +198,7 @@ TEST_CASE("device table: 31 devices fill the bus, and a slot that came free is u
     CHECK(bench.table.add(Bench::disk("32")).error().code == Errc::no_resource);
     for (const char* id : {"7", "5"})
         REQUIRE(bench.table.remove({kind_of<DriveConfig>, id}, Removal::forced));
-    // The one that has been free for longest first; and a guest that never answers does not use slots up.
+    // Chooses the slot that has been free for longest; a guest that never answers does not use up all slots.
     CHECK(bench.add("a").slot == 7);
     CHECK(bench.read(wanted_port) == 1U << 5);
     CHECK(bench.add("b").slot == 5);
@@ -225,7 +225,7 @@ TEST_CASE("device table: a slot is not used again while a driver waits for what 
 TEST_CASE("device table: a promised slot is nobody else's until its device comes or does not") {
     Bench bench;
     auto promise = bench.table.promise_slot().value();
-    bench.eject(promise.where); // nothing is there yet
+    bench.eject(promise.where); // the slot has no device yet
     tests::turn(bench.loop);
     for (unsigned i = 0; i < 30; ++i)
         CHECK(bench.add(std::to_string(i)) != promise.where);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Real devices come and go on a whole platform, and what the process holds is counted.
+// Real devices are added to and removed from a whole platform, and what the process holds is counted.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -33,7 +33,7 @@ struct Holdings {
 struct Bench : fakes::PlatformBench {
     explicit Bench(const Config& config = {}) : PlatformBench{config} {}
 
-    /// The guest's part: it sees what is new, and gives back what it is asked for.
+    /// The guest's part: reads which devices are new, and ejects those that it is asked for.
     void eject(std::uint32_t slots) {
         (void)tests::in<std::uint32_t>(ports, added_port);
         tests::out<std::uint32_t>(ports, eject_port, slots);
@@ -79,13 +79,13 @@ TEST_CASE("hot-plug: ten times each kind of device, asked back or by force, leav
         CHECK_FALSE(std::filesystem::exists(uds));
         CHECK(bench.doorbells.bells->empty());
         CHECK(std::ranges::none_of(bench.irqs.vectors, [](const auto& vector) { return vector->alive; }));
-        bench.irqs.lines.resize(own_lines); // what the fakes remember holds descriptors, too
+        bench.irqs.lines.resize(own_lines); // what the fakes recorded holds descriptors, too
         bench.irqs.vectors.clear();
     }
     tests::turn(bench.loop);
     const Holdings after = Holdings::now();
     CHECK(after.descriptors == before.descriptors);
-    CHECK(after.mappings < before.mappings + 10); // the allocator may take one or two
+    CHECK(after.mappings < before.mappings + 10); // the allocator may need one or two
     CHECK(bench.told.size() == 11 * devices.size() * (forced ? 2 : 3));
 }
 

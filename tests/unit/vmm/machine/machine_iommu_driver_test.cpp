@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A guest with an IOMMU and no driver for it: the operator hears of it when a device is used unconfined.
+// A guest with an IOMMU and no driver for it: the operator is notified when a device works unconfined.
 #include "tests/catch.hpp"
 #include "tests/fakes/platform_bench.hpp"
 #include "tests/support/log_capture.hpp"
@@ -20,11 +20,11 @@ struct Bench : fakes::PlatformBench {
         domains = std::make_unique<iommu::Domains>(memory, iommu::Limits{}, bypass);
         start(config, {.iommu = domains.get()});
     }
-    ~Bench() { platform.reset(); } // before what it stands on
+    ~Bench() { platform.reset(); } // destroyed before what it uses
     Bench(const Bench&) = delete;
     Bench& operator=(const Bench&) = delete;
 
-    /// What a driver does up to DRIVER_OK (virtio 1.3, 3.1.1), without queues.
+    /// Does what a driver does up to DRIVER_OK (virtio 1.3, 3.1.1), without queues.
     void drive(devices::pci::Address where) {
         const auto config = layout::ecam.start().raw() + (std::uint64_t{where.index()} << 12);
         tests::out<std::uint16_t>(mmio, config + 4, 6);
@@ -83,7 +83,7 @@ TEST_CASE("with a driver for the IOMMU, or without bypass, there is nothing to w
     bench.drive(bench.entropy());
     CHECK_FALSE(warned(log));
     CHECK(bench.shown() == bypass);
-    // The driver leaves: a guest that boots another kernel.
+    // The driver leaves, as when a guest boots another kernel.
     if (bypass) {
         bench.domains->reset();
         CHECK_FALSE(bench.shown());

@@ -71,7 +71,7 @@ TEST_CASE("a kernel that restarts or powers off in order did not panic, whoever 
     CHECK(Watched{}.say(killed_init).say("# echo reboot: Restarting system\n").text.panicked());
     CHECK(Watched{}.say(killed_init).say("[    2.0] sysrq: Resetting\n").text.panicked());
     CHECK_FALSE(Watched{}.say(killed_init, virtio).say("[    2.0] reboot: Power down\n").text.panicked());
-    // A crash kernel that dumps the first one's memory ends in order itself.
+    // A crash kernel that dumps the first kernel's memory ends in an orderly way itself.
     Watched dumped;
     dumped.say(killed_init).say("[    0.000000] Linux version 6.12\n").say("[    9.0] reboot: Restarting system\n");
     CHECK(dumped.text.panicked());

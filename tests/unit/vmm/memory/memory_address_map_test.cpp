@@ -52,7 +52,7 @@ TEST_CASE("a large 32-bit window takes the place of RAM, which goes on above 4 G
     REQUIRE(map);
     CHECK(map->bars_32 == range(0x80000000, 0xc0000000));
     CHECK(map->hole == Gpa{0x80000000});
-    // 2 GiB below the hole and 2 above 4 GiB: on 33 bits, RAM ends at 6 GiB.
+    // 2 GiB below the hole and 2 GiB from 4 GiB on: RAM ends at 6 GiB, and 33 bits end at 8 GiB.
     CHECK(plan_addresses(4 * GiB, 33, {.bars_32 = 1 * GiB})->bars_64 == range(6 * GiB, 8 * GiB));
     CHECK(plan_addresses(1 * GiB, 39, {.bars_32 = PciWindows::most_32})->bars_32 == range(0x40000000, 0xc0000000));
 }

@@ -46,7 +46,7 @@ TEST_CASE("edges count, and a pin that came later does not") {
     DmaDrain drain;
     pins->collect(range(0x1fff, 0x2000), drain);
     pins->collect(range(~std::uint64_t{0} - 1, ~std::uint64_t{0}), drain);
-    pins->collect(range(0x1000, 0x1000), drain); // again
+    pins->collect(range(0x1000, 0x1000), drain); // collects the same pin again
     pins->add(later);
     int called = 0;
     drain.when_done([&] { ++called; });

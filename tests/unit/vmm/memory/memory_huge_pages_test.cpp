@@ -18,7 +18,7 @@ namespace {
 
 std::uintptr_t address(std::span<const std::byte> bytes) { return reinterpret_cast<std::uintptr_t>(bytes.data()); }
 
-/// What the kernel says of the mapping that starts there, in bytes.
+/// The kernel's number for the mapping that starts there, in bytes.
 std::uint64_t smaps(std::span<const std::byte> memory, const std::string& key) {
     std::ifstream file{"/proc/self/smaps"};
     std::string line;
@@ -39,7 +39,7 @@ bool host_can() {
     return false;
 }
 
-/// What the kernel says of memory of that kind when it is in huge pages.
+/// The kernel's key for memory of that kind that is in huge pages.
 const char* huge_key(HugePages pages) { return pages == HugePages::none ? "ShmemPmdMapped" : "AnonHugePages"; }
 
 /// Guest RAM that a device of the host may reach, and that nobody has touched yet.
@@ -77,7 +77,7 @@ TEST_CASE("an aligned mapping leaves nothing beside it, whatever the alignment")
         CHECK(::mincore(mapping.bytes().data() + 3 * page_size, page_size, &resident) != 0); // ENOMEM: not mapped
     }
     CHECK_FALSE(Mapping::create_aligned(2 * MiB, SIZE_MAX - page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    CHECK_FALSE(Mapping::create_aligned(2 * MiB, page_size, PROT_READ, MAP_SHARED, -1, 0)); // no such file
+    CHECK_FALSE(Mapping::create_aligned(2 * MiB, page_size, PROT_READ, MAP_SHARED, -1, 0)); // there is no such file
 }
 
 TEST_CASE("gathering puts memory into huge pages, keeps what is in it, and populates no more than it was given") {
@@ -89,13 +89,13 @@ TEST_CASE("gathering puts memory into huge pages, keeps what is in it, and popul
         all[at] = static_cast<std::byte>(at / page_size);
     std::vector<std::uint64_t> told;
     CHECK(gather_huge_pages(all.subspan(page_size, 94 * MiB), [&](std::uint64_t done) { told.push_back(done); }) ==
-          92 * MiB); // whole ones only
+          92 * MiB); // only whole pieces
     CHECK(told == std::vector<std::uint64_t>{64 * MiB, 92 * MiB});
     CHECK(smaps(all, "ShmemPmdMapped") == 92 * MiB);
     CHECK(smaps(all, "Rss") < 94 * MiB);
     for (std::size_t at = 0; at < 80 * MiB; at += 5 * page_size)
         REQUIRE(all[at] == static_cast<std::byte>(at / page_size));
-    CHECK(gather_huge_pages(all) == 96 * MiB); // those that are there count
+    CHECK(gather_huge_pages(all) == 96 * MiB); // huge pages that exist already count, too
     CHECK(gather_huge_pages(all.subspan(page_size, 2 * MiB)) == 0);
     CHECK(gather_huge_pages({}) == 0);
 }
@@ -107,13 +107,13 @@ TEST_CASE("private memory is gathered too, that was read only and whose zeros ar
     const auto all = memory.regions()[0].host;
     const auto read = [&](std::size_t at) { return *static_cast<volatile std::byte*>(all.data() + at); };
     REQUIRE(::madvise(all.data(), 16 * MiB, MADV_NOHUGEPAGE) == 0);
-    for (std::size_t at = 0; at < 8 * MiB; at += 5 * page_size) // small pages, and small zeros
+    for (std::size_t at = 0; at < 8 * MiB; at += 5 * page_size) // small pages, and small pages of zeros
         all[at] = static_cast<std::byte>(at / page_size);
     for (std::size_t at = 8 * MiB; at < 16 * MiB; at += page_size)
         REQUIRE(read(at) == std::byte{});
     CHECK(smaps(all, "AnonHugePages") == 0);
     REQUIRE(::madvise(all.data(), 16 * MiB, MADV_HUGEPAGE) == 0);
-    REQUIRE(read(20 * MiB) == std::byte{}); // huge zeros, where the host uses them
+    REQUIRE(read(20 * MiB) == std::byte{}); // a huge page of zeros, where the host uses them
     CHECK(gather_huge_pages(all) == 32 * MiB);
     CHECK(smaps(all, "AnonHugePages") == 32 * MiB);
     for (std::size_t at = 0; at < 32 * MiB; at += 5 * page_size)
@@ -165,7 +165,7 @@ TEST_CASE("guest RAM is in huge pages before the kernel pins it") {
     Assigned machine{pages};
     const auto& region = machine.guest.regions()[0];
     const auto& device = machine.device;
-    CHECK(smaps(region.host, "Rss") == 0); // the guest's alone until a device needs it
+    CHECK(smaps(region.host, "Rss") == 0); // not touched until a device needs it
     SECTION("1:1") { REQUIRE(machine.session().map_guest(device->dma())); }
     SECTION("by a virtual IOMMU that lets the device reach everything") {
         REQUIRE(device->dma().map(*devices::vfio::IovaRange::closed(Iova{0}, Iova{64 * MiB - 1}), region.host,

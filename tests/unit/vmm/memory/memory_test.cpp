@@ -18,7 +18,7 @@ TEST_CASE("memory beyond the hole goes on at 4 GiB, and an access may not cross 
 }
 
 TEST_CASE("a lack of huge pages is found when memory is made, not at the first touch") {
-    auto memory = GuestMemory::create(std::uint64_t{128} << 30, HugePages::two_mib); // more than any test machine keeps
+    auto memory = GuestMemory::create(std::uint64_t{128} << 30, HugePages::two_mib); // more than test machines have
     REQUIRE(!memory);
     CHECK(memory.error().code == Errc::memory_unavailable);
     CHECK(memory.error().what.find("huge pages of 2 MiB are not free") != std::string::npos);
