@@ -12,7 +12,7 @@ namespace inox::devices_i8042_test {
 
 namespace {
 
-/// Waits for nothing: an answer that is not there at once counts as a time-out.
+/// Never waits: if an answer is not there at once, the driver counts it as a time-out.
 struct Driver {
     static constexpr std::uint64_t data = 0;
     static constexpr std::uint64_t port_b = 1;
@@ -44,7 +44,7 @@ struct Driver {
         command(0x60);
         put(value);
     }
-    /// Sends to the keyboard and collects the answer, one interrupt for each byte.
+    /// Sends a byte to the keyboard and collects the answer, which has one interrupt for each byte.
     std::vector<std::uint8_t> keyboard(std::uint8_t value) {
         irq->take();
         put(value);
@@ -75,7 +75,7 @@ TEST_CASE("Linux's controller probe finds a translating controller without a mou
     driver.set_control((control | 0x10) & ~0x01);
     CHECK(driver.ask(0x20) == ((control | 0x10) & ~0x01));
 
-    driver.command(0xd3); // aux loop: an answer that does not come from an aux port
+    driver.command(0xd3); // aux loop: its answer must not come from an aux port
     driver.put(0x5a);
     CHECK((driver.status() & 0x21) == 0x01);
     driver.get();
@@ -118,7 +118,7 @@ TEST_CASE("ctrl-alt-del reaches a guest that listens, and only such a one") {
     CHECK(driver.chip.send_ctrl_alt_del());
     CHECK(driver.interrupts() == Bytes{0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d});
     for (int i = 0; i < 100; ++i)
-        driver.chip.send_ctrl_alt_del(); // a guest that does not read costs nothing
+        driver.chip.send_ctrl_alt_del(); // a guest that does not read makes nothing grow
     CHECK(driver.interrupts().size() == 3 * 8);
     driver.keyboard(0xf5);
     CHECK_FALSE(driver.chip.send_ctrl_alt_del());

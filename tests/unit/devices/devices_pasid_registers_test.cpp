@@ -24,7 +24,7 @@ using tests::out;
 
 namespace {
 
-/// A driver, as docs/guest-abi.md has it.
+/// A driver that follows docs/guest-abi.md.
 struct Driver {
     explicit Driver(std::uint32_t quota = 16) : guest{quota} {}
     PasidGuest guest;
@@ -62,7 +62,7 @@ TEST_CASE("a driver finds the interface, what it can do and how many PASIDs it m
     CHECK(in<std::uint32_t>(driver.registers, PasidRegisters::used) == 0);
     CHECK(driver.allocate() == 1);
     CHECK(in<std::uint32_t>(driver.registers, PasidRegisters::used) == 1);
-    // Both readings of bit 0: the specification's null command and Linux's allocation.
+    // Both meanings of bit 0: the specification's null command and Linux's allocation.
     CHECK(in<std::uint64_t>(driver.registers, PasidRegisters::capability) == 0x7'0000'0007);
     CHECK(driver.status(0) == Response::success);
 }
@@ -163,7 +163,7 @@ TEST_CASE("the table for drivers' writers has every register, with its place, an
         for (unsigned at = 0; at < row.bytes; at += 4) {
             CHECK(known.insert(row.offset + at).second);
             const auto before = in<std::uint32_t>(driver.registers, row.offset + at);
-            // Of VCMD, the upper half: the lower one runs a command.
+            // Writes only the upper half of VCMD, because the lower half runs a command.
             if (row.name != "VCMD" || at != 0) {
                 out<std::uint32_t>(driver.registers, row.offset + at, ~before);
                 const bool changed = in<std::uint32_t>(driver.registers, row.offset + at) != before;
@@ -189,7 +189,7 @@ TEST_CASE("accesses of odd width or place are harmless") {
     out<std::uint64_t>(driver.registers, PasidRegisters::response, ~0ULL);
     out<std::uint64_t>(driver.registers, PasidRegisters::capability, ~0ULL);
     CHECK(in<std::uint16_t>(driver.registers, PasidRegisters::magic + 1) == 0x4f4e);
-    CHECK(in<std::uint32_t>(driver.registers, PasidRegisters::version + 2) == 0); // into the next
+    CHECK(in<std::uint32_t>(driver.registers, PasidRegisters::version + 2) == 0); // crosses into the next register
     std::array<std::byte, 64> wide;
     wide.fill(std::byte{1});
     driver.registers.write(PasidRegisters::command, wide);

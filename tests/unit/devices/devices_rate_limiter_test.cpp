@@ -17,8 +17,8 @@ namespace {
 using Time = RateLimiter::Time;
 using std::chrono::nanoseconds;
 
-/// Bytes that get through in `duration` when every request of `bytes` is sent as soon as the limiter lets it, seen
-/// from a caller whose timers are `late`.
+/// How many bytes pass in `duration` when every request of `bytes` is sent as soon as the limiter allows it, by a
+/// caller whose timers are `late`.
 std::uint64_t bytes_through(RateLimiter& limiter, std::uint64_t bytes, Time from, nanoseconds duration,
                             nanoseconds late = 0ns) {
     std::uint64_t sum = 0;
@@ -39,7 +39,7 @@ TEST_CASE("no limits let everything through at once") {
     RateLimiter limiter;
     CHECK(limiter.unlimited());
     CHECK(limiter.spend(std::numeric_limits<std::uint64_t>::max(), Time{}) == 0ns);
-    // A size or a refill time of 0 is no limit either.
+    // A size of 0 or a refill time of 0 means no limit, too.
     RateLimiter zero{{BucketLimits{0, 0, 100ms}, BucketLimits{10, 0, 0ms}}, Time{}};
     CHECK(zero.unlimited());
 }
@@ -74,7 +74,7 @@ TEST_CASE("the rate holds within 10 percent for small, large and oversized reque
     for (const std::uint64_t bytes : {512U, 4096U, 65536U, 1U << 20U, 8U << 20U}) {
         for (const nanoseconds late : {nanoseconds{0}, nanoseconds{1ms}, nanoseconds{10ms}}) {
             RateLimiter limiter{{BucketLimits{1 << 20, 0, 100ms}, {}}, Time{}}; // 10 MiB/s
-            (void)bytes_through(limiter, bytes, Time{}, 1s, late);              // the first bucket comes on top
+            (void)bytes_through(limiter, bytes, Time{}, 1s, late);              // the first bucket comes in addition
             const auto through = bytes_through(limiter, bytes, Time{} + 2s, 60s, late);
             CAPTURE(bytes, late.count(), through);
             CHECK(off(through, 60.0 * 10 * (1 << 20)) < 0.10);

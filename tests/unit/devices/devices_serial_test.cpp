@@ -42,7 +42,7 @@ struct Line {
             text.push_back(static_cast<char>(in(uart, rbr)));
         return text;
     }
-    /// What it does at the last close. With HUPCL, the default, it lowers RTS and DTR first.
+    /// What Linux does at the last close. With HUPCL, the default, it lowers RTS and DTR first.
     void close(bool hang_up) {
         if (hang_up)
             out(uart, mcr, 0x08);
@@ -235,7 +235,7 @@ TEST_CASE("what is typed before Linux first opens the port waits for it, though 
             out(uart, reg, value);
         type();
     }
-    // The probe, and then the set-up of the kernel's console.
+    // The probe, then the set-up of the kernel's console.
     for (const auto [reg, value] :
          {Write{ier, 0}, {ier, 0x0f}, {ier, 0}, {mcr, 0x1a}, {mcr, 0}, {lcr, 0xbf}, {fcr, 0}, {lcr, 0}, {fcr, 1}}) {
         out(uart, reg, value);
@@ -244,12 +244,12 @@ TEST_CASE("what is typed before Linux first opens the port waits for it, though 
     in(uart, rbr);
     type();
     out(uart, mcr, 0x01);
-    for (int i = 0; i < 2000; ++i) { // it prints
+    for (int i = 0; i < 2000; ++i) { // the kernel prints
         in(uart, lsr);
         out(uart, thr, '.');
     }
     type();
-    // The first open: the FIFO is on again only after the interrupt is, and RTS comes last.
+    // The first open: the FIFO is enabled after the interrupt is, and RTS comes last.
     for (const auto [reg, value] : {Write{fcr, 0x01}, {fcr, 0x07}, {fcr, 0x00}})
         out(uart, reg, value);
     type();
@@ -270,7 +270,7 @@ TEST_CASE("what is typed before Linux first opens the port waits for it, though 
         type();
     }
     CHECK(got == typed);
-    // From now on to clear is to lose.
+    // After the open, clearing the FIFO loses what is in it.
     line.receive("late");
     out(uart, fcr, 0x83);
     CHECK(line.drain().empty());
@@ -288,7 +288,7 @@ TEST_CASE("what is typed while the port is closed again, or was not taken before
         line.open();
         type(20);
         got += line.drain();
-        type(round); // comes too late for this one
+        type(round); // comes too late for this reader
         line.close(hang_up);
         type(30);
     }
@@ -307,7 +307,7 @@ TEST_CASE(
     out(uart, fcr, 0x01);
     CHECK(line.receive("typed ahead") == 11);
     out(uart, fcr, 0xc7);
-    CHECK(line.receive(" and more") == 0); // behind what waits already
+    CHECK(line.receive(" and more") == 0); // must not pass what waits already
     out(uart, mcr, 0x1e);
     out(uart, thr, 0xae);
     CHECK(in(uart, rbr) == 0xae);
@@ -330,7 +330,7 @@ TEST_CASE("before the port is opened no register write loses or reorders input, 
         for (auto& c : typed)
             c = static_cast<char>(random());
         std::string_view rest{typed};
-        const bool loops = round % 2; // then it only has to stay whole
+        const bool loops = round % 2; // with loopback the input may be mixed, but must stay complete
         for (int step = 0; step < 2000; ++step) {
             const auto value = static_cast<std::uint8_t>(random());
             switch (random() % 8) {
@@ -345,7 +345,7 @@ TEST_CASE("before the port is opened no register write loses or reorders input, 
                 out(line.uart, ier, value);
                 break;
             case 4:
-                out(line.uart, mcr, loops ? value : value & 0x07); // OUT2 would open it
+                out(line.uart, mcr, loops ? value : value & 0x07); // OUT2 would open the port
                 break;
             case 5:
                 out(line.uart, thr, value);
@@ -377,7 +377,7 @@ TEST_CASE("without a FIFO one byte fits") {
 
 TEST_CASE("a guest that lowers RTS after raising it stops its input") {
     Line line;
-    CHECK(line.receive("a") == 1); // never raised: the guest does not know of it
+    CHECK(line.receive("a") == 1); // its interrupt was not raised, so the guest does not know of it
     line.open();
     CHECK(line.drain() == "a");
     out(line.uart, mcr, 0x09);
@@ -399,7 +399,7 @@ TEST_CASE("in loopback the guest hears itself and nothing leaves") {
     CHECK(line.sent.empty());
     CHECK(line.receive("x") == 0);
     CHECK((in(uart, lsr) & 0x03) == 0x03); // overrun
-    CHECK((in(uart, lsr) & 0x03) == 0x01); // told once
+    CHECK((in(uart, lsr) & 0x03) == 0x01); // reported once
     for (int i = 0; i < 16; ++i)
         CHECK(in(uart, rbr) == i);
     out(uart, mcr, 0x0b);
@@ -416,7 +416,7 @@ TEST_CASE("an overrun interrupts with the highest priority") {
     CHECK(in(uart, iir) == 0x06);
     in(uart, lsr);
     CHECK(in(uart, iir) == 0x04);
-    CHECK(in(uart, rbr) == 2); // without a FIFO the newer byte wins
+    CHECK(in(uart, rbr) == 2); // without a FIFO the newer byte is kept
     CHECK(in(uart, iir) == 0x02);
     CHECK(in(uart, iir) == 0x00); // CTS, DSR and DCD fell
     CHECK((in(uart, msr) & 0x0f) == 0x0b);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Registers, commands and life of queues.
+// Registers, commands and the states of queues.
 #include "devices/dsa/accelerator.hpp"
 
 #include <set>
@@ -139,7 +139,7 @@ TEST_CASE("enabling the device checks bus, groups and sizes, each with its own c
     CHECK(enable() == 0);
     CHECK(driver.get(reg::gensts) == 1);
     CHECK(enable() == code(CommandError::device_enabled));
-    // Groups and sizes stand while it is on.
+    // Groups and sizes cannot be changed while the device is enabled.
     driver.set(reg::grpcfg, 0);
     CHECK(driver.get(reg::grpcfg) == 3);
     driver.set_queue(0, wq::size_word, 1);
@@ -172,7 +172,7 @@ TEST_CASE("enabling a queue checks its configuration, each with its own code") {
     CHECK(enable() == 0);
     CHECK(driver.get(reg::wqcfg + 24) >> 30 == 1);
     CHECK(enable() == code(CommandError::queue_enabled));
-    driver.set_queue(0, wq::threshold_word, 4); // not while it is on
+    driver.set_queue(0, wq::threshold_word, 4); // not while the queue is enabled
     CHECK(driver.get(reg::wqcfg + 4) == 8);
 }
 
@@ -195,7 +195,7 @@ TEST_CASE("a dedicated queue's PASID is the guest's own, and is held while the q
     driver.spaces.add(7);
     CHECK(driver.command(Command::enable_queue, 1) == 0);
     CHECK(driver.spaces.references(7) == 1);
-    CHECK((driver.get(reg::wqcfg + queue_stride + 8) >> 8 & 0xfffff) == 7); // never the host's
+    CHECK((driver.get(reg::wqcfg + queue_stride + 8) >> 8 & 0xfffff) == 7); // the guest's PASID, never the host's
     CHECK(driver.command(Command::disable_queue, 2) == 0);
     CHECK(driver.spaces.references(7) == 0);
 }
@@ -215,7 +215,7 @@ TEST_CASE("commands on queues take a mask and refuse what is not there") {
     CHECK(driver.get(reg::wqcfg) == 16); // keeps its configuration
     CHECK(driver.get(reg::wqcfg + 4) == 8);
     CHECK(driver.command(Command::reset_queue, 1) == 0);
-    CHECK(driver.get(reg::wqcfg) == 16); // sizes and groups are the device's
+    CHECK(driver.get(reg::wqcfg) == 16); // sizes and groups belong to the device
     CHECK(driver.get(reg::wqcfg + 4) == 0);
     CHECK(driver.get(reg::wqcfg + 8) == 0);
     CHECK(driver.get(reg::grpcfg) == 3);
@@ -224,7 +224,7 @@ TEST_CASE("commands on queues take a mask and refuse what is not there") {
     CHECK(driver.command(Command::disable_device) == 0);
     CHECK(driver.command(Command::disable_device) == code(CommandError::device_not_enabled));
     CHECK(driver.command(Command::reset_queue, 1) == 0);
-    CHECK(driver.get(reg::wqcfg) == 0); // now the size can be set anew
+    CHECK(driver.get(reg::wqcfg) == 0); // the size can be set again
 }
 
 TEST_CASE("PASIDs with address translation need no page requests") {

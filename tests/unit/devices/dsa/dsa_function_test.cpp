@@ -24,7 +24,7 @@ struct Bench {
     fakes::FakeIrqs irqs{};
     fakes::PasidGuest guest{};
     DirectMemory direct{guest.memory};
-    fakes::PciMachine machine{}; // lets go of the function before what that needs
+    fakes::PciMachine machine{}; // releases the function before what that needs
     std::shared_ptr<DsaFunction> function{DsaFunction::create({.queues = 3, .entries = 48, .engines = 2},
                                                               {irqs, direct, nullptr, guest.service.get(), {}})
                                               .value()};
@@ -115,7 +115,7 @@ TEST_CASE("the function is what drivers look for") {
     CHECK(bench.machine.get<std::uint16_t>(bench.at, bench.extended(0x1b) + 4) == (20U << 8 | 4));
     CHECK(bench.extended(0x0f) != 0);
     CHECK(bench.extended(0x13) != 0);
-    // What Linux asks for before it enables PASIDs, page requests, and resets.
+    // What Linux requires before it enables PASIDs, page requests and resets.
     const unsigned express = bench.conventional(0x10);
     REQUIRE(express != 0);
     CHECK((bench.machine.get<std::uint32_t>(bench.at, express + 0x24) >> 21 & 1) == 1);
@@ -123,7 +123,7 @@ TEST_CASE("the function is what drivers look for") {
     CHECK((bench.machine.get<std::uint16_t>(bench.at, bench.extended(0x13) + 6) & 0x8100) == 0x8100);
     bench.place();
     CHECK(bench.get(reg::version) == 0x100);
-    // Three queues: the portals need 48 KiB, a BAR is a power of two.
+    // The portals of three queues need 48 KiB, and a BAR is a power of two.
     bench.machine.set<std::uint32_t>(bench.at, 0x18, 0xffffffff);
     CHECK((bench.machine.get<std::uint32_t>(bench.at, 0x18) & ~0xfU) == 0xffff0000);
 }
@@ -171,7 +171,7 @@ TEST_CASE("work of two PASIDs, their freeing in the middle of it, and no referen
     map(second, 1, 0x600000);
     const auto host1 = bench.guest.host(first), host2 = bench.guest.host(second);
     REQUIRE(bench.bring_up(second.raw()));
-    CHECK(bench.references(host2) == 1); // queue 2's
+    CHECK(bench.references(host2) == 1); // the reference of queue 2
 
     auto descriptor = fakes::DsaDriver::make(Opcode::fill, 0x1111111111111111, address + 0x1000, 0x100, address);
     descriptor.pasid_word = host1.raw();
@@ -188,7 +188,7 @@ TEST_CASE("work of two PASIDs, their freeing in the middle of it, and no referen
     CHECK(bench.guest.memory.read<Le64>(Gpa{0x601000}) == 0x1111111111111111U);
     CHECK(eventually([&] { return bench.references(host1) == 0; }));
 
-    // Long work, and the PASID is freed.
+    // The PASID is freed during long work.
     descriptor = fakes::DsaDriver::make(Opcode::memmove, address, address + 0x20000, 0x20000, address);
     for (unsigned round = 0; round < 20; ++round) {
         descriptor.pasid_word = host1.raw();
@@ -221,7 +221,7 @@ TEST_CASE("a function-level reset leaves the function as after power-on, whateve
         bench.machine.set<std::uint8_t>(bench.at, pci::reg::interrupt_line, 7);
         REQUIRE(bench.bring_up(pasid.raw()));
         bench.set(reg::msix_perm + 8, pasid.raw() << 12 | permission_pasid_enable);
-        tests::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40, 0); // a submission that is not whole
+        tests::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40, 0); // an incomplete submission
         for (unsigned i = 0; i < 12; ++i)
             (void)bench.machine.memory.enqueue(Gpa{Bench::portals}, bench.bytes(descriptor));
         bench.machine.set<std::uint16_t>(bench.at, express + 8, 0x8000);
@@ -243,12 +243,12 @@ TEST_CASE("a function-level reset leaves the function as after power-on, whateve
         for (const auto offset : {reg::gensts, reg::wqcfg, reg::grpcfg, reg::gencfg, reg::genctrl, reg::intcause,
                                   reg::swerr, reg::msix_perm + 8})
             CHECK(bench.get(offset) == 0);
-        // The slot begins anew: the rest of the bytes alone are no submission.
+        // The slot starts anew: the rest of the bytes alone is no submission.
         for (unsigned i = 8; i < 64; i += 8)
             tests::out<std::uint64_t>(bench.machine.memory, Bench::portals + 0x40 + i, 0);
         CHECK(tests::in<std::uint32_t>(bench.machine.memory, Bench::portals + 0x40) == 0xffffffff);
     }
-    // Other bits of the register do nothing.
+    // The other bits of the register do nothing.
     bench.place();
     bench.machine.set<std::uint16_t>(bench.at, express + 8, 0x7fff);
     CHECK(bench.machine.get<std::uint16_t>(bench.at, express + 8) == 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Work without an end: pausing, aborting, resetting and stopping take effect within a piece of it.
+// Very long work: pausing, aborting, resetting and stopping take effect within one piece of it.
 #include <chrono>
 
 #include "tests/catch.hpp"
@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::chrono::milliseconds piece{2};
 constexpr std::uint32_t huge = 1U << 31;
-/// Two GiB take half a minute at least; a command must not take a tenth of it.
+/// Two GiB take at least half a minute; a command must not take a tenth of that.
 constexpr std::chrono::seconds prompt{3};
 static_assert(prompt * 10 < huge / Transfer::chunk_size * piece);
 
@@ -29,7 +29,7 @@ struct Bench {
                             {memory, nullptr, [this](unsigned) { ++interrupts; }, {}}};
 
     Bench() {
-        // As a list, a page is as many long copies as a batch may have.
+        // As a list of descriptors, a page has as many long copies as a batch may have.
         auto member = DsaDriver::make(Opcode::memmove, 0x1'0000'0000, 0x9'0000'0000, huge, 0);
         member.flags_word = static_cast<std::uint32_t>(Opcode::memmove) << 24;
         for (auto& page : memory.pages)
@@ -59,7 +59,7 @@ struct Bench {
         set(reg::cmd, static_cast<std::uint32_t>(code) << 20 | operand);
         return eventually([&] { return (get(reg::cmdsts) & cmdsts_active) == 0; }) ? get(reg::cmdsts) : 0xffffU;
     }
-    /// Both engines are at work.
+    /// Returns once both engines work on the descriptor.
     void keep_busy(const Descriptor& descriptor) {
         const auto before = memory.holds.load();
         REQUIRE(accelerator.post(0, descriptor) == Accelerator::Reply::accepted);
@@ -106,7 +106,7 @@ TEST_CASE("long work rests while the device is paused, and goes on after") {
     bench.keep_busy(long_work(kind));
     CHECK(time_of([&] { bench.accelerator.pause(); }) < prompt);
     CHECK(bench.rests());
-    // What is submitted now waits; registers answer.
+    // A submission during the pause waits, and registers answer.
     auto another = long_work(kind);
     CHECK(bench.accelerator.post(0, another) == Accelerator::Reply::accepted);
     CHECK(bench.accelerator.queues()[0].occupancy == 1);

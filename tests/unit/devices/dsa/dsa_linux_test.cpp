@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The accelerator under the accesses of Linux's driver: the same registers, widths and order, its interrupt handler
-// included. Kernel 6.1 sets a kernel queue's PRIV bit, 6.12 does not; both write all configuration again before they
-// enable a queue, and switch it off by DRAIN WQ and RESET WQ.
+// The accelerator with the accesses of Linux's driver: the same registers, widths and order, and its interrupt handler.
+// Kernel 6.1 sets the PRIV bit of a kernel queue, 6.12 does not. Both write the whole configuration again before they
+// enable a queue, and disable it by DRAIN WQ and RESET WQ.
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_bench.hpp"
 #include "tests/support/eventually.hpp"
@@ -21,15 +21,15 @@ struct Linux {
     bool sets_privilege{};
 
     Bench bench{};
-    unsigned handled{}; ///< interrupts of vector 0 that were looked at
+    unsigned handled{}; ///< interrupts of vector 0 that were handled
 
-    /// Polls, before interrupts are set up.
+    /// Resets by polling, before interrupts are set up.
     bool reset_by_polling() {
         bench.set(reg::cmd, static_cast<std::uint32_t>(Command::reset_device) << 20);
         return tests::eventually([&] { return (bench.get(reg::cmdsts) & cmdsts_active) == 0; }) &&
                (bench.get(reg::cmdsts) & 0xff) == 0;
     }
-    /// What vector 0's handler does. The causes it saw.
+    /// Does what vector 0's handler does; returns the causes that it saw.
     std::uint32_t handle_interrupt() {
         const auto seen = bench.get(reg::intcause);
         bench.set(reg::intcause, seen);
@@ -41,7 +41,7 @@ struct Linux {
         }
         return seen;
     }
-    /// Sleeps until the command's interrupt; its error.
+    /// Waits for the command's interrupt; returns its error.
     std::uint32_t command(Command code, std::uint32_t operand = 0) {
         bench.set(reg::cmd, cmd_interrupt | static_cast<std::uint32_t>(code) << 20 | operand);
         if (!tests::eventually([&] { return bench.interrupts[0] > handled; }))
@@ -57,7 +57,7 @@ struct Linux {
         const auto gencap = bench.get64(reg::gencap);
         CHECK((gencap >> 4 & 1) == 1);
         CHECK(bench.get(reg::cmdcap) != 0);
-        CHECK((gencap >> 31 & 1) == 1); // the driver configures
+        CHECK((gencap >> 31 & 1) == 1); // the driver may configure the device
         CHECK((bench.get64(reg::grpcap) & 0xff) == 1);
         CHECK((bench.get64(reg::engcap) & 0xff) == 1);
         CHECK((bench.get64(reg::wqcap) >> 16 & 0xff) == queue_count);
@@ -94,7 +94,7 @@ struct Linux {
         REQUIRE(command(Command::enable_device) == 0);
     }
     void enable_queue() {
-        write_configuration(); // sizes and groups stand by now
+        write_configuration(); // sizes and groups are fixed by then
         bench.set(reg::msix_perm + 8 * vector, 0);
         REQUIRE(command(Command::enable_queue, 0) == 0);
         CHECK(bench.get(reg::wqcfg + 24) >> 30 == 1);
@@ -124,7 +124,7 @@ struct Linux {
     void disable_device() {
         REQUIRE(command(Command::disable_device) == 0);
         REQUIRE(command(Command::reset_device) == 0);
-        bench.set(reg::genctrl, 3); // it is unmasked again
+        bench.set(reg::genctrl, 3); // the reset masked it
     }
 };
 

@@ -187,7 +187,7 @@ TEST_CASE("CRC is iSCSI's, by instruction and by rule") {
     CHECK(~crc32c(~0U, bytes) == 0xe3069283);
     CHECK(reverse_bits(0x80000001) == 0x80000001);
     CHECK(reverse_bits(1) == 0x80000000);
-    // The unreflected register over bytes whose bits are mirrored is the reflected one, mirrored.
+    // Mirroring each byte's bits and the result makes the unreflected register the reflected one.
     std::vector<std::byte> mirrored;
     for (const auto byte : bytes)
         mirrored.push_back(static_cast<std::byte>(reverse_bits(static_cast<std::uint32_t>(byte)) >> 24));
@@ -200,7 +200,7 @@ TEST_CASE("CRC and COPY WITH CRC take their seed from descriptor or memory") {
     bench.memory.set(source, std::as_bytes(std::span{"123456789", 9}));
     auto descriptor = make(Opcode::crc, source, 0, 9);
     CHECK(bench.run(descriptor).record.specific == 0xe3069283);
-    // A CRC is continued by using it as the next seed.
+    // A CRC continues with the last result as its seed.
     auto first = make(Opcode::crc, source, 0, 4);
     auto second = make(Opcode::copy_crc, source + 4, target, 5);
     second.set_field<std::uint32_t>(at::crc_seed, static_cast<std::uint32_t>(bench.run(first).record.specific));

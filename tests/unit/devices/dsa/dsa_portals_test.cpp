@@ -19,7 +19,7 @@ TEST_CASE("a batch runs in order, in its own PASID, and tells how its members di
     auto& memory = bench.spaces.memory(1);
     std::array members{Bench::copy(0x100, record + 0x40), DsaDriver::make(Opcode::noop, 0, 0, 0, record + 0x60),
                        DsaDriver::make(Opcode::fill, 0x5555555555555555, target, 0x10, record + 0x80)};
-    members[0].pasid_word = 2 + fakes::DsaSpaces::offset; // means nothing in a list
+    members[0].pasid_word = 2 + fakes::DsaSpaces::offset; // ignored in a list
     const auto run = [&] {
         memory.at(record) = std::byte{0};
         bench.put_list(memory, members);
@@ -67,7 +67,7 @@ TEST_CASE("a batch's members have its privilege and its PASID, whatever the list
     Bench bench;
     REQUIRE(bench.bring_up());
     REQUIRE(bench.command(Command::disable_device) == 0);
-    bench.set(reg::gencfg, 0); // interrupts are for privileged descriptors
+    bench.set(reg::gencfg, 0); // only privileged descriptors may ask for interrupts
     REQUIRE(bench.command(Command::enable_device) == 0);
     REQUIRE(bench.command(Command::enable_queue, 0) == 0);
     bench.set(reg::msix_perm + 8, 1U << 12 | permission_pasid_enable);
@@ -91,7 +91,7 @@ TEST_CASE("a batch's members have its privilege and its PASID, whatever the list
         CHECK((bench.get64(reg::swerr) & swerr::privileged) == (batch_privilege != 0 ? swerr::privileged : 0));
         return std::to_integer<unsigned>(memory.at(record + 0x40));
     };
-    CHECK(run(0, priv) == 0x11); // may not ask for interrupts
+    CHECK(run(0, priv) == 0x11); // it may not ask for interrupts
     CHECK(bench.interrupts[1] == 0);
     CHECK(run(priv, 0) == 1);
     CHECK(bench.interrupts[1] == 1);
@@ -127,11 +127,11 @@ TEST_CASE("plain stores to a slot make a submission, and a read tells what becam
     CHECK(status(limited) == 2);
     descriptor.pasid_word = 1U | 1U << 20;
     portals.write(limited, std::as_bytes(std::span{&descriptor, 1}).first(8));
-    CHECK(status(limited) == 0xffffffff); // begun anew
+    CHECK(status(limited) == 0xffffffff); // a new submission has started
     store(portal_stride, Bench::copy(), 8);
     CHECK(status(portal_stride) == 0);
     CHECK(bench.status(bench.plain) == 1);
-    // Nothing there.
+    // Beyond the last portal.
     std::array<std::byte, 8> bytes{};
     portals.write(2 * portal_stride, bytes);
     portals.read(2 * portal_stride, bytes);

@@ -35,7 +35,7 @@ TEST_CASE("a dedicated queue without PASID works in the function's own space") {
     Bench bench;
     REQUIRE(bench.bring_up());
     auto descriptor = Bench::copy();
-    descriptor.pasid_word = 1 + fakes::DsaSpaces::offset; // means nothing here
+    descriptor.pasid_word = 1 + fakes::DsaSpaces::offset; // ignored here
     CHECK(bench.accelerator.post(1, descriptor) == Reply::accepted);
     CHECK(bench.status(bench.plain) == 1);
     CHECK(bench.plain.bytes(target, 0x2000) == bench.plain.bytes(source, 0x2000));
@@ -57,8 +57,8 @@ TEST_CASE("a dedicated queue with PASID uses the one it was configured with") {
 
 TEST_CASE("each kind of write goes to its kind of queue") {
     Bench bench;
-    CHECK(bench.accelerator.enqueue(0, true, Bench::of(1, Bench::copy())) == Reply::retry); // off
-    CHECK(bench.accelerator.enqueue(5, true, Bench::of(1, Bench::copy())) == Reply::retry); // not there
+    CHECK(bench.accelerator.enqueue(0, true, Bench::of(1, Bench::copy())) == Reply::retry); // the queue is disabled
+    CHECK(bench.accelerator.enqueue(5, true, Bench::of(1, Bench::copy())) == Reply::retry); // there is no such queue
     CHECK(bench.accelerator.post(1, Bench::copy()) == Reply::refused);
     CHECK(bench.error_code() == swerr::queue_not_enabled);
     bench.set(reg::swerr, 3);
@@ -76,7 +76,7 @@ TEST_CASE("each kind of write goes to its kind of queue") {
 
 TEST_CASE("a full queue says retry: the limited portal at its threshold, the unlimited one at its size") {
     Bench bench;
-    // Without engines nothing leaves the queue.
+    // Without engines, descriptors stay in the queue.
     bench.configure();
     REQUIRE(bench.command(Command::enable_device) == 0);
     REQUIRE(bench.command(Command::enable_queue, 0) == 0);
@@ -95,7 +95,7 @@ TEST_CASE("a full queue says retry: the limited portal at its threshold, the unl
     CHECK(bench.accelerator.post(1, Bench::copy()) == Reply::refused);
     CHECK(bench.error_code() == swerr::queue_overflow);
     CHECK(bench.accelerator.queues()[0].counts.retried == 2);
-    // An abort of the PASID empties its queue and gives its references back; the other's work stays.
+    // Aborting a PASID removes its work from the queue and drops its references; the other PASID's work stays.
     CHECK(bench.command(Command::abort_pasid, 1) == 0);
     CHECK(bench.spaces.references(1) == 0);
     CHECK(bench.accelerator.queues()[1].occupancy == 16);
@@ -135,7 +135,7 @@ TEST_CASE("descriptors that break a rule complete with its status, or as a softw
         bench.accelerator.enqueue(0, true, Bench::of(1, Bench::copy(0x100, record + 16)));
         CHECK(bench.error_code() == 0x1b);
         CHECK(bench.idle());
-        CHECK(memory.at(target) == std::byte{0xcc}); // and was not executed
+        CHECK(memory.at(target) == std::byte{0xcc}); // it was not executed
     }
     SECTION("page fault") {
         memory.unmap(target + 0x1000);
@@ -156,7 +156,7 @@ TEST_CASE("descriptors that break a rule complete with its status, or as a softw
         REQUIRE(bench.command(Command::enable_queue, 1) == 0);
         auto descriptor = Bench::copy();
         descriptor.flags_word = 0x7fU << 24;
-        descriptor.pasid_word = 9; // means nothing here
+        descriptor.pasid_word = 9; // ignored here
         bench.accelerator.post(1, descriptor);
         CHECK(bench.error_code() == 0x10);
         CHECK((bench.get64(reg::swerr) >> 40 & 0xfffff) == 2);
@@ -217,7 +217,7 @@ TEST_CASE("no interrupt goes out that the vector's owner did not permit, however
         CHECK(bench.idle());
     };
     const auto sent = [&] {
-        REQUIRE(bench.command(Command::drain_all) == 0); // the last one's interrupt, too
+        REQUIRE(bench.command(Command::drain_all) == 0); // including the last one's interrupt
         unsigned sum = 0;
         for (const auto& count : bench.interrupts)
             sum += count;
@@ -228,7 +228,7 @@ TEST_CASE("no interrupt goes out that the vector's owner did not permit, however
     const auto unknown = [](Descriptor& one) { one.flags_word = (one.flags_word & 0xffffff) | 0x7fU << 24; };
     const auto privileged = [](Descriptor& one) { one.pasid_word = one.pasid_word | 1U << 31; };
     const auto reserved = [](Descriptor& one) { one.reserved = 1; };
-    // Another's vector, the device's own, one that is not there, and two beyond any word's bits.
+    // Another's vector, the device's own, one that does not exist, and two beyond the bits of any word.
     for (const unsigned handle : {1U, 0U, 3U, 40U, 0xffffU}) {
         ask(2, handle, as_it_is);
         ask(2, handle, crooked);
@@ -237,7 +237,7 @@ TEST_CASE("no interrupt goes out that the vector's owner did not permit, however
         ask(2, handle, reserved);
         CHECK(sent() == 0);
     }
-    // Who may, is interrupted for a failure, too.
+    // A failure interrupts, too, if the descriptor may ask for it.
     ask(1, 1, reserved);
     CHECK(sent() == 1);
     CHECK(bench.interrupts[1] == 1);
@@ -257,7 +257,7 @@ TEST_CASE("a drain command returns when what came before it is done, an abort st
     CHECK(bench.command(Command::drain_all) == 0);
     for (unsigned i = 0; i < 8; ++i)
         CHECK(bench.spaces.memory(1 + i % 2).at(record + 32 * i) == std::byte{1});
-    // As much work as fits, then gone.
+    // Submits as much work as fits, then destroys the device.
     for (unsigned i = 0; i < 8; ++i)
         bench.accelerator.enqueue(0, true, Bench::of(1, Bench::copy(0x4000)));
     CHECK(bench.command(Command::abort_all) == 0);

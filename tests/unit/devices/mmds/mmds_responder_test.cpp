@@ -18,7 +18,7 @@ struct Bench {
 
     explicit Bench(Responder::Options options = {}) : responder{metadata, SessionTokens::create().value(), options} {}
 
-    /// Status and body of the answer to these lines.
+    /// Status and body of the answer to a request of these lines.
     std::string ask(const std::string& lines) {
         std::string request;
         for (const char c : lines)

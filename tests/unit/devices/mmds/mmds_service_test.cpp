@@ -15,7 +15,7 @@ using fakes::NetGuest;
 
 namespace {
 
-/// The service needs the loop that the guest brings along.
+/// The service needs a loop, and the guest has it, so the service is connected later.
 struct Late final : devices::virtio::NetFilter {
     void connect(std::function<void()> call) override { ready = std::move(call); }
     bool wants(std::span<const std::byte> head) noexcept override { return service->wants(head); }

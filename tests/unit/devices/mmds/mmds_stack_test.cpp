@@ -69,7 +69,7 @@ TEST_CASE("mmds: a connection opens, is asked, and closes from the guest's side"
     CHECK_FALSE(guest.look());
     CHECK(starts(guest.ask(get_a), "HTTP/1.1 200 OK\r\n"));
     CHECK(guest.body() == "text");
-    CHECK(guest.ask(get_a).ends_with("text")); // once more, on the same connection
+    CHECK(guest.ask(get_a).ends_with("text")); // again, on the same connection
     CHECK(guest.stack.connections() == 1);
     guest.send(tcp_flag::fin | tcp_flag::ack);
     guest.run();
@@ -85,7 +85,7 @@ TEST_CASE("mmds: Connection: close and HTTP/1.0 end the connection from the serv
         guest.ask(request);
         CHECK(guest.body() == "text");
         CHECK(guest.closed);
-        CHECK(guest.stack.connections() == 1); // until the guest closes, too
+        CHECK(guest.stack.connections() == 1); // until the guest closes its side
         guest.send(tcp_flag::fin | tcp_flag::ack);
         guest.run();
         CHECK(guest.stack.connections() == 0);
@@ -120,7 +120,7 @@ TEST_CASE("mmds: a large answer comes in segments that fit, within the guest's w
         burst += segment->payload.size();
     }
     CHECK(burst == 2000);
-    // Nothing of it arrived: it comes again, and then all the rest.
+    // Nothing of the burst arrived, so it is sent again, followed by the rest.
     guest.now += 250ms;
     guest.run();
     CHECK(guest.body() == guest.metadata.text["/a"]);
@@ -156,7 +156,7 @@ TEST_CASE("mmds: a SYN that gets no answer is answered again, and given up") {
     guest.send(tcp_flag::syn);
     CHECK(guest.look()->has(tcp_flag::syn));
     guest.sequence -= 1;
-    guest.send(tcp_flag::syn); // the guest did not hear it
+    guest.send(tcp_flag::syn); // the guest did not receive the answer
     CHECK(guest.look()->has(tcp_flag::syn));
     while (const auto deadline = guest.stack.deadline()) {
         guest.now = *deadline;
@@ -181,7 +181,7 @@ TEST_CASE("mmds: a closed window is probed, and opens again") {
     CHECK(probe->payload.size() == 1);
     guest.window = 65535;
     guest.received.clear();
-    guest.send(tcp_flag::ack); // it did not take the byte
+    guest.send(tcp_flag::ack); // the guest did not take the byte
     guest.now += 10s;
     guest.run();
     CHECK(guest.body().size() == 3000);
@@ -248,7 +248,7 @@ TEST_CASE("mmds: segments without a connection, and other ports, are reset") {
 TEST_CASE("mmds: the guest may use a port again, and as many connections as it likes: the oldest go") {
     MmdsGuest guest;
     guest.open();
-    guest.sequence += 1000; // it forgot
+    guest.sequence += 1000; // the guest has forgotten the connection
     guest.open();
     CHECK_FALSE(guest.reset);
     CHECK(guest.ask(get_a).ends_with("text"));
@@ -270,7 +270,7 @@ TEST_CASE("mmds: an answer that the guest gives to what was never sent changes n
     guest.open();
     guest.expected += 5000;
     guest.send(tcp_flag::ack);
-    CHECK(guest.look().has_value()); // it learns better
+    CHECK(guest.look().has_value()); // the answer corrects the guest
     guest.expected -= 5000;
     CHECK(guest.ask(get_a).ends_with("text"));
 }

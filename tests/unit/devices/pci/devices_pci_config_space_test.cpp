@@ -29,7 +29,7 @@ template <std::unsigned_integral T> void write(ConfigSpace& config, unsigned off
     config.write(offset, bytes);
 }
 
-/// As Linux's __pci_read_base: decode off, write ones, read back, restore.
+/// Like Linux's __pci_read_base: turns decoding off, writes ones, reads back, restores.
 std::uint32_t size_register(ConfigSpace& config, unsigned offset) {
     const auto saved = read<std::uint32_t>(config, offset);
     write<std::uint32_t>(config, offset, 0xffffffff);

@@ -96,7 +96,7 @@ TEST_CASE("what comes while a vector is masked is pending, and delivered once on
     Driver driver;
     driver.enable();
     driver.program(66, 0x42);
-    driver.msix.trigger(66); // never unmasked so far
+    driver.msix.trigger(66); // before it was ever unmasked
     driver.msix.trigger(66);
     CHECK(driver.pending(0) == 0);
     CHECK(driver.pending(1) == 4);
@@ -133,7 +133,7 @@ TEST_CASE("an eventfd signalled while masked shows as pending too") {
     const int fd = driver.msix.trigger_fd(1).value();
     CHECK(fd == driver.irqs.vectors[0]->trigger.fd());
     driver.enable();
-    driver.irqs.vectors[0]->pending = true; // as the kernel's side would
+    driver.irqs.vectors[0]->pending = true; // as the kernel would
     CHECK(driver.pending() == 2);
     driver.program(1, 0x51);
     driver.mask(1, false);
@@ -178,7 +178,7 @@ TEST_CASE("a message that is no interrupt is never routed") {
     CHECK(driver.pending() == 1);
     driver.program(0, 1);
     CHECK(driver.irqs.vectors.at(0)->delivered.size() == 1);
-    driver.set<std::uint32_t>(Driver::entry(0), 0x00100000); // from live to nowhere
+    driver.set<std::uint32_t>(Driver::entry(0), 0x00100000); // a live vector gets an address that is no MSI
     driver.msix.trigger(0);
     CHECK(driver.irqs.vectors[0]->delivered.size() == 1);
     CHECK_FALSE(driver.irqs.vectors[0]->enabled);
@@ -230,7 +230,7 @@ TEST_CASE("the owner hears when a vector becomes live and when it stops") {
     driver.mask(2, false);
     CHECK(heard.empty());
     driver.enable();
-    driver.program(2, 3); // a new message is no news
+    driver.program(2, 3); // a new message is not reported
     driver.control(0);
     CHECK(heard == std::vector<std::pair<unsigned, bool>>{{2, true}, {2, false}});
 }

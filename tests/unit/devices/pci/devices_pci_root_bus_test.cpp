@@ -55,7 +55,7 @@ TEST_CASE("mechanism 1 takes bytes and words at any offset and obeys its enable 
     machine.set_by_port<std::uint8_t>(host, reg::interrupt_line, 0x2a);
     CHECK(machine.get<std::uint8_t>(host, reg::interrupt_line) == 0x2a);
     CHECK(in<std::uint32_t>(machine.ports, 0xcf8) == 0x8000003c);
-    CHECK(in<std::uint16_t>(machine.ports, 0xcf8) == 0xffff); // only the whole register answers
+    CHECK(in<std::uint16_t>(machine.ports, 0xcf8) == 0xffff); // only a full-width access answers
     out<std::uint16_t>(machine.ports, 0xcf8, 0);
     CHECK(in<std::uint32_t>(machine.ports, 0xcf8) == 0x8000003c);
     out<std::uint32_t>(machine.ports, 0xcf8, 0x00000000);
@@ -165,7 +165,7 @@ TEST_CASE("sizing a BAR with decode on moves it to where nothing else is, and ba
         return meanwhile;
     };
     CHECK_FALSE(size(0x10).contains(0));
-    CHECK(size(0x18)[2] == 0x40ffff0000); // its low half only: still in the window
+    CHECK(size(0x18)[2] == 0x40ffff0000); // its low half only: it is still inside the window
     CHECK_FALSE(size(0x1c).contains(2));
 }
 
@@ -244,7 +244,7 @@ TEST_CASE("a hot-plugged BAR keeps off addresses the guest has chosen for others
     auto old = three_bars();
     const devices::pci::Address at = machine.root->add(old).value();
     const auto first_fit = old->config().bar_address(2);
-    machine.set<std::uint32_t>(at, 0x18, static_cast<std::uint32_t>(first_fit + 0x20000)); // decode still off
+    machine.set<std::uint32_t>(at, 0x18, static_cast<std::uint32_t>(first_fit + 0x20000)); // decoding is still off
     auto fresh = std::make_shared<PciFunction>();
     REQUIRE(fresh->config().add_bar(0, {.kind = BarKind::memory64, .size = 256 * KiB}));
     REQUIRE(machine.root->add(fresh));
@@ -316,7 +316,7 @@ TEST_CASE("extended configuration space is reached by ECAM and by the extended p
     CHECK(machine.get<std::uint32_t>(at, 0x100) == 0x0001001b);
     out<std::uint32_t>(machine.ports, 0xcf8, 0x81000000U | at.index() << 8);
     CHECK(in<std::uint32_t>(machine.ports, 0xcfc) == 0x0001001b);
-    CHECK(machine.get<std::uint32_t>({0, 0}, 0x100) == 0xffffffff); // the host bridge has none
+    CHECK(machine.get<std::uint32_t>({0, 0}, 0x100) == 0xffffffff); // the host bridge has no capability there
 }
 
 TEST_CASE("an ECAM access across two functions reaches neither") {
@@ -331,7 +331,7 @@ TEST_CASE("a change that was no configuration write is seen after a refresh") {
     auto function = three_bars();
     const devices::pci::Address at = machine.root->add(function).value();
     machine.decode(at, command_bit::memory);
-    function->config().set<std::uint16_t>(reg::command, 0); // as a device reset does
+    function->config().set<std::uint16_t>(reg::command, 0); // like a reset of the device
     machine.root->refresh(at);
     CHECK(function->mapped.empty());
 }

@@ -128,7 +128,7 @@ TEST_CASE("an unmap that reaches the end of the space asks the kernel for no mor
     REQUIRE(space.dma().unmap(iovas(4 * page, ~std::uint64_t{0})));
     CHECK(space.in_kernel() == 1);
     CHECK(space.dma().mapping_count() == 1);
-    // Also with a mapping as high as there can be one.
+    // The same with a mapping at the highest possible address.
     REQUIRE(space.map(~std::uint64_t{0} - 2 * page + 1, ~std::uint64_t{0} - page));
     REQUIRE(space.dma().unmap(iovas(page, ~std::uint64_t{0})));
     CHECK(space.in_kernel() == 1);
@@ -177,7 +177,7 @@ TEST_CASE("a mapping across the middle of the space, or a kernel that is wrong a
         REQUIRE(space.map(0, page - 1));
         REQUIRE(space.map(page, 2 * page - 1));
         REQUIRE(space.dma().unmap(everything));
-        CHECK(space.kernel.count("unmap") == 4); // two halves, then two mappings: the first half is met again
+        CHECK(space.kernel.count("unmap") == 4); // two halves, then both mappings, as the first half finds one again
     }
     CHECK(space.in_kernel() == 0);
     CHECK(space.dma().mapping_count() == 0);
@@ -187,7 +187,7 @@ TEST_CASE("iommufd in the container's place says ENOENT when nothing is there, a
     Space space{Backend::container};
     space.kernel.rules.enoent_for_nothing = true;
     space.kernel.rules.unmap_all = false;
-    REQUIRE(space.map(0, page - 1)); // nothing in the upper half
+    REQUIRE(space.map(0, page - 1)); // the upper half is empty
     REQUIRE(space.dma().unmap(everything));
     CHECK(space.in_kernel() == 0);
 }

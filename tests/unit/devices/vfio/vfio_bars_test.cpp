@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// BARs of an assigned device: what the guest reaches without an exit, and where.
+// BARs of an assigned device: what the guest reaches without an exit, and at which addresses.
 #include <filesystem>
 #include <fstream>
 
@@ -38,7 +38,7 @@ TEST_CASE("exitless areas are whole pages of what the host lets map, without the
           Areas{{0, 0x1000}, {0x5000, 0x1000}, {0x8000, 0x2000}});
     CHECK(exitless(region(0x10000, {{0, 0x2000}, {0x4000, 0x2000}}), {{0x1000, 0x10}, {0x4000, 0x10}}) ==
           Areas{{0, 0x1000}, {0x5000, 0x1000}});
-    // A host that contradicts itself.
+    // A host whose answers contradict each other.
     CHECK(exitless(region(0x4000, {{0, 0x8000}, {0x5000, 0x1000}, {~0ULL, 2}})).empty());
 }
 
@@ -49,7 +49,7 @@ TEST_CASE("only the page of the MSI-X table and that of the pending bits are tra
     guest.decode();
     REQUIRE(guest.mappings.slots->size() == 1);
     CHECK(guest.mappings.slots->front().range == *Range<Gpa>::sized(Gpa{guest.bar(0)}, 0x2000));
-    // The guest's bytes are the device's.
+    // The guest accesses the device's own bytes.
     guest.state->set<std::uint32_t>(0, 0x14, 0x00460001);
     CHECK(load_le<std::uint32_t>({guest.mappings.slots->front().host + 0x14, 4}) == 0x00460001);
 }
@@ -74,7 +74,7 @@ TEST_CASE("registers beside the table are forwarded with the guest's width, the 
     guest.state->reads.clear();
     for (std::uint64_t at = 0x2000; at < 0x2050; at += 4)
         guest.bar_set<std::uint32_t>(0, at, 0xffffffff);
-    guest.bar_set<std::uint64_t>(0, 0x204c, 0); // astride the table's end
+    guest.bar_set<std::uint64_t>(0, 0x204c, 0); // crosses the table's end
     guest.bar_set<std::uint64_t>(0, 0x3000, 0);
     CHECK(guest.bar_get<std::uint32_t>(0, 0x2008) == 0xffffffff);
     CHECK(guest.bar_get<std::uint64_t>(0, 0x3000) == 0);
@@ -91,7 +91,7 @@ TEST_CASE("a guest that moves a BAR moves the mapping; sizing and nonsense addre
     guest.set<std::uint32_t>(0x14, 0xffffffff);
     CHECK(guest.get<std::uint32_t>(0x14) == 0xffffffff);
     CHECK(guest.mappings.slots->empty());
-    // RAM, the MSI window, the local APIC, configuration space, what lies beyond all windows.
+    // RAM, the MSI window, the local APIC, configuration space, and addresses beyond all windows.
     for (const std::uint64_t where :
          {0x0ULL, 0x100000ULL, 0xfee00000ULL, 0xfec00000ULL, 0xe0000000ULL, 0x100000000ULL, 0x8000000000ULL}) {
         guest.set<std::uint32_t>(0x14, static_cast<std::uint32_t>(where >> 32));
@@ -272,7 +272,7 @@ TEST_CASE("a device that comes and goes ten times leaves no descriptor, no mappi
         CHECK(!builder.state->alive);
         CHECK(builder.state->wired.empty());
         guest.irqs.lines.clear();
-        guest.settle([turns = 0]() mutable { return ++turns > 3; }); // the loop lets go of what it watched
+        guest.settle([turns = 0]() mutable { return ++turns > 3; }); // the loop releases what it watched
     }
     CHECK(descriptors() == descriptors_before);
     CHECK(mappings() == mappings_before);

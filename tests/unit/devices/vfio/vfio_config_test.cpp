@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Configuration space of an assigned device: what is the device's own, what inox answers for.
+// Configuration space of an assigned device: which bytes the device answers for, and which inox.
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
 
@@ -51,7 +51,7 @@ TEST_CASE("writes to the device's own registers keep their width, and stop where
     guest.set<std::uint32_t>(0x204, 0xcafe);
     CHECK(guest.state->take_config_writes() ==
           Writes{{config, 0x0c, 1, 0x10}, {config, 0x88, 2, 0x2810}, {config, 0x204, 4, 0xcafe}});
-    // Command (inox's) and status (the device's, cleared by writing ones) in one access.
+    // One access to the command register (inox's) and the status register (the device's, cleared by writing ones).
     guest.set<std::uint32_t>(0x04, 0xf900'0006);
     CHECK(guest.state->take_config_writes() == Writes{{config, 4, 2, 0x0006}, {config, 6, 2, 0xf900}});
     guest.set<std::uint32_t>(0x3c, 0xffffffff);
@@ -105,7 +105,7 @@ TEST_CASE("on the root bus an express endpoint is an integrated one, without a l
     guest.state->take_config_writes();
     guest.set<std::uint16_t>(0x90, 3);
     CHECK(guest.state->take_config_writes().empty());
-    // Device control 2: latency reports and buffer flush stay as they are, the status beside it passes.
+    // Device control 2: latency reports and buffer flush keep their values; the status next to it is forwarded.
     guest.state->config<std::uint32_t>(0xa8, 0x0400);
     guest.set<std::uint32_t>(0xa8, 0x0001'f01f);
     CHECK(guest.state->take_config_writes() == Writes{{config, 0xa8, 4, 0x0001'941f}});
@@ -115,7 +115,7 @@ TEST_CASE("both chains lead past what a guest must not see") {
     Assigned guest;
     CHECK(capabilities(guest) == std::vector<std::pair<unsigned, unsigned>>{{0x40, 0x11}, {0x80, 0x10}, {0x60, 0x01}});
     CHECK(extended(guest) == std::vector<std::pair<unsigned, unsigned>>{{0x100, 0x01}, {0x200, 0x03}});
-    // What is hidden cannot be reached by its old address either.
+    // A hidden capability cannot be reached at its own address either.
     CHECK(guest.get<std::uint32_t>(0x150) == 0);
     CHECK(guest.get<std::uint32_t>(0x158) == 0);
     guest.state->take_config_writes();

@@ -46,7 +46,7 @@ TEST_CASE("regions have size, access and the areas that may be mapped") {
     CHECK(device.region(2).areas == std::vector<RegionArea>{{0, 0x2000}, {0x4000, 0x4000}});
     CHECK(device.region(3).areas.empty());
     CHECK_FALSE(device.region(3).writable);
-    CHECK(device.region(4).areas == std::vector<RegionArea>{{0, 0x100}}); // two capabilities, below a page
+    CHECK(device.region(4).areas == std::vector<RegionArea>{{0, 0x100}}); // two capabilities, each smaller than a page
     CHECK(device.region(region_config).areas.empty());
 }
 
@@ -71,7 +71,7 @@ TEST_CASE("an access keeps its width, stays in its region, and reads ones when i
     CHECK(half[0] == std::byte{0xff});
     CHECK_FALSE(device.read(0, ~std::uint64_t{0}, half));
     CHECK_FALSE(device.write(0, 0x4000, word));
-    CHECK_FALSE(device.read(1, 0, half)); // not there
+    CHECK_FALSE(device.read(1, 0, half)); // there is no such region
     host.fake.io_error = true;
     CHECK_FALSE(device.read(region_config, 0, half));
     CHECK(half[1] == std::byte{0xff});
@@ -107,7 +107,7 @@ TEST_CASE("interrupts signal the eventfds they are wired to") {
     host.fake.interrupt(2, 1);
     CHECK(fds[0].drain() == 1);
     REQUIRE(device.enable(Interrupt::msix, 1, std::array{fds[1].fd()}));
-    REQUIRE(device.enable(Interrupt::msix, 7, std::array{fds[2].fd()})); // beyond what was enabled: resizable
+    REQUIRE(device.enable(Interrupt::msix, 7, std::array{fds[2].fd()})); // not enabled before: the host can add it
     host.fake.interrupt(2, 7);
     CHECK(fds[2].drain() == 1);
     REQUIRE(device.trigger(Interrupt::msix, 0, 2)); // loopback
@@ -120,7 +120,7 @@ TEST_CASE("interrupts signal the eventfds they are wired to") {
     host.fake.interrupt(2, 0);
     CHECK(fds[0].drain() == 0);
     REQUIRE(device.enable(Interrupt::msi, 0, std::array{fds[0].fd()}));
-    REQUIRE(device.enable(Interrupt::error, 0, std::array{fds[1].fd()})); // beside any of the others
+    REQUIRE(device.enable(Interrupt::error, 0, std::array{fds[1].fd()})); // allowed together with any other
     REQUIRE(device.enable(Interrupt::request, 0, std::array{fds[2].fd()}));
     host.fake.interrupt(4, 0);
     CHECK(fds[2].drain() == 1);
@@ -150,7 +150,7 @@ TEST_CASE("a function resets alone when it can") {
     Host host;
     auto& device = host.open_it();
     CHECK(device.can_reset());
-    CHECK(host.fake.resets == 1); // by the host, at opening
+    CHECK(host.fake.resets == 1); // by the host, when it was opened
     CHECK(device.reset_by_opening());
     REQUIRE(device.reset());
     CHECK(host.fake.resets == 2);
@@ -217,7 +217,7 @@ TEST_CASE("a bus that cannot be reset says why, by both interfaces") {
             CHECK(refused.error().message() ==
                   "the bus of dev (0000:01:00.0) cannot be reset: its bus is shared with 0000:01:00.1 (no driver), "
                   "0000:01:00.2 (driver pci-stub), not bound to vfio-pci");
-        else // the kernel tells whose they are
+        else // the kernel knows whose they are
             CHECK(refused.error().message().find("would reset 0000:01:00.1, which is not ours") != std::string::npos);
         CHECK_FALSE(refused.error().hint.empty());
         CHECK(refused.error().message().find("Invalid argument") == std::string::npos);

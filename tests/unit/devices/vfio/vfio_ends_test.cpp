@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of an assigned device that is reset, cannot be, fails, vanishes, or is asked back.
+// An assigned device that is reset, that cannot be reset, fails, vanishes, or is asked back.
 #include <atomic>
 #include <malloc.h>
 #include <thread>
@@ -30,10 +30,10 @@ TEST_CASE("a device is reset before the guest gets it, and after") {
         guest.set<std::uint16_t>(4, 6);
         guest.set<std::uint16_t>(0x42, 0x8000);
         CHECK(guest.machine.root->remove(guest.address).has_value());
-        CHECK(builder.state->get<std::uint16_t>(region_config, 4) == 2); // no DMA any more
+        CHECK(builder.state->get<std::uint16_t>(region_config, 4) == 2); // bus mastering is off
         CHECK(!builder.state->enabled(Interrupt::msix));
         CHECK(guest.mappings.slots->empty());
-        CHECK(builder.state->resets == 1); // that takes time: whoever drops the function says where
+        CHECK(builder.state->resets == 1); // a reset takes long: it runs where the last owner drops the function
         tests::turn(guest.loop);
         guest.function.reset();
         CHECK(builder.state->resets == 2);
@@ -131,7 +131,7 @@ TEST_CASE("a device whose vendor id still reads as ever is found out by what com
     Assigned guest;
     guest.decode();
     guest.state->gone = true;
-    CHECK(guest.get<std::uint16_t>(0) == 0x1b36); // VFIO's copy
+    CHECK(guest.get<std::uint16_t>(0) == 0x1b36); // VFIO answers from a copy
     SECTION("configuration space reads as ones") { CHECK(guest.get<std::uint32_t>(0x204) == 0xffffffff); }
     SECTION("registers read as ones") { CHECK(guest.bar_get<std::uint32_t>(0, 0x3ff0) == 0xffffffff); }
     SECTION("the host refuses its registers") {
@@ -173,7 +173,7 @@ TEST_CASE("a device that is away for a moment, as some resets take it, stays the
     guest.settle([] { return false; });
     CHECK(!guest.function->failed());
     CHECK(guest.events.empty());
-    guest.state->gone = true; // and is found out when it is gone for good
+    guest.state->gone = true; // when it is gone for good, that is noticed
     CHECK(guest.get<std::uint32_t>(0x204) == 0xffffffff);
     CHECK(guest.fails());
 }
@@ -259,7 +259,7 @@ TEST_CASE("a guest that turns memory decoding on and off does not make the loop'
     const auto before = ::mallinfo2().uordblks;
     for (int i = 0; i < 100000; ++i)
         guest.machine.decode(where, i % 2 == 0 ? 0 : 6);
-    CHECK(::mallinfo2().uordblks < before + 2 * MiB); // a post each time would take five times as much
+    CHECK(::mallinfo2().uordblks < before + 2 * MiB); // one post for each change would take five times as much
     CHECK(guest.settle([&] { return shared == 1; }));
     CHECK(guest.machine.root->remove(where).has_value());
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What sysfs tells of a device, and what of it keeps the device from being assigned.
+// What sysfs shows of a device, and what of that prevents its assignment.
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
@@ -98,8 +98,8 @@ TEST_CASE("a capability list that loops or leaves configuration space ends") {
     config[0x41] = static_cast<char>(0xfc);
     config[0xfc] = 0x11;
     tree.file("sys/bus/pci/devices/0000:01:00.0/config", config.substr(0, 0xfe));
-    CHECK(tree.read().msix_vectors == 1);                                       // the count itself is not there
-    tree.file("sys/bus/pci/devices/0000:01:00.0/config", config.substr(0, 64)); // what a user may read
+    CHECK(tree.read().msix_vectors == 1);                                       // the count is not in the file
+    tree.file("sys/bus/pci/devices/0000:01:00.0/config", config.substr(0, 64)); // what a user without rights may read
     CHECK(tree.read().msix_vectors == 0);
 }
 
@@ -149,7 +149,7 @@ TEST_CASE("what offers a device by VFIO is asked of the kernel, not read from a 
         tree.device(name, 12, "nvidia");
         tree.device_file(name, "vfio3");
         CHECK(tree.problems().empty());
-        tree.device("0000:01:00.1", 12, "nvidia"); // of the same group, and not offered
+        tree.device("0000:01:00.1", 12, "nvidia"); // in the same group, and not offered
         CHECK(tree.only_problem().code == Errc::vfio_group);
         tree.device_file("0000:01:00.1", "vfio4");
         CHECK(tree.problems().empty());
@@ -224,7 +224,7 @@ TEST_CASE("no IOMMU, and VFIO's mode without one, are refused") {
     SECTION("no group before a driver is bound") {
         tree.remove("sys/bus/pci/devices/0000:01:00.0/iommu_group");
         tree.set_driver(name, "");
-        tree.file("sys/class/iommu/iommufd_selftest_iommu.0/uevent"); // of no real device
+        tree.file("sys/class/iommu/iommufd_selftest_iommu.0/uevent"); // serves no real device
         CHECK(tree.problems().size() == 2);                           // the driver, and no IOMMU at all
         tree.file("sys/class/iommu/virtio0/uevent");
         CHECK(tree.only_problem().code == Errc::vfio_driver);
@@ -268,7 +268,7 @@ TEST_CASE("missing and forbidden files of VFIO are told apart") {
     SECTION("no iommufd") {
         tree.remove("dev/iommu");
         CHECK(tree.only_problem(Backend::iommufd).what == "/dev/iommu does not exist");
-        CHECK(tree.problems().empty()); // auto takes the container
+        CHECK(tree.problems().empty()); // "auto" uses the container
     }
     SECTION("no device file") {
         tree.remove("sys/bus/pci/devices/0000:01:00.0/vfio-dev");
@@ -296,7 +296,7 @@ TEST_CASE("while much memory is pinned, how far it is is told once a second and 
     };
     { const PinProgress small{tree.root(), PinProgress::large - 1, report}; }
     { const PinProgress quick{tree.root(), PinProgress::large, report}; }
-    CHECK(reports.empty()); // done before anybody could wonder
+    CHECK(reports.empty()); // finished before a report is due
     {
         const PinProgress slow{tree.root(), PinProgress::large, report};
         tree.file("proc/self/status", "VmLck:\t 1024 kB\nVmPin:\t 1024 kB\n");
@@ -307,7 +307,7 @@ TEST_CASE("while much memory is pinned, how far it is is told once a second and 
     CHECK(reports.back() == PinProgress::large);
     reports.clear();
     {
-        PinProgress slow{tree.root(), PinProgress::large, report}; // gathers first
+        PinProgress slow{tree.root(), PinProgress::large, report}; // gathers huge pages first
         slow.gathered(3 * MiB);
         slow.gathered(MiB);
         std::unique_lock lock{mutex};

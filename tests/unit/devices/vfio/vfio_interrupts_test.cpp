@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Interrupts of an assigned device, from its registers to the eventfds that the host is given.
+// Interrupts of an assigned device, from its registers to the eventfds that the host gets.
 #include "tests/catch.hpp"
 #include "tests/fakes/assigned.hpp"
 #include "tests/fakes/disk.hpp"
@@ -15,7 +15,7 @@ using Calls = std::vector<std::string>;
 
 namespace {
 
-/// A device with MSI of 8 vectors, 64-bit and maskable, at 0x50; INTx.
+/// A device with INTx and with MSI at 0x50: 8 vectors, 64-bit, maskable.
 DeviceBuilder with_msi(std::uint16_t control = 0x0186) {
     DeviceBuilder builder;
     builder.bar(0, 0x1000);
@@ -40,14 +40,14 @@ TEST_CASE("INTx goes to the slot's line from the start, and its end of interrupt
     CHECK(guest.state->wired.at(Interrupt::intx) == std::vector<int>{line.trigger.fd()});
     CHECK(guest.state->unmask == line.resample.fd());
     CHECK(guest.get<std::uint8_t>(0x3c) == line.gsi);
-    // Its switch is the device's.
+    // The device has its own bit to disable INTx.
     guest.set<std::uint16_t>(4, 0x0402);
     CHECK(guest.state->get<std::uint16_t>(region_config, 4) == 0x0402);
 }
 
 TEST_CASE("a device without INTx gets no line") {
     DeviceBuilder builder;
-    builder.state->config<std::uint8_t>(0x3d, 1); // a pin that the host could not wire
+    builder.state->config<std::uint8_t>(0x3d, 1); // a pin that the host cannot wire
     Assigned guest{builder};
     CHECK(guest.irqs.lines.empty());
     CHECK(guest.get<std::uint8_t>(0x3d) == 0);
@@ -67,7 +67,7 @@ TEST_CASE("MSI-X vectors are set aside at the host one by one where it can add t
     REQUIRE(guest.irqs.vectors.size() == 1);
     CHECK(guest.state->wired.at(Interrupt::msix) == std::vector<int>{-1, -1, -1, guest.irqs.vectors[0]->trigger.fd()});
     CHECK(guest.irqs.vectors[0]->message == MsiMessage{0xfee01000, 0x43});
-    // Masking and unmasking again is nothing the host hears of.
+    // Masking and unmasking again makes no call to the host.
     const auto calls = guest.state->calls.size();
     guest.bar_set<std::uint32_t>(0, 0x203c, 1);
     guest.bar_set<std::uint32_t>(0, 0x203c, 0);
@@ -99,7 +99,7 @@ TEST_CASE("a host with too few vectors gives those in use, and later ones by sta
     guest.unmask(7);
     CHECK(guest.state->calls.back() == "enable msix 0+8");
     CHECK(guest.state->wired.at(Interrupt::msix)[1] >= 0);
-    guest.unmask(40); // more than the host has: silent, and no harm to the others' registers
+    guest.unmask(40); // more than the host has: it stays silent and damages no other register
     CHECK(guest.bar_get<std::uint32_t>(0, 0x2000 + 40 * 16 + 8) == 0x68);
 }
 
@@ -132,7 +132,7 @@ TEST_CASE("MSI: as many vectors as the guest asks for, the low bits of the data 
         CHECK(guest.irqs.vectors[index]->enabled);
         CHECK(guest.state->wired.at(Interrupt::msi)[index] == guest.irqs.vectors[index]->trigger.fd());
     }
-    // A new target is nothing the host hears of.
+    // A new target makes no call to the host.
     guest.set<std::uint32_t>(0x54, 0xfee03000);
     CHECK(guest.irqs.vectors[2]->message.address == 0xfee03000);
     CHECK(guest.state->calls.size() == 2);
@@ -168,7 +168,7 @@ TEST_CASE(
     narrow.set<std::uint16_t>(0x52, 0x0071);
     CHECK(narrow.state->wired.at(Interrupt::msi).size() == 1);
     CHECK(narrow.irqs.vectors[0]->message == MsiMessage{0xfee02000, 0x41});
-    CHECK(narrow.get<std::uint16_t>(0x5a) == 0x7777); // already the device's
+    CHECK(narrow.get<std::uint16_t>(0x5a) == 0x7777); // this byte belongs to the device
 }
 
 TEST_CASE("MSI directed at memory is never an interrupt, nor is it a write") {

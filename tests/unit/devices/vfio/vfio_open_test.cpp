@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Opening devices by both kernel interfaces, and what stops it.
+// Opening devices by both kernel interfaces, and what prevents it.
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_host.hpp"
 
@@ -114,7 +114,7 @@ TEST_CASE("each device that joins an I/O address space narrows what may be mappe
     CHECK(one->dma().apertures()[1] == fakes::iovas(0x20000000, 0xfedfffff));
     CHECK(one->dma().map(fakes::iovas(0x10000000, 0x10000fff), memory, Access::read).error().code ==
           Errc::config_value);
-    CHECK(host.kernel.count("map") <= 1); // the kernel was not even asked
+    CHECK(host.kernel.count("map") <= 1); // refused before the kernel is asked
 }
 
 TEST_CASE("KVM learns of the file before the device opens and forgets it before the file closes") {

@@ -132,7 +132,7 @@ TEST_CASE("the guest's bind reaches the host's IOMMU, its free takes it away") {
     CHECK(core.info(HostPasid{0x8000})->total() == 1);
     host.kernel.pasid_error = 0;
     REQUIRE(service->bind(endpoint, pasid, {.root = 0x5000}) == iommu::PasidStatus::ok);
-    CHECK(host.kernel.by_pasid.contains(pasid.raw())); // what the device's driver will write to its registers
+    CHECK(host.kernel.by_pasid.contains(pasid.raw())); // the number that the guest's driver writes to the device
     REQUIRE(service->invalidate(endpoint, pasid, {}) == iommu::PasidStatus::ok);
     CHECK(host.kernel.invalidated.size() == 1);
     REQUIRE(service->free(pasid) == iommu::PasidStatus::ok);

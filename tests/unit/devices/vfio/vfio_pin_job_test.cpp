@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Guest RAM pinned beside the loop, in pieces.
+// Guest RAM is pinned in pieces, apart from the loop.
 #include "devices/vfio/dma/pin_job.hpp"
 
 #include <thread>
@@ -20,7 +20,7 @@ struct Pinning : fakes::VfioHost {
         REQUIRE(session().add_ram(ram(4 * GiB, 8 * MiB)));
         device = open("0000:01:00.0", backend);
     }
-    /// As another thread would.
+    /// Does what another thread would do.
     Result<void> run(PinJob& job, const std::function<bool()>& stop_at = {}) {
         std::stop_source stop;
         kernel.on_map = [&] {
@@ -47,13 +47,13 @@ TEST_CASE("RAM pinned in pieces is 1:1 as if it had been mapped at once") {
     REQUIRE(job);
     REQUIRE(*job);
     CHECK(host.kernel.count("map") == 0);
-    CHECK(host.session().memory().pinned() == 12 * MiB); // nobody else may have that part of the limit
+    CHECK(host.session().memory().pinned() == 12 * MiB); // reserves that part of the limit
     REQUIRE(host.run(**job));
     CHECK(host.kernel.count("map") == 12);
     const auto& mappings = *host.kernel.mappings("0000:01:00.0");
     CHECK(mappings.at(3 * MiB).size == 1 * MiB);
     CHECK(mappings.at(4 * GiB + 7 * MiB).size == 1 * MiB);
-    CHECK(host.session().begin_map_guest(host.device->dma()).value() == nullptr); // it is there already
+    CHECK(host.session().begin_map_guest(host.device->dma()).value() == nullptr); // it is mapped already
     REQUIRE(host.session().add_ram(host.ram(8 * GiB, 1 * MiB)));                  // and stays up to date
     CHECK(host.mapped() == 13);
     REQUIRE(host.session().unmap_guest(host.device->dma()));

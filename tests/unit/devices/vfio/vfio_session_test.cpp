@@ -45,7 +45,7 @@ TEST_CASE("all guest RAM is mapped 1:1, with one call to the kernel for each reg
     CHECK(mappings.at(0).size == 4 * MiB);
     CHECK(mappings.at(4 * GiB).size == 8 * MiB);
     CHECK(mappings.at(4 * GiB).vaddr == reinterpret_cast<std::uintptr_t>(machine.high.host.data()));
-    REQUIRE(machine.session().map_guest(device->dma())); // a second device of the group asks again
+    REQUIRE(machine.session().map_guest(device->dma())); // as a second device of the group does
     CHECK(machine.kernel.count("map") == 2);
     REQUIRE(machine.session().unmap_guest(device->dma()));
     CHECK(machine.mapped("0000:01:00.0") == 0);
@@ -62,7 +62,7 @@ TEST_CASE("RAM added later appears in every 1:1 address space") {
     const auto more = machine.ram(8 * GiB, 2 * MiB);
     REQUIRE(machine.session().add_ram(more));
     CHECK(machine.mapped("0000:01:00.0") == 3);
-    CHECK(machine.mapped("0000:02:00.0") == 0); // not 1:1: the guest's virtual IOMMU says what it sees
+    CHECK(machine.mapped("0000:02:00.0") == 0); // not 1:1: the guest's virtual IOMMU decides what it sees
     REQUIRE(machine.session().map_guest(two->dma()));
     CHECK(machine.mapped("0000:02:00.0") == 3);
 }
@@ -177,7 +177,7 @@ TEST_CASE("by iommufd no BAR is mapped for peers: the kernel is not asked, and t
         CHECK(machine.mapped("0000:02:00.0") == 2);
         devices::vfio::uapi::IoasMap map{};
         map.user_va = reinterpret_cast<std::uintptr_t>(bar->bytes().data());
-        CHECK(machine.kernel.ioas_map(-1, map) == -EFAULT); // as every kernel answers
+        CHECK(machine.kernel.ioas_map(-1, map) == -EFAULT); // like every kernel
     }
     const auto text = log.text();
     CHECK(text.find("p2p=on takes the container instead") != text.npos);
@@ -232,7 +232,7 @@ TEST_CASE("a BAR that cannot be shared is a warning, and taking it back does not
 
 TEST_CASE("however many BARs peers do not reach, there is one warning, with their number") {
     const tests::LogCapture log;
-    const bool by_timer = GENERATE(false, true); // else the end comes first
+    const bool by_timer = GENERATE(false, true); // otherwise by the end
     unsigned asked = 0;
     {
         Machine machine{BOTH_KINDS};
@@ -281,7 +281,7 @@ TEST_CASE("a device that is gone leaves RAM free and its neighbours alone") {
     CHECK(machine.mapped("0000:02:00.0") == 2 + bars);
     CHECK(machine.session().memory().uses(machine.low.host) == 1);
     CHECK(machine.session().add_ram(machine.ram(8 * GiB, page)));
-    for (int i = 0; i < 10; ++i) { // and comes back, ten times, with nothing left behind
+    for (int i = 0; i < 10; ++i) { // it comes back ten times, and leaves nothing behind
         const auto files = machine.kernel.open_files();
         one = machine.device("0000:01:00.0");
         REQUIRE(machine.session().map_guest(one->dma()));

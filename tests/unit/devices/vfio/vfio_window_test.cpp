@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reserved regions, capability chains, addresses: what is read from the host as text or bytes.
+// Reserved regions, capability chains, addresses: what the host gives as text or bytes.
 #include "devices/vfio/dma/window.hpp"
 
 #include <array>

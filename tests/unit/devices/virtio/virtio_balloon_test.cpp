@@ -35,7 +35,7 @@ struct Guest {
         driver.activate(*balloon, features);
         tests::turn(loop);
     }
-    /// Bytes of guest memory that the host holds.
+    /// Bytes of guest memory that occupy memory of the host.
     std::uint64_t resident() const {
         std::array<unsigned char, ram_size / page_size> pages{};
         REQUIRE(::mincore(driver.ram.memory.regions()[0].host.data(), ram_size, pages.data()) == 0);
@@ -75,11 +75,11 @@ TEST_CASE("pages in the balloon go back to the host") {
     for (std::uint32_t i = 0; i < 2048; i += 2) // every other page, backwards
         list.push_back(static_cast<std::uint32_t>((spare >> 12) + 2046 - i));
     guest.pages(0, list);
-    CHECK(before - guest.resident() >= 1020 * page_size); // the driver touched a few
+    CHECK(before - guest.resident() >= 1020 * page_size); // the driver touched a few pages
     CHECK(guest.balloon->released() == 1024 * page_size);
     CHECK(guest.driver.ram.get<std::uint64_t>(spare) == 0);
     CHECK(guest.driver.ram.get<std::uint64_t>(spare + page_size) == ~std::uint64_t{0});
-    guest.pages(1, list); // back to the guest
+    guest.pages(1, list); // gives the pages back to the guest
     guest.touch(spare, 8 * MiB);
     CHECK(guest.resident() >= before);
 }
@@ -157,7 +157,7 @@ TEST_CASE("statistics come at the interval, and a buffer is asked for once") {
     const std::array<Entry, 4> report{{{4, 1000}, {5, 2000}, {99, 7}, {0, 3}}};
     guest.driver[2].chain().readable(std::as_bytes(std::span{report})).post();
     guest.balloon->kick(2);
-    CHECK_FALSE(guest.driver[2].used()); // held until the next report is wanted
+    CHECK_FALSE(guest.driver[2].used()); // the device keeps it until it wants the next report
     const auto statistics = *guest.balloon->statistics();
     CHECK(statistics.values[4] == 1000);
     CHECK(statistics.values[5] == 2000);
@@ -170,7 +170,7 @@ TEST_CASE("statistics come at the interval, and a buffer is asked for once") {
     guest.driver[2].chain().readable("tooshort").post();
     guest.driver[2].chain().writable(20).post();
     guest.balloon->kick(2);
-    CHECK(guest.driver[2].used()); // one is enough
+    CHECK(guest.driver[2].used()); // the device keeps one report only
     CHECK_FALSE(guest.balloon->statistics()->values[4]);
     CHECK(guest.balloon->set_statistics_interval(0s).error().code == Errc::wrong_state);
 }
@@ -187,7 +187,7 @@ TEST_CASE("without statistics, hinting or a driver the accessors say so") {
 TEST_CASE("free pages that the guest reports go back to the host") {
     Guest guest{{.free_page_reporting = true, .statistics_interval = 1s},
                 GENERATE(HugePages::none, HugePages::transparent)};
-    guest.start(reporting_bit); // the driver has no use for statistics: reporting is its third queue
+    guest.start(reporting_bit); // statistics are not negotiated, so reporting is the third queue
     guest.touch(spare, 8 * MiB);
     const auto before = guest.resident();
     guest.driver[2].chain().raw({spare, 4 << 20, true}).raw({spare + (6 << 20), 1 << 20, true}).post(true);
@@ -213,18 +213,18 @@ TEST_CASE("reported memory goes back a part at a time, whatever pieces it comes 
     guest.driver.activate(*guest.balloon, reporting_bit);
     tests::turn(guest.loop);
     constexpr unsigned queue = 2;
-    // 300 MiB, from a page that is no large page's first.
+    // 300 MiB, starting at a page that is not the first of a large page.
     guest.driver[queue].chain().raw({32 * MiB + page_size, 200 << 20, true}).raw({300 * MiB, 100 << 20, true}).post();
     guest.balloon->kick(queue);
     CHECK(guest.balloon->released() <= 64 * MiB);
     CHECK_FALSE(guest.driver[queue].used());
-    unsigned turns = 0; // of the loop, in which other work has its chance
+    unsigned turns = 0; // turns of the loop, in which it can do other work
     for (; turns < 100 && !guest.driver[queue].used(); ++turns)
         tests::turn(guest.loop);
     CHECK(turns >= 2);
     CHECK(turns < 100);
     CHECK(guest.balloon->released() == 300 * MiB);
-    // The next request starts at its own beginning.
+    // The next request starts from its beginning.
     guest.driver[queue].chain().raw({32 * MiB, 1 << 20, true}).post();
     guest.balloon->kick(queue);
     CHECK(guest.driver[queue].used());
@@ -261,16 +261,16 @@ TEST_CASE("hinted pages go back only during the run they belong to") {
     const std::uint32_t run = guest.config(8);
     CHECK(run >= 2);
     CHECK(guest.driver.notifier.config == 1);
-    CHECK(hint(spare) == 0); // not before the guest answered
+    CHECK(hint(spare) == 0); // not before the guest has answered
     say(run);
     CHECK(guest.balloon->hinting()->guest_command == run);
     CHECK(hint(spare) == MiB);
-    say(0); // all named: acknowledged
+    say(0); // the guest has named all pages, and is acknowledged
     CHECK(guest.config(8) == 1);
     CHECK(hint(spare + MiB) == MiB);
     REQUIRE(guest.balloon->start_hinting(false));
     CHECK(guest.config(8) == run + 1);
-    say(run); // an old one
+    say(run); // an old command
     CHECK(hint(spare + MiB) == MiB);
     say(run + 1);
     CHECK(hint(spare + MiB) == 2 * MiB);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the device asks of its engine, and how it takes errors and late answers.
+// How the device uses its engine, and how it handles errors and late answers.
 #include "devices/virtio/block/engine.hpp"
 
 #include <cerrno>
@@ -168,7 +168,7 @@ TEST_CASE("the ranges of a discard are done one after the other, up to the first
     disk.kick();
     CHECK(faked.waiting() == 1);
     faked.finish(0);
-    disk.kick(); // collects
+    disk.kick(); // collects the answer
     CHECK(faked.waiting() == 1);
     faked.finish(0, EIO);
     REQUIRE(disk.wait_used());
@@ -184,7 +184,7 @@ TEST_CASE("a reset ends what is in flight and answers nothing of it") {
     const auto pieces = disk.post(VIRTIO_BLK_T_IN, 1, "", 512);
     disk.kick();
     CHECK(faked.waiting() == 1);
-    disk.block->reset(); // as from a vCPU
+    disk.block->reset(); // as a vCPU would
     CHECK(faked.waiting() == 0);
     CHECK_FALSE(disk.on_loop([&] { return disk.drivers[0]->used(); }));
     CHECK(faked.status_of(pieces) == 0xee);
@@ -220,7 +220,7 @@ TEST_CASE("a replacement waits for nothing: what is in flight ends on the old im
     CHECK(disk.on_loop([&] { return disk.block->replace(other.path()); }));
     REQUIRE(faked.waiting() == 1);
     CHECK(disk.on_loop([&] { return faked.engine->waiting[0]->file->path(); }) == disk.image.path());
-    CHECK_FALSE(devices::virtio::BlockFile::open(disk.image.path(), false)); // still used
+    CHECK_FALSE(devices::virtio::BlockFile::open(disk.image.path(), false)); // still in use
     faked.finish(0);
     CHECK(disk.wait_used());
     CHECK(faked.status_of(pieces) == ok);
@@ -241,7 +241,7 @@ TEST_CASE("no more is in flight than the engine holds, and the rest follows") {
     for (unsigned queue = 0; queue < 8; ++queue)
         disk.kick(queue);
     CHECK(faked.waiting() == posted);
-    // The same chain made available again and again: a driver that lies about what is outstanding.
+    // The same chain is made available again and again, by a driver that lies about what is outstanding.
     constexpr unsigned lies = 3 * 48;
     for (unsigned i = 0; i < lies; ++i) {
         disk.on_loop([&] { disk.drivers[0]->make_available(0); });
@@ -252,7 +252,7 @@ TEST_CASE("no more is in flight than the engine holds, and the rest follows") {
     unsigned used = 0;
     for (unsigned i = 0; i < posted + lies; ++i) {
         faked.finish(0);
-        disk.kick(); // whether the loop was quicker or not
+        disk.kick(); // in case the loop has not done so yet
         for (unsigned queue = 0; queue < 8; ++queue)
             while (disk.on_loop([&] { return disk.drivers[queue]->used(); }))
                 ++used;
@@ -267,14 +267,14 @@ TEST_CASE("a slow flush keeps neither a reset nor the loop") {
     disk.on_loop([&] { faked.engine->stubborn = true; });
     const auto pieces = disk.post(VIRTIO_BLK_T_FLUSH, 0, "", 0);
     disk.kick();
-    disk.block->reset(); // as from a vCPU
+    disk.block->reset(); // as a vCPU would
     CHECK_FALSE(disk.block->resetting());
     CHECK(faked.waiting() == 1);
     disk.activate();
     disk.post(VIRTIO_BLK_T_IN, 1, "", 512);
     disk.kick();
     REQUIRE(faked.waiting() == 2);
-    faked.finish(0); // of before the reset
+    faked.finish(0); // from before the reset
     faked.finish(0);
     CHECK(disk.wait_used());
     CHECK_FALSE(disk.on_loop([&] { return disk.drivers[0]->used(); }));

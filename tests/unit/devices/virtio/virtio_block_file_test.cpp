@@ -16,7 +16,7 @@ using fakes::TempImage;
 
 namespace {
 
-/// The error of opening it, which must name the path and say what to do.
+/// The error of opening the file. It must name the path and say what to do.
 Error refusal(const std::string& path, bool read_only = false) {
     const auto file = BlockFile::open(path, read_only);
     REQUIRE_FALSE(file);
@@ -149,7 +149,7 @@ TEST_CASE("a compressed disk image of Apple's is known by its end, one that is n
 TEST_CASE("what only begins like lzma is a raw disk") {
     using namespace std::string_literals;
     for (const auto& start : {
-             "\x5d\0\0\x81\0\xff\xff\xff\xff\xff\xff\xff\xff"s, // no size of a dictionary
+             "\x5d\0\0\x81\0\xff\xff\xff\xff\xff\xff\xff\xff"s, // no valid size of a dictionary
              "\x5d\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\x7f"s, // a size beyond 256 GiB
              "\x5d\0\0\0\0\0\0\0\0\0\0\0\0"s,
          }) {
@@ -217,7 +217,7 @@ TEST_CASE("discarding gives space back, zeroing leaves zeroes with or without it
 }
 
 TEST_CASE("where the file system can do neither, zeroes are written") {
-    // Memory file systems know no ZERO_RANGE.
+    // Memory file systems do not support ZERO_RANGE.
     UniqueFd memory{::memfd_create("disk", MFD_CLOEXEC)};
     REQUIRE(::ftruncate(memory.get(), 9 * MiB) == 0);
     const std::string data(9 * MiB, 'x');

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A disk behind the guest's IOMMU, with an engine that finishes nothing until told: what the guest takes away waits for
-// the requests that use it, for nothing else, and nobody stands still meanwhile.
+// A disk behind the guest's IOMMU, with an engine that finishes a request only when told. Taking memory away waits for
+// the requests that use it and for nothing else, and nothing blocks meanwhile.
 #include "devices/virtio/block/block.hpp"
 #include "devices/virtio/iommu.hpp"
 #include "devices/virtio/transport.hpp"
@@ -45,7 +45,7 @@ struct Rig {
     std::shared_ptr<Block> block{};
     fakes::RecordingNotifier notifier{};
     std::unique_ptr<fakes::VirtqueueDriver> ring{};
-    unsigned sent{0}; ///< to the IOMMU, two descriptors each
+    unsigned sent{0}; ///< requests to the IOMMU, two descriptors each
 
     explicit Rig(std::chrono::milliseconds patience = 1h) : device{Iommu::create(domains, loop, nullptr, patience)} {
         log::set_level(log::Level::off);
@@ -94,7 +94,7 @@ struct Rig {
         const std::uint64_t start = buffers + n * page;
         return typed(wire::Unmap{{}, 1, start, start + count * page - 1, 0}, wire::Type::unmap);
     }
-    /// Where the answer to a request will be. The kick is over at once, whatever is under way.
+    /// Sends a request; returns where its answer will be. The kick returns at once, whatever is in flight.
     template <class T> std::uint64_t send(const T& request) {
         const auto pieces = driver[0].chain().readable(request).writable(4).post();
         driver.ram.put(pieces[1].address, std::uint8_t{0xff});
@@ -109,7 +109,7 @@ struct Rig {
         const auto value = driver.ram.get<std::uint8_t>(at);
         return value == 0xff ? std::nullopt : std::optional{static_cast<Status>(value)};
     }
-    /// Within the kick, or not at all.
+    /// The status, if it was written during the kick.
     template <class T> std::optional<Status> ask(const T& request) {
         const auto at = send(request);
         const auto used = driver[0].used();
@@ -155,11 +155,11 @@ TEST_CASE("an unmap waits for exactly the requests that use its range, and not f
     const auto flush = rig.post(VIRTIO_BLK_T_FLUSH, 0, 3);
     const auto discard = rig.post(VIRTIO_BLK_T_DISCARD, 0, 3);
     REQUIRE(rig.engine->waiting.size() == 4);
-    CHECK(rig.ask(Rig::unmap(4)) == Status::ok); // nobody's
+    CHECK(rig.ask(Rig::unmap(4)) == Status::ok); // no request uses it
     const auto data = rig.send(Rig::unmap(0));
     CHECK_FALSE(rig.answer(data));
     const auto written = rig.send(Rig::unmap(2));
-    CHECK(rig.ask(Rig::unmap(3)) == Status::ok); // of the flush and the discard
+    CHECK(rig.ask(Rig::unmap(3)) == Status::ok); // used by the flush and the discard
     rig.finish(1);
     CHECK(rig.answer(written) == Status::ok);
     CHECK(rig.answer_is_told());
@@ -168,7 +168,7 @@ TEST_CASE("an unmap waits for exactly the requests that use its range, and not f
     rig.finish(0);
     CHECK(rig.answer(data) == Status::ok);
     CHECK(rig.answer_is_told());
-    // What needs no memory until its end finds its status byte gone then.
+    // A request that needs no memory until its end finds its status byte unmapped at the end.
     rig.finish(0);
     rig.finish(0);
     CHECK(rig.status(flush) == untouched);
@@ -199,7 +199,7 @@ TEST_CASE("a page that is mapped again before the unmap is answered is another p
     CHECK(rig.engine->waiting[0]->data->at(0).iov_base != rig.engine->waiting[1]->data->at(0).iov_base);
     CHECK_FALSE(rig.answer(first));
     rig.finish(0);
-    CHECK(rig.answer(first) == Status::ok); // the second request goes on
+    CHECK(rig.answer(first) == Status::ok); // the second request is still in flight
     const auto second = rig.send(Rig::unmap(0));
     CHECK_FALSE(rig.answer(second));
     rig.finish(0);
@@ -271,14 +271,14 @@ TEST_CASE("the reset of the IOMMU is not done before the I/O through it is") {
     rig.finish(0);
     tests::turn(rig.loop);
     CHECK(transport.status() == 0);
-    CHECK_FALSE(rig.answer(unmapped)); // nobody waits for it any more
+    CHECK_FALSE(rig.answer(unmapped)); // the answer is dropped
 }
 
 TEST_CASE("more late answers than a ring has entries wait in the ring, and come in the end") {
     Rig rig;
     rig.post(VIRTIO_BLK_T_IN, 0, 6);
     rig.send(Rig::unmap(0));
-    // The same chain made available again and again: a driver that lies about what is under way.
+    // The same chain is made available again and again, by a driver that lies about what is outstanding.
     constexpr unsigned lies = 400;
     const auto head = static_cast<std::uint16_t>(2 * (rig.sent - 1));
     for (unsigned n = 0; n < lies; ++n) {
@@ -310,7 +310,7 @@ TEST_CASE("past the deadline the I/O is cancelled, its disk breaks, and the unma
     CHECK(rig.answer(unmapped) == Status::ok);
     CHECK(rig.status(read) == untouched);
     CHECK(rig.engine->waiting.size() == 1); // the flush
-    // No new requests until the driver resets the disk; then it works.
+    // No new request is accepted until the driver resets the disk; then it works.
     rig.post(VIRTIO_BLK_T_OUT, 2, 6);
     CHECK(rig.engine->waiting.size() == 1);
     rig.block->reset();
@@ -333,7 +333,7 @@ TEST_CASE("I/O that cannot be cancelled keeps its memory: the unmap is answered 
     CHECK(rig.notifier.broken == 1);
     CHECK_FALSE(rig.answer(unmapped));
     CHECK(rig.ask(Rig::unmap(4)) == Status::ok);
-    // Not even a reset of the disk ends it, and the driver can see that.
+    // Not even a reset of the disk ends the request, and the driver can see that.
     fakes::RecordingNotifier notifier;
     TransportCore transport{rig.block, *rig.memory, notifier, true};
     const auto start = std::chrono::steady_clock::now();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much of anything a disk does: what passes its rate limits, in which pieces, and how long one turn of the loop is.
+// Limits of a disk's work: what its rate limits let pass, in which pieces, and how long a turn of the loop is.
 #include <fcntl.h>
 
 #include <chrono>
@@ -36,7 +36,7 @@ std::unique_ptr<FakeBlockEngine> instant() {
 
 std::uint32_t sectors(std::uint64_t bytes) { return static_cast<std::uint32_t>(bytes / 512); }
 
-/// An engine in which handing over a request takes long, as a copy from the page cache may.
+/// An engine in which a submission takes long, like one that copies from the page cache.
 class SlowEngine final : public BlockEngine {
 public:
     [[nodiscard]] std::string_view name() const override { return "slow"; }
@@ -68,7 +68,7 @@ TEST_CASE("discards and zeroes pass the bandwidth, in pieces") {
     Disk disk{{.limits = {BucketLimits{mib, 0, 20ms}, {}}}, 64 * mib, std::move(made)};
     const auto start = Clock::now();
     CHECK(disk.request(type, 0, Disk::range(1, sectors(16 * mib)), 0).status == ok);
-    // The first bucket is there, the other 15 take 20 ms each.
+    // The first bucket is full; the other 15 take 20 ms each.
     CHECK(Clock::now() - start > 0.9 * 15 * 20ms);
     CHECK(Clock::now() - start < 15 * 20ms + 3s);
     disk.on_loop([&] {
@@ -108,7 +108,7 @@ TEST_CASE("a read does not wait for the pieces of a large discard") {
     REQUIRE(disk.wait_used());
     CHECK(disk.answer_of(read, 0).status == ok);
     CHECK(disk.answer_of(discard, 0).status == 0xee);
-    // What a reset forgets goes no further.
+    // After a reset, the remaining pieces are not done.
     disk.block->reset();
     disk.activate();
     disk.on_loop([&] { disk.block->update_limits({BucketLimits{0, 0, 0ms}, {}}); });
@@ -200,7 +200,7 @@ TEST_CASE("what has to reach storage leaves the calling thread, with either engi
     flush.file = file;
     engine->submit(write);
     engine->submit(flush);
-    CHECK_FALSE(engine->take_finished()); // 32 MiB are not on the disk by now
+    CHECK_FALSE(engine->take_finished()); // 32 MiB cannot be on the disk yet
     const auto end = Clock::now() + 60s;
     unsigned finished = 0;
     while (finished < 2 && Clock::now() < end) {

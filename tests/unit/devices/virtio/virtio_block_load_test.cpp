@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The device over time: limits on a real clock, resets and replacements under load, an IOMMU that unmaps, a process
-// that is killed.
+// The device over time: limits on a real clock, resets and replacements under load, an IOMMU that unmaps, a killed
+// process.
 #include "devices/virtio/block/block.hpp"
 
 #include <csignal>
@@ -25,7 +25,7 @@ constexpr int ok = VIRTIO_BLK_S_OK;
 
 BlockEngineKind either_engine() { return GENERATE(BlockEngineKind::sync, BlockEngineKind::automatic); }
 
-/// Seconds that `count` reads of `bytes` take when all are posted at once on `queues` queues.
+/// Seconds for `count` reads of `bytes`, all posted at once on `queues` queues.
 double seconds_for(Disk& disk, unsigned count, std::uint32_t bytes, unsigned queues = 1) {
     const auto start = Clock::now();
     for (unsigned i = 0; i < count; ++i)
@@ -37,7 +37,7 @@ double seconds_for(Disk& disk, unsigned count, std::uint32_t bytes, unsigned que
     return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Guest memory behind a translation that can be taken away and moved.
+/// Guest memory behind a translation that can be removed and changed.
 class MovingMemory final : public DmaMemory {
 public:
     explicit MovingMemory(const DirectMemory& memory) : memory_{memory} {}
@@ -48,7 +48,7 @@ public:
                                        TranslationLimit& limit) const noexcept override {
         return mapped_ ? memory_.translate(range, access, out, limit) : Translated::fault;
     }
-    /// What the guest does to its IOMMU. The drain is done when the device is done with all it used.
+    /// Does what the guest does to its IOMMU. The drain ends when the device no longer uses the old memory.
     DmaDrain remap() {
         DmaDrain drain;
         std::unique_lock lock{mutex_};
@@ -71,7 +71,7 @@ private:
 
 TEST_CASE("a disk keeps to its bandwidth, across queues") {
     Disk disk{{.limits = {BucketLimits{64 * KiB, 0, 20ms}, {}}, .queues = 3}}; // 3.2 MB/s
-    // The first bucket is free; the other 47 take 20 ms each.
+    // The first bucket is full; the other 47 take 20 ms each.
     const double seconds = seconds_for(disk, 48, 64 * 1024, 3);
     CHECK(seconds > 0.9 * 47 * 0.020);
     CHECK(seconds < 1.1 * 47 * 0.020 + 0.25);
@@ -102,7 +102,7 @@ TEST_CASE("lifting a limit lets waiting requests go at once, a reset forgets the
 
 TEST_CASE("a driver that never pauses does not keep the loop to itself") {
     Disk disk{{.engine = either_engine()}, 64 * MiB};
-    // 40 MiB of reads: more than one turn.
+    // 40 MiB of reads are more than one turn.
     for (unsigned i = 0; i < 20; ++i)
         disk.on_loop([&] {
             auto chain = disk.drivers[0]->chain();
@@ -167,7 +167,7 @@ TEST_CASE("a reset from another thread waits for reads that wait for the disk") 
         disk.block->reset();
         while (disk.block->resetting())
             std::this_thread::sleep_for(1ms);
-        // From now on the memory is the guest's alone.
+        // From here on only the guest may use the memory.
         disk.on_loop([&] {
             for (std::uint64_t at = 0; at < 65536; at += 8)
                 disk.ram.put(last[1].address + at, ~std::uint64_t{0});
@@ -240,7 +240,7 @@ TEST_CASE("what was flushed outlives a process that is killed") {
         ::waitpid(child, &status, 0);
         CHECK(WIFSIGNALED(status));
         CHECK(image.bytes(8 * 512, 4096) == std::string(4096, 'k'));
-        // And the lock went with it.
+        // The lock was released, too.
         CHECK(devices::virtio::BlockFile::open(image.path(), false));
     }
 }

@@ -20,7 +20,7 @@ using devices::virtio::Chain;
 
 namespace {
 
-/// A chain over buffers of its own.
+/// A chain with buffers of its own.
 struct Made {
     std::vector<std::string> buffers{};
     Chain chain{};
@@ -215,7 +215,7 @@ TEST_CASE("bad ranges are refused, unknown flags with UNSUPP") {
     CHECK(refused(many.in(1).parse(), "more ranges than announced"));
     CHECK(refused(Made{}.header(VIRTIO_BLK_T_WRITE_ZEROES, 0).range(0, 1).range(1, 1).in(1).parse(),
                   "more ranges than announced"));
-    // Nothing of a request with one bad range is done.
+    // If one range is bad, nothing of the request is done.
     CHECK(refused(Made{}.header(VIRTIO_BLK_T_DISCARD, 0).range(0, 1).range(1000, 1).in(1).parse(),
                   "beyond the capacity"));
 }

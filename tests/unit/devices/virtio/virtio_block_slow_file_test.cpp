@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An image on a network file system that hangs: the loop goes on.
+// An image on a network file system that hangs does not stop the loop.
 #include <chrono>
 
 #include "devices/virtio/block/block.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The device end to end on a file, with both engines.
+// The whole device on a file, with both engines.
 #include "devices/virtio/block/block.hpp"
 
 #include <sys/resource.h>
@@ -79,8 +79,8 @@ TEST_CASE("many requests at once, with buffers in pieces, all come back, with fe
 
 TEST_CASE("bad requests are answered, counted, and leave the disk working") {
     Disk disk{{.engine = either_engine()}};
-    CHECK(disk.request(VIRTIO_BLK_T_OUT, 0, "", 512).status == io_error); // direction
-    CHECK(disk.read(2048, 512).status == io_error);                       // capacity
+    CHECK(disk.request(VIRTIO_BLK_T_OUT, 0, "", 512).status == io_error); // wrong direction
+    CHECK(disk.read(2048, 512).status == io_error);                       // beyond the capacity
     CHECK(disk.read(~std::uint64_t{0}, 512).status == io_error);
     CHECK(disk.request(VIRTIO_BLK_T_IN, 0, "", 0).status == io_error); // no data
     CHECK(disk.read(0, 100).status == io_error);
@@ -186,7 +186,7 @@ TEST_CASE("an image that shrinks gives I/O errors where it ends, and its name to
     Disk disk{{.engine = either_engine()}};
     disk.image.resize(512 * KiB);
     CHECK(disk.read(1024, 512).status == io_error);
-    CHECK(disk.read(1023, 1024).status == io_error); // half of it is gone
+    CHECK(disk.read(1023, 1024).status == io_error); // half of it has been cut off
     CHECK(disk.read(1023, 512).status == ok);
     CHECK(disk.write(1024, std::string(512, 'w')).status == io_error);
     CHECK(disk.request(VIRTIO_BLK_T_WRITE_ZEROES, 0, Disk::range(1024, 1), 0).status == io_error);
@@ -216,7 +216,7 @@ TEST_CASE("another image takes over at run time, and the driver is told of its s
     CHECK(disk.write(4095, "new" + std::string(509, '.')).status == ok);
     CHECK(other.bytes(4095 * 512, 3) == "new");
     CHECK(disk.image.bytes(0, 3) == "old");
-    // The old image is free again, the new one is not.
+    // The old image can be opened again, the new one is in use.
     CHECK(devices::virtio::BlockFile::open(disk.image.path(), false));
     CHECK_FALSE(devices::virtio::BlockFile::open(other.path(), false));
 }
@@ -227,7 +227,7 @@ TEST_CASE("a failed replacement changes nothing") {
     REQUIRE(::pwrite(other_format.fd(), "QFI\xfb\0\0\0\3", 8, 0) == 8);
     for (const std::string& path : {std::string{"/nonexistent"}, std::string{"/tmp"}, other_format.path()})
         CHECK_FALSE(disk.on_loop([&] { return disk.block->replace(path); }));
-    // A replacement has no format of its own to say.
+    // The format of a replacement cannot be given.
     const auto hint = disk.on_loop([&] { return disk.block->replace(other_format.path()); }).error().hint;
     CHECK(hint.find("or add it as another disk with format=raw") != std::string::npos);
     CHECK(disk.notifier.config == 0);
@@ -294,7 +294,7 @@ TEST_CASE("where the kernel refuses io_uring the disk works without, and says so
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
     for (const auto kind : {BlockEngineKind::io_uring, BlockEngineKind::automatic}) {
         const tests::LogCapture log;
-        // One descriptor is left: what both engines need.
+        // One descriptor is left, which is what both engines need.
         const int next = ::dup(0);
         ::close(next);
         const rlimit none{static_cast<rlim_t>(next) + 1, limit.rlim_max};

@@ -127,7 +127,7 @@ TEST_CASE("a new size of the terminal reaches the driver") {
     guest.console->read_config(2, rows);
     CHECK(load_le(rows) == 50);
     guest.console->reset();
-    guest.start(0); // a driver that does not want to know
+    guest.start(0); // a driver that did not negotiate sizes
     guest.console->resize({80, 25});
     CHECK(guest.driver.notifier.config == 1);
     guest.console->read_config(~std::uint64_t{0}, config);

@@ -24,7 +24,7 @@ namespace {
 
 constexpr std::uint64_t rings = feature::indirect | feature::event_index | feature::version_1;
 
-/// A guest with one share. Everything is declared so that the device goes first.
+/// A guest with one share. The order of the members destroys the device first.
 struct World {
     tests::LogCapture log{};
     fakes::TemporaryFolder folder{};
@@ -66,7 +66,7 @@ TEST_CASE("a daemon is offered only memory that it can be given") {
     CHECK(refused.code == Errc::wrong_state);
     CHECK(refused.what.find("'work'") != std::string::npos);
     CHECK(refused.hint.find("--huge-pages none") != std::string::npos);
-    CHECK(made(GuestMemory::Sharing::needed).code == Errc::not_found); // nobody listens there
+    CHECK(made(GuestMemory::Sharing::needed).code == Errc::not_found); // no daemon listens there
 }
 
 TEST_CASE("a daemon that answers wrongly is refused at the start") {
@@ -80,7 +80,7 @@ TEST_CASE("a daemon that answers wrongly is refused at the start") {
     }));
     const VhostUserDaemon daemon{world.path, manner};
     const auto made = world.create();
-    if (made) { // a busy machine: it takes longer than create() waits, and shows at the first use
+    if (made) { // on a busy machine the failure comes after create() and shows at the first use
         world.activate();
         CHECK(world.broken());
     } else {
@@ -130,7 +130,7 @@ TEST_CASE("a daemon cannot change the size of guest memory") {
         CHECK(::ftruncate(daemon.memory(), size) != 0);
         CHECK(errno == EPERM);
     }
-    CHECK(world.driver.ram.memory.read<std::uint32_t>(Gpa{0})); // this process lives
+    CHECK(world.driver.ram.memory.read<std::uint32_t>(Gpa{0})); // this process is still alive
 }
 
 TEST_CASE("a daemon that goes breaks its device, and one that comes again serves it after a reset") {
@@ -162,7 +162,7 @@ TEST_CASE("a failure of an earlier use does not break the device that was starte
     world.activate();
     REQUIRE(world.runs(daemon));
     daemon.hang_up();
-    world.fs->reset(); // before or after the end is seen
+    world.fs->reset(); // before or after the device has noticed the end
     world.driver.notifier.broken = 0;
     world.activate();
     CHECK(world.runs(daemon, 4));

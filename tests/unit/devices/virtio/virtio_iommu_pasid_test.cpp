@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// PASIDs by the IOMMU's queues: requests through the device, and faults on the event queue.
+// PASIDs through the IOMMU's queues: requests to the device, and faults on the event queue.
 #include "devices/virtio/iommu.hpp"
 #include "iommu/pasid/pasid_requests.hpp"
 #include "tests/catch.hpp"
@@ -32,7 +32,7 @@ struct Guest {
         device->reset();
         log::set_level(log::Level::warning);
     }
-    /// Status, and what stands before it; nullopt when the device does not answer.
+    /// The status, with the result before it; nullopt when the device does not answer.
     template <class T> std::optional<Status> send(wire::PasidType type, T request, std::uint32_t* result = nullptr) {
         request.head.type = static_cast<std::uint8_t>(type);
         const std::size_t room = result ? 8 : 4;

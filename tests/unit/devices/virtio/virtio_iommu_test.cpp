@@ -56,7 +56,7 @@ struct Guest {
     static wire::Map map(std::uint32_t domain, std::uint64_t first, std::uint64_t physical) {
         return typed(wire::Map{{}, domain, first * page, first * page + page - 1, physical * page, 3}, wire::Type::map);
     }
-    /// Nothing when there was no answer.
+    /// The answer's status; nullopt when there was no answer.
     template <class T> std::optional<Status> ask(const T& request) {
         const auto pieces = driver[0].chain().readable(request).writable(4).post();
         device->kick(0);
@@ -75,7 +75,7 @@ struct Guest {
         device->read_config(offset, byte);
         return std::to_integer<std::uint8_t>(byte[0]);
     }
-    /// An access of the disk behind the IOMMU that has no mapping.
+    /// An access by the disk to an address without a mapping.
     void provoke(std::uint64_t at, Access access = Access::write) {
         (void)W::reach(world.ram, *world.disk_memory, at, access);
     }
@@ -109,7 +109,7 @@ TEST_CASE("the bypass field takes 0 and 1, alone or within a wider write, and ou
         return guest.config_byte(36);
     };
     CHECK(write(36, {1}) == 1);
-    CHECK(guest.world.reach(5) == 5); // at once
+    CHECK(guest.world.reach(5) == 5); // takes effect at once
     CHECK(write(36, {2}) == 1);
     CHECK(write(36, {255}) == 1);
     CHECK(write(37, {0}) == 1);
@@ -117,7 +117,7 @@ TEST_CASE("the bypass field takes 0 and 1, alone or within a wider write, and ou
     CHECK(write(0, {0, 0, 0, 0, 0, 0, 0, 0}) == 1);
     guest.device->reset();
     CHECK(guest.config_byte(36) == 1);
-    CHECK(write(36, {0}) == 0); // no driver there
+    CHECK(write(36, {0}) == 0); // also without a driver
     CHECK_FALSE(guest.world.reach(5));
     CHECK(write(32, {7, 7, 7, 7, 1, 7, 7, 7}) == 1);
 }
@@ -144,7 +144,7 @@ TEST_CASE("a host maps before the used element is there, and unmaps, too") {
     guest.device->kick(0);
     CHECK(called == 1);
     CHECK(guest.driver[0].used());
-    guest.world.nvme_host.on_call = nullptr; // the guest's end calls, too
+    guest.world.nvme_host.on_call = nullptr; // the guest's end makes calls, too
 }
 
 TEST_CASE("a request in many pieces, or in an indirect table, is one request") {
@@ -308,7 +308,7 @@ TEST_CASE("a vCPU's requests, the loop's faults and another thread's accesses go
     CHECK(unanswered == 0);
     CHECK(too_late == 0);
     CHECK(guest.world.domains.faults().total() >= 5000);
-    // On a busy machine the loop may not have had its turn yet.
+    // On a busy machine the loop may not have run yet.
     CHECK(tests::run_until(guest.loop, [&] { return guest.device->faults_told() == 32; }));
 }
 
@@ -342,19 +342,19 @@ TEST_CASE("while the host pins for a request the loop goes on, and tells of a fa
 TEST_CASE("requests beyond a vCPU's turn are not the loop's: the host may pin for each") {
     Guest guest;
     REQUIRE(guest.send(Guest::attach(1, W::nvme)) == Status::ok);
-    // The same two chains again and again: a page is mapped and unmapped.
+    // The same two chains again and again map and unmap a page.
     guest.driver[0].chain().readable(Guest::map(1, 5, 20)).writable(4).post();
     guest.driver[0]
         .chain()
         .readable(Guest::typed(wire::Unmap{{}, 1, 5 * page, 6 * page - 1, 0}, wire::Type::unmap))
         .writable(4)
         .post();
-    constexpr std::array<std::uint16_t, 2> heads{2, 4}; // behind the attach
+    constexpr std::array<std::uint16_t, 2> heads{2, 4}; // after the attach request
     constexpr unsigned requests = 600;
     unsigned posted = 2;
     std::mutex mutex;
     std::set<std::thread::id> threads;
-    guest.world.nvme_host.on_call = [&] { // another vCPU goes on while the host works
+    guest.world.nvme_host.on_call = [&] { // another vCPU continues while the host works
         const std::lock_guard lock{mutex};
         threads.insert(std::this_thread::get_id());
         if (posted < requests)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a guest can make the device loop do at once, and what memory it can make it take. Counted, not timed: the
-// machine that runs this may be slow.
+// How much work a guest can cause on the device loop at once, and how much memory. The tests count and do not measure
+// time, because the machine may be slow.
 #include <random>
 
 #include "devices/virtio/balloon.hpp"
@@ -28,10 +28,10 @@ namespace {
 
 constexpr std::uint64_t page = W::page;
 constexpr std::uint64_t ram_pages = 1024;
-constexpr std::uint64_t far = std::uint64_t{1} << 20; ///< first page of what the guest maps to attack: 4 GiB
+constexpr std::uint64_t far = std::uint64_t{1} << 20; ///< first page of the mappings for the attack: 4 GiB
 constexpr std::uint64_t most = (std::uint64_t{1} << 20) - 8;
 
-/// All RAM 1:1, and `count` mappings of one page each.
+/// Maps all RAM 1:1, and makes `count` mappings of one page each.
 struct Attacker {
     enum class Lie : std::uint8_t { scattered, side_by_side };
 
@@ -149,7 +149,7 @@ TEST_CASE("the largest request of a disk, mapped page by page, is served") {
     Chain taken;
     REQUIRE(queue.pop(taken));
     CHECK(Chain::bytes(taken.writable) == 254 * 256 * 1024 + 1);
-    CHECK(taken.work == 256 + 254 * 64 + 2); // descriptors and mappings
+    CHECK(taken.work == 256 + 254 * 64 + 2); // for descriptors and mappings
 }
 
 TEST_CASE("256 requests of 4 GiB over a million mappings leave a disk's loop and its memory alone") {
@@ -202,7 +202,7 @@ TEST_CASE("a turn ends when its work is done, however few requests that was") {
     CHECK(served == Served::more);
     CHECK(handled <= 2);
     CHECK(chain.readable.capacity() + chain.writable.capacity() <= 128);
-    // A handler's own work counts as much.
+    // A handler's own work is counted in the same way.
     handled = 0;
     CHECK(serve(queue, chain, 1000, [&](Chain& one) {
               one.work = Turn::most_work / 4;
@@ -223,7 +223,7 @@ TEST_CASE("what a guest asks of the loop again and again waits there once") {
             asked->later.post(loop, which, std::weak_ptr{asked}, [](Asked& device) { ++device.runs; });
     tests::turn(loop);
     CHECK(asked->runs == 2);
-    // What is asked for while it runs is new.
+    // Work that is asked for while the old one runs is new.
     asked->later.post(loop, 5, std::weak_ptr{asked}, [&loop, &asked](Asked& device) {
         device.later.post(loop, 5, std::weak_ptr{asked}, [](Asked& other) { ++other.runs; });
     });
@@ -236,7 +236,7 @@ TEST_CASE("what a guest asks of the loop again and again waits there once") {
 
 namespace {
 
-/// Activates and resets the device while the loop has no time; returns the kicks that causes.
+/// Activates and resets the device while the loop does not run; returns how many kicks that causes.
 template <class D> std::uint64_t kicks_of_a_storm(D& device, EventLoop& loop, fakes::VirtioDriver& driver) {
     for (int i = 0; i < 300; ++i) {
         driver.activate(device, 0);
@@ -326,7 +326,7 @@ TEST_CASE("a command reaches the loop after one turn, whatever waits in a queue"
         std::size_t taken = console->receive(bytes);
         CHECK(taken <= 17); // 1000 of work each
         tests::turn(loop);
-        CHECK(room != 0); // asked for the rest
+        CHECK(room != 0); // the device asked for the rest
         CHECK(tests::run_until(loop, [&] { return (taken += console->receive(bytes.subspan(taken))) >= 60; }));
         console->reset();
     }

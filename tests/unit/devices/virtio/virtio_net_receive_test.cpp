@@ -62,7 +62,7 @@ TEST_CASE("a frame larger than all buffers waits for more of them, and keeps eve
     buffers.push_back(s.give(100));
     s.net->kick(0);
     CHECK(s.nothing_received());
-    CHECK(tests::busy_for(s.loop, 50ms) < 20ms); // the next frame waits in the port, unwatched
+    CHECK(tests::busy_for(s.loop, 50ms) < 20ms); // the next frame waits in the port, which is not watched
     buffers.push_back(s.give(100));
     s.net->kick(0);
     for (const std::uint32_t length : {100U, 100U, 100U, 62U})
@@ -127,7 +127,7 @@ TEST_CASE("a receive buffer may begin with pieces smaller than the header") {
     s.net->kick(0);
     s.port->send(frame(50, 'p'));
     CHECK(s.received()->length == 62);
-    CHECK(s.driver.ram.get<std::uint8_t>(pieces[1].address + 5) == 1); // buffers
+    CHECK(s.driver.ram.get<std::uint8_t>(pieces[1].address + 5) == 1); // the number of buffers
     CHECK(s.driver.ram.text(pieces[1].address + 7, 3) + s.driver.ram.text(pieces[2].address, 47) == frame(50, 'p'));
 }
 
@@ -135,19 +135,19 @@ TEST_CASE("frames wait in the port without keeping the loop busy") {
     NetGuest s;
     auto quiet = [&] { return tests::busy_for(s.loop, 50ms) < 20ms; };
     s.port->send(frame(60));
-    CHECK(quiet()); // before a driver came
+    CHECK(quiet()); // before a driver starts
     s.start(offers);
-    CHECK(quiet()); // no buffers
+    CHECK(quiet()); // without buffers
     s.give(1526);
     s.net->kick(0);
     CHECK(s.received());
-    CHECK(quiet()); // nothing more
+    CHECK(quiet()); // no more frames
     s.port->send(frame(60));
     s.port->send(frame(60));
     CHECK(quiet());
     s.net->reset();
     s.port->send(frame(60));
-    CHECK(quiet()); // after the driver left
+    CHECK(quiet()); // after the driver has left
     s.start(offers);
     s.give(1526);
     s.net->kick(0);

@@ -50,7 +50,7 @@ TEST_CASE("a frame sent reaches the port with a checked header, and its buffers 
     const auto seen = s.port->take();
     REQUIRE(seen);
     CHECK(seen->size() == 72);
-    CHECK((*seen)[0] == 1); // NEEDS_CSUM alone is left of the flags
+    CHECK((*seen)[0] == 1); // of the flags only NEEDS_CSUM is left
     CHECK((*seen)[10] == 0);
     CHECK(s.driver[1].used()->length == 0);
     CHECK(s.net->traffic().sent == 1);
@@ -95,7 +95,7 @@ TEST_CASE("one kick sends all that waits, with one interrupt") {
     for (int i = 0; i < 40; ++i)
         CHECK(s.port->take());
     CHECK(s.driver.notifier.used[1] == 1);
-    CHECK(s.driver[1].used_flags() == 0); // notifications are wanted again
+    CHECK(s.driver[1].used_flags() == 0); // notifications are enabled again
 }
 
 TEST_CASE("a full ring is sent in turns, without another kick") {
@@ -152,7 +152,7 @@ TEST_CASE("control commands that are unknown, short or without room for the answ
     s.start(offers);
     CHECK(s.command(0, 0, std::uint8_t{1}, 2) == 1);
     CHECK(s.command(255, 255, std::uint8_t{1}, 2) == 1);
-    CHECK(s.command(4, 0, std::uint16_t{1}, 2) == 1); // pairs were not negotiated
+    CHECK(s.command(4, 0, std::uint16_t{1}, 2) == 1); // queue pairs were not negotiated
     s.driver[2].chain().readable("x").writable(1).post();
     s.driver[2].chain().readable("xyz").post();
     s.driver[2].chain().writable(1).post();
@@ -174,7 +174,7 @@ TEST_CASE("queue pairs beyond the first work once the driver asks for them") {
     CHECK(s.command(4, 0, std::uint16_t{4}, 6) == 1);
     CHECK(s.command(4, 0, std::uint16_t{3}, 6) == 0);
     CHECK(s.port->active == 3);
-    CHECK(tests::run_until(s.loop, [&] { return s.port->take(2).has_value(); })); // what was sent too early
+    CHECK(tests::run_until(s.loop, [&] { return s.port->take(2).has_value(); })); // a frame that was sent too early
     s.give(1526, 1);
     s.net->kick(2);
     s.port->send(frame(99), {}, 1);
@@ -201,7 +201,7 @@ TEST_CASE("what the port knows already is not told again, and a guest that chang
     }
     CHECK(s.port->calls == before);
 
-    // On and off again, as many as the ring holds, over and over.
+    // Turns the offloads on and off again, as often as the ring has room, over and over.
     struct [[gnu::packed]] Command {
         std::uint8_t kind{5}, number{0};
         std::uint64_t bits;
@@ -229,7 +229,7 @@ TEST_CASE("drivers that come and go do not make the port's calls or the loop's l
     s.start(offers | net_feature::guest_checksum);
     const auto calls = s.port->calls;
     const auto kicks = s.net->counters().kicks.load();
-    for (int i = 0; i < 300; ++i) { // the loop has no time meanwhile
+    for (int i = 0; i < 300; ++i) { // the loop does not run meanwhile
         s.net->reset();
         s.driver.activate(*s.net, offers | net_feature::guest_checksum);
     }
@@ -251,7 +251,7 @@ TEST_CASE("a tap that disappears takes the link down, and up when it is back") {
     std::array<std::byte, 2> status{std::byte{9}};
     s.net->read_config(6, status);
     CHECK(status[0] == std::byte{0});
-    s.send(frame(60)); // goes nowhere, but comes back
+    s.send(frame(60)); // the frame is dropped, but its buffer comes back
     CHECK(s.driver[1].used());
     CHECK(s.net->traffic().sent_dropped == 1);
     tests::run_for(s.loop, 30ms);
@@ -359,7 +359,7 @@ TEST_CASE("a filter takes frames from the guest and answers it, with and without
 TEST_CASE("drivers come and go on another thread while frames flow") {
     NetGuest s;
     std::thread runner{[&] { s.loop.run(); }};
-    // At least 50; on a busy machine more, until one was slow enough for the loop to serve frames of both directions.
+    // At least 50 rounds; on a busy machine more, until a round was long enough for frames in both directions.
     const auto& traffic = s.net->traffic();
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds{60};
     const auto flowed = [&] {

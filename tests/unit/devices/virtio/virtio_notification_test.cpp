@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Drivers that sleep until they are interrupted, on threads of their own: no doorbell and no interrupt may get lost.
+// Drivers that sleep until an interrupt, on threads of their own: no notification and no interrupt may get lost.
 #include <cstdlib>
 #include <random>
 #include <semaphore>
@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::uint64_t frame_features = net_feature::checksum | net_feature::mergeable | net_feature::status;
 
-/// Turns of each test; INOX_TEST_TURNS makes them more.
+/// Turns of each test; INOX_TEST_TURNS replaces the number.
 unsigned turns(unsigned count) {
     const char* more = std::getenv("INOX_TEST_TURNS"); // NOLINT(concurrency-mt-unsafe)
     return more ? static_cast<unsigned>(std::strtoul(more, nullptr, 10)) : count;
@@ -50,7 +50,7 @@ struct Mirror {
     std::jthread thread{};
 };
 
-/// A short while, never the same: so that the two sides meet at all points of each other's work.
+/// Waits for a short random time, so that the two sides meet at all points of each other's work.
 void linger(std::minstd_rand& random) {
     for (std::atomic<unsigned> left{static_cast<unsigned>(random() % 400)}; left != 0; --left) {
     }
@@ -66,8 +66,8 @@ struct LoopThread {
     std::thread thread;
 };
 
-/// As Linux's driver: receives with interrupts off until the ring is empty, and asks for a transmit interrupt only when
-/// there is no room, for when most of the ring is done.
+/// Works like Linux's driver. It receives with interrupts disabled until the ring is empty. It asks for a transmit
+/// interrupt only when there is no room, for the time when most of the ring is done.
 class FrameDriver {
 public:
     explicit FrameDriver(SleepingDriver& own) : driver{own} {
@@ -85,7 +85,7 @@ public:
         return true;
     }
     void sent() { driver.publish(1); }
-    /// Whether the next frame comes and is this one.
+    /// Whether the next frame arrives and is this one.
     bool receive(std::uint64_t sequence) {
         std::optional<SleepingRing::Used> used;
         while (!(used = driver[0].take())) {
@@ -156,7 +156,7 @@ void exchange_frames(std::uint64_t features, std::uint16_t ring, unsigned longes
     net->reset();
 }
 
-/// One thread keeps several reads in flight and sleeps when none is done.
+/// A thread that keeps several reads in flight and sleeps when none has finished.
 void read_sectors(std::uint64_t features, BlockEngineKind engine) {
     EventLoop loop;
     const TempImage image{MiB};
@@ -197,7 +197,7 @@ void read_sectors(std::uint64_t features, BlockEngineKind engine) {
 }
 
 /// A ring between two threads that do nothing else, so that they meet in the few nanoseconds in which one decides to
-/// sleep while the other decides whether to wake it.
+/// sleep and the other decides whether to wake it.
 void hand_over(bool event_index) {
     using Bell = std::counting_semaphore<>;
     TestRam ram;
@@ -234,7 +234,7 @@ void hand_over(bool event_index) {
             linger(random);
             publish();
         }
-        const auto wanted = random() % 4 == 0 ? 0 : random() % (ring.outstanding() + 1); // in flight afterwards
+        const auto wanted = random() % 4 == 0 ? 0 : random() % (ring.outstanding() + 1); // how many stay in flight
         while (awake && ring.outstanding() > wanted) {
             if (ring.take())
                 ++done;

@@ -170,7 +170,7 @@ TEST_CASE("with event index an interrupt comes when the used index passes the dr
         s.queue->push(s.chain.head, 0);
         return s.queue->take_interrupt();
     };
-    CHECK(complete()); // the first always
+    CHECK(complete()); // the first one always interrupts
     s.driver.set_used_event(3);
     CHECK_FALSE(complete());
     CHECK_FALSE(complete());
@@ -209,12 +209,12 @@ TEST_CASE("a chain is given back once, by who holds its head") {
     REQUIRE(s.queue->pop(s.chain));
     CHECK(s.queue->outstanding() == 1);
     ChainHead kept = std::move(s.chain.head);
-    s.queue->push(s.chain.head, 5); // moved away: nothing to give back
+    s.queue->push(s.chain.head, 5); // it was moved from: there is nothing to give back
     s.queue->undo_pop(s.chain.head);
     CHECK_FALSE(s.driver.used());
     CHECK(s.queue->outstanding() == 1);
     s.queue->push(kept, 1);
-    s.queue->push(kept, 2); // again
+    s.queue->push(kept, 2); // a second time
     REQUIRE(s.driver.used());
     CHECK_FALSE(s.driver.used());
     CHECK(s.queue->outstanding() == 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernel's taps, in a network namespace of the test's own.
+// Taps of the kernel, in a network namespace of the test's own.
 #include "devices/virtio/net/tap.hpp"
 
 #include <linux/capability.h>
@@ -25,13 +25,13 @@ using tests::Station;
 
 namespace {
 
-/// Runs `body` in a namespace, or says why not.
+/// Runs `body` in a network namespace, or prints why it cannot.
 void networked(const std::function<void()>& body) {
     if (const auto reason = in_network_namespace(body); !reason.empty())
         WARN("skipped: " << reason);
 }
 
-/// This thread may not make or take over interfaces any more.
+/// Takes this thread's right to make or take over interfaces.
 void drop_network_rights() {
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
     std::array<__user_cap_data_struct, 2> data{};
@@ -102,7 +102,7 @@ TEST_CASE("a tap that is in use, of another kind or without rights is refused wi
         ip("link set t4 up");
         auto sharer = *Tap::create("t4");
         REQUIRE(sharer->open(2));
-        CHECK(refused("t4", 2).code == Errc::already_exists); // the kernel would give it queues of its own
+        CHECK(refused("t4", 2).code == Errc::already_exists); // the kernel alone would give it more queues
         CHECK(sharer->open(2));
         sharer->close();
         CHECK(refused("t4", 2).what == "opened");
@@ -139,7 +139,7 @@ TEST_CASE("a segment larger than the MTU crosses the tap whole") {
         ip("tuntap add dev t0 mode tap");
         ip("link set t0 up");
         Guest guest{{.tap = "t0"}};
-        // Ethernet, IPv4, TCP: enough for the host to believe the header.
+        // Headers of Ethernet, IPv4 and TCP, complete enough for the host to accept the frame.
         std::string frame("\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\0", 14);
         frame += std::string("\x45\0\x3a\xb0\0\0\x40\0\x40\x06\0\0\x0a\0\0\x01\x0a\0\0\x02", 20);
         frame += std::string("\0\x50\0\x51\0\0\0\0\0\0\0\0\x50\x10\xff\xff\0\0\0\0", 20);
@@ -152,7 +152,7 @@ TEST_CASE("a segment larger than the MTU crosses the tap whole") {
                          .checksum_offset = 16};
         guest.send(frame, header);
         CHECK(guest.net->traffic().sent == 1);
-        header.checksum_start = static_cast<std::uint16_t>(frame.size() - 18); // no room for a TCP header after it
+        header.checksum_start = static_cast<std::uint16_t>(frame.size() - 18); // leaves no room for a TCP header
         guest.send(frame, header);
         CHECK(guest.net->traffic().sent_dropped == 1);
         CHECK(guest.net->counters().bad_requests == 1);
@@ -170,7 +170,7 @@ TEST_CASE("a deleted tap takes the link down until it exists again") {
         REQUIRE(run_until(guest.loop, [&] { return !guest.net->link_up(); }));
         CHECK(guest.driver.notifier.config == 1);
         run_for(guest.loop, 30ms);
-        CHECK_FALSE(tests::interface_exists("t0")); // not made anew behind the operator's back
+        CHECK_FALSE(tests::interface_exists("t0")); // the device does not make it again by itself
         ip("tuntap add dev t0 mode tap");
         ip("link set t0 up");
         REQUIRE(run_until(guest.loop, [&] { return guest.net->link_up(); }));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Both transports, driven through their registers as Linux does.
+// Both transports, used through their registers as Linux uses them.
 #include "devices/pci/root_bus.hpp"
 #include "devices/virtio/mmio_transport.hpp"
 #include "devices/virtio/pci_transport.hpp"
@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::uint8_t ready = status::acknowledge | status::driver;
 
-/// What a driver needs of a transport.
+/// What a driver needs from a transport.
 struct Registers {
     virtual ~Registers() = default;
     virtual void set_status(std::uint8_t value) = 0;
@@ -26,7 +26,7 @@ struct Registers {
     virtual std::uint64_t offered() = 0;
     virtual void set_queue(unsigned index, const QueueLayout& layout) = 0;
     virtual void notify(unsigned queue) = 0;
-    /// Interrupts for the queue so far, acknowledged.
+    /// How many interrupts the queue had; acknowledges them.
     virtual unsigned take_queue_interrupts() = 0;
     virtual unsigned take_config_interrupts() = 0;
     virtual std::uint64_t read_config() = 0;
@@ -42,7 +42,7 @@ struct World {
     fakes::FakeGuestEvents events{};
     std::shared_ptr<fakes::EchoDevice> echo{std::make_shared<fakes::EchoDevice>()};
 
-    /// Lets the loop see what was rung.
+    /// Runs the loop until it has handled all notifications.
     void settle() {
         auto done = loop.after(std::chrono::milliseconds{2}, [this] { loop.stop(); });
         loop.run();
@@ -148,7 +148,7 @@ struct Pci final : Registers {
         return high << 32 | world.read<std::uint32_t>(base + 4);
     }
     void set_queue(unsigned index, const QueueLayout& layout) override {
-        world.write<std::uint16_t>(base + 16, 0); // a reset forgets the vectors
+        world.write<std::uint16_t>(base + 16, 0); // a reset clears the vectors
         world.write(base + 22, static_cast<std::uint16_t>(index));
         world.write(base + 24, layout.size);
         world.write<std::uint16_t>(base + 26, 1);

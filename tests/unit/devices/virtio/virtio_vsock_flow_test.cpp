@@ -25,7 +25,7 @@ VsockHeader packet(VsockOp op, std::uint32_t length = 0, std::uint32_t flags = 0
     return header;
 }
 
-/// What the guest is told now.
+/// The operation of the next packet to the guest.
 VsockOp told(VsockFlow& flow, std::uint32_t* flags = nullptr) {
     VsockHeader header;
     const VsockOp op = flow.take_control(header);
@@ -104,7 +104,7 @@ TEST_CASE("a connection of the guest begins with a response, one of the host wit
 
 TEST_CASE("packets out of order break a connection") {
     VsockFlow host{Origin::host, buffer};
-    CHECK(host.on_packet(packet(VsockOp::response)) == Event::broken); // to a request not sent yet
+    CHECK(host.on_packet(packet(VsockOp::response)) == Event::broken); // answers a request that was not sent yet
     CHECK(told(host) == VsockOp::request);
     for (const auto op : {VsockOp::data, VsockOp::shutdown, VsockOp::credit_update, VsockOp::request})
         CHECK(host.on_packet(packet(op)) == Event::broken);

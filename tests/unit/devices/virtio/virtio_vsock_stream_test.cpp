@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Connections that are up: bytes both ways, credit, backpressure, and the ways they end.
+// Established connections: bytes both ways, credit, backpressure, and the ways they end.
 #include "devices/virtio/vsock/vsock.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/vsock_guest.hpp"
@@ -70,7 +70,7 @@ TEST_CASE("a guest that overruns its credit is cut off, and what it sent before 
         guest.send(Op::data, ports, data);
         ++packets;
     }
-    CHECK(packets < 20); // the socket's buffer and ours
+    CHECK(packets < 20); // the buffers of the socket and of the device
     std::string arrived;
     CHECK(guest.until([&] {
         arrived += program.take();
@@ -99,7 +99,7 @@ TEST_CASE("a guest without room or buffers makes the program wait, not the loop 
     collect();
     CHECK(arrived.size() == 10'000);
     CHECK(asked == 1);
-    guest.read = 0; // has not read a byte, and says so
+    guest.read = 0; // the guest has not read a byte, and says so
     guest.send(Op::credit_update, ports);
     guest.send(Op::credit_update, ports);
     tests::run_for(guest.loop, 5ms);
@@ -114,7 +114,7 @@ TEST_CASE("a guest without room or buffers makes the program wait, not the loop 
 TEST_CASE("without receive buffers everything waits, and goes on when they come") {
     VsockGuest guest{{}, 1};
     auto [program, ports] = guest.open_from_host();
-    // The one buffer goes, and does not come back.
+    // The guest's only buffer is used, and none is added.
     guest.send(Op::credit_request, ports);
     tests::run_for(guest.loop, 2ms);
     CHECK(guest.look(false)->op() == Op::credit_update);
@@ -214,7 +214,7 @@ TEST_CASE("a guest that closes leaves its last bytes to a slow program, and may 
     VsockGuest guest;
     auto [program, ports] = guest.open_from_guest();
     const std::string data = pattern(65536);
-    for (int i = 0; i < 6; ++i) // more than a socket holds
+    for (int i = 0; i < 6; ++i) // more than a socket can hold
         guest.send(Op::data, ports, data);
     guest.send(Op::shutdown, ports, {}, both);
     Op last = Op::invalid;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The socket of the host, who may connect to whom, limits, resets.
+// The host's socket, who may connect to whom, limits, and resets.
 #include "devices/virtio/vsock/vsock.hpp"
 
 #include <fcntl.h>
@@ -103,7 +103,7 @@ TEST_CASE("a host program reaches a port of the guest by CONNECT, and both talk"
     const VsockPorts ports{1234, request.header.source_port};
     guest.send(Op::response, ports);
     CHECK(program.take() == "OK " + std::to_string(ports.host) + "\n");
-    CHECK(guest.next().payload == "early"); // what came with the line is the guest's
+    CHECK(guest.next().payload == "early"); // what the program sent with the line is for the guest
     guest.send(Op::data, ports, "from guest");
     CHECK(program.take() == "from guest");
     program.send("from host");
@@ -236,7 +236,7 @@ TEST_CASE("connections leave the API its descriptors, and the guest and the oper
         HostListener listener{guest.path("_1")};
         for (std::uint32_t i = 0; i < 300; ++i) {
             guest.send(Op::request, {i, 1});
-            (void)listener.accept(); // and gone: only the device's descriptors count
+            (void)listener.accept(); // closed at once: only the device's descriptors count
             while (const auto packet = guest.look()) {
                 opened += packet->op() == Op::response;
                 refused += packet->op() == Op::reset;
@@ -270,7 +270,7 @@ TEST_CASE("connections have a limit, and those that end make room") {
             refused += packet->op() == Op::reset;
         }
     };
-    // Three descriptors each: as many as this process may have, or the device's own limit.
+    // Three descriptors each: as many connections as this process may have, or the device's own limit.
     for (std::uint32_t i = 0; i < Vsock::max_connections + 10; ++i) {
         guest.send(Op::request, {i, 1});
         collect();
