@@ -129,7 +129,7 @@ void Iommu::answer_later(Late late) noexcept {
     late.deadline = std::chrono::steady_clock::now() + patience_;
     const std::uint64_t number = ++late_count_;
     Late& kept = late_.emplace(number, std::move(late)).first->second;
-    // Whoever releases the last pin holds its own device's lock, and this device's lock comes before that one.
+    // Whoever releases the last pin may hold its own device's lock, under which this device's must not be taken.
     kept.drain.when_done([weak = weak_from_this(), &loop = loop_, number] {
         loop.post([weak, number] {
             if (const auto self = weak.lock())
@@ -201,7 +201,7 @@ void Iommu::watch_late() noexcept {
         watching_ = !late_.empty();
         if (watching_)
             late_timer_ = loop_.after(first - now, [this] { watch_late(); });
-        if (!overdue.empty()) // the devices' locks come before this one's
+        if (!overdue.empty()) // hurry() must be called without locks
             loop_.post([drains = std::move(overdue)]() mutable {
                 for (DmaDrain& drain : drains)
                     drain.hurry();

@@ -17,7 +17,7 @@ std::atomic<int> raw_fd{-1};
 termios settings_before{};
 static_assert(std::atomic<int>::is_always_lock_free);
 
-/// Signals that end a process by default and that no signalfd of inox takes (see watchdog.cpp).
+/// Signals that end a process by default and that inox neither reads nor ignores (see watchdog.cpp).
 constexpr int ending_signals[] = {SIGABRT, SIGALRM, SIGBUS,    SIGFPE,  SIGILL,  SIGIO,   SIGPROF,   SIGPWR,
                                   SIGSEGV, SIGSYS,  SIGSTKFLT, SIGTRAP, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
 
