@@ -158,7 +158,7 @@ Result<std::uint32_t> Vcpu::pkru() const {
                                      4096}; // NOLINT: the kernel's view
     if (__get_cpuid_count(0xd, component, &size, &offset, &ecx, &edx) == 0 || size == 0 || offset + 4 > bytes.size())
         return 0;
-    TRY_VOID(checked_ioctl(fd_.get(), KVM_GET_XSAVE, &area, "KVM_GET_XSAVE"));
+    TRY_VOID(checked_ioctl(fd_.get(), kvm_list::get_xsave, &area, "KVM_GET_XSAVE"));
     const bool in_use = (load_le(bytes.subspan(header_offset, 8)) >> component & 1) != 0;
     return in_use ? load_le<std::uint32_t>(bytes.subspan(offset, 4)) : 0;
 }
