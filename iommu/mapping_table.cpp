@@ -101,13 +101,6 @@ void MappingTable::insert(Place place, const Mapping& mapping) {
     ++size_;
 }
 
-bool MappingTable::insert(const Mapping& mapping) {
-    const auto place = free_place(mapping.range);
-    if (place)
-        insert(*place, mapping);
-    return place.has_value();
-}
-
 /// Returns the place's new position, in the half that has it.
 MappingTable::Place MappingTable::split(Place place) {
     Entries& low = *place.chunk->second.entries;

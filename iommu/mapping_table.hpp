@@ -54,8 +54,6 @@ public:
     [[nodiscard]] std::optional<Place> free_place(Range<Iova> range);
     /// `place` is free_place() of its range.
     void insert(Place place, const Mapping& mapping);
-    /// False, and nothing changes, when the range overlaps a mapping.
-    [[nodiscard]] bool insert(const Mapping& mapping);
 
     /// The mapping that holds the address.
     [[nodiscard]] std::optional<Mapping> find(Iova address) const;

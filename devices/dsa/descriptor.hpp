@@ -98,9 +98,6 @@ struct Descriptor {
     template <std::unsigned_integral T> [[nodiscard]] T field(std::size_t at) const {
         return load_le<T>(std::span{specific}.subspan(at - 40, sizeof(T)));
     }
-    template <std::unsigned_integral T> void set_field(std::size_t at, T value) {
-        store_le(std::span{specific}.subspan(at - 40, sizeof(T)), value);
-    }
 };
 static_assert(sizeof(Descriptor) == descriptor_size && GuestPod<Descriptor>);
 

@@ -208,12 +208,6 @@ std::shared_ptr<Function> RootBus::find(Address address) const {
     return functions_[address.index()]->function;
 }
 
-void RootBus::refresh(Address address) {
-    const std::lock_guard lock{mutex_};
-    if (present(address))
-        sync(*functions_[address.index()]);
-}
-
 void RootBus::for_each(const std::function<void(Address, Function&)>& visit) const {
     const std::lock_guard lock{mutex_};
     for (const auto& attached : functions_)

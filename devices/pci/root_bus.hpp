@@ -45,8 +45,6 @@ public:
     /// read as zero until the address is removed. Linux's virtio drivers wait for a reset device to say 0, for ever.
     Result<void> tear_out(Address address);
     [[nodiscard]] std::shared_ptr<Function> find(Address address) const;
-    /// Looks again at the function's command register and BARs, after a change that was not a configuration write.
-    void refresh(Address address);
     /// In order of address, with the lock held: `visit` must not call back.
     void for_each(const std::function<void(Address, Function&)>& visit) const;
 

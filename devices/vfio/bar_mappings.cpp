@@ -107,16 +107,6 @@ void BarMappings::close() noexcept {
         }
 }
 
-std::vector<RegionArea> BarMappings::areas(unsigned bar) const {
-    const std::lock_guard lock{mutex_};
-    std::vector<RegionArea> found;
-    if (closed_)
-        return found;
-    for (const auto& piece : pieces_[bar])
-        found.push_back(piece.area);
-    return found;
-}
-
 std::vector<BarMappings::Shown> BarMappings::shown() const {
     const std::lock_guard lock{mutex_};
     std::vector<Shown> found;

@@ -31,8 +31,6 @@ public:
     void hide(unsigned bar) noexcept;
     /// Takes all away from the guest for good. inox keeps its own view until this dies: other devices may reach it.
     void close() noexcept;
-    /// What the guest reaches directly of this BAR while it is decoded.
-    [[nodiscard]] std::vector<RegionArea> areas(unsigned bar) const;
     struct Shown {
         Range<Gpa> range;
         std::span<std::byte> host; ///< valid as long as this lives

@@ -202,10 +202,6 @@ Result<void> Device::trigger(Interrupt kind, unsigned start, unsigned count) {
                     "triggering interrupts");
 }
 
-Result<void> Device::mask_intx() {
-    return set_irqs(Interrupt::intx, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK, 0, 1, {}, "masking INTx");
-}
-
 Result<void> Device::unmask_intx() {
     return set_irqs(Interrupt::intx, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, {}, "unmasking INTx");
 }

@@ -84,9 +84,9 @@ public:
     Result<std::vector<ResetPeer>> reset_peers() const override;
     Result<void> hot_reset() override;
 
-    /// Signals the vectors as the device would: a loopback test.
+    // For tests of a host without a driver in a guest.
+    /// Signals the vectors as the device would.
     Result<void> trigger(Interrupt kind, unsigned start, unsigned count);
-    Result<void> mask_intx();
     Result<void> unmask_intx();
 
 private:

@@ -22,11 +22,6 @@ Interrupt index_of(InterruptWiring::Mode mode) {
 InterruptWiring::InterruptWiring(HostDevice& device)
     : device_{device}, msix_(device.interrupt(Interrupt::msix).count, -1) {}
 
-InterruptWiring::Mode InterruptWiring::mode() const {
-    const std::lock_guard lock{mutex_};
-    return mode_;
-}
-
 void InterruptWiring::use_none() noexcept {
     const std::lock_guard lock{mutex_};
     leave();

@@ -24,8 +24,6 @@ public:
     InterruptWiring& operator=(const InterruptWiring&) = delete;
     ~InterruptWiring() { close(); }
 
-    [[nodiscard]] Mode mode() const;
-
     void use_none() noexcept;
     /// `resample` becomes readable at the guest's end of interrupt.
     void use_intx(int trigger, int resample) noexcept;

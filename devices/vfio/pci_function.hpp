@@ -85,9 +85,6 @@ public:
     /// Offers the BARs to other devices again, because there is a new one. By context.apart.
     void share_bars();
     [[nodiscard]] bool failed() const { return failed_.load(std::memory_order_acquire); }
-    [[nodiscard]] InterruptWiring::Mode interrupts() const { return wiring_.mode(); }
-    /// The parts of a BAR that cost no exit.
-    [[nodiscard]] std::vector<RegionArea> exitless(unsigned bar) const { return bars_.areas(bar); }
     /// Accesses to BARs that inox served, since the start.
     [[nodiscard]] std::uint64_t trapped() const { return trapped_.load(std::memory_order_relaxed); }
 

@@ -178,14 +178,6 @@ Result<void> Session::end_map_guest(PinJob& job) {
     return {};
 }
 
-Result<void> Session::unmap_guest(AddressSpace& space) {
-    if (!one_to_one_.contains(&space))
-        return {};
-    TRY_VOID(space.unmap(IovaRange::full()));
-    forget(space);
-    return {};
-}
-
 std::optional<int> Session::group_file(unsigned group) const {
     const auto found = spaces_.find(group);
     if (found == spaces_.end() || found->second.backend != Backend::container)

@@ -70,8 +70,6 @@ public:
     Result<std::unique_ptr<PinJob>> begin_map_guest(AddressSpace& space, std::uint64_t piece = PinJob::usual_piece);
     /// After run(), or instead of it. After an error, or a stop, nothing is mapped.
     Result<void> end_map_guest(PinJob& job);
-    /// The address space is empty afterwards.
-    Result<void> unmap_guest(AddressSpace& space);
 
     /// Peer-to-peer: all devices that are 1:1 reach these bytes of a BAR at `range`, until the registration dies.
     /// Not every host can: tell_unreachable().

@@ -50,6 +50,9 @@ private:
 
 /// Thread-safe. Operations that emit events are serialised, handlers included; look-ups, get and put take a second lock
 /// that is never held during a handler, so they never wait for one.
+///
+/// It has all that the rules R1 to R50 ask for. PasidService needs a part of it; only tests call set_adjust, find_set,
+/// free_all, find, attach_data, detach_spid, the allocators, notifiers of more than one set, sets and refused_puts.
 class IoasidCore {
 public:
     /// Ids are 1 to `last_id`.

@@ -2,7 +2,6 @@
 #include "iommu/pasid/page_walk.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "iommu/pasid/page_entry.hpp"
 #include "vmm/base/bytes.hpp"
@@ -173,28 +172,6 @@ std::expected<PageRun, PageFault> PageWalker::run(std::uint64_t linear, std::uin
          pages < limit && (load(table_ + index + pages) & mask) == next; next += page_size)
         ++pages;
     return PageRun{Gpa{first + inside}, std::min(most, pages * page_size - inside)};
-}
-
-std::expected<void, OperandFault> read_linear(const GuestMemory& memory, const Paging& paging, std::uint64_t linear,
-                                              bool user, std::span<std::byte> out) noexcept {
-    PageWalker walker{memory, paging};
-    // Every page is checked before the first byte is copied. The second pass checks again, because the guest may have
-    // changed its tables in between.
-    for (const bool copy : {false, true})
-        for (std::size_t done = 0; done < out.size();) {
-            const std::uint64_t at = linear + done;
-            const auto part = std::min<std::size_t>(out.size() - done, page_size - at % page_size);
-            const auto page = walker.walk(at, {.user = user});
-            if (!page)
-                return std::unexpected{OperandFault{at, page.error()}};
-            const auto bytes = memory.host(page->address, part);
-            if (!bytes)
-                return std::unexpected{OperandFault{at, std::nullopt}};
-            if (copy)
-                std::memcpy(out.data() + done, bytes->data(), part);
-            done += part;
-        }
-    return {};
 }
 
 } // namespace inox::iommu

@@ -138,15 +138,4 @@ private:
     return PageWalker{memory, paging}.walk(linear, access);
 }
 
-/// Why bytes at a linear address cannot be read.
-struct OperandFault {
-    std::uint64_t address{};        ///< first byte at fault: CR2
-    std::optional<PageFault> fault; ///< nullopt: the translation is fine, but leads outside RAM
-};
-
-/// Copies from linear addresses, across pages. Nothing is copied when any byte may not be read.
-[[nodiscard]] std::expected<void, OperandFault> read_linear(const GuestMemory& memory, const Paging& paging,
-                                                            std::uint64_t linear, bool user,
-                                                            std::span<std::byte> out) noexcept;
-
 } // namespace inox::iommu

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/log.hpp"
 
 namespace inox::iommu {
 namespace {
@@ -27,6 +28,8 @@ Result<std::unique_ptr<PasidService>> PasidService::create(IoasidCore& core, con
                                                            Options options) {
     std::unique_ptr<PasidService> service{new PasidService{core, memory, options}};
     service->table_ = TRY(PasidTable::create());
+    if (const auto handed = hand_to_kernel(*service->table_); !handed)
+        log::write(log::Level::debug, "%s", handed.error().what.c_str());
     auto set = core.set_alloc(options.token, options.quota);
     if (!set)
         return fail(Errc::no_resource, format("%u PASIDs cannot be had: %u are left", options.quota, core.available()),

@@ -106,6 +106,7 @@ public:
     /// Returns the memory of tables that are empty. No submission may run that began before they became so.
     void trim();
 
+    // For tests: the entries, and how many there are.
     [[nodiscard]] std::vector<std::pair<GuestPasid, HostPasid>> pairs() const;
     [[nodiscard]] std::uint32_t size() const;
     /// Bytes the pages take now.

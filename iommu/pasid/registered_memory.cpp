@@ -76,13 +76,6 @@ std::uint64_t RegisteredMemory::uses(std::span<const std::byte> host) const {
     return entry ? entry->value.uses : 0;
 }
 
-std::uint64_t RegisteredMemory::size() const {
-    const std::scoped_lock lock{mutex_};
-    std::uint64_t size = 0;
-    regions_.for_each([&](const auto& entry) { size += entry.range.size(); });
-    return size;
-}
-
 std::uint64_t RegisteredMemory::pinned() const {
     const std::scoped_lock lock{mutex_};
     return pinned_;

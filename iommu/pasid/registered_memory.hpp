@@ -35,10 +35,8 @@ public:
     /// Takes back a use of the same bytes.
     void unuse(std::span<const std::byte> host) noexcept;
 
-    /// Mappings that refer to any byte of the registration that holds `host`; 0 when there is none.
+    /// For tests: mappings that refer to any byte of the registration that holds `host`; 0 when there is none.
     [[nodiscard]] std::uint64_t uses(std::span<const std::byte> host) const;
-    /// Bytes registered.
-    [[nodiscard]] std::uint64_t size() const;
     /// Bytes of RAM under all mappings, each mapping counted: what the host holds against the locked-memory limit.
     [[nodiscard]] std::uint64_t pinned() const;
 

@@ -9,6 +9,7 @@
 
 #include "iommu/domains.hpp"
 #include "tests/fakes/disk.hpp"
+#include "tests/support/mapping_insert.hpp"
 #include "tests/support/translate.hpp"
 
 using namespace inox;
@@ -82,7 +83,7 @@ void memory_per_mapping(benchmark::State& state) {
     std::mt19937_64 random{1};
     while (table.size() < live) {
         const std::uint64_t start = random() % (8 * live) * page;
-        (void)table.insert({*Range<Iova>::sized(Iova{start}, page), Gpa{0}, 3});
+        (void)tests::insert(table, {*Range<Iova>::sized(Iova{start}, page), Gpa{0}, 3});
     }
     for (auto _ : state)
         benchmark::DoNotOptimize(table.size());

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "devices/virtio/block/engine.hpp"
+#include "devices/virtio/block/file.hpp"
 #include "vmm/base/os.hpp"
 
 namespace inox::fakes {
@@ -23,7 +24,6 @@ public:
         bool unmap;
     };
 
-    [[nodiscard]] std::string_view name() const override { return "fake"; }
     [[nodiscard]] std::span<const int> ready_fds() const override { return {&fd_, 1}; }
     void submit(Job& job) noexcept override;
     Job* take_finished() noexcept override;

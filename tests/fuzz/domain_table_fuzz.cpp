@@ -7,6 +7,7 @@
 
 #include "iommu/mapping_table.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/support/mapping_insert.hpp"
 
 using namespace inox;
 
@@ -42,7 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                 const std::uint64_t start = first + 2 * i;
                 const std::uint64_t length = single ? 1 : count;
                 const bool free = !overlaps(start, start + length - 1);
-                require(table.insert({pages(start, length), Gpa{start * page}, 3}) == free);
+                require(tests::insert(table, {pages(start, length), Gpa{start * page}, 3}) == free);
                 if (free)
                     model.emplace(start, start + length - 1);
             }

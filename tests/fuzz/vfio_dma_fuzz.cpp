@@ -63,13 +63,20 @@ public:
     }
 
 private:
+    bool taken(std::uint64_t iova) {
+        const auto again =
+            device_->dma().map(*IovaRange::sized(Iova{iova}, page), memory_.bytes().first(page), Access::read_write);
+        return !again && again.error().code == Errc::already_exists;
+    }
+
     void check() {
         const auto& mappings = *kernel_.mappings(address);
         require(mappings.size() == device_->dma().mapping_count());
         std::uint64_t bytes = 0;
         for (const auto& [iova, one] : mappings) {
             bytes += one.size;
-            require(device_->dma().mapping_at(Iova{iova}) == IovaRange::sized(Iova{iova}, one.size));
+            // The address space knows of its first page and of its last
+            require(taken(iova) && taken(iova + one.size - page));
         }
         require(session_.memory().uses(memory_.bytes()) == mappings.size());
         require(session_.memory().pinned() == bytes && kernel_.rules.locked == bytes);

@@ -24,7 +24,7 @@ public:
     void run();
     /// From any thread; run() returns after the current handler.
     void stop();
-    /// After run() returned: it may be called again.
+    /// After run() returned: it may be called again. For tests.
     void restart();
 
     /// Runs `handler` on the loop. From any thread.

@@ -38,7 +38,7 @@ struct Style {
 void set_level(Level level);
 [[nodiscard]] bool enabled(Level level);
 void set_style(Style style);
-[[nodiscard]] Style style();
+[[nodiscard]] Style style(); ///< for tests, which put it back
 /// One line to the log's sink (standard error until a file is given).
 [[gnu::format(printf, 2, 3)]] void write(Site site, const char* text, ...);
 /// Lines go to this descriptor from now on; the caller keeps it open. Lines that would block or fail are dropped and

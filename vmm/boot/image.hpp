@@ -40,7 +40,7 @@ public:
 
     /// Opens a regular file or block device. Refuses an empty one. Reading fails soon once `stop` asks for it.
     static Result<Image> open(const std::string& path, const Role& role, std::stop_token stop = {});
-    /// `bytes` must outlive the image.
+    /// For tests. `bytes` must outlive the image.
     static Image of(std::span<const std::byte> bytes, std::string name, const Role& role);
     /// The image in other bytes, at most `largest`: `note` is for messages, as in "kernel 'path' (unpacked)".
     [[nodiscard]] Image with(std::unique_ptr<Source> source, std::uint64_t largest, const char* note) const;

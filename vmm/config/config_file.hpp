@@ -125,6 +125,7 @@ struct ConfigKey {
     std::string pointer; ///< "/machine-config/vcpu_count", or "/drives" for a whole section
     bool available;      ///< false: the key belongs to a part that this version of inox does not have
 };
+/// For tests of the documents.
 std::vector<ConfigKey> config_keys();
 
 /// "error", "Warning", ...: any case. nullopt for other words.

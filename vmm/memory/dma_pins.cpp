@@ -109,9 +109,4 @@ void DmaPins::collect(Range<Iova> range, DmaDrain& drain) {
         drain.state_->where.push_back(weak_from_this());
 }
 
-bool DmaPins::empty() const {
-    const std::lock_guard lock{mutex_};
-    return pins_.empty();
-}
-
 } // namespace inox

@@ -84,7 +84,6 @@ public:
     void add(DmaPin& pin);
     /// Adds the pins in the range to what `drain` waits for.
     void collect(Range<Iova> range, DmaDrain& drain);
-    [[nodiscard]] bool empty() const;
 
 private:
     friend class DmaPin;

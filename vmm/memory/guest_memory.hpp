@@ -38,6 +38,7 @@ class GuestMemory {
 public:
     enum class Sharing : std::uint8_t { unneeded, needed };
     /// `size` in bytes: a multiple of the page size (2 MiB for HugePages::two_mib), layout::min_ram..layout::max_ram.
+    /// For tests: the machine's own plan has a hole.
     static Result<GuestMemory> create(std::uint64_t size, HugePages huge_pages, Sharing sharing = Sharing::unneeded);
     /// The same where RAM below 4 GiB ends at `hole` at the latest, a multiple of 2 MiB.
     static Result<GuestMemory> create(std::uint64_t size, HugePages huge_pages, Sharing sharing, Gpa hole);

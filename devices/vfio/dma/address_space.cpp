@@ -44,11 +44,6 @@ AddressSpace::~AddressSpace() {
     mappings_.for_each([&](const auto& entry) { resources_.memory.unuse(entry.value.host); });
 }
 
-std::optional<IovaRange> AddressSpace::mapping_at(Iova address) const {
-    const auto* entry = mappings_.find(address);
-    return entry ? std::optional{entry->range} : std::nullopt;
-}
-
 Result<void> AddressSpace::check_map(IovaRange range, std::span<std::byte> host) const {
     const auto granule = page_sizes() == 0 ? page_size : std::uint64_t{1} << std::countr_zero(page_sizes());
     if (range.size_minus_one() != host.size() - 1)

@@ -50,8 +50,6 @@ public:
     [[nodiscard]] std::uint64_t page_sizes() const final { return window_.page_sizes; }
 
     [[nodiscard]] std::size_t mapping_count() const { return mappings_.size(); }
-    /// The mapping that holds the address starts and ends here; nullopt when there is none.
-    [[nodiscard]] std::optional<IovaRange> mapping_at(Iova address) const;
     /// Whether other devices' BARs can be mapped in it.
     [[nodiscard]] virtual bool maps_bars() const = 0;
     /// "IOMMU group 12".

@@ -65,8 +65,6 @@ public:
 
     /// As asked for, with the path in use now.
     [[nodiscard]] const BlockOptions& options() const { return options_; }
-    [[nodiscard]] std::uint64_t size() const { return file_->size(); }
-    [[nodiscard]] std::string_view engine_name() const { return engine_->name(); }
     [[nodiscard]] const BlockCounters& block_counters() const { return block_counters_; }
 
     [[nodiscard]] Type type() const override { return Type::block; }

@@ -37,7 +37,6 @@ class SyncEngine final : public BlockEngine {
 public:
     explicit SyncEngine(std::unique_ptr<BlockWorker> worker) : worker_{std::move(worker)}, fd_{worker_->ready_fd()} {}
 
-    [[nodiscard]] std::string_view name() const override { return "sync"; }
     [[nodiscard]] std::span<const int> ready_fds() const override { return {&fd_, 1}; }
     void submit(BlockJob& job) noexcept override {
         if (transfer_at_once(job))

@@ -9,7 +9,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "devices/virtio/block/file.hpp"
@@ -46,7 +45,6 @@ public:
     BlockEngine& operator=(const BlockEngine&) = delete;
     virtual ~BlockEngine() = default;
 
-    [[nodiscard]] virtual std::string_view name() const = 0;
     /// One of them becomes readable when a job may have finished.
     [[nodiscard]] virtual std::span<const int> ready_fds() const = 0;
 

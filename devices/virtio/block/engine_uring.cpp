@@ -20,7 +20,6 @@ public:
     /// Precondition: the owner has taken back every job.
     ~UringEngine() override { ::io_uring_queue_exit(&ring_); }
 
-    [[nodiscard]] std::string_view name() const override { return "io_uring"; }
     [[nodiscard]] std::span<const int> ready_fds() const override { return fds_; }
     void submit(BlockJob& job) noexcept override;
     BlockJob* take_finished() noexcept override;

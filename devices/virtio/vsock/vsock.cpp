@@ -64,7 +64,7 @@ void Vsock::on_kick(unsigned queue) noexcept {
         feed();
     else if (queue == 1)
         transmit();
-    // Event buffers stay there until transport_reset() needs one.
+    // Event buffers stay where they are: the one event there is tells of a migration.
 }
 
 void Vsock::on_reset() noexcept { forget_all(); }
@@ -77,22 +77,6 @@ void Vsock::forget_all() noexcept {
     if (!streams_.greetings.empty() || !streams_.connections.empty() || !streams_.draining.empty())
         loop_.post([gone = std::make_unique<Streams>(std::exchange(streams_, {}))] {});
     count_open();
-}
-
-void Vsock::transport_reset() noexcept {
-    locked([&] {
-        forget_all();
-        Queue* events = queue(event_queue);
-        if (!events)
-            return;
-        const auto hold = memory().hold();
-        if (!events->refresh() || !events->pop(sent_))
-            return;
-        const Le32 event{VIRTIO_VSOCK_EVENT_TRANSPORT_RESET};
-        const auto written = sent_.copy_to(0, std::as_bytes(std::span{&event, 1}));
-        events->push(sent_.head, static_cast<std::uint32_t>(written));
-        signal(event_queue);
-    });
 }
 
 /// Whether one more connection may exist; connections that only drain are closed for it.

@@ -56,9 +56,6 @@ public:
     [[nodiscard]] const VsockCounters& traffic() const { return traffic_; }
     /// Of connections, by the limit on descriptors when the device was made.
     [[nodiscard]] std::size_t limit() const { return limit_; }
-    /// The guest goes on as a copy of an earlier one: ends all connections and tells the driver so (5.10.6.7). On the
-    /// loop's thread.
-    void transport_reset() noexcept;
 
 private:
     static constexpr std::array<std::uint16_t, 3> queue_sizes_{256, 256, 16};

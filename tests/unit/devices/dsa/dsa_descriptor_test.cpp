@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "tests/catch.hpp"
+#include "tests/support/dsa_field.hpp"
 
 namespace inox::dsa_descriptor_test {
 
@@ -145,11 +146,11 @@ TEST_CASE("a batch contains neither batches nor drains") {
 TEST_CASE("operands that overlap or are misaligned are refused by the operation's rules") {
     SECTION("dual cast") {
         auto descriptor = make(Opcode::dualcast);
-        descriptor.set_field<std::uint64_t>(at::destination2, 0x30008);
+        tests::set_field<std::uint64_t>(descriptor, at::destination2, 0x30008);
         CHECK(check(descriptor, limits) == Status::dualcast_alignment);
         descriptor.destination = 0x20008;
         CHECK(check(descriptor, limits) == Status::none);
-        descriptor.set_field<std::uint64_t>(at::destination2, 0x10008);
+        tests::set_field<std::uint64_t>(descriptor, at::destination2, 0x10008);
         CHECK(check(descriptor, limits) == Status::overlap);
     }
     SECTION("copy with CRC") {
@@ -161,13 +162,13 @@ TEST_CASE("operands that overlap or are misaligned are refused by the operation'
     }
     SECTION("create delta") {
         auto descriptor = make(Opcode::create_delta);
-        descriptor.set_field<std::uint64_t>(at::delta_address, 0x30000);
+        tests::set_field<std::uint64_t>(descriptor, at::delta_address, 0x30000);
         CHECK(check(descriptor, limits) == Status::delta_size);
-        descriptor.set_field<std::uint32_t>(at::max_delta_size, 80);
+        tests::set_field<std::uint32_t>(descriptor, at::max_delta_size, 80);
         CHECK(check(descriptor, limits) == Status::none);
-        descriptor.set_field<std::uint64_t>(at::delta_address, 0x30004);
+        tests::set_field<std::uint64_t>(descriptor, at::delta_address, 0x30004);
         CHECK(check(descriptor, limits) == Status::address_alignment);
-        descriptor.set_field<std::uint64_t>(at::delta_address, 0x10ff8);
+        tests::set_field<std::uint64_t>(descriptor, at::delta_address, 0x10ff8);
         CHECK(check(descriptor, limits) == Status::overlap);
         descriptor.size = 0x1004;
         CHECK(check(descriptor, limits) == Status::transfer_size);
@@ -175,9 +176,9 @@ TEST_CASE("operands that overlap or are misaligned are refused by the operation'
     SECTION("apply delta") {
         auto descriptor = make(Opcode::apply_delta);
         CHECK(check(descriptor, limits) == Status::delta_size);
-        descriptor.set_field<std::uint32_t>(at::delta_size, 25);
+        tests::set_field<std::uint32_t>(descriptor, at::delta_size, 25);
         CHECK(check(descriptor, limits) == Status::delta_size);
-        descriptor.set_field<std::uint32_t>(at::delta_size, 20);
+        tests::set_field<std::uint32_t>(descriptor, at::delta_size, 20);
         CHECK(check(descriptor, limits) == Status::none);
         descriptor.destination = 0x10010;
         CHECK(check(descriptor, limits) == Status::overlap);

@@ -5,6 +5,7 @@
 #include "tests/catch.hpp"
 #include "tests/fakes/dsa_pace.hpp"
 #include "tests/fakes/paged_memory.hpp"
+#include "tests/support/dsa_field.hpp"
 
 namespace inox::dsa_operations_test {
 
@@ -156,7 +157,7 @@ TEST_CASE("COMPARE and COMPARE PATTERN say where the first difference is") {
     CHECK(out.record.bytes_completed == 140000);
     compare.flags_word = compare.flags_word | flag::check_result;
     CHECK(bench.run(compare).record.status == 2);
-    compare.set_field<std::uint8_t>(at::expected_result, 1);
+    tests::set_field<std::uint8_t>(compare, at::expected_result, 1);
     CHECK(bench.run(compare).record.status == 1);
 
     REQUIRE(bench.run(make(Opcode::fill, 0x1122334455667788, source + 3, 20000)).succeeded());
@@ -173,7 +174,7 @@ TEST_CASE("DUALCAST writes both destinations") {
     bench.memory.map(0x900000, 20 * page);
     bench.memory.pattern(source, 50000);
     auto descriptor = make(Opcode::dualcast, source, target, 50000);
-    descriptor.set_field<std::uint64_t>(at::destination2, 0x900123);
+    tests::set_field<std::uint64_t>(descriptor, at::destination2, 0x900123);
     CHECK(bench.run(descriptor).succeeded());
     CHECK(bench.memory.bytes(target, 50000) == bench.memory.bytes(source, 50000));
     CHECK(bench.memory.bytes(0x900123, 50000) == bench.memory.bytes(source, 50000));
@@ -203,16 +204,16 @@ TEST_CASE("CRC and COPY WITH CRC take their seed from descriptor or memory") {
     // A CRC continues with the last result as its seed.
     auto first = make(Opcode::crc, source, 0, 4);
     auto second = make(Opcode::copy_crc, source + 4, target, 5);
-    second.set_field<std::uint32_t>(at::crc_seed, static_cast<std::uint32_t>(bench.run(first).record.specific));
+    tests::set_field<std::uint32_t>(second, at::crc_seed, static_cast<std::uint32_t>(bench.run(first).record.specific));
     CHECK(bench.run(second).record.specific == 0xe3069283);
     CHECK(bench.memory.bytes(target, 5) == bench.memory.bytes(source + 4, 5));
     const std::uint32_t seed = static_cast<std::uint32_t>(bench.run(first).record.specific);
     bench.memory.set(source + 64, std::as_bytes(std::span{&seed, 1}));
     second.flags_word = second.flags_word | flag::read_seed;
-    second.set_field<std::uint32_t>(at::crc_seed, 0);
-    second.set_field<std::uint64_t>(at::crc_seed_address, source + 64);
+    tests::set_field<std::uint32_t>(second, at::crc_seed, 0);
+    tests::set_field<std::uint64_t>(second, at::crc_seed_address, source + 64);
     CHECK(bench.run(second).record.specific == 0xe3069283);
-    second.set_field<std::uint64_t>(at::crc_seed_address, 0x90000000);
+    tests::set_field<std::uint64_t>(second, at::crc_seed_address, 0x90000000);
     check_fault(bench.run(second), 0x90000000, false, 0);
 }
 
@@ -223,8 +224,8 @@ TEST_CASE("a delta turns the first source into the second") {
     bench.memory.pattern(source, size, 1);
     bench.memory.pattern(second, size, 1);
     auto create = make(Opcode::create_delta, source, second, size);
-    create.set_field<std::uint64_t>(at::delta_address, record);
-    create.set_field<std::uint32_t>(at::max_delta_size, 1000);
+    tests::set_field<std::uint64_t>(create, at::delta_address, record);
+    tests::set_field<std::uint32_t>(create, at::max_delta_size, 1000);
     auto out = bench.run(create);
     CHECK(out.succeeded());
     CHECK(out.record.result == 0);
@@ -237,7 +238,7 @@ TEST_CASE("a delta turns the first source into the second") {
     CHECK(out.record.specific == 50);
 
     auto apply = make(Opcode::apply_delta, record, source, size);
-    apply.set_field<std::uint32_t>(at::delta_size, 50);
+    tests::set_field<std::uint32_t>(apply, at::delta_size, 50);
     CHECK(bench.run(apply).succeeded());
     CHECK(bench.memory.bytes(source, size) == bench.memory.bytes(second, size));
 

@@ -180,13 +180,13 @@ TEST_CASE("a function level reset by the guest reaches the device and takes the 
     guest.decode();
     guest.set<std::uint16_t>(0x42, 0x8000);
     guest.unmask(0);
-    REQUIRE(guest.function->interrupts() == vfio::InterruptWiring::Mode::msix);
+    REQUIRE(guest.state->enabled(vfio::Interrupt::msix));
     guest.state->take_config_writes();
     guest.set<std::uint16_t>(0x88, 0x8000);
     CHECK(guest.state->take_config_writes() == Writes{{config, 0x88, 2, 0x8000}, {config, 4, 2, 2}});
     CHECK(guest.get<std::uint16_t>(4) == 0);
     CHECK(guest.get<std::uint16_t>(0x42) == 64);
-    CHECK(guest.function->interrupts() == vfio::InterruptWiring::Mode::intx);
+    CHECK(guest.state->enabled(vfio::Interrupt::intx));
     CHECK(guest.mappings.slots->empty());
     guest.decode();
     CHECK(guest.bar_get<std::uint32_t>(0, 0x200c) == 1);

@@ -10,7 +10,6 @@ namespace inox::vfio_interrupts_test {
 using namespace devices;
 using namespace devices::vfio;
 using fakes::Assigned, fakes::DeviceBuilder, fakes::nvme;
-using Mode = InterruptWiring::Mode;
 using Calls = std::vector<std::string>;
 
 namespace {
@@ -51,7 +50,7 @@ TEST_CASE("a device without INTx gets no line") {
     Assigned guest{builder};
     CHECK(guest.irqs.lines.empty());
     CHECK(guest.get<std::uint8_t>(0x3d) == 0);
-    CHECK(guest.function->interrupts() == Mode::none);
+    CHECK_FALSE(guest.state->enabled(Interrupt::intx));
 }
 
 TEST_CASE("MSI-X vectors are set aside at the host one by one where it can add them") {
@@ -73,7 +72,7 @@ TEST_CASE("MSI-X vectors are set aside at the host one by one where it can add t
     guest.bar_set<std::uint32_t>(0, 0x203c, 0);
     CHECK(guest.state->calls.size() == calls);
     guest.set<std::uint16_t>(0x42, 0);
-    CHECK(guest.function->interrupts() == Mode::intx);
+    CHECK(guest.state->enabled(Interrupt::intx));
     CHECK(!guest.state->enabled(Interrupt::msix));
 }
 
@@ -137,7 +136,7 @@ TEST_CASE("MSI: as many vectors as the guest asks for, the low bits of the data 
     CHECK(guest.irqs.vectors[2]->message.address == 0xfee03000);
     CHECK(guest.state->calls.size() == 2);
     guest.set<std::uint16_t>(0x52, 0x0000);
-    CHECK(guest.function->interrupts() == Mode::intx);
+    CHECK(guest.state->enabled(Interrupt::intx));
     CHECK(!guest.irqs.vectors[0]->enabled);
 }
 
@@ -196,19 +195,19 @@ TEST_CASE("MSI and MSI-X at once: MSI-X wins, and MSI comes back after it") {
     guest.set<std::uint32_t>(0xd4, 0xfee02000);
     guest.set<std::uint16_t>(0xdc, 0x60);
     guest.set<std::uint16_t>(0xd2, 1);
-    CHECK(guest.function->interrupts() == Mode::msi);
+    CHECK(guest.state->enabled(Interrupt::msi));
     guest.set<std::uint16_t>(0x42, 0x8000);
     guest.unmask(0);
-    CHECK(guest.function->interrupts() == Mode::msix);
+    CHECK(guest.state->enabled(Interrupt::msix));
     CHECK(!guest.state->enabled(Interrupt::msi));
     guest.set<std::uint16_t>(0xd2, 0);
     guest.set<std::uint16_t>(0xd2, 1);
-    CHECK(guest.function->interrupts() == Mode::msix);
+    CHECK(guest.state->enabled(Interrupt::msix));
     guest.set<std::uint16_t>(0x42, 0);
-    CHECK(guest.function->interrupts() == Mode::msi);
+    CHECK(guest.state->enabled(Interrupt::msi));
     CHECK(guest.state->enabled(Interrupt::msi));
     guest.set<std::uint16_t>(0xd2, 0);
-    CHECK(guest.function->interrupts() == Mode::intx);
+    CHECK(guest.state->enabled(Interrupt::intx));
 }
 
 TEST_CASE("table writes beyond the table's end change nothing") {

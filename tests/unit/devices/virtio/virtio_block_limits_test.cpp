@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "devices/virtio/block/file.hpp"
 #include "devices/virtio/block/worker.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
@@ -39,7 +40,6 @@ std::uint32_t sectors(std::uint64_t bytes) { return static_cast<std::uint32_t>(b
 /// An engine in which a submission takes long, like one that copies from the page cache.
 class SlowEngine final : public BlockEngine {
 public:
-    [[nodiscard]] std::string_view name() const override { return "slow"; }
     [[nodiscard]] std::span<const int> ready_fds() const override { return {}; }
     void submit(BlockJob& job) noexcept override {
         std::this_thread::sleep_for(1ms);

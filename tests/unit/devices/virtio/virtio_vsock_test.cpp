@@ -330,21 +330,6 @@ TEST_CASE("a reset of the device ends all connections") {
     CHECK(guest.device->traffic().open == 0);
 }
 
-TEST_CASE("a transport reset ends all connections and tells the driver") {
-    VsockGuest guest;
-    auto [program, ports] = guest.open_from_guest();
-    const auto event = guest.driver[2].chain().writable(4).post().front().address;
-    guest.driver.ram.put(event, std::uint32_t{99});
-    guest.device->transport_reset();
-    CHECK(guest.driver[2].used()->length == 4);
-    CHECK(guest.driver.ram.get<std::uint32_t>(event) == 0);
-    CHECK(guest.driver.notifier.used[2] == 1);
-    tests::run_for(guest.loop, 5ms);
-    CHECK(program.ended());
-    guest.send(Op::data, ports, "x");
-    CHECK(guest.next().op() == Op::reset);
-}
-
 TEST_CASE("receive buffers that break the rules stop the device until it is reset") {
     VsockGuest guest{{}, 0};
     SECTION("not writable") { guest.driver[0].chain().readable(std::string(100, 'x')).post(); }

@@ -252,45 +252,6 @@ TEST_CASE("a walker's neighbours have the rights of the levels above") {
     CHECK_FALSE(walker.walk(linear + 0x200000, {}));
 }
 
-TEST_CASE("an operand that crosses pages is read whole or not at all") {
-    Guest guest;
-    guest.tables.map(linear, 0x400000);
-    guest.tables.map(linear + 0x1000, 0x700000);
-    std::array<std::byte, 64> out{};
-    for (unsigned i = 0; i < 64; ++i) {
-        const std::uint64_t at = i < 32 ? 0x400fe0 + i : 0x700000 + i - 32;
-        REQUIRE(guest.memory.write(Gpa{at}, std::uint8_t(i + 1)));
-    }
-    REQUIRE(iommu::read_linear(guest.memory, guest.paging, linear + 0xfe0, true, out));
-    for (unsigned i = 0; i < 64; ++i)
-        CHECK(std::to_integer<unsigned>(out[i]) == i + 1);
-
-    out.fill(std::byte{0xaa});
-    const std::array untouched = out;
-    SECTION("the second page is absent") {
-        guest.tables.set(linear + 0x1000, 1, 0);
-        const auto result = iommu::read_linear(guest.memory, guest.paging, linear + 0xfe0, true, out);
-        REQUIRE_FALSE(result);
-        CHECK(result.error().address == linear + 0x1000);
-        CHECK(result.error().fault->code == 0x4);
-    }
-    SECTION("the second page is not RAM") {
-        guest.tables.map(linear + 0x1000, 0xc0000000);
-        const auto result = iommu::read_linear(guest.memory, guest.paging, linear + 0xfe0, true, out);
-        REQUIRE_FALSE(result);
-        CHECK(result.error().address == linear + 0x1000);
-        CHECK_FALSE(result.error().fault);
-    }
-    SECTION("the end of the lower half") {
-        guest.tables.map(0x7fff'ffff'f000, 0x400000);
-        const auto result = iommu::read_linear(guest.memory, guest.paging, 0x7fff'ffff'ffe0, true, out);
-        REQUIRE_FALSE(result);
-        CHECK(result.error().address == 0x0000'8000'0000'0000);
-        CHECK(result.error().fault->cause == PageFault::Cause::non_canonical);
-    }
-    CHECK(out == untouched);
-}
-
 TEST_CASE("bits the guest changes while a walk sets its own are never lost") {
     Guest guest;
     guest.tables.map(linear, 0x400000);

@@ -9,6 +9,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/fakes/pasid_guest.hpp"
+#include "tests/support/log_capture.hpp"
 #include "tests/support/page_tables.hpp"
 #include "tests/support/translate.hpp"
 
@@ -90,6 +91,14 @@ TEST_CASE("a quota that cannot be had is an error of the operator's") {
     REQUIRE_FALSE(service);
     CHECK(service.error().code == Errc::no_resource);
     CHECK(core.available() == 100);
+}
+
+TEST_CASE("a service says why submissions trap") {
+    const tests::LogCapture log;
+    log::set_level(log::Level::debug);
+    const PasidGuest guest;
+    log::set_level(log::Level::warning);
+    CHECK(log.text().find("ENQCMD traps") != std::string::npos);
 }
 
 TEST_CASE("the first bind puts the pair into the table, the last unbind takes it out") {
