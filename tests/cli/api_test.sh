@@ -139,6 +139,7 @@ check 'metrics are a JSON object a line' python3 -c 'import json, sys; m = json.
 assert m["vcpu"]["exits"] > 0 and m["block_rootfs"] is not None and m["put_api_requests"]["count"] > 5' \
     "$scratch/metrics.last"
 expect 200 'inox_vcpu_exits_total ' GET /inox/metrics
+expect 200 'inox_bus_unclaimed_accesses_total ' GET /inox/metrics
 expect 200 '"present":false' GET /inox/iommu
 expect 200 '"items":' GET /inox/irqs
 expect 200 '"pid":'"$vmm" GET /inox/status

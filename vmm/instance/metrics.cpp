@@ -34,6 +34,7 @@ void collect_device(const Machine& machine, const DeviceName& name, const device
 void collect(const Machine& machine, Samples& samples) {
     Collector{samples, "vcpu", {}}.count("exits", machine.exits());
     Collector{samples, "vcpu", {}}.gauge("running", machine.state() == Machine::State::running ? 1 : 0);
+    Collector{samples, "bus", {}}.count("unclaimed_accesses", machine.unclaimed_accesses());
     for (const auto& status : machine.devices().list())
         if (const auto device = machine.devices().device(status.name))
             collect_device(machine, status.name, *device, samples);

@@ -102,6 +102,8 @@ public:
     [[nodiscard]] std::shared_ptr<devices::dsa::DsaFunction> dsa() const { return platform_->dsa(); }
     /// Exits to user space of all vCPUs so far. Any thread.
     [[nodiscard]] std::uint64_t exits() const;
+    /// Accesses to ports and addresses where no device is, so far. Any thread.
+    [[nodiscard]] std::uint64_t unclaimed_accesses() const { return ports_.unclaimed() + mmio_.unclaimed(); }
 
 private:
     Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, const Owner& owner, const AddressMap& addresses,

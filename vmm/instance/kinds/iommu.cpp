@@ -21,6 +21,7 @@ void Meter<IommuConfig>::collect(const devices::virtio::Device& device, const Ma
               std::accumulate(counts.statuses.begin() + 1, counts.statuses.end(), std::uint64_t{0}));
     out.count("unanswered_requests", counts.unknown);
     out.count("faults", domains->faults().total());
+    out.count("faults_told", iommu.faults_told());
     out.count("faults_untold", iommu.faults_dropped());
     out.gauge("mappings", domains->mapping_count());
     iommu::EndpointMemory::Counts sum;
