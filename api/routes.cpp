@@ -124,16 +124,14 @@ Action behind_start(Action action) {
 }
 
 Prepared prepare_call(const FoundRoute& found, Request request) {
-    request.path = trimmed(request.path);
-    const bool own = request.path.starts_with("/inox/");
+    const bool own = found.path.starts_with("/inox/");
     const bool writes = request.method == Method::put || request.method == Method::patch;
-    const bool optional = request.path.starts_with("/balloon/hinting/");
+    const bool optional = found.path.starts_with("/balloon/hinting/");
     if (writes == request.body.empty() && !optional)
         return refusal(firecracker::wrong_body(request.method));
     const Route* route = found.route;
     if (route == nullptr) {
-        auto error =
-            firecracker::no_operation(request.method, own ? request.path.substr(1) : first_token(request.path));
+        auto error = firecracker::no_operation(request.method, own ? found.path.substr(1) : first_token(found.path));
         if (own)
             error.code = Errc::not_found;
         return refusal(error, {}, own ? 404 : 400);
@@ -159,14 +157,15 @@ Prepared prepare_call(const FoundRoute& found, Request request) {
 std::span<const Route> routes() { return table; }
 
 FoundRoute find_route(const Request& request) {
-    const auto path = trimmed(request.path);
-    FoundRoute found;
+    FoundRoute found{.path = trimmed(request.path)};
     for (const auto& route : table) {
         std::string id;
-        if (route.method != request.method || !fits(route.path, path, id))
+        if (route.method != request.method || !fits(route.path, found.path, id))
             continue;
-        if (found.route == nullptr || found.route->path.find('{') != found.route->path.npos)
-            found = {&route, std::move(id)}; // a fixed path is preferred to one with an id
+        if (found.route == nullptr || found.route->path.find('{') != found.route->path.npos) {
+            found.route = &route; // a fixed path is preferred to one with an id
+            found.id = std::move(id);
+        }
     }
     return found;
 }

@@ -49,6 +49,7 @@ std::string fault_message(const Response& refusal);
 struct FoundRoute {
     const Route* route{}; ///< null: there is none
     std::string id{};     ///< of the path, as it came
+    std::string path{};   ///< with one slash in front
 };
 FoundRoute find_route(const Request& request);
 
