@@ -336,8 +336,14 @@ std::vector<QueueInfo> Accelerator::queues() const {
     for (unsigned index = 0; index < shape_.queues; ++index) {
         const auto& queue = queues_[index];
         const bool named = queue.dedicated() && queue.pasid_enabled();
-        out.push_back({index, queue.state(), queue.dedicated(), queue.size(), queue.threshold(), queue.occupancy(),
-                       named ? std::optional{queue.pasid()} : std::nullopt, queue.counts});
+        out.push_back({.index = index,
+                       .state = queue.state(),
+                       .dedicated = queue.dedicated(),
+                       .size = queue.size(),
+                       .threshold = queue.threshold(),
+                       .occupancy = queue.occupancy(),
+                       .pasid = named ? std::optional{queue.pasid()} : std::nullopt,
+                       .counts = queue.counts});
     }
     return out;
 }

@@ -295,9 +295,15 @@ PasidService::Counts PasidService::counts() const {
     const auto value = [](const std::atomic<std::uint64_t>& counter) {
         return counter.load(std::memory_order_relaxed);
     };
-    return {value(counters_.allocations), value(counters_.frees),         value(counters_.binds),
-            value(counters_.unbinds),     value(counters_.invalidations), value(counters_.refused),
-            value(counters_.submissions), value(counters_.misses),        value(counters_.faults)};
+    return {.allocations = value(counters_.allocations),
+            .frees = value(counters_.frees),
+            .binds = value(counters_.binds),
+            .unbinds = value(counters_.unbinds),
+            .invalidations = value(counters_.invalidations),
+            .refused = value(counters_.refused),
+            .submissions = value(counters_.submissions),
+            .misses = value(counters_.misses),
+            .faults = value(counters_.faults)};
 }
 
 IoasidSetInfo PasidService::set_info() const { return core_.set_info(set_); }

@@ -206,7 +206,13 @@ void PasidSpace::report(std::uint64_t at, Access access, bool privileged, PageFa
         return;
     faults_.fetch_add(1, std::memory_order_relaxed);
     if (sink_)
-        sink_({name_.endpoint, name_.guest, name_.host, access, Iova{at}, privileged, cause});
+        sink_({.endpoint = name_.endpoint,
+               .guest = name_.guest,
+               .host = name_.host,
+               .access = access,
+               .address = Iova{at},
+               .privileged = privileged,
+               .cause = cause});
 }
 
 PasidSpace::Counts PasidSpace::counts() const noexcept {

@@ -33,7 +33,7 @@ iommu::CodeSize code_size(const kvm_sregs& sregs) {
 
 /// SDM volume 3, 3.4.5.1: type bits of code and data segments.
 iommu::CpuSegment segment(const kvm_segment& from, bool protected_mode) {
-    iommu::CpuSegment out{from.base, from.limit, true, true, true, false, from.db != 0};
+    iommu::CpuSegment out{.base = from.base, .limit = from.limit, .big = from.db != 0};
     if (!protected_mode)
         return out;
     const bool code = (from.type & 8) != 0;
