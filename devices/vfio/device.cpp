@@ -8,6 +8,7 @@
 
 #include "devices/vfio/capabilities.hpp"
 #include "devices/vfio/dma/address_space.hpp"
+#include "devices/vfio/kernel.hpp"
 #include "devices/vfio/session.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "devices/vfio/host_device.hpp"
-#include "devices/vfio/kernel.hpp"
 #include "devices/vfio/options.hpp"
 #include "devices/vfio/pci_address.hpp"
 #include "vmm/base/error.hpp"
@@ -21,10 +20,8 @@
 namespace inox::devices::vfio {
 
 class AddressSpace;
+class Kernel;
 class Session;
-
-/// The address, when the options make sense by themselves; config_value otherwise. Does not look at the host.
-Result<PciAddress> check_options(const OpenOptions& options);
 
 /// A device as the kernel gave it to us. What its end undoes stands in order of dependence.
 struct Opened {

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "devices/vfio/device.hpp"
-#include "devices/vfio/dma/container.hpp"
+#include "devices/vfio/kernel.hpp"
 #include "devices/vfio/session.hpp"
 #include "devices/vfio/sysfs.hpp"
 #include "vmm/base/bytes.hpp"

@@ -3,8 +3,6 @@
 
 #include <charconv>
 
-#include "vmm/base/error.hpp"
-
 namespace inox::devices::vfio {
 namespace {
 

@@ -8,7 +8,11 @@
 #include <string>
 #include <string_view>
 
+#include "vmm/base/error.hpp"
+
 namespace inox::devices::vfio {
+
+struct OpenOptions;
 
 struct PciAddress {
     std::uint32_t segment{}; ///< 16 bits, or 32 on hosts with VMD
@@ -22,5 +26,8 @@ struct PciAddress {
     [[nodiscard]] std::string text() const;
     auto operator<=>(const PciAddress&) const = default;
 };
+
+/// The address, when the options make sense by themselves; config_value otherwise. Does not look at the host.
+Result<PciAddress> check_options(const OpenOptions& options);
 
 } // namespace inox::devices::vfio

@@ -18,6 +18,7 @@
 #include "devices/vfio/bar_mappings.hpp"
 #include "devices/vfio/config_map.hpp"
 #include "devices/vfio/host_device.hpp"
+#include "devices/vfio/host_event.hpp"
 #include "devices/vfio/interrupt_wiring.hpp"
 #include "devices/virtio/later.hpp"
 #include "vmm/base/event_loop.hpp"
@@ -32,17 +33,6 @@ struct FunctionOptions {
     std::optional<unsigned> msix_bar{}; ///< which one; nullopt: the first that is free
     bool rom{true};                     ///< the guest sees the expansion ROM
     std::vector<ExtendedCapability> synthesised{};
-};
-
-/// What happened to a device behind the guest's back.
-struct HostDeviceEvent {
-    enum class What : std::uint8_t {
-        failed,       ///< it reported an error or is gone; the guest no longer sees it
-        asked_back,   ///< the host wants it: remove it, which closes it
-        cannot_reset, ///< the next user will find what the last one left in it
-    };
-    What what{};
-    std::string text{}; ///< names the device
 };
 
 struct FunctionContext {

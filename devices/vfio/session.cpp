@@ -7,6 +7,7 @@
 
 #include "devices/vfio/dma/container.hpp"
 #include "devices/vfio/dma/pin_memory.hpp"
+#include "devices/vfio/kernel.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/hex.hpp"
 #include "vmm/base/log.hpp"
@@ -28,6 +29,8 @@ void log_progress(std::uint64_t done, std::uint64_t total) {
 }
 
 } // namespace
+
+Kernel& Session::host_kernel() { return Kernel::host(); }
 
 Session::Session(SessionHooks hooks, Kernel& kernel, std::string root, std::optional<LockLimit> limit)
     : hooks_{std::move(hooks)}, kernel_{kernel}, root_{std::move(root)},

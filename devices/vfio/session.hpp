@@ -11,16 +11,19 @@
 #include <string>
 #include <vector>
 
-#include "devices/vfio/device.hpp"
-#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/dma/pin_job.hpp"
-#include "devices/vfio/dma/pin_progress.hpp"
-#include "devices/vfio/kernel.hpp"
+#include "devices/vfio/dma/resources.hpp"
+#include "devices/vfio/options.hpp"
 #include "devices/vfio/pci_address.hpp"
 #include "vmm/base/os.hpp"
+#include "vmm/base/range.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace inox::devices::vfio {
+
+class AddressSpace;
+class Kernel;
+struct Opened;
 
 /// What the machine does for a session.
 struct SessionHooks {
@@ -39,7 +42,7 @@ struct SessionHooks {
 class Session {
 public:
     /// `root` is put before every path of /sys, /proc and /dev; tests give a made-up tree. `limit`: the process's own.
-    explicit Session(SessionHooks hooks = {}, Kernel& kernel = Kernel::host(), std::string root = {},
+    explicit Session(SessionHooks hooks = {}, Kernel& kernel = host_kernel(), std::string root = {},
                      std::optional<LockLimit> limit = {});
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
@@ -79,10 +82,11 @@ public:
     void tell_unreachable();
 
 private:
+    static Kernel& host_kernel();
     class Opener;
     struct SharedBar {
         std::uint64_t number;
-        IovaRange range;
+        Range<Iova> range;
         std::span<std::byte> host;
         std::string name;
         std::set<AddressSpace*> mapped_in{};

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
@@ -20,10 +21,29 @@ constexpr std::uint64_t resource_io = 0x100; // flags of /sys/bus/pci/devices/*/
 constexpr std::uint64_t resource_prefetch = 0x2000;
 constexpr std::uint64_t resource_wide = 0x100000;
 
+std::string_view take_word(std::string_view& line) {
+    const auto start = std::min(line.find_first_not_of(" \t"), line.size());
+    const auto end = std::min(line.find_first_of(" \t", start), line.size());
+    const auto word = line.substr(start, end - start);
+    line.remove_prefix(end);
+    return word;
+}
+
+std::optional<Iova> take_address(std::string_view& line) {
+    auto word = take_word(line);
+    if (word.starts_with("0x"))
+        word.remove_prefix(2);
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value, 16);
+    if (word.empty() || error != std::errc{} || end != word.data() + word.size())
+        return std::nullopt;
+    return Iova{value};
+}
+
 std::vector<SysfsBar> read_bars(const std::string& directory) {
     const auto words = host::words(host::read_text(directory + "/resource")); // first, last, flags a line
     std::vector<SysfsBar> bars;
-    for (unsigned index = 0; index <= region_rom && (index + 1) * 3 <= words.size(); ++index) {
+    for (unsigned index = 0; index <= SysfsBar::rom && (index + 1) * 3 <= words.size(); ++index) {
         const auto number = [&](unsigned column) {
             return std::strtoull(words[std::size_t{index} * 3 + column].c_str(), nullptr, 16);
         };
@@ -92,6 +112,29 @@ bool offered_by_vfio(const std::string& root, const std::string& directory, cons
 }
 
 } // namespace
+
+std::vector<ReservedLine> parse_reserved(std::string_view text) {
+    std::vector<ReservedLine> out;
+    while (!text.empty()) {
+        auto line = text.substr(0, text.find('\n'));
+        text.remove_prefix(std::min(line.size() + 1, text.size()));
+        const auto first = take_address(line);
+        const auto last = take_address(line);
+        if (!first || !last)
+            continue;
+        const auto range = Range<Iova>::closed(*first, *last);
+        const auto type = take_word(line);
+        if (!range)
+            continue;
+        const bool relaxable = type == "direct-relaxable";
+        out.push_back({*range,
+                       type == "msi"                   ? iommu::ReservedKind::msi
+                       : type == "direct" || relaxable ? iommu::ReservedKind::direct
+                                                       : iommu::ReservedKind::reserved,
+                       relaxable});
+    }
+    return out;
+}
 
 bool blocks_group(const SysfsFunction& function) {
     constexpr std::uint32_t bridge_class = 0x06;

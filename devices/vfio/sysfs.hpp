@@ -6,12 +6,14 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "devices/vfio/device.hpp"
-#include "devices/vfio/dma/window.hpp"
+#include "devices/vfio/options.hpp"
 #include "devices/vfio/pci_address.hpp"
+#include "iommu/dma_mapper.hpp"
 #include "vmm/base/error.hpp"
+#include "vmm/base/range.hpp"
 
 namespace inox::devices::vfio {
 
@@ -27,12 +29,23 @@ struct SysfsFunction {
 bool blocks_group(const SysfsFunction& function);
 
 struct SysfsBar {
-    unsigned index{}; ///< 0 to 5; 6 is the ROM
+    static constexpr unsigned rom = 6;
+
+    unsigned index{}; ///< 0 to 5, or rom
     std::uint64_t size{};
     bool io{};
     bool wide{}; ///< 64 bits
     bool prefetchable{};
 };
+
+/// A line of /sys/kernel/iommu_groups/N/reserved_regions.
+struct ReservedLine {
+    Range<Iova> range;
+    iommu::ReservedKind kind;
+    bool relaxable{}; ///< firmware had it mapped 1:1, but the kernel lets go of that for assignment
+};
+/// Lines that cannot be read are skipped; unknown types count as reserved.
+std::vector<ReservedLine> parse_reserved(std::string_view text);
 
 struct SysfsDevice {
     SysfsFunction function{};

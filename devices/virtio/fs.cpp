@@ -7,7 +7,7 @@
 namespace inox::devices::virtio {
 namespace {
 
-constexpr std::size_t tag_size = Fs::longest_tag;
+constexpr std::size_t tag_size = FsOptions::longest_tag;
 
 } // namespace
 

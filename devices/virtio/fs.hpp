@@ -19,8 +19,6 @@ namespace inox::devices::virtio {
 /// or misbehaves breaks the device (NEEDS_RESET); the next activation uses the one that listens then.
 class Fs final : public Device {
 public:
-    static constexpr std::size_t longest_tag = 36;
-
     /// Connects to the daemon, in at most VhostUserWorker::first_wait. `memory` and `loop` must outlive the device.
     static Result<std::shared_ptr<Fs>> create(const FsOptions& options, EventLoop& loop, const GuestMemory& memory);
 

@@ -2,12 +2,15 @@
 // What is asked of a shared folder.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 namespace inox::devices::virtio {
 
 struct FsOptions {
-    std::string tag{};    ///< what the guest mounts: 1 to 36 bytes
+    static constexpr std::size_t longest_tag = 36;
+
+    std::string tag{};    ///< what the guest mounts: 1 to longest_tag bytes
     std::string socket{}; ///< where the daemon listens
     bool operator==(const FsOptions&) const = default;
 };

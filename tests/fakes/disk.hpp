@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "devices/virtio/block/block.hpp"
+#include "devices/virtio/block/file.hpp"
 #include "tests/fakes/virtqueue_driver.hpp"
 #include "vmm/base/event_loop.hpp"
 

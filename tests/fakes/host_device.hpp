@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "devices/vfio/host_device.hpp"
+#include "vmm/base/bytes.hpp"
 #include "vmm/bus/guest_mappings.hpp"
 
 namespace inox::fakes {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "devices/vfio/device.hpp"
+#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/session.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
 

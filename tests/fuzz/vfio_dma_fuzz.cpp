@@ -3,6 +3,8 @@
 // of all chooses the kernel. At every step what inox believes is what the kernel has, and every use of memory is
 // counted.
 
+#include "devices/vfio/device.hpp"
+#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/session.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
 #include "tests/fuzz/input.hpp"

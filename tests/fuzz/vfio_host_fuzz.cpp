@@ -6,6 +6,7 @@
 #include "devices/vfio/capabilities.hpp"
 #include "devices/vfio/dma/window.hpp"
 #include "devices/vfio/pci_address.hpp"
+#include "devices/vfio/sysfs.hpp"
 #include "tests/fuzz/input.hpp"
 
 using namespace inox;

@@ -56,9 +56,9 @@ std::string details(const devices::vfio::SysfsDevice& device) {
     for (const auto& bar : device.bars)
         item(", ", (out.empty() ? "BARs " : "") +
                        (bar.size < KiB ? std::to_string(bar.size) + " bytes" : size_text(bar.size)) +
-                       (bar.io                                   ? " of I/O"
-                        : bar.index == devices::vfio::region_rom ? " of ROM"
-                                                                 : ""));
+                       (bar.io                                      ? " of I/O"
+                        : bar.index == devices::vfio::SysfsBar::rom ? " of ROM"
+                                                                    : ""));
     if (device.msi_vectors + device.msix_vectors != 0)
         item("; ", format("%u MSI, %u MSI-X", device.msi_vectors, device.msix_vectors));
     for (std::size_t i = 0; i < device.resets.size(); ++i)

@@ -6,6 +6,8 @@
 #include <memory>
 #include <set>
 
+#include "devices/vfio/device.hpp"
+#include "devices/vfio/dma/lock_limit.hpp"
 #include "devices/vfio/session.hpp"
 #include "devices/vfio/sysfs.hpp"
 #include "vmm/base/hex.hpp"
@@ -92,7 +94,7 @@ private:
         auto bars = device.bars;
         std::ranges::stable_sort(bars, std::greater{}, &devices::vfio::SysfsBar::size);
         for (const auto& bar : bars) {
-            if (bar.index == devices::vfio::region_rom)
+            if (bar.index == devices::vfio::SysfsBar::rom)
                 continue;
             ++one.bars;
             if (bar.io) {

@@ -6,14 +6,14 @@
 #include <string>
 #include <vector>
 
-#include "devices/vfio/device.hpp"
-#include "devices/vfio/dma/lock_limit.hpp"
+#include "devices/vfio/options.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/memory/address_map.hpp"
 
 namespace inox::devices::vfio {
 class Kernel;
-}
+class LockLimit;
+} // namespace inox::devices::vfio
 
 namespace inox {
 
@@ -44,10 +44,10 @@ struct VfioFindings {
 };
 
 struct VfioHost {
-    std::string root{};                              ///< before every path of /sys, /proc and /dev
-    std::optional<devices::vfio::LockLimit> limit{}; ///< nullopt: this process's own
-    unsigned address_bits{host_address_bits()};      ///< of the guest's CPU
-    devices::vfio::Kernel* kernel{};                 ///< to open devices with; null: none is opened
+    std::string root{};                         ///< before every path of /sys, /proc and /dev
+    const devices::vfio::LockLimit* limit{};    ///< null: this process's own
+    unsigned address_bits{host_address_bits()}; ///< of the guest's CPU
+    devices::vfio::Kernel* kernel{};            ///< to open devices with; null: none is opened
 };
 
 /// Every problem, with the JSON pointer of the device in `where`, and the sums they come from. Devices without one are

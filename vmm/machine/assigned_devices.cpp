@@ -4,7 +4,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/vfio/device.hpp"
+#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/pasid_attach.hpp"
+#include "devices/vfio/pci_function.hpp"
+#include "devices/vfio/session.hpp"
 #include "vmm/base/log.hpp"
 
 namespace inox {
@@ -14,10 +18,11 @@ using devices::vfio::PasidAttach;
 using devices::vfio::PciFunction;
 
 AssignedDevices::AssignedDevices(AssignedContext context)
-    : context_{std::move(context)}, session_{{.add_to_kvm = context_.add_to_kvm,
-                                              .on_unreachable = [this] { sum_up_later(); }},
-                                             context_.kernel,
-                                             context_.root} {}
+    : context_{std::move(context)}, session_{std::make_unique<devices::vfio::Session>(
+                                        devices::vfio::SessionHooks{.add_to_kvm = context_.add_to_kvm,
+                                                                    .on_unreachable = [this] { sum_up_later(); }},
+                                        context_.kernel ? *context_.kernel : devices::vfio::Kernel::host(),
+                                        context_.root)} {}
 
 AssignedDevices::~AssignedDevices() { stop(); }
 
@@ -26,27 +31,27 @@ void AssignedDevices::sum_up_later() {
     context_.loop.post([this, alive = std::weak_ptr{alive_}] {
         if (alive.lock())
             sum_up_ = context_.loop.after(std::chrono::seconds{1},
-                                          [this] { apart([this] { session_.tell_unreachable(); }); });
+                                          [this] { apart([this] { session_->tell_unreachable(); }); });
     });
 }
 
 Result<void> AssignedDevices::open(std::span<const VfioConfig* const> devices) {
     for (const auto* device : devices)
-        opened_[device->open.id] = TRY(Device::open(session_, device->open));
+        opened_[device->open.id] = TRY(Device::open(*session_, device->open));
     return {};
 }
 
 Result<std::unique_ptr<Device>> AssignedDevices::take(const VfioConfig& config) {
     if (auto node = opened_.extract(config.open.id))
         return std::move(node.mapped());
-    return Device::open(session_, config.open);
+    return Device::open(*session_, config.open);
 }
 
 Result<void> AssignedDevices::register_ram() {
     if (registered_)
         return {};
     for (const auto& region : context_.memory.regions())
-        TRY_VOID(session_.add_ram(region));
+        TRY_VOID(session_->add_ram(region));
     registered_ = true;
     return {};
 }
@@ -65,7 +70,7 @@ Result<void> AssignedDevices::check_alone(const Device& device) const {
 Result<AssignedDevices::Function> AssignedDevices::make(const VfioConfig& config, OnEvent on_event) {
     auto device = TRY(prepare(config));
     if (!context_.iommu)
-        TRY_VOID(session_.map_guest(device->dma()));
+        TRY_VOID(session_->map_guest(device->dma()));
     return finish(config, std::move(on_event), std::move(device));
 }
 
@@ -79,11 +84,11 @@ Result<AssignedDevices::Function> AssignedDevices::make_at(const Making& making,
 }
 
 Result<void> AssignedDevices::map_in_pieces(devices::vfio::AddressSpace& space, const std::stop_token& stop) {
-    const auto job = TRY(session_.begin_map_guest(space));
+    const auto job = TRY(session_->begin_map_guest(space));
     if (!job)
         return {}; // guest memory is mapped there already
     job->run(stop);
-    return session_.end_map_guest(*job);
+    return session_->end_map_guest(*job);
 }
 
 Result<std::unique_ptr<Device>> AssignedDevices::prepare(const VfioConfig& config) {
@@ -186,8 +191,8 @@ void AssignedDevices::stop() {
                 fail(Errc::wrong_state, "the machine ended before the guest got vfio '" + one.config.open.id + "'"));
 }
 
-Result<AssignedDevices::Function> AssignedDevices::finish(const VfioConfig& config, OnEvent on_event,
-                                                          std::unique_ptr<Device> device) {
+Result<std::shared_ptr<PciFunction>> AssignedDevices::finish(const VfioConfig& config, OnEvent on_event,
+                                                             std::unique_ptr<Device> device) {
     const auto host = device->address();
     auto& space = device->dma();
     auto* const raw = device.get(); // stays valid: the function that calls owns it
@@ -200,7 +205,7 @@ Result<AssignedDevices::Function> AssignedDevices::finish(const VfioConfig& conf
         .guest_uses = [this](const devices::vfio::PciAddress& address) { return in_use(address); }};
     if (!context_.iommu) {
         context.share_bar = [this](Range<Gpa> range, std::span<std::byte> bytes, const std::string& name) {
-            return made_.size() > 1 ? session_.share_bar(range, bytes, name) : Registration{};
+            return made_.size() > 1 ? session_->share_bar(range, bytes, name) : Registration{};
         };
     }
     if (context_.iommu || context_.pasids)
@@ -208,11 +213,11 @@ Result<AssignedDevices::Function> AssignedDevices::finish(const VfioConfig& conf
     devices::vfio::FunctionOptions options{
         .relocate_msix = config.relocate_msix, .msix_bar = config.msix_bar, .rom = config.rom};
     if (context_.pasids && !context_.iommu)
-        if (const auto info = PasidAttach::probe(context_.kernel, *raw))
+        if (const auto info = PasidAttach::probe(session_->kernel(), *raw))
             options.synthesised.push_back(PasidAttach::capability(*info));
     auto created = TRY(PciFunction::create(std::move(device), std::move(options), std::move(context)));
-    const Function function{created.release(),
-                            [this](PciFunction* last) { release(std::unique_ptr<PciFunction>{last}); }};
+    const std::shared_ptr<PciFunction> function{
+        created.release(), [this](PciFunction* last) { release(std::unique_ptr<PciFunction>{last}); }};
     made_.push_back({host, &space, function.get()});
     for (const auto& one : made_)
         one.function->share_bars();
@@ -239,7 +244,7 @@ Result<Registration> AssignedDevices::attach_pasids(Device& device, iommu::Endpo
                     ? fail(Errc::unsupported,
                            "no PASIDs for " + device.name() + ": its DMA goes through the guest's virtual IOMMU",
                            "leave out --iommu: page tables of PASIDs nest on all of the guest's memory")
-                    : PasidAttach::create(context_.kernel, device);
+                    : PasidAttach::create(session_->kernel(), device);
     if (!made) {
         const auto& error = made.error();
         log::write(log::Level::warning, "%s; it works without them (%s)", error.what.c_str(), error.hint.c_str());

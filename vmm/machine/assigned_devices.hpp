@@ -13,14 +13,25 @@
 #include <string>
 #include <vector>
 
-#include "devices/vfio/device.hpp"
-#include "devices/vfio/pci_function.hpp"
-#include "devices/vfio/session.hpp"
+#include "devices/pci/function.hpp"
+#include "devices/vfio/pci_address.hpp"
 #include "iommu/domains.hpp"
 #include "iommu/pasid/pasid_service.hpp"
+#include "vmm/base/event_loop.hpp"
 #include "vmm/base/work_thread.hpp"
+#include "vmm/bus/guest_mappings.hpp"
+#include "vmm/bus/irq.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/memory/guest_memory.hpp"
+
+namespace inox::devices::vfio {
+class AddressSpace;
+class Device;
+class Kernel;
+class PciFunction;
+class Session;
+struct HostDeviceEvent;
+} // namespace inox::devices::vfio
 
 namespace inox {
 
@@ -31,9 +42,9 @@ struct AssignedContext {
     const GuestMemory& memory;
     iommu::Domains* iommu{}; ///< devices are behind it, each alone in its IOMMU group; null: they reach all memory
     std::function<Result<Registration>(int)> add_to_kvm;
-    iommu::PasidService* pasids{}; ///< null: a machine without PASIDs
-    devices::vfio::Kernel& kernel{devices::vfio::Kernel::host()};
-    std::string root{}; ///< before every path of the host's
+    iommu::PasidService* pasids{};   ///< null: a machine without PASIDs
+    devices::vfio::Kernel* kernel{}; ///< null: the host's
+    std::string root{};              ///< before every path of the host's
 };
 
 /// On the loop's thread, or before it runs. Outlives the functions it made.
@@ -44,7 +55,7 @@ struct AssignedContext {
 class AssignedDevices {
 public:
     using OnEvent = std::function<void(const devices::vfio::HostDeviceEvent&)>;
-    using Function = std::shared_ptr<devices::vfio::PciFunction>;
+    using Function = std::shared_ptr<devices::pci::Function>;
     explicit AssignedDevices(AssignedContext context);
     AssignedDevices(const AssignedDevices&) = delete;
     AssignedDevices& operator=(const AssignedDevices&) = delete;
@@ -95,7 +106,8 @@ private:
     Result<Function> make_at(const Making& making, const std::stop_token& stop);
     Result<std::unique_ptr<devices::vfio::Device>> prepare(const VfioConfig& config);
     Result<void> map_in_pieces(devices::vfio::AddressSpace& space, const std::stop_token& stop);
-    Result<Function> finish(const VfioConfig& config, OnEvent on_event, std::unique_ptr<devices::vfio::Device> device);
+    Result<std::shared_ptr<devices::vfio::PciFunction>> finish(const VfioConfig& config, OnEvent on_event,
+                                                               std::unique_ptr<devices::vfio::Device> device);
     void sum_up_later();
     Result<void> register_ram();
     Result<Registration> attach(devices::vfio::Device& device, devices::pci::Address at);
@@ -109,10 +121,10 @@ private:
     bool stopped_{false};
 
     // The thread's.
-    devices::vfio::Session session_;
-    bool registered_{false};                                                 ///< RAM is known to the session
-    std::map<std::string, std::unique_ptr<devices::vfio::Device>> opened_{}; ///< by id, until made
-    std::vector<Made> made_{};                                               ///< until closed
+    std::unique_ptr<devices::vfio::Session> session_;
+    bool registered_{false};                                               ///< RAM is known to the session
+    std::map<std::string, std::unique_ptr<devices::vfio::Device>> opened_; ///< by id, until made
+    std::vector<Made> made_{};                                             ///< until closed
 
     // The loop's.
     Registration sum_up_{};
@@ -121,7 +133,8 @@ private:
     std::stop_source stop_making_{}; ///< of the first
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
 
-    WorkThread thread_{"the thread that opens and closes assigned devices"}; ///< last, so that it ends first
+    WorkThread thread_{"the thread that opens and closes assigned devices",
+                       "vfio-worker"}; ///< last, so that it ends first
 };
 
 } // namespace inox

@@ -12,6 +12,7 @@
 #include "devices/pci/root_bus.hpp"
 #include "devices/pvpanic.hpp"
 #include "devices/serial.hpp"
+#include "devices/vfio/host_event.hpp"
 #include "devices/virtio/balloon.hpp"
 #include "devices/virtio/block/block.hpp"
 #include "devices/virtio/mmio_transport.hpp"
@@ -61,9 +62,15 @@ PlatformParts::~PlatformParts() = default;
 AssignedDevices& PlatformParts::use_assigned() {
     if (assigned)
         return *assigned;
-    assigned = std::make_unique<AssignedDevices>(AssignedContext{
-        context.irqs, context.mappings, context.loop, context.memory, context.iommu, context.add_vfio_file,
-        context.pasids, context.vfio_kernel ? *context.vfio_kernel : devices::vfio::Kernel::host(), context.vfio_root});
+    assigned = std::make_unique<AssignedDevices>(AssignedContext{.irqs = context.irqs,
+                                                                 .mappings = context.mappings,
+                                                                 .loop = context.loop,
+                                                                 .memory = context.memory,
+                                                                 .iommu = context.iommu,
+                                                                 .add_to_kvm = context.add_vfio_file,
+                                                                 .pasids = context.pasids,
+                                                                 .kernel = context.vfio_kernel,
+                                                                 .root = context.vfio_root});
     if (const auto device = balloon.lock())
         device->pin_memory();
     return *assigned;

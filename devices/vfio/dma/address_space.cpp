@@ -4,6 +4,7 @@
 #include <bit>
 #include <cerrno>
 
+#include "devices/vfio/dma/resources.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/hex.hpp"
 

@@ -4,26 +4,19 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "devices/vfio/dma/lock_limit.hpp"
 #include "devices/vfio/dma/window.hpp"
 #include "iommu/dma_mapper.hpp"
-#include "iommu/pasid/registered_memory.hpp"
+#include "vmm/base/error.hpp"
 #include "vmm/base/range.hpp"
 
 namespace inox::devices::vfio {
 
-/// What the address spaces of a machine draw from; outlives them.
-struct DmaResources {
-    iommu::RegisteredMemory memory{}; ///< every byte that may be mapped
-    LockLimit lock_limit{std::nullopt};
-    /// Called with memory before it is mapped, and so pinned as it is then. May be empty.
-    std::function<void(std::span<std::byte>)> before_pinning{};
-};
+struct DmaResources;
 
 /// DmaMapper over the kernel. Keeps its own list of mappings: so an unmap that would cut a mapping is refused whole,
 /// whatever the kernel would do, and the kernel is asked for nothing that is not there. The last page of the 64-bit

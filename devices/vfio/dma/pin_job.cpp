@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/dma/pin_memory.hpp"
 #include "vmm/memory/huge_pages.hpp"
 

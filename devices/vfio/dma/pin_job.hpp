@@ -10,20 +10,22 @@
 #include <string>
 #include <vector>
 
-#include "devices/vfio/dma/address_space.hpp"
 #include "devices/vfio/dma/pin_progress.hpp"
+#include "vmm/base/address.hpp"
 #include "vmm/base/error.hpp"
+#include "vmm/base/range.hpp"
 
 namespace inox::devices::vfio {
 
-/// Made and ended by Session. The address space outlives it, and nobody else
-/// changes it meanwhile.
+class AddressSpace;
+
+/// Made and ended by Session. The address space outlives it, and nobody else changes it meanwhile.
 class PinJob {
 public:
     /// Pinning one takes about a tenth of a second where pages are small.
     static constexpr std::uint64_t usual_piece = std::uint64_t{256} << 20;
     struct Piece {
-        IovaRange range;
+        Range<Iova> range;
         std::span<std::byte> host; ///< reserved in the address space
     };
 

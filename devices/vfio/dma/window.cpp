@@ -2,30 +2,11 @@
 #include "devices/vfio/dma/window.hpp"
 
 #include <algorithm>
-#include <charconv>
-#include <optional>
+
+#include "devices/vfio/sysfs.hpp"
 
 namespace inox::devices::vfio {
 namespace {
-
-std::string_view take_word(std::string_view& line) {
-    const auto start = std::min(line.find_first_not_of(" \t"), line.size());
-    const auto end = std::min(line.find_first_of(" \t", start), line.size());
-    const auto word = line.substr(start, end - start);
-    line.remove_prefix(end);
-    return word;
-}
-
-std::optional<Iova> take_address(std::string_view& line) {
-    auto word = take_word(line);
-    if (word.starts_with("0x"))
-        word.remove_prefix(2);
-    std::uint64_t value = 0;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value, 16);
-    if (word.empty() || error != std::errc{} || end != word.data() + word.size())
-        return std::nullopt;
-    return Iova{value};
-}
 
 /// The parts of `from` that lie outside all of `sorted`.
 std::vector<IovaRange> subtract(IovaRange from, std::span<const IovaRange> sorted) {
@@ -60,29 +41,6 @@ std::vector<IovaRange> merged(std::vector<IovaRange> ranges) {
 }
 
 } // namespace
-
-std::vector<ReservedLine> parse_reserved(std::string_view text) {
-    std::vector<ReservedLine> out;
-    while (!text.empty()) {
-        auto line = text.substr(0, text.find('\n'));
-        text.remove_prefix(std::min(line.size() + 1, text.size()));
-        const auto first = take_address(line);
-        const auto last = take_address(line);
-        if (!first || !last)
-            continue;
-        const auto range = IovaRange::closed(*first, *last);
-        const auto type = take_word(line);
-        if (!range)
-            continue;
-        const bool relaxable = type == "direct-relaxable";
-        out.push_back({*range,
-                       type == "msi"                   ? iommu::ReservedKind::msi
-                       : type == "direct" || relaxable ? iommu::ReservedKind::direct
-                                                       : iommu::ReservedKind::reserved,
-                       relaxable});
-    }
-    return out;
-}
 
 Window make_window(std::vector<IovaRange> usable, std::span<const ReservedLine> labels, std::uint64_t page_sizes) {
     std::vector<IovaRange> labelled;

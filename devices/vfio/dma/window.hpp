@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
 #include <vector>
 
 #include "iommu/dma_mapper.hpp"
@@ -12,6 +11,7 @@
 
 namespace inox::devices::vfio {
 
+struct ReservedLine;
 using IovaRange = Range<Iova>;
 
 struct Window {
@@ -19,16 +19,6 @@ struct Window {
     std::vector<iommu::ReservedRegion> reserved{}; ///< sorted, not overlapping
     std::uint64_t page_sizes{};                    ///< bit n: 2^n bytes
 };
-
-/// A line of /sys/kernel/iommu_groups/N/reserved_regions.
-struct ReservedLine {
-    IovaRange range;
-    iommu::ReservedKind kind;
-    bool relaxable{}; ///< firmware had it mapped 1:1, but the kernel lets go of that for assignment
-};
-/// Lines that cannot be read are skipped; unknown types count as reserved.
-std::vector<ReservedLine> parse_reserved(std::string_view text);
-
 /// `usable` empty: the kernel gave no list, and everything but the reserved lines may be mapped.
 Window make_window(std::vector<IovaRange> usable, std::span<const ReservedLine> labels, std::uint64_t page_sizes);
 

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 
+#include "devices/virtio/block/file.hpp"
+
 namespace inox::devices::virtio {
 namespace {
 
@@ -32,9 +34,9 @@ Result<std::shared_ptr<Block>> Block::create(BlockOptions options, EventLoop& lo
 
 Result<std::shared_ptr<Block>> Block::create(BlockOptions options, EventLoop& loop,
                                              std::unique_ptr<BlockEngine> engine) {
-    if (options.queues < 1 || options.queues > max_queues)
+    if (options.queues < 1 || options.queues > BlockOptions::max_queues)
         return inox::fail(Errc::config_value, format("disk '%s' has %u queues", options.id.c_str(), options.queues),
-                          format("give 1 to %u", max_queues));
+                          format("give 1 to %u", BlockOptions::max_queues));
     auto file = std::make_shared<BlockFile>(TRY(BlockFile::open(options.path, options.read_only, options.contents)));
     std::shared_ptr<Block> block{new Block{std::move(options), std::move(file), std::move(engine), loop}};
     TRY_VOID(block->watch_engine());

@@ -23,7 +23,6 @@
 #include "devices/rate_limiter.hpp"
 #include "devices/virtio/block/config.hpp"
 #include "devices/virtio/block/engine.hpp"
-#include "devices/virtio/block/file.hpp"
 #include "devices/virtio/block/options.hpp"
 #include "devices/virtio/block/request.hpp"
 #include "devices/virtio/device.hpp"
@@ -47,8 +46,6 @@ struct BlockCounters {
 /// requests of before a reset are under way it keeps itself alive.
 class Block final : public Device, public DmaPin::Owner, public std::enable_shared_from_this<Block> {
 public:
-    static constexpr unsigned max_queues = 32;
-    static constexpr std::size_t longest_serial = 20; ///< VIRTIO_BLK_ID_BYTES
     static constexpr std::uint16_t queue_size = 256;
 
     static Result<std::shared_ptr<Block>> create(BlockOptions options, EventLoop& loop);

@@ -7,6 +7,7 @@
 #include <bit>
 #include <limits>
 
+#include "devices/virtio/block/file.hpp"
 #include "devices/virtio/block/request.hpp"
 
 namespace inox::devices::virtio {

@@ -5,10 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "devices/virtio/block/file.hpp"
 #include "vmm/base/bytes.hpp"
 
 namespace inox::devices::virtio {
+
+class BlockFile;
 
 namespace block_feature {
 inline constexpr std::uint64_t bit(unsigned number) { return std::uint64_t{1} << number; }

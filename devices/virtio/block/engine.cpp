@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "devices/virtio/block/file.hpp"
 #include "devices/virtio/block/worker.hpp"
 #include "devices/virtio/queue.hpp"
 #include "vmm/base/log.hpp"

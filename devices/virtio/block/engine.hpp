@@ -11,10 +11,12 @@
 #include <string>
 #include <vector>
 
-#include "devices/virtio/block/file.hpp"
 #include "devices/virtio/block/options.hpp"
+#include "vmm/base/error.hpp"
 
 namespace inox::devices::virtio {
+
+class BlockFile;
 
 enum class BlockJobKind : std::uint8_t { read, write, flush, discard, write_zeroes };
 

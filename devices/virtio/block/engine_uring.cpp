@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 
+#include "devices/virtio/block/file.hpp"
 #include "devices/virtio/block/worker.hpp"
 
 namespace inox::devices::virtio {

@@ -2,6 +2,7 @@
 // What is asked of a disk.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -25,6 +26,9 @@ enum class BlockCache : std::uint8_t {
 };
 
 struct BlockOptions {
+    static constexpr unsigned max_queues = 32;
+    static constexpr std::size_t longest_serial = 20; ///< VIRTIO_BLK_ID_BYTES
+
     std::string id{};
     std::string path{};
     bool read_only{false};
@@ -32,8 +36,8 @@ struct BlockOptions {
     BlockCache cache{BlockCache::writeback};
     BlockEngineKind engine{BlockEngineKind::automatic};
     RateLimits limits{};
-    unsigned queues{1};   ///< 1..Block::max_queues
-    std::string serial{}; ///< at most 20 bytes reach the guest; empty: the id
+    unsigned queues{1};   ///< 1..max_queues
+    std::string serial{}; ///< at most longest_serial bytes reach the guest; empty: the id
     bool operator==(const BlockOptions&) const = default;
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "devices/virtio/block/block.hpp"
+#include "devices/virtio/block/file.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -27,7 +28,7 @@ std::uint64_t cost(const Chain& chain, std::uint64_t bytes) {
 }
 
 constexpr std::uint64_t bit(unsigned index) { return std::uint64_t{1} << index; }
-static_assert(Block::max_queues <= 64);
+static_assert(BlockOptions::max_queues <= 64);
 
 } // namespace
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "devices/virtio/block/block.hpp"
+#include "devices/virtio/block/file.hpp"
 
 namespace inox::devices::virtio {
 namespace {

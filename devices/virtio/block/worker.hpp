@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "devices/virtio/block/engine.hpp"
+#include "vmm/base/os.hpp"
 
 namespace inox::devices::virtio {
 

@@ -17,7 +17,7 @@ constexpr std::uint16_t control_queue_size = 64;
 
 // The host's calls that change a tap wait for all other users of its network. A guest gets enough calls at once for a
 // start with every queue pair, and then a few a second.
-constexpr BucketLimits port_changes{4 * Net::max_pairs, 0, std::chrono::seconds{4}};
+constexpr BucketLimits port_changes{4 * NetOptions::max_pairs, 0, std::chrono::seconds{4}};
 
 constexpr unsigned start_later = 63; // of later_: no queue has this number
 
@@ -32,9 +32,9 @@ static_assert(sizeof(NetConfig) == 12 && offsetof(NetConfig, mtu) == offsetof(vi
 Result<void> check(const NetOptions& options) {
     if (options.mtu && (*options.mtu < 68 || *options.mtu > 65535))
         return fail(Errc::config_value, format("an MTU of %u is outside 68 to 65535", *options.mtu));
-    if (options.queue_pairs < 1 || options.queue_pairs > Net::max_pairs)
+    if (options.queue_pairs < 1 || options.queue_pairs > NetOptions::max_pairs)
         return fail(Errc::config_value,
-                    format("%u queue pairs are outside 1 to %u", options.queue_pairs, Net::max_pairs));
+                    format("%u queue pairs are outside 1 to %u", options.queue_pairs, NetOptions::max_pairs));
     return {};
 }
 

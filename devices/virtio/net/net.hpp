@@ -35,7 +35,6 @@ struct NetCounters {
 /// Drop the last reference on the loop's thread, or when the loop does not run.
 class Net final : public Device, public std::enable_shared_from_this<Net> {
 public:
-    static constexpr unsigned max_pairs = 16;
     static constexpr std::uint16_t queue_size = 256;
 
     /// Opens the tap. `loop` must outlive the device. `filter`: every frame of the guest's passes it; null: none.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Disks: the keys, the option, the rules.
-#include "devices/virtio/block/block.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
@@ -43,9 +42,9 @@ void read_vhost_user_socket(const JsonValue& value, ConfigFile& /*file*/) {
 void read_serial(const JsonValue& value, ConfigFile& file) {
     auto& serial = drive(file).block.serial;
     read_text(value, serial);
-    if (serial.size() > devices::virtio::Block::longest_serial)
+    if (serial.size() > devices::virtio::BlockOptions::longest_serial)
         value.report(Errc::config_value, format("a serial number of %zu bytes", serial.size()),
-                     format("use at most %zu", devices::virtio::Block::longest_serial));
+                     format("use at most %zu", devices::virtio::BlockOptions::longest_serial));
 }
 
 constexpr Field fields[] = {
@@ -67,7 +66,7 @@ constexpr Field fields[] = {
     {"socket", Need::optional, Null::means_absent, read_vhost_user_socket},
     {"queues", Need::optional, Null::means_absent,
      [](const JsonValue& value, ConfigFile& file) {
-         drive(file).block.queues = read_count(value, devices::virtio::Block::max_queues, 1);
+         drive(file).block.queues = read_count(value, devices::virtio::BlockOptions::max_queues, 1);
      }},
     {"serial", Need::optional, Null::means_absent, read_serial},
     {"format", Need::optional, Null::means_absent, read_format},

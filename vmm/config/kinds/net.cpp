@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Network interfaces: the keys, the option, the rules.
-#include "devices/virtio/net/net.hpp"
 #include "devices/virtio/net/tap.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
@@ -42,7 +41,7 @@ constexpr Field fields[] = {
      [](const JsonValue& value, ConfigFile& file) { read_limits(value, net(file).send_limits); }},
     {"queue_pairs", Need::optional, Null::means_absent,
      [](const JsonValue& value, ConfigFile& file) {
-         net(file).queue_pairs = read_count(value, devices::virtio::Net::max_pairs, 1);
+         net(file).queue_pairs = read_count(value, NetOptions::max_pairs, 1);
      },
      "queues"},
 };

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shared folders: the keys, the option, the rules.
-#include "devices/virtio/fs.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
@@ -17,9 +16,9 @@ constexpr Field fields[] = {
      [](const JsonValue& value, ConfigFile& file) {
          auto& tag = share(file).tag;
          read_text(value, tag);
-         if (value.json().is_string() && (tag.empty() || tag.size() > devices::virtio::Fs::longest_tag))
+         if (value.json().is_string() && (tag.empty() || tag.size() > FsOptions::longest_tag))
              value.report(Errc::config_value, format("a tag of %zu bytes", tag.size()),
-                          format("use 1 to %zu: the guest mounts the folder by it", devices::virtio::Fs::longest_tag));
+                          format("use 1 to %zu: the guest mounts the folder by it", FsOptions::longest_tag));
      }},
     {"socket", Need::required, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, share(file).socket); }},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Assigned host devices: the keys, the option, the rules.
-#include "devices/vfio/device.hpp"
+#include "devices/vfio/pci_address.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"

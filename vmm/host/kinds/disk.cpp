@@ -9,7 +9,9 @@ template <> Result<void> HostCheck<DriveConfig>::check(const DriveConfig& drive,
         return {};
     // A disk whose options were not all read may be meant to be read-only.
     const bool read_only = drive.block.read_only || !checks.whole;
-    checks.images.push_back(TRY(devices::virtio::BlockFile::open(drive.block.path, read_only, drive.block.contents)));
+    using devices::virtio::BlockFile;
+    auto image = TRY(BlockFile::open(drive.block.path, read_only, drive.block.contents));
+    checks.held.push_back(std::make_shared<BlockFile>(std::move(image)));
     return {};
 }
 

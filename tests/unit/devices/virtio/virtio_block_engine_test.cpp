@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "devices/virtio/block/file.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 #include "tests/fakes/fake_block_engine.hpp"

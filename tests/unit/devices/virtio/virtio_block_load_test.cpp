@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
+#include "devices/virtio/block/file.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/disk.hpp"
 

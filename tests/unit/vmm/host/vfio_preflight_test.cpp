@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/host/vfio_preflight.hpp"
 
+#include "devices/vfio/dma/lock_limit.hpp"
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_kernel.hpp"
 #include "tests/support/only_problem.hpp"
@@ -26,7 +27,7 @@ struct Host : fakes::VfioTree {
     [[nodiscard]] std::vector<Error> problems(LockLimit limit = no_limit) const { return look(limit).problems; }
     [[nodiscard]] VfioFindings look(LockLimit limit = no_limit, unsigned bits = 39,
                                     devices::vfio::Kernel* kernel = nullptr) const {
-        return vfio_preflight(config, {root(), limit, bits, kernel});
+        return vfio_preflight(config, {root(), &limit, bits, kernel});
     }
     [[nodiscard]] Error only_problem(LockLimit limit = no_limit) const { return tests::only_problem(problems(limit)); }
 };
@@ -212,7 +213,7 @@ TEST_CASE("check opens what a start would open: a device that another process ha
     config.devices = {VfioConfig{.open = {.id = "a", .host = "0000:01:00.0"}},
                       VfioConfig{.open = {.id = "b", .host = "0000:02:00.0"}}};
     auto& first = std::get<VfioConfig>(config.devices.front());
-    const auto look = [&] { return vfio_preflight(config, {kernel.tree.root(), no_limit, 39, &kernel}); };
+    const auto look = [&] { return vfio_preflight(config, {kernel.tree.root(), &no_limit, 39, &kernel}); };
     CHECK(look().problems.empty());
     CHECK(kernel.open_files() == 0);
     CHECK(kernel.count("map") == 0);
@@ -238,7 +239,7 @@ TEST_CASE("check opens what a start would open: a device that another process ha
         REQUIRE(look().problems.size() == 2);
         CHECK(look().problems[0].code == Errc::iommu_unsafe);
     }
-    CHECK(vfio_preflight(config, {kernel.tree.root(), no_limit, 39}).problems.empty());
+    CHECK(vfio_preflight(config, {kernel.tree.root(), &no_limit, 39}).problems.empty());
 }
 
 } // namespace inox::vfio_preflight_test
