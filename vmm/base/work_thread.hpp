@@ -17,8 +17,8 @@ namespace inox {
 class WorkThread {
 public:
     using Work = std::move_only_function<void()>;
-    /// `what`: for messages, as in "cannot start the thread that ...".
-    explicit WorkThread(const char* what) : what_{what} {}
+    /// `what`: for messages, as in "cannot start the thread that ...". `name`: what tools show, at most 15 bytes.
+    WorkThread(const char* what, const char* name) : what_{what}, name_{name} {}
     WorkThread(const WorkThread&) = delete;
     WorkThread& operator=(const WorkThread&) = delete;
     ~WorkThread() { finish(); }
@@ -38,6 +38,7 @@ private:
     void run();
 
     const char* const what_;
+    const char* const name_;
     std::atomic<bool> runs_{false};
     std::atomic<std::thread::id> id_{};
     std::mutex mutex_{}; // guards all below

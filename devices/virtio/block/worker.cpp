@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/block/worker.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
 
 namespace inox::devices::virtio {
 
@@ -14,30 +11,8 @@ Result<std::unique_ptr<BlockWorker>> BlockWorker::create() {
     return std::unique_ptr<BlockWorker>{new BlockWorker{std::move(event)}};
 }
 
-BlockWorker::~BlockWorker() {
-    if (!thread_.joinable())
-        return;
-    {
-        const std::lock_guard lock{mutex_};
-        over_ = true;
-    }
-    more_.notify_one();
-    thread_.join();
-}
-
-bool BlockWorker::start() noexcept {
-    if (thread_.joinable())
-        return true;
-    try {
-        thread_ = std::thread{[this] { work(); }};
-    } catch (const std::system_error&) {
-        return false;
-    }
-    return true;
-}
-
 void BlockWorker::submit(BlockJob& job) noexcept {
-    const bool started = start();
+    const bool started = thread_.start().has_value();
     if (!started)
         carry_out(job);
     {
@@ -45,27 +20,23 @@ void BlockWorker::submit(BlockJob& job) noexcept {
         (started ? waiting_ : finished_).push_back(&job);
     }
     if (started)
-        return more_.notify_one();
+        return thread_.post([this] { do_next(); });
     any_finished_ = true;
     ready_.signal();
 }
 
-void BlockWorker::work() noexcept {
-    ::pthread_setname_np(::pthread_self(), "disk-worker");
+void BlockWorker::do_next() noexcept {
     std::unique_lock lock{mutex_};
-    for (;;) {
-        more_.wait(lock, [this] { return over_ || !waiting_.empty(); });
-        if (waiting_.empty())
-            return;
-        BlockJob* job = waiting_.front();
-        waiting_.pop_front();
-        lock.unlock();
-        carry_out(*job);
-        lock.lock();
-        finished_.push_back(job);
-        if (!any_finished_.exchange(true))
-            ready_.signal();
-    }
+    if (waiting_.empty())
+        return; // one was cancelled
+    BlockJob* job = waiting_.front();
+    waiting_.pop_front();
+    lock.unlock();
+    carry_out(*job);
+    lock.lock();
+    finished_.push_back(job);
+    if (!any_finished_.exchange(true))
+        ready_.signal();
 }
 
 BlockJob* BlockWorker::take_finished() noexcept {

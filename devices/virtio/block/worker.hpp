@@ -4,13 +4,13 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <deque>
+#include <memory>
 #include <mutex>
-#include <thread>
 
 #include "devices/virtio/block/engine.hpp"
 #include "vmm/base/os.hpp"
+#include "vmm/base/work_thread.hpp"
 
 namespace inox::devices::virtio {
 
@@ -18,10 +18,6 @@ namespace inox::devices::virtio {
 class BlockWorker {
 public:
     static Result<std::unique_ptr<BlockWorker>> create();
-    ~BlockWorker();
-    BlockWorker(const BlockWorker&) = delete;
-    BlockWorker& operator=(const BlockWorker&) = delete;
-
     /// Readable when a job may have finished.
     [[nodiscard]] int ready_fd() const { return ready_.fd(); }
     /// Without a thread, because the host has no more of them, the caller's does it.
@@ -33,19 +29,16 @@ public:
 
 private:
     explicit BlockWorker(EventFd ready) : ready_{std::move(ready)} {}
-    bool start() noexcept;
-    void work() noexcept;
+    void do_next() noexcept;
 
     const EventFd ready_;
     std::atomic<bool> any_finished_{false}; ///< so that looking costs nothing
 
     std::mutex mutex_; // guards all below
-    std::condition_variable more_;
     std::deque<BlockJob*> waiting_{};
     std::deque<BlockJob*> finished_{};
-    bool over_{false};
 
-    std::thread thread_{}; ///< the user's
+    WorkThread thread_{"the thread of a disk", "disk-worker"}; // last: it uses all of the above
 };
 
 } // namespace inox::devices::virtio
