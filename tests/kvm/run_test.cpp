@@ -67,6 +67,15 @@ TEST_CASE("an instruction KVM cannot emulate is named with its RIP") {
     CHECK(interprets != has(outcome.err, "the guest runs code, or uses an address"));
 }
 
+TEST_CASE("an exception is over before the access that follows it is emulated") {
+    // Linux 6.14 and newer takes an event type without the valid bit in SVM's EXITINTINFO, which QEMU's SVM leaves
+    // there, for an event under delivery. In the lab inox_svm (tools/guest/inox_svm.c) clears it.
+    const auto outcome = boot("fault_then_mmio");
+    INFO(outcome.err);
+    INFO("KVM internal error 3 is KVM_INTERNAL_ERROR_DELIVERY_EV: stale EXITINTINFO, see docs/lab.md");
+    CHECK(outcome.code == 42);
+}
+
 TEST_CASE("a guest that halts with interrupts off is found out; one that idles is not") {
     const auto halted = boot("halt");
     CHECK(halted.code == 132);

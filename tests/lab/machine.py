@@ -19,7 +19,14 @@ for device in /sys/bus/pci/devices/*; do
     basename "$device" >/sys/bus/pci/drivers_probe
     basename "$(readlink -f "$device/driver")" | sed 's/^/driver /'
 done
+uname -r | sed "s/^/kernel /"
+[ ! -e /dev/iommu ] || echo "has iommufd"
+ls /dev/vfio/devices/vfio* >/dev/null 2>&1 && echo "has VFIO character devices"
+mdev=4c3a4f5e-6f1a-4b0b-9a53-000000000001
+echo $mdev >/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-2/create
+[ ! -e /sys/bus/mdev/devices/$mdev/iommu_group ] || echo "has a mediated device"
 [ ! -e /sys/module/inox_ud ] || echo "has inox_ud"
+[ ! -e /sys/module/inox_svm ] || echo "has inox_svm"
 [ ! -e /proc/modules ] || echo "has modules"
 [ ! -e /sys/kernel/debug/kprobes ] || echo "has kprobes"
 [ ! -e /proc/sys/kernel/seccomp/actions_avail ] || echo "has seccomp"
@@ -34,16 +41,18 @@ exit 203
 """
 
 
-HAS = ["inox_ud", "modules", "kprobes", "seccomp", "the hugetlb cgroup", "landlock", "a good KVM"]
+HAS = ["inox_ud", "modules", "kprobes", "seccomp", "the hugetlb cgroup", "landlock", "a good KVM",
+       "a mediated device"]
+HAS_SINCE = [((6, 6), "iommufd"), ((6, 6), "VFIO character devices"), ((6, 14), "inox_svm")]
 
 
 def outside():
     work = lab.work_directory("lab-test")
     lab.write(work / "job", JOB)
-    busy = Run("--timeout", "300", "--device", "nvme", "--out", work / "out", "--", "bash", work / "job", "two words",
-               work, lab.ROOT)
+    busy = Run("--timeout", "300", "--device", "nvme", "--device", "mtty", "--out", work / "out", "--", "bash",
+               work / "job", "two words", work, lab.ROOT)
     checks("", busy.keeps_the_status, busy.keeps_words_and_every_byte_of_the_output, busy.has_KVM_and_VFIO)
-    for thing in HAS:
+    for thing in HAS + [thing for since, thing in HAS_SINCE if busy.kernel() >= since]:
         check("", busy.has, thing)
     checks("", busy.has_the_hosts_files_read_only_and_a_fresh_tmp, busy.keeps_logs_on_failure)
     check("", a_result_is_in_its_out_directory, work / "out/result")
@@ -78,6 +87,10 @@ class Run:
         expect({"/dev/kvm", "/dev/vfio/vfio"} <= set(self.out), self.out)
         nvme = [line for line in self.out if re.match("nvme in group [0-9]+$|driver vfio-pci$", line)]
         expect(len(nvme) == 2, nvme)
+
+    def kernel(self):
+        release = next(line.split()[1] for line in self.out if line.startswith("kernel "))
+        return tuple(int(part) for part in release.split(".")[:2])
 
     def has(self, thing):
         expect(f"has {thing}" in self.out, self.out)

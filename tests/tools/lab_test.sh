@@ -60,6 +60,23 @@ lab hanging --timeout 2
 check "a QEMU that hangs" [ "$status" = 124 ]
 check "and its time limit" said "the time limit of 2 s is over"
 
+# Debian's kernel where nothing can be fetched: the machine starts without the modules that Debian leaves out
+dir=$(bash -c '. "$1/tools/lib/common.sh"; . "$1/tools/lib/kernels.sh"; kernel_dir 6.12' bash "$root")
+mkdir -p "$dir/modules"
+touch "$dir"/{vmlinuz,vmlinux,lab.files} "$dir"/modules/modules.{dep,alias}
+echo 6.12.0+deb12-amd64 >"$dir/release"
+echo linux-image-6.12.0+deb12-amd64_6.12.0-1_amd64.deb >"$dir/package"
+(cd "$dir" && sha256sum vmlinuz >SHA256SUMS)
+printf '#!/bin/sh\nexit 100\n' >"$work/bin/apt-get"
+chmod 755 "$work/bin/apt-get"
+for turn in 1 2; do
+    lab modules --timeout 2 --kernel debian
+    check "a machine without them starts ($turn)" [ "$status" = 124 ]
+    check "and says what it lacks ($turn)" said "this lab has no iommufd"
+done
+check "what failed is not tried again at once" [ "$(grep -c building "$work/stderr.modules")" = 0 ]
+rm "$work/bin/apt-get"
+
 # The machine dies, and nobody opened its channels
 printf '#!/bin/sh\nkill -SEGV $$\n' >"$qemu"
 lab dying --timeout 30

@@ -14,10 +14,14 @@
 #include <linux/kvm_host.h>
 #include <linux/module.h>
 
-/* KVM's own headers (arch/x86/kvm) are not for modules; the symbols are exported */
+/* KVM's own headers (arch/x86/kvm) are not for modules; 7.x exports these functions to KVM's own modules only */
 struct x86_exception { u64 room[8]; };		/* larger than KVM's, and never read here */
-int kvm_read_guest_virt(struct kvm_vcpu *vcpu, gva_t addr, void *val, unsigned int bytes, struct x86_exception *exception);
-unsigned long kvm_get_linear_rip(struct kvm_vcpu *vcpu);
+static int (*kvm_read)(struct kvm_vcpu *vcpu, gva_t addr, void *val, unsigned int bytes, struct x86_exception *exception);
+static unsigned long (*kvm_linear_rip)(struct kvm_vcpu *vcpu);
+static int (*kvm_emulate)(struct kvm_vcpu *vcpu, int emulation_type);
+#ifndef EMULTYPE_TRAP_UD
+#define EMULTYPE_TRAP_UD (1 << 1)
+#endif
 
 static atomic64_t passed, others;
 
@@ -36,13 +40,13 @@ static bool next(struct kvm_vcpu *vcpu, unsigned long *at, u8 *byte)
 {
 	struct x86_exception ignored;
 
-	return kvm_read_guest_virt(vcpu, (*at)++, byte, 1, &ignored) == 0 /* X86EMUL_CONTINUE */;
+	return kvm_read(vcpu, (*at)++, byte, 1, &ignored) == 0 /* X86EMUL_CONTINUE */;
 }
 
 /* [prefixes] 66|F2|F3 [prefixes, REX] 0F 38 F8 */
 static bool is_enqueue(struct kvm_vcpu *vcpu)
 {
-	unsigned long at = kvm_get_linear_rip(vcpu);
+	unsigned long at = kvm_linear_rip(vcpu);
 	bool mandatory = false;
 	u8 byte;
 	int i;
@@ -72,7 +76,7 @@ static int own_handle_ud(struct kvm_vcpu *vcpu)
 	bool pass = is_enqueue(vcpu);
 
 	atomic64_inc(pass ? &passed : &others);
-	return kvm_emulate_instruction(vcpu, pass ? 0 : EMULTYPE_TRAP_UD);
+	return kvm_emulate(vcpu, pass ? 0 : EMULTYPE_TRAP_UD);
 }
 
 static int redirect(struct kprobe *probe, struct pt_regs *regs)
@@ -87,22 +91,46 @@ static void after(struct kprobe *probe, struct pt_regs *regs, unsigned long flag
 }
 
 static struct kprobe probe = {
-	.symbol_name = "kvm:handle_ud",
 	.pre_handler = redirect,
 	.post_handler = after,
 };
 
-static int __init inox_ud_init(void)
+/* NAME is that of a function in the module kvm, or in a kernel that has KVM built in (or knows no "module:") */
+static int set_probe(struct kprobe *at, const char *name)
 {
-	int error = register_kprobe(&probe);
+	int error;
 
-	if (error) {			/* KVM is built in, or this kernel knows no "module:" */
-		probe.symbol_name = "handle_ud";
-		probe.addr = NULL;
-		probe.flags = 0;
-		error = register_kprobe(&probe);
+	at->symbol_name = name;
+	error = register_kprobe(at);
+	if (error) {
+		at->symbol_name = strchr(name, ':') + 1;
+		at->addr = NULL;
+		at->flags = 0;
+		error = register_kprobe(at);
 	}
 	return error;
+}
+
+static void *address_of(const char *name)
+{
+	struct kprobe at = {};
+
+	if (set_probe(&at, name)) {
+		pr_err("inox_ud: no %s\n", name);
+		return NULL;
+	}
+	unregister_kprobe(&at);
+	return at.addr;
+}
+
+static int __init inox_ud_init(void)
+{
+	kvm_read = address_of("kvm:kvm_read_guest_virt");
+	kvm_linear_rip = address_of("kvm:kvm_get_linear_rip");
+	kvm_emulate = address_of("kvm:kvm_emulate_instruction");
+	if (!kvm_read || !kvm_linear_rip || !kvm_emulate)
+		return -ENOENT;
+	return set_probe(&probe, "kvm:handle_ud");
 }
 
 static void __exit inox_ud_exit(void)

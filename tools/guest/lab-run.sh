@@ -84,7 +84,8 @@ run_command() {
 . /etc/inox/modules.sh
 load_for_devices
 load 9p 9pnet_virtio kvm_amd
-[ ! -e /etc/inox/inox_ud.ko ] || insmod /etc/inox/inox_ud.ko
+if [ -e /etc/inox/inox_ud.ko ]; then insmod /etc/inox/inox_ud.ko
+else load inox_ud inox_svm; fi
 ip link set lo up
 hostname lab
 # tools/lab ends a machine that says nothing here any more
@@ -93,7 +94,8 @@ dir=$(sed -n 's/.*\blab=\([^ ]*\).*/\1/p' /proc/cmdline)
 share host /raw cache=loose,ro
 # shellcheck disable=SC1090
 . "/raw$dir/orders"
-[ -z "$lab_vfio" ] || load vfio_pci vfio_iommu_type1
+[ -z "$lab_vfio" ] || load iommufd vfio_pci vfio_iommu_type1
+case " $lab_vfio " in *" mtty "*) load mtty ;; esac
 make_root
 cp "/raw$dir/command" /host/run/lab-command
 run_command

@@ -3,15 +3,15 @@
 # The two initramfs files: of small guests, and of the lab machine. Named by what went into them, so that a change makes
 # a new one. Needs common.sh and kernels.sh.
 
-# initramfs KIND WHAT...: prints the path; KIND guest or lab; WHAT: Debian kernels whose modules go in, and modules of
-# our own (paths that end in .ko), which lie in /etc/inox then
+# initramfs KIND WHAT...: prints the path; KIND guest or lab; WHAT: Debian kernels whose modules go in (names, or paths
+# of their directories), and modules of our own (paths that end in .ko), which lie in /etc/inox then
 initramfs() {
     local kind=$1 what parts=() file
     shift
     need busybox-static python3 gcc libc6-dev
     for what; do
         case $what in
-            *.ko) parts+=("$what") ;;
+            */*) parts+=("$what") ;;
             *) parts+=("$(debian_kernel "$what")") ;;
         esac
     done

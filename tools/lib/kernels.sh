@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 # Kernels: Debian's own, fetched by package name, and the lab machine's, built from Debian's source. Needs common.sh
-# and, for 7.x, suites.sh.
+# modules.sh and, for 7.x, suites.sh.
 #
 # A Debian kernel is kept as one directory of the cache:
 #   vmlinuz  config  release  package  SHA256SUMS
@@ -175,56 +175,6 @@ extract_elf() {
 
 number() { od -An -v -t "u$3" -j $(($2)) -N "$3" "$1" | tr -d ' '; }
 
-# Inox_ud: the lab's KVM shows ENQCMD to user space
-
-# debian_ud_module NAME: prints the path of tools/guest/inox_ud.c as a module for a Debian kernel, built on first use;
-# nothing, and says why, where it cannot be built: the kernel's headers are gone from the archive once a newer one is
-# there. Not for 7.x: its KVM exports what the module calls to its own modules only.
-debian_ud_module() {
-    local dir release sum file
-    [ "$1" != 7.x ] || { say "7.x: ENQCMD does not reach user space in the lab"; return 0; }
-    dir=$(debian_kernel "$1")
-    release=$(cat "$dir/release")
-    sum=$(sha256sum <"$root/tools/guest/inox_ud.c")
-    file=$cache/kernels/inox_ud-$release-${sum:0:12}/inox_ud.ko
-    if [ ! -e "$file" ] && [ -z "${INOX_LAB:-}" ] && [ -z "$(find "$file.failed" -mmin -600 2>/dev/null)" ]; then
-        # What failed is not tried again for ten hours
-        with_lock "inox_ud-$release" fetch_ud_module "$release" "$file" || touch "$file.failed"
-    fi
-    [ ! -e "$file" ] || echo "$file"
-}
-
-# fetch_ud_module RELEASE FILE: the headers are unpacked, never installed: installing them brings a kernel image along
-fetch_ud_module() {
-    local release=$1 file=$2 tmp package
-    [ ! -e "$file" ] || return 0                    # another process was quicker
-    need gcc-12 make
-    mkdir -p "${file%/*}"
-    say "building the lab's module against the headers of Debian's $release"
-    scratch tmp "$cache/kernels"
-    local version=${release%-amd64} kbuild
-    kbuild=linux-kbuild-$version
-    [[ $version != 6.1.* ]] || kbuild=linux-kbuild-6.1 # one for all of the series
-    for package in "linux-headers-$release" "linux-headers-$version-common" "$kbuild"; do
-        (download "$package" "$tmp") || { say "no $package: ENQCMD does not reach user space in the lab"; return 1; }
-        dpkg-deb --fsys-tarfile "$tmp/$package"_*.deb | tar -x -C "$tmp"
-    done
-    echo "include $tmp/usr/src/linux-headers-$version-common/Makefile" >"$tmp/usr/src/linux-headers-$release/Makefile"
-    build_ud_module "$tmp/usr/src/linux-headers-$release" "$tmp" "$file"
-}
-
-# build_ud_module BUILD-TREE TMP FILE: without BTF, which would want pahole
-build_ud_module() {
-    local tree=$1 source=$2/inox_ud file=$3
-    mkdir -p "$source"
-    cp "$root/tools/guest/inox_ud.c" "$source/"
-    echo 'obj-m := inox_ud.o' >"$source/Makefile"
-    timeout 1h make -s -C "$tree" M="$source" CONFIG_DEBUG_INFO_BTF_MODULES= modules >"$source/log" 2>&1 ||
-        { tail -n 5 "$source/log" >&2; return 1; }
-    strip --strip-debug -o "$file.new" "$source/inox_ud.ko"
-    mv "$file.new" "$file"
-}
-
 # The lab machine's own kernel
 
 lab_kernel_dir() {
@@ -253,7 +203,10 @@ build_lab_kernel() {
     timeout 4h make -C "$source" O="$work/lab" -j"$(nproc)" vmlinux modules >"$work/build.log" 2>&1 &
     show_progress $! "$work/build.log"
     mkdir -p "$dir"
-    build_ud_module "$work/lab" "$work" "$dir/inox_ud.ko" ||
+    mkdir -p "$work/modules"
+    cp "$root/tools/guest/inox_ud.c" "$work/modules/"
+    echo 'obj-m := inox_ud.o' >"$work/modules/Kbuild"
+    build_modules "$work/lab" "$work/modules" "$dir" ||
         die "the module inox_ud did not build" "the lines above say why"
     strip -o "$dir/vmlinux.new" "$work/lab/vmlinux"
     mv "$dir/vmlinux.new" "$dir/vmlinux"

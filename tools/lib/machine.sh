@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
-# The lab machine: QEMU's arguments for it, and which kernel it boots. Needs common.sh, kernels.sh, initramfs.sh and
-# qemu.sh.
+# The lab machine: QEMU's arguments for it, and which kernel it boots. Needs common.sh, kernels.sh, modules.sh,
+# initramfs.sh and qemu.sh.
 
 # probe_host: sets tsc_khz and kvm (good, interpreting, missing, denied, broken)
 probe_host() {
@@ -22,7 +22,7 @@ probe_host() {
 
 # choose_kernel: sets kernel, kernel_image and kernel_initrd
 choose_kernel() {
-    local tailored module name
+    local tailored name
     tailored=$(lab_kernel_dir)/vmlinux
     [ -n "$kernel" ] || { [ -e "$tailored" ] && kernel=tailored || kernel=debian; }
     case $kernel in
@@ -36,8 +36,7 @@ choose_kernel() {
             name=${name#-}
             name=${name:-6.12}
             kernel_image=$(elf_of "$name")
-            module=$(debian_ud_module "$name")
-            kernel_initrd=$(initramfs lab "$name" ${module:+"$module"})
+            kernel_initrd=$(initramfs lab "$(debian_lab_kernel "$name")")
             ;;
         *)
             die "no lab kernel is called '$kernel'" \
@@ -126,6 +125,7 @@ device_args() {
             ;;
         e1000e) args+=(-netdev "user,id=n$n" -device "e1000e,netdev=n$n") ;;
         edu) args+=(-device edu) ;;
+        mtty) ;; # the kernel's own: tools/guest/lab-run.sh
         testdev) args+=(-device pci-testdev) ;;
         ivshmem) args+=(-object "memory-backend-ram,id=sh$n,size=1M,share=on" -device "ivshmem-plain,memdev=sh$n") ;;
         vnet) args+=(-netdev "user,id=n$n" -device "virtio-net-pci,iommu_platform=on,disable-legacy=on,netdev=n$n") ;;
@@ -134,7 +134,10 @@ device_args() {
             args+=(-device "pcie-root-port,id=rp$n,chassis=$n" -device "pcie-pci-bridge,id=br$n,bus=rp$n"
                 -device "edu,bus=br$n,addr=1" -netdev "user,id=n$n" -device "e1000,netdev=n$n,bus=br$n,addr=2")
             ;;
-        *) die "no lab device is called '$1'" "one of nvme nvme-sriov e1000e edu testdev ivshmem vnet rp bridge" ;;
+        *)
+            die "no lab device is called '$1'" \
+                "one of nvme nvme-sriov e1000e edu mtty testdev ivshmem vnet rp bridge"
+            ;;
     esac
 }
 
@@ -163,4 +166,10 @@ show_status() {
         [ ! -e "$dir/package" ] ||
             printf 'kernel %-9s %s (%s)\n' "$name" "$(cat "$dir/package")" "$(du -sh "$dir" | cut -f1)"
     done
+    for dir in "$cache"/kernels/lab-*/; do
+        [ ! -e "$dir/SHA256SUMS" ] ||
+            printf 'with modules     %s (%s)\n' "$(cat "$dir/release")" "$(du -sh "$dir" | cut -f1)"
+    done
+    dir=$cache/gcc/14
+    [ ! -e "$dir/package" ] || echo "their compiler   $(cat "$dir/package") ($(du -sh "$dir" | cut -f1))"
 }

@@ -49,3 +49,36 @@ suite_download() {
     (cd "$dir" && suite_apt "$suite" download -qq "$@" >&2) ||
         die "these packages of $suite could not be fetched: $*" "check the network, then run the same command again"
 }
+
+# suite_tree SUITE DIR PROGRAM PACKAGE SIZE: PACKAGE and what it needs, as if nothing were installed, unpacked into DIR
+# on first use; PROGRAM (a path in it) tells whether it is there. DIR/package names what it is.
+suite_tree() {
+    sums_hold "$2" "$3" || with_lock "tree-${2##*/}" fetch_suite_tree "$@"
+}
+
+fetch_suite_tree() {
+    local suite=$1 dir=$2 program=$3 package=$4 tmp deb
+    ! sums_hold "$dir" "$program" || return 0 # another was quicker
+    say "fetching $package from Debian's $suite (about $5; nothing is installed)"
+    mkdir -p "${dir%/*}"
+    scratch tmp "${dir%/*}"
+    suite_apt "$suite" -y -qq --no-install-recommends --print-uris install "$package" |
+        sed -n "s/^'[^']*' \([^_ ]*\)_.*/\1/p" | grep -vE '^(base-|dpkg|apt|perl|python|debconf)' >"$tmp/packages"
+    mkdir "$tmp"/{debs,tree}
+    # shellcheck disable=SC2046  # a list of names
+    suite_download "$suite" "$tmp/debs" $(cat "$tmp/packages")
+    for deb in "$tmp"/debs/*.deb; do
+        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$tmp/tree" --no-same-owner \
+            --exclude='./usr/share/doc*' --exclude='./usr/share/man*' --exclude='./usr/share/locale*'
+    done
+    basename "$tmp/debs/$package"_*.deb >"$tmp/tree/package"
+    (cd "$tmp/tree" && find . -type f -printf '%P\n' | sort | xargs -d '\n' sha256sum >"$tmp/sums") &&
+        mv "$tmp/sums" "$tmp/tree/SHA256SUMS"
+    rm -rf "$dir"
+    mv "$tmp/tree" "$dir"
+}
+
+# by_loader DIR: sets loader: the words before a program that run it with the libraries of that tree
+by_loader() {
+    loader=("$1/usr/lib64/ld-linux-x86-64.so.2" --library-path "$1/usr/lib/x86_64-linux-gnu")
+}
