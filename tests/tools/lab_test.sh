@@ -88,6 +88,40 @@ printf '#!/bin/sh\n[ "$1" = --version ] && exit\necho >>%s\nexec sleep 1000\n' "
 INOX_LAB_STILL=5 lab still --timeout 50
 check "a machine that stands still" [ "$status" = 125 ]
 check "is started twice" [ "$(wc -l <"$work/starts")" = 2 ]
-check "and both is said" said "starting it once more"
+check "and both is said" said "once more"
 check "with the reason" said "no sign of life for 5 s"
+
+# And one that says of a guest that it stands still
+cat >"$qemu" <<END
+#!/bin/bash
+[ "\$1" = --version ] && exit
+echo >>$work/starts.stuck
+[[ "\$*" =~ path=([^ ]*/alive) ]] && printf '\n\nstuck 12-3\ntrace kvm_exit: rip 0x5\n' >"\${BASH_REMATCH[1]}"
+exec sleep 1000
+END
+lab stuck --timeout 50
+check "a machine with a guest that stands still" [ "$status" = 125 ]
+check "is started twice, too" [ "$(wc -l <"$work/starts.stuck")" = 2 ]
+check "and says what stood still" said "a guest stood still by the lab's own fault"
+check "with what KVM says of it" said "kvm_exit: rip 0x5"
+
+# Of four guests one has nothing but page faults, for a minute
+. "$root/tools/guest/watch.sh"
+kvm=$work/kvm
+guest() { # NAME EXITS FAULTS INTERRUPTS
+    mkdir -p "$kvm/$1"
+    echo "$2" >"$kvm/$1/exits"
+    echo "$3" >"$kvm/$1/pf_taken"
+    echo "$4" >"$kvm/$1/irq_injections"
+    for name in nmi_injections io_exits mmio_exits halt_exits; do echo 7 >"$kvm/$1/$name"; done
+}
+status=0 took=0 errors=''
+for turn in 0 1 2 3 4 5 6 7; do
+    guest 1-stuck $((turn * 260000)) $((turn * 259000)) 5
+    guest 2-works $((turn * 260000)) $((turn * 259000)) "$turn"
+    guest 3-spins $((turn * 260000)) 9 5
+    guest 4-waits 50 40 5
+    errors+="$(look_at_guests "$kvm" "$work/seen" | sed "s/^/$turn:/") "
+done
+check "a guest that stands still is found, once, after a minute" [ "$(xargs <<<"$errors")" = 6:1-stuck ]
 exit $failed

@@ -23,7 +23,8 @@ mount -t debugfs debug /sys/kernel/debug
 mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
 mount -t cgroup2 cgroup /sys/fs/cgroup 2>/dev/null
 
-# port N: the device of the N-th channel to the host (1 stdout, 2 stderr, 3 status, 4 kernel log, 5 signs of life)
+# port N: the device of the N-th channel to the host (1 stdout, 2 stderr, 3 status, 4 kernel log, 5 signs of life, and
+# guests that stand still)
 port() { ls /dev/vport*p"$1"; }
 
 share() { mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "$2"; }
@@ -88,8 +89,17 @@ if [ -e /etc/inox/inox_ud.ko ]; then insmod /etc/inox/inox_ud.ko
 else load inox_ud inox_svm; fi
 ip link set lo up
 hostname lab
-# tools/lab ends a machine that says nothing here any more
-(while sleep 5; do echo; done >"$(port 5)") &
+. /etc/inox/watch.sh
+watch() {
+    while sleep 5 && echo && sleep 5 && echo; do
+        for vm in $(look_at_guests /sys/kernel/debug/kvm /run/watch); do
+            echo "stuck $vm"
+            entries_of /sys/kernel/tracing | sed 's/^/trace /'
+        done
+    done
+}
+# tools/lab ends a machine that says nothing here any more, or that a guest is stuck
+watch >"$(port 5)" &
 dir=$(sed -n 's/.*\blab=\([^ ]*\).*/\1/p' /proc/cmdline)
 share host /raw cache=loose,ro
 # shellcheck disable=SC1090

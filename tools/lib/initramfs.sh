@@ -24,7 +24,7 @@ initramfs_key() {
     local kind=$1 part
     shift
     {
-        cat "$root"/tools/guest/{init.c,"$kind-run.sh",modules.sh,mkcpio.py} "$root/tools/lib/initramfs.sh"
+        cat "$root"/tools/guest/{init.c,"$kind-run.sh",modules.sh,watch.sh,mkcpio.py} "$root/tools/lib/initramfs.sh"
         sha256sum </bin/busybox
         for part; do
             if [ -d "$part" ]; then cat "$part/SHA256SUMS"; else sha256sum <"$part"; fi
@@ -55,7 +55,7 @@ initramfs_spec() {
     echo "node /dev/null 666 c 1 3"
     echo "file /init 755 $tmp/init"
     echo "file /etc/inox/run 755 $root/tools/guest/$kind-run.sh"
-    echo "file /etc/inox/modules.sh 755 $root/tools/guest/modules.sh"
+    for file in modules watch; do echo "file /etc/inox/$file.sh 755 $root/tools/guest/$file.sh"; done
     echo "file /bin/busybox 755 /bin/busybox"
     echo "link /bin/sh busybox"
     echo "link /sbin/modprobe ../bin/busybox"
