@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "vmm/base/open_hint.hpp"
 #include "vmm/base/unix_socket.hpp"
 
 namespace inox::api {
@@ -71,7 +72,7 @@ Result<void> check_length(const std::string& path) {
 
 std::unexpected<Error> cannot_make(const std::string& path) {
     return fail_errno(Errc::output_unwritable, at(path) + " Cannot make it",
-                      "name a file in a folder you may write to");
+                      open_hint(errno, "name a file in a folder you may write to"));
 }
 
 /// Whether an orphaned socket is in the way; everything else there is refused.

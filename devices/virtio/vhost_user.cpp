@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "devices/virtio/device.hpp"
+#include "vmm/base/open_hint.hpp"
 
 namespace inox::devices::virtio {
 
@@ -94,8 +95,8 @@ int milliseconds_until(Clock::time_point deadline) {
 
 std::unexpected<Error> no_daemon(const std::string& path) {
     return fail_errno(Errc::not_found, "no vhost-user daemon answers at '" + path + "'",
-                      "start one first, such as: virtiofsd --socket-path=" + path +
-                          " -o source=/the/folder (/usr/lib/qemu/virtiofsd on Debian 12)");
+                      open_hint(errno, "start one first, such as: virtiofsd --socket-path=" + path +
+                                           " -o source=/the/folder (/usr/lib/qemu/virtiofsd on Debian 12)"));
 }
 
 } // namespace

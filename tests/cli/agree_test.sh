@@ -13,6 +13,9 @@ printf 'QFI\373' >"$folder/qcow2"
 printf '\037\213\010' >"$folder/gzip"
 printf '7z\274\257\047\034' >"$folder/7z"
 mkfifo "$folder/fifo"
+ln -s s "$folder/dangling"
+ln -s loop "$folder/loop"
+python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$folder/socket"
 contents=$(ls "$folder")
 
 # first_error COMMAND...: leaves its exit code and, in $first, its first error with the hint.

@@ -31,6 +31,18 @@ checks=$((checks + 2))
 [ "$(cat "$scratch/log")" = 'the last log' ] || fail 'the last log is lost'
 cmp -s -n 1024 "$scratch/disk" /dev/zero && [ "$(stat -c %s "$scratch/disk")" = 1024 ] || fail 'the disk was written'
 
+# What a path that cannot be opened is, and what to do about it.
+ln -s loop "$scratch/loop"
+python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$scratch/socket"
+long=$scratch/$(printf 'x%.0s' {1..300})
+for option in --kernel=kernel_missing:100 --disk=disk_missing:97 --serial-log=output_unwritable:119 \
+    --config=config_unreadable:109; do
+    name=${option#*=} option=${option%%=*}
+    refused "${name#*:}" "${name%:*}" 'Too many levels' 'in a circle' "$inox" run $option "$scratch/loop"
+    refused "${name#*:}" "${name%:*}" 'No such device or address' 'a socket' "$inox" run $option "$scratch/socket"
+    refused "${name#*:}" "${name%:*}" 'File name too long' '255 bytes' "$inox" run $option "$long"
+done
+
 for closed in '>&-' '<&-' '<&- >&- 2>&-'; do
     timeout 30 sh -c "'$inox' --version $closed"
     code=$? out= err=

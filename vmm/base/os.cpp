@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/open_hint.hpp"
+
 namespace inox {
 
 void UniqueFd::reset(int fd) {
@@ -105,7 +107,7 @@ Result<UniqueFd> open_output(const std::string& path, OutputStart start) {
         if (auto both = open_file(path, flags | O_RDWR, Errc::output_unwritable); both || !file)
             file = std::move(both);
     if (!file)
-        file.error().hint = output_hint;
+        file.error().hint = open_hint(file.error().sys_errno, output_hint);
     return file;
 }
 
@@ -125,7 +127,7 @@ Result<void> check_output(const std::string& path) {
         errno = 0;
     if (errno == 0)
         return {};
-    return fail_errno(Errc::output_unwritable, "cannot open '" + path + "'", output_hint);
+    return fail_errno(Errc::output_unwritable, "cannot open '" + path + "'", open_hint(errno, output_hint));
 }
 
 Result<std::uint64_t> file_size(int fd) {

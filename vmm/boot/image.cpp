@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/base/hex.hpp"
+#include "vmm/base/open_hint.hpp"
 
 namespace inox::boot {
 namespace {
@@ -16,15 +17,14 @@ namespace {
 /// After each piece a reader is asked whether it still wants the rest. A piece takes milliseconds, with page faults.
 constexpr std::size_t piece = 8 * MiB;
 
-const char* open_hint(int error) {
+std::string hint_for(int error) {
     switch (error) {
     case EACCES:
         return "give yourself read permission on the file and search permission on its folders";
     case ENOENT:
-    case ENOTDIR:
         return "check the path; it is relative to the folder inox was started in";
     default:
-        return "";
+        return open_hint(error);
     }
 }
 
@@ -36,7 +36,7 @@ Result<Image> Image::open(const std::string& path, const Role& role, std::stop_t
     if (!file) {
         Error error = file.error();
         error.what = std::string{"cannot open "} + role.name + " '" + path + "'";
-        error.hint = open_hint(error.sys_errno);
+        error.hint = hint_for(error.sys_errno);
         return std::unexpected(std::move(error));
     }
     Image image{std::string{role.name} + " '" + path + "'", role};

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "vmm/base/descriptors.hpp"
+#include "vmm/base/open_hint.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/config/config_file.hpp"
 #include "vmm/config/config_json.hpp"
@@ -59,7 +60,7 @@ Result<std::string> with_cpu_config(std::string text) {
 Result<std::string> load_text(const std::string& path, std::size_t max_size) {
     auto text = read_file(path, max_size);
     if (!text && text.error().hint.empty())
-        text.error().hint = "check the path and its permissions";
+        text.error().hint = open_hint(text.error().sys_errno, "check the path and its permissions");
     return text;
 }
 

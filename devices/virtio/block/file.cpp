@@ -18,18 +18,19 @@
 #include "devices/virtio/block/request.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/open_hint.hpp"
 
 namespace inox::devices::virtio {
 namespace {
 
 std::string quoted(const std::string& path) { return "'" + path + "'"; }
 
-std::string open_hint(int error, bool read_only) {
+std::string hint_for(int error, bool read_only) {
     if (error == ENOENT)
         return "create it, for example with truncate -s 1G, or correct the path";
     if (!read_only && (error == EROFS || error == EACCES || error == EPERM || error == ETXTBSY))
         return "make it writable for this user, or use the disk read-only";
-    return {};
+    return open_hint(error);
 }
 
 Result<UniqueFd> open_image(const std::string& path, bool read_only) {
@@ -39,7 +40,7 @@ Result<UniqueFd> open_image(const std::string& path, bool read_only) {
         return fail(Errc::disk_invalid, "disk image " + quoted(path) + " is a directory",
                     "give a raw image file or a block device");
     if (!fd)
-        return fail_errno(Errc::disk_missing, "cannot open disk image " + quoted(path), open_hint(errno, read_only));
+        return fail_errno(Errc::disk_missing, "cannot open disk image " + quoted(path), hint_for(errno, read_only));
     ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) & ~O_NONBLOCK);
     return fd;
 }

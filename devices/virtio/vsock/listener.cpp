@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/base/open_hint.hpp"
 #include "vmm/base/unix_socket.hpp"
 
 namespace inox::devices::virtio {
@@ -56,7 +57,7 @@ Result<bool> is_left_over(const std::string& path) {
 
 std::unexpected<Error> cannot_make(const std::string& path) {
     return fail_errno(Errc::host_error, "cannot make the vsock socket '" + path + "'",
-                      "does its folder exist, and may you write to it?");
+                      open_hint(errno, "does its folder exist, and may you write to it?"));
 }
 
 } // namespace

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/base/open_hint.hpp"
+
+#include <cerrno>
+
+namespace inox {
+
+std::string open_hint(int error, std::string otherwise) {
+    switch (error) {
+    case ELOOP:
+        return "its symbolic links lead in a circle, or through more than 40: name the file itself";
+    case ENAMETOOLONG:
+        return "use a shorter path: a file's name has at most 255 bytes, a path 4095";
+    case ENXIO:
+        return "that is a socket, or a device without a driver: name a file";
+    case ENOTDIR:
+        return "check the path: a part of it before a '/' is not a folder";
+    default:
+        return otherwise;
+    }
+}
+
+} // namespace inox
