@@ -6,6 +6,7 @@
 #include "devices/virtio/block/block.hpp"
 #include "devices/virtio/net/net.hpp"
 #include "vmm/instance/instance.hpp"
+#include "vmm/instance/output_files.hpp"
 
 namespace inox {
 namespace {
@@ -59,9 +60,10 @@ Result<Machine*> Instance::may_add(const DeviceConfig& config) const {
         return fail(Errc::wrong_state, "a machine without PCI cannot gain devices while it runs",
                     "start with --enable-pci", PciOff{});
     TRY_VOID(machine->devices().check_free(device_name(config)));
-    Config changed = file_.config;
-    put_device(changed, config);
-    TRY_VOID(check_change(file_.config, changed, true));
+    ConfigFile changed = file_;
+    put_device(changed.config, config);
+    TRY_VOID(check_change(file_.config, changed.config, true));
+    TRY_VOID(check_outputs_apart(changed));
     return machine;
 }
 
@@ -118,14 +120,18 @@ Result<void> Instance::change_drive(const std::string& id, const std::string& pa
     const auto disk = TRY(running_machine())->disk(id);
     if (!disk)
         return no_device("drive", id);
-    if (!path.empty())
-        TRY_VOID(disk->replace(path));
-    disk->update_limits(limits);
-    if (auto* drive = find_device<DriveConfig>(file_.config, id)) {
+    ConfigFile changed = file_;
+    if (auto* drive = find_device<DriveConfig>(changed.config, id)) {
         if (!path.empty())
             drive->block.path = path;
         merge(drive->block.limits, limits);
     }
+    if (!path.empty()) {
+        TRY_VOID(check_outputs_apart(changed));
+        TRY_VOID(disk->replace(path));
+    }
+    disk->update_limits(limits);
+    file_ = std::move(changed);
     return {};
 }
 
