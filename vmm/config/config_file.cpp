@@ -82,8 +82,10 @@ public:
             section.begin(out_.file);
         for (const auto& [key, member] : value.json().items())
             read_field(section, key, value.member(key, member));
-        for (const auto& field : section.fields)
+        for (const auto& field : section.fields) {
             report_missing(field, value);
+            report_both(field, value);
+        }
     }
 
 private:
@@ -112,6 +114,18 @@ private:
         object.report_missing(name);
     }
 
+    /// One key by its two names: which value counts would be a matter of the alphabet.
+    void report_both(const Field& field, const JsonValue& object) {
+        if (dialect_ != Dialect::inox || field.option_key.empty() || field.option_key == field.name ||
+            !object.json().contains(field.name) || !object.json().contains(field.option_key))
+            return;
+        const std::string name{field.name};
+        const std::string alias{field.option_key};
+        object.member(name, object.json().at(name))
+            .report(Errc::config_syntax, in_quotes(alias) + " is another name of the key " + in_quotes(name),
+                    "keep one of them", DuplicateKey{});
+    }
+
     ParsedConfig& out_;
     Dialect dialect_;
     std::optional<Dialect> required_;
@@ -124,20 +138,25 @@ void set_default_cmdline(const nlohmann::json& root, ConfigFile& file, Dialect d
         use_default_cmdline(file.config.boot, dialect == Dialect::inox ? default_cmdline : firecracker_cmdline);
 }
 
+constexpr std::string_view interfaces_key = "/mmds-config/network_interfaces";
+
 /// Whether a problem of reading (`known`) makes one that check() found superfluous.
 bool explains(const Error& known, const Error& problem) {
-    return known.where == problem.where ||
+    return known.where == problem.where || (known.where == "/mmds-config" && problem.where == interfaces_key) ||
            (problem.code == Errc::config_missing_key && known.where.starts_with("/boot-source"));
 }
 
 } // namespace
 
 std::optional<Error> check_metadata(const ConfigFile& file) {
+    if (file.mmds && file.mmds->interfaces.empty())
+        return error_at(std::string{interfaces_key}, Errc::config_value, "the metadata service answers on no interface",
+                        "name one, or leave out mmds-config");
     if (file.mmds)
         for (const auto& id : file.mmds->interfaces)
             if (std::ranges::none_of(devices_of<devices::virtio::NetOptions>(file.config),
                                      [&](const auto* net) { return net->id == id; }))
-                return error_at("/mmds-config/network_interfaces", Errc::config_value,
+                return error_at(std::string{interfaces_key}, Errc::config_value,
                                 "the metadata service shall answer on the interface " + in_quotes(id) +
                                     ", which does not exist",
                                 "configure the interface '" + id + "'", NoSuchInterface{});

@@ -109,7 +109,7 @@ Result<std::string> load_text(const std::string& path, std::size_t max_size);
 /// "cpu-config" may be the path of a file with that object.
 ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport = Transport::pci);
 
-/// The metadata service answers on an interface that there is not.
+/// The metadata service answers on no interface, or on one that does not exist.
 std::optional<Error> check_metadata(const ConfigFile& file);
 
 /// A disk has a partition for the kernel's root, but is not the root disk. With Firecracker's flags and by its API that

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <iterator>
 
 #include "devices/virtio/vsock/listener.hpp"
@@ -68,6 +69,14 @@ std::uint64_t read_limit(const JsonValue& value, std::uint64_t least, std::uint6
 void read_text(const JsonValue& value, std::string& out) {
     if (auto text = value.text())
         out = std::move(*text);
+}
+
+void read_plain_text(const JsonValue& value, std::string& out) {
+    read_text(value, out);
+    if (std::ranges::none_of(out, [](unsigned char c) { return std::iscntrl(c) != 0; }))
+        return;
+    value.report(Errc::config_value, in_quotes(out) + " holds a control character", "use characters that can be read");
+    out.clear();
 }
 
 void read_path(const JsonValue& value, std::string& out) {

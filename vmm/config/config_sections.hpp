@@ -71,6 +71,8 @@ std::uint64_t read_limit(const JsonValue& value, std::uint64_t least, std::uint6
 std::string read_id(const JsonValue& value);
 
 void read_text(const JsonValue& value, std::string& out);
+/// Reports text with a control character, for what guests and programs take for a name.
+void read_plain_text(const JsonValue& value, std::string& out);
 /// Reports an empty path.
 void read_path(const JsonValue& value, std::string& out);
 /// Also one that is too long for a unix socket.

@@ -118,7 +118,7 @@ constexpr Field mmds[] = {
 
 // Cpu-config
 
-/// "0x1f", "0b11" or a decimal number, as a string; or a plain number.
+/// "0x1f" or "0b11"; or a plain number. Digits alone are refused: they may have been meant as hexadecimal.
 std::optional<std::uint32_t> read_leaf(const JsonValue& value) {
     if (value.json().is_number())
         if (const auto number = value.number({0, UINT32_MAX}, Errc::config_value))
@@ -126,14 +126,16 @@ std::optional<std::uint32_t> read_leaf(const JsonValue& value) {
     const auto text = value.text();
     if (!text)
         return std::nullopt;
-    const int base = text->starts_with("0x") ? 16 : text->starts_with("0b") ? 2 : 10;
-    const char* first = text->data() + (base == 10 ? 0 : 2);
+    const char* first = text->data() + 2;
     const char* last = text->data() + text->size();
     std::uint32_t number{};
-    const auto [end, error] = std::from_chars(first, last, number, base);
-    if (error == std::errc{} && end == last)
-        return number;
-    value.report(Errc::config_value, in_quotes(*text) + " is not a 32-bit number", "write it as 0x1f");
+    if (text->starts_with("0x") || text->starts_with("0b")) {
+        const auto [end, error] = std::from_chars(first, last, number, text->starts_with("0x") ? 16 : 2);
+        if (error == std::errc{} && end == last)
+            return number;
+    }
+    value.report(Errc::config_value, in_quotes(*text) + " is not a 32-bit number in hexadecimal or binary digits",
+                 "write it as 0x1f or 0b11111");
     return std::nullopt;
 }
 

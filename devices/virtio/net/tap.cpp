@@ -74,8 +74,19 @@ std::uint64_t probe(int fd) {
 
 } // namespace
 
+namespace {
+
+/// What the kernel takes for a name (dev_valid_name in net/core/dev.c) without '%', of which it makes a number.
+bool is_interface_name(std::string_view name) {
+    static constexpr std::string_view refused{"/:% \t\n\v\f\r\xa0\0", 11};
+    return !name.empty() && name.size() < IFNAMSIZ && name != "." && name != ".." &&
+           name.find_first_of(refused) == std::string_view::npos;
+}
+
+} // namespace
+
 Result<std::unique_ptr<Tap>> Tap::create(std::string name) {
-    if (name.empty() || name.size() >= IFNAMSIZ || name.find_first_of("/%: ") != std::string::npos)
+    if (!is_interface_name(name))
         return fail(Errc::config_value, "'" + name + "' cannot be the name of a tap",
                     "give an interface name of 1 to 15 characters such as tap0");
     return std::unique_ptr<Tap>{new Tap{std::move(name)}};

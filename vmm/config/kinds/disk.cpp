@@ -41,7 +41,7 @@ void read_vhost_user_socket(const JsonValue& value, ConfigFile& /*file*/) {
 
 void read_serial(const JsonValue& value, ConfigFile& file) {
     auto& serial = drive(file).block.serial;
-    read_text(value, serial);
+    read_plain_text(value, serial);
     if (serial.size() > devices::virtio::BlockOptions::longest_serial)
         value.report(Errc::config_value, format("a serial number of %zu bytes", serial.size()),
                      format("use at most %zu", devices::virtio::BlockOptions::longest_serial));
@@ -51,7 +51,7 @@ constexpr Field fields[] = {
     {"drive_id", Need::required_by_firecracker, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { drive(file).block.id = read_id(value); }, "id"},
     {"partuuid", Need::optional, Null::means_absent,
-     [](const JsonValue& value, ConfigFile& file) { drive(file).partuuid = value.text().value_or(""); }},
+     [](const JsonValue& value, ConfigFile& file) { read_plain_text(value, drive(file).partuuid); }},
     {"is_root_device", Need::required_by_firecracker, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { drive(file).root = value.boolean().value_or(false); }, "root"},
     {"cache_type", Need::optional, Null::means_absent, read_cache, "cache"},

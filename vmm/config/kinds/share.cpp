@@ -15,8 +15,9 @@ constexpr Field fields[] = {
     {"tag", Need::required, Null::refused,
      [](const JsonValue& value, ConfigFile& file) {
          auto& tag = share(file).tag;
-         read_text(value, tag);
-         if (value.json().is_string() && (tag.empty() || tag.size() > FsOptions::longest_tag))
+         const auto before = value.problems().size();
+         read_plain_text(value, tag);
+         if (value.problems().size() == before && (tag.empty() || tag.size() > FsOptions::longest_tag))
              value.report(Errc::config_value, format("a tag of %zu bytes", tag.size()),
                           format("use 1 to %zu: the guest mounts the folder by it", FsOptions::longest_tag));
      }},
