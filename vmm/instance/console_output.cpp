@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/instance/console_output.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <poll.h>
@@ -33,6 +34,8 @@ std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
     const std::unique_lock lock{mutex_, std::try_to_lock};
     if (!lock) // a vCPU holds it while it waits for the reader
         return 0;
+    if (expect_)
+        bytes = bytes.first(std::min(bytes.size(), expect_->piece()));
     std::size_t taken = reader_gone_ ? bytes.size() : 0;
     while (taken < bytes.size() && backlog_.empty()) {
         const auto written = out_.write(bytes.data() + taken, bytes.size() - taken);

@@ -8,30 +8,28 @@
 #include <string>
 
 #include "vmm/base/error.hpp"
+#include "vmm/config/line_pattern.hpp"
 
 namespace inox {
 
-/// POSIX extended regular expression. An unfinished line is searched too, so prompts match. Lines are cut at
-/// max_line bytes: a guest cannot make the search costly or large. One thread at a time.
+/// An unfinished line is searched too, so prompts match. Lines are cut at max_line bytes. What a guest writes costs
+/// what LinePattern allows for each byte, and no memory. One thread at a time.
 class Expect {
 public:
     static constexpr std::size_t max_line = 4096;
 
     /// bad_option with the reason when the pattern does not compile.
     static Result<std::unique_ptr<Expect>> create(const std::string& pattern);
-    ~Expect();
-    Expect(const Expect&) = delete;
-    Expect& operator=(const Expect&) = delete;
 
+    /// Bytes that feed() searches in some milliseconds, whatever they are.
+    [[nodiscard]] std::size_t piece() const noexcept { return 500'000 / pattern_.parts(); }
     /// True once the pattern was seen.
-    bool feed(std::span<const std::byte> output);
+    bool feed(std::span<const std::byte> output) noexcept;
 
 private:
-    struct Regex;
-    explicit Expect(std::unique_ptr<Regex> regex);
-    [[nodiscard]] bool search() const;
-    std::unique_ptr<Regex> regex_;
-    std::string line_;
+    explicit Expect(LinePattern pattern) : pattern_{std::move(pattern)} {}
+    LinePattern pattern_;
+    std::size_t length_{0}; ///< of the line, so far
     bool seen_{false};
 };
 
