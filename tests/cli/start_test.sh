@@ -53,7 +53,16 @@ in_a_start() {
     out=$(cat "$scratch/out") err=$(cat "$scratch/err")
     checks=$((checks + 2))
     [ "$code" = "$want" ] && grep -q -F -- "$text" <<<"$err" || fail "$signal in a start should end it with $want"
+    ends_with_its_line "$want"
     took=$((ended - sent))
+}
+
+# ends_with_its_line EXIT: the last line says how long it took, and no hint speaks of devices that nobody waited for
+ends_with_its_line() {
+    local line="^inox: the guest was stopped .* after [0-9]+\.[0-9]{3} s; exit code $1\$"
+    checks=$((checks + 1))
+    tail -n 1 <<<"$err" | grep -q -E "$line" && [[ $err != *'devices did not stop'* ]] ||
+        fail "a start that was ended should say so in its last line"
 }
 
 # The whole start, which ends for lack of KVM or with the guest's code 7, as a measure.
@@ -68,6 +77,80 @@ done
 in_a_start none 124 'did not end within 300 ms' --timeout 300ms
 checks=$((checks + 1))
 [ $took -lt $((whole / 3)) ] || fail "--timeout ended a start of $whole ms only after $took ms"
+
+# Early and late: before the watchdog's thread, and while it stops a start.
+for milliseconds in 000 005 010 020 030 040 060; do
+    "$inox" run --kernel "$scratch/long" --memory 1G >"$scratch/out" 2>"$scratch/err" </dev/null &
+    vmm=$!
+    eventually grep -q 'SigBlk:.*[1-9a-f]' /proc/$vmm/status # it takes signals itself
+    sleep 0.$milliseconds
+    kill -TERM "$vmm"
+    await "$vmm" 'the VMM'
+    out=$(cat "$scratch/out") err=$(cat "$scratch/err")
+    checks=$((checks + 1))
+    [ "$code" = 143 ] || fail "SIGTERM after $milliseconds ms should end a start with 143"
+    ends_with_its_line 143
+done
+
+# KVM makes tables for all of a guest's memory, which takes seconds for 4 TiB.
+if [ -w /dev/kvm ] && [ "$(ulimit -v)" = unlimited ]; then
+    begun=$(now_ms)
+    run timeout 100 "$inox" run --memory 4194304M --expect Hello
+    whole_kvm=$(($(now_ms) - begun))
+    if [ "$code" = 0 ] && [ $whole_kvm -gt 1000 ]; then
+        begun=$(now_ms)
+        run timeout 100 "$inox" run --memory 4194304M --timeout 30ms
+        took=$(($(now_ms) - begun))
+        checks=$((checks + 1))
+        [ "$code" = 124 ] && [ $took -lt $((whole_kvm / 2)) ] ||
+            fail "--timeout 30ms ended a start of $whole_kvm ms with 4 TiB of memory after $took ms"
+        ends_with_its_line 124
+    fi
+fi
+
+# SIGTSTP stops the process as it does any other; a SIGCONT that comes soon after it, or before the loop has heard of it,
+# is not lost. In a process group of its own with a parent, as a shell's job: others do not stop.
+run timeout 300 python3 - "$inox" "$scratch/stopped" <<'EOF'
+import os, signal, subprocess, sys, time
+def aside(): # on one CPU, so that its threads wait for each other
+    os.setpgid(0, 0)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+vmm = subprocess.Popen([sys.argv[1], '--api-sock', sys.argv[2]], stdin=subprocess.DEVNULL, preexec_fn=aside)
+busy = [subprocess.Popen([sys.executable, '-c', 'while True: pass'], preexec_fn=aside) for _ in range(2)]
+def state():
+    with open(f'/proc/{vmm.pid}/stat', encoding='ascii') as stat:
+        return stat.read().rpartition(')')[2].split()[0]
+def until(what, good):
+    limit = time.monotonic() + 60
+    while not good():
+        if time.monotonic() > limit:
+            for one in [vmm, *busy]:
+                one.kill()
+            sys.exit(f'waited 60 s for {what}')
+        time.sleep(0.002)
+until('the socket', lambda: os.path.exists(sys.argv[2]))
+lost = 0
+for turn in range(150):
+    vmm.send_signal(signal.SIGTSTP)
+    time.sleep(turn % 15 * 0.0005)
+    vmm.send_signal(signal.SIGCONT)
+    time.sleep(0.04)
+    lost += state() == 'T'
+for one in busy:
+    one.kill()
+time.sleep(0.5)
+lost += state() == 'T'
+vmm.send_signal(signal.SIGCONT)
+vmm.send_signal(signal.SIGTSTP)
+until('a stop', lambda: state() == 'T')
+vmm.send_signal(signal.SIGCONT)
+until('its end', lambda: state() != 'T')
+vmm.terminate()
+vmm.wait(60)
+sys.exit(f'{lost} times a SIGCONT was lost' if lost else 0)
+EOF
+checks=$((checks + 1))
+[ "$code" = 0 ] || fail 'stops and continues'
 
 # The API meanwhile
 sock=$scratch/sock

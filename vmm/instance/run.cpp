@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/instance/run.hpp"
 
+#include <atomic>
 #include <csignal>
 #include <unistd.h>
 #include <utility>
@@ -17,18 +18,6 @@ namespace {
 
 /// The watchdog's thread is made after the guest's first instruction, to save time, or when a start takes this long.
 constexpr std::chrono::milliseconds quick_start{20};
-/// A start has nothing to lose: if a system call keeps it longer than this, the watchdog ends the process.
-constexpr std::chrono::milliseconds start_stops_within{60};
-
-/// Does what SIGTSTP does by default; returns when the process goes on.
-void stop_process() {
-    sigset_t stop;
-    ::sigemptyset(&stop);
-    ::sigaddset(&stop, SIGTSTP);
-    ::raise(SIGTSTP); // it is blocked, so it stays pending
-    ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
-    ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
-}
 
 /// Waits only a moment for a reader that does not read.
 void tell(std::string_view text) {
@@ -67,7 +56,8 @@ private:
     void fail_with(Error error);
     [[nodiscard]] int report();
     [[nodiscard]] int report_end();
-    void say_how_it_ended(int code) const;
+    [[nodiscard]] std::string closing_line(const GuestEnd& end, std::chrono::steady_clock::time_point at,
+                                           int code) const;
     [[nodiscard]] bool ask_to_power_off();
 
     const RunPlan& plan_;
@@ -81,7 +71,7 @@ private:
     Registration long_start_;
     bool stopped_from_outside_{false};
     bool expected_seen_{false};
-    std::chrono::steady_clock::time_point started_at_{};
+    std::atomic<std::chrono::steady_clock::time_point> started_at_{}; ///< the watchdog reads it
     std::chrono::steady_clock::time_point ended_at_{};
     bool asked_to_power_off_{false};
     Registration grace_;
@@ -103,10 +93,8 @@ void GuestRun::end(GuestEnd end) {
 
 void GuestRun::on_signal(int signal) {
     auto error = Watchdog::end_by(signal);
-    if (signal == SIGTSTP) {
-        instance_.suspend_console();
-        return stop_process(); // returns after SIGCONT
-    }
+    if (signal == SIGTSTP)
+        return instance_.suspend_console();
     if (signal == SIGCONT)
         return instance_.resume_console();
     if (!error)
@@ -138,21 +126,23 @@ int GuestRun::report() {
         print_error(log.error());
         code = exit_code(log.error().code);
     }
-    if (plan_.closing_line && !options_.quiet)
-        say_how_it_ended(code);
+    if (const auto line = closing_line(*end_, ended_at_, code); !line.empty())
+        tell(line);
     return code;
 }
 
-/// One line, always the last: "inox: the guest powered off after 1.234 s".
-void GuestRun::say_how_it_ended(int code) const {
+/// Always the last: "inox: the guest powered off after 1.234 s"; empty where nobody wants it. Any thread.
+std::string GuestRun::closing_line(const GuestEnd& end, std::chrono::steady_clock::time_point at, int code) const {
     static constexpr const char* words[] = {"powered off", "rebooted", "exited", "failed", "was stopped"};
-    std::string how = std::string{"the guest "} + words[static_cast<std::size_t>(end_->how)];
-    if (!end_->what.empty())
-        how = end_->what;
-    else if (end_->error && !expected_seen_)
-        how += " (" + std::string{error_name(end_->error->code)} + ")";
-    const std::chrono::duration<double> seconds = ended_at_ - started_at_;
-    tell(format("inox: %s after %.3f s; exit code %d\n", how.c_str(), seconds.count(), code));
+    if (!plan_.closing_line || options_.quiet)
+        return {};
+    std::string how = std::string{"the guest "} + words[static_cast<std::size_t>(end.how)];
+    if (!end.what.empty())
+        how = end.what;
+    else if (end.error && code != 0)
+        how += " (" + std::string{error_name(end.error->code)} + ")";
+    const std::chrono::duration<double> seconds = at - started_at_.load();
+    return format("inox: %s after %.3f s; exit code %d\n", how.c_str(), seconds.count(), code);
 }
 
 int GuestRun::report_end() {
@@ -180,6 +170,8 @@ void GuestRun::fail_with(Error error) {
 }
 
 void GuestRun::on_started(Result<void> started) {
+    if (end_)
+        return; // the end came first, in the same turn
     if (!started)
         return fail_with(std::move(started).error());
     started_at_ = std::chrono::steady_clock::now();
@@ -206,7 +198,12 @@ Result<int> GuestRun::run() {
     watchdog_ =
         TRY(Watchdog::create(loop_, {.timeout = options_.timeout,
                                      .on_signal = [this](int signal) { on_signal(signal); },
-                                     .on_timeout = [this] { end_with(Watchdog::end_by_timeout(*options_.timeout)); }}));
+                                     .on_timeout = [this] { end_with(Watchdog::end_by_timeout(*options_.timeout)); },
+                                     .last_words =
+                                         [this](const Error& why) {
+                                             return closing_line({GuestEnd::How::stopped, 0, why},
+                                                                 std::chrono::steady_clock::now(), exit_code(why.code));
+                                         }}));
     Registration companion;
     if (plan_.companion)
         companion = TRY(plan_.companion(loop_, instance_));
@@ -223,7 +220,7 @@ Result<int> GuestRun::run() {
         return std::unexpected{std::move(*failure_)};
     }
     if (stopped_from_outside_)
-        watchdog_->ending(*end_->error, instance_.starting() ? start_stops_within : Watchdog::devices_stop_within);
+        watchdog_->ending(*end_->error, instance_.starting() ? Watchdog::unfinished_start : Watchdog::devices);
     instance_.end(*end_);
     companion.reset();
     instance_.await_start(); // the API has closed; only the watchdog limits this wait

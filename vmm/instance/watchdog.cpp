@@ -20,28 +20,38 @@ namespace {
 
 constexpr std::chrono::milliseconds patience{25}; ///< for the reader of standard error
 
+sigset_t set_of(std::initializer_list<int> signals) {
+    sigset_t set;
+    ::sigemptyset(&set);
+    for (const int signal : signals)
+        ::sigaddset(&set, signal);
+    return set;
+}
+
 } // namespace
 
 Result<std::unique_ptr<Watchdog>> Watchdog::create(EventLoop& loop, Options options) {
-    sigset_t set;
-    ::sigemptyset(&set);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP, SIGCONT})
-        ::sigaddset(&set, signal);
+    const auto set = set_of({SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGCONT});
+    const auto stop = set_of({SIGTSTP});
     ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
     // A background job that reads or writes the terminal would be stopped, with its guest and its API.
     ::signal(SIGTTIN, SIG_IGN); // NOLINT: reads fail instead
     ::signal(SIGTTOU, SIG_IGN); // NOLINT: writes succeed
     ::signal(SIGPIPE, SIG_IGN); // NOLINT: a reader that leaves must not end the guest
     ::signal(SIGXFSZ, SIG_IGN); // NOLINT: nor must a file at its size limit (ulimit -f); writes fail then
     UniqueFd fd{::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)};
-    if (!fd)
+    UniqueFd stops{::signalfd(-1, &stop, SFD_CLOEXEC | SFD_NONBLOCK)};
+    if (!fd || !stops)
         return fail_errno(Errc::host_error, "signalfd failed");
     auto event = TRY(EventFd::create());
-    return std::unique_ptr<Watchdog>{new Watchdog{loop, std::move(options), std::move(fd), std::move(event)}};
+    return std::unique_ptr<Watchdog>{
+        new Watchdog{loop, std::move(options), std::move(fd), std::move(stops), std::move(event)}};
 }
 
-Watchdog::Watchdog(EventLoop& loop, Options options, UniqueFd signals, EventFd woken)
-    : loop_{loop}, options_{std::move(options)}, signals_{std::move(signals)}, woken_{std::move(woken)} {}
+Watchdog::Watchdog(EventLoop& loop, Options options, UniqueFd signals, UniqueFd stops, EventFd woken)
+    : loop_{loop}, options_{std::move(options)}, signals_{std::move(signals)}, stops_{std::move(stops)},
+      woken_{std::move(woken)} {}
 
 Watchdog::~Watchdog() {
     stop_ = true;
@@ -75,9 +85,9 @@ Error Watchdog::end_by_timeout(std::chrono::milliseconds limit) {
                       "give it more time with --timeout, or look at its console to see where it hangs");
 }
 
-void Watchdog::ending(const Error& why, std::chrono::milliseconds ends_within) {
+void Watchdog::ending(const Error& why, Rest rest) {
     ending_error_ = why;
-    ends_within_ = ends_within;
+    rest_ = rest;
     ending_ = &*ending_error_;
     woken_.signal();
 }
@@ -90,7 +100,8 @@ void Watchdog::watch() {
     ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
     ::pthread_setname_np(::pthread_self(), "watchdog");
     while (!stop_) {
-        std::array<pollfd, 2> polls{{{signals_.get(), POLLIN, 0}, {woken_.fd(), POLLIN, 0}}};
+        std::array<pollfd, 3> polls{
+            {{signals_.get(), POLLIN, 0}, {woken_.fd(), POLLIN, 0}, {stopping_ ? -1 : stops_.get(), POLLIN, 0}}};
         ::poll(polls.data(), polls.size(), milliseconds_left());
         if (stop_)
             return;
@@ -99,8 +110,14 @@ void Watchdog::watch() {
             if (const Error* error = ending_.exchange(nullptr)) {
                 why_ = *error;
                 ends_ = true;
-                give_up_ = Clock::now() + ends_within_;
+                give_up_ = Clock::now() + rest_.within;
             }
+            if (may_stop_.exchange(false))
+                stop_process();
+        }
+        if (polls[2].revents != 0) {
+            stopping_ = true;
+            tell_once(SIGTSTP);
         }
         if (polls[0].revents != 0)
             on_readable();
@@ -112,7 +129,7 @@ void Watchdog::watch() {
         if (!give_up_ || now < *give_up_)
             continue;
         if (ends_)
-            end_process("the devices did not stop");
+            end_process(rest_.late);
         if (!shared_->heard)
             end_process("the device loop did not answer");
         give_up_.reset();
@@ -134,15 +151,33 @@ void Watchdog::on_readable() {
     if (::read(signals_.get(), &info, sizeof info) != sizeof info)
         return;
     const int signal = static_cast<int>(info.ssi_signo);
-    auto tell = [this, signal] { options_.on_signal(signal); };
     if (auto error = end_by(signal))
-        return ask(std::move(*error), std::move(tell));
+        return ask(std::move(*error), [this, signal] { options_.on_signal(signal); });
+    tell_once(signal);
+}
+
+/// Unless the loop has yet to hear of an earlier one.
+void Watchdog::tell_once(int signal) {
     const std::uint64_t bit = std::uint64_t{1} << signal;
     if ((shared_->waiting.fetch_or(bit) & bit) == 0)
-        loop_.post_urgent([shared = shared_, bit, tell = std::move(tell)] {
+        loop_.post_urgent([this, shared = shared_, bit, signal] {
             shared->waiting &= ~bit;
-            tell();
+            options_.on_signal(signal);
+            if (signal == SIGTSTP) {
+                may_stop_ = true;
+                woken_.signal();
+            }
         });
+}
+
+/// What SIGTSTP does by default, done by the signal that still waits: if a SIGCONT came since then, the kernel has
+/// taken it back. A process that nobody could continue does not stop at all, and gets no SIGCONT.
+void Watchdog::stop_process() {
+    const auto stop = set_of({SIGTSTP});
+    ::pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
+    ::pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+    stopping_ = false;
+    tell_once(SIGCONT);
 }
 
 /// The first reason stands: asking again neither extends the deadline nor makes the loop's list grow.
@@ -164,7 +199,10 @@ void Watchdog::end_process(const char* what) const {
     restore_terminal();
     Error error = *why_;
     error.hint = std::string{"ended without an orderly stop, because "} + what + " in time";
-    (void)SharedOutput{STDERR_FILENO}.write_within(error.report(), patience); // a pipe may be full
+    auto text = error.report();
+    if (options_.last_words)
+        text += options_.last_words(error);
+    (void)SharedOutput{STDERR_FILENO}.write_within(text, patience); // a pipe may be full
     ::_exit(exit_code(error.code));
 }
 

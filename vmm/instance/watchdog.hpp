@@ -22,9 +22,12 @@ public:
         std::optional<std::chrono::milliseconds> timeout{}; ///< from start() on
         std::chrono::milliseconds hears_within{2000};       ///< the loop, what it is asked
         // On the loop.
-        /// Also SIGWINCH, SIGTSTP and SIGCONT, each once for all of its kind that came meanwhile.
+        /// Also SIGWINCH, SIGTSTP and SIGCONT, each once for all of its kind that came meanwhile. SIGTSTP: the process
+        /// stops after it, unless SIGCONT comes first; SIGCONT always follows.
         std::function<void(int signal)> on_signal{};
         std::function<void()> on_timeout{};
+        /// On the watchdog's thread, when it ends the process: what to print after the error.
+        std::function<std::string(const Error& why)> last_words{};
     };
 
     /// Blocks SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP and SIGCONT for the calling thread and every thread
@@ -38,10 +41,16 @@ public:
 
     /// Makes the thread: some tens of microseconds, so after the guest's first instruction.
     Result<void> start();
-    static constexpr std::chrono::milliseconds devices_stop_within{10'000};
-    /// The loop has stopped because of `why`. The rest of the process's end may take `ends_within`. On the loop's
-    /// thread.
-    void ending(const Error& why, std::chrono::milliseconds ends_within = devices_stop_within);
+    /// What the rest of the process's end waits for.
+    struct Rest {
+        std::chrono::milliseconds within; ///< may take so long
+        const char* late;                 ///< what is said of it otherwise
+    };
+    static constexpr Rest devices{std::chrono::milliseconds{10'000}, "the devices did not stop"};
+    /// A start has nothing to lose: what is in a call of the kernel's then goes with the process.
+    static constexpr Rest unfinished_start{std::chrono::milliseconds{60}, "the start did not stop"};
+    /// The loop has stopped because of `why`. On the loop's thread.
+    void ending(const Error& why, Rest rest = devices);
 
     /// The error that a signal ends the process with; nullopt for one that does not end it.
     static std::optional<Error> end_by(int signal);
@@ -55,9 +64,11 @@ private:
         std::atomic<std::uint64_t> waiting{0}; ///< one bit a signal that does not end the process
     };
 
-    Watchdog(EventLoop& loop, Options options, UniqueFd signals, EventFd woken);
+    Watchdog(EventLoop& loop, Options options, UniqueFd signals, UniqueFd stops, EventFd woken);
     void watch();
     void on_readable();
+    void tell_once(int signal);
+    void stop_process();
     void ask(Error why, std::function<void()> tell);
     [[nodiscard]] int milliseconds_left() const;
     [[noreturn]] void end_process(const char* what) const;
@@ -65,11 +76,13 @@ private:
     EventLoop& loop_;
     const Options options_;
     UniqueFd signals_;
-    EventFd woken_; ///< by the loop's thread: ending_ or stop_
+    UniqueFd stops_; ///< readable while a SIGTSTP waits; never read, so that a SIGCONT takes the signal back
+    EventFd woken_;  ///< by the loop's thread: ending_, stop_ or may_stop_
     std::atomic<bool> stop_{false};
+    std::atomic<bool> may_stop_{false}; ///< the loop knows of the SIGTSTP
     std::atomic<const Error*> ending_{nullptr};
     std::optional<Error> ending_error_{};
-    std::chrono::milliseconds ends_within_{};
+    Rest rest_{devices};
     std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 
     // The thread's.
@@ -77,6 +90,7 @@ private:
     std::optional<Clock::time_point> give_up_{};
     std::optional<Error> why_{}; ///< first of the reasons to end
     bool ends_{false};           ///< give_up_ limits ending(), not the loop's reaction
+    bool stopping_{false};       ///< the loop was told of a SIGTSTP
 
     std::thread thread_{};
 };

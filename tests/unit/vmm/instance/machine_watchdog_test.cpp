@@ -156,7 +156,7 @@ TEST_CASE("an end that was asked for and hangs is ended; one that comes to its e
         (void)dog->start();
         loop.post([&] { ready(); });
         loop.run();
-        dog->ending(*Watchdog::end_by(SIGTERM), 200ms);
+        dog->ending(*Watchdog::end_by(SIGTERM), {200ms, "the rest did not come"});
         if (hangs)
             hang();
         dog.reset();
@@ -166,7 +166,7 @@ TEST_CASE("an end that was asked for and hangs is ended; one that comes to its e
     CHECK(ended.code == (hangs ? 143 : 42));
     CHECK(ended.said.empty() == !hangs);
     if (hangs)
-        CHECK_THAT(ended.said, Catch::Contains("the devices did not stop in time"));
+        CHECK_THAT(ended.said, Catch::Contains("because the rest did not come in time"));
 }
 
 TEST_CASE("a signal during an end that nobody hurried ends the process, too") {
@@ -200,6 +200,48 @@ TEST_CASE("a terminal's new size reaches the loop once, however often it changed
     });
     CHECK(ended.code == 42);
     CHECK(ended.said.empty());
+}
+
+TEST_CASE("a process that the watchdog ends has its last words") {
+    const auto ended = in_child(SIGTERM, [](EventLoop& loop, const auto& ready) {
+        std::vector<int> signals;
+        auto options = stopping(loop, signals);
+        options.last_words = [](const Error& why) { return "the last line: " + why.what + "\n"; };
+        auto dog = *Watchdog::create(loop, std::move(options));
+        (void)dog->start();
+        loop.post([&] {
+            ready();
+            hang();
+        });
+        loop.run();
+    });
+    CHECK(ended.code == 143);
+    CHECK_THAT(ended.said, Catch::EndsWith("the last line: terminated (SIGTERM)\n"));
+}
+
+TEST_CASE("a SIGCONT that comes while the loop prepares a stop takes the stop back") {
+    const auto ended = in_child(0, [](EventLoop& loop, const auto& ready) {
+        ::setpgid(0, 0); // else the kernel may refuse to stop it
+        std::vector<int> signals;
+        Registration end;
+        auto options = stopping(loop, signals);
+        options.on_signal = [&](int signal) {
+            signals.push_back(signal);
+            if (signal == SIGTSTP) {
+                ::kill(::getpid(), SIGCONT);
+                std::this_thread::sleep_for(50ms); // the watchdog sees it
+            } else {
+                end = loop.after(50ms, [&] { loop.stop(); });
+            }
+        };
+        auto dog = *Watchdog::create(loop, std::move(options));
+        (void)dog->start();
+        loop.post([] { ::kill(::getpid(), SIGTSTP); });
+        ready();
+        loop.run();
+        ::_exit(signals.size() >= 2 && signals[0] == SIGTSTP && signals[1] == SIGCONT ? 42 : 1);
+    });
+    CHECK(ended.code == 42);
 }
 
 TEST_CASE("a process that is ended so gives its terminal back") {
