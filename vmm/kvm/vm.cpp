@@ -125,15 +125,19 @@ Result<Registration> Vm::map(Range<Gpa> range, std::span<std::byte> host, bool r
 }
 
 Result<void> Vm::map_ram(const GuestMemory& memory) {
-    for (const RamRegion& region : memory.regions()) {
-        kvm_userspace_memory_region slot{};
-        slot.slot = static_cast<std::uint32_t>(slots_used_.size());
-        slot.guest_phys_addr = region.range.start().raw();
-        slot.memory_size = region.range.size();
-        slot.userspace_addr = reinterpret_cast<std::uint64_t>(region.host.data()); // NOLINT
-        TRY_VOID(checked_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION"));
-        slots_used_.push_back(true);
-    }
+    // KVM makes the tables of a whole slot in one call, and a process cannot end in it: for 4 TiB that takes seconds.
+    static constexpr std::uint64_t largest = 128 * GiB;
+    for (const RamRegion& region : memory.regions())
+        for (std::uint64_t done = 0; done < region.range.size();) {
+            kvm_userspace_memory_region slot{};
+            slot.slot = static_cast<std::uint32_t>(slots_used_.size());
+            slot.guest_phys_addr = region.range.start().raw() + done;
+            slot.memory_size = std::min(region.range.size() - done, largest);
+            slot.userspace_addr = reinterpret_cast<std::uint64_t>(region.host.data()) + done; // NOLINT
+            TRY_VOID(checked_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION"));
+            slots_used_.push_back(true);
+            done += slot.memory_size;
+        }
     return {};
 }
 
