@@ -44,6 +44,11 @@ DeviceTable::Entries::const_iterator DeviceTable::at(const DeviceName& name) con
 }
 
 Result<void> DeviceTable::check_free(const DeviceName& name) const {
+    const auto of_kind = [&](const Entry& entry) { return entry.status.name.kind == name.kind; };
+    if (is_single(name.kind) && std::ranges::any_of(entries_, of_kind))
+        return fail(Errc::already_exists,
+                    "there is already: " + std::ranges::find_if(entries_, of_kind)->status.name.text(),
+                    "a machine has at most one such device: remove that one first", IdTaken{});
     if (at(name) != entries_.end())
         return fail(Errc::already_exists, "there is already: " + name.text(), "give the new one another id", IdTaken{});
     return {};

@@ -178,6 +178,23 @@ TEST_CASE("device table: names are unique within a kind, and an id alone must na
     CHECK(parse_kind("disks") == std::nullopt);
 }
 
+TEST_CASE("device table: a second device of a kind that comes once is refused, whatever its id") {
+    Bench bench;
+    const auto vsock = [](const char* id) {
+        NewDevice device = Bench::disk(id);
+        device.name.kind = kind_of<devices::virtio::VsockOptions>;
+        return device;
+    };
+    REQUIRE(bench.table.add(vsock("vsock0")));
+    for (const char* id : {"vsock0", "other"}) {
+        const auto second = bench.table.add(vsock(id));
+        REQUIRE_FALSE(second);
+        CHECK(second.error().code == Errc::already_exists);
+        CHECK(second.error().what == "there is already: vsock 'vsock0'");
+        CHECK_THAT(second.error().hint, Catch::Contains("at most one"));
+    }
+}
+
 TEST_CASE("device table: a permanent device stays, whoever asks") {
     Bench bench;
     NewDevice device = Bench::disk("root");
