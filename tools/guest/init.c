@@ -38,9 +38,37 @@ static void greet(void) {
     if (ports) write_port(boot_done, boot_timer_port);
 }
 
+static const char *command_line(void) {
+    static char line[8192];
+    const int file = open("/proc/cmdline", O_RDONLY);
+    if (file >= 0 && line[0] == 0 && read(file, line, sizeof line - 1) < 0) line[0] = 0;
+    if (file >= 0) close(file);
+    return line;
+}
+
+static int command_line_has(const char *word) { return strstr(command_line(), word) != 0; }
+
+// Every end of the machine is at once, with whatever its terminals have not sent yet: the console, and the one that
+// inox.out= names.
+static void drain(void) {
+    char path[64] = "/dev/";
+    const char *name = strstr(command_line(), "inox.out=");
+    tcdrain(1);
+    if (!name) return;
+    name += strlen("inox.out=");
+    const size_t length = strcspn(name, " \n");
+    if (length >= sizeof path - strlen(path)) return;
+    strncat(path, name, length);
+    const int terminal = open(path, O_WRONLY | O_NOCTTY | O_NONBLOCK);
+    if (terminal < 0) return;
+    tcdrain(terminal);
+    close(terminal);
+}
+
 // busybox's poweroff and reboot without -f ask process 1 in this way
 static void on_request(int signal) {
     sync();
+    drain();
     reboot(signal == SIGTERM ? RB_AUTOBOOT : RB_POWER_OFF);
 }
 
@@ -58,14 +86,6 @@ static int run_script(void) {
     }
 }
 
-static int command_line_has(const char *word) {
-    static char line[8192];
-    const int file = open("/proc/cmdline", O_RDONLY);
-    if (file >= 0 && line[0] == 0 && read(file, line, sizeof line - 1) < 0) line[0] = 0;
-    if (file >= 0) close(file);
-    return strstr(line, word) != 0;
-}
-
 int main(void) {
     greet();
     signal(SIGTERM, on_request);
@@ -76,7 +96,7 @@ int main(void) {
     const int status = run_script();
     if (status == 0 && access(next_script, R_OK) == 0) execl("/bin/sh", "sh", next_script, (char *)0);
     sync();
-    tcdrain(1); // the exit port ends the machine at once, with whatever the console has not sent yet
+    drain();
     if (command_line_has("inox.end=poweroff")) reboot(RB_POWER_OFF);
     if (command_line_has("inox.end=reboot")) reboot(RB_AUTOBOOT);
     if (ports) write_port((unsigned char)status, exit_port);
