@@ -43,8 +43,7 @@ constexpr std::uint64_t largest(BarKind kind) {
 
 } // namespace
 
-ConfigSpace::ConfigSpace(const Identity& identity, unsigned size)
-    : bytes_(size), writable_(size), write_one_clears_(size), used_(size / 4) {
+ConfigSpace::ConfigSpace(const Identity& identity, unsigned size) : bytes_(size), writable_(size), used_(size / 4) {
     set(reg::vendor, identity.vendor);
     set(reg::device, identity.device);
     set(reg::revision, identity.class_code << 8 | identity.revision);
@@ -74,7 +73,6 @@ void ConfigSpace::write(unsigned offset, std::span<const std::byte> data) noexce
             break;
         auto& byte = bytes_[offset];
         byte = (byte & ~writable_[offset]) | (value & writable_[offset]);
-        byte &= ~(value & write_one_clears_[offset]);
         ++offset;
     }
     publish_command();

@@ -95,10 +95,9 @@ public:
         publish_command();
     }
     /// The bits of `mask` become writable by the guest.
-    template <std::unsigned_integral T> void allow_writes(unsigned offset, T mask) { merge(writable_, offset, mask); }
-    /// The bits of `mask` are cleared when the guest writes them as one.
-    template <std::unsigned_integral T> void clear_on_write(unsigned offset, T mask) {
-        merge(write_one_clears_, offset, mask);
+    template <std::unsigned_integral T> void allow_writes(unsigned offset, T mask) {
+        for (unsigned i = 0; i < sizeof(T); ++i)
+            writable_[offset + i] |= static_cast<std::byte>((std::uint64_t{mask} >> (8 * i)) & 0xff);
     }
     /// `changed` is called after a guest write that touched any of these bytes, under the root bus's lock.
     void watch(unsigned offset, unsigned size, std::function<void()> changed);
@@ -142,7 +141,6 @@ private:
         std::function<void()> changed;
     };
 
-    template <std::unsigned_integral T> static void merge(std::vector<std::byte>& masks, unsigned offset, T mask);
     void publish_command() noexcept { command_.store(get<std::uint16_t>(reg::command), std::memory_order_release); }
     [[nodiscard]] std::optional<unsigned> find_room(unsigned from, unsigned limit, std::size_t size) const;
     void fill(unsigned offset, unsigned header, std::span<const std::byte> body, std::span<const std::byte> writable);
@@ -150,7 +148,6 @@ private:
 
     std::vector<std::byte> bytes_;
     std::vector<std::byte> writable_;
-    std::vector<std::byte> write_one_clears_;
     std::vector<bool> used_; // per dword
     std::vector<Watch> watches_{};
     std::array<std::optional<Bar>, bar_count> bars_{};
@@ -159,10 +156,5 @@ private:
     std::atomic<std::uint16_t> command_{}; // copy of the register
     std::atomic<bool> interrupt_status_{};
 };
-
-template <std::unsigned_integral T> void ConfigSpace::merge(std::vector<std::byte>& masks, unsigned offset, T mask) {
-    for (unsigned i = 0; i < sizeof(T); ++i)
-        masks[offset + i] |= static_cast<std::byte>((std::uint64_t{mask} >> (8 * i)) & 0xff);
-}
 
 } // namespace inox::devices::pci

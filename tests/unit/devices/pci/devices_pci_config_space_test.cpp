@@ -156,14 +156,6 @@ TEST_CASE("capabilities keep off reserved bytes and end where the space ends") {
     CHECK_FALSE(config.add_extended_capability(0x1b, 1, bytes4(0)));
 }
 
-TEST_CASE("bits that one clears are cleared by one and kept by zero") {
-    ConfigSpace config{identity};
-    config.set<std::uint16_t>(0x80, 0x00f0);
-    config.clear_on_write<std::uint16_t>(0x80, 0x00f0);
-    write<std::uint16_t>(config, 0x80, 0x0030);
-    CHECK(read<std::uint16_t>(config, 0x80) == 0x00c0);
-}
-
 TEST_CASE("a watcher hears of every write that touches its bytes, and of no other") {
     ConfigSpace config{identity};
     unsigned heard = 0;
