@@ -163,12 +163,10 @@ show_status() {
     else echo "lab kernel       Debian's 6.12 (tools/lab kernels builds a quicker one)"; fi
     for name in $kernel_names 7.x; do
         dir=$(kernel_dir "$name")
-        [ ! -e "$dir/package" ] ||
-            printf 'kernel %-9s %s (%s)\n' "$name" "$(cat "$dir/package")" "$(du -sh "$dir" | cut -f1)"
-    done
-    for dir in "$cache"/kernels/lab-*/; do
-        [ ! -e "$dir/SHA256SUMS" ] ||
-            printf 'with modules     %s (%s)\n' "$(cat "$dir/release")" "$(du -sh "$dir" | cut -f1)"
+        [ -e "$dir/package" ] || continue
+        printf 'kernel %-9s %s (%s)\n' "$name" "$(cat "$dir/package")" "$(du -sh "$dir" | cut -f1)"
+        dir=$(lab_kernel_with_modules "$dir")
+        [ ! -e "$dir/package" ] || echo "  in the lab     with iommufd and more ($(du -sh "$dir" | cut -f1))"
     done
     dir=$cache/gcc/14
     [ ! -e "$dir/package" ] || echo "their compiler   $(cat "$dir/package") ($(du -sh "$dir" | cut -f1))"

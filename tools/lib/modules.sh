@@ -8,20 +8,29 @@
 # modules, made on first use. Where they cannot be built it says why, and prints Debian's own: source and headers of a
 # kernel are gone from the archive once a newer one is there.
 debian_lab_kernel() {
-    local plain release sum dir
+    local plain release dir
     plain=$(debian_kernel "$1")
     release=$(cat "$plain/release")
-    sum=$(cat "$plain/SHA256SUMS" "$root"/tools/guest/inox_{ud,svm}.c "$root/tools/lib/modules.sh" | sha256sum)
-    dir=$cache/kernels/lab-$release-${sum:0:12}
+    dir=$(lab_kernel_with_modules "$plain")
     # What failed is not tried again for ten hours
     if [ -z "${INOX_LAB:-}" ] && ! all_sums_hold "$dir" && [ -z "$(find "$dir.failed" -mmin -600 2>/dev/null)" ]; then
         with_lock "lab-$release" make_lab_kernel "$1" "$plain" "$dir" || touch "$dir.failed"
     fi
-    if [ -e "$dir/SHA256SUMS" ]; then echo "$dir"
+    if all_sums_hold "$dir"; then echo "$dir"
     else
         say "this lab has no iommufd, and ENQCMD does not reach user space: its modules could not be built"
         echo "$plain"
     fi
+}
+
+# lab_kernel_with_modules PLAIN: where that kernel with its modules is or will be; named by what goes into it
+lab_kernel_with_modules() {
+    local sum
+    sum=$({
+        cat "$1/SHA256SUMS" "$root"/tools/guest/inox_{ud,svm}.c
+        declare -f lay_over fetch_sources newer_compiler lay_out_modules lay_out_iommufd build_modules
+    } | sha256sum)
+    echo "$cache/kernels/lab-$(cat "$1/release")-${sum:0:12}"
 }
 
 all_sums_hold() { (cd "$1" && sha256sum --status -c SHA256SUMS) 2>/dev/null; }
