@@ -36,7 +36,7 @@ shows() {
 config=$tree/vm.json
 echo '{"toys": [{"id": "a", "colour": "red"}]}' >"$config"
 shows '--toy id=ID[,colour=C]' "$inox" run --help
-shows 'unknown field `color`' "$inox" run --toy id=a,color=red
+shows "unknown key 'color'" "$inox" run --toy id=a,color=red
 echo '{"toys": [{"id": "a"}, {"id": "a"}]}' >"$config.twice"
 shows "'a' is used twice" "$inox" check "$config.twice"
 echo '{"toys": [{"id": "a", "colour": "invisible"}]}' >"$config.invisible"
