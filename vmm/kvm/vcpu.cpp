@@ -48,6 +48,8 @@ VmExit Vcpu::run() noexcept {
         return vm_exit::Interrupted{};
     case KVM_EXIT_SHUTDOWN:
         return vm_exit::Shutdown{};
+    case KVM_EXIT_DEBUG:
+        return vm_exit::Debug{run.debug.arch.exception, run.debug.arch.pc, run.debug.arch.dr6};
     case KVM_EXIT_SYSTEM_EVENT:
         return vm_exit::SystemEvent{run.system_event.type};
     case KVM_EXIT_X86_RDMSR:
@@ -118,6 +120,56 @@ Result<void> Vcpu::set_sregs(const kvm_sregs& sregs) {
     return {};
 }
 
+Result<kvm_fpu> Vcpu::fpu() const {
+    kvm_fpu fpu{};
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_GET_FPU, &fpu, "KVM_GET_FPU"));
+    return fpu;
+}
+
+Result<XsaveArea> Vcpu::xsave() const {
+    XsaveArea state{};
+    TRY_VOID(checked_ioctl(fd_.get(), kvm_list::get_xsave, state.data(), "KVM_GET_XSAVE"));
+    return state;
+}
+
+Result<void> Vcpu::set_xsave(const XsaveArea& state) {
+    XsaveArea copy = state;
+    TRY_VOID(checked_ioctl(fd_.get(), kvm_list::set_xsave, copy.data(), "KVM_SET_XSAVE"));
+    return {};
+}
+
+Result<std::uint64_t> Vcpu::msr(std::uint32_t index) const {
+    struct { // kvm_msrs, which ends in a flexible array
+        std::uint32_t count{1};
+        std::uint32_t padding{};
+        kvm_msr_entry entry{};
+    } list;
+    list.entry.index = index;
+    if (TRY(checked_ioctl(fd_.get(), kvm_list::get_msrs, &list, "KVM_GET_MSRS")) != 1)
+        return fail(Errc::kvm_unusable, format("KVM does not give MSR %#x", index), "use a newer host kernel");
+    return list.entry.data;
+}
+
+Result<void> Vcpu::set_guest_debug(const kvm_guest_debug& debug) {
+    kvm_guest_debug copy = debug;
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_SET_GUEST_DEBUG, &copy, "KVM_SET_GUEST_DEBUG"));
+    return {};
+}
+
+void Vcpu::tell_clock_stopped() noexcept { static_cast<void>(::ioctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0)); }
+
+bool Vcpu::shift_tsc(std::int64_t ticks) noexcept {
+    std::uint64_t offset = 0;
+    kvm_device_attr attribute{};
+    attribute.group = KVM_VCPU_TSC_CTRL;
+    attribute.attr = KVM_VCPU_TSC_OFFSET;
+    attribute.addr = reinterpret_cast<std::uint64_t>(&offset); // NOLINT: the kernel's interface
+    if (::ioctl(fd_.get(), KVM_GET_DEVICE_ATTR, &attribute) != 0)
+        return false;
+    offset += static_cast<std::uint64_t>(ticks);
+    return ::ioctl(fd_.get(), KVM_SET_DEVICE_ATTR, &attribute) == 0;
+}
+
 Result<void> Vcpu::set_fpu(const kvm_fpu& fpu) {
     kvm_fpu copy = fpu;
     TRY_VOID(checked_ioctl(fd_.get(), KVM_SET_FPU, &copy, "KVM_SET_FPU"));
@@ -153,12 +205,11 @@ Result<std::uint32_t> Vcpu::pkru() const {
     constexpr unsigned component = 9;
     constexpr std::size_t header_offset = 512; // of XSTATE_BV (SDM volume 1, 13.4)
     unsigned size = 0, offset = 0, ecx = 0, edx = 0;
-    kvm_xsave area{};
-    std::span<const std::byte> bytes{reinterpret_cast<const std::byte*>(area.region),
-                                     4096}; // NOLINT: the kernel's view
-    if (__get_cpuid_count(0xd, component, &size, &offset, &ecx, &edx) == 0 || size == 0 || offset + 4 > bytes.size())
+    if (__get_cpuid_count(0xd, component, &size, &offset, &ecx, &edx) == 0 || size == 0 ||
+        offset + 4 > XsaveArea{}.size())
         return 0;
-    TRY_VOID(checked_ioctl(fd_.get(), kvm_list::get_xsave, &area, "KVM_GET_XSAVE"));
+    const auto area = TRY(xsave());
+    const std::span<const std::byte> bytes{area};
     const bool in_use = (load_le(bytes.subspan(header_offset, 8)) >> component & 1) != 0;
     return in_use ? load_le<std::uint32_t>(bytes.subspan(offset, 4)) : 0;
 }

@@ -34,6 +34,13 @@ struct Mmio {
 struct Halt {};        ///< only without an in-kernel local APIC
 struct Interrupted {}; ///< kicked, or a signal came
 struct Shutdown {};    ///< triple fault
+/// A breakpoint or a step that set_guest_debug() asked for, or an exception of the guest's own that such a request
+/// intercepts.
+struct Debug {
+    std::uint32_t exception; ///< 1 (#DB) or 3 (#BP)
+    std::uint64_t pc;        ///< linear; of #BP the instruction itself
+    std::uint64_t dr6;
+};
 struct SystemEvent {
     std::uint32_t type; ///< KVM_SYSTEM_EVENT_*
 };
@@ -69,8 +76,11 @@ struct GuestException {
 };
 
 using VmExit = std::variant<vm_exit::Port, vm_exit::Mmio, vm_exit::Halt, vm_exit::Interrupted, vm_exit::Shutdown,
-                            vm_exit::SystemEvent, vm_exit::MsrAccess, vm_exit::EmulationFailure, vm_exit::EntryFailure,
-                            vm_exit::Failed, vm_exit::Unknown>;
+                            vm_exit::Debug, vm_exit::SystemEvent, vm_exit::MsrAccess, vm_exit::EmulationFailure,
+                            vm_exit::EntryFailure, vm_exit::Failed, vm_exit::Unknown>;
+
+/// What KVM_GET_XSAVE gives.
+using XsaveArea = std::array<std::byte, 4096>;
 
 /// All calls belong to the vCPU's own thread, except interrupt().
 class Vcpu {
@@ -91,7 +101,18 @@ public:
     Result<void> set_regs(const kvm_regs& regs);
     [[nodiscard]] Result<kvm_sregs> sregs() const;
     Result<void> set_sregs(const kvm_sregs& sregs);
+    [[nodiscard]] Result<kvm_fpu> fpu() const;
     Result<void> set_fpu(const kvm_fpu& fpu);
+    /// The state that XSAVE knows, in its standard form.
+    [[nodiscard]] Result<XsaveArea> xsave() const;
+    Result<void> set_xsave(const XsaveArea& state);
+    [[nodiscard]] Result<std::uint64_t> msr(std::uint32_t index) const;
+    /// What ends run() with vm_exit::Debug from now on.
+    Result<void> set_guest_debug(const kvm_guest_debug& debug);
+    /// The guest was stopped, which its watchdogs are not to take for a lockup. No effect without kvm-clock.
+    void tell_clock_stopped() noexcept;
+    /// Moves the guest's TSC by this many of its ticks. False when this KVM cannot.
+    bool shift_tsc(std::int64_t ticks) noexcept;
     /// At the next run().
     Result<void> inject(const GuestException& exception);
     /// Where the guest's page tables put a linear address; nullopt when nowhere.

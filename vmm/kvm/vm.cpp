@@ -188,6 +188,19 @@ Result<Registration> Vm::add(Gpa address, unsigned size, std::optional<std::uint
     }};
 }
 
+Result<std::uint64_t> Vm::clock() const {
+    kvm_clock_data data{};
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_GET_CLOCK, &data, "KVM_GET_CLOCK"));
+    return data.clock;
+}
+
+Result<void> Vm::set_clock(std::uint64_t nanoseconds) {
+    kvm_clock_data data{};
+    data.clock = nanoseconds;
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_SET_CLOCK, &data, "KVM_SET_CLOCK"));
+    return {};
+}
+
 Result<Registration> Vm::add_vfio_file(int file) {
     if (!vfio_) {
         kvm_create_device device{};

@@ -53,6 +53,9 @@ public:
     Result<Registration> add(Gpa address, unsigned size, std::optional<std::uint64_t> match,
                              const EventFd& event) override;
     [[nodiscard]] const IrqRouter& router() const { return *router_; }
+    /// The guest's kvm-clock, in nanoseconds.
+    [[nodiscard]] Result<std::uint64_t> clock() const;
+    Result<void> set_clock(std::uint64_t nanoseconds);
     /// KVM learns of a VFIO group's or device's file, before the device opens, and forgets it with the registration: it
     /// must know of DMA that bypasses the caches. One thread at a time.
     Result<Registration> add_vfio_file(int file);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "devices/dsa/function.hpp"
 #include "vmm/base/log.hpp"
@@ -188,7 +189,8 @@ Result<void> Machine::create_vcpus(const Config& config) {
                                              [this](Error error) {
                                                  report_end({GuestEnd::How::failed, 0, std::move(error)});
                                              },
-                                         .enqueue = enqueue_.get()}));
+                                         .enqueue = enqueue_.get(),
+                                         .debugger = owner_.debugger}));
     }
     return {};
 }
@@ -210,14 +212,28 @@ Result<void> Machine::pause() {
         return {};
     if (state_ != State::running)
         return fail(Errc::wrong_state, "the guest is not running", "start it first");
+    if (!held_)
+        park();
+    state_ = State::paused;
+    return {};
+}
+
+void Machine::park() {
     gate_.set(RunGate::State::paused);
     for (auto& vcpu : vcpus_)
         vcpu->kick();
     gate_.wait_until_parked(static_cast<unsigned>(vcpus_.size()));
     if (const auto accelerator = platform_->dsa())
         accelerator->accelerator().pause();
-    state_ = State::paused;
-    return {};
+}
+
+/// The accelerator's engines work only while all vCPUs run.
+void Machine::unpark() {
+    if (only_)
+        return gate_.set_one(*only_);
+    if (const auto accelerator = platform_->dsa())
+        accelerator->accelerator().resume();
+    gate_.set(RunGate::State::running);
 }
 
 Result<void> Machine::resume() {
@@ -226,10 +242,57 @@ Result<void> Machine::resume() {
     if (state_ != State::paused)
         return fail(Errc::wrong_state, "the guest is not paused", "pause it first");
     state_ = State::running;
-    if (const auto accelerator = platform_->dsa())
-        accelerator->accelerator().resume();
-    gate_.set(RunGate::State::running);
+    if (!held_)
+        unpark();
     return {};
+}
+
+void Machine::hold(Holder holder) {
+    if (state_ == State::stopped)
+        return;
+    if (state_ == State::running)
+        park(); // again where somebody closed the gate already
+    else if (state_ == State::ready)
+        gate_.set(RunGate::State::paused);
+    held_ |= static_cast<std::uint8_t>(holder);
+    if (state_ != State::ready)
+        stop_clocks();
+}
+
+void Machine::release(Holder holder) {
+    const auto before = held_;
+    held_ &= static_cast<std::uint8_t>(~static_cast<unsigned>(holder));
+    if (before == 0 || held_ != 0)
+        return;
+    start_clocks();
+    if (state_ == State::running || state_ == State::ready)
+        unpark();
+}
+
+void Machine::release_debugger(std::optional<unsigned> only) {
+    only_ = only;
+    release(Holder::debugger);
+}
+
+void Machine::stop_clocks() {
+    if (stopped_clocks_)
+        return;
+    if (const auto clock = vm_->clock())
+        stopped_clocks_ = Clocks{*clock, std::chrono::steady_clock::now()};
+}
+
+/// All TSCs are moved by the same distance, so they stay equal.
+void Machine::start_clocks() {
+    const auto stopped = std::exchange(stopped_clocks_, std::nullopt);
+    if (!stopped)
+        return;
+    const std::chrono::duration<double, std::milli> away = std::chrono::steady_clock::now() - stopped->since;
+    for (auto& thread : vcpus_) {
+        Vcpu& vcpu = thread->vcpu();
+        vcpu.shift_tsc(-static_cast<std::int64_t>(away.count() * vcpu.tsc_khz()));
+        vcpu.tell_clock_stopped();
+    }
+    static_cast<void>(vm_->set_clock(stopped->kvm_clock));
 }
 
 void Machine::stop() {

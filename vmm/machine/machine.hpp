@@ -21,6 +21,7 @@
 #include "vmm/bus/bus.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/kvm/vm.hpp"
+#include "vmm/machine/debugger.hpp"
 #include "vmm/machine/enqueue_emulator.hpp"
 #include "vmm/machine/machine_events.hpp"
 #include "vmm/machine/machine_views.hpp"
@@ -43,7 +44,8 @@ public:
         MachineEvents& events;
         SerialOutput& serial;
         ConsolePeer& console;
-        NetFilters net_filters{}; ///< empty: none
+        NetFilters net_filters{};    ///< empty: none
+        Debugger* debugger{nullptr}; ///< null: none
     };
 
     /// Builds the machine with its kernel loaded; nothing runs yet. `gate` closes while vCPUs must not run. On the
@@ -56,6 +58,15 @@ public:
     /// Returns once no vCPU is in the guest or in a device.
     Result<void> pause();
     Result<void> resume();
+    enum class Holder : std::uint8_t { debugger = 1, dump = 2 };
+    /// No vCPU runs until each holder has released it, whatever pause() and resume() do meanwhile, and the guest's
+    /// clocks stand still. Returns once no vCPU is in the guest or in a device. Safe in any state, also twice.
+    void hold(Holder holder);
+    void release(Holder holder);
+    /// The debugger's release: only this vCPU runs then, the others wait on; nullopt: all run.
+    void release_debugger(std::optional<unsigned> only);
+    /// Any thread: no vCPU enters the guest any more. hold() has to follow on the loop.
+    void close_gate() noexcept { gate_.set(RunGate::State::paused); }
     /// Ends and joins the vCPU threads. Safe in any state, also twice.
     void stop();
     [[nodiscard]] State state() const { return state_; }
@@ -93,6 +104,10 @@ public:
 
     /// What operators see; filled by the parts of the machine.
     [[nodiscard]] const MachineViews& views() const { return views_; }
+    /// For a debugger, while it holds the machine.
+    [[nodiscard]] Vcpu& vcpu(unsigned id) { return vcpus_[id]->vcpu(); }
+    [[nodiscard]] unsigned vcpu_count() const { return static_cast<unsigned>(vcpus_.size()); }
+    [[nodiscard]] const GuestMemory& memory() const { return memory_; }
     /// MSI routes in force.
     [[nodiscard]] std::vector<IrqRouter::Route> interrupt_routes() const { return vm_->router().routes(); }
     [[nodiscard]] const boot::Loaded& loaded() const { return loaded_; }
@@ -111,6 +126,10 @@ private:
     Result<void> build(const Config& config, const std::stop_token& stop);
     Result<void> build_hardware(const Config& config);
     void watch_iommu();
+    void park();
+    void unpark();
+    void stop_clocks();
+    void start_clocks();
     Result<void> create_pasids(const PasidConfig& config);
     [[nodiscard]] PasidView pasid_view(std::size_t skip, std::size_t most) const;
     Result<void> create_vcpus(const Config& config);
@@ -139,6 +158,13 @@ private:
     RunGate& gate_;
     const Owner owner_;
     State state_{State::ready};
+    std::uint8_t held_{0};           ///< of Holder
+    std::optional<unsigned> only_{}; ///< runs alone, for a debugger
+    struct Clocks {
+        std::uint64_t kvm_clock;
+        std::chrono::steady_clock::time_point since;
+    };
+    std::optional<Clocks> stopped_clocks_{}; ///< while they stand still
     std::atomic<bool> ended_{false};
     bool end_on_panic_{false};
     std::atomic<bool> panicked_{false};

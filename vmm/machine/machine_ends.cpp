@@ -98,6 +98,8 @@ void Machine::panicked(bool crash_kernel) noexcept {
 void Machine::await_last_words(std::uint64_t exits_before, std::chrono::milliseconds patience) {
     last_words_ = loop_.after(silence, [this, exits_before, patience] {
         const auto exits_now = exits();
+        if (held_ != 0)
+            return await_last_words(exits_before, patience);
         if (exits_now == exits_before || patience <= silence)
             return report_end(panic_end(panic_text_ ? panic_text_->panicked().value_or("") : ""));
         await_last_words(exits_now, patience - silence);
@@ -128,7 +130,7 @@ void Machine::report_end(GuestEnd end) noexcept {
 // without a kick, for instructions that KVM tries for ever, with an exit each time or with none (no_progress.hpp).
 void Machine::schedule_stuck_check(std::chrono::milliseconds delay) {
     stuck_timer_ = loop_.after(delay, [this, delay] {
-        if (state_ != State::running)
+        if (state_ != State::running || held_ != 0)
             return schedule_stuck_check(delay);
         ask_stuck(delay, exits() == exits_at_last_check_);
     });

@@ -20,6 +20,22 @@ void RunGate::set(State state) {
     changed_.notify_all();
 }
 
+// Nobody else is outside pass(), so whoever polls closed_fd() is that one.
+void RunGate::set_one(unsigned vcpu) {
+    std::lock_guard lock{mutex_};
+    if (state_.load(std::memory_order_relaxed) == State::stopping)
+        return;
+    only_ = vcpu;
+    state_.store(State::one, std::memory_order_release);
+    closed_.drain();
+    changed_.notify_all();
+}
+
+bool RunGate::waits(unsigned vcpu) const {
+    const auto state = state_.load(std::memory_order_relaxed);
+    return state == State::paused || (state == State::one && vcpu != only_);
+}
+
 void RunGate::wait_until_parked(unsigned count) {
     std::unique_lock lock{mutex_};
     changed_.wait(lock, [&] { return parked_ >= count || state_.load(std::memory_order_relaxed) != State::paused; });
@@ -31,15 +47,15 @@ void RunGate::reopen() {
     closed_.drain();
 }
 
-bool RunGate::pass() {
+bool RunGate::pass(unsigned vcpu) {
     if (open()) [[likely]]
         return true;
     std::unique_lock lock{mutex_};
     ++parked_;
     changed_.notify_all();
-    changed_.wait(lock, [&] { return state_.load(std::memory_order_relaxed) != State::paused; });
+    changed_.wait(lock, [&] { return !waits(vcpu); });
     --parked_;
-    return state_.load(std::memory_order_relaxed) == State::running;
+    return state_.load(std::memory_order_relaxed) != State::stopping;
 }
 
 } // namespace inox

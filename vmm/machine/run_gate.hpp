@@ -14,12 +14,19 @@ namespace inox {
 /// The owner sets; every vCPU thread calls pass() before each entry into the guest and obeys.
 class RunGate {
 public:
-    enum class State : std::uint8_t { running, paused, stopping };
+    enum class State : std::uint8_t {
+        running,
+        one, ///< a single vCPU runs, the others wait
+        paused,
+        stopping,
+    };
 
     static Result<std::unique_ptr<RunGate>> create();
 
     // Owner.
     void set(State state);
+    /// State::one for the thread of this vCPU.
+    void set_one(unsigned vcpu);
     /// Returns once `count` threads wait inside pass().
     void wait_until_parked(unsigned count);
     /// After stopping: for the threads of another machine. None of the old ones may be left.
@@ -27,8 +34,9 @@ public:
 
     // vCPU threads.
     /// Returns at once while running; parks while paused; false means: leave the thread.
-    bool pass();
+    bool pass(unsigned vcpu);
     [[nodiscard]] bool open() const { return state_.load(std::memory_order_acquire) == State::running; }
+    [[nodiscard]] bool pausing() const { return state_.load(std::memory_order_acquire) == State::paused; }
     /// Readable while the gate is not open: poll it beside anything that may block a vCPU thread.
     [[nodiscard]] int closed_fd() const { return closed_.fd(); }
 
@@ -38,7 +46,10 @@ private:
     EventFd closed_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    unsigned parked_{0}; // guarded by mutex_
+    // Guarded by mutex_.
+    [[nodiscard]] bool waits(unsigned vcpu) const;
+    unsigned parked_{0};
+    unsigned only_{0}; ///< State::one
 };
 
 } // namespace inox

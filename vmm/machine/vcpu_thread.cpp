@@ -95,7 +95,9 @@ void VcpuThread::loop() noexcept {
     for (;;) {
         // Cleared before the gate is read: a kick that follows a change of the gate cannot be lost.
         vcpu_->clear_interrupt();
-        if (!context_.gate.pass())
+        if (context_.gate.pausing() && !finish_exit())
+            return;
+        if (!context_.gate.pass(vcpu_->id()))
             return;
         if (asked_.exchange(false, std::memory_order_acq_rel)) {
             look_where_it_stands();
@@ -105,6 +107,17 @@ void VcpuThread::loop() noexcept {
         exits_.fetch_add(1, std::memory_order_relaxed);
         if (!handle(exit))
             return;
+    }
+}
+
+bool VcpuThread::finish_exit() noexcept {
+    for (;;) {
+        vcpu_->interrupt(); // KVM_RUN then finishes the access, and enters no guest
+        const VmExit exit = vcpu_->run();
+        if (std::holds_alternative<vm_exit::Interrupted>(exit))
+            return true;
+        if (!handle(exit))
+            return false;
     }
 }
 
@@ -140,6 +153,11 @@ bool VcpuThread::handle(const VmExit& exit) noexcept {
                               return true;
                           },
                           [&](const vm_exit::EmulationFailure& failure) { return emulate(failure); },
+                          [&](const vm_exit::Debug& debug) {
+                              if (context_.debugger)
+                                  context_.debugger->on_debug_exit(*vcpu_, debug);
+                              return true;
+                          },
                           [&](const vm_exit::SystemEvent& event) {
                               if (event.type == KVM_SYSTEM_EVENT_RESET)
                                   context_.guest.reset();

@@ -13,6 +13,7 @@
 #include "vmm/base/timeline.hpp"
 #include "vmm/bus/bus.hpp"
 #include "vmm/kvm/vcpu.hpp"
+#include "vmm/machine/debugger.hpp"
 #include "vmm/machine/enqueue_emulator.hpp"
 #include "vmm/machine/run_gate.hpp"
 #include "vmm/memory/guest_memory.hpp"
@@ -30,6 +31,7 @@ struct VcpuContext {
     std::function<void(Error)> on_fatal;
     /// Instructions that KVM leaves to us, and IA32_PASID; null for a machine without them.
     EnqueueEmulator* enqueue{nullptr};
+    Debugger* debugger{nullptr}; ///< null for a machine without one
 };
 
 class VcpuThread {
@@ -61,6 +63,8 @@ public:
 
 private:
     void loop() noexcept;
+    /// What the last exit left for the next entry is done, so that the registers are those after its instruction.
+    bool finish_exit() noexcept;
     /// False: leave the loop.
     bool handle(const VmExit& exit) noexcept;
     void access_msr(const vm_exit::MsrAccess& msr) noexcept;

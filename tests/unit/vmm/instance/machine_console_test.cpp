@@ -178,7 +178,7 @@ TEST_CASE("a full pipe holds a vCPU until there is room, or until it is to pause
     std::string said;
     std::atomic<std::size_t> written{0};
     std::thread vcpu{[&] {
-        for (unsigned i = 0; output.gate->pass() && i < 30'000; ++i) {
+        for (unsigned i = 0; output.gate->pass(0) && i < 30'000; ++i) {
             const std::string text = "line " + std::to_string(i) + "\n";
             output.console.write(bytes_of(text));
             said += text;
