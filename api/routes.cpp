@@ -71,6 +71,7 @@ constexpr auto table = std::to_array<Route>({
     {Method::get, "/inox/metrics", any, get_prometheus},
     {Method::get, "/inox/iommu", any, get_iommu},
     {Method::get, "/inox/pasids", any, get_pasids},
+    {Method::put, "/inox/dump", after, put_dump},
     {Method::put, "/inox/power-button", after, put_power_button},
 });
 

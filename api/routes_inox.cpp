@@ -181,6 +181,20 @@ Prepared get_device(Call& call) {
     });
 }
 
+Prepared put_dump(Call& call) {
+    if (const Query query{call.request.query, {}}; query.refusal())
+        return *query.refusal();
+    const auto body = read_object(call.request.body, {{"path", FieldSpec::Type::text}});
+    if (body.refusal)
+        return *body.refusal;
+    return Action{
+        [path = body.root["path"].get<std::string>()](Services& services, const std::shared_ptr<Exchange>& exchange) {
+            services.instance.dump(path, [exchange, path](const Result<std::uint64_t>& bytes) {
+                exchange->answer(bytes ? ok({{"path", path}, {"bytes", *bytes}}) : refuse(bytes.error()));
+            });
+        }};
+}
+
 Prepared put_power_button(Call& call) {
     const auto body = read_object(call.request.body, {});
     if (body.refusal)

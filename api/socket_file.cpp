@@ -20,7 +20,9 @@
 namespace inox::api {
 namespace {
 
-std::string at(const std::string& path) { return "Failed to open the API socket at: " + path + "."; }
+std::string at(const std::string& path, const char* whose) {
+    return format("Failed to open the %s socket at: ", whose) + path + ".";
+}
 
 sockaddr_un address_of(const std::string& path) {
     sockaddr_un address{};
@@ -59,41 +61,42 @@ UniqueFd lock_folder(const std::string& path) {
     return fd;
 }
 
-Result<void> check_length(const std::string& path) {
+Result<void> check_length(const std::string& path, const char* whose) {
     if (path.empty())
-        return fail(Errc::bad_option, "the API socket's path is empty", "name a file that does not exist yet");
+        return fail(Errc::bad_option, format("the %s socket's path is empty", whose),
+                    "name a file that does not exist yet");
     if (path.size() > SocketFile::longest_path)
         return fail(Errc::bad_option,
-                    format("the API socket's path has %zu bytes: a unix socket takes at most %zu", path.size(),
+                    format("the %s socket's path has %zu bytes: a unix socket takes at most %zu", whose, path.size(),
                            SocketFile::longest_path),
                     "choose a shorter path, or a relative one");
     return {};
 }
 
-std::unexpected<Error> cannot_make(const std::string& path) {
-    return fail_errno(Errc::output_unwritable, at(path) + " Cannot make it",
+std::unexpected<Error> cannot_make(const std::string& path, const char* whose) {
+    return fail_errno(Errc::output_unwritable, at(path, whose) + " Cannot make it",
                       open_hint(errno, "name a file in a folder you may write to"));
 }
 
 /// Whether an orphaned socket is in the way; everything else there is refused.
-Result<bool> is_stale(const std::string& path) {
+Result<bool> is_stale(const std::string& path, const char* whose) {
     struct stat status {};
     if (::lstat(path.c_str(), &status) != 0)
         return false;
     if (!S_ISSOCK(status.st_mode))
-        return fail(Errc::in_use, at(path) + " There is a file of another kind", "choose another path");
+        return fail(Errc::in_use, at(path, whose) + " There is a file of another kind", "choose another path");
     const UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     const auto address = address_of(path);
     if (!probe || ::connect(probe.get(), generic(address), sizeof address) == 0 || errno != ECONNREFUSED)
-        return fail(Errc::in_use, at(path) + " Check that it is not already used.",
+        return fail(Errc::in_use, at(path, whose) + " Check that it is not already used.",
                     "another process answers there: end it, or choose another path");
     return true;
 }
 
 /// Removes a stale socket to make room for a new one.
-Result<void> remove_stale(const std::string& path) {
-    if (TRY(is_stale(path)) && ::unlink(path.c_str()) != 0 && errno != ENOENT)
-        return fail_errno(Errc::in_use, at(path) + " The stale socket there cannot be removed",
+Result<void> remove_stale(const std::string& path, const char* whose) {
+    if (TRY(is_stale(path, whose)) && ::unlink(path.c_str()) != 0 && errno != ENOENT)
+        return fail_errno(Errc::in_use, at(path, whose) + " The stale socket there cannot be removed",
                           "remove it, or choose another path");
     return {};
 }
@@ -137,11 +140,11 @@ SocketFile::~SocketFile() {
         ::unlink(path_.c_str());
 }
 
-Result<void> SocketFile::check_path(const std::string& path) {
-    TRY_VOID(check_length(path));
-    TRY_VOID(is_stale(path));
+Result<void> SocketFile::check_path(const std::string& path, const char* whose) {
+    TRY_VOID(check_length(path, whose));
+    TRY_VOID(is_stale(path, whose));
     errno = creation_error(path);
-    return errno == 0 ? Result<void>{} : cannot_make(path);
+    return errno == 0 ? Result<void>{} : cannot_make(path, whose);
 }
 
 Result<void> SocketFile::check_group(const std::string& group) {
@@ -150,8 +153,8 @@ Result<void> SocketFile::check_group(const std::string& group) {
     return {};
 }
 
-Result<SocketFile> SocketFile::create(const std::string& path, const std::string& group) {
-    TRY_VOID(check_length(path));
+Result<SocketFile> SocketFile::create(const std::string& path, const std::string& group, const char* whose) {
+    TRY_VOID(check_length(path, whose));
     PeerRule peers;
     gid_t owner = static_cast<gid_t>(-1);
     if (!group.empty()) {
@@ -160,20 +163,20 @@ Result<SocketFile> SocketFile::create(const std::string& path, const std::string
     }
     UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!socket)
-        return fail_errno(Errc::host_error, "no socket for the API");
+        return fail_errno(Errc::host_error, format("no socket for the %s", whose));
     const auto lock = lock_folder(path);
-    TRY_VOID(remove_stale(path));
+    TRY_VOID(remove_stale(path, whose));
     const auto address = address_of(path);
     const bool shared = !group.empty();
     if (!bind_with_mode(socket.get(), address, shared ? 0660 : 0600))
-        return cannot_make(path);
+        return cannot_make(path, whose);
     SocketFile file{std::move(socket), path, peers};
     // Nobody can connect before listen(). If somebody has replaced the socket by a link, the link is not followed.
     if (shared && ::lchown(path.c_str(), -1U, owner) != 0)
-        return fail_errno(Errc::host_error, at(path) + " Cannot set its group",
+        return fail_errno(Errc::host_error, at(path, whose) + " Cannot set its group",
                           "you must be a member of the group, or root");
     if (::listen(file.fd(), SOMAXCONN) != 0)
-        return fail_errno(Errc::host_error, at(path) + " Cannot listen");
+        return fail_errno(Errc::host_error, at(path, whose) + " Cannot listen");
     return file;
 }
 

@@ -28,10 +28,10 @@ public:
     static constexpr std::size_t longest_path = 107;
 
     /// A file left behind by a process that is gone is replaced; a socket that somebody serves is refused (in_use).
-    /// `group`: name or number; empty for none.
-    static Result<SocketFile> create(const std::string& path, const std::string& group);
+    /// `group`: name or number; empty for none. `whose`: for people.
+    static Result<SocketFile> create(const std::string& path, const std::string& group, const char* whose = "API");
     // Whether create() would work with this path, this group; nothing is made or removed.
-    static Result<void> check_path(const std::string& path);
+    static Result<void> check_path(const std::string& path, const char* whose = "API");
     static Result<void> check_group(const std::string& group);
     SocketFile(SocketFile&& other) noexcept = default;
     SocketFile& operator=(SocketFile&&) = delete;

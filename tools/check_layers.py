@@ -22,7 +22,8 @@ LAYERS = {
     "vmm/instance": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config", "vmm/host",
                      "vmm/machine"],
     "api": ["vmm/base", "vmm/config", "vmm/host", "vmm/machine", "vmm/instance"],
-    "vmm": ["vmm/base", "vmm/config", "vmm/host", "vmm/instance", "api"],  # main
+    "vmm/gdb": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "vmm/config", "vmm/machine", "vmm/instance", "api"],
+    "vmm": ["vmm/base", "vmm/config", "vmm/host", "vmm/instance", "vmm/gdb", "api"],  # main
 }
 
 PRODUCT = list(LAYERS)
@@ -32,7 +33,7 @@ LAYERS["tests/fakes"] = PRODUCT + ["tests/support"]  # also for programs without
 # A library may be included only by files that match; this keeps a build on two cores quick.
 LIBRARIES = {
     "boost/": ["vmm/base/event_loop*.cpp", "api/server*"],
-    "nlohmann/": ["vmm/config/*", "vmm/host/host_report*", "vmm/instance/config_check*", "vmm/instance/mmds*",
+    "nlohmann/": ["vmm/config/*", "vmm/host/host_report*", "vmm/instance/config_check*", "vmm/instance/verdict/result*", "vmm/instance/mmds*",
                   "api/routes*", "api/json*", "api/firecracker/*", "tests/*"],
     "CLI/": ["vmm/main*.cpp"],
     "catch2/": ["tests/*"],

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `inox ctl`: what the control API can do, from a shell.
 #include <algorithm>
+#include <filesystem>
 #include <optional>
 #include <span>
 
@@ -80,6 +81,14 @@ const CtlCommand commands[] = {
     {"shutdown", "", 0, 0, "press the guest's power button",
      [](const Given&) {
          return Request{"PUT", "/inox/power-button", api::object_text({}), {}};
+     }},
+    {"dump", "FILE", 1, 1, "write the guest's memory and CPUs to a new file, an ELF core for crash and drgn",
+     [](const Given& given) {
+         return Request{
+             "PUT",
+             "/inox/dump",
+             api::object_text({{"path", api::quoted_json(std::filesystem::absolute(given.words[0]).string())}}),
+             {}};
      }},
     {"flush-metrics", "", 0, 0, "write a line to the metrics file now",
      [](const Given&) { return action("FlushMetrics"); }},

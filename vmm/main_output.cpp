@@ -6,7 +6,9 @@
 #include "api/socket_file.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/base/os.hpp"
+#include "vmm/base/shared_output.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/gdb/server.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace inox::cli {
@@ -119,6 +121,41 @@ decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t ma
         if (!served)
             served.error().where = api::SocketFile::check_group(options.group) ? socket_key : group_key;
         return served;
+    };
+}
+
+namespace {
+
+/// What to type, for a guest that waits.
+void say_how_to_connect(const GdbConfig& config) {
+    const auto where = config.port != 0 ? format(":%u", config.port) : config.socket;
+    static_cast<void>(SharedOutput{STDERR_FILENO}.write_within(
+        "inox: the guest waits for GDB: target remote " + where + "\n", std::chrono::milliseconds{250}));
+}
+
+} // namespace
+
+std::vector<Error> gdb_problems(const std::optional<GdbConfig>& config) {
+    std::vector<Error> problems;
+    if (config)
+        if (auto checked = gdb::check(*config); !checked)
+            problems.push_back(std::move(checked).error());
+    return problems;
+}
+
+decltype(RunPlan::companion) with_gdb(const ConfigFile& file, decltype(RunPlan::companion) other) {
+    if (!file.run.gdb)
+        return other;
+    return [config = *file.run.gdb, quiet = file.run.quiet,
+            other = std::move(other)](EventLoop& loop, Instance& instance) -> Result<Registration> {
+        auto beside = other ? TRY(other(loop, instance)) : Registration{};
+        auto served = TRY(gdb::serve(config, loop, instance));
+        if (config.wait && !quiet)
+            say_how_to_connect(config);
+        return Registration{[served = std::move(served), beside = std::move(beside)]() mutable {
+            served.reset();
+            beside.reset();
+        }};
     };
 }
 

@@ -219,7 +219,7 @@ int run_command(Arguments arguments, Timeline& timeline) {
     if (!started)
         return plan.start_failed(std::move(started).error());
     timeline.mark(Timeline::Step::config_read);
-    plan.companion = control_api(file.api);
+    plan.companion = with_gdb(file, control_api(file.api));
     return run(std::move(file), timeline, plan);
 }
 
@@ -244,7 +244,9 @@ int check_command(Arguments arguments) {
     const bool pci = dialect == Dialect::inox || command.has("--enable-pci");
     auto parsed = load_config(path, dialect, pci ? Transport::pci : Transport::mmio);
     std::ranges::move(closed_descriptors(parsed.file), std::back_inserter(parsed.problems));
-    const auto findings = preflight(parsed, api_problems(parsed.file.api));
+    auto beside = api_problems(parsed.file.api);
+    std::ranges::move(gdb_problems(parsed.file.run.gdb), std::back_inserter(beside));
+    const auto findings = preflight(parsed, std::move(beside));
     if (command.has("--json")) {
         const int printed = print_and_finish(check_json(path, parsed, findings));
         return parsed.problems.empty() ? printed : exit_code(parsed.problems.front().code);

@@ -323,6 +323,31 @@ TEST_CASE("--serial-log keeps every byte, --boot-timeline draws the start") {
         ::unlink((base + ending).c_str());
 }
 
+TEST_CASE("--fail-on makes a run fail that ended well, and --result says all of it") {
+    const std::string result = "/tmp/inox-run-test-" + std::to_string(::getpid()) + ".json";
+    const auto good = boot("warning", {"--result", result});
+    CHECK(good.code == 0);
+    CHECK(has(slurp(result), R"("how":"the guest powered off","exit_code":0,"guest_code":null,"error":null)"));
+    const auto found = boot("warning", {"--fail-on", "kernel", "--fail-on", "program", "--result", result});
+    INFO(found.err);
+    CHECK(found.code == 145);
+    CHECK(has(found.err, "line 2 of the console is a failure (program): 'BUG: unable to handle what a program prints'; "
+                         "2 more follow [guest_findings]"));
+    const auto json = slurp(result);
+    INFO(json);
+    CHECK(has(json, R"("exit_code":145)"));
+    CHECK(has(json, R"("finding_count":3,"findings":[{"line":2,"kind":"program")"));
+    CHECK(has(json, R"({"line":4,"kind":"warning","text":"[    0.100001] WARNING: CPU: 0)"));
+    CHECK(has(json, R"({"line":7,"kind":"oops",)"));
+    CHECK(boot("warning", {"--fail-on", "never"}).code == 0);
+    const auto panic = boot("panic_text", {"--fail-on", "kernel", "--result", result});
+    CHECK(panic.code == 135); // a panic says more than its text
+    CHECK(has(slurp(result), R"("error":{"code":"guest_panic")"));
+    CHECK(boot("exit", {"--result", result}).code == 42);
+    CHECK(has(slurp(result), R"("guest_code":42)"));
+    ::unlink(result.c_str());
+}
+
 TEST_CASE("a guest that pokes ports and device memory at random harms nobody but itself") {
     const auto outcome = boot("probe_ports");
     INFO(outcome.err);

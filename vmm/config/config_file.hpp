@@ -48,6 +48,15 @@ enum class ConsoleOverflow : std::uint8_t {
 };
 inline constexpr std::array<std::string_view, 2> overflow_words{"wait", "drop"};
 
+/// Where GDB can connect, and whether the guest waits for it.
+struct GdbConfig {
+    std::uint16_t port{}; ///< of 127.0.0.1; 0: `socket` instead
+    std::string socket{}; ///< path of a unix socket
+    bool wait{true};      ///< the guest's first instruction is executed when the debugger says so
+};
+/// "1234", "unix:PATH", each perhaps with ",wait=off".
+Result<GdbConfig> parse_gdb(const std::string& text);
+
 struct RunOptions {
     std::optional<std::chrono::milliseconds> timeout{}; ///< wall time from the call; then Errc::timed_out
     std::string expect{};     ///< POSIX extended regex searched in each serial line; seen: the run ends with success
@@ -55,6 +64,11 @@ struct RunOptions {
     ConsoleOverflow console_overflow{ConsoleOverflow::wait};
     std::vector<int> keep_fds{}; ///< inherited descriptors that requests of the API will name
     std::string boot_timeline{}; ///< path ending in .json or .svg, written at the end
+    std::optional<GdbConfig> gdb{};
+    std::vector<std::string>
+        fail_on{};               ///< "kernel", or expressions as `expect`; a line of the console makes the run fail
+    std::string result{};        ///< path of the JSON object that says how the run ended
+    std::string dump_on_panic{}; ///< path of an ELF core, written when the guest's kernel panics
     bool quiet{false};           ///< no closing line on standard error
     OnReboot on_reboot{OnReboot::end};
     std::optional<std::chrono::milliseconds> grace{}; ///< for a guest to power off after SIGTERM; none: it ends at once

@@ -26,6 +26,8 @@ Result<void> set_path(const CommandOption& self, const std::string& text, Config
 std::string& kernel(ConfigFile& file) { return file.config.boot.kernel; }
 std::string& initrd(ConfigFile& file) { return file.config.boot.initrd; }
 std::string& serial_log(ConfigFile& file) { return file.run.serial_log; }
+std::string& result_path(ConfigFile& file) { return file.run.result; }
+std::string& dump_on_panic(ConfigFile& file) { return file.run.dump_on_panic; }
 std::string& log_path(ConfigFile& file) { return file.log.path; }
 
 Result<void> set_cmdline(const CommandOption& /*self*/, const std::string& text, ConfigFile& file) {
@@ -116,6 +118,17 @@ Result<void> set_expect(const CommandOption& self, const std::string& text, Conf
     return {};
 }
 
+Result<void> set_fail_on(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (text.empty())
+        return refuse_option(self, "the expression is empty", "write a part of a line, or the word kernel");
+    if (const auto why = regex_problem(text))
+        return refuse_option(
+            self, in_quotes(text) + " is not a regular expression: " + *why,
+            "it is a POSIX extended expression, as for grep -E: put a backslash before ( ) [ ] { } . * + ? |");
+    file.run.fail_on.push_back(text);
+    return {};
+}
+
 Result<void> set_on_panic(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto found = std::ranges::find(panic_words, text);
     if (found == std::end(panic_words))
@@ -161,6 +174,14 @@ Result<void> set_boot_timeline(const CommandOption& self, const std::string& tex
         return refuse_option(self, in_quotes(text) + " ends neither in .json nor in .svg",
                              "the ending chooses the format");
     file.run.boot_timeline = text;
+    return {};
+}
+
+Result<void> set_gdb(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    auto parsed = parse_gdb(text);
+    if (!parsed)
+        return refuse_option(self, std::move(parsed.error().what), std::move(parsed.error().hint));
+    file.run.gdb = std::move(*parsed);
     return {};
 }
 
@@ -240,6 +261,13 @@ constexpr CommandOption of_run[] = {
      "when nobody reads standard output: wait, the guest's write blocks until there is room; drop, the output is "
      "dropped and counted; default wait",
      "/inox/console_overflow", set_console_overflow},
+    {"--fail-on", "WHAT", "make the run fail if a line of the console matches a REGEX; kernel: panic, oops, WARN, ...",
+     "/inox/fail_on", set_fail_on, true},
+    {"--result", "FILE", "write how the run ended as a JSON object", "/inox/result", set_path<result_path>},
+    {"--dump-on-panic", "FILE", "write an ELF core of the guest when its kernel panics", "/inox/dump_on_panic",
+     set_path<dump_on_panic>},
+    {"--gdb", "ADDRESS", "let GDB connect at a port or unix:PATH, and wait for it (,wait=off: do not)", "/inox/gdb",
+     set_gdb},
     {"--boot-timeline", "FILE", "draw (.svg) or list (.json) the time of each step of the boot", "/inox/boot_timeline",
      set_boot_timeline},
     {"--quiet", nullptr, "print no closing line", "/inox/quiet", set_quiet},

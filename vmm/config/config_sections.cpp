@@ -191,6 +191,32 @@ void read_expect(const JsonValue& value, ConfigFile& file) {
         value.report(Errc::config_value, "not a regular expression: " + *why, "escape ( ) [ ] { } . * + ? | with \\");
 }
 
+void read_fail_on(const JsonValue& value, ConfigFile& file) {
+    if (!value.json().is_array())
+        return value.report_type(JsonType::array);
+    file.run.fail_on.clear();
+    for (std::size_t i = 0; i < value.json().size(); ++i) {
+        const JsonValue one{value.json()[i], json_pointer(value.pointer(), std::to_string(i)), value.problems()};
+        const auto text = one.text();
+        if (text && text->empty())
+            one.report(Errc::config_value, "the expression is empty", "write a part of a line, or the word kernel");
+        else if (const auto why = text ? regex_problem(*text) : std::nullopt)
+            one.report(Errc::config_value, "not a regular expression: " + *why, "escape ( ) [ ] { } . * + ? | with \\");
+        else if (text)
+            file.run.fail_on.push_back(*text);
+    }
+}
+
+void read_gdb(const JsonValue& value, ConfigFile& file) {
+    const auto text = value.text();
+    if (!text)
+        return;
+    if (auto parsed = parse_gdb(*text))
+        file.run.gdb = std::move(*parsed);
+    else
+        value.report(Errc::config_value, parsed.error().what, parsed.error().hint);
+}
+
 void read_boot_timeline(const JsonValue& value, ConfigFile& file) {
     read_path(value, file.run.boot_timeline);
     const auto& path = file.run.boot_timeline;
@@ -241,6 +267,12 @@ constexpr Field inox_section[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.serial_log); }},
     {"console_overflow", Need::optional, Null::refused, read_console_overflow},
     {"keep_fds", Need::optional, Null::refused, read_keep_fds},
+    {"fail_on", Need::optional, Null::refused, read_fail_on},
+    {"result", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.result); }},
+    {"dump_on_panic", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.dump_on_panic); }},
+    {"gdb", Need::optional, Null::refused, read_gdb},
     {"boot_timeline", Need::optional, Null::refused, read_boot_timeline},
     {"api_sock", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.api.socket); }},

@@ -213,4 +213,24 @@ std::span<const Field> serial_fields() { return serial; }
 std::span<const Field> mmds_fields() { return mmds; }
 std::span<const Field> cpu_fields() { return cpu; }
 
+Result<GdbConfig> parse_gdb(const std::string& text) {
+    constexpr auto rule = "write a port such as 1234, or unix:PATH; ,wait=off behind it lets the guest run at once";
+    GdbConfig config;
+    std::string_view rest = text;
+    if (constexpr std::string_view at_once = ",wait=off"; rest.ends_with(at_once)) {
+        config.wait = false;
+        rest.remove_suffix(at_once.size());
+    }
+    if (constexpr std::string_view scheme = "unix:"; rest.starts_with(scheme)) {
+        config.socket = rest.substr(scheme.size());
+        return config.socket.empty() ? fail(Errc::config_value, "the socket's path is empty", rule)
+                                     : Result<GdbConfig>{std::move(config)};
+    }
+    const auto port = parse_number(rest);
+    if (!port || *port == 0 || *port > UINT16_MAX)
+        return fail(Errc::config_value, in_quotes(text) + " is neither a port from 1 to 65535 nor unix:PATH", rule);
+    config.port = static_cast<std::uint16_t>(*port);
+    return config;
+}
+
 } // namespace inox

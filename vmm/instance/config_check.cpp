@@ -37,6 +37,8 @@ public:
             problems_.push_back(std::move(apart).error());
         check_file(file_.log.path, "/logger/log_path");
         check_file(file_.run.boot_timeline, "/inox/boot_timeline");
+        check_file(file_.run.result, "/inox/result");
+        check_file(file_.run.dump_on_panic, "/inox/dump_on_panic");
         take(std::move(of_api));
         if (file_.metrics)
             check_file(file_.metrics->path, "/metrics/metrics_path");

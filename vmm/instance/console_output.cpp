@@ -61,6 +61,8 @@ std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
 void ConsoleOutput::copy(std::span<const std::byte> bytes) noexcept {
     if (log_)
         log_->write(bytes);
+    if (findings_)
+        findings_->feed(bytes);
     if (expect_ && expect_->feed(bytes)) {
         expect_.reset();
         on_seen_();

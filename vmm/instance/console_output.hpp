@@ -17,6 +17,7 @@
 #include "vmm/config/config_file.hpp"
 #include "vmm/instance/expect.hpp"
 #include "vmm/instance/output_file.hpp"
+#include "vmm/instance/verdict/findings.hpp"
 #include "vmm/machine/run_gate.hpp"
 
 namespace inox {
@@ -42,6 +43,8 @@ public:
         expect_ = std::move(expect);
         on_seen_ = std::move(on_seen);
     }
+    /// Before the guest runs; it outlives this.
+    void look_for(Findings& findings) { findings_ = &findings; }
     void write(std::span<const std::byte> bytes) noexcept;
     /// The same without waiting: returns how many bytes were taken, from the start. Any thread.
     std::size_t offer(std::span<const std::byte> bytes) noexcept;
@@ -64,7 +67,7 @@ private:
     bool wait_for_room() noexcept;
     void lose_reader(int error) noexcept;
     void drop(std::size_t bytes) noexcept;
-    void copy(std::span<const std::byte> bytes) noexcept;         // to the log and to expect
+    void copy(std::span<const std::byte> bytes) noexcept;         // to the log and to who looks for something
     void note_shown(const void* data, std::size_t size) noexcept; // it went out
 
     SharedOutput out_;
@@ -75,6 +78,7 @@ private:
     std::optional<OutputFile> log_;
     std::unique_ptr<Expect> expect_;
     std::function<void()> on_seen_;
+    Findings* findings_{nullptr};
     std::mutex mutex_;
     std::string backlog_; // guarded by mutex_; at most one exit's worth per vCPU
     bool reader_gone_{false};

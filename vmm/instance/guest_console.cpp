@@ -23,6 +23,10 @@ Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& fil
         console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
             self->loop_.post([&events = self->events_] { events.on_expected(); });
         });
+    if (!file.run.fail_on.empty()) {
+        console->findings_ = TRY(Findings::create(file.run.fail_on));
+        console->output_->look_for(*console->findings_);
+    }
     if (const auto* virtio = device_of<ConsoleConfig>(file.config)) {
         const auto& path = virtio->path;
         if (!path.empty())
@@ -114,6 +118,8 @@ void GuestConsole::finish() {
     output_->flush();
     terminal_.reset();
     output_->end_line();
+    if (findings_)
+        findings_->finish();
 }
 
 } // namespace inox

@@ -56,6 +56,8 @@ public:
     void resume();
     /// After the machine stopped: what is left goes out, the terminal is as it was.
     void finish();
+    /// What --fail-on found; null where it looks for nothing.
+    [[nodiscard]] const Findings* findings() const { return findings_.get(); }
     /// Of --serial-log: output_unwritable when a part of it is missing.
     [[nodiscard]] Result<void> log_result() const { return output_->log_result(); }
     /// Bytes of the serial port and of the virtio console that their files and the log lack.
@@ -71,7 +73,8 @@ private:
     EventLoop& loop_;
     ConsoleEvents& events_;
     std::mutex limit_mutex_;
-    devices::RateLimiter limiter_{}; // guarded by limit_mutex_
+    devices::RateLimiter limiter_{};     // guarded by limit_mutex_
+    std::unique_ptr<Findings> findings_; ///< before who feeds it
     std::unique_ptr<ConsoleOutput> output_;
     std::unique_ptr<ConsolePort> port_;
     std::optional<RawTerminal> terminal_;

@@ -109,7 +109,8 @@ void Instance::make_machine(Started done) {
     const Machine::Owner owner{.events = *this,
                                .serial = *console_,
                                .console = *console_,
-                               .net_filters = [this](const std::string& id) { return net_filter(id); }};
+                               .net_filters = [this](const std::string& id) { return net_filter(id); },
+                               .debugger = debugger_};
     auto make = [this, &start = *start_, owner, config = file_.config](const std::stop_token& stop) {
         {
             const EventLoop::Apart apart{loop_};
@@ -143,6 +144,8 @@ Result<void> Instance::run_machine(Result<std::unique_ptr<Machine>> made) {
         TRY_VOID(use_metrics(MetricsConfig{*file_.metrics}));
     console_->connect(*machine_);
     started_at_ = std::chrono::steady_clock::now();
+    if (debugger_)
+        debugger_->attach(*machine_);
     return machine_->start();
 }
 
@@ -150,7 +153,12 @@ void Instance::on_device_error(const DeviceName& name, const std::string& what) 
     events_.publish("device-error", {{"kind", std::string{kind_name(name.kind)}}, {"id", name.id}, {"what", what}});
 }
 
-void Instance::on_panic(const GuestPanic& panic) { events_.publish("guest-panic", details_of(panic)); }
+void Instance::on_panic(const GuestPanic& panic) {
+    events_.publish("guest-panic", details_of(panic));
+    dump_panic();
+    if (debugger_)
+        debugger_->on_panic();
+}
 
 void Instance::on_user_space_up() { owner_.on_user_space_up(); }
 
@@ -167,6 +175,10 @@ void Instance::on_iommu_fault(const iommu::Faults::Entry& entry) {
 // A reboot
 
 void Instance::on_end(GuestEnd end) {
+    if (dumps_first(end)) {
+        end_after_dump_ = std::move(end);
+        return;
+    }
     if (end.how != GuestEnd::How::reset || shutting_down_ || file_.run.on_reboot == OnReboot::end)
         return owner_.on_end(std::move(end));
     if (file_.run.on_reboot == OnReboot::restart)
@@ -192,6 +204,8 @@ void Instance::restart() {
     if (finished_)
         return;
     console_->disconnect();
+    if (debugger_)
+        debugger_->detach();
     machine_.reset();
     gate_->reopen();
     const auto over = [this](Result<void> started) {
@@ -262,6 +276,7 @@ void Instance::stop() {
     if (!console_ || finished_)
         return;
     finished_ = true;
+    dump_.reset();
     if (start_)
         start_->maker.request_stop();
     restart_timer_.reset();

@@ -12,6 +12,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/timeline.hpp"
 #include "vmm/config/config_file.hpp"
+#include "vmm/instance/core_dump.hpp"
 #include "vmm/instance/event_log.hpp"
 #include "vmm/instance/guest_console.hpp"
 #include "vmm/instance/metrics.hpp"
@@ -82,6 +83,15 @@ public:
     /// The end, changed to a panic when a panic came before it: see Machine::judged().
     [[nodiscard]] GuestEnd judged(GuestEnd end) const { return machine_ ? machine_->judged(std::move(end)) : end; }
 
+    /// Writes the guest's memory and CPUs to a new file, an ELF core; the guest stands still meanwhile. `done` is
+    /// called on the loop; never when end() comes first. in_use while another dump is written.
+    void dump(const std::string& path, CoreDump::Done done);
+    /// Whether --dump-on-panic has left its file.
+    [[nodiscard]] bool dumped_panic() const { return panic_dump_complete_; }
+    /// Ends the guest as if it had asked for it; `what` is the sentence that says so.
+    void leave(std::string what) { owner_.on_end({GuestEnd::How::stopped, 0, {}, std::move(what)}); }
+    /// Before the start; it outlives the machine.
+    void use_debugger(Debugger& debugger) { debugger_ = &debugger; }
     /// Null before the start.
     [[nodiscard]] Machine* machine() const { return machine_.get(); }
     [[nodiscard]] EventLog& events() { return events_; }
@@ -124,6 +134,8 @@ public:
     /// The process is about to be stopped; it goes on. See GuestConsole.
     void suspend_console();
     void resume_console();
+    /// What --fail-on found so far; null where it looks for nothing.
+    [[nodiscard]] const Findings* findings() const { return console_ ? console_->findings() : nullptr; }
     /// After end(): output_unwritable when --serial-log lacks a part.
     [[nodiscard]] Result<void> serial_log_result() const;
 
@@ -149,6 +161,10 @@ private:
     void on_panic(const GuestPanic& panic) override;
     void on_user_space_up() override;
     void on_iommu_fault(const iommu::Faults::Entry& entry) override;
+    [[nodiscard]] bool dumps_first(const GuestEnd& end);
+    void dump_panic();
+    void start_dump(const std::string& path, CoreDump::File how, CoreDump::Done done);
+    void on_dumped(const std::string& path, const Result<std::uint64_t>& bytes);
     void restart_later();
     void restart();
     /// The metadata service, for an interface that it answers on; null for others.
@@ -163,6 +179,7 @@ private:
     ConfigFile file_;
     Identity identity_;
     InstanceEvents& owner_;
+    Debugger* debugger_{nullptr};
     EventLog events_;
     MmdsStore mmds_;
     std::optional<MetricsFile> metrics_{};
@@ -179,6 +196,10 @@ private:
     std::unique_ptr<RunGate> gate_;
     std::unique_ptr<GuestConsole> console_;
     std::unique_ptr<Machine> machine_;
+    std::unique_ptr<CoreDump> dump_;
+    std::optional<GuestEnd> end_after_dump_{};
+    bool panic_dumped_{false};
+    bool panic_dump_complete_{false};
     std::unique_ptr<Start> start_; ///< null: no machine is being made
 };
 

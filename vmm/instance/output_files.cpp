@@ -88,9 +88,13 @@ std::vector<Claim> claims_of(const ConfigFile& file) {
         {file.config.boot.kernel, "", Act::read, "the kernel, which writing would destroy"},
         {file.config.boot.initrd, "", Act::read, "the initrd, which writing would destroy"},
     };
+    if (file.run.gdb)
+        all.push_back({file.run.gdb->socket, "/inox/gdb", Act::listen, "the socket for GDB"});
     std::vector<Claim> outputs{
         {file.log.path, "/logger/log_path", Act::append, nullptr},
         {file.run.boot_timeline, "/inox/boot_timeline", Act::replace, nullptr},
+        {file.run.dump_on_panic, "/inox/dump_on_panic", Act::replace, nullptr},
+        {file.run.result, "/inox/result", Act::replace, nullptr},
         {file.metrics ? file.metrics->path : std::string{}, "/metrics/metrics_path", Act::append, nullptr},
         {file.serial.path, "/serial/serial_out_path", Act::append, nullptr},
         {file.run.serial_log, "/inox/serial_log", Act::replace, nullptr},

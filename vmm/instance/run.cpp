@@ -7,8 +7,11 @@
 #include <utility>
 
 #include "vmm/base/event_loop_error.hpp"
+#include "vmm/base/hex.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/base/shared_output.hpp"
+#include "vmm/config/config_text.hpp"
+#include "vmm/instance/verdict/result.hpp"
 #include "vmm/instance/watchdog.hpp"
 #include "vmm/machine/descriptors_needed.hpp"
 #include "vmm/machine/preparation.hpp"
@@ -22,6 +25,26 @@ constexpr std::chrono::milliseconds quick_start{20};
 /// Waits only a moment for a reader that does not read.
 void tell(std::string_view text) {
     (void)SharedOutput{STDERR_FILENO}.write_within(text, std::chrono::milliseconds{250});
+}
+
+Error found_error(const Findings& findings) {
+    const auto first = findings.list().front();
+    const auto more = findings.count() - 1;
+    return make_error(Errc::guest_findings,
+                      format("line %llu of the console is a failure (%s): ", hex(first.line), first.kind.c_str()) +
+                          in_quotes(first.text) + (more == 0 ? "" : format("; %llu more follow", hex(more))),
+                      "--result FILE lists them all; --serial-log FILE keeps the console");
+}
+
+/// "the guest powered off"
+std::string how_it_ended(const GuestEnd& end, int code) {
+    static constexpr const char* words[] = {"powered off", "rebooted", "exited", "failed", "was stopped"};
+    if (!end.what.empty())
+        return end.what;
+    std::string how = std::string{"the guest "} + words[static_cast<std::size_t>(end.how)];
+    if (end.error && code != 0)
+        how += " (" + std::string{error_name(end.error->code)} + ")";
+    return how;
 }
 
 /// Everything one run owns, on the thread that runs the loop.
@@ -58,6 +81,8 @@ private:
     [[nodiscard]] int report_end();
     [[nodiscard]] std::string closing_line(const GuestEnd& end, std::chrono::steady_clock::time_point at,
                                            int code) const;
+    int print(Error error);
+    [[nodiscard]] RunResult result(int code) const;
     [[nodiscard]] bool ask_to_power_off();
 
     const RunPlan& plan_;
@@ -69,6 +94,7 @@ private:
     std::optional<Error> failure_; ///< instead of an end: the guest did not start
     bool watched_{false};
     Registration long_start_;
+    std::optional<Error> last_error_; ///< that the run ends with
     bool stopped_from_outside_{false};
     bool expected_seen_{false};
     std::atomic<std::chrono::steady_clock::time_point> started_at_{}; ///< the watchdog reads it
@@ -119,48 +145,74 @@ bool GuestRun::ask_to_power_off() {
     return true;
 }
 
-/// A run that was good otherwise fails when its serial log has a hole.
+/// The exit code, after what stands behind it was printed and written. A serial log with a hole, and what --fail-on
+/// found, are errors of a run that was good otherwise.
 int GuestRun::report() {
     int code = report_end();
-    if (const auto log = instance_.serial_log_result(); code == 0 && !log) {
-        print_error(log.error());
-        code = exit_code(log.error().code);
-    }
+    if (const auto* findings = instance_.findings(); code == 0 && findings && findings->count() != 0)
+        code = print(found_error(*findings));
+    if (const auto log = instance_.serial_log_result(); code == 0 && !log)
+        code = print(log.error());
+    if (!options_.result.empty())
+        if (const auto written = placed(write_result(options_.result, result(code)), "/inox/result"); !written) {
+            print_error(written.error());
+            code = code == 0 ? exit_code(written.error().code) : code;
+        }
     if (const auto line = closing_line(*end_, ended_at_, code); !line.empty())
         tell(line);
     return code;
 }
 
+/// Prints the error that the run ends with.
+int GuestRun::print(Error error) {
+    print_error(error);
+    last_error_ = std::move(error);
+    return exit_code(last_error_->code);
+}
+
 /// Always the last: "inox: the guest powered off after 1.234 s"; empty where nobody wants it. Any thread.
 std::string GuestRun::closing_line(const GuestEnd& end, std::chrono::steady_clock::time_point at, int code) const {
-    static constexpr const char* words[] = {"powered off", "rebooted", "exited", "failed", "was stopped"};
     if (!plan_.closing_line || options_.quiet)
         return {};
-    std::string how = std::string{"the guest "} + words[static_cast<std::size_t>(end.how)];
-    if (!end.what.empty())
-        how = end.what;
-    else if (end.error && code != 0)
-        how += " (" + std::string{error_name(end.error->code)} + ")";
     const std::chrono::duration<double> seconds = at - started_at_.load();
-    return format("inox: %s after %.3f s; exit code %d\n", how.c_str(), seconds.count(), code);
+    return format("inox: %s after %.3f s; exit code %d\n", how_it_ended(end, code).c_str(), seconds.count(), code);
+}
+
+RunResult GuestRun::result(int code) const {
+    const auto at = [&](Timeline::Step step) {
+        const auto ns = instance_.timeline().at(step);
+        return ns == 0 ? std::nullopt : std::optional{std::chrono::duration<double>{static_cast<double>(ns) / 1e9}};
+    };
+    RunResult out{.how = how_it_ended(*end_, code),
+                  .exit_code = code,
+                  .error = last_error_,
+                  .took = ended_at_ - started_at_.load(),
+                  .first_instruction = at(Timeline::Step::first_instruction),
+                  .user_space = at(Timeline::Step::user_space_up)};
+    if (end_->how == GuestEnd::How::exited)
+        out.guest_code = end_->exit_code;
+    if (const auto* findings = instance_.findings()) {
+        out.findings = findings->list();
+        out.finding_count = findings->count();
+    }
+    const auto& file = instance_.file();
+    for (const auto& [name, path] :
+         {std::pair{"serial_log", file.run.serial_log}, std::pair{"boot_timeline", file.run.boot_timeline},
+          std::pair{"dump_on_panic", instance_.dumped_panic() ? file.run.dump_on_panic : std::string{}}})
+        if (!path.empty())
+            out.files.emplace_back(name, path);
+    return out;
 }
 
 int GuestRun::report_end() {
     if (expected_seen_)
         return 0;
-    if (end_->error) {
-        print_error(*end_->error);
-        return exit_code(end_->error->code);
-    }
-    if (!options_.expect.empty()) {
-        const Error error{Errc::expect_not_seen,
-                          "the guest ended before its console showed '" + options_.expect + "'",
-                          "see the console output above, or keep it with --serial-log",
-                          {},
-                          0};
-        print_error(error);
-        return exit_code(error.code);
-    }
+    if (end_->error)
+        return print(*end_->error);
+    if (!options_.expect.empty())
+        return print(make_error(Errc::expect_not_seen,
+                                "the guest ended before its console showed '" + options_.expect + "'",
+                                "see the console output above, or keep it with --serial-log"));
     return end_->exit_code;
 }
 
@@ -248,6 +300,12 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     const std::string drawing = file.run.boot_timeline;
     if (!drawing.empty())
         if (auto checked = placed(check_output(drawing), "/inox/boot_timeline"); !checked)
+            return plan.start_failed(std::move(checked).error());
+    if (!file.run.dump_on_panic.empty())
+        if (auto checked = placed(check_output(file.run.dump_on_panic), "/inox/dump_on_panic"); !checked)
+            return plan.start_failed(std::move(checked).error());
+    if (!file.run.result.empty())
+        if (auto checked = placed(check_output(file.run.result), "/inox/result"); !checked)
             return plan.start_failed(std::move(checked).error());
     auto result = run_guest(file, timeline, plan);
     timeline.mark(Timeline::Step::ended);

@@ -90,8 +90,8 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
     CHECK(inner.problems[0].hint == "did you mean 'vcpu_count'?");
     const auto far = parse(R"({"inox": {"colour": 1}})");
     CHECK(far.problems.at(0).hint ==
-          "the keys here are timeout, expect, serial_log, console_overflow, keep_fds, boot_timeline, api_sock, "
-          "api_group, api_connections, on_panic, panic_text, on_reboot, grace, pci_window_32_mib, "
+          "the keys here are timeout, expect, serial_log, console_overflow, keep_fds, fail_on, result, "
+          "dump_on_panic, gdb, boot_timeline, api_sock, api_group, api_connections, on_panic, panic_text, on_reboot, grace, pci_window_32_mib, "
           "pci_window_64_mib or quiet");
 }
 
@@ -177,6 +177,11 @@ TEST_CASE("values outside their set are refused with the set") {
     CHECK(only_problem(R"({"logger": {"level": "loud"}})") == "config_value /logger/level");
     CHECK(only_problem(R"({"inox": {"timeout": "soon"}})") == "config_value /inox/timeout");
     CHECK(only_problem(R"({"inox": {"expect": "("}})") == "config_value /inox/expect");
+    CHECK(only_problem(R"({"inox": {"fail_on": "kernel"}})") == "config_type /inox/fail_on");
+    CHECK(only_problem(R"({"inox": {"fail_on": ["kernel", "("]}})") == "config_value /inox/fail_on/1");
+    CHECK(only_problem(R"({"inox": {"gdb": "0"}})") == "config_value /inox/gdb");
+    CHECK(only_problem(R"({"inox": {"gdb": "unix:"}})") == "config_value /inox/gdb");
+    CHECK(only_problem(R"({"inox": {"gdb": "1234,wait=maybe"}})") == "config_value /inox/gdb");
     CHECK(only_problem(R"({"inox": {"boot_timeline": "t.png"}})") == "config_value /inox/boot_timeline");
     CHECK(only_problem(R"({"boot-source": {"kernel_image_path": ""}})") ==
           "config_value /boot-source/kernel_image_path");

@@ -51,6 +51,13 @@ TEST_CASE("each option sets its field") {
     CHECK(with("--console-overflow", "drop").run.console_overflow == ConsoleOverflow::drop);
     CHECK(with("--console-overflow", "wait").run.console_overflow == ConsoleOverflow::wait);
     CHECK(with("--boot-timeline", "b.svg").run.boot_timeline == "b.svg");
+    CHECK(with("--fail-on", "kernel").run.fail_on == std::vector<std::string>{"kernel"});
+    CHECK(with("--result", "r.json").run.result == "r.json");
+    CHECK(with("--dump-on-panic", "core").run.dump_on_panic == "core");
+    CHECK(with("--gdb", "1234").run.gdb->port == 1234);
+    CHECK(with("--gdb", "1234").run.gdb->wait);
+    CHECK(with("--gdb", "unix:/a,b,wait=off").run.gdb->socket == "/a,b");
+    CHECK_FALSE(with("--gdb", "unix:/a,wait=off").run.gdb->wait);
     CHECK(with("--quiet", "").run.quiet);
     CHECK(with("--on-panic", "end").config.machine.end_on_panic);
     CHECK_FALSE(with("--on-panic", "report").config.machine.end_on_panic);

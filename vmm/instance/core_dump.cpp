@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/instance/core_dump.hpp"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+#include "vmm/base/thread_failure.hpp"
+#include "vmm/boot/vmcoreinfo.hpp"
+
+namespace inox {
+namespace {
+
+Result<UniqueFd> open_dump(const std::string& path, CoreDump::File how) {
+    const int flags = O_WRONLY | O_CREAT | O_NONBLOCK | (how == CoreDump::File::made ? O_EXCL : 0);
+    auto file = open_file(path, flags, Errc::output_unwritable, 0600);
+    if (!file && file.error().sys_errno == EEXIST)
+        return fail(Errc::in_use, "a file is at " + path + " already", "remove it, or name another one");
+    if (!file) {
+        file.error().hint = "name a file in a folder that exists and that you may write to";
+        return file;
+    }
+    struct stat status {};
+    if (::fstat(file->get(), &status) != 0 || !S_ISREG(status.st_mode))
+        return fail(Errc::output_unwritable, path + " is not a regular file", "a dump has holes: name a regular file");
+    if (::ftruncate(file->get(), 0) != 0)
+        return fail_errno(Errc::output_unwritable, "cannot empty " + path);
+    return file;
+}
+
+} // namespace
+
+Result<std::unique_ptr<CoreDump>> CoreDump::start(EventLoop& loop, Machine& machine, const std::string& path, File how,
+                                                  Done done) {
+    auto file = TRY(open_dump(path, how));
+    std::unique_ptr<CoreDump> dump{new CoreDump{machine, path, std::move(file), std::move(done)}};
+    machine.hold(Machine::Holder::dump);
+    TRY_VOID(dump->collect());
+    try {
+        dump->writer_ = std::thread{[&loop, self = dump.get(), alive = std::weak_ptr{dump->alive_}] {
+            auto written = self->core_->write(self->file_.get(), self->stop_);
+            loop.post([self, alive, written = std::move(written)] {
+                if (alive.lock())
+                    self->finish(written);
+            });
+        }};
+    } catch (const std::system_error& error) {
+        return fail_thread("the thread that writes a dump", error);
+    }
+    return dump;
+}
+
+Result<void> CoreDump::collect() {
+    std::vector<boot::CoreCpu> cpus;
+    for (unsigned id = 0; id < machine_.vcpu_count(); ++id)
+        cpus.push_back({TRY(machine_.vcpu(id).regs()), TRY(machine_.vcpu(id).sregs())});
+    core_ =
+        std::make_unique<boot::Vmcore>(machine_.memory(), cpus, boot::find_vmcoreinfo(machine_.memory()).value_or(""));
+    return {};
+}
+
+void CoreDump::finish(const Result<void>& written) {
+    writer_.join();
+    if (!written)
+        ::unlink(path_.c_str());
+    machine_.release(Machine::Holder::dump);
+    auto done = std::exchange(done_, nullptr);
+    if (written)
+        return done(core_->size()); // may destroy this
+    auto error = written.error();
+    error.what += ": " + path_;
+    done(std::unexpected<Error>{std::move(error)});
+}
+
+CoreDump::~CoreDump() {
+    if (!done_)
+        return;
+    stop_ = true;
+    if (writer_.joinable())
+        writer_.join();
+    ::unlink(path_.c_str());
+    machine_.release(Machine::Holder::dump);
+}
+
+} // namespace inox
