@@ -72,6 +72,7 @@ constexpr auto table = std::to_array<Route>({
     {Method::get, "/inox/iommu", any, get_iommu},
     {Method::get, "/inox/pasids", any, get_pasids},
     {Method::put, "/inox/dump", after, put_dump},
+    {Method::put, "/inox/nmi", after, put_nmi},
     {Method::put, "/inox/power-button", after, put_power_button},
 });
 

@@ -195,14 +195,29 @@ Prepared put_dump(Call& call) {
         }};
 }
 
-Prepared put_power_button(Call& call) {
+namespace {
+
+/// A press of a button: the body is an empty object.
+template <class F> Prepared press(const Call& call, F button) {
+    if (const Query query{call.request.query, {}}; query.refusal())
+        return *query.refusal();
     const auto body = read_object(call.request.body, {});
     if (body.refusal)
         return *body.refusal;
-    return plain(call, [](Services& services) {
-        const auto pressed = services.instance.press_power_button();
+    return answering([button](Services& services) {
+        const auto pressed = button(services.instance);
         return pressed ? done() : refuse(pressed.error());
     });
+}
+
+} // namespace
+
+Prepared put_nmi(Call& call) {
+    return press(call, [](Instance& instance) { return instance.send_nmi(); });
+}
+
+Prepared put_power_button(Call& call) {
+    return press(call, [](Instance& instance) { return instance.press_power_button(); });
 }
 
 namespace {

@@ -42,7 +42,6 @@ std::vector<Error> api_problems(const ApiConfig& config);
 /// The API beside a guest; empty without a socket. `max_body`: bytes of a request.
 decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t max_body = 51200);
 
-
 /// Why GDB could not connect, as with_gdb() would find; nothing is made.
 std::vector<Error> gdb_problems(const std::optional<GdbConfig>& config);
 /// A companion and, if it is configured, the place where GDB connects.

@@ -82,6 +82,10 @@ const CtlCommand commands[] = {
      [](const Given&) {
          return Request{"PUT", "/inox/power-button", api::object_text({}), {}};
      }},
+    {"nmi", "", 0, 0, "send every vCPU a non-maskable interrupt; Linux shows a backtrace with unknown_nmi_panic",
+     [](const Given&) {
+         return Request{"PUT", "/inox/nmi", api::object_text({}), {}};
+     }},
     {"dump", "FILE", 1, 1, "write the guest's memory and CPUs to a new file, an ELF core for crash and drgn",
      [](const Given& given) {
          return Request{

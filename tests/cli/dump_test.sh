@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Dumps of a small guest, on request and at its panic: what is in the file, who may read it, and what becomes of one that
-# cannot be written. Readers of kernels are asked in the lab.
+# Dumps of a small guest, on request and at its panic: what is in the file, who may read it, and what becomes of one
+# that cannot be written. Readers of kernels are asked in the lab.
 . "$(dirname "$0")/lib.sh"
 
 [ -w /dev/kvm ] || { echo 'needs /dev/kvm'; exit 77; }

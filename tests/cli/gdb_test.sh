@@ -38,13 +38,16 @@ ends() {
 }
 
 # First instruction, steps, registers, memory, monitor.
-debug debug -- 'p/x $pc == (long)&_start' 'p (long)counter' stepi 'p $pc == (long)&_start + 7' 'p $rsp == (long)&stack_top' \
-    'set var *(long*)&handled = 40' 'set var *(long*)&counter = 40' 'p $xmm3.v2_int64[0] = 0x1234567890' \
-    'p/x $xmm3.v2_int64[0]' 'p/x $cr0 & 0x80000001' 'p/x $efer & 0x500' 'x/i $pc' 'stepi 3' 'p/x $rbx == (long)&gate_3' \
+debug debug -- 'p/x $pc == (long)&_start' 'p (long)counter' stepi 'p $pc == (long)&_start + 7' \
+    'p $rsp == (long)&stack_top' 'set var *(long*)&handled = 40' 'set var *(long*)&counter = 40' \
+    'p $xmm3.v2_int64[0] = 0x1234567890' \
+    'p/x $xmm3.v2_int64[0]' 'p/x $cr0 & 0x80000001' 'p/x $efer & 0x500' 'x/i $pc' 'stepi 3' \
+    'p/x $rbx == (long)&gate_3' \
     'info threads' 'monitor irqs' 'monitor devices' 'monitor kaslr' 'monitor nonsense' 'x/2xb 0x40000000000' \
     'p $pc = (long)&again' 'p $eflags & 0x100' stepi 'x/i $pc' 'p (long)counter' detach
 says '$1 = 0x1' '$2 = 0' '$3 = 1' '$4 = 1' '= 78187493520' '0x1234567890' '0x80000001' '0x500' 'lea' '= 0x1' 'vCPU 0' \
-    'no MSI is in force' 'no devices but' 'not known' 'monitor kaslr' 'Cannot access memory' '= 0' '<count>:' '= 40' detached
+    'no MSI is in force' 'no devices but' 'not known' 'monitor kaslr' 'Cannot access memory' '= 0' '<count>:' '= 40' \
+    detached
 # The stack and the table of interrupts were left out by the jump, so the guest ends by its first int3.
 checks=$((checks + 1))
 [ "$code" = 131 ] || [ "$code" = 133 ] || fail 'the guest that was sent past its preparation should fault'
@@ -53,8 +56,10 @@ checks=$((checks + 1))
 # Software and hardware breakpoints and a watchpoint; the guest's own breakpoints stay its own.
 if [ -z "${INOX_LAB:-}" ]; then
     debug debug -- 'break count' continue 'p (long)counter' continue 'p (long)counter' stepi 'p (long)counter' delete \
-        'hbreak *&count' continue 'p (long)counter' delete 'watch *(long*)&counter' continue 'p (long)counter' delete detach
-    says 'Breakpoint 1' 'Breakpoint 1' '$1 = 0' 'Breakpoint 1' '$2 = 1' '$3 = 2' 'Breakpoint 2' '$4 = 2' 'Old value = 2' \
+        'hbreak *&count' continue 'p (long)counter' delete 'watch *(long*)&counter' continue 'p (long)counter' \
+        delete detach
+    says 'Breakpoint 1' 'Breakpoint 1' '$1 = 0' 'Breakpoint 1' '$2 = 1' '$3 = 2' 'Breakpoint 2' '$4 = 2' \
+        'Old value = 2' \
         'New value = 3' '$5 = 3' detached
     ends 0
     # A client that goes without a word leaves no breakpoint behind.

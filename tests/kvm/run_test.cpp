@@ -348,6 +348,23 @@ TEST_CASE("--fail-on makes a run fail that ended well, and --result says all of 
     ::unlink(result.c_str());
 }
 
+TEST_CASE("a guest that hangs is ended with the place of its vCPU") {
+    const std::string result = "/tmp/inox-run-test-" + std::to_string(::getpid()) + ".json";
+    const auto late = boot("spin", {"--timeout", "1s", "--result", result});
+    INFO(late.err);
+    CHECK(late.code == 124);
+    CHECK(has(late.err, "inox: vCPU 0: RIP 0x10"));
+    CHECK(has(late.err, ", in the kernel, interrupts off"));
+    CHECK(has(slurp(result), R"("vcpus":["vCPU 0: RIP 0x10)"));
+    const auto silent = boot("spin", {"--quiet-for", "500ms"});
+    INFO(silent.err);
+    CHECK(silent.code == 146);
+    CHECK(has(silent.err, "the guest's console said nothing for 500 ms [guest_silent]"));
+    CHECK(has(silent.err, "inox: vCPU 0: RIP 0x10"));
+    CHECK(boot("flood", {"--quiet-for", "1s", "--timeout", "3s"}).code == 124);
+    ::unlink(result.c_str());
+}
+
 TEST_CASE("a guest that pokes ports and device memory at random harms nobody but itself") {
     const auto outcome = boot("probe_ports");
     INFO(outcome.err);

@@ -56,6 +56,7 @@ enum class Errc : std::uint8_t {
     guest_emulation_failure,
     guest_entry_failed,
     guest_panic,
+    guest_silent,   ///< its console said nothing for as long as --quiet-for allows
     guest_findings, ///< its console shows what --fail-on looks for
     guest_rebooted, ///< where a reboot is asked to be a failure
     expect_not_seen,

@@ -58,7 +58,9 @@ struct GdbConfig {
 Result<GdbConfig> parse_gdb(const std::string& text);
 
 struct RunOptions {
-    std::optional<std::chrono::milliseconds> timeout{}; ///< wall time from the call; then Errc::timed_out
+    std::optional<std::chrono::milliseconds> timeout{};   ///< wall time from the call; then Errc::timed_out
+    std::optional<std::chrono::milliseconds> quiet_for{}; ///< a console that says nothing for so long ends the run
+    std::string symbols{};    ///< path of a System.map or vmlinux: names for what a hang shows
     std::string expect{};     ///< POSIX extended regex searched in each serial line; seen: the run ends with success
     std::string serial_log{}; ///< path that receives every serial byte
     ConsoleOverflow console_overflow{ConsoleOverflow::wait};

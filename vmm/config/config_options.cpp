@@ -27,6 +27,7 @@ std::string& kernel(ConfigFile& file) { return file.config.boot.kernel; }
 std::string& initrd(ConfigFile& file) { return file.config.boot.initrd; }
 std::string& serial_log(ConfigFile& file) { return file.run.serial_log; }
 std::string& result_path(ConfigFile& file) { return file.run.result; }
+std::string& symbols(ConfigFile& file) { return file.run.symbols; }
 std::string& dump_on_panic(ConfigFile& file) { return file.run.dump_on_panic; }
 std::string& log_path(ConfigFile& file) { return file.log.path; }
 
@@ -96,6 +97,13 @@ Result<void> set_smt(const CommandOption& /*self*/, const std::string& /*text*/,
 Result<void> set_timeout(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.run.timeout = parse_duration(text);
     if (!file.run.timeout)
+        return refuse_option(self, no_duration(text), duration_rule);
+    return {};
+}
+
+Result<void> set_quiet_for(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.run.quiet_for = parse_duration(text);
+    if (!file.run.quiet_for)
         return refuse_option(self, no_duration(text), duration_rule);
     return {};
 }
@@ -263,6 +271,9 @@ constexpr CommandOption of_run[] = {
      "/inox/console_overflow", set_console_overflow},
     {"--fail-on", "WHAT", "make the run fail if a line of the console matches a REGEX; kernel: panic, oops, WARN, ...",
      "/inox/fail_on", set_fail_on, true},
+    {"--quiet-for", "TIME", "end a guest whose console says nothing for so long", "/inox/quiet_for", set_quiet_for},
+    {"--symbols", "FILE", "the kernel's System.map or vmlinux: names where a hanging guest is", "/inox/symbols",
+     set_path<symbols>},
     {"--result", "FILE", "write how the run ended as a JSON object", "/inox/result", set_path<result_path>},
     {"--dump-on-panic", "FILE", "write an ELF core of the guest when its kernel panics", "/inox/dump_on_panic",
      set_path<dump_on_panic>},

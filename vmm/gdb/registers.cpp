@@ -143,7 +143,7 @@ Layout layout_of(const Registers& registers) {
 void apply(const Layout& in, Registers& registers) {
     auto& g = registers.general;
     decltype(&g.rax) const general[] = {&g.rax, &g.rbx, &g.rcx, &g.rdx, &g.rsi, &g.rdi, &g.rbp, &g.rsp,
-                                      &g.r8,  &g.r9,  &g.r10, &g.r11, &g.r12, &g.r13, &g.r14, &g.r15};
+                                        &g.r8,  &g.r9,  &g.r10, &g.r11, &g.r12, &g.r13, &g.r14, &g.r15};
     for (std::size_t i = 0; i < std::size(general); ++i)
         *general[i] = in.general[i];
     g.rip = in.rip;

@@ -61,6 +61,7 @@ std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
 void ConsoleOutput::copy(std::span<const std::byte> bytes) noexcept {
     if (log_)
         log_->write(bytes);
+    written_.fetch_add(bytes.size(), std::memory_order_relaxed);
     if (findings_)
         findings_->feed(bytes);
     if (expect_ && expect_->feed(bytes)) {

@@ -43,6 +43,8 @@ public:
         expect_ = std::move(expect);
         on_seen_ = std::move(on_seen);
     }
+    /// Bytes that the guest wrote to its consoles so far. Any thread.
+    [[nodiscard]] std::uint64_t written() const { return written_.load(std::memory_order_relaxed); }
     /// Before the guest runs; it outlives this.
     void look_for(Findings& findings) { findings_ = &findings; }
     void write(std::span<const std::byte> bytes) noexcept;
@@ -84,6 +86,7 @@ private:
     bool reader_gone_{false};
     bool in_line_{false}; ///< the last byte that went out was no newline
     std::atomic<std::uint64_t> dropped_{0};
+    std::atomic<std::uint64_t> written_{0};
     log::Throttle told_{1};
 };
 

@@ -56,6 +56,8 @@ public:
     void resume();
     /// After the machine stopped: what is left goes out, the terminal is as it was.
     void finish();
+    /// Bytes that the guest wrote to its serial port and to a virtio console on the terminal.
+    [[nodiscard]] std::uint64_t written() const { return output_->written(); }
     /// What --fail-on found; null where it looks for nothing.
     [[nodiscard]] const Findings* findings() const { return findings_.get(); }
     /// Of --serial-log: output_unwritable when a part of it is missing.

@@ -8,7 +8,9 @@
 #include "devices/mmds/service.hpp"
 #include "vmm/base/hex.hpp"
 #include "vmm/base/thread_failure.hpp"
+#include "vmm/boot/vmcoreinfo.hpp"
 #include "vmm/instance/output_files.hpp"
+#include "vmm/instance/verdict/places.hpp"
 #include "vmm/machine/preparation.hpp"
 
 namespace inox {
@@ -255,6 +257,20 @@ Result<void> Instance::resume() {
 Result<void> Instance::send_ctrl_alt_del() {
     TRY(running_machine())->send_ctrl_alt_del();
     return {};
+}
+
+Result<void> Instance::send_nmi() { return TRY(running_machine())->send_nmi(); }
+
+std::vector<std::string> Instance::describe_vcpus() const {
+    if (!machine_ || machine_->state() == Machine::State::stopped)
+        return {};
+    const auto info = boot::find_vmcoreinfo(machine_->memory());
+    const auto moved = info ? boot::vmcoreinfo_number(*info, "KERNELOFFSET").value_or(0) : 0;
+    const auto symbols = file_.run.symbols.empty() ? fail(Errc::not_found, "none") : Symbols::open(file_.run.symbols);
+    std::vector<std::string> out;
+    for (const auto& place : find_places(*machine_, symbols ? &*symbols : nullptr, moved))
+        out.push_back(place_text(place, symbols ? &*symbols : nullptr, moved));
+    return out;
 }
 
 Result<void> Instance::press_power_button() {

@@ -134,6 +134,11 @@ public:
     /// The process is about to be stopped; it goes on. See GuestConsole.
     void suspend_console();
     void resume_console();
+    /// Bytes that the guest's consoles have shown.
+    [[nodiscard]] std::uint64_t console_bytes() const { return console_ ? console_->written() : 0; }
+    /// Where each vCPU is: a line for each, with names if the configuration names symbols. Empty without a guest.
+    [[nodiscard]] std::vector<std::string> describe_vcpus() const;
+    Result<void> send_nmi();
     /// What --fail-on found so far; null where it looks for nothing.
     [[nodiscard]] const Findings* findings() const { return console_ ? console_->findings() : nullptr; }
     /// After end(): output_unwritable when --serial-log lacks a part.

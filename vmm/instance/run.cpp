@@ -77,6 +77,8 @@ private:
     void on_started(Result<void> started);
     void watch();
     void fail_with(Error error);
+    void look_at_vcpus();
+    void listen_for(std::chrono::milliseconds silence);
     [[nodiscard]] int report();
     [[nodiscard]] int report_end();
     [[nodiscard]] std::string closing_line(const GuestEnd& end, std::chrono::steady_clock::time_point at,
@@ -94,7 +96,11 @@ private:
     std::optional<Error> failure_; ///< instead of an end: the guest did not start
     bool watched_{false};
     Registration long_start_;
-    std::optional<Error> last_error_; ///< that the run ends with
+    std::optional<Error> last_error_;  ///< that the run ends with
+    std::vector<std::string> vcpus_{}; ///< where they were when the guest hung
+    std::uint64_t console_bytes_{0};
+    std::chrono::steady_clock::time_point heard_at_{};
+    Registration silence_;
     bool stopped_from_outside_{false};
     bool expected_seen_{false};
     std::atomic<std::chrono::steady_clock::time_point> started_at_{}; ///< the watchdog reads it
@@ -148,6 +154,8 @@ bool GuestRun::ask_to_power_off() {
 /// The exit code, after what stands behind it was printed and written. A serial log with a hole, and what --fail-on
 /// found, are errors of a run that was good otherwise.
 int GuestRun::report() {
+    for (const auto& line : vcpus_)
+        tell("inox: " + line + "\n");
     int code = report_end();
     if (const auto* findings = instance_.findings(); code == 0 && findings && findings->count() != 0)
         code = print(found_error(*findings));
@@ -195,6 +203,7 @@ RunResult GuestRun::result(int code) const {
         out.findings = findings->list();
         out.finding_count = findings->count();
     }
+    out.vcpus = vcpus_;
     const auto& file = instance_.file();
     for (const auto& [name, path] :
          {std::pair{"serial_log", file.run.serial_log}, std::pair{"boot_timeline", file.run.boot_timeline},
@@ -221,12 +230,41 @@ void GuestRun::fail_with(Error error) {
     loop_.stop();
 }
 
+/// For a guest that may hang.
+void GuestRun::look_at_vcpus() {
+    if (!end_)
+        vcpus_ = instance_.describe_vcpus();
+}
+
+/// Ends a guest whose console says nothing for this long; a paused one is not at fault. Looks eight times in that time.
+void GuestRun::listen_for(std::chrono::milliseconds silence) {
+    const auto now = std::chrono::steady_clock::now();
+    if (const auto bytes = instance_.console_bytes();
+        bytes != console_bytes_ || instance_.state() != Instance::State::running) {
+        console_bytes_ = bytes;
+        heard_at_ = now;
+    }
+    if (now - heard_at_ < silence) {
+        silence_ = loop_.after(std::chrono::nanoseconds{silence} / 8, [this, silence] { listen_for(silence); });
+        return;
+    }
+    look_at_vcpus();
+    end({GuestEnd::How::failed, 0,
+         make_error(Errc::guest_silent,
+                    format("the guest's console said nothing for %lld ms", static_cast<long long>(silence.count())),
+                    "see above where its CPUs are; --symbols System.map names the places")});
+}
+
 void GuestRun::on_started(Result<void> started) {
     if (end_)
         return; // the end came first, in the same turn
     if (!started)
         return fail_with(std::move(started).error());
     started_at_ = std::chrono::steady_clock::now();
+    if (options_.quiet_for) {
+        heard_at_ = std::chrono::steady_clock::now();
+        listen_for(*options_.quiet_for);
+    }
     if (plan_.on_started)
         plan_.on_started();
     watch();
@@ -250,7 +288,11 @@ Result<int> GuestRun::run() {
     watchdog_ =
         TRY(Watchdog::create(loop_, {.timeout = options_.timeout,
                                      .on_signal = [this](int signal) { on_signal(signal); },
-                                     .on_timeout = [this] { end_with(Watchdog::end_by_timeout(*options_.timeout)); },
+                                     .on_timeout =
+                                         [this] {
+                                             look_at_vcpus();
+                                             end_with(Watchdog::end_by_timeout(*options_.timeout));
+                                         },
                                      .last_words =
                                          [this](const Error& why) {
                                              return closing_line({GuestEnd::How::stopped, 0, why},

@@ -33,8 +33,7 @@ inline constexpr unsigned long get_xsave = _IOR(KVMIO, 0xa4, std::byte[4096]);
 inline constexpr unsigned long set_xsave = _IOW(KVMIO, 0xa5, std::byte[4096]);
 // NOLINTEND
 static_assert(get_supported_cpuid == 0xc008ae05 && set_gsi_routing == 0x4008ae6a && set_msrs == 0x4008ae89 &&
-              set_cpuid2 == 0x4008ae90 && get_msrs == 0xc008ae88 &&
-              get_xsave == 0x9000aea4 && set_xsave == 0x5000aea5);
+              set_cpuid2 == 0x4008ae90 && get_msrs == 0xc008ae88 && get_xsave == 0x9000aea4 && set_xsave == 0x5000aea5);
 
 /// Sends the entries; returns what the ioctl returned.
 template <class Entry>

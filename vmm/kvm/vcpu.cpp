@@ -156,6 +156,11 @@ Result<void> Vcpu::set_guest_debug(const kvm_guest_debug& debug) {
     return {};
 }
 
+Result<void> Vcpu::inject_nmi() {
+    TRY_VOID(checked_ioctl(fd_.get(), KVM_NMI, std::uint64_t{0}, "KVM_NMI"));
+    return {};
+}
+
 void Vcpu::tell_clock_stopped() noexcept { static_cast<void>(::ioctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0)); }
 
 bool Vcpu::shift_tsc(std::int64_t ticks) noexcept {

@@ -109,6 +109,8 @@ public:
     [[nodiscard]] Result<std::uint64_t> msr(std::uint32_t index) const;
     /// What ends run() with vm_exit::Debug from now on.
     Result<void> set_guest_debug(const kvm_guest_debug& debug);
+    /// At the next run(); it ends a halt.
+    Result<void> inject_nmi();
     /// The guest was stopped, which its watchdogs are not to take for a lockup. No effect without kvm-clock.
     void tell_clock_stopped() noexcept;
     /// Moves the guest's TSC by this many of its ticks. False when this KVM cannot.

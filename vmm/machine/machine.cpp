@@ -309,6 +309,17 @@ void Machine::stop() {
 
 std::size_t Machine::serial_input(std::span<const std::byte> bytes) { return platform_->serial_input(bytes); }
 void Machine::send_ctrl_alt_del() { platform_->send_ctrl_alt_del(); }
+Result<void> Machine::send_nmi() {
+    if (state_ != State::running)
+        return fail(Errc::wrong_state, "the guest is not running", "start it, or resume it, first");
+    hold(Holder::report);
+    Result<void> sent{};
+    for (auto& thread : vcpus_)
+        if (sent)
+            sent = thread->vcpu().inject_nmi();
+    release(Holder::report);
+    return sent;
+}
 void Machine::press_power_button() { platform_->press_power_button(); }
 
 std::uint64_t Machine::exits() const {

@@ -58,7 +58,7 @@ public:
     /// Returns once no vCPU is in the guest or in a device.
     Result<void> pause();
     Result<void> resume();
-    enum class Holder : std::uint8_t { debugger = 1, dump = 2 };
+    enum class Holder : std::uint8_t { debugger = 1, dump = 2, report = 4 };
     /// No vCPU runs until each holder has released it, whatever pause() and resume() do meanwhile, and the guest's
     /// clocks stand still. Returns once no vCPU is in the guest or in a device. Safe in any state, also twice.
     void hold(Holder holder);
@@ -75,6 +75,8 @@ public:
     std::size_t serial_input(std::span<const std::byte> bytes);
     /// The guest sees Ctrl-Alt-Del on its keyboard.
     void send_ctrl_alt_del();
+    /// Every vCPU gets a non-maskable interrupt, also one that takes no others.
+    Result<void> send_nmi();
     /// The guest sees a press of its ACPI power button.
     void press_power_button();
     /// The end of a guest in the light of a panic before it: guest_panic, unless its kernel ended in order after that.

@@ -45,6 +45,7 @@ std::string result_json(const RunResult& result) {
                    {"user_space_seconds", seconds(result.user_space)},
                    {"finding_count", result.finding_count},
                    {"findings", std::move(findings)},
+                   {"vcpus", result.vcpus},
                    {"files", std::move(files)}};
     return out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }

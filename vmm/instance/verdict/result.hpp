@@ -23,6 +23,7 @@ struct RunResult {
     std::optional<std::chrono::duration<double>> user_space{};
     std::vector<Finding> findings{};
     std::uint64_t finding_count{};
+    std::vector<std::string> vcpus{};                         ///< where they were when the guest hung
     std::vector<std::pair<std::string, std::string>> files{}; ///< what was kept: "serial_log" and its path
 };
 
