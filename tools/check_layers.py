@@ -33,7 +33,8 @@ LAYERS["tests/fakes"] = PRODUCT + ["tests/support"]  # also for programs without
 # A library may be included only by files that match; this keeps a build on two cores quick.
 LIBRARIES = {
     "boost/": ["vmm/base/event_loop*.cpp", "api/server*"],
-    "nlohmann/": ["vmm/config/*", "vmm/host/host_report*", "vmm/instance/config_check*", "vmm/instance/verdict/result*", "vmm/instance/mmds*",
+    "nlohmann/": ["vmm/config/*", "vmm/host/host_report*", "vmm/instance/config_check*",
+                  "vmm/instance/verdict/result*", "vmm/instance/mmds*",
                   "api/routes*", "api/json*", "api/firecracker/*", "tests/*"],
     "CLI/": ["vmm/main*.cpp"],
     "catch2/": ["tests/*"],

@@ -108,8 +108,8 @@ if [ -w /dev/kvm ] && [ "$(ulimit -v)" = unlimited ]; then
     fi
 fi
 
-# SIGTSTP stops the process as it does any other; a SIGCONT that comes soon after it, or before the loop has heard of it,
-# is not lost. In a process group of its own with a parent, as a shell's job: others do not stop.
+# SIGTSTP stops the process as it does any other; a SIGCONT that comes soon after it, or before the loop has heard of
+# it, is not lost. In a process group of its own with a parent, as a shell's job: others do not stop.
 run timeout 300 python3 - "$inox" "$scratch/stopped" <<'EOF'
 import os, signal, subprocess, sys, time
 def aside(): # on one CPU, so that its threads wait for each other
