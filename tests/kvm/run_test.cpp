@@ -290,6 +290,9 @@ TEST_CASE("a job of a shell: in the background it runs and leaves the terminal a
 TEST_CASE("--expect ends with success when a line or a prompt matches, and fails when the guest ends first") {
     CHECK(boot("lines", {"--expect", "^second line$"}).code == 0);
     CHECK(boot("lines", {"--expect", "login: $"}).code == 0);
+    CHECK(boot("panic_text", {"--expect", "panic$"}).code == 135); // a text goes on behind it
+    CHECK(boot("echo", {"--expect", "^OK$"}, {.input = "ok."}).code == 0);
+    CHECK(boot("echo", {"--expect", "O$"}, {.input = "ok."}).code == 136);
     const auto missed = boot("exit", {"--expect", "never"});
     CHECK(missed.code == 136);
     CHECK(has(missed.err, "[expect_not_seen]"));

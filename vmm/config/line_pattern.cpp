@@ -17,6 +17,8 @@ bool is_word(int byte) {
 std::expected<LinePattern, std::string> LinePattern::compile(std::string_view text) {
     if (text.size() > longest)
         return std::unexpected{"longer than " + std::to_string(longest) + " characters"};
+    if (text.find_first_of("\r\n") != text.npos)
+        return std::unexpected{"a line break, but each line is searched by itself"};
     LinePattern pattern;
     if (auto problem = PatternCompiler{text, pattern}.run(); !problem.empty())
         return std::unexpected{std::move(problem)};
@@ -90,11 +92,15 @@ void LinePattern::reach(std::uint16_t part) noexcept {
 }
 
 bool LinePattern::holds(Place place, int next) const noexcept {
+    if (place == Place::line_start)
+        return last_ == no_byte;
+    if (next == unknown_byte)
+        return false;
     const bool before = is_word(last_);
     const bool after = is_word(next);
     switch (place) {
     case Place::line_start:
-        return last_ == no_byte;
+        break;
     case Place::line_end:
         return next == no_byte;
     case Place::word_edge:

@@ -9,6 +9,7 @@
 #include <expected>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace inox {
@@ -27,10 +28,16 @@ public:
     void restart() noexcept;
     /// The line goes on with this byte.
     void feed(char byte) noexcept { advance(static_cast<unsigned char>(byte)); }
-    /// Whether the line holds the expression, if it ends here.
-    [[nodiscard]] bool found() noexcept {
-        visit(no_byte);
+    /// Whether the line holds the expression, however it goes on.
+    [[nodiscard]] bool found_already() noexcept {
+        visit(unknown_byte);
         return found_;
+    }
+    /// Whether it holds the expression if it ends here.
+    [[nodiscard]] bool found() noexcept {
+        const bool sure = found_;
+        visit(no_byte);
+        return std::exchange(found_, sure);
     }
 
 private:
@@ -43,7 +50,8 @@ private:
         std::uint16_t one{};   ///< byte: its set; fork and jump: the next part
         std::uint16_t other{}; ///< fork: the other next part
     };
-    static constexpr int no_byte = -1;
+    static constexpr int no_byte = -1;      ///< the line's start or end
+    static constexpr int unknown_byte = -2; ///< or the line's end: nothing that depends on it holds
 
     LinePattern() = default;
     void advance(int byte) noexcept;

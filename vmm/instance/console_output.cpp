@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <poll.h>
 #include <unistd.h>
+#include <utility>
 
 namespace inox {
 namespace {
@@ -64,10 +65,38 @@ void ConsoleOutput::copy(std::span<const std::byte> bytes) noexcept {
     written_.fetch_add(bytes.size(), std::memory_order_relaxed);
     if (findings_)
         findings_->feed(bytes);
-    if (expect_ && expect_->feed(bytes)) {
-        expect_.reset();
-        on_seen_();
+    if (!expect_)
+        return;
+    if (expect_->feed(bytes))
+        tell_seen();
+    else if (!prompt_at_ && expect_->at_prompt()) {
+        prompt_at_ = expect_->fed();
+        on_prompt_();
     }
+}
+
+void ConsoleOutput::tell_seen() noexcept {
+    expect_.reset();
+    on_seen_();
+}
+
+bool ConsoleOutput::prompt_stays() noexcept {
+    const std::unique_lock lock{mutex_, std::try_to_lock};
+    if (!lock || !gate_.open()) // a vCPU waits for the reader, or the guest is paused: more may follow
+        return true;
+    if (!expect_ || !expect_->at_prompt()) {
+        prompt_at_.reset();
+        return false;
+    }
+    if (std::exchange(prompt_at_, expect_->fed()) != expect_->fed())
+        return true;
+    tell_seen();
+    return false;
+}
+
+bool ConsoleOutput::ends_at_prompt() noexcept {
+    const std::unique_lock lock{mutex_, std::try_to_lock};
+    return lock && expect_ && expect_->at_prompt();
 }
 
 bool ConsoleOutput::write_some() noexcept {

@@ -39,14 +39,22 @@ public:
         if (log_)
             log_->clear();
     }
-    void expect(std::unique_ptr<Expect> expect, std::function<void()> on_seen) {
+    /// Both are called on the thread that writes. `on_prompt`: the unfinished line may be what is expected; ask
+    /// prompt_stays() after Expect::still_for.
+    void expect(std::unique_ptr<Expect> expect, std::function<void()> on_seen, std::function<void()> on_prompt) {
         expect_ = std::move(expect);
         on_seen_ = std::move(on_seen);
+        on_prompt_ = std::move(on_prompt);
     }
     /// Bytes that the guest wrote to its consoles so far. Any thread.
     [[nodiscard]] std::uint64_t written() const { return written_.load(std::memory_order_relaxed); }
     /// Before the guest runs; it outlives this.
     void look_for(Findings& findings) { findings_ = &findings; }
+    /// Calls `on_seen` when nothing followed the prompt since it was told, or since the last call. True: it is not
+    /// known yet; ask again. The loop's thread.
+    bool prompt_stays() noexcept;
+    /// After the guest's end: its last line, which nothing follows any more, is what is expected.
+    [[nodiscard]] bool ends_at_prompt() noexcept;
     void write(std::span<const std::byte> bytes) noexcept;
     /// The same without waiting: returns how many bytes were taken, from the start. Any thread.
     std::size_t offer(std::span<const std::byte> bytes) noexcept;
@@ -69,7 +77,8 @@ private:
     bool wait_for_room() noexcept;
     void lose_reader(int error) noexcept;
     void drop(std::size_t bytes) noexcept;
-    void copy(std::span<const std::byte> bytes) noexcept;         // to the log and to who looks for something
+    void copy(std::span<const std::byte> bytes) noexcept; // to the log and to who looks for something
+    void tell_seen() noexcept;
     void note_shown(const void* data, std::size_t size) noexcept; // it went out
 
     SharedOutput out_;
@@ -81,8 +90,10 @@ private:
     std::unique_ptr<Expect> expect_;
     std::function<void()> on_seen_;
     Findings* findings_{nullptr};
+    std::function<void()> on_prompt_;
     std::mutex mutex_;
-    std::string backlog_; // guarded by mutex_; at most one exit's worth per vCPU
+    std::string backlog_;                    // guarded by mutex_; at most one exit's worth per vCPU
+    std::optional<std::uint64_t> prompt_at_; ///< on_prompt_ was called: the bytes that expect_ had been fed
     bool reader_gone_{false};
     bool in_line_{false}; ///< the last byte that went out was no newline
     std::atomic<std::uint64_t> dropped_{0};

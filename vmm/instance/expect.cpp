@@ -13,6 +13,7 @@ Result<std::unique_ptr<Expect>> Expect::create(const std::string& pattern) {
 }
 
 bool Expect::feed(std::span<const std::byte> output) noexcept {
+    fed_ += output.size();
     for (const auto byte : output) {
         if (seen_)
             return true;
@@ -26,7 +27,7 @@ bool Expect::feed(std::span<const std::byte> output) noexcept {
             ++length_;
         }
     }
-    return seen_ = seen_ || (length_ != 0 && pattern_.found());
+    return seen_ = seen_ || (length_ != 0 && pattern_.found_already());
 }
 
 } // namespace inox

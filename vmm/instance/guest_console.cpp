@@ -20,9 +20,15 @@ Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& fil
     if (!file.run.serial_log.empty())
         TRY_VOID(placed(check_output(file.run.serial_log), "/inox/serial_log"));
     if (!file.run.expect.empty())
-        console->output_->expect(TRY(Expect::create(file.run.expect)), [self = console.get()] {
-            self->loop_.post([&events = self->events_] { events.on_expected(); });
-        });
+        console->output_->expect(
+            TRY(Expect::create(file.run.expect)),
+            [self = console.get()] { self->loop_.post([&events = self->events_] { events.on_expected(); }); },
+            [self = console.get()] {
+                self->loop_.post([self, alive = std::weak_ptr{self->alive_}] {
+                    if (alive.lock())
+                        self->await_prompt();
+                });
+            });
     if (!file.run.fail_on.empty()) {
         console->findings_ = TRY(Findings::create(file.run.fail_on));
         console->output_->look_for(*console->findings_);
@@ -52,6 +58,13 @@ Result<void> GuestConsole::open_outputs(const ConfigFile& file) {
 void GuestConsole::serial_output(std::span<const std::byte> bytes) {
     if (within_limit(bytes.size()))
         output_->write(bytes);
+}
+
+void GuestConsole::await_prompt() {
+    prompt_timer_ = loop_.after(Expect::still_for, [this] {
+        if (output_->prompt_stays())
+            await_prompt();
+    });
 }
 
 void GuestConsole::on_input_room() {

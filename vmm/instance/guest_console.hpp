@@ -60,6 +60,8 @@ public:
     [[nodiscard]] std::uint64_t written() const { return output_->written(); }
     /// What --fail-on found; null where it looks for nothing.
     [[nodiscard]] const Findings* findings() const { return findings_.get(); }
+    /// After the guest's end: its last line, unfinished as it is, is what --expect asks for.
+    [[nodiscard]] bool ends_as_expected() noexcept { return output_->ends_at_prompt(); }
     /// Of --serial-log: output_unwritable when a part of it is missing.
     [[nodiscard]] Result<void> log_result() const { return output_->log_result(); }
     /// Bytes of the serial port and of the virtio console that their files and the log lack.
@@ -70,6 +72,8 @@ private:
     GuestConsole(EventLoop& loop, ConsoleEvents& events) : loop_{loop}, events_{events} {}
     /// What is above the serial port's limit is dropped. On vCPU threads.
     [[nodiscard]] bool within_limit(std::size_t bytes) noexcept;
+    /// --expect may match an unfinished line, if it stays as it is.
+    void await_prompt();
     [[nodiscard]] bool on_virtio() const { return port_ && port_->on_terminal(); }
 
     EventLoop& loop_;
@@ -83,6 +87,8 @@ private:
     std::unique_ptr<ConsoleInput> input_;
     bool opened_{false};
     Machine* machine_{};
+    Registration prompt_timer_;
+    std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
 };
 
 } // namespace inox

@@ -141,6 +141,8 @@ public:
     Result<void> send_nmi();
     /// What --fail-on found so far; null where it looks for nothing.
     [[nodiscard]] const Findings* findings() const { return console_ ? console_->findings() : nullptr; }
+    /// After the guest's end: see GuestConsole.
+    [[nodiscard]] bool ends_as_expected() noexcept { return console_ && console_->ends_as_expected(); }
     /// After end(): output_unwritable when --serial-log lacks a part.
     [[nodiscard]] Result<void> serial_log_result() const;
 

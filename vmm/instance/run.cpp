@@ -56,7 +56,11 @@ public:
     Result<int> run();
 
 private:
-    void on_end(GuestEnd how) override { end(std::move(how)); }
+    void on_end(GuestEnd how) override {
+        if (!end_ && instance_.ends_as_expected())
+            on_expected();
+        end(std::move(how));
+    }
     void on_expected() override {
         expected_seen_ = true;
         end_well("the console showed what --expect asks for");

@@ -146,7 +146,11 @@ TEST_CASE("expected text is seen in a line that has not ended, and not across li
     auto prompt = *Expect::create("login: $");
     CHECK_FALSE(feed(*prompt, "login"));
     CHECK_FALSE(feed(*prompt, ":\n "));
-    CHECK(feed(*prompt, "\r\nlogin: "));
+    CHECK_FALSE(feed(*prompt, "\r\nlogin: "));
+    CHECK(prompt->at_prompt());
+    CHECK_FALSE(feed(*prompt, "x"));
+    CHECK_FALSE(prompt->at_prompt());
+    CHECK(feed(*prompt, "\nlogin: \n"));
     auto blank = *Expect::create("^$");
     CHECK_FALSE(feed(*blank, "x\r"));
     CHECK_FALSE(feed(*blank, "\n"));
@@ -154,6 +158,28 @@ TEST_CASE("expected text is seen in a line that has not ended, and not across li
     auto cut = *Expect::create("b");
     CHECK_FALSE(feed(*cut, std::string(Expect::max_line, 'a') + "b\n"));
     CHECK(feed(*cut, "b"));
+}
+
+TEST_CASE("what depends on the next byte is not expected text before that byte") {
+    struct Try {
+        const char* pattern;
+        const char* line;
+        bool there; ///< in the whole line
+    };
+    for (const auto& [pattern, line, there] :
+         {Try{"ok$", "result: ok, but 3 failed", false}, Try{"passed: 10\\b", "passed: 100", false},
+          Try{"fail\\>", "failures: 0", false}, Try{"1\\B", "1 left", false}, Try{"ok$", "not yet ok", true},
+          Try{"^ok\\>", "ok, all", true}, Try{"1\\B", "12", true}, Try{"ok", "oks", true}}) {
+        INFO(pattern << " in " << line);
+        auto expect = *Expect::create(pattern);
+        bool seen = false;
+        for (const char* byte = line; *byte != '\0' && !seen; ++byte)
+            seen = expect->feed(std::as_bytes(std::span{byte, 1}));
+        CHECK((seen || expect->at_prompt()) == there);
+        CHECK((seen || expect->feed(std::as_bytes(std::span{"\n", 1}))) == there);
+    }
+    CHECK(regex_problem("a\nb")->contains("line break"));
+    CHECK(regex_problem("ok\r$")->contains("line break"));
 }
 
 } // namespace inox::line_pattern_test

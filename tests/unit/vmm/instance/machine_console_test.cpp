@@ -246,4 +246,31 @@ TEST_CASE("the last words to a reader that does not read take a moment, not for 
     CHECK(pipe.take() == "bye\n");
 }
 
+TEST_CASE("a prompt is expected text once nothing has followed it") {
+    const Pipe pipe;
+    Output output{pipe.ends[1], ConsoleOverflow::drop};
+    int seen = 0;
+    int told = 0;
+    output.console.expect(
+        *Expect::create("ok$"), [&] { ++seen; }, [&] { ++told; });
+    const auto writes = [&](const char* text) {
+        for (const char* byte = text; *byte != '\0'; ++byte)
+            output.console.write(bytes_of({byte, 1}));
+    };
+    writes("result: ok, but 3 failed, ok");
+    CHECK(told == 1); // not for each
+    CHECK(output.console.prompt_stays());
+    writes(" or not");
+    CHECK_FALSE(output.console.ends_at_prompt());
+    CHECK_FALSE(output.console.prompt_stays());
+    writes(": ok");
+    CHECK(told == 2);
+    CHECK(output.console.ends_at_prompt());
+    CHECK(seen == 0);
+    CHECK_FALSE(output.console.prompt_stays());
+    CHECK(seen == 1);
+    writes(", ok");
+    CHECK(told == 2);
+}
+
 } // namespace inox::machine_console_test
