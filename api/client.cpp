@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <functional>
 #include <optional>
 #include <poll.h>
 #include <sys/socket.h>
@@ -85,45 +86,68 @@ public:
         return out;
     }
 
-    /// Reads the status, and the headers that matter here.
+    /// Reads the status, and the headers that matter here. False when it does not come whole.
     bool head() {
         do {
             const auto first = line();
             if (!first || !first->starts_with("HTTP/1.") || first->size() < 12)
                 return false;
             std::from_chars(first->data() + 9, first->data() + 12, status_);
-            for (auto header = line(); header && !header->empty(); header = line()) {
-                if (header->starts_with("Content-Length: "))
-                    std::from_chars(header->data() + 16, header->data() + header->size(), length_);
-                chunked_ |= *header == "Transfer-Encoding: chunked";
-            }
+            auto header = line();
+            for (; header && !header->empty(); header = line())
+                note(*header);
+            if (!header)
+                return false;
         } while (status_ == 100);
         return true;
     }
 
     [[nodiscard]] unsigned status() const { return status_; }
     [[nodiscard]] bool chunked() const { return chunked_; }
-    [[nodiscard]] std::size_t length() const { return length_; }
+    /// Of the body; nullopt: up to the end of the connection.
+    [[nodiscard]] std::optional<std::size_t> length() const {
+        return status_ == 204 || status_ == 304 ? 0 : length_; // which have none
+    }
 
-    /// The next chunk; empty at the end.
-    std::string chunk() {
+    /// The next chunk; empty: the last one; nullopt: the connection ended before it.
+    std::optional<std::string> chunk() {
         const auto size_line = line();
         std::size_t size = 0;
-        if (size_line)
-            std::from_chars(size_line->data(), size_line->data() + size_line->size(), size, 16);
-        auto out = size == 0 ? std::nullopt : bytes(size + 2);
-        if (!out)
-            return {};
-        out->resize(size);
-        return *out;
+        if (!size_line ||
+            std::from_chars(size_line->data(), size_line->data() + size_line->size(), size, 16).ec != std::errc{})
+            return std::nullopt;
+        if (size == 0)
+            return std::string{};
+        auto out = bytes(size);
+        return out && line() ? out : std::nullopt;
+    }
+
+    /// All that comes until the server closes; nullopt: not within the time.
+    std::optional<std::string> to_end() {
+        while (fill()) {
+        }
+        return ended_ ? std::optional{std::move(buffer_)} : std::nullopt;
     }
 
 private:
+    void note(std::string_view header) {
+        const auto colon = std::min(header.find(':'), header.size());
+        const auto value = header.substr(std::min(header.find_first_not_of(": \t", colon), header.size()));
+        const auto is = [&](std::string_view name) {
+            return std::ranges::equal(header.substr(0, colon), name, {}, [](char c) { return c | 0x20; });
+        };
+        std::size_t length = 0;
+        if (is("content-length") && std::from_chars(value.begin(), value.end(), length).ec == std::errc{})
+            length_ = length;
+        chunked_ |= is("transfer-encoding") && value == "chunked";
+    }
+
     bool fill() {
         std::array<char, 16384> piece{};
         if (!wait_.for_events(fd_, POLLIN))
             return false;
         const auto got = ::read(fd_, piece.data(), piece.size());
+        ended_ = got == 0;
         if (got <= 0)
             return got < 0 && (errno == EINTR || errno == EAGAIN);
         buffer_.append(piece.data(), static_cast<std::size_t>(got));
@@ -134,8 +158,9 @@ private:
     const Wait& wait_;
     std::string buffer_{};
     unsigned status_{0};
-    std::size_t length_{0};
+    std::optional<std::size_t> length_{};
     bool chunked_{false};
+    bool ended_{false};
 };
 
 std::unexpected<Error> Client::no_answer(const Wait& wait) const {
@@ -143,20 +168,22 @@ std::unexpected<Error> Client::no_answer(const Wait& wait) const {
         return fail(Errc::timed_out,
                     format("no answer from '%s' within %lld ms", path_.c_str(), static_cast<long long>(limit_.count())),
                     "the process may be stopped; --timeout allows more time");
-    return fail(Errc::host_error, "the server closed the connection without an answer",
+    return fail(Errc::host_error, "the server closed the connection without a whole answer",
                 "has the guest ended meanwhile?");
 }
 
 Result<Client::Answer> Client::rest(Reader& reader, const Wait& wait) const {
     Answer answer{reader.status(), {}};
     if (reader.chunked()) {
-        for (auto piece = reader.chunk(); !piece.empty(); piece = reader.chunk())
-            answer.body += piece;
-        if (wait.over())
+        auto piece = reader.chunk();
+        for (; piece && !piece->empty(); piece = reader.chunk())
+            answer.body += *piece;
+        if (!piece)
             return no_answer(wait);
         return answer;
     }
-    auto body = reader.bytes(reader.length());
+    const auto length = reader.length();
+    auto body = length ? reader.bytes(*length) : reader.to_end();
     if (!body)
         return no_answer(wait);
     answer.body = std::move(*body);
@@ -239,8 +266,9 @@ Result<Client::Answer> Client::follow(std::string_view target,
         return rest(reader, wait);
     wait.lift();
     std::string text;
-    for (auto piece = reader.chunk(); !piece.empty(); piece = reader.chunk()) {
-        text += piece;
+    // A stream may end at any time, as its guest does.
+    for (auto piece = reader.chunk(); piece && !piece->empty(); piece = reader.chunk()) {
+        text += *piece;
         for (auto end = text.find('\n'); end != text.npos; end = text.find('\n')) {
             if (!on_line(std::string_view{text}.substr(0, end)))
                 return Answer{reader.status(), {}};
