@@ -103,6 +103,8 @@ std::string with_cmdline_words(std::string_view line, std::string_view words) {
         return std::string{line};
     const std::size_t end = end_of_own(line, nullptr);
     std::string out{line.substr(0, end)};
+    if (std::ranges::count(out, '"') % 2 != 0) // a quote that is never closed would take the words in
+        out += '"';
     if (!out.empty() && !is_space(out.back()))
         out += ' ';
     out += words;

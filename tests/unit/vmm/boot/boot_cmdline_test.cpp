@@ -65,6 +65,9 @@ TEST_CASE("words the machine needs stand where the kernel reads them, and are no
     CHECK(kernel_cmdline(machine_without_pci("")) == "pci=off");
     CHECK(kernel_cmdline(machine_without_pci("ro noapic -- noapic a")) == "ro pci=off -- noapic a");
     CHECK(kernel_cmdline(machine_without_pci("pci=off")) == "pci=off");
+    CHECK(kernel_cmdline(machine_without_pci(R"(ro x="a -- b )")) == R"(ro x="a -- b " pci=off)");
+    CHECK(kernel_cmdline(machine_without_pci(R"(noapic ")")) == R"("" pci=off)");
+    CHECK(kernel_cmdline(machine_without_pci(R"(ro "--)")) == R"(ro pci=off "--)");
     CHECK(kernel_cmdline(machine_without_pci("pci=nomsi,off ro")) == "pci=nomsi,off ro");
     CHECK(kernel_cmdline(machine_without_pci("xpci=off")) == "xpci=off pci=off");
     CHECK(kernel_cmdline(machine_without_pci("init=/x -- pci=off")) == "init=/x pci=off -- pci=off");
