@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "vmm/base/plain_text.hpp"
+
 namespace inox {
 namespace {
 
@@ -85,13 +87,19 @@ std::string Error::message() const {
     return sys_errno == 0 ? what : format("%s: %s (errno %d)", what.c_str(), std::strerror(sys_errno), sys_errno);
 }
 
+/// Paths and expressions may hold anything: a terminal must not act on it.
 std::string Error::report() const {
     std::string out = "inox: error: ";
     if (!where.empty())
         out.append(where).append(": ");
-    out.append(message()).append(" [").append(error_name(code)).append("]\n");
-    if (!hint.empty())
-        out.append("  hint: ").append(hint).append("\n");
+    out.append(message()).append(" [").append(error_name(code)).append("]");
+    make_plain(out);
+    out += '\n';
+    if (!hint.empty()) {
+        std::string line = "  hint: " + hint;
+        make_plain(line);
+        out.append(line).append("\n");
+    }
     return out;
 }
 

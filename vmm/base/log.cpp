@@ -9,9 +9,11 @@
 #include <cstring>
 #include <ctime>
 #include <mutex>
+#include <span>
 #include <unistd.h>
 #include <utility>
 
+#include "vmm/base/plain_text.hpp"
 #include "vmm/base/shared_output.hpp"
 
 namespace inox::log {
@@ -56,7 +58,9 @@ public:
         if (length > 0)
             used_ = std::min(used_ + static_cast<std::size_t>(length), bytes_.size() - 1);
     }
+    /// Lines of Firecracker's format may hold line breaks.
     std::string_view finish() {
+        make_plain(std::span{bytes_}.first(used_), "\n\t");
         bytes_[used_] = '\n';
         return {bytes_.data(), used_ + 1};
     }
