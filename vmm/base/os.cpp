@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "vmm/base/open_hint.hpp"
@@ -114,7 +116,11 @@ Result<UniqueFd> open_output(const std::string& path, OutputStart start) {
 int creation_error(const std::string& path) {
     const auto slash = path.rfind('/');
     const std::string folder = slash == path.npos ? "." : path.substr(0, slash + 1);
-    return ::access(folder.c_str(), W_OK | X_OK) == 0 ? 0 : errno;
+    struct statfs system {};
+    if (::access(folder.c_str(), W_OK | X_OK) != 0 || ::statfs(folder.c_str(), &system) != 0)
+        return errno;
+    // Here access(2) lets root write where nobody can make a file.
+    return system.f_type == PROC_SUPER_MAGIC ? ENOENT : system.f_type == SYSFS_MAGIC ? EACCES : 0;
 }
 
 Result<void> check_output(const std::string& path) {
@@ -123,6 +129,8 @@ Result<void> check_output(const std::string& path) {
         errno = errno == ENOENT ? creation_error(path) : errno;
     else if (S_ISDIR(status.st_mode) || S_ISSOCK(status.st_mode))
         errno = S_ISDIR(status.st_mode) ? EISDIR : ENXIO;
+    else if (S_ISCHR(status.st_mode)) // only its driver knows: nobody can open /dev/tty without a terminal
+        errno = UniqueFd{::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)} ? 0 : errno;
     else if (::access(path.c_str(), W_OK) == 0)
         errno = 0;
     if (errno == 0)

@@ -131,7 +131,8 @@ Result<void> BlockFile::check_format(const char* way_out) const {
     const ssize_t last =
         size < tail.size() ? 0 : ::pread(fd(), tail.data(), tail.size(), static_cast<off_t>(size - tail.size()));
     if (got < 0 || last < 0)
-        return fail_errno(Errc::disk_missing, "cannot read disk image " + quoted(path_));
+        return fail_errno(Errc::disk_missing, "cannot read disk image " + quoted(path_),
+                          "is the storage in order, and the path that of an image?");
     if (const auto format = foreign_format(std::span{head}.first(static_cast<std::size_t>(got)),
                                            std::span{tail}.first(static_cast<std::size_t>(last))))
         return fail(Errc::disk_invalid,
