@@ -2,18 +2,16 @@
 #include "vmm/boot/vmcore.hpp"
 
 #include <elf.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <vector>
+
+#include "vmm/memory/touched_pages.hpp"
 
 namespace inox::boot {
 namespace {
-
-constexpr std::size_t page_size = 4096;
 
 template <class T> void append(std::string& out, const T& value) {
     const auto bytes = std::as_bytes(std::span{&value, 1});
@@ -132,29 +130,16 @@ Result<void> write_at(int file, std::span<const std::byte> bytes, std::uint64_t 
     return {};
 }
 
-/// Runs of touched pages become writes; the rest stays a hole.
+/// What the guest has not touched stays a hole.
 Result<void> write_ram(int file, std::span<const std::byte> ram, std::uint64_t offset, const std::atomic<bool>& stop) {
-    constexpr std::size_t step = 16 * MiB;
-    std::vector<unsigned char> touched(step / page_size);
-    for (std::size_t start = 0; start < ram.size(); start += step) {
-        if (stop.load(std::memory_order_relaxed))
-            return fail(Errc::wrong_state, "the dump was given up");
-        const auto part = ram.subspan(start, std::min<std::size_t>(step, ram.size() - start));
-        const auto pages = part.size() / page_size;
-        if (::mincore(const_cast<std::byte*>(part.data()), part.size(), touched.data()) != 0) // NOLINT: looks only
-            return fail_errno(Errc::host_error, "mincore");
-        for (std::size_t first = 0; first < pages;) {
-            const auto is_touched = [&](std::size_t page) { return (touched[page] & 1) != 0; };
-            std::size_t last = first;
-            while (last < pages && is_touched(last) == is_touched(first))
-                ++last;
-            if (is_touched(first))
-                TRY_VOID(write_at(file, part.subspan(first * page_size, (last - first) * page_size),
-                                  offset + start + first * page_size));
-            first = last;
-        }
-    }
-    return {};
+    Result<void> written{};
+    TRY_VOID(for_each_touched(ram, [&](std::span<const std::byte> run) {
+        written = stop.load(std::memory_order_relaxed)
+                      ? fail(Errc::wrong_state, "the dump was given up")
+                      : write_at(file, run, offset + static_cast<std::uint64_t>(run.data() - ram.data()));
+        return written.has_value();
+    }));
+    return written;
 }
 
 } // namespace

@@ -4,13 +4,12 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
-#include <sys/mman.h>
-#include <vector>
+
+#include "vmm/memory/touched_pages.hpp"
 
 namespace inox::boot {
 namespace {
 
-constexpr std::size_t page_size = 4096;
 constexpr std::size_t longest_text = page_size; // a page of the kernel's, by its own rule
 constexpr std::string_view note_name{"VMCOREINFO\0", 11};
 constexpr std::size_t name_room = 12;
@@ -42,18 +41,14 @@ std::optional<std::string> note_at(std::span<const std::byte> bytes) {
 }
 
 std::optional<std::string> find_in(std::span<const std::byte> ram) {
-    constexpr std::size_t step = 64 * MiB; // of the list of pages
-    std::vector<unsigned char> touched(step / page_size);
-    for (std::size_t start = 0; start < ram.size(); start += step) {
-        const auto part = ram.subspan(start, std::min<std::size_t>(step, ram.size() - start));
-        if (::mincore(const_cast<std::byte*>(part.data()), part.size(), touched.data()) != 0) // NOLINT: looks only
-            continue;
-        for (std::size_t at = 0; at < part.size(); at += page_size)
-            if ((touched[at / page_size] & 1) != 0)
-                if (auto text = note_at(ram.subspan(start + at, std::min(2 * page_size, ram.size() - start - at))))
-                    return text;
-    }
-    return std::nullopt;
+    std::optional<std::string> found;
+    static_cast<void>(for_each_touched(ram, [&](std::span<const std::byte> run) {
+        const auto rest = ram.subspan(static_cast<std::size_t>(run.data() - ram.data()));
+        for (std::size_t at = 0; at < run.size() && !found; at += page_size)
+            found = note_at(rest.subspan(at, std::min(2 * page_size, rest.size() - at)));
+        return !found;
+    }));
+    return found;
 }
 
 } // namespace

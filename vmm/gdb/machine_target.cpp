@@ -13,9 +13,7 @@ namespace inox::gdb {
 namespace {
 
 constexpr std::byte int3{0xcc};
-constexpr std::uint32_t exception_db = 1;
 constexpr std::uint32_t exception_bp = 3;
-constexpr std::uint64_t page_size = 4096;
 constexpr std::uint32_t msr_kernel_gs_base = 0xc0000102;
 constexpr std::uint64_t rflags_if = 1U << 9;
 // Of the standard form of XSAVE: the header's XSTATE_BV, and where the upper halves of the YMM registers are.
