@@ -37,6 +37,8 @@ std::size_t ConsoleOutput::offer(std::span<const std::byte> bytes) noexcept {
         return 0;
     if (expect_)
         bytes = bytes.first(std::min(bytes.size(), expect_->piece()));
+    if (findings_)
+        bytes = bytes.first(std::min(bytes.size(), findings_->piece()));
     std::size_t taken = reader_gone_ ? bytes.size() : 0;
     while (taken < bytes.size() && backlog_.empty()) {
         const auto written = out_.write(bytes.data() + taken, bytes.size() - taken);

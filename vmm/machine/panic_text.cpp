@@ -47,19 +47,11 @@ void PanicText::make_room(Line& line) noexcept {
 }
 
 bool PanicText::take(Line& line, char c) noexcept {
-    constexpr char escape = 0x1b;
-    if (c == '\n') {
-        line.escape = Escape::none;
+    if (!line.escapes.passes(c))
+        return false;
+    if (c == '\n')
         return true;
-    }
-    if (c == escape) {
-        line.escape = Escape::started;
-    } else if (line.escape == Escape::started) {
-        line.escape = c == '[' ? Escape::sequence : Escape::none; // other sequences have two characters
-    } else if (line.escape == Escape::sequence) {
-        if (c >= '@' && c <= '~')
-            line.escape = Escape::none;
-    } else if (printable(c) && !line.settled) {
+    if (printable(c) && !line.settled) {
         line.text[line.size++] = c;
         if (line.size == line.text.size())
             make_room(line);

@@ -13,6 +13,8 @@
 #include <string>
 #include <string_view>
 
+#include "vmm/base/escape_filter.hpp"
+
 namespace inox {
 
 /// Thread-safe. Lines may come in pieces, with carriage returns and terminal escapes. Of a line, the last
@@ -38,12 +40,11 @@ public:
     [[nodiscard]] std::optional<std::string> panicked() const;
 
 private:
-    enum class Escape : std::uint8_t { none, started, sequence };
     enum class News : std::uint8_t { none, panic, dead };
     struct Line {
         std::array<char, longest_line> text{};
         std::size_t size{0};
-        Escape escape{Escape::none};
+        EscapeFilter escapes{};
         bool settled{false}; ///< it tells of a panic, and is long enough
     };
     /// True at the end of a line.

@@ -26,6 +26,7 @@ Result<std::unique_ptr<Findings>> Findings::create(std::span<const std::string> 
             return fail(Errc::bad_option,
                         "--fail-on '" + text + "' is not a valid regular expression: " + pattern.error(),
                         "it is a POSIX extended expression, as for grep -E, or the word kernel");
+        findings->parts_ += pattern->parts();
         findings->patterns_.push_back({text, std::move(*pattern)});
     }
     return findings;
@@ -38,19 +39,12 @@ void Findings::feed(std::span<const std::byte> output) noexcept {
 }
 
 void Findings::take(char c) {
-    constexpr char escape = 0x1b;
+    if (!escapes_.passes(c))
+        return;
     if (c == '\n') {
         look();
         line_.clear();
-        escape_ = Escape::none;
         ++number_;
-    } else if (c == escape) {
-        escape_ = Escape::started;
-    } else if (escape_ == Escape::started) {
-        escape_ = c == '[' ? Escape::sequence : Escape::none;
-    } else if (escape_ == Escape::sequence) {
-        if (c >= '@' && c <= '~')
-            escape_ = Escape::none;
     } else if (static_cast<unsigned char>(c) >= ' ' && c != 0x7f && line_.size() < longest_line) {
         line_ += c;
     }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "vmm/base/error.hpp"
+#include "vmm/base/escape_filter.hpp"
 #include "vmm/config/line_pattern.hpp"
 
 namespace inox {
@@ -30,6 +31,8 @@ public:
     /// The words of --fail-on: "kernel" for Linux's own reports, else an expression. bad_option.
     static Result<std::unique_ptr<Findings>> create(std::span<const std::string> patterns);
 
+    /// Bytes that feed() looks at in some milliseconds, whatever they are.
+    [[nodiscard]] std::size_t piece() const noexcept { return 1 + 500'000 / (1 + parts_); }
     /// Ends of lines are '\n'; the rest of a line may come later.
     void feed(std::span<const std::byte> output) noexcept;
     /// Looks at a last line that has no end.
@@ -45,16 +48,16 @@ private:
         std::string text;
         LinePattern pattern;
     };
-    enum class Escape : std::uint8_t { none, started, sequence };
     void take(char c);
     void look();
     void add(std::string_view kind);
 
+    std::size_t parts_{0};       ///< of all patterns; does not change after create()
     mutable std::mutex mutex_{}; // guards all below
     bool kernel_{false};
     std::vector<Pattern> patterns_{};
     std::string line_{};
-    Escape escape_{Escape::none};
+    EscapeFilter escapes_{};
     std::uint64_t number_{1};
     bool stamps_{false};       ///< this kernel's lines have time stamps
     unsigned report_lines_{0}; ///< that a kernel's report may go on for
