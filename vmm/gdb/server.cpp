@@ -16,6 +16,9 @@
 namespace inox::gdb {
 namespace {
 
+/// Read at a time: what a client asks for in so few bytes has at most some MiB of answers, and they are sent before
+/// more is read.
+constexpr std::size_t piece = 256;
 constexpr const char* whose = "GDB";
 constexpr auto key = "/inox/gdb";
 
@@ -111,7 +114,7 @@ void Server::accept() {
 }
 
 void Server::receive() {
-    std::array<std::byte, 4096> bytes;
+    std::array<std::byte, piece> bytes;
     const auto count = ::recv(client_.get(), bytes.data(), bytes.size(), 0);
     if (count > 0)
         session_->receive(std::span{bytes}.first(static_cast<std::size_t>(count)));
