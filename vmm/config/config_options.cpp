@@ -94,45 +94,32 @@ Result<void> set_smt(const CommandOption& /*self*/, const std::string& /*text*/,
     return {};
 }
 
-Result<void> set_timeout(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    file.run.timeout = parse_duration(text);
-    if (!file.run.timeout)
+template <std::optional<std::chrono::milliseconds> RunOptions::*time>
+Result<void> set_time(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    file.run.*time = parse_duration(text);
+    if (!(file.run.*time))
         return refuse_option(self, no_duration(text), duration_rule);
     return {};
 }
 
-Result<void> set_quiet_for(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    file.run.quiet_for = parse_duration(text);
-    if (!file.run.quiet_for)
-        return refuse_option(self, no_duration(text), duration_rule);
-    return {};
-}
-
-Result<void> set_grace(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    file.run.grace = parse_duration(text);
-    if (!file.run.grace)
-        return refuse_option(self, no_duration(text), duration_rule);
-    return {};
-}
-
-Result<void> set_expect(const CommandOption& self, const std::string& text, ConfigFile& file) {
+Result<void> check_expression(const CommandOption& self, const std::string& text, const char* if_empty) {
     if (text.empty())
-        return refuse_option(self, "the expression is empty", "write a part of the expected text");
+        return refuse_option(self, "the expression is empty", if_empty);
     if (const auto why = regex_problem(text))
         return refuse_option(
             self, in_quotes(text) + " is not a regular expression: " + *why,
             "it is a POSIX extended expression, as for grep -E: put a backslash before ( ) [ ] { } . * + ? |");
+    return {};
+}
+
+Result<void> set_expect(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    TRY_VOID(check_expression(self, text, "write a part of the expected text"));
     file.run.expect = text;
     return {};
 }
 
 Result<void> set_fail_on(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    if (text.empty())
-        return refuse_option(self, "the expression is empty", "write a part of a line, or the word kernel");
-    if (const auto why = regex_problem(text))
-        return refuse_option(
-            self, in_quotes(text) + " is not a regular expression: " + *why,
-            "it is a POSIX extended expression, as for grep -E: put a backslash before ( ) [ ] { } . * + ? |");
+    TRY_VOID(check_expression(self, text, "write a part of a line, or the word kernel"));
     file.run.fail_on.push_back(text);
     return {};
 }
@@ -248,7 +235,7 @@ constexpr CommandOption of_machine[] = {
 };
 
 constexpr CommandOption of_run[] = {
-    {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_timeout},
+    {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_time<&RunOptions::timeout>},
     {"--expect", "REGEX", "succeed as soon as the console shows this; fail if it never does", "/inox/expect",
      set_expect},
     {"--on-panic", "WHAT",
@@ -263,7 +250,7 @@ constexpr CommandOption of_run[] = {
      "again; default end",
      "/inox/on_reboot", set_on_reboot},
     {"--grace", "TIME", "SIGTERM first presses the power button, and ends the guest after this time", "/inox/grace",
-     set_grace},
+     set_time<&RunOptions::grace>},
     {"--serial-log", "FILE", "keep a copy of the console's output", "/inox/serial_log", set_path<serial_log>},
     {"--console-overflow", "WHAT",
      "when nobody reads standard output: wait, the guest's write blocks until there is room; drop, the output is "
@@ -271,7 +258,8 @@ constexpr CommandOption of_run[] = {
      "/inox/console_overflow", set_console_overflow},
     {"--fail-on", "WHAT", "make the run fail if a line of the console matches a REGEX; kernel: panic, oops, WARN, ...",
      "/inox/fail_on", set_fail_on, true},
-    {"--quiet-for", "TIME", "end a guest whose console says nothing for so long", "/inox/quiet_for", set_quiet_for},
+    {"--quiet-for", "TIME", "end a guest whose console says nothing for so long", "/inox/quiet_for",
+     set_time<&RunOptions::quiet_for>},
     {"--symbols", "FILE", "the kernel's System.map or vmlinux: names where a hanging guest is", "/inox/symbols",
      set_path<symbols>},
     {"--result", "FILE", "write how the run ended as a JSON object", "/inox/result", set_path<result_path>},
