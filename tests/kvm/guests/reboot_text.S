@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # The words of a panic, printed by a program, and then a reboot in order.
+#include "print.h"
 .globl _start
 _start:
-    lea text(%rip), %rsi
-    mov $0x3f8, %dx
-1:  lodsb
-    test %al, %al
-    jz 2f
-    out %al, (%dx)
-    jmp 1b
-2:  mov $0x602, %dx
+    print_text
+    mov $0x602, %dx
     mov $0x01, %al
     out %al, (%dx)
 3:  jmp 3b

@@ -74,6 +74,17 @@ Watchdog::Options stopping(EventLoop& loop, std::vector<int>& signals) {
             .on_timeout = [&] { loop.stop(); }};
 }
 
+/// A loop that hangs once `ready` was called, under a watchdog.
+template <class Ready> void run_hanging(EventLoop& loop, Watchdog::Options options, const Ready& ready) {
+    auto dog = *Watchdog::create(loop, std::move(options));
+    (void)dog->start();
+    loop.post([&] {
+        ready();
+        hang();
+    });
+    loop.run();
+}
+
 } // namespace
 
 TEST_CASE("a loop that hangs does not keep a signal from ending the process, with its documented code") {
@@ -88,13 +99,7 @@ TEST_CASE("a loop that hangs does not keep a signal from ending the process, wit
                                            {SIGQUIT, 143, "terminated (SIGQUIT)"}}));
     const auto ended = in_child(row.signal, [](EventLoop& loop, const auto& ready) {
         std::vector<int> signals;
-        auto dog = *Watchdog::create(loop, stopping(loop, signals));
-        (void)dog->start();
-        loop.post([&] {
-            ready();
-            hang();
-        });
-        loop.run();
+        run_hanging(loop, stopping(loop, signals), ready);
     });
     CHECK(ended.code == row.code);
     CHECK_THAT(ended.said, Catch::Contains(row.text) && Catch::Contains("the device loop did not answer in time"));
@@ -106,13 +111,7 @@ TEST_CASE("a loop that hangs does not keep the time limit from ending the proces
         std::vector<int> signals;
         auto options = stopping(loop, signals);
         options.timeout = 50ms;
-        auto dog = *Watchdog::create(loop, std::move(options));
-        (void)dog->start();
-        loop.post([&] {
-            ready();
-            hang();
-        });
-        loop.run();
+        run_hanging(loop, std::move(options), ready);
     });
     CHECK(ended.code == 124);
     CHECK_THAT(ended.said, Catch::Contains("did not end within 50 ms"));
@@ -207,13 +206,7 @@ TEST_CASE("a process that the watchdog ends has its last words") {
         std::vector<int> signals;
         auto options = stopping(loop, signals);
         options.last_words = [](const Error& why) { return "the last line: " + why.what + "\n"; };
-        auto dog = *Watchdog::create(loop, std::move(options));
-        (void)dog->start();
-        loop.post([&] {
-            ready();
-            hang();
-        });
-        loop.run();
+        run_hanging(loop, std::move(options), ready);
     });
     CHECK(ended.code == 143);
     CHECK_THAT(ended.said, Catch::EndsWith("the last line: terminated (SIGTERM)\n"));
@@ -256,13 +249,7 @@ TEST_CASE("a process that is ended so gives its terminal back") {
         std::vector<int> signals;
         auto options = stopping(loop, signals);
         options.timeout = 20ms;
-        auto dog = *Watchdog::create(loop, std::move(options));
-        (void)dog->start();
-        loop.post([&] {
-            ready();
-            hang();
-        });
-        loop.run();
+        run_hanging(loop, std::move(options), ready);
     });
     CHECK(ended.code == 124);
     CHECK(tests::lines_are_edited(master));
