@@ -66,6 +66,13 @@ Request remove(const Given& given) {
     return {"DELETE", target, {}, {}};
 }
 
+/// The server may work in another folder than we do.
+std::string in_this_folder(const std::string& path) {
+    std::error_code error; // the path is empty, or our folder is gone: the server says what is wrong with it
+    const auto whole = std::filesystem::absolute(path, error);
+    return error ? path : whole.string();
+}
+
 constexpr std::size_t most_words = 32;
 
 const CtlCommand commands[] = {
@@ -89,10 +96,7 @@ const CtlCommand commands[] = {
     {"dump", "FILE", 1, 1, "write the guest's memory and CPUs to a new file, an ELF core for crash and drgn",
      [](const Given& given) {
          return Request{
-             "PUT",
-             "/inox/dump",
-             api::object_text({{"path", api::quoted_json(std::filesystem::absolute(given.words[0]).string())}}),
-             {}};
+             "PUT", "/inox/dump", api::object_text({{"path", api::quoted_json(in_this_folder(given.words[0]))}}), {}};
      }},
     {"flush-metrics", "", 0, 0, "write a line to the metrics file now",
      [](const Given&) { return action("FlushMetrics"); }},

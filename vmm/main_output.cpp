@@ -6,7 +6,6 @@
 #include "api/socket_file.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/base/os.hpp"
-#include "vmm/base/shared_output.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/gdb/server.hpp"
 #include "vmm/main_commands.hpp"
@@ -129,8 +128,7 @@ namespace {
 /// What to type, for a guest that waits.
 void say_how_to_connect(const GdbConfig& config) {
     const auto where = config.port != 0 ? format(":%u", config.port) : config.socket;
-    static_cast<void>(SharedOutput{STDERR_FILENO}.write_within(
-        "inox: the guest waits for GDB: target remote " + where + "\n", std::chrono::milliseconds{250}));
+    tell("inox: the guest waits for GDB: target remote " + where + "\n");
 }
 
 } // namespace

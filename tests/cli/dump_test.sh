@@ -52,6 +52,7 @@ checks=$((checks + 2))
 [ "$(stat -c %b "$scratch/core")" -lt 8192 ] || fail 'pages that the guest has not touched should be holes'
 # One that exists is not replaced, and one without room does not stay.
 refused 99 in_use "a file is at $scratch/core already" 'remove it' "$inox" ctl -s "$sock" dump "$scratch/core"
+refused 119 output_unwritable '' '' "$inox" ctl -s "$sock" dump ''
 refused 119 output_unwritable 'missing/core' '' "$inox" ctl -s "$sock" dump "$scratch/missing/core"
 accepted Running "$inox" ctl -s "$sock" status
 # A paused guest stays paused.

@@ -12,7 +12,9 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/host/device_preflight.hpp"
 #include "vmm/host/host_report.hpp"
+#include "vmm/instance/core_dump.hpp"
 #include "vmm/instance/output_files.hpp"
+#include "vmm/instance/verdict/symbols.hpp"
 #include "vmm/machine/platform.hpp"
 #include "vmm/machine/preparation.hpp"
 #include "vmm/memory/memory_limits.hpp"
@@ -38,8 +40,11 @@ public:
         check_file(file_.log.path, "/logger/log_path");
         check_file(file_.run.boot_timeline, "/inox/boot_timeline");
         check_file(file_.run.result, "/inox/result");
-        check_file(file_.run.dump_on_panic, "/inox/dump_on_panic");
+        if (const auto& path = file_.run.dump_on_panic; !path.empty())
+            check(CoreDump::check(path), "/inox/dump_on_panic");
         take(std::move(of_api));
+        if (const auto& path = file_.run.symbols; !path.empty())
+            check(Symbols::check(path), "/inox/symbols");
         if (file_.metrics)
             check_file(file_.metrics->path, "/metrics/metrics_path");
         check_file(file_.serial.path, "/serial/serial_out_path");
@@ -113,9 +118,11 @@ private:
     }
 
     void check_file(const std::string& path, std::string_view where) {
-        if (path.empty())
-            return;
-        if (auto checked = check_output(path); !checked)
+        if (!path.empty())
+            check(check_output(path), where);
+    }
+    void check(Result<void> checked, std::string_view where) {
+        if (!checked)
             add(std::move(checked).error(), where);
     }
 

@@ -8,11 +8,16 @@
 #include <unistd.h>
 #include <utility>
 
+#include "vmm/base/open_hint.hpp"
 #include "vmm/base/thread_failure.hpp"
 #include "vmm/boot/vmcoreinfo.hpp"
 
 namespace inox {
 namespace {
+
+std::unexpected<Error> no_regular_file(const std::string& path) {
+    return fail(Errc::output_unwritable, path + " is not a regular file", "a dump has holes: name a regular file");
+}
 
 Result<UniqueFd> open_dump(const std::string& path, CoreDump::File how) {
     const int flags = O_WRONLY | O_CREAT | O_NONBLOCK | (how == CoreDump::File::made ? O_EXCL : 0);
@@ -20,12 +25,13 @@ Result<UniqueFd> open_dump(const std::string& path, CoreDump::File how) {
     if (!file && file.error().sys_errno == EEXIST)
         return fail(Errc::in_use, "a file is at " + path + " already", "remove it, or name another one");
     if (!file) {
-        file.error().hint = "name a file in a folder that exists and that you may write to";
+        file.error().hint =
+            open_hint(file.error().sys_errno, "name a file in a folder that exists and that you may write to");
         return file;
     }
     struct stat status {};
     if (::fstat(file->get(), &status) != 0 || !S_ISREG(status.st_mode))
-        return fail(Errc::output_unwritable, path + " is not a regular file", "a dump has holes: name a regular file");
+        return no_regular_file(path);
     if (::ftruncate(file->get(), 0) != 0)
         return fail_errno(Errc::output_unwritable, "cannot empty " + path);
     return file;
@@ -33,15 +39,23 @@ Result<UniqueFd> open_dump(const std::string& path, CoreDump::File how) {
 
 } // namespace
 
+Result<void> CoreDump::check(const std::string& path) {
+    struct stat status {};
+    if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+        return no_regular_file(path);
+    return check_output(path);
+}
+
 Result<std::unique_ptr<CoreDump>> CoreDump::start(EventLoop& loop, Machine& machine, const std::string& path, File how,
                                                   Done done) {
     auto file = TRY(open_dump(path, how));
     std::unique_ptr<CoreDump> dump{new CoreDump{machine, path, std::move(file), std::move(done)}};
     machine.hold(Machine::Holder::dump);
-    TRY_VOID(dump->collect());
+    for (unsigned id = 0; id < machine.vcpu_count(); ++id)
+        dump->cpus_.push_back({TRY(machine.vcpu(id).regs()), TRY(machine.vcpu(id).sregs())});
     try {
         dump->writer_ = std::thread{[&loop, self = dump.get(), alive = std::weak_ptr{dump->alive_}] {
-            auto written = self->core_->write(self->file_.get(), self->stop_);
+            auto written = self->write();
             loop.post([self, alive, written = std::move(written)] {
                 if (alive.lock())
                     self->finish(written);
@@ -53,13 +67,10 @@ Result<std::unique_ptr<CoreDump>> CoreDump::start(EventLoop& loop, Machine& mach
     return dump;
 }
 
-Result<void> CoreDump::collect() {
-    std::vector<boot::CoreCpu> cpus;
-    for (unsigned id = 0; id < machine_.vcpu_count(); ++id)
-        cpus.push_back({TRY(machine_.vcpu(id).regs()), TRY(machine_.vcpu(id).sregs())});
-    core_ =
-        std::make_unique<boot::Vmcore>(machine_.memory(), cpus, boot::find_vmcoreinfo(machine_.memory()).value_or(""));
-    return {};
+Result<void> CoreDump::write() {
+    const boot::Vmcore core{machine_.memory(), cpus_, boot::find_vmcoreinfo(machine_.memory()).value_or("")};
+    size_ = core.size();
+    return core.write(file_.get(), stop_);
 }
 
 void CoreDump::finish(const Result<void>& written) {
@@ -69,7 +80,7 @@ void CoreDump::finish(const Result<void>& written) {
     machine_.release(Machine::Holder::dump);
     auto done = std::exchange(done_, nullptr);
     if (written)
-        return done(core_->size()); // may destroy this
+        return done(size_); // may destroy this
     auto error = written.error();
     error.what += ": " + path_;
     done(std::unexpected<Error>{std::move(error)});

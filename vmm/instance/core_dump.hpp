@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "vmm/base/event_loop.hpp"
 #include "vmm/boot/vmcore.hpp"
@@ -20,6 +21,8 @@ public:
     using Done = std::move_only_function<void(Result<std::uint64_t>)>;
     enum class File : std::uint8_t { made, replaced };
 
+    /// Whether a dump can be written there, by what is there now; nothing is made.
+    static Result<void> check(const std::string& path);
     /// Stops the guest, and lets it go on after `done`, which is called on the loop, never before this returns. The
     /// file is readable for its owner only, and does not stay after a failure. output_unwritable; in_use where
     /// File::made finds a file.
@@ -33,14 +36,15 @@ public:
 private:
     CoreDump(Machine& machine, std::string path, UniqueFd file, Done done)
         : machine_{machine}, path_{std::move(path)}, file_{std::move(file)}, done_{std::move(done)} {}
-    Result<void> collect();
+    [[nodiscard]] Result<void> write(); // on the writer's thread
     void finish(const Result<void>& written);
 
     Machine& machine_;
     std::string path_;
     UniqueFd file_;
     Done done_; ///< empty once it was called
-    std::unique_ptr<boot::Vmcore> core_{};
+    std::vector<boot::CoreCpu> cpus_{};
+    std::uint64_t size_{0}; ///< of what was written
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
     std::atomic<bool> stop_{false};
     std::thread writer_{};

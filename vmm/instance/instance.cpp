@@ -7,6 +7,7 @@
 
 #include "devices/mmds/service.hpp"
 #include "vmm/base/hex.hpp"
+#include "vmm/base/log.hpp"
 #include "vmm/base/thread_failure.hpp"
 #include "vmm/boot/vmcoreinfo.hpp"
 #include "vmm/instance/output_files.hpp"
@@ -73,6 +74,8 @@ void Instance::start(Started done) {
 Result<void> Instance::prepare_start() {
     TRY_VOID(check_complete());
     TRY_VOID(check_outputs_apart(file_));
+    if (!file_.run.symbols.empty())
+        TRY_VOID(placed(Symbols::check(file_.run.symbols), "/inox/symbols"));
     if (file_.metrics && !metrics_)
         TRY_VOID(placed(check_output(file_.metrics->path), "/metrics/metrics_path"));
     gate_ = TRY(RunGate::create());
@@ -264,12 +267,21 @@ Result<void> Instance::send_nmi() { return TRY(running_machine())->send_nmi(); }
 std::vector<std::string> Instance::describe_vcpus() const {
     if (!machine_ || machine_->state() == Machine::State::stopped)
         return {};
-    const auto info = boot::find_vmcoreinfo(machine_->memory());
-    const auto moved = info ? boot::vmcoreinfo_number(*info, "KERNELOFFSET").value_or(0) : 0;
-    const auto symbols = file_.run.symbols.empty() ? fail(Errc::not_found, "none") : Symbols::open(file_.run.symbols);
+    std::optional<Symbols> symbols;
+    std::uint64_t moved = 0;
+    if (!file_.run.symbols.empty()) {
+        auto opened = Symbols::open(file_.run.symbols);
+        if (opened)
+            symbols = std::move(*opened);
+        else
+            log::write(log::Level::error, "%s", opened.error().message().c_str());
+        const auto info = boot::find_vmcoreinfo(machine_->memory());
+        moved = info ? boot::vmcoreinfo_number(*info, "KERNELOFFSET").value_or(0) : 0;
+    }
+    const Symbols* const names = symbols ? &*symbols : nullptr;
     std::vector<std::string> out;
-    for (const auto& place : find_places(*machine_, symbols ? &*symbols : nullptr, moved))
-        out.push_back(place_text(place, symbols ? &*symbols : nullptr, moved));
+    for (const auto& place : find_places(*machine_, names, moved))
+        out.push_back(place_text(place, names, moved));
     return out;
 }
 

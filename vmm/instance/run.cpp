@@ -22,11 +22,6 @@ namespace {
 /// The watchdog's thread is made after the guest's first instruction, to save time, or when a start takes this long.
 constexpr std::chrono::milliseconds quick_start{20};
 
-/// Waits only a moment for a reader that does not read.
-void tell(std::string_view text) {
-    (void)SharedOutput{STDERR_FILENO}.write_within(text, std::chrono::milliseconds{250});
-}
-
 Error found_error(const Findings& findings) {
     const auto first = findings.list().front();
     const auto more = findings.count() - 1;
@@ -338,21 +333,29 @@ Result<int> run_guest(const ConfigFile& file, Timeline& timeline, const RunPlan&
     }
 }
 
+/// Of what is written at the end: nobody shall miss it then.
+Result<void> check_reports(const RunOptions& options) {
+    if (!options.boot_timeline.empty())
+        TRY_VOID(placed(check_output(options.boot_timeline), "/inox/boot_timeline"));
+    if (!options.result.empty())
+        TRY_VOID(placed(check_output(options.result), "/inox/result"));
+    if (!options.dump_on_panic.empty())
+        TRY_VOID(placed(CoreDump::check(options.dump_on_panic), "/inox/dump_on_panic"));
+    return {};
+}
+
 } // namespace
+
+void tell(std::string_view text) {
+    (void)SharedOutput{STDERR_FILENO}.write_within(text, std::chrono::milliseconds{250});
+}
 
 void print_error(const Error& error) { tell(error.report()); }
 
 int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     const std::string drawing = file.run.boot_timeline;
-    if (!drawing.empty())
-        if (auto checked = placed(check_output(drawing), "/inox/boot_timeline"); !checked)
-            return plan.start_failed(std::move(checked).error());
-    if (!file.run.dump_on_panic.empty())
-        if (auto checked = placed(check_output(file.run.dump_on_panic), "/inox/dump_on_panic"); !checked)
-            return plan.start_failed(std::move(checked).error());
-    if (!file.run.result.empty())
-        if (auto checked = placed(check_output(file.run.result), "/inox/result"); !checked)
-            return plan.start_failed(std::move(checked).error());
+    if (auto checked = check_reports(file.run); !checked)
+        return plan.start_failed(std::move(checked).error());
     auto result = run_guest(file, timeline, plan);
     timeline.mark(Timeline::Step::ended);
     int code = result ? *result : plan.start_failed(with_descriptor_limit(std::move(result).error(), file));

@@ -9,6 +9,8 @@
 
 namespace inox {
 
+/// To standard error; waits only a moment for a reader that does not read.
+void tell(std::string_view text);
 /// The one shape of an error on standard error: what, code, where, hint.
 void print_error(const Error& error);
 

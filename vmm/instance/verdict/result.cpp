@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 #include "vmm/base/os.hpp"
 
@@ -58,14 +59,16 @@ Result<void> write_result(const std::string& path, const RunResult& result) {
         const auto file = TRY(open_output(path));
         return write_all(file.get(), text);
     }
-    const auto temporary = path + ".new";
-    {
-        const auto file = TRY(open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, Errc::output_unwritable, 0600));
-        TRY_VOID(write_all(file.get(), text));
-    }
-    if (::rename(temporary.c_str(), path.c_str()) != 0)
-        return fail_errno(Errc::output_unwritable, "cannot replace " + path);
-    return {};
+    std::string temporary = path + ".XXXXXX"; // a name that nothing has
+    const UniqueFd file{::mkostemp(temporary.data(), O_CLOEXEC)};
+    if (!file)
+        return fail_errno(Errc::output_unwritable, "cannot make a file beside " + path);
+    auto written = write_all(file.get(), text);
+    if (written && ::rename(temporary.c_str(), path.c_str()) != 0)
+        written = fail_errno(Errc::output_unwritable, "cannot replace " + path);
+    if (!written)
+        ::unlink(temporary.c_str());
+    return written;
 }
 
 } // namespace inox

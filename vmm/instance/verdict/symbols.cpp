@@ -21,33 +21,15 @@ constexpr std::uint64_t longest_function = 1 << 20;
 /// Addresses of user space, and of per-CPU variables, which are linked at 0.
 constexpr std::uint64_t first_of_kernel = 1ULL << 63;
 
-/// A symbol table is smaller than this.
-constexpr std::uint64_t most_bytes = 512 << 20;
+constexpr boot::Image::Role role{"symbols", Errc::kernel_missing, Errc::kernel_invalid};
+/// A symbol table is smaller than this, and so are all names together.
+constexpr std::uint64_t most_bytes = 128 * MiB;
+constexpr std::size_t longest_name = 512; // the kernel's KSYM_NAME_LEN
 
-/// Bytes of a file that may change meanwhile; empty when they are not there.
-std::string read_part(int file, std::uint64_t offset, std::uint64_t size) {
-    if (size > most_bytes)
-        return {};
-    std::string out(size, '\0');
-    std::size_t done = 0;
-    while (done < out.size()) {
-        const auto count = ::pread(file, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count <= 0)
-            return {};
-        done += static_cast<std::size_t>(count);
-    }
-    return out;
-}
-
-template <class T> std::optional<T> read_at(int file, std::uint64_t offset) {
-    T value{};
-    const auto bytes = read_part(file, offset, sizeof value);
-    if (bytes.empty())
-        return std::nullopt;
-    std::memcpy(&value, bytes.data(), sizeof value);
-    return value;
+/// Empty when the file does not have them, or no longer.
+std::string read_part(const boot::Image& file, std::uint64_t offset, std::uint64_t size) {
+    std::string out(size <= most_bytes ? size : 0, '\0');
+    return file.read(offset, std::as_writable_bytes(std::span{out})) ? out : std::string{};
 }
 
 std::unexpected<Error> no_symbols(const std::string& path) {
@@ -57,15 +39,18 @@ std::unexpected<Error> no_symbols(const std::string& path) {
 
 } // namespace
 
+Result<void> Symbols::check(const std::string& path) {
+    TRY_VOID(boot::Image::open(path, role));
+    return {};
+}
+
 Result<Symbols> Symbols::open(const std::string& path) {
-    const auto file = TRY(open_file(path, O_RDONLY, Errc::kernel_missing));
-    const auto size = TRY(file_size(file.get()));
-    const bool elf = read_part(file.get(), 0, SELFMAG) == std::string_view{ELFMAG, SELFMAG};
+    const auto file = TRY(boot::Image::open(path, role));
     Symbols symbols;
-    if (elf)
-        symbols.read_elf(file.get());
+    if (read_part(file, 0, SELFMAG) == std::string_view{ELFMAG, SELFMAG})
+        symbols.read_elf(file);
     else
-        symbols.read_map(read_part(file.get(), 0, size));
+        symbols.read_map(read_part(file, 0, file.size()));
     if (symbols.all_.empty())
         return no_symbols(path);
     symbols.finish();
@@ -73,7 +58,8 @@ Result<Symbols> Symbols::open(const std::string& path) {
 }
 
 void Symbols::add(std::uint64_t address, std::string_view name) {
-    if (address < first_of_kernel || name.empty() || all_.size() == most_symbols)
+    name = name.substr(0, std::min(name.find('\0'), longest_name));
+    if (address < first_of_kernel || name.empty() || all_.size() == most_symbols || names_.size() > most_bytes)
         return;
     all_.push_back({address, static_cast<std::uint32_t>(names_.size())});
     names_ += name;
@@ -99,20 +85,22 @@ void Symbols::read_map(std::string_view text) {
 }
 
 /// What is damaged leaves the rest unread.
-void Symbols::read_elf(int file) {
-    const auto header = read_at<Elf64_Ehdr>(file, 0);
+void Symbols::read_elf(const boot::Image& file) {
+    const auto header = file.read<Elf64_Ehdr>(0);
     if (!header || header->e_ident[EI_CLASS] != ELFCLASS64 || header->e_shentsize != sizeof(Elf64_Shdr))
         return;
     const auto section = [&](std::uint64_t i) {
-        return read_at<Elf64_Shdr>(file, header->e_shoff + i * sizeof(Elf64_Shdr));
+        return file.read<Elf64_Shdr>(header->e_shoff + i * sizeof(Elf64_Shdr));
     };
     for (std::uint64_t i = 0; i < header->e_shnum; ++i) {
         const auto table = section(i);
         if (!table)
             return;
-        const auto strings = table->sh_type == SHT_SYMTAB ? section(table->sh_link) : std::nullopt;
-        if (!strings)
+        if (table->sh_type != SHT_SYMTAB)
             continue;
+        const auto strings = section(table->sh_link);
+        if (!strings)
+            return;
         const auto names = read_part(file, strings->sh_offset, strings->sh_size);
         const auto symbols = read_part(file, table->sh_offset, table->sh_size);
         for (std::size_t at = 0; at + sizeof(Elf64_Sym) <= symbols.size(); at += sizeof(Elf64_Sym)) {
@@ -121,8 +109,9 @@ void Symbols::read_elf(int file) {
             const auto kind = ELF64_ST_TYPE(symbol.st_info);
             if ((kind == STT_FUNC || kind == STT_NOTYPE) && symbol.st_shndx != SHN_UNDEF &&
                 symbol.st_name < names.size())
-                add(symbol.st_value, std::string_view{names.c_str() + symbol.st_name});
+                add(symbol.st_value, std::string_view{names}.substr(symbol.st_name, longest_name));
         }
+        return; // a file has one
     }
 }
 

@@ -9,11 +9,14 @@
 #include <vector>
 
 #include "vmm/base/error.hpp"
+#include "vmm/boot/image.hpp"
 
 namespace inox {
 
 class Symbols {
 public:
+    /// Whether there is a file to read; what is in it shows when it is needed.
+    static Result<void> check(const std::string& path);
     /// System.map, what nm prints, or an ELF file with a symbol table. At most most_symbols of them are kept.
     /// kernel_missing, kernel_invalid.
     static Result<Symbols> open(const std::string& path);
@@ -31,7 +34,7 @@ private:
     void add(std::uint64_t address, std::string_view name);
     void finish();
     void read_map(std::string_view text);
-    void read_elf(int file);
+    void read_elf(const boot::Image& file);
 
     std::vector<Symbol> all_{}; ///< ascending
     std::string names_{};       ///< each ends with a zero

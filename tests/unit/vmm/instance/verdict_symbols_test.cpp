@@ -87,6 +87,15 @@ TEST_CASE("an ELF file's symbol table is read, and a damaged one is refused") {
         REQUIRE(symbols);
         CHECK(symbols->at(0xffffffff81000041) == "second+0x1");
     }
+    file.replace(0x300, 16, std::string(16, 'n')); // names without an end, in a file that goes on with them
+    file += std::string(100'000, 'n');
+    put(64 + 128 + 32, std::uint64_t{100'000});
+    {
+        const File endless{file};
+        const auto symbols = Symbols::open(endless.path);
+        REQUIRE(symbols);
+        CHECK(symbols->at(0xffffffff81000041)->size() < 600);
+    }
     put(64 + 64 + 32, std::uint64_t{1} << 40); // a table larger than the file
     const File bad{file};
     CHECK(Symbols::open(bad.path).error().code == Errc::kernel_invalid);
