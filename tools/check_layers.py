@@ -36,7 +36,7 @@ LIBRARIES = {
     "nlohmann/": ["vmm/config/*", "vmm/host/host_report*", "vmm/instance/config_check*",
                   "vmm/instance/verdict/result*", "vmm/instance/mmds*",
                   "api/routes*", "api/json*", "api/firecracker/*", "tests/*"],
-    "CLI/": ["vmm/main*.cpp"],
+    "CLI/": ["vmm/main*"],
     "catch2/": ["tests/*"],
 }
 
