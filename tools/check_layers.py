@@ -23,7 +23,8 @@ LAYERS = {
                      "vmm/machine"],
     "api": ["vmm/base", "vmm/config", "vmm/host", "vmm/machine", "vmm/instance"],
     "vmm/gdb": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "vmm/config", "vmm/machine", "vmm/instance", "api"],
-    "vmm": ["vmm/base", "vmm/config", "vmm/host", "vmm/instance", "vmm/gdb", "api"],  # main
+    "vmm/test": ["vmm/base", "vmm/config"],
+    "vmm": ["vmm/base", "vmm/config", "vmm/host", "vmm/instance", "vmm/gdb", "vmm/test", "api"],  # main
 }
 
 PRODUCT = list(LAYERS)
@@ -34,7 +35,7 @@ LAYERS["tests/fakes"] = PRODUCT + ["tests/support"]  # also for programs without
 LIBRARIES = {
     "boost/": ["vmm/base/event_loop*.cpp", "api/server*"],
     "nlohmann/": ["vmm/config/*", "vmm/host/host_report*", "vmm/instance/config_check*",
-                  "vmm/instance/verdict/result*", "vmm/instance/mmds*",
+                  "vmm/instance/verdict/result*", "vmm/instance/mmds*", "vmm/test/outcome*",
                   "api/routes*", "api/json*", "api/firecracker/*", "tests/*"],
     "CLI/": ["vmm/main*"],
     "catch2/": ["tests/*"],

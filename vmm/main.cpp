@@ -17,6 +17,8 @@ constexpr const char* help = R"(inox: a small virtual machine monitor
   inox run [OPTIONS]     boot a guest, with its console on this terminal
   inox check FILE        check a configuration without starting it: show every problem at once
   inox host              show what this host can do for guests, and what is missing
+  inox test [OPTIONS] -- COMMAND
+                         boot kernels, run a command in each guest, and give a verdict
   inox ctl -s SOCKET ... ask a running inox, through its control API
   inox --api-sock SOCKET ...
                          use Firecracker's flags: inox --no-api --help lists them
@@ -30,7 +32,7 @@ Examples:
 )";
 
 int dispatch(cli::Arguments arguments, Timeline& timeline) {
-    static constexpr std::string_view commands[] = {"run", "check", "host", "ctl"};
+    static constexpr std::string_view commands[] = {"run", "check", "host", "ctl", "test"};
     if (arguments.empty()) {
         static_cast<void>(cli::print(help));
         return cli::report_problem(make_error(Errc::bad_option, "no command given", "try: inox run"));
@@ -45,12 +47,15 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::host_command(rest);
     if (first == "ctl")
         return cli::ctl_command(rest);
+    if (first == "test")
+        return cli::test_command(rest);
     if ((first == "--help" || first == "-h" || first == "help") && rest.empty())
         return cli::print_and_finish(help);
     if (first.starts_with('-'))
         return cli::firecracker_command(arguments, timeline);
-    return cli::report_problem(make_error(Errc::bad_option, "unknown command " + in_quotes(first),
-                                          suggestion(first, commands, "the commands are run, check, host and ctl")));
+    return cli::report_problem(
+        make_error(Errc::bad_option, "unknown command " + in_quotes(first),
+                   suggestion(first, commands, "the commands are run, test, check, host and ctl")));
 }
 
 /// A caller may have closed some of 0 to 2. The next file opened would get that number, and the guest's output with it.

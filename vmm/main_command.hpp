@@ -50,6 +50,9 @@ public:
         app_.add_option(name, value, help)->type_name("");
     }
 
+    /// The options are added to be printed.
+    [[nodiscard]] bool shows_help() const { return help_; }
+
     /// An exit code when the command is over: help was printed, or the options are wrong.
     std::optional<int> parse() {
         try {

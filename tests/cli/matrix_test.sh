@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# `inox test`: what it refuses, its verdicts on small guests, its reports.
+. "$(dirname "$0")/lib.sh"
+
+guests=$(dirname "$inox")/tests/kvm/guests
+export TMPDIR=$scratch
+export INOX_CACHE=$scratch/nothing
+
+# verdict CODE TEXT COMMAND...: ends with CODE and says TEXT on standard error
+verdict() {
+    local want=$1 text=$2
+    shift 2
+    run "$@"
+    checks=$((checks + 1))
+    [ "$code" = "$want" ] && grep -q -F -- "$text" <<<"$err" || fail "$* should end with $want and say '$text'"
+}
+
+accepted 'inox test --kernel bzImage -- uname -a' "$inox" test --help
+refused 125 bad_option 'no kernel is given' 'a build directory' "$inox" test
+refused 125 bad_option 'unknown option' 'did you mean' "$inox" test --kernle x
+refused 125 bad_option 'no command follows' 'leave out' "$inox" test --kernel x --
+refused 125 bad_option "'0' is not a number from 1 to 1000" 'such as' "$inox" test --kernel x --jobs 0
+refused 125 bad_option 'a kernel that tests itself runs no command' 'leave out' "$inox" test --kernel x --kunit -- true
+refused 125 bad_option "'soon'" '500ms' "$inox" test --kernel x --timeout soon
+refused 125 output_unwritable '/nope/x.xml' 'a directory' "$inox" test --kernel x --junit /nope/x.xml
+refused 125 kernel_missing "there is no kernel '99.9'" 'tools/dev kernel' "$inox" test --kernel 99.9
+mkdir "$scratch/empty"
+refused 125 kernel_missing 'holds no kernel' 'arch/x86/boot/bzImage' "$inox" test --kernel "$scratch/empty"
+# Several faults are all told
+run "$inox" test --kernel 99.8 --kernel 99.9
+shows "'99.8'"
+shows "'99.9'"
+
+# What the machine itself is refused for is not the kernel's fault
+printf 'no kernel' >"$scratch/text"
+verdict 125 'repeat: inox test --kernel' "$inox" test --kernel "$scratch/text"
+verdict 125 '--cpus' "$inox" test --kernel "$scratch/text" --cpus 0
+
+[ -w /dev/kvm ] && [ -e "$guests/exit" ] || { echo 'not checked: guests, for lack of /dev/kvm or the guests'; finish; }
+
+verdict 0 ': ok after' "$inox" test --kernel "$guests/power_off"
+checks=$((checks + 1))
+[ -z "$(ls -d "$scratch"/inox-test.* 2>/dev/null | xargs -r -n1 sh -c 'ls "$0"' | grep power_off)" ] ||
+    fail 'a good machine leaves nothing'
+verdict 42 'the command ended with 42' "$inox" test --kernel "$guests/exit"
+verdict 120 "the guest's kernel panicked: Attempted to kill init!" "$inox" test --kernel "$guests/panic_text"
+verdict 120 'triple-faulted' "$inox" test --kernel "$guests/triple_fault"
+verdict 121 'halted for good' "$inox" test --kernel "$guests/halt"
+verdict 122 'line 4 of the console, warning: ' "$inox" test --kernel "$guests/warning"
+shows 'line 7 of the console, oops: '
+verdict 124 'vCPU 0: RIP 0x10' "$inox" test --kernel "$guests/spin" --timeout 1s
+verdict 121 'vCPU 0: RIP 0x10' "$inox" test --kernel "$guests/spin" --quiet-for 1s
+
+# Results of tests that the guest reports, in each form
+verdict 1 '3 tests, 1 failed, 0 without a result, 1 skipped' \
+    "$inox" test --kernel "$guests/ktap" --junit "$scratch/out.xml" --artifacts "$scratch/kept"
+shows 'not ok: sums.large'
+checks=$((checks + 1))
+python3 - "$scratch/out.xml" <<'END' || fail 'the JUnit file should hold the three tests'
+import sys, xml.etree.ElementTree as tree
+suites = tree.parse(sys.argv[1]).getroot()
+cases = {case.get('name'): [child.tag for child in case] for case in suites.iter('testcase')}
+assert cases == {'boot': [], 'sums.small': [], 'sums.large': ['failure'], 'sums.huge': ['skipped']}, cases
+assert 'EXPECTATION FAILED' in suites.find('.//failure').text
+END
+checks=$((checks + 1))
+grep -q 'not ok 2 large' "$scratch/kept/0-ktap/console.log" || fail 'the console of a failure should be kept'
+run "$inox" test --kernel "$guests/ktap" --tap
+checks=$((checks + 1))
+[ "$code" = 1 ] && [ -z "$err" ] && grep -q '^    not ok 2 - sums.large$' <<<"$out" && grep -q '^not ok 1 - ktap$' <<<"$out" ||
+    fail '--tap should print the results, and only them'
+
+# A matrix: each combination, a table, and one code; also some at a time
+run "$inox" test --kernel "$guests/power_off" --kernel "$guests/exit" --cpus 1,2 --memory 64M,128M --jobs 3
+checks=$((checks + 1))
+[ "$code" = 42 ] && [ "$(grep -c ' ok  ' <<<"$err")" = 4 ] && [ "$(grep -c ' failed  ' <<<"$err")" = 4 ] ||
+    fail 'eight machines, four of them good'
+shows 'inox test: 4 of 8 machines are good'
+
+# Ctrl-C and the like: what runs is ended, what did not run is told
+"$inox" test --kernel "$guests/spin" --kernel "$guests/power_off" >"$scratch/o" 2>"$scratch/e" &
+pid=$!
+eventually grep -q 'spin: starts' "$scratch/e"
+eventually sh -c "pgrep -P $pid >/dev/null"
+kill -INT $pid
+await $pid 'an interrupted test'
+err=$(cat "$scratch/e")
+checks=$((checks + 1))
+[ "$code" = 125 ] || fail 'an interrupted test should end with 125'
+shows 'interrupted before it started'
+shows '0 of 2 machines are good'
+finish
