@@ -9,8 +9,9 @@ namespace inox::fakes {
 struct DeafOwner final : InstanceEvents {
     void on_end(GuestEnd /*end*/) override {}
     void on_user_space_up() override {}
-    void on_expected() override {}
+    void on_expected(ConsoleOutput::Line /*line*/) override {}
     void on_leave() override {}
+    void on_help() override {}
 };
 
 } // namespace inox::fakes

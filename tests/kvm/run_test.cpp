@@ -290,7 +290,9 @@ TEST_CASE("a job of a shell: in the background it runs and leaves the terminal a
 TEST_CASE("--expect ends with success when a line or a prompt matches, and fails when the guest ends first") {
     CHECK(boot("lines", {"--expect", "^second line$"}).code == 0);
     CHECK(boot("lines", {"--expect", "login: $"}).code == 0);
-    CHECK(boot("panic_text", {"--expect", "panic$"}).code == 135); // a text goes on behind it
+    CHECK(has(boot("lines", {"--expect", "^fir"}).out, "first line\r\n")); // the line is finished
+    CHECK(boot("lines", {"--expect", "^logi"}).code == 0);                 // or stays unfinished
+    CHECK(boot("panic_text", {"--expect", "panic$"}).code == 135);         // a text goes on behind it
     CHECK(boot("echo", {"--expect", "^OK$"}, {.input = "ok."}).code == 0);
     CHECK(boot("echo", {"--expect", "O$"}, {.input = "ok."}).code == 136);
     const auto missed = boot("exit", {"--expect", "never"});
@@ -381,6 +383,14 @@ TEST_CASE("Ctrl-A X ends a run well, with a line of its own behind the guest's u
     INFO(left.shown);
     CHECK(left.code == 0);
     CHECK(has(left.shown, "login: \r\ninox: the guest was ended from the terminal (Ctrl-A X) after "));
+    CHECK(has(left.shown, "inox: Ctrl-A X ends the guest, Ctrl-A H lists the keys\r\n"));
+    const auto helped = tests::run_on_terminal(run, "login: ", "\x01h\x01x");
+    INFO(helped.shown);
+    CHECK(has(helped.shown, "\r\ninox: Ctrl-A A sends a Ctrl-A to the guest\r\n"));
+    CHECK(helped.code == 0);
+    auto quiet = run;
+    quiet.emplace_back("-q");
+    CHECK_FALSE(has(tests::run_on_terminal(quiet, "login: ", "\x01x").shown, "inox: "));
     auto expecting = run;
     expecting.insert(expecting.end(), {"--expect", "never"});
     const auto unseen = tests::run_on_terminal(expecting, "login: ", "\x01x");

@@ -92,7 +92,10 @@ void ConsoleInput::take(std::span<const char> typed) {
                 guest_.leave();
                 return;
             }
-            pending_ += key; // Ctrl-A twice sends one; any other key is sent with it
+            if (key == 'h' || key == 'H' || key == '?')
+                guest_.help();
+            else
+                pending_ += key == 'a' || key == 'A' ? escape_key : key; // also for Ctrl-A twice; others go as they are
         } else if (terminal_.is_terminal() && key == escape_key) {
             escape_ = true;
         } else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Standard input to the guest's serial port: pasted text without loss, Ctrl-A X to leave.
+// Standard input to the guest's serial port: pasted text without loss, Ctrl-A X to leave, Ctrl-A H for help.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,13 @@ public:
         std::function<std::size_t(std::span<const std::byte>)> receive;
         /// Ctrl-A X on a terminal.
         std::function<void()> leave;
+        /// Ctrl-A H, or ?, on a terminal.
+        std::function<void()> help;
     };
+    /// What these keys do.
+    static constexpr std::string_view keys = "\ninox: Ctrl-A X ends the guest\n"
+                                             "inox: Ctrl-A A sends a Ctrl-A to the guest\n"
+                                             "inox: Ctrl-A H shows this text\n";
     /// `terminal`: the one that `fd` is, if it is one; outlives this.
     ConsoleInput(EventLoop& loop, int fd, RawTerminal& terminal, Guest guest);
     /// Begins to read.

@@ -67,19 +67,24 @@ void ConsoleOutput::copy(std::span<const std::byte> bytes) noexcept {
     written_.fetch_add(bytes.size(), std::memory_order_relaxed);
     if (findings_)
         findings_->feed(bytes);
+    if (rest_awaited_ && std::ranges::find(bytes, std::byte{'\n'}) != bytes.end()) {
+        rest_awaited_ = false;
+        on_seen_(Line::ended);
+    }
     if (!expect_)
         return;
     if (expect_->feed(bytes))
-        tell_seen();
+        tell_seen(expect_->in_line() ? Line::unfinished : Line::ended);
     else if (!prompt_at_ && expect_->at_prompt()) {
         prompt_at_ = expect_->fed();
         on_prompt_();
     }
 }
 
-void ConsoleOutput::tell_seen() noexcept {
+void ConsoleOutput::tell_seen(Line line) noexcept {
     expect_.reset();
-    on_seen_();
+    rest_awaited_ = line == Line::unfinished;
+    on_seen_(line);
 }
 
 bool ConsoleOutput::prompt_stays() noexcept {
@@ -92,7 +97,7 @@ bool ConsoleOutput::prompt_stays() noexcept {
     }
     if (std::exchange(prompt_at_, expect_->fed()) != expect_->fed())
         return true;
-    tell_seen();
+    tell_seen(Line::ended);
     return false;
 }
 

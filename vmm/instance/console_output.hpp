@@ -39,9 +39,11 @@ public:
         if (log_)
             log_->clear();
     }
-    /// Both are called on the thread that writes. `on_prompt`: the unfinished line may be what is expected; ask
+    /// Both are called on the thread that writes. `on_seen`: first when a line that has not ended matches, if one does,
+    /// and then at the end of the matching line. `on_prompt`: the unfinished line may be what is expected; ask
     /// prompt_stays() after Expect::still_for.
-    void expect(std::unique_ptr<Expect> expect, std::function<void()> on_seen, std::function<void()> on_prompt) {
+    enum class Line : bool { unfinished, ended };
+    void expect(std::unique_ptr<Expect> expect, std::function<void(Line)> on_seen, std::function<void()> on_prompt) {
         expect_ = std::move(expect);
         on_seen_ = std::move(on_seen);
         on_prompt_ = std::move(on_prompt);
@@ -78,7 +80,7 @@ private:
     void lose_reader(int error) noexcept;
     void drop(std::size_t bytes) noexcept;
     void copy(std::span<const std::byte> bytes) noexcept; // to the log and to who looks for something
-    void tell_seen() noexcept;
+    void tell_seen(Line line) noexcept;
     void note_shown(const void* data, std::size_t size) noexcept; // it went out
 
     SharedOutput out_;
@@ -88,7 +90,8 @@ private:
     std::optional<OutputFile> serial_file_;
     std::optional<OutputFile> log_;
     std::unique_ptr<Expect> expect_;
-    std::function<void()> on_seen_;
+    std::function<void(Line)> on_seen_;
+    bool rest_awaited_{false}; ///< a line matched that has not ended yet
     Findings* findings_{nullptr};
     std::function<void()> on_prompt_;
     std::mutex mutex_;

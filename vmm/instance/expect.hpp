@@ -32,6 +32,8 @@ public:
     bool feed(std::span<const std::byte> output) noexcept;
     /// Whether the unfinished line has it, if nothing follows.
     [[nodiscard]] bool at_prompt() noexcept { return length_ != 0 && pattern_.found(); }
+    /// Whether the last line has not ended; after feed() was true: whether that is the line with the match.
+    [[nodiscard]] bool in_line() const noexcept { return length_ != 0; }
     /// Bytes that feed() got.
     [[nodiscard]] std::uint64_t fed() const noexcept { return fed_; }
 

@@ -8,6 +8,12 @@
 #include "vmm/machine/preparation.hpp"
 
 namespace inox {
+namespace {
+
+/// For a line to end in which --expect has matched.
+constexpr std::chrono::milliseconds rest_of_line{250};
+
+} // namespace
 
 Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& file, EventLoop& loop, RunGate& gate,
                                                            Timeline& timeline, ConsoleEvents& events) {
@@ -22,7 +28,12 @@ Result<std::unique_ptr<GuestConsole>> GuestConsole::create(const ConfigFile& fil
     if (!file.run.expect.empty())
         console->output_->expect(
             TRY(Expect::create(file.run.expect)),
-            [self = console.get()] { self->loop_.post([&events = self->events_] { events.on_expected(); }); },
+            [self = console.get()](ConsoleOutput::Line line) {
+                self->loop_.post([self, line, alive = std::weak_ptr{self->alive_}] {
+                    if (alive.lock())
+                        self->on_seen(line);
+                });
+            },
             [self = console.get()] {
                 self->loop_.post([self, alive = std::weak_ptr{self->alive_}] {
                     if (alive.lock())
@@ -58,6 +69,12 @@ Result<void> GuestConsole::open_outputs(const ConfigFile& file) {
 void GuestConsole::serial_output(std::span<const std::byte> bytes) {
     if (within_limit(bytes.size()))
         output_->write(bytes);
+}
+
+void GuestConsole::on_seen(ConsoleOutput::Line line) {
+    events_.on_expected(line);
+    if (line == ConsoleOutput::Line::unfinished)
+        prompt_timer_ = loop_.after(rest_of_line, [this] { events_.on_expected(ConsoleOutput::Line::ended); });
 }
 
 void GuestConsole::await_prompt() {
@@ -103,7 +120,7 @@ void GuestConsole::start_input() {
                                   return on_virtio() ? machine_->console()->receive(bytes)
                                                      : machine_->serial_input(bytes);
                               },
-                              [&events = events_] { events.on_leave(); }};
+                              [&events = events_] { events.on_leave(); }, [&events = events_] { events.on_help(); }};
     input_ = std::make_unique<ConsoleInput>(loop_, STDIN_FILENO, *terminal_, std::move(guest));
     input_->start();
 }

@@ -21,10 +21,12 @@ namespace inox {
 class ConsoleEvents {
 public:
     virtual ~ConsoleEvents() = default;
-    /// --expect has matched.
-    virtual void on_expected() = 0;
+    /// --expect has matched; told again when the rest of a line that had not ended is there, or does not come.
+    virtual void on_expected(ConsoleOutput::Line line) = 0;
     /// Ctrl-A X.
     virtual void on_leave() = 0;
+    /// Ctrl-A H.
+    virtual void on_help() = 0;
 };
 
 /// Lives on the loop's thread, longer than the machine it serves.
@@ -72,6 +74,8 @@ private:
     GuestConsole(EventLoop& loop, ConsoleEvents& events) : loop_{loop}, events_{events} {}
     /// What is above the serial port's limit is dropped. On vCPU threads.
     [[nodiscard]] bool within_limit(std::size_t bytes) noexcept;
+    /// --expect has matched. On the loop's thread.
+    void on_seen(ConsoleOutput::Line line);
     /// --expect may match an unfinished line, if it stays as it is.
     void await_prompt();
     [[nodiscard]] bool on_virtio() const { return port_ && port_->on_terminal(); }

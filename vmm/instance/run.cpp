@@ -52,14 +52,16 @@ public:
 
 private:
     void on_end(GuestEnd how) override {
-        if (!end_ && instance_.ends_as_expected())
-            on_expected();
+        if (!end_ && (expected_seen_ || instance_.ends_as_expected()))
+            on_expected(ConsoleOutput::Line::ended);
         end(std::move(how));
     }
-    void on_expected() override {
-        expected_seen_ = true;
-        end_well("the console showed what --expect asks for");
+    void on_expected(ConsoleOutput::Line line) override {
+        expected_seen_ = true; // whatever ends the guest before the line ends
+        if (line == ConsoleOutput::Line::ended)
+            end_well("the console showed what --expect asks for");
     }
+    void on_help() override { tell(ConsoleInput::keys); }
     void on_leave() override { end_well("the guest was ended from the terminal (Ctrl-A X)"); }
     void on_user_space_up() override {
         if (plan_.on_user_space_up)
@@ -70,6 +72,8 @@ private:
     void end_well(const char* what) { end({GuestEnd::How::stopped, 0, {}, what}); }
     /// An end by a signal or the time limit: nothing is awaited for long then.
     void end_with(Error error) {
+        if (expected_seen_)
+            return on_expected(ConsoleOutput::Line::ended);
         stopped_from_outside_ |= !end_;
         end({GuestEnd::How::stopped, 0, std::move(error)});
     }
@@ -297,6 +301,8 @@ Result<int> GuestRun::run() {
                                              return closing_line({GuestEnd::How::stopped, 0, why},
                                                                  std::chrono::steady_clock::now(), exit_code(why.code));
                                          }}));
+    if (plan_.closing_line && !options_.quiet && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1)
+        tell("inox: Ctrl-A X ends the guest, Ctrl-A H lists the keys\n");
     Registration companion;
     if (plan_.companion)
         companion = TRY(plan_.companion(loop_, instance_));

@@ -63,7 +63,7 @@ void be_a_console(int heard) {
                                 loop.stop();
                             return bytes.size();
                         },
-                        [] {}}};
+                        [] {}, [&] { (void)!::write(heard, "<?>", 3); }}};
     input.start();
     Registration timer;
     std::function<void()> tick = [&] {
@@ -105,6 +105,13 @@ TEST_CASE("a console in the background of a terminal runs, leaves the terminal a
     CHECK(eventually([&] { return !shell.cooked(); }));
     shell.type("a");
     CHECK(hears("a"));
+    shell.type("\x01hb");
+    CHECK(hears("<?>"));
+    CHECK(hears("b"));
+    CHECK(all.find('h') == std::string::npos);
+    shell.type("\x01\x01\x01"
+               "a");
+    CHECK(hears("\x01\x01"));
     // The shell puts another job in the foreground and sets the terminal for it.
     shell.to_background();
     std::this_thread::sleep_for(50ms);
@@ -252,7 +259,7 @@ TEST_CASE("a prompt is expected text once nothing has followed it") {
     int seen = 0;
     int told = 0;
     output.console.expect(
-        *Expect::create("ok$"), [&] { ++seen; }, [&] { ++told; });
+        *Expect::create("ok$"), [&](ConsoleOutput::Line) { ++seen; }, [&] { ++told; });
     const auto writes = [&](const char* text) {
         for (const char* byte = text; *byte != '\0'; ++byte)
             output.console.write(bytes_of({byte, 1}));
@@ -271,6 +278,31 @@ TEST_CASE("a prompt is expected text once nothing has followed it") {
     CHECK(seen == 1);
     writes(", ok");
     CHECK(told == 2);
+}
+
+TEST_CASE("a line that matches before its end is told again at its end") {
+    const Pipe pipe;
+    Output output{pipe.ends[1], ConsoleOverflow::drop};
+    std::vector<ConsoleOutput::Line> seen;
+    output.console.expect(
+        *Expect::create("tests passed"), [&](ConsoleOutput::Line line) { seen.push_back(line); }, [] {});
+    const auto write = [&](std::string_view text) { output.console.write(bytes_of(text)); };
+    using enum ConsoleOutput::Line;
+    write("all tests passed");
+    CHECK(seen == std::vector{unfinished});
+    write(" in 3 ");
+    CHECK(seen.size() == 1);
+    write("s\nnext\n");
+    CHECK(seen == std::vector{unfinished, ended});
+    write("tests passed\n");
+    CHECK(seen.size() == 2);
+
+    Output whole{pipe.ends[1], ConsoleOverflow::drop};
+    seen.clear();
+    whole.console.expect(
+        *Expect::create("passed"), [&](ConsoleOutput::Line line) { seen.push_back(line); }, [] {});
+    whole.console.write(bytes_of("passed\nnext"));
+    CHECK(seen == std::vector{ended});
 }
 
 } // namespace inox::machine_console_test
