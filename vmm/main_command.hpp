@@ -28,22 +28,27 @@ public:
         app_.get_formatter()->column_width(26);
     }
 
-    void add_switch(const char* name, const std::string& help) {
-        if (wanted(name))
-            app_.add_flag(name, help)->disable_flag_override();
+    /// `letter`: its short name, or 0.
+    void add_switch(const char* name, const std::string& help, char letter = 0) {
+        if (wanted(name, letter))
+            app_.add_flag(names(name, letter), help)->disable_flag_override();
     }
-    void add(const char* name, std::string& value, const char* value_name, const char* help) {
-        if (wanted(name))
-            app_.add_option(name, value, help)->type_name(value_name)->take_last(); // scripts append overrides
+    void add(const char* name, std::string& value, const char* value_name, const char* help, char letter = 0) {
+        if (wanted(name, letter)) // scripts append overrides
+            app_.add_option(names(name, letter), value, help)->type_name(value_name)->take_last();
     }
     /// An option whose value may be left out; it is empty then.
     void add_bare(const char* name, std::string& value, const char* value_name, const char* help) {
         if (wanted(name))
             app_.add_option(name, value, help)->type_name(value_name)->expected(0, 1)->take_last();
     }
-    void add_list(const char* name, std::vector<std::string>& values, const char* value_name, const char* help) {
-        if (wanted(name))
-            app_.add_option(name, values, help)->type_name(value_name)->allow_extra_args(false)->take_all();
+    void add_list(const char* name, std::vector<std::string>& values, const char* value_name, const char* help,
+                  char letter = 0) {
+        if (wanted(name, letter))
+            app_.add_option(names(name, letter), values, help)
+                ->type_name(value_name)
+                ->allow_extra_args(false)
+                ->take_all();
     }
     /// An argument without a name.
     void add_positional(const char* name, std::string& value, const char* help) {
@@ -77,9 +82,18 @@ private:
     [[nodiscard]] bool mentions(std::string_view name) const {
         return std::ranges::any_of(arguments_, [&](std::string_view one) { return one.starts_with(name); });
     }
-    bool wanted(const char* name) {
+    /// An argument with one dash may hold several letters, or a letter and its value.
+    [[nodiscard]] bool mentions_letter(char letter) const {
+        return letter != 0 && std::ranges::any_of(arguments_, [&](std::string_view one) {
+                   return one.starts_with('-') && !one.starts_with("--") && one.contains(letter);
+               });
+    }
+    bool wanted(const char* name, char letter = 0) {
         names_.emplace_back(name);
-        return help_ || mentions(name);
+        return help_ || mentions(name) || mentions_letter(letter);
+    }
+    static std::string names(const char* name, char letter) {
+        return letter == 0 ? name : std::string{"-"} + letter + "," + name;
     }
     [[nodiscard]] std::string see_help() const { return "see " + app_.get_name() + " --help"; }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `inox run`, `inox check` and `inox host`.
 #include <algorithm>
+#include <csignal>
 
 #include "api/firecracker/log_and_metrics.hpp"
 #include "vmm/config/config_options.hpp"
@@ -19,6 +20,7 @@ namespace {
 constexpr const char* run_examples = R"(Examples:
   inox run                                          the built-in guest says hello
   inox run --kernel bzImage --initrd rd.gz --memory 512M --cpus 2
+  inox run -k bzImage -i rd.gz -m 512M -c 2         the same
   inox run --kernel bzImage --initrd rd.gz --timeout 60s --expect 'login:'
   inox run --config vm.json --boot-timeline boot.svg
 
@@ -54,6 +56,43 @@ void name_options(std::vector<Error>& problems, std::span<const Given> given) {
             }
 }
 
+/// Where the value stands in a configuration that an option did not take.
+std::string twin_of(const std::string& where, std::span<const Given> given) {
+    for (const auto& one : given)
+        if (where == one.option.name || where.starts_with(one.option.name + std::string{" "}))
+            return std::string{one.option.twin};
+    return where;
+}
+
+/// Adds what `inox check` would find besides the problems that are known, for problems to be told all at once. The
+/// first stays the first.
+void add_host_problems(const ConfigFile& file, std::span<const Given> given, std::vector<Error>& problems) {
+    ParsedConfig parsed{.file = file, .problems = problems};
+    for (auto& known : parsed.problems)
+        known.where = twin_of(known.where, given);
+    auto beside = api_problems(file.api);
+    std::ranges::move(gdb_problems(file.run.gdb), std::back_inserter(beside));
+    static_cast<void>(preflight(parsed, std::move(beside)));
+    std::move(parsed.problems.begin() + static_cast<std::ptrdiff_t>(problems.size()), parsed.problems.end(),
+              std::back_inserter(problems));
+}
+
+/// Of a start that failed. /dev/kvm is missed last: all else was good then.
+std::vector<Error> all_problems(Error first, const ConfigFile& file, std::span<const Given> given) {
+    std::vector<Error> problems;
+    if (first.code != Errc::kvm_missing && first.code != Errc::kvm_denied && first.code != Errc::kvm_unusable) {
+        sigset_t ends; // the watchdog took them
+        sigemptyset(&ends);
+        sigaddset(&ends, SIGINT);
+        sigaddset(&ends, SIGTERM);
+        ::pthread_sigmask(SIG_UNBLOCK, &ends, nullptr);
+        add_host_problems(file, given, problems);
+        std::erase_if(problems, [&](const Error& one) { return one.code == first.code && one.where == first.where; });
+    }
+    problems.insert(problems.begin(), std::move(first));
+    return problems;
+}
+
 /// Applies the options to what the file says, then checks the rules on the result.
 std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
     std::vector<Error> problems;
@@ -72,7 +111,6 @@ std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
     if (auto partition = check_partitions(file.config))
         problems.push_back(std::move(*partition));
     std::ranges::move(closed_descriptors(file), std::back_inserter(problems));
-    name_options(problems, given);
     return problems;
 }
 
@@ -85,41 +123,53 @@ int run_command(Arguments arguments, Timeline& timeline) {
     std::string config_path;
     for (std::size_t i = 0; i < options.size(); ++i) {
         if (options[i].value == nullptr)
-            command.add_switch(options[i].name, options[i].help);
+            command.add_switch(options[i].name, options[i].help, options[i].letter);
         else if (options[i].bare)
             command.add_bare(options[i].name, values[i].front(), options[i].value, options[i].help);
         else if (options[i].repeated)
             command.add_list(options[i].name, values[i], options[i].value, options[i].help);
         else
-            command.add(options[i].name, values[i].front(), options[i].value, options[i].help);
+            command.add(options[i].name, values[i].front(), options[i].value, options[i].help, options[i].letter);
     }
     command.add("--config", config_path, "FILE", "configuration file; options override it");
+    command.add_switch("--verbose", "log what inox does, too: the same as --log-level Info", 'v');
     if (const auto over = command.parse())
         return *over;
 
-    auto file = initial_config(Dialect::inox);
+    ParsedConfig parsed{.file = initial_config(Dialect::inox)};
     if (command.has("--config")) {
         if (config_path.empty())
             return report_problem(error_at("--config", Errc::bad_option, "the path is empty", "name a file"));
-        auto parsed = load_config(config_path, Dialect::inox);
-        if (!parsed.problems.empty())
+        parsed = load_config(config_path, Dialect::inox);
+        if (nothing_read(parsed))
             return report_problems(parsed.problems, config_path);
-        file = std::move(parsed.file);
     }
+    auto& file = parsed.file;
     std::vector<Given> given;
     for (std::size_t i = 0; i < options.size(); ++i)
         if (command.has(options[i].name))
             given.push_back({options[i], values[i]});
-    if (const auto problems = apply_options(given, file); !problems.empty())
+    if (command.has("--verbose") && !command.has("--log-level"))
+        file.log.level = log::Level::info;
+    auto problems = apply_options(given, file);
+    std::erase_if(problems, [&](const Error& one) {
+        return std::ranges::find(parsed.problems, one.where, &Error::where) != parsed.problems.end();
+    });
+    problems.insert(problems.begin(), parsed.problems.begin(), parsed.problems.end());
+    if (!problems.empty()) {
+        add_host_problems(file, given, problems);
+        name_options(problems, given);
         return report_problems(problems, config_path);
+    }
     close_inherited(file);
+    const ConfigFile asked = file;
     RunPlan plan;
     plan.closing_line = true;
     plan.identity.metrics_line = api::firecracker::metrics_line;
     plan.start_failed = [&](Error error) {
-        std::vector<Error> problems{std::move(error)};
-        name_options(problems, given);
-        return report_problems(problems, config_path);
+        auto all = all_problems(std::move(error), asked, given);
+        name_options(all, given);
+        return report_problems(all, config_path);
     };
     auto started = check_outputs_apart(file);
     if (started)

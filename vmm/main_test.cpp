@@ -76,9 +76,9 @@ std::variant<Wanted, int> read_arguments(Arguments arguments) {
     std::string jobs;
     std::string config;
     command.add_list("--kernel", plan.kernels, "KERNEL",
-                     "bzImage, vmlinux, build directory, `host`, or a release in /boot such as 6.12; repeatable");
-    command.add_list("--cpus", cpus, "N[,N...]", "numbers of CPUs; default 1");
-    command.add_list("--memory", memory, "SIZE[,SIZE...]", "memory sizes; default 128M");
+                     "bzImage, vmlinux, build directory, `host`, or a release in /boot such as 6.12; repeatable", 'k');
+    command.add_list("--cpus", cpus, "N[,N...]", "numbers of CPUs; default 1", 'c');
+    command.add_list("--memory", memory, "SIZE[,SIZE...]", "memory sizes; default 128M", 'm');
     command.add("--timeout", plan.timeout, "TIME", "end a machine after this time; default 10m");
     command.add("--append", plan.append, "TEXT", "more words for the kernel's command line");
     command.add_switch("--kunit", "run the tests that are built into the kernel (KUnit), and nothing else");
@@ -95,11 +95,11 @@ std::variant<Wanted, int> read_arguments(Arguments arguments) {
         if (is_own(options[i].name) || command.shows_help())
             continue;
         if (options[i].value == nullptr)
-            command.add_switch(options[i].name, options[i].help);
+            command.add_switch(options[i].name, options[i].help, options[i].letter);
         else if (options[i].bare)
             command.add_bare(options[i].name, values[i].emplace_back(), options[i].value, options[i].help);
         else
-            command.add_list(options[i].name, values[i], options[i].value, options[i].help);
+            command.add_list(options[i].name, values[i], options[i].value, options[i].help, options[i].letter);
     }
     if (const auto over = command.parse())
         return *over;

@@ -16,7 +16,16 @@ refused 153 bad_option "unknown option '--kernal'" "did you mean '--kernel'?" "$
 refused 153 bad_option "unknown option '--mem'" "did you mean '--memory'?" "$inox" run --mem=512
 refused 153 bad_option "unknown option '--zzzzzz'" 'inox run --help' "$inox" run --zzzzzz
 refused 153 bad_option "unknown option '--jsn'" "did you mean '--json'?" "$inox" host --jsn
-refused 153 bad_option "unknown option '-k'" 'inox run --help' "$inox" run -k
+refused 153 bad_option "unknown option '-z'" 'inox run --help' "$inox" run -z
+refused 153 bad_option '--kernel: the value is missing' 'inox run --help' "$inox" run -k
+refused 100 kernel_missing "--kernel: cannot open kernel '/nonexistent/k'" '' "$inox" run -k /nonexistent/k
+refused 103 initrd_missing "--initrd: cannot open" '' "$inox" run -k "$inox" -i /nonexistent/i
+refused 107 cpus_invalid '--cpus: 0 CPUs' '' "$inox" run -qvc0
+refused 105 memory_invalid '--memory: 1 MiB' '64M' "$inox" run -m 1
+accepted '-m,--memory SIZE' "$inox" run --help
+accepted '-v,--verbose' "$inox" run --help
+refused 153 bad_option "--disk: unknown key 'rq'" 'the keys here are' "$inox" run --disk path=f,rq
+refused 97 disk_missing '--disk: ' '' "$inox" run --disk /nonexistent/d,ro
 refused 153 bad_option "unexpected argument 'vmlinux'" 'inox run --help' "$inox" run vmlinux
 refused 153 bad_option "unexpected argument 'b'" 'inox check --help' "$inox" check a b
 refused 153 bad_option '--cpus: the value is missing' 'inox run --help' "$inox" run --cpus
@@ -93,6 +102,20 @@ refused 107 cpus_invalid '--cpus: 0 CPUs' '' "$inox" run --cpus 0 --memory 1
 shows '[memory_invalid]'
 refused 153 bad_option "--memory: 'x'" '' "$inox" run --memory x --timeout y
 shows "--timeout: 'y'"
+
+# Those of the host, too, and those of the host alone.
+refused 107 cpus_invalid '--cpus: 0 CPUs' '' "$inox" run --cpus 0 --disk /nonexistent/d --kernel /nonexistent/k
+shows '--disk: '
+shows '--kernel: '
+refused 119 output_unwritable '--console: ' '' "$inox" run --kernel /nonexistent/k --disk /nonexistent/d --console /no/c
+shows '--kernel: '
+shows '--disk: '
+checks=$((checks + 1))
+[ "$(grep -c output_unwritable <<<"$err")" = 1 ] || fail 'a problem should be told once'
+printf '{"drives": [{"path": "/nonexistent/a"}], "loger": {}}' >"$scratch/vm.json"
+refused 112 config_unknown_key '/loger' '' "$inox" run --config "$scratch/vm.json" --memory 1
+shows '#/drives/0/path_on_host'
+shows '--memory: 1 MiB'
 
 # A terminal is safe from what was typed.
 refused 153 bad_option "unknown option '--?[31m'" '' "$inox" run $'--\e[31m'

@@ -199,16 +199,15 @@ std::string JsonValue::value_text() const {
 }
 
 JsonValue JsonValue::member(const std::string& key, const nlohmann::json& json) const {
-    return {json, json_pointer(pointer_, key), problems_, form_};
+    return {{json, json_pointer(pointer_, key), problems_, form_}, folder_};
 }
 
 std::optional<bool> JsonValue::boolean() const {
     if (json_.is_boolean())
         return json_.get<bool>();
-    if (form_ == Form::words && (json_ == "on" || json_ == "true"))
-        return true;
-    if (form_ == Form::words && (json_ == "off" || json_ == "false"))
-        return false;
+    if (form_ == Form::words && json_.is_string())
+        if (const auto on = parse_switch(json_.get_ref<const std::string&>()))
+            return on;
     report_type(JsonType::boolean, form_ == Form::words ? "on or off" : "");
     return std::nullopt;
 }

@@ -35,16 +35,19 @@ class JsonValue {
 public:
     enum class Form : std::uint8_t {
         json,
-        words, ///< from the command line: a string may be a number, or on, off, true or false
+        words, ///< from the command line: a string may be a number, or what parse_switch() takes
     };
     JsonValue(const nlohmann::json& json, std::string pointer, std::vector<Error>& problems, Form form = Form::json)
         : json_{json}, pointer_{std::move(pointer)}, problems_{problems}, form_{form} {}
+    /// Relative paths in it are relative to this folder; empty: to the process's.
+    JsonValue(const JsonValue& at, std::string_view folder) : JsonValue{at} { folder_ = folder; }
     /// A member of this object: what `key` holds.
     [[nodiscard]] JsonValue member(const std::string& key, const nlohmann::json& json) const;
 
     [[nodiscard]] const nlohmann::json& json() const { return json_; }
     [[nodiscard]] const std::string& pointer() const { return pointer_; }
     [[nodiscard]] Form form() const { return form_; }
+    [[nodiscard]] std::string_view folder() const { return folder_; }
     /// Where reports go, for values inside this one.
     [[nodiscard]] std::vector<Error>& problems() const { return problems_; }
 
@@ -80,6 +83,7 @@ private:
     std::string pointer_;
     std::vector<Error>& problems_;
     Form form_;
+    std::string_view folder_{};
 };
 
 /// config_value: the string is none of these.

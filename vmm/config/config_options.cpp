@@ -133,9 +133,10 @@ Result<void> set_on_panic(const CommandOption& self, const std::string& text, Co
 }
 
 Result<void> set_panic_text(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    if (text != "on" && text != "off")
+    const auto on = parse_switch(text);
+    if (!on)
         return refuse_option(self, in_quotes(text) + " is neither on nor off", "use on or off");
-    file.config.machine.panic_text = text == "on";
+    file.config.machine.panic_text = *on;
     return {};
 }
 
@@ -216,12 +217,12 @@ Result<void> set_group(const CommandOption& self, const std::string& text, Confi
 
 constexpr CommandOption of_machine[] = {
     {"--kernel", "FILE", "bzImage or ELF vmlinux; without it the built-in guest says hello",
-     "/boot-source/kernel_image_path", set_path<kernel>},
-    {"--initrd", "FILE", "initial RAM disk", "/boot-source/initrd_path", set_path<initrd>},
+     "/boot-source/kernel_image_path", set_path<kernel>, false, false, 'k'},
+    {"--initrd", "FILE", "initial RAM disk", "/boot-source/initrd_path", set_path<initrd>, false, false, 'i'},
     {"--cmdline", "TEXT", "the kernel's whole command line", "/boot-source/boot_args", set_cmdline},
-    {"--cpus", "N", "1 to 255; default 1", "/machine-config/vcpu_count", set_cpus},
+    {"--cpus", "N", "1 to 255; default 1", "/machine-config/vcpu_count", set_cpus, false, false, 'c'},
     {"--memory", "SIZE", "such as 512M or 4G; a plain number is MiB; default 128M", "/machine-config/mem_size_mib",
-     set_memory},
+     set_memory, false, false, 'm'},
     {"--huge-pages", "KIND", "none, transparent or 2M; default transparent", "/machine-config/huge_pages",
      set_huge_pages},
     {"--smt", nullptr, "two threads per core", "/machine-config/smt", set_smt},
@@ -269,7 +270,7 @@ constexpr CommandOption of_run[] = {
      set_gdb},
     {"--boot-timeline", "FILE", "draw (.svg) or list (.json) the time of each step of the boot", "/inox/boot_timeline",
      set_boot_timeline},
-    {"--quiet", nullptr, "print no closing line", "/inox/quiet", set_quiet},
+    {"--quiet", nullptr, "print no closing line", "/inox/quiet", set_quiet, false, false, 'q'},
     {"--api-sock", "PATH", "serve the control API on this unix socket", "/inox/api_sock", set_path<api_socket>},
     {"--api-group", "GROUP", "members of this group may use the API too", "/inox/api_group", set_group},
     {"--api-connections", "N", "maximum number of clients at once; default 64", "/inox/api_connections",

@@ -19,6 +19,7 @@ struct CommandOption {
     Result<void> (*apply)(const CommandOption& self, const std::string& text, ConfigFile& file);
     bool repeated{false}; ///< may be given several times, each adds one; else the last wins
     bool bare{false};     ///< the name alone is good, too: the text is then empty
+    char letter{};        ///< "-m" is the same; 0: there is none
 };
 std::span<const CommandOption> run_options();
 

@@ -217,10 +217,11 @@ Result<GdbConfig> parse_gdb(const std::string& text) {
     constexpr auto rule = "write a port such as 1234, or unix:PATH; ,wait=off behind it lets the guest run at once";
     GdbConfig config;
     std::string_view rest = text;
-    if (constexpr std::string_view at_once = ",wait=off"; rest.ends_with(at_once)) {
-        config.wait = false;
-        rest.remove_suffix(at_once.size());
-    }
+    if (const auto wait = rest.rfind(",wait="); wait != rest.npos)
+        if (const auto on = parse_switch(rest.substr(wait + std::string_view{",wait="}.size()))) {
+            config.wait = *on;
+            rest = rest.substr(0, wait);
+        }
     if (constexpr std::string_view scheme = "unix:"; rest.starts_with(scheme)) {
         config.socket = rest.substr(scheme.size());
         return config.socket.empty() ? fail(Errc::config_value, "the socket's path is empty", rule)

@@ -2,6 +2,7 @@
 #include "vmm/config/config_text.hpp"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <vector>
 
@@ -54,6 +55,24 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
     return above[b.size()];
 }
 
+/// Behind the dashes of an option.
+std::string_view letters_of(std::string_view word) {
+    return word.substr(std::min(word.find_first_not_of('-'), word.size()));
+}
+
+/// One of the words forbids, the other does not.
+bool differ_in_negation(std::string_view a, std::string_view b) {
+    const auto denies = [](std::string_view word) {
+        return std::ranges::any_of(std::array<std::string_view, 3>{"no", "un", "disable"}, [&](std::string_view start) {
+            return word.size() > start.size() + 1 &&
+                   std::ranges::equal(word.substr(0, start.size()), start, {}, folded);
+        });
+    };
+    a = letters_of(a);
+    b = letters_of(b);
+    return denies(a) != denies(b);
+}
+
 } // namespace
 
 std::optional<std::uint64_t> parse_number(std::string_view text) {
@@ -62,6 +81,14 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
     if (error != std::errc{} || end != text.data() + text.size())
         return std::nullopt;
     return value;
+}
+
+std::optional<bool> parse_switch(std::string_view text) {
+    if (text == "on" || text == "yes" || text == "true")
+        return true;
+    if (text == "off" || text == "no" || text == "false")
+        return false;
+    return std::nullopt;
 }
 
 std::optional<std::uint64_t> parse_size(std::string_view text) {
@@ -100,12 +127,14 @@ std::string size_text(std::uint64_t bytes) {
 std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates) {
     static constexpr std::size_t longest_word = 64;
     std::string_view best;
-    // A third of the letters may differ; in a short word, one.
-    const auto letters = word.size() - std::min(word.find_first_not_of('-'), word.size());
-    std::size_t best_distance = std::max<std::size_t>(1, letters / 3) + 1;
+    const auto letters = letters_of(word).size();
+    // A third of the letters may differ; of three or four, one; of fewer, only case.
+    std::size_t best_distance = (letters < 3 ? 0 : std::max<std::size_t>(1, letters / 3)) + 1;
     if (word.size() > longest_word)
         return best;
     for (const auto candidate : candidates) {
+        if (differ_in_negation(word, candidate))
+            continue;
         const std::size_t distance = edit_distance(word, candidate);
         if (distance < best_distance && distance < std::max(word.size(), candidate.size())) {
             best = candidate;
@@ -117,6 +146,12 @@ std::string_view nearest(std::string_view word, std::span<const std::string_view
         return best;
     const auto prefixed = std::ranges::find_if(candidates, [&](auto name) { return name.starts_with(word); });
     return prefixed == candidates.end() ? best : *prefixed;
+}
+
+std::string path_below(std::string_view folder, std::string path) {
+    if (folder.empty() || path.empty() || path.starts_with('/'))
+        return path;
+    return std::string{folder} + (folder.ends_with('/') ? "" : "/") + path;
 }
 
 std::string printable(std::string_view text, std::size_t limit) {

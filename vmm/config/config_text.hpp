@@ -21,6 +21,8 @@ inline constexpr const char* duration_rule = "write a whole number, such as 500m
                                              "seconds";
 /// A decimal number, and nothing else.
 std::optional<std::uint64_t> parse_number(std::string_view text);
+/// "on", "yes", "true" and their opposites.
+std::optional<bool> parse_switch(std::string_view text);
 
 /// What a device may be called: 1 to 64 letters, digits, '_' and '-'.
 bool is_id(std::string_view text);
@@ -29,8 +31,12 @@ inline constexpr const char* id_rule = "use 1 to 64 letters, digits, '_' and '-'
 /// "512 MiB", "6 GiB", "1088 KiB": exact, in the largest unit that divides.
 std::string size_text(std::uint64_t bytes);
 
-/// The candidate that `word` was probably meant to be; empty when none is close. '-', '_' and case do not count.
+/// The candidate that `word` was probably meant to be; empty when none is close. '-', '_' and case do not count. Never
+/// one that is the opposite ("--no-x" and "--x", "rw" and "ro"): following the advice could allow what was forbidden.
 std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates);
+
+/// `path` as seen from `folder`; unchanged when it is absolute or empty, or when the folder is empty.
+std::string path_below(std::string_view folder, std::string path);
 
 /// For messages: at most `limit` bytes, bytes that a terminal could act on replaced.
 std::string printable(std::string_view text, std::size_t limit = 80);

@@ -135,11 +135,14 @@ private:
 
 } // namespace
 
-CheckFindings preflight(ParsedConfig& parsed, std::vector<Error> of_api) {
-    const auto nothing_read = [](const Error& one) {
+bool nothing_read(const ParsedConfig& parsed) {
+    return std::ranges::any_of(parsed.problems, [](const Error& one) {
         return one.code == Errc::config_unreadable || (one.code == Errc::config_syntax && one.where.empty());
-    };
-    if (std::ranges::any_of(parsed.problems, nothing_read))
+    });
+}
+
+CheckFindings preflight(ParsedConfig& parsed, std::vector<Error> of_api) {
+    if (nothing_read(parsed))
         return {};
     Preflight check{parsed.file, parsed.problems};
     auto findings = check.run(std::move(of_api));

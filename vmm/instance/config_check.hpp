@@ -15,6 +15,9 @@ struct CheckFindings {
     VfioNeeds vfio{};                 ///< what its host devices take
 };
 
+/// The text was no configuration: there is nothing to check.
+bool nothing_read(const ParsedConfig& parsed);
+
 /// Adds every reason why the parts of this configuration that could be read would not start here, each with its JSON
 /// pointer, in the order in which a start meets them. `of_api`: those of the control API. It leaves nothing behind.
 CheckFindings preflight(ParsedConfig& parsed, std::vector<Error> of_api = {});

@@ -24,8 +24,9 @@ std::unexpected<Error> open_failed() {
     if (error != EACCES && error != EPERM)
         return fail_errno(
             Errc::kvm_missing, "cannot open /dev/kvm",
-            "load the module (modprobe kvm_amd or kvm_intel), or switch virtualisation on in the firmware "
-            "or in the machine around this one");
+            "load the module (modprobe kvm_amd or kvm_intel), or switch virtualisation on in the firmware or in the "
+            "machine around this one; without any, the lab of inox's source (tools/lab -- COMMAND, docs/lab.md) "
+            "brings a machine that has it");
     std::string hint = kvm_denied_hint();
     errno = error;
     return fail_errno(Errc::kvm_denied, "no permission to open /dev/kvm", std::move(hint));

@@ -78,8 +78,26 @@ void begin(ConfigFile& file) {
     drive(file).block.id = "drive" + std::to_string(number);
 }
 
+/// "ro" and "rw", as mount(8) calls them, in the words of the key; the first word may be a path.
+std::string with_mount_words(const std::string& text) {
+    std::string out;
+    for (std::size_t start = 0; start <= text.size();) {
+        const auto end = std::min(text.find(',', start), text.size());
+        const auto word = text.substr(start, end - start);
+        out += start == 0 ? "" : ",";
+        if (word.starts_with("ro="))
+            out += "readonly=" + word.substr(3);
+        else if (start != 0 && (word == "ro" || word == "rw"))
+            out += word == "ro" ? "readonly=on" : "readonly=off";
+        else
+            out += word;
+        start = end + 1;
+    }
+    return out;
+}
+
 Result<void> add(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    return add_named(self, "path", text, file);
+    return add_named(self, "path", with_mount_words(text), file);
 }
 
 } // namespace
@@ -90,12 +108,8 @@ std::span<const Section> Kind<DriveConfig>::sections() {
 }
 
 CommandOption Kind<DriveConfig>::option() {
-    return {"--disk",
-            "FILE[,readonly=on]",
-            "a disk: an image file or a block device; more keys in docs/config.md",
-            "/drives",
-            add,
-            true};
+    return {"--disk",  "FILE[,ro]", "a disk: an image file or a block device; more keys in docs/config.md",
+            "/drives", add,         true};
 }
 
 void Kind<DriveConfig>::check(const Config& config, std::vector<Error>& problems) {

@@ -162,4 +162,22 @@ TEST_CASE("a refusal names the option and its key as they were written, the valu
     CHECK(apply("--disk", "d,foo=1", file).error().hint.starts_with("the keys here are "));
 }
 
+TEST_CASE("a disk takes the words of mount, and a switch those of everyday language") {
+    const auto read_only = [](const std::string& text) {
+        return device_of<DriveConfig>(with("--disk", text).config)->block.read_only;
+    };
+    CHECK(read_only("f,ro"));
+    CHECK(read_only("f,ro=yes,id=d"));
+    CHECK(read_only("id=d,ro,path=f"));
+    CHECK(read_only("f,readonly=true"));
+    CHECK_FALSE(read_only("f,rw"));
+    CHECK_FALSE(read_only("f,ro=no"));
+    CHECK(device_of<DriveConfig>(with("--disk", "ro").config)->block.path == "ro");
+    CHECK(refused("--disk", "f,ro,rw").what.contains("twice"));
+    CHECK_FALSE(refused("--disk", "f,rd").hint.contains("did you mean"));
+    CHECK(with("--panic-text", "no").config.machine.panic_text == false);
+    CHECK(with("--gdb", "1234,wait=no").run.gdb->wait == false);
+    CHECK(with("--gdb", "1234,wait=yes").run.gdb->wait);
+}
+
 } // namespace inox::config_options_test

@@ -56,6 +56,35 @@ TEST_CASE("the nearest name is found, and nonsense has none") {
     CHECK(nearest("rnu", short_names) == "run");
     CHECK(nearest("rot", short_names) == "root");
     CHECK(nearest("--nat", short_names) == "--net");
+    CHECK(nearest("rd", short_names).empty()); // one of two letters
+    CHECK(nearest("ID", short_names) == "id");
+}
+
+TEST_CASE("no advice turns a wish into its opposite") {
+    static constexpr std::string_view names[] = {"--iommu", "readonly", "root", "rw", "--no-api", "Unsafe", "disk"};
+    for (const auto* word : {"--noiommu", "--no-iommu", "nodisk", "ro", "safe", "--api", "unreadonly"})
+        CHECK(nearest(word, names).empty());
+    CHECK(nearest("--no-apy", names) == "--no-api");
+    CHECK(nearest("read-only", names) == "readonly");
+    CHECK(nearest("unsave", names) == "Unsafe");
+    CHECK(nearest("disks", names) == "disk");
+}
+
+TEST_CASE("a switch has three words for each of its places") {
+    for (const auto* word : {"on", "yes", "true"})
+        CHECK(parse_switch(word) == true);
+    for (const auto* word : {"off", "no", "false"})
+        CHECK(parse_switch(word) == false);
+    for (const auto* word : {"", "1", "ON", "of"})
+        CHECK_FALSE(parse_switch(word));
+}
+
+TEST_CASE("a path starts at its folder unless it is absolute") {
+    CHECK(path_below("configs/", "vm") == "configs/vm");
+    CHECK(path_below("/a", "../vm") == "/a/../vm");
+    CHECK(path_below("/a", "/vm") == "/vm");
+    CHECK(path_below("", "vm") == "vm");
+    CHECK(path_below("/a", "").empty());
 }
 
 TEST_CASE("text for messages is short and harmless") {
