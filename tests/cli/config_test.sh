@@ -43,6 +43,19 @@ both 110 config_syntax 'larger than 1 MiB' 'right file'
 refused 109 config_unreadable "$scratch/absent.json" 'path' "$inox" check "$scratch/absent.json"
 refused 109 config_unreadable "$scratch" 'path' "$inox" check "$scratch"
 
+# Relative to the file; those of options to the caller's folder.
+mkdir "$scratch/sub"
+echo '{"boot-source": {"kernel_image_path": "k"}, "drives": [{"path_on_host": "../d"}], "inox": {"serial_log": "no/l"},
+    "vsock": {"guest_cid": 3, "uds_path": "no/v"}}' >"$scratch/sub/vm.json"
+for command in check 'run --config'; do
+    # shellcheck disable=SC2086 # two words
+    run "$inox" $command "$scratch/sub/vm.json"
+    for one in k ../d no/l; do shows "'$scratch/sub/$one'"; done
+done
+run sh -c 'cd "$2" && exec "$1" run --config sub/vm.json --serial-log no/other' sh "$inox" "$scratch"
+shows "'sub/../d'"
+shows "'no/other'"
+
 # Every problem at once.
 config '{"machine-config": {"vcpu_count": 0, "mem_size_mib": "x"}, "vsock": {"guest_cid": 3}, "loger": {}}'
 both 112 config_unknown_key '/loger' "did you mean 'logger'?"

@@ -30,7 +30,9 @@ bool is_needed(Need need, std::optional<Dialect> required) {
 
 class Reader {
 public:
-    Reader(ParsedConfig& out, Dialect dialect) : Reader{out, dialect, dialect} {}
+    Reader(ParsedConfig& out, Dialect dialect, std::string_view folder = {}) : Reader{out, dialect, dialect} {
+        folder_ = folder;
+    }
     Reader(ParsedConfig& out, Dialect dialect, std::optional<Dialect> required)
         : out_{out}, dialect_{dialect}, required_{required} {}
 
@@ -41,7 +43,7 @@ public:
         for (const auto& [key, json] : root.items()) {
             if (key == "$schema") // for editors
                 continue;
-            const JsonValue value{json, json_pointer("", key), out_.problems};
+            const JsonValue value{{json, json_pointer("", key), out_.problems}, folder_};
             const auto section = std::ranges::find(sections_, key, &Section::name);
             if (section != sections_.end())
                 read_section(*section, value);
@@ -70,7 +72,7 @@ private:
         if (!json.is_array())
             return value.report_type(JsonType::array);
         for (std::size_t i = 0; i < json.size(); ++i)
-            read_object(section, {json[i], json_pointer(value.pointer(), std::to_string(i)), out_.problems});
+            read_object(section, {{json[i], json_pointer(value.pointer(), std::to_string(i)), out_.problems}, folder_});
     }
 
 public:
@@ -129,6 +131,7 @@ private:
     ParsedConfig& out_;
     Dialect dialect_;
     std::optional<Dialect> required_;
+    std::string_view folder_{};
     std::span<const Section> sections_{config_sections()};
 };
 
@@ -183,14 +186,14 @@ ConfigFile initial_config(Dialect dialect) {
     return file;
 }
 
-ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport) {
+ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport, std::string_view folder) {
     ParsedConfig out{.file = initial_config(dialect)};
     out.file.config.machine.transport = transport;
     auto json = read_json(text);
     out.problems = std::move(json.problems);
     if (json.root.is_null() && !out.problems.empty())
         return out;
-    Reader{out, dialect}.read(json.root);
+    Reader{out, dialect, folder}.read(json.root);
     set_default_cmdline(json.root, out.file, dialect);
     const auto known = out.problems;
     auto rules = check(out.file.config);

@@ -116,13 +116,15 @@ struct ParsedConfig {
     std::vector<std::string> ignored{}; ///< unknown top-level keys, Dialect::firecracker only
 };
 
-/// Pure; never throws. The result also passed check().
-ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport = Transport::pci);
+/// Pure; never throws. The result also passed check(). `folder`: where relative paths start; empty: in the process's.
+ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport = Transport::pci,
+                          std::string_view folder = {});
 
 /// A file of at most `max_size` bytes. "-" is standard input.
 Result<std::string> load_text(const std::string& path, std::size_t max_size);
-/// Reads a file of at most json_max_size bytes and parses it. "-" is standard input. In Firecracker's dialect
-/// "cpu-config" may be the path of a file with that object.
+/// Reads a file of at most json_max_size bytes and parses it. "-" is standard input. Relative paths in it start at the
+/// folder of the file. In Firecracker's dialect they start at the process's, and "cpu-config" may be the path of a file
+/// with that object.
 ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport = Transport::pci);
 
 /// The metadata service answers on no interface, or on one that does not exist.

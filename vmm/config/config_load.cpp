@@ -70,8 +70,9 @@ ParsedConfig load_config(const std::string& path, Dialect dialect, Transport tra
         descriptors::keep_named(*text);
     if (text && dialect == Dialect::firecracker)
         text = with_cpu_config(std::move(*text));
+    const auto folder = dialect == Dialect::inox ? path.substr(0, path.rfind('/') + 1) : std::string{};
     if (text)
-        return parse_config(*text, dialect, transport);
+        return parse_config(*text, dialect, transport, folder);
     ParsedConfig out;
     out.problems.push_back(std::move(text).error());
     return out;

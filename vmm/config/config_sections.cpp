@@ -79,12 +79,20 @@ void read_plain_text(const JsonValue& value, std::string& out) {
     out.clear();
 }
 
+void read_name(const JsonValue& value, const char* what, std::string& out) {
+    const auto text = value.text();
+    if (text && text->empty())
+        value.report(Errc::config_value, std::string{what} + " is empty", "name one, or leave out the key");
+    else
+        out = text.value_or("");
+}
+
 void read_path(const JsonValue& value, std::string& out) {
     const auto text = value.text();
     if (text && text->empty())
         value.report(Errc::config_value, "the path is empty", "name a file, or leave out the key");
     else
-        out = text.value_or("");
+        out = path_below(value.folder(), text.value_or(""));
 }
 
 void read_socket_path(const JsonValue& value, std::string& out) {
@@ -94,7 +102,7 @@ void read_socket_path(const JsonValue& value, std::string& out) {
         return;
     value.report(Errc::config_value,
                  format("a socket path of %zu bytes: a unix socket takes at most %zu", out.size(), longest),
-                 "use a shorter path, such as one relative to the working directory");
+                 "use a shorter path");
     out.clear();
 }
 
@@ -103,7 +111,7 @@ void read_vsock_path(const JsonValue& value, std::string& out) {
     const auto problem = out.empty() ? "" : devices::virtio::VsockListener::length_problem(out.size());
     if (problem.empty())
         return;
-    value.report(Errc::config_value, problem, "use a shorter path, such as one relative to the working directory");
+    value.report(Errc::config_value, problem, "use a shorter path");
     out.clear();
 }
 
@@ -211,9 +219,10 @@ void read_gdb(const JsonValue& value, ConfigFile& file) {
     const auto text = value.text();
     if (!text)
         return;
-    if (auto parsed = parse_gdb(*text))
+    if (auto parsed = parse_gdb(*text)) {
+        parsed->socket = path_below(value.folder(), std::move(parsed->socket));
         file.run.gdb = std::move(*parsed);
-    else
+    } else
         value.report(Errc::config_value, parsed.error().what, parsed.error().hint);
 }
 

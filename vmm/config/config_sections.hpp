@@ -73,7 +73,9 @@ std::string read_id(const JsonValue& value);
 void read_text(const JsonValue& value, std::string& out);
 /// Reports text with a control character, for what guests and programs take for a name.
 void read_plain_text(const JsonValue& value, std::string& out);
-/// Reports an empty path.
+/// Reports empty text, which is none of `what`.
+void read_name(const JsonValue& value, const char* what, std::string& out);
+/// Reports an empty path; a relative one starts at the value's folder.
 void read_path(const JsonValue& value, std::string& out);
 /// Also one that is too long for a unix socket.
 void read_socket_path(const JsonValue& value, std::string& out);

@@ -32,7 +32,7 @@ constexpr Field fields[] = {
     {"iface_id", Need::required_by_firecracker, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { net(file).id = read_id(value); }, "id"},
     {"host_dev_name", Need::required, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_path(value, net(file).tap); }, "tap"},
+     [](const JsonValue& value, ConfigFile& file) { read_name(value, "the tap", net(file).tap); }, "tap"},
     {"guest_mac", Need::optional, Null::means_absent, read_mac, "mac"},
     {"mtu", Need::optional, Null::means_absent, read_mtu},
     {"rx_rate_limiter", Need::optional, Null::means_absent,
