@@ -2,6 +2,7 @@
 #include "devices/debug_ports.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace inox::devices {
 
@@ -20,6 +21,16 @@ void DebugPorts::write(std::uint64_t offset, std::span<const std::byte> data) no
         events_.exit(std::to_integer<std::uint8_t>(data.front()));
     else if (offset == timer)
         boot_timer_.write(0, data);
+    else if (offset == layout::port_root_failure.start().raw() - ports.start().raw())
+        take_failure(static_cast<char>(data.front()));
+}
+
+void DebugPorts::take_failure(char c) noexcept {
+    std::lock_guard lock{mutex_};
+    if (c == '\n')
+        events_.root_failed({failure_.data(), std::exchange(failure_size_, 0)});
+    else if (c >= ' ' && c < 0x7f && failure_size_ < failure_.size())
+        failure_[failure_size_++] = c;
 }
 
 } // namespace inox::devices

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a test guest ends with a code, and how a guest says that its user space is up.
+// How a test guest ends with a code, and how a guest says that its user space is up, or why it never will be.
 #pragma once
+
+#include <array>
+#include <mutex>
 
 #include "devices/guest_events.hpp"
 #include "vmm/bus/bus.hpp"
@@ -25,10 +28,12 @@ private:
     GuestEvents& events_;
 };
 
-/// The exit port and the boot timer beside it. The low byte of a write to the exit port, of any width, is the code.
+/// The exit port, the boot timer beside it, and behind that the port for what keeps a guest from its root: a byte at a
+/// time, '\n' ends it. The low byte of a write, of any width, counts.
 class DebugPorts final : public BusDevice {
 public:
     static constexpr auto ports = *Range<IoPort>::sized(layout::port_exit.start(), 4);
+    static constexpr std::size_t longest_failure = 400; ///< what is behind it is dropped
 
     explicit DebugPorts(GuestEvents& events) : events_{events}, boot_timer_{events} {}
 
@@ -38,7 +43,12 @@ public:
 
 private:
     GuestEvents& events_;
+    void take_failure(char c) noexcept;
+
     BootTimer boot_timer_;
+    std::mutex mutex_{};
+    std::array<char, longest_failure> failure_{}; // guarded by mutex_, and so is its size
+    std::size_t failure_size_{0};
 };
 
 } // namespace inox::devices

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 namespace inox::devices {
 
@@ -18,6 +19,8 @@ public:
     /// The guest ends with this code.
     virtual void exit(std::uint8_t code) noexcept = 0;
     virtual void user_space_up() noexcept = 0;
+    /// Its first program could not mount the root or start the command; `text`: its words, without control characters.
+    virtual void root_failed(std::string_view text) noexcept = 0;
     /// Its kernel panicked; `crash_kernel`: another one of its own takes over.
     virtual void panicked(bool crash_kernel) noexcept = 0;
 };

@@ -22,6 +22,7 @@ constexpr const char* run_examples = R"(Examples:
   inox run --kernel bzImage --initrd rd.gz --memory 512M --cpus 2
   inox run -k bzImage -i rd.gz -m 512M -c 2         the same
   inox run --kernel bzImage --initrd rd.gz --timeout 60s --expect 'login:'
+  inox run --kernel bzImage --root / -- make test   the host's files, this directory
   inox run --config vm.json --boot-timeline boot.svg
 
 Every option has a matching key in the configuration file (docs/config.md). Ctrl-A X ends
@@ -116,7 +117,10 @@ std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
 
 } // namespace
 
-int run_command(Arguments arguments, Timeline& timeline) {
+int run_command(Arguments words, Timeline& timeline) {
+    // Behind "--" stands the guest's command, with options of its own
+    const auto end = std::ranges::find(words, std::string_view{command_option.name});
+    const Arguments arguments{words.begin(), end};
     Command command{"inox run", "Boots a guest, with its console on this terminal.", run_examples, arguments};
     const auto options = run_options();
     std::vector<std::vector<std::string>> values(options.size(), std::vector<std::string>(1));
@@ -149,6 +153,15 @@ int run_command(Arguments arguments, Timeline& timeline) {
     for (std::size_t i = 0; i < options.size(); ++i)
         if (command.has(options[i].name))
             given.push_back({options[i], values[i]});
+    if (end != words.end()) {
+        if (!file.config.command)
+            file.config.command.emplace();
+        file.config.command->arguments.assign(end + 1, words.end());
+        given.push_back({command_option, {}});
+        if (end + 1 == words.end())
+            return report_problem(
+                error_at("--", Errc::bad_option, "the command is missing", "write it behind --, or leave out --"));
+    }
     if (command.has("--verbose") && !command.has("--log-level"))
         file.log.level = log::Level::info;
     auto problems = apply_options(given, file);

@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "devices/guest_events.hpp"
 
@@ -13,6 +15,7 @@ struct FakeGuestEvents final : devices::GuestEvents {
     void reset() noexcept override { ++resets; }
     void exit(std::uint8_t code) noexcept override { exit_code = code; }
     void user_space_up() noexcept override { ++user_spaces; }
+    void root_failed(std::string_view text) noexcept override { root_failures.emplace_back(text); }
     void panicked(bool crash_kernel) noexcept override { ++(crash_kernel ? crash_kernels : panics); }
 
     std::atomic<unsigned> power_offs{0};
@@ -21,6 +24,7 @@ struct FakeGuestEvents final : devices::GuestEvents {
     std::atomic<unsigned> panics{0};
     std::atomic<unsigned> crash_kernels{0};
     std::optional<std::uint8_t> exit_code{};
+    std::vector<std::string> root_failures{};
 };
 
 } // namespace inox::fakes

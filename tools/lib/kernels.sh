@@ -142,6 +142,31 @@ select_modules() {
     cp "$few/lib/modules/$release"/modules.{dep,alias} "$out/modules/"
 }
 
+# modules_of NAME: prints a folder with lib/modules/VERSION: that Debian kernel's modules, but for drivers that no virtual
+# machine has. In the lab the cache is read-only.
+modules_of() {
+    local dir out
+    dir=$(debian_kernel "$1")
+    out=$cache/modules/$(cat "$dir/release")
+    [ -e "$out/lib" ] || with_lock "modules-$1" fetch_modules "$dir" "$out"
+    echo "$out"
+}
+
+fetch_modules() {
+    local dir=$1 out=$2 package tmp
+    [ ! -e "$out/lib" ] || return 0      # another process was quicker
+    need kmod
+    mkdir -p "$cache/modules"
+    scratch tmp "$cache/modules"
+    package=$(cut -d_ -f1 "$dir/package")
+    say "fetching the modules of Debian's $package"
+    download "$package" "$tmp"
+    unpack_kernel "$tmp"
+    depmod -b "$tmp/all" "$(cat "$dir/release")" 2>/dev/null
+    rm -rf "$tmp/all/boot" "$out"
+    mv "$tmp/all" "$out"
+}
+
 # elf_of NAME: prints the uncompressed kernel of a Debian kernel
 elf_of() {
     local dir

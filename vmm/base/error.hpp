@@ -22,6 +22,9 @@ enum class Errc : std::uint8_t {
     initrd_does_not_fit,
     disk_missing,       ///< a disk image cannot be opened as asked for
     disk_invalid,       ///< not a regular file or block device, or of another format than raw
+    root_missing,       ///< the guest's root cannot be opened
+    root_invalid,       ///< neither a folder nor an image nor an archive that inox can use
+    modules_missing,    ///< the kernel's modules are not there, or are another kernel's
     memory_invalid,     ///< 0, not a multiple of the page size, or beyond what the guest map can hold
     memory_unavailable, ///< the host cannot provide it
     cpus_invalid,
@@ -58,6 +61,7 @@ enum class Errc : std::uint8_t {
     guest_panic,
     guest_silent,   ///< its console said nothing for as long as --quiet-for allows
     guest_findings, ///< its console shows what --fail-on looks for
+    guest_root,     ///< what inox's init found: the root cannot be mounted
     guest_rebooted, ///< where a reboot is asked to be a failure
     expect_not_seen,
     timed_out,

@@ -245,6 +245,7 @@ std::vector<Error> check(const Config& config) {
         add(error_at("/boot-source/initrd_path", Errc::config_missing_key, "an initrd needs a kernel", name_kernel));
     if (config.boot.kernel.empty() && !config.boot.cmdline.empty())
         add(error_at("/boot-source/boot_args", Errc::config_missing_key, "a command line needs a kernel", name_kernel));
+    check_root(config, problems);
     DeviceKinds::each([&]<class Options>() { Kind<Options>::check(config, problems); });
     check_room(config, problems);
     return problems;

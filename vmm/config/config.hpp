@@ -56,9 +56,28 @@ struct PasidConfig {
     std::uint32_t quota{1024}; ///< at most so many at a time
 };
 
+/// The guest's files, which inox's own initial RAM disk mounts.
+struct RootConfig {
+    /// The id of its disk, and the tag of its folder.
+    static constexpr std::string_view name = "inox-root";
+    std::string path{};    ///< a folder, an image, a block device or a tar archive
+    bool writable{false};  ///< what the guest writes stays; else it is kept in its memory
+    std::string modules{}; ///< folder with the kernel's modules; empty: where a kernel's usually are
+};
+
+/// What runs in the root.
+struct CommandConfig {
+    static constexpr std::size_t most_bytes = 2 * MiB; ///< Linux takes about so much for arguments and environment
+    std::vector<std::string> arguments{};              ///< the first one is the program; none: a shell
+    std::vector<std::string> environment{};            ///< "NAME=VALUE"; "NAME": as here
+    std::string directory{};                           ///< in the root; empty: see docs/config.md
+};
+
 struct Config {
     MachineConfig machine{};
     BootConfig boot{};
+    std::optional<RootConfig> root{};
+    std::optional<CommandConfig> command{};
     std::vector<DeviceConfig> devices{}; ///< in the order in which they were given
     std::optional<PasidConfig> pasid{};
 };
@@ -148,5 +167,6 @@ std::optional<Error> check_cpus(std::uint64_t cpus, unsigned most, bool smt);
 std::optional<Error> check_memory(std::uint64_t bytes, HugePages huge_pages);
 std::optional<Error> check_cmdline(std::string_view cmdline);
 std::optional<Error> check_windows(const PciWindows& windows);
+void check_root(const Config& config, std::vector<Error>& problems);
 
 } // namespace inox

@@ -313,6 +313,7 @@ std::span<const CommandOption> run_options() {
     static const std::vector<CommandOption> options = [] {
         std::vector<CommandOption> all{std::begin(of_machine), std::end(of_machine)};
         DeviceKinds::each([&]<class Options>() { all.push_back(Kind<Options>::option()); });
+        std::ranges::copy(root_options(), std::back_inserter(all));
         all.insert(all.end(), std::begin(of_run), std::end(of_run));
         return all;
     }();

@@ -22,6 +22,10 @@ struct CommandOption {
     char letter{};        ///< "-m" is the same; 0: there is none
 };
 std::span<const CommandOption> run_options();
+/// Those of the guest's files and its command, in config_root.cpp.
+std::span<const CommandOption> root_options();
+/// "--", which everything behind it follows: the command. Its values are not applied one by one.
+inline constexpr CommandOption command_option{"--", nullptr, "", "/command/arguments", nullptr};
 
 // For the apply() of an option
 std::unexpected<Error> refuse_option(const CommandOption& option, std::string what, std::string hint);

@@ -61,6 +61,9 @@ std::span<const Field> metrics_fields();
 std::span<const Field> serial_fields();
 std::span<const Field> mmds_fields();
 std::span<const Field> cpu_fields();
+// The guest's files and its command, in config_root.cpp.
+std::span<const Field> root_fields();
+std::span<const Field> command_fields();
 
 /// One bucket of a rate limiter: {"size", "one_time_burst", "refill_time"}.
 std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket);

@@ -10,6 +10,7 @@
 #include "vmm/boot/image.hpp"
 #include "vmm/boot/loader.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/guest_root/guest_root.hpp"
 #include "vmm/host/device_preflight.hpp"
 #include "vmm/host/host_report.hpp"
 #include "vmm/instance/core_dump.hpp"
@@ -37,6 +38,10 @@ public:
     CheckFindings run(std::vector<Error> of_api) {
         if (auto apart = check_outputs_apart(file_); !apart)
             problems_.push_back(std::move(apart).error());
+        if (auto added = guest_root::add_device(file_.config); !added) {
+            problems_.push_back(std::move(added).error());
+            file_.config.root.reset();
+        }
         check_file(file_.log.path, "/logger/log_path");
         check_file(file_.run.boot_timeline, "/inox/boot_timeline");
         check_file(file_.run.result, "/inox/result");
@@ -96,8 +101,8 @@ private:
                 add(std::move(initrd).error(), load_place(Errc::initrd_missing));
         if (problems_.size() != before || !memory || !memory_known())
             return;
-        if (auto loaded = boot::load({boot.kernel, boot.initrd, kernel_cmdline(file_.config)}, *memory); !loaded)
-            add(loaded.error(), load_place(loaded.error().code));
+        if (auto loaded = load_images(file_.config, *memory); !loaded)
+            problems_.push_back(std::move(loaded).error());
     }
 
     /// A guest may have more memory than its host, as long as it does not use all of it.

@@ -10,6 +10,7 @@
 #include "vmm/base/log.hpp"
 #include "vmm/base/thread_failure.hpp"
 #include "vmm/boot/vmcoreinfo.hpp"
+#include "vmm/guest_root/guest_root.hpp"
 #include "vmm/instance/output_files.hpp"
 #include "vmm/instance/verdict/places.hpp"
 #include "vmm/machine/preparation.hpp"
@@ -73,6 +74,7 @@ void Instance::start(Started done) {
 /// Finds what can be wrong without a machine. Outputs are only checked: a start that fails leaves no file behind.
 Result<void> Instance::prepare_start() {
     TRY_VOID(check_complete());
+    TRY_VOID(guest_root::add_device(file_.config));
     TRY_VOID(check_outputs_apart(file_));
     if (!file_.run.symbols.empty())
         TRY_VOID(placed(Symbols::check(file_.run.symbols), "/inox/symbols"));

@@ -33,11 +33,7 @@ Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, con
     if (boot::find_cmdline_word(config.boot.cmdline, unusable_word))
         log::write(log::Level::warning, "the word 'noapic' is removed from the kernel's command line: this machine has "
                                         "no other interrupt controller than the IO-APIC that Linux would use");
-    auto loaded = boot::load({config.boot.kernel, config.boot.initrd, kernel_cmdline(config), stop}, memory);
-    if (!loaded) {
-        const auto where = load_place(loaded.error().code);
-        return placed(std::move(loaded), where);
-    }
+    auto loaded = TRY(load_images(config, memory, stop));
     TRY_VOID(boot::write_acpi_tables(acpi, memory));
     timeline.mark(Step::kernel_loaded);
     return loaded;

@@ -141,6 +141,7 @@ private:
     void reset() noexcept override;
     void exit(std::uint8_t code) noexcept override;
     void user_space_up() noexcept override;
+    void root_failed(std::string_view text) noexcept override;
     void panicked(bool crash_kernel) noexcept override;
 
     // What both consoles print passes by on its way out, whatever becomes of it there.

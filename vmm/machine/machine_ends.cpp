@@ -50,6 +50,11 @@ const char* emulation_hint() {
 void Machine::power_off() noexcept { report_end({GuestEnd::How::powered_off, 0, {}}); }
 void Machine::reset() noexcept { report_end({GuestEnd::How::reset, 0, {}}); }
 void Machine::exit(std::uint8_t code) noexcept { report_end({GuestEnd::How::exited, code, {}}); }
+void Machine::root_failed(std::string_view text) noexcept {
+    report_end({GuestEnd::How::failed, 0,
+                make_error(Errc::guest_root, "the guest cannot use its root: " + std::string{text},
+                           "see its console, and docs/root.md")});
+}
 void Machine::user_space_up() noexcept {
     timeline_.mark(Timeline::Step::user_space_up);
     if (!user_space_told_.exchange(true))

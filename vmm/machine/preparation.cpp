@@ -3,8 +3,11 @@
 
 #include <linux/kvm.h>
 
+#include "vmm/boot/image.hpp"
+#include "vmm/guest_root/guest_root.hpp"
 #include "vmm/host/host_speed.hpp"
 #include "vmm/host/vfio_preflight.hpp"
+#include "vmm/machine/platform.hpp"
 #include "vmm/memory/memory_limits.hpp"
 
 namespace inox {
@@ -35,6 +38,23 @@ std::string_view load_place(Errc code) {
     if (code == Errc::initrd_missing || code == Errc::initrd_does_not_fit)
         return "/boot-source/initrd_path";
     return code == Errc::cmdline_too_long ? "/boot-source/boot_args" : "/boot-source/kernel_image_path";
+}
+
+Result<boot::Loaded> load_images(const Config& config, const GuestMemory& memory, const std::stop_token& stop) {
+    const boot::LoadRequest request{config.boot.kernel, config.boot.initrd, kernel_cmdline(config), stop};
+    auto loaded = [&]() -> Result<boot::Loaded> {
+        if (!config.root)
+            return boot::load(request, memory);
+        const auto bytes = TRY(guest_root::make_initrd(config, stop));
+        const auto kernel = TRY(boot::Image::open(config.boot.kernel, boot::Image::kernel, stop));
+        const auto initrd = boot::Image::of(bytes, "made for the root", boot::Image::initrd);
+        return boot::load_images(kernel, &initrd, request, memory);
+    }();
+    if (!loaded && loaded.error().where.empty()) {
+        const bool too_large = config.root && loaded.error().code == Errc::initrd_does_not_fit;
+        loaded.error().where = too_large ? "/machine-config/mem_size_mib" : load_place(loaded.error().code);
+    }
+    return loaded;
 }
 
 Result<void> look_at_assigned(const Config& config) {

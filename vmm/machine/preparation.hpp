@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/boot/loader.hpp"
 #include "vmm/config/config.hpp"
 #include "vmm/kvm/vm.hpp"
 #include "vmm/memory/guest_memory.hpp"
@@ -26,6 +27,9 @@ Result<AddressMap> plan_memory(const Config& config);
 /// The same, and memory_unavailable.
 Result<GuestMemory> create_memory(const Config& config);
 
+/// Kernel and initrd into guest memory; with a root, the initrd that inox makes for it. The errors of boot::load() and
+/// guest_root::make_initrd().
+Result<boot::Loaded> load_images(const Config& config, const GuestMemory& memory, const std::stop_token& stop = {});
 /// The value that an error of boot::load() is about.
 std::string_view load_place(Errc code);
 

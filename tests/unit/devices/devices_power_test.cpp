@@ -78,6 +78,19 @@ TEST_CASE("the exit port takes the low byte of any width") {
     CHECK(in(ports, 0) == 0xff);
 }
 
+TEST_CASE("what keeps a guest from its root comes a byte at a time, bounded and without control characters") {
+    fakes::FakeGuestEvents events;
+    devices::DebugPorts ports{events};
+    for (const char c : std::string{"no \x1b[31mdisk\x7f\n"})
+        out(ports, 2, static_cast<std::uint8_t>(c));
+    for (int i = 0; i < 5000; ++i)
+        out(ports, 2, std::uint8_t{'x'});
+    CHECK(events.root_failures == std::vector<std::string>{"no [31mdisk"});
+    out(ports, 2, std::uint8_t{'\n'});
+    CHECK(events.root_failures.back() == std::string(devices::DebugPorts::longest_failure, 'x'));
+    CHECK_FALSE(events.exit_code);
+}
+
 TEST_CASE("the boot timer knows one value, on either bus") {
     fakes::FakeGuestEvents events;
     devices::DebugPorts ports{events};

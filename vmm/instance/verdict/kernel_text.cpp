@@ -6,6 +6,10 @@
 namespace inox {
 namespace {
 
+/// What inox's own init prints at the end where the kernel found something wrong (vmm/guest_root/init/report.c): its
+/// level may keep a WARN from the console.
+constexpr std::string_view init_report = "inox: kernel: ";
+
 /// A text begins a report of this kind when it has `start` at its start and, behind it, `then`.
 struct Row {
     std::string_view kind;
@@ -15,6 +19,7 @@ struct Row {
 
 // The first row that fits counts.
 constexpr Row rows[] = {
+    {"tainted", init_report, " tainted "},
     {"panic", "Kernel panic - not syncing: "},
     {"double fault", "PANIC: double fault, error_code: "},
     {"KASAN", "BUG: KASAN: "},
@@ -86,6 +91,10 @@ KernelLine kernel_line(std::string_view line) {
     if (line.size() > 2 && line[0] == '<' && line.find('>') <= 4)
         line.remove_prefix(line.find('>') + 1);
     KernelLine out{line};
+    if (line.starts_with(init_report)) {
+        out.stamped = true;
+        return out;
+    }
     // A program's unfinished line may stand before the kernel's.
     for (auto at = line.find('['); at != line.npos; at = line.find('[', at + 1))
         if (const auto size = bracket(line.substr(at), " .0123456789"); size > 2 && line.find('.', at) < at + size) {

@@ -11,7 +11,8 @@ namespace inox {
 /// A line of a kernel's log without level, time stamp and caller ("<4>[    1.234567][    T1] text").
 struct KernelLine {
     std::string_view text{};
-    bool stamped{false}; ///< it had a time stamp, as a kernel's own lines have where printk.time is on
+    /// It had a time stamp, as a kernel's own lines have where printk.time is on; or it is inox's init that tells.
+    bool stamped{false};
 };
 KernelLine kernel_line(std::string_view line);
 

@@ -47,6 +47,11 @@ TEST_CASE("each option sets its field") {
     CHECK(with("--timeout", "1m").run.timeout == std::chrono::milliseconds{60'000});
     CHECK(with("--expect", "a|b").run.expect == "a|b");
     CHECK(with("--serial-log", "/s").run.serial_log == "/s");
+    CHECK(with("--root", "/r").config.root->path == "/r");
+    CHECK(with("--root-rw", "").config.root->writable);
+    CHECK(with("--modules", "/m").config.root->modules == "/m");
+    CHECK(with("--env", "A=b=c").config.command->environment == std::vector<std::string>{"A=b=c"});
+    CHECK(with("--directory", "/d").config.command->directory == "/d");
     CHECK(with("--keep-fds", "5,17").run.keep_fds == std::vector<int>{5, 17});
     CHECK(with("--console-overflow", "drop").run.console_overflow == ConsoleOverflow::drop);
     CHECK(with("--console-overflow", "wait").run.console_overflow == ConsoleOverflow::wait);

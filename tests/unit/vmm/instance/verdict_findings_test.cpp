@@ -37,6 +37,15 @@ TEST_CASE("a kernel's prefix is taken off, whatever stands before it") {
     CHECK(kernel_line("[1.2").text == "[1.2");
 }
 
+TEST_CASE("what init found in the kernel's counters is a failure, though its line has no time stamp") {
+    const std::string line = "inox: kernel: 1 warnings, 0 oopses, tainted 512; first: WARNING: CPU: 0";
+    const auto all =
+        found({"kernel"}, "[    0.000000] Linux version 6.1\nWARNING: CPU: 0 at a program\n" + line + "\n");
+    REQUIRE(all.size() == 1);
+    CHECK((all[0].kind == "tainted" && all[0].line == 3 && all[0].text == line));
+    CHECK(found({"kernel"}, "[    0.1] Linux\nsay inox: kernel: x tainted 1\n").empty());
+}
+
 TEST_CASE("reports of kernels are told apart by their first lines") {
     CHECK(kind_of("[    3.141592] BUG: kernel NULL pointer dereference, address: 0000000000000000") == "oops");
     CHECK(kind_of("[    3.141592] Oops: Oops: 0002 [#1] PREEMPT SMP NOPTI") == "oops");

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A command runs in a guest whose files are an image, a tar archive or a folder: with its status, its environment and
+its directory, on Debian's kernels, whose drivers are modules. What it writes stays where it belongs; a root that cannot
+be mounted is told as such. All of it in one start of the lab machine.
+
+    root.py INOX
+"""
+import os, shutil, tarfile
+import lab
+from lab import Guest, check, expect, expect_match, expect_same, read
+
+KERNELS = ["6.1", "6.12"]
+CMDLINE = "console=ttyS0 loglevel=1 panic=-1"
+
+
+def outside(inox):
+    work = lab.work_directory("root")
+    tree = work / "tree"
+    for folder in ("bin", "etc", "work/here"):
+        (tree / folder).mkdir(parents=True)
+    shutil.copy("/bin/busybox", tree / "bin/busybox")
+    for name in ("sh", "cat", "echo", "kill", "ls", "sync", "stat", "env", "ps", "tty", "mount", "ip", "sleep", "uname", "stty"):
+        (tree / "bin" / name).symlink_to("busybox")
+    (tree / "etc/kept").write_text("as it was\n")
+    (tree / "etc/owned").write_text("x")
+    os.chown(tree / "etc/owned", 7, 8)
+    os.link(tree / "etc/kept", tree / "etc/second")
+    with tarfile.open(work / "root.tar.gz", "w:gz") as tar:
+        tar.add(tree, ".")
+    lab.output("mkfs.ext4", "-q", "-d", str(tree), str(work / "disk"), "32M")
+    lab.output("mkfs.ext4", "-q", str(work / "other"), "8M")    # an image without a program
+    kernels = {name: (lab.dev("kernel", name), lab.dev("modules", name)) for name in KERNELS}
+    lab.enter("--smp", "1", "--memory", "3072", "--timeout", "2400", "--out", str(work), inox=inox, work=str(work),
+              kernels=kernels)
+
+
+def inside(inox, work, kernels):
+    for name, (kernel, modules) in kernels.items():
+        start = [inox, "run", "--kernel", kernel, "--modules", modules, "--memory", "512M", "--timeout", "300s"]
+        Roots(name, start, work).all()
+    kernel, modules = kernels["6.12"]
+    check("refused", modules_of_another_kernel_are, inox, kernel, kernels["6.1"][1], f"{work}/disk")
+
+
+def modules_of_another_kernel_are(inox, kernel, modules, root):
+    done = lab.run(inox, "run", "--kernel", kernel, "--modules", modules, "--root", root, "--", "true")
+    expect_same(done.returncode, 89)
+    expect_match(r"--modules: .* has no modules for the kernel 6\.12.*\[modules_missing\]", done.stdout)
+
+
+class Roots:
+    def __init__(self, name, start, work):
+        self.name, self.start, self.work = name, start, work
+        self.disk = f"{work}/disk"
+
+    def all(self):
+        for function in (self.a_command_of_an_image_has_its_status_environment_and_directory,
+                         self.a_signal_is_told, self.a_missing_command_is_127, self.what_it_writes_stays_with_root_rw,
+                         self.an_archive_is_a_root, self.a_taint_is_found, self.a_root_without_its_driver_is_told,
+                         self.a_shell_has_job_control):
+            check(self.name, function)
+
+    def run(self, root, script, *options, log=CMDLINE):
+        command = ["--", "sh", "-c", script] if isinstance(script, str) else ["--", *script]
+        guest = Guest(*self.start, "--root", root, "--cmdline", log, *options, *command)
+        guest.process.stdin.close()
+        guest.finish(400)
+        return guest
+
+    def a_command_of_an_image_has_its_status_environment_and_directory(self):
+        os.environ["INOX_TEST_HERE"] = "from here"
+        before = lab.sha256(self.disk)
+        guest = self.run(self.disk, "echo \"is $A and $INOX_TEST_HERE and $PATH\"; pwd; echo changed >/etc/kept; cat "
+                         "/etc/kept; echo >/new && echo made; tty; ip a s lo | grep -c LOOPBACK,UP; cat /proc/cmdline; "
+                         "mount; exit 7", "--env", "A=b c", "--env", "INOX_TEST_HERE", "--directory", "/work/here")
+        expect_same(guest.process.returncode, 7)
+        for line in ("is b c and from here and /usr/local", "/work/here", "changed", "made", "/dev/ttyS0", "1",
+                     "root on / type overlay", "cgroup2 on /sys/fs/cgroup", "devpts on /dev/pts"):
+            expect(line in guest.console, f"no '{line}' in {guest.console!r}")
+        expect("sh -c" not in guest.console, "the command is on the kernel's command line")
+        expect_same(lab.sha256(self.disk), before)
+
+    def a_signal_is_told(self):
+        guest = self.run(self.disk, "kill -9 $$")
+        expect_same(guest.process.returncode, 137)
+        expect_match(r"^inox: the command was ended by signal 9 \(Killed\)", guest.console)
+
+    def a_missing_command_is_127(self):
+        guest = self.run(self.disk, ["/bin/none"])
+        expect_same(guest.process.returncode, 127)
+        expect_match(r"^inox: cannot run '/bin/none': No such file", guest.console)
+
+    def what_it_writes_stays_with_root_rw(self):
+        shutil.copy(self.disk, f"{self.work}/written")
+        guest = self.run(f"{self.work}/written", "echo by $(uname -r) >/etc/kept", "--root-rw")
+        expect_same(guest.process.returncode, 0)
+        expect_match(r"^by 6\.", lab.output("debugfs", "-R", "cat /etc/kept", f"{self.work}/written"))
+        lab.output("e2fsck", "-fn", f"{self.work}/written")
+
+    def an_archive_is_a_root(self):
+        guest = self.run(f"{self.work}/root.tar.gz", "stat -c '%u %g %h %n' /etc/owned /etc/second; cat /etc/second; "
+                         "echo x >/etc/kept; cat /etc/second; pwd")
+        expect_same(guest.process.returncode, 0)
+        expect_same(guest.console, "7 8 1 /etc/owned\n0 0 2 /etc/second\nas it was\nx\n/\n")
+
+    def a_taint_is_found(self):
+        script = "echo '<4>WARNING: not the kernel' >/dev/kmsg; echo 512 >/proc/sys/kernel/tainted"
+        guest = self.run(self.disk, script, "--fail-on", "kernel")
+        expect_same(guest.process.returncode, 145)
+        expect_match(r"^inox: kernel: 0 warnings, 0 oopses, tainted 512$", guest.console)
+        expect_match(r"is a failure \(tainted\)", guest.errors())
+
+    def a_root_without_its_driver_is_told(self):
+        empty = f"{self.work}/modules.none"
+        os.makedirs(empty, exist_ok=True)
+        lab.write(f"{empty}/modules.dep", "")
+        guest = self.run(self.disk, ["sh"], "--modules", empty)
+        expect_same(guest.process.returncode, 147)
+        expect_match(r"the guest cannot use its root: the root's disk does not appear: .*virtio_blk.*/modules.none"
+                     r".*\[guest_root\]", guest.errors())
+
+    def a_shell_has_job_control(self):
+        guest = Guest(*self.start, "--root", self.disk, "--cmdline", CMDLINE, size=(33, 99))
+        guest.wait_for("# ", 300)
+        guest.type("sleep 1000")
+        guest.type("\x03", end="")
+        guest.type("echo $? here; stty size; exit 3")
+        guest.wait_for("130 here", 60)
+        guest.finish(60)
+        expect_same(guest.process.returncode, 3)
+
+
+lab.main(outside, inside)
