@@ -245,6 +245,17 @@ Error by_status(unsigned status) {
 
 } // namespace
 
+std::string text_in(std::string_view body, const std::vector<const char*>& path) {
+    auto json = parse_leniently(body);
+    for (const char* member : path) {
+        if (!json.is_object() || !json.contains(member))
+            return {};
+        auto inside = std::move(json.at(member));
+        json = std::move(inside);
+    }
+    return json.is_string() ? json.get<std::string>() : "";
+}
+
 Error refusal_error(unsigned status, std::string_view body) {
     auto error = by_status(status);
     const auto json = parse_leniently(body);

@@ -21,6 +21,8 @@ std::string event_text(std::string_view line);
 Error refusal_error(unsigned status, std::string_view body);
 /// Prometheus' text format as a list of {"name","labels","type","value"}.
 std::string metrics_json(std::string_view prometheus);
+/// The text at the end of this path of members; empty when there is none.
+std::string text_in(std::string_view body, const std::vector<const char*>& path);
 /// The body with its object indented; itself when it is no JSON.
 std::string pretty(std::string_view body);
 

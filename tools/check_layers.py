@@ -25,7 +25,7 @@ LAYERS = {
     "api": ["vmm/base", "vmm/config", "vmm/host", "vmm/machine", "vmm/instance"],
     "vmm/gdb": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "vmm/config", "vmm/machine", "vmm/instance", "api"],
     "vmm/test": ["vmm/base", "vmm/config"],
-    "vmm": ["vmm/base", "vmm/config", "vmm/host", "vmm/instance", "vmm/gdb", "vmm/test", "api"],  # main
+    "vmm": ["vmm/base", "vmm/config", "vmm/guest_root", "vmm/host", "vmm/instance", "vmm/gdb", "vmm/test", "api"],  # main
 }
 
 PRODUCT = list(LAYERS)

@@ -19,6 +19,7 @@ int run_command(Arguments arguments, Timeline& timeline);
 int check_command(Arguments arguments);
 int host_command(Arguments arguments);
 int ctl_command(Arguments arguments);
+int exec_command(Arguments all);
 int test_command(Arguments arguments);
 /// Firecracker's own flags: no command word.
 int firecracker_command(Arguments arguments, Timeline& timeline);

@@ -6,7 +6,7 @@ be mounted is told as such. All of it in one start of the lab machine.
 
     root.py INOX
 """
-import os, shutil, tarfile
+import os, shutil, subprocess, tarfile
 import lab
 from lab import Guest, check, expect, expect_match, expect_same, read
 
@@ -58,7 +58,7 @@ class Roots:
         for function in (self.a_command_of_an_image_has_its_status_environment_and_directory,
                          self.a_signal_is_told, self.a_missing_command_is_127, self.what_it_writes_stays_with_root_rw,
                          self.an_archive_is_a_root, self.a_taint_is_found, self.a_root_without_its_driver_is_told,
-                         self.a_shell_has_job_control):
+                         self.a_shell_has_job_control, self.more_commands_run_by_vsock):
             check(self.name, function)
 
     def run(self, root, script, *options, log=CMDLINE):
@@ -129,6 +129,33 @@ class Roots:
         guest.wait_for("130 here", 60)
         guest.finish(60)
         expect_same(guest.process.returncode, 3)
+
+
+    def more_commands_run_by_vsock(self):
+        lab.remove("/tmp/root.vsock", "/tmp/root.sock")
+        guest = Guest(*self.start, "--root", self.disk, "--cmdline", CMDLINE, "--vsock", "cid=3,uds=/tmp/root.vsock",
+                      "--api-sock", "/tmp/root.sock", "--", "sh", "-c", "echo up; read line; exit 4")
+        guest.wait_for("up", 300)
+        command = [guest.process.args[0], "exec", "-s", "/tmp/root.sock", "--env", "A=b", "--directory", "/work", "--"]
+
+        def run(script, text=b""):
+            return subprocess.run([*command, "sh", "-c", script], input=text, capture_output=True, timeout=200)
+
+        done = run("cat; pwd; echo $A >&2; exit 9", b"x" * 300000)
+        expect_same((done.returncode, done.stderr), (9, b"b\n"))
+        expect_same(done.stdout, b"x" * 300000 + b"/work\n")
+        expect_same(run("kill -15 $$").returncode, 143)
+        expect_same(subprocess.run([*command, "none"], capture_output=True, timeout=200).returncode, 127)
+        sleeper = subprocess.Popen([*command, "sh", "-c", "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 1; done"],
+                                   stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        expect_same(sleeper.stdout.readline(), b"ready\n")
+        sleeper.terminate()
+        expect_same((sleeper.wait(100), sleeper.stdout.read()), (5, b"got\n"))
+        terminal = Guest(*command, "sh", "-c", "tty; stty size; exit 6", size=(21, 77))
+        expect_same(terminal.finish(100), 6)
+        expect_same(terminal.console, "/dev/pts/0\n21 77\n")
+        guest.type("done")
+        expect_same(guest.finish(100), 4)
 
 
 lab.main(outside, inside)

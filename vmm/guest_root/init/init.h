@@ -31,6 +31,9 @@ void drain_terminal(void); // what the command wrote last is on its way
 void execute(const struct orders *orders) __attribute__((noreturn));
 void set_window(int terminal, unsigned rows, unsigned columns);
 
+// exec.c: a process that runs what `inox exec` asks for, where the guest has a vsock.
+void serve_commands(void);
+
 // report.c
 void open_reports(void);      // while /proc and /sys are where they belong
 void report_kernel(void);     // one line on the console where the kernel found something wrong with itself

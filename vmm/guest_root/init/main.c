@@ -16,6 +16,7 @@ int main(void) {
     mount_root(&orders);
     enter_root();
     loopback_up();
+    serve_commands();
     const int status = run_command(&orders);
     report_kernel();
     end_with(status);
