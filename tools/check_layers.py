@@ -14,10 +14,11 @@ LAYERS = {
     "vmm/kvm": ["vmm/base", "vmm/memory", "vmm/bus"],
     "vmm/boot": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/kvm"],
     "iommu": ["vmm/base", "vmm/memory"],
-    "devices": ["vmm/base", "vmm/memory", "vmm/bus", "iommu"],
+    "vmm/share": ["vmm/base"],
+    "devices": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/share", "iommu"],
     "vmm/config": ["vmm/base", "vmm/memory", "vmm/boot", "iommu", "devices"],
     "vmm/guest_root": ["vmm/base", "vmm/memory", "vmm/boot", "iommu", "devices", "vmm/config"],
-    "vmm/host": ["vmm/base", "vmm/memory", "vmm/kvm", "iommu", "devices", "vmm/config"],
+    "vmm/host": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/share", "iommu", "devices", "vmm/config"],
     "vmm/machine": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config",
                     "vmm/host", "vmm/guest_root"],
     "vmm/instance": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config", "vmm/host",
@@ -25,7 +26,8 @@ LAYERS = {
     "api": ["vmm/base", "vmm/config", "vmm/host", "vmm/machine", "vmm/instance"],
     "vmm/gdb": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "vmm/config", "vmm/machine", "vmm/instance", "api"],
     "vmm/test": ["vmm/base", "vmm/config"],
-    "vmm": ["vmm/base", "vmm/config", "vmm/guest_root", "vmm/host", "vmm/instance", "vmm/gdb", "vmm/test", "api"],  # main
+    "vmm": ["vmm/base", "vmm/config", "vmm/guest_root", "vmm/host", "vmm/instance", "vmm/gdb", "vmm/share",
+            "vmm/test", "api"],  # main
 }
 
 PRODUCT = list(LAYERS)
@@ -39,6 +41,7 @@ LIBRARIES = {
                   "vmm/instance/verdict/result*", "vmm/instance/mmds*", "vmm/test/outcome*",
                   "api/routes*", "api/json*", "api/firecracker/*", "tests/*"],
     "CLI/": ["vmm/main*"],
+    "fuse3/": ["vmm/share/libfuse.hpp"],
     "catch2/": ["tests/*"],
 }
 

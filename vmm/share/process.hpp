@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server as a process of its own: inox's own program, started again.
+//
+// A program of its own, and not a fork, because a fork would copy the page tables of the guest's memory and every
+// secret of the parent; posix_spawn shares the memory until exec, so it takes the same time for any guest. The server
+// ends when its socket closes. It does not ask for a signal at its parent's end (PR_SET_PDEATHSIG): that comes at the
+// end of the thread that started it, and machines are made by a thread that ends when they are done.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "vmm/base/os.hpp"
+
+namespace inox::share {
+
+/// False: this build has no libfuse, so no server.
+[[nodiscard]] bool available() noexcept;
+
+/// The folder at `path`, as start() wants it: O_PATH. not_found, with the reason: not there, no folder, or this user
+/// may not look into it. unsupported where !available().
+Result<UniqueFd> open_folder(const std::string& path);
+
+struct StartedServer;
+
+/// Kills and reaps it at the end.
+class ServerProcess {
+public:
+    ServerProcess() = default;
+    ServerProcess(ServerProcess&& other) noexcept = default;
+    ServerProcess& operator=(ServerProcess&& other) noexcept;
+    ServerProcess(const ServerProcess&) = delete;
+    ServerProcess& operator=(const ServerProcess&) = delete;
+    ~ServerProcess() { end(); }
+
+    /// How it ended: "exit status 1", "signal 9". Waits for an end that has begun, but not for long.
+    [[nodiscard]] std::string outcome() noexcept;
+
+private:
+    friend Result<StartedServer> start(int folder, bool read_only, const char* program);
+    explicit ServerProcess(UniqueFd process) : process_{std::move(process)} {}
+    void end() noexcept;
+
+    UniqueFd process_{}; ///< a pidfd
+};
+
+struct StartedServer {
+    UniqueFd socket{}; ///< blocking
+    ServerProcess process{};
+};
+
+inline constexpr const char* own_program = "/proc/self/exe";
+/// About a millisecond; does not wait for the server. `program`: for tests.
+Result<StartedServer> start(int folder, bool read_only, const char* program);
+
+/// The word after inox's name that makes it a server. Not for people.
+inline constexpr std::string_view command = "share-server";
+/// The process of start(): `arguments` are those after the word. Returns its exit status.
+int serve(std::span<const char* const> arguments);
+
+} // namespace inox::share
