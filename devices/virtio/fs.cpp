@@ -5,19 +5,18 @@
 #include <cstring>
 
 namespace inox::devices::virtio {
-namespace {
 
-constexpr std::size_t tag_size = FsOptions::longest_tag;
-
-} // namespace
-
-Fs::Fs(const FsOptions& options) : Device{options.tag + " (virtio-fs)"} {
-    std::memcpy(config_.data(), options.tag.data(), options.tag.size());
-    store_le(std::span{config_}.subspan(tag_size), 1); // one request queue
+std::array<std::byte, 40> fs_config(const FsOptions& options) {
+    std::array<std::byte, 40> config{};
+    std::memcpy(config.data(), options.tag.data(), std::min(options.tag.size(), FsOptions::longest_tag));
+    store_le(std::span{config}.subspan(FsOptions::longest_tag), 1); // one request queue
+    return config;
 }
 
+Fs::Fs(const FsOptions& options) : Device{options.tag + " (virtio-fs)"}, config_{fs_config(options)} {}
+
 Result<std::shared_ptr<Fs>> Fs::create(const FsOptions& options, EventLoop& loop, const GuestMemory& memory) {
-    if (options.tag.empty() || options.tag.size() > tag_size)
+    if (options.tag.empty() || options.tag.size() > FsOptions::longest_tag)
         return fail(Errc::config_value,
                     "the tag of a shared folder has 1 to 36 bytes, not " + std::to_string(options.tag.size()),
                     "the guest mounts it by this name: mount -t virtiofs TAG /mnt");

@@ -49,7 +49,7 @@ private:
     [[nodiscard]] VhostUser::Ring ring(unsigned index);
     void on_failed(std::uint64_t session, const Error& error) noexcept;
 
-    std::array<std::byte, 40> config_{};
+    const std::array<std::byte, 40> config_;
     std::vector<Bells> bells_{};
     std::uint64_t session_{0};                  ///< counts activations
     std::unique_ptr<VhostUserWorker> daemon_{}; // last: its thread calls on_failed()
