@@ -7,6 +7,7 @@
 #include "vmm/base/descriptors.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/main_commands.hpp"
+#include "vmm/share/process.hpp"
 
 using namespace inox;
 
@@ -53,6 +54,8 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::exec_command(rest);
     if (first == "test")
         return cli::test_command(rest);
+    if (first == share::command)
+        return share::serve(rest);
     if ((first == "--help" || first == "-h" || first == "help") && rest.empty())
         return cli::print_and_finish(help);
     if (first.starts_with('-'))

@@ -99,7 +99,7 @@ order=(
     '97 disk_missing /drives/0/path_on_host "drives": [{"path": "@/none"}]'
     '118 host_error /network-interfaces/0/host_dev_name "network-interfaces": [{"host_dev_name": "lo"}]'
     '118 host_error /vsock/uds_path "vsock": {"guest_cid": 3, "uds_path": "@/no/v"}'
-    '121 not_found /shares/0/socket "shares": [{"tag": "t", "socket": "@/none"}]'
+    '121 not_found /shares/0/socket "shares": [{"tag": "t", "socket": "@/none"}, {"tag": "u", "path": "@/none"}]'
 )
 
 # All of them, then all but the first, and so on.

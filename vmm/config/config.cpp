@@ -23,11 +23,14 @@ bool tells_pci_off(std::string_view cmdline) {
 }
 
 /// JSON pointer of what the device takes from the host: "/drives/0/path_on_host".
-template <class Options> std::string json_pointer_of(std::size_t index) {
+template <class Options> std::string json_pointer_of(const Options& options, std::size_t index) {
     std::string where = "/" + std::string{Kind<Options>::section};
     if (!Kind<Options>::single)
         where += "/" + std::to_string(index);
-    return where += Kind<Options>::key;
+    if constexpr (requires { Kind<Options>::key_of(options); })
+        return where += Kind<Options>::key_of(options);
+    else
+        return where += Kind<Options>::key;
 }
 
 } // namespace
@@ -77,8 +80,8 @@ std::vector<PlacedDevice> placed_devices(const Config& config) {
         const auto first = all.size();
         std::size_t index = 0;
         for (const auto& device : config.devices)
-            if (std::holds_alternative<Options>(device))
-                all.push_back({&device, json_pointer_of<Options>(index++)});
+            if (const auto* options = std::get_if<Options>(&device))
+                all.push_back({&device, json_pointer_of(*options, index++)});
         std::stable_partition(all.begin() + static_cast<std::ptrdiff_t>(first), all.end(),
                               [](const auto& placed) { return Its::comes_first(std::get<Options>(*placed.config)); });
     });

@@ -146,7 +146,8 @@ constexpr std::string_view interfaces_key = "/mmds-config/network_interfaces";
 /// Whether a problem of reading (`known`) makes one that check() found superfluous.
 bool explains(const Error& known, const Error& problem) {
     return known.where == problem.where || (known.where == "/mmds-config" && problem.where == interfaces_key) ||
-           (problem.code == Errc::config_missing_key && known.where.starts_with("/boot-source"));
+           (problem.code == Errc::config_missing_key &&
+            (known.where.starts_with("/boot-source") || known.where.starts_with(problem.where + "/")));
 }
 
 } // namespace

@@ -29,11 +29,12 @@ struct UsedPath {
 
 /// What holds for most kinds, which are virtio devices that come and go.
 struct UsualKind {
-    static constexpr std::string_view key{};    ///< JSON pointer, within a device, of what it takes from the host
-    static constexpr std::string_view id_key{}; ///< of the section, for its id; empty: the section has none
-    static constexpr bool single{false};        ///< a machine has at most one; else the section is an array
-    static constexpr bool pci_only{false};      ///< not for a machine without PCI
-    static constexpr bool plugged{true};        ///< can be added to a machine that runs
+    /// JSON pointer, within a device, of what it takes from the host. A kind with several ways has a key_of(options).
+    static constexpr std::string_view key{};
+    static constexpr std::string_view id_key{};        ///< of the section, for its id; empty: the section has none
+    static constexpr bool single{false};               ///< a machine has at most one; else the section is an array
+    static constexpr bool pci_only{false};             ///< not for a machine without PCI
+    static constexpr bool plugged{true};               ///< can be added to a machine that runs
     static constexpr std::string_view metrics_group{}; ///< of its metrics; empty: its name
     /// Unique within the kind.
     static auto& id(auto& options) { return options.id; }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/machine/preparation.hpp"
 
+#include <algorithm>
 #include <linux/kvm.h>
 
 #include "vmm/boot/image.hpp"
@@ -25,8 +26,9 @@ Result<AddressMap> plan_memory(const Config& config) {
 
 Result<GuestMemory> create_memory(const Config& config) {
     const auto plan = TRY(plan_memory(config));
-    const auto sharing = device_of<devices::virtio::FsOptions>(config) == nullptr ? GuestMemory::Sharing::unneeded
-                                                                                  : GuestMemory::Sharing::needed;
+    const auto shares = devices_of<devices::virtio::FsOptions>(config);
+    const bool daemon = std::ranges::any_of(shares, [](const auto* share) { return !share->socket.empty(); });
+    const auto sharing = daemon ? GuestMemory::Sharing::needed : GuestMemory::Sharing::unneeded;
     const bool two_mib = config.machine.huge_pages == HugePages::two_mib;
     TRY_VOID(placed(check_memory_limits({}, config.machine.memory, config.machine.huge_pages),
                     "/machine-config/huge_pages"));

@@ -7,7 +7,10 @@ using Json = nlohmann::ordered_json;
 using devices::virtio::FsOptions;
 
 template <> void DeviceView<FsOptions>::add(Json& whole, const FsOptions& share, const Config& /*config*/) {
-    whole["shares"].push_back({{"tag", share.tag}, {"socket", share.socket}});
+    if (share.path.empty())
+        whole["shares"].push_back({{"tag", share.tag}, {"socket", share.socket}});
+    else
+        whole["shares"].push_back({{"tag", share.tag}, {"path", share.path}, {"read_only", share.read_only}});
 }
 
 } // namespace inox::api

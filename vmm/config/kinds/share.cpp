@@ -3,6 +3,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_text.hpp"
 
 namespace inox {
 namespace {
@@ -21,9 +22,28 @@ constexpr Field fields[] = {
              value.report(Errc::config_value, format("a tag of %zu bytes", tag.size()),
                           format("use 1 to %zu: the guest mounts the folder by it", FsOptions::longest_tag));
      }},
-    {"socket", Need::required, Null::refused,
+    {"socket", Need::optional, Null::means_absent,
      [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, share(file).socket); }},
+    {"path", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, share(file).path); }},
+    {"read_only", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { share(file).read_only = value.boolean().value_or(false); }, "ro"},
 };
+
+std::optional<Error> who_serves(const FsOptions& share, const std::string& where) {
+    if (share.path.empty() && share.socket.empty())
+        return error_at(where, Errc::config_missing_key, "the share " + in_quotes(share.tag) + " names no folder",
+                        "add path=FOLDER, or the socket of a daemon that serves one");
+    if (!share.path.empty() && !share.socket.empty())
+        return error_at(where + "/socket", Errc::config_value,
+                        "the share " + in_quotes(share.tag) + " has a path and a socket",
+                        "keep the path, and inox serves the folder; or the socket of a daemon that serves one");
+    if (share.read_only && !share.socket.empty())
+        return error_at(where + "/read_only", Errc::config_value,
+                        "the daemon of the share " + in_quotes(share.tag) + " decides what the guest may write",
+                        "start the daemon for reading only, or name the folder with path");
+    return std::nullopt;
+}
 
 } // namespace
 
@@ -33,13 +53,21 @@ std::span<const Section> Kind<FsOptions>::sections() {
 }
 
 CommandOption Kind<FsOptions>::option() {
-    return {"--share", "tag=T,socket=S", "a host folder in the guest, served by virtiofsd at this socket",
-            "/shares", add_element,      true};
+    return {"--share",
+            "tag=T,path=DIR[,ro=on]",
+            "a host folder in the guest; socket=S: served by a daemon",
+            "/shares",
+            add_element,
+            true};
 }
 
 void Kind<FsOptions>::check(const Config& config, std::vector<Error>& problems) {
+    const auto shares = devices_of<FsOptions>(config);
     check_unique(
-        devices_of<FsOptions>(config), "/shares", [](const auto& share) { return share.tag; }, problems);
+        shares, "/shares", [](const auto& share) { return share.tag; }, problems);
+    for (std::size_t i = 0; i < shares.size(); ++i)
+        if (auto problem = who_serves(*shares[i], "/shares/" + std::to_string(i)))
+            problems.push_back(std::move(*problem));
 }
 
 } // namespace inox

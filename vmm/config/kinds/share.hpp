@@ -9,7 +9,7 @@ namespace inox {
 template <> struct Kind<devices::virtio::FsOptions> : UsualKind {
     static constexpr std::string_view name = "share";
     static constexpr std::string_view section = "shares";
-    static constexpr std::string_view key = "/socket";
+    static std::string_view key_of(const auto& share) { return share.path.empty() ? "/socket" : "/path"; }
     static constexpr std::string_view id_key = "tag";
     static auto& id(auto& share) { return share.tag; }
     static std::span<const Section> sections();

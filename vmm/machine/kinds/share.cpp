@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/fs.hpp"
+#include "devices/virtio/fs_folder.hpp"
 #include "vmm/machine/device_maker.hpp"
 #include "vmm/machine/device_table.hpp"
 
@@ -8,6 +9,8 @@ namespace inox {
 using devices::virtio::FsOptions;
 
 template <> Result<OpenedDevice> Maker<FsOptions>::open(const FsOptions& share, const OpeningContext& context) {
+    if (!share.path.empty())
+        return OpenedDevice{TRY(devices::virtio::FsFolder::create(share, context.loop))};
     return OpenedDevice{TRY(devices::virtio::Fs::create(share, context.loop, context.memory))};
 }
 

@@ -103,6 +103,11 @@ TEST_CASE("what a start would refuse is told with its place, and nothing is made
         {"{'shares': [{'tag': 't', 'socket': '@/none'}]}", Errc::not_found, "/shares/0/socket"},
         {"{'shares': [{'tag': 't', 'socket': '@/disk'}]}", Errc::not_found, "/shares/0/socket"},
         {"{'shares': [{'tag': '', 'socket': '@/none'}]}", Errc::config_value, "/shares/0/tag"},
+        {"{'shares': [{'tag': 't', 'path': '@/none'}]}", Errc::not_found, "/shares/0/path"},
+        {"{'shares': [{'tag': 't', 'path': '@/disk'}]}", Errc::not_found, "/shares/0/path"},
+        {"{'shares': [{'tag': 't'}]}", Errc::config_missing_key, "/shares/0"},
+        {"{'shares': [{'tag': 't', 'path': '@', 'socket': '@/s'}]}", Errc::config_value, "/shares/0/socket"},
+        {"{'shares': [{'tag': 't', 'socket': '@/s', 'ro': true}]}", Errc::config_value, "/shares/0/read_only"},
         {"{'metrics': {'metrics_path': '@/no/m'}}", Errc::output_unwritable, "/metrics/metrics_path"},
         {"{'logger': {'log_path': '@'}}", Errc::output_unwritable, "/logger/log_path"},
         {"{'serial': {'serial_out_path': '@/no/s'}}", Errc::output_unwritable, "/serial/serial_out_path"},
@@ -133,7 +138,7 @@ TEST_CASE("what is there and can be made is good") {
     const auto problems = problems_of(folder, R"({"drives": [{"path": "@/disk", "readonly": true, "queues": 32},
         {"path": "@/link", "readonly": true, "serial": "12345678901234567890"}, {"path": "@/odd"},
         {"path": "@/qcow2", "format": "raw"}],
-        "vsock": {"guest_cid": 3, "uds_path": "@/v"}, "shares": [{"tag": "t", "socket": "@/daemon"}],
+        "vsock": {"guest_cid": 3, "uds_path": "@/v"}, "shares": [{"tag": "t", "socket": "@/daemon"}, {"tag": "u", "path": "@", "ro": true}],
         "metrics": {"metrics_path": "@/m"}, "logger": {"log_path": "@/fifo"}, "console": {"path": "@/c"},
         "serial": {"serial_out_path": "/dev/null"}, "inox": {"serial_log": "@/s", "boot_timeline": "@/t.json"}})");
     for (const auto& one : problems)
