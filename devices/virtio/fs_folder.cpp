@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstring>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <linux/fuse.h>
@@ -255,24 +257,25 @@ void FsFolder::on_readable() noexcept {
 
 /// False when there is no server any more, or it breaks the framing.
 bool FsFolder::take_replies(Turn& turn) noexcept {
+    const auto in = in_.bytes();
     while (!turn.over()) {
-        const ssize_t got = ::recv(server_.socket.get(), in_.data() + filled_, in_.size() - filled_, MSG_DONTWAIT);
+        const ssize_t got = ::recv(server_.socket.get(), in.data() + filled_, in.size() - filled_, MSG_DONTWAIT);
         if (got <= 0)
             return got < 0 && (errno == EAGAIN || errno == EINTR);
         filled_ += static_cast<std::size_t>(got);
         turn.spend(Turn::system_call + static_cast<std::uint64_t>(got) / bytes_a_unit);
         std::size_t at = 0;
         while (filled_ - at >= sizeof(fuse_out_header)) {
-            const std::size_t length = load_le<std::uint32_t>(std::span{in_}.subspan(at, sizeof(std::uint32_t)));
-            if (length < sizeof(fuse_out_header) || length > in_.size())
+            const std::size_t length = load_le<std::uint32_t>(in.subspan(at, sizeof(std::uint32_t)));
+            if (length < sizeof(fuse_out_header) || length > in.size())
                 return false;
             if (filled_ - at < length)
                 break;
-            complete(std::span<const std::byte>{in_}.subspan(at, length), turn);
+            complete(in.subspan(at, length), turn);
             at += length;
         }
         filled_ -= at;
-        std::memmove(in_.data(), in_.data() + at, filled_);
+        std::memmove(in.data(), in.data() + at, filled_);
     }
     return true;
 }
@@ -323,8 +326,8 @@ void FsFolder::give(Request& request, std::span<const std::byte> reply, Turn& tu
 
 Result<void> FsFolder::start_server() {
     started_ = Clock::now();
+    in_ = TRY(Mapping::create(max_message, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     server_ = TRY(start_());
-    in_.resize(max_message);
     filled_ = 0;
     readable_ = TRY(loop_.watch(server_.socket.get(), [this] { on_readable(); }));
     out_.clear();

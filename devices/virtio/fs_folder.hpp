@@ -90,7 +90,7 @@ private:
     std::chrono::steady_clock::time_point started_{};
     Registration readable_{};
     Registration writable_{};
-    std::vector<std::byte> in_{}; ///< of replies; the front is the start of one
+    Mapping in_{}; ///< of replies; the front is the start of one. Pages that no reply reached cost nothing.
     std::size_t filled_{0};
 
     // With the device's lock.

@@ -19,6 +19,9 @@ Result<NewDevice> Maker<FsOptions>::make(const FsOptions& /*share*/, OpenedDevic
     return NewDevice{.device = std::move(opened.virtio)};
 }
 
-template <> std::size_t Maker<FsOptions>::descriptors(const FsOptions& /*share*/) { return usual_descriptors; }
+template <> std::size_t Maker<FsOptions>::descriptors(const FsOptions& share) {
+    constexpr std::size_t server = 5; // the folder, the process, its socket, and what watches that
+    return usual_descriptors + (share.path.empty() ? 0 : server);
+}
 
 } // namespace inox

@@ -5,8 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "iommu/domains.hpp"
 #include "tests/catch.hpp"
-#include "tests/fakes/paged_memory.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 #include "tests/support/fuse_client.hpp"
 #include "tests/support/log_capture.hpp"
@@ -266,6 +266,44 @@ TEST_CASE("a server that ends fails its requests, and a new one serves the guest
     CHECK(world.starts == 2);
     CHECK(world.get_header().unique == 4);
     CHECK(world.driver.notifier.broken == 0);
+}
+
+TEST_CASE("behind the guest's IOMMU a reply goes where the address leads when it comes, and nowhere else") {
+    World world;
+    using iommu::Status;
+    const iommu::DomainId domain{1};
+    iommu::Domains domains{world.driver.ram.memory, {}, false};
+    const auto memory = domains.make_memory();
+    const auto stay = *domains.add_endpoint(iommu::EndpointId{0x30}, "fs", *memory);
+    REQUIRE(domains.attach(domain, iommu::EndpointId{0x30}, false) == Status::ok);
+    const auto map = [&](std::uint64_t first, std::uint64_t last, std::uint64_t to) {
+        return domains.map(domain, Iova{first}, Iova{last}, Gpa{to}, 3) == Status::ok;
+    };
+    constexpr std::uint64_t spot = 48 * MiB; // the page for the reply, mapped alone
+    constexpr std::uint64_t other = 56 * MiB;
+    REQUIRE(map(0, spot - 1, 0));
+    REQUIRE(map(spot, spot + page_size - 1, spot));
+    world.fs->reset();
+    world.driver.activate(*world.fs, rings | feature::access_platform, {}, memory.get());
+    world.driver[usual].chain().readable(tests::fuse_message(FUSE_STATFS, 1, {}, 1)).raw({spot, 64, true}).post();
+    world.fs->kick(usual);
+    CHECK(world.get_header().unique == 1);
+    REQUIRE(domains.unmap(domain, Iova{spot}, Iova{spot + page_size - 1}) == Status::ok); // nothing is pinned
+    world.driver.ram.put<std::uint64_t>(spot + 8, 0x1122);
+    SECTION("it is gone") {
+        world.reply(1, 0, "reply");
+        CHECK(world.used()->length == 0);
+        CHECK(world.fs->counters().bad_requests == 1);
+    }
+    SECTION("it leads elsewhere") {
+        REQUIRE(map(spot, spot + page_size - 1, other));
+        world.reply(1, 0, "reply");
+        CHECK(world.used()->length == 21);
+        CHECK(world.driver.ram.text(other + 16, 5) == "reply");
+    }
+    CHECK(world.driver.ram.get<std::uint64_t>(spot + 8) == 0x1122);
+    CHECK(world.driver.notifier.broken == 0);
+    world.fs->reset();
 }
 
 TEST_CASE("a guest that asks for more than the server takes has to wait, and the device keeps little") {
