@@ -9,14 +9,12 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include "vmm/share/libfuse.hpp"
+#include "vmm/share/listing.hpp"
 #include "vmm/share/server.hpp"
 
 namespace inox::share {
 namespace {
 
-/// How long the guest may take what it knows for true, in seconds: another program of the host may change the folder.
-constexpr double believed = 1.0;
 /// Bytes in one reply of an extended attribute or their list (Linux' own limit).
 constexpr std::size_t max_attribute = 64 * 1024;
 /// Bytes copied from file to file by one request; the guest asks again.
@@ -33,14 +31,6 @@ void answer(fuse_req_t request, int error) { ::fuse_reply_err(request, error); }
 void answer(fuse_req_t request, const Done& done) { answer(request, done ? 0 : done.error()); }
 /// Of a call that answers 0 or sets errno.
 void answer_call(fuse_req_t request, int result) { answer(request, result == 0 ? 0 : errno); }
-
-fuse_entry_param entry_of(const Entry& entry) {
-    fuse_entry_param out{};
-    out.ino = entry.node;
-    out.attr = entry.status;
-    out.attr_timeout = out.entry_timeout = believed;
-    return out;
-}
 
 void answer(fuse_req_t request, const Or<Entry>& entry) {
     if (!entry)
@@ -185,79 +175,6 @@ void opendir(fuse_req_t request, fuse_ino_t node, fuse_file_info* info) {
     answer_open(request, folder_of(request).open_folder(node), info);
 }
 
-/// Adds an entry to the reply; returns its size, which is more than `room` when it does not fit.
-size_t put_entry(fuse_req_t request, std::span<std::byte> room, const dirent& one) {
-    struct stat status {};
-    status.st_ino = one.d_ino;
-    status.st_mode = static_cast<mode_t>(one.d_type) << 12;
-    // NOLINTNEXTLINE: the reply is text to libfuse
-    return ::fuse_add_direntry(request, reinterpret_cast<char*>(room.data()), room.size(), one.d_name, &status,
-                               one.d_off);
-}
-
-/// The same with what a look-up would tell. An entry that cannot be looked up is told without.
-size_t put_entry_plus(fuse_req_t request, fuse_ino_t node, std::span<std::byte> room, const dirent& one) {
-    auto& folder = folder_of(request);
-    const std::string_view name{one.d_name};
-    const auto found = name == "." || name == ".." ? Or<Entry>{std::unexpected{0}} : folder.lookup(node, one.d_name);
-    fuse_entry_param entry{};
-    if (found) {
-        entry = entry_of(*found);
-    } else {
-        entry.attr.st_ino = one.d_ino;
-        entry.attr.st_mode = static_cast<mode_t>(one.d_type) << 12;
-    }
-    // NOLINTNEXTLINE: the reply is text to libfuse
-    auto* const text = reinterpret_cast<char*>(room.data());
-    const size_t size = ::fuse_add_direntry_plus(request, text, room.size(), one.d_name, &entry, one.d_off);
-    if (found && size > room.size())
-        folder.forget(found->node, 1);
-    return size;
-}
-
-template <class Put> void list(fuse_req_t request, size_t size, off_t offset, const fuse_file_info* info, Put&& put) {
-    OpenFolder* const open = folder_of(request).folder_of(info->fh);
-    if (!open)
-        return answer(request, EBADF);
-    if (open->offset != offset) {
-        ::seekdir(open->stream.get(), offset);
-        open->offset = offset;
-    }
-    const auto room = server_of(request).room();
-    const std::size_t most = std::min(size, room.size());
-    std::size_t filled = 0;
-    int error = 0;
-    for (;;) {
-        errno = 0;
-        const dirent* const one = ::readdir(open->stream.get());
-        if (!one) {
-            error = errno;
-            break;
-        }
-        const std::size_t bytes = put(room.subspan(filled, most - filled), *one);
-        if (bytes > most - filled) { // for the next request
-            ::seekdir(open->stream.get(), open->offset);
-            break;
-        }
-        filled += bytes;
-        open->offset = one->d_off;
-    }
-    if (error != 0 && filled == 0)
-        return answer(request, error);
-    // NOLINTNEXTLINE: the reply is text to libfuse
-    ::fuse_reply_buf(request, reinterpret_cast<const char*>(room.data()), filled);
-}
-
-void readdir(fuse_req_t request, fuse_ino_t /*node*/, size_t size, off_t offset, fuse_file_info* info) {
-    list(request, size, offset, info,
-         [&](std::span<std::byte> room, const dirent& one) { return put_entry(request, room, one); });
-}
-
-void readdirplus(fuse_req_t request, fuse_ino_t node, size_t size, off_t offset, fuse_file_info* info) {
-    list(request, size, offset, info,
-         [&](std::span<std::byte> room, const dirent& one) { return put_entry_plus(request, node, room, one); });
-}
-
 void fsyncdir(fuse_req_t request, fuse_ino_t /*node*/, int data_only, fuse_file_info* info) {
     const OpenFolder* const open = folder_of(request).folder_of(info->fh);
     if (!open)
@@ -388,8 +305,8 @@ fuse_lowlevel_ops make_operations() {
     all.release = release;
     all.fsync = fsync;
     all.opendir = opendir;
-    all.readdir = readdir;
-    all.readdirplus = readdirplus;
+    all.readdir = list;
+    all.readdirplus = list_with_attributes;
     all.releasedir = release;
     all.fsyncdir = fsyncdir;
     all.statfs = statfs;

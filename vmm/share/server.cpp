@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <vector>
 
 #include "vmm/share/libfuse.hpp"
 #include "vmm/share/operations.hpp"
@@ -32,8 +33,7 @@ bool speaks(std::span<const std::byte> arguments) {
 
 } // namespace
 
-Server::Server(UniqueFd socket, Folder folder)
-    : socket_{std::move(socket)}, folder_{std::move(folder)}, in_(max_message), room_(max_data) {
+Server::Server(UniqueFd socket, Folder folder) : socket_{std::move(socket)}, folder_{std::move(folder)} {
     ::fuse_set_log_func([](fuse_log_level, const char*, va_list) {}); // the guest decides how much there would be
 }
 
@@ -41,9 +41,9 @@ Server::~Server() { end_session(); }
 
 bool Server::run() {
     while (receive() == Received::message && !broken_) {
-        serve(std::span{in_}.first(length_));
+        serve(input().first(length_));
         filled_ -= length_;
-        std::memmove(in_.data(), in_.data() + length_, filled_);
+        std::memmove(input().data(), input().data() + length_, filled_);
         length_ = 0;
     }
     ::shutdown(socket_.get(), SHUT_RDWR); // of what is left nothing will be served
@@ -54,8 +54,8 @@ bool Server::run() {
 Server::Received Server::receive() {
     for (;;) {
         if (length_ == 0 && filled_ >= sizeof(fuse_in_header)) {
-            length_ = header_of(in_).len;
-            if (length_ < sizeof(fuse_in_header) || length_ > in_.size())
+            length_ = header_of(input()).len;
+            if (length_ < sizeof(fuse_in_header) || length_ > max_message)
                 return Received::end;
         }
         if (length_ != 0 && filled_ >= length_)
@@ -67,7 +67,7 @@ Server::Received Server::receive() {
                 continue;
             }
         }
-        const ssize_t got = ::recv(socket_.get(), in_.data() + filled_, in_.size() - filled_, 0);
+        const ssize_t got = ::recv(socket_.get(), input().data() + filled_, max_message - filled_, 0);
         if (got == 0 || (got < 0 && errno != EINTR))
             return Received::end;
         filled_ += got > 0 ? static_cast<std::size_t>(got) : 0;

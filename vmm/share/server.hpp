@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "vmm/share/folder.hpp"
 #include "vmm/share/message.hpp"
@@ -38,7 +37,7 @@ public:
     /// Of the request that is served now.
     [[nodiscard]] std::uint64_t unique() const noexcept { return unique_; }
     /// For the data of a reply: max_data bytes.
-    [[nodiscard]] std::span<std::byte> room() noexcept { return room_; }
+    [[nodiscard]] std::span<std::byte> room() noexcept { return {output_.get(), max_data}; }
 
 private:
     enum class Received : bool { message, end };
@@ -51,6 +50,7 @@ private:
     void reply(std::uint64_t unique, int error);
     void send(std::span<iovec> pieces);
 
+    [[nodiscard]] std::span<std::byte> input() noexcept { return {input_.get(), max_message}; }
     static ssize_t write_reply(int fd, iovec* pieces, int count, void* server);
 
     const UniqueFd socket_;
@@ -60,9 +60,10 @@ private:
     bool broken_{false}; ///< nobody takes replies any more
     std::uint64_t unique_{};
     std::size_t filled_{0};
-    std::size_t length_{0};       ///< of the message at the front of in_; 0: not known yet
-    std::vector<std::byte> in_;   ///< aligned as every allocation
-    std::vector<std::byte> room_; ///< for replies
+    std::size_t length_{0}; ///< of the message at the front of the input; 0: not known yet
+    // Not initialized: pages that no message reaches cost nothing.
+    std::unique_ptr<std::byte[]> input_{std::make_unique_for_overwrite<std::byte[]>(max_message)};
+    std::unique_ptr<std::byte[]> output_{std::make_unique_for_overwrite<std::byte[]>(max_data)};
 };
 
 } // namespace inox::share
