@@ -41,7 +41,7 @@ def inside(inox, work, kernel, initrd, noise):
     lab.own_network()
     machine = vmms.Machine(kernel, initrd, f"{work}/disk", disk2=f"{work}/noise", tap="inox0", mac="02:00:00:00:00:02",
                            cid=3, uds="/tmp/vsock", entropy=True, balloon=32, console="/tmp/hvc0",
-                           share="/tmp/share.socket")
+                           share="/tmp/share.socket", folder="/tmp/folder")
     prepare_host(machine, pathlib.Path(work))
     life = Life(inox, machine, pathlib.Path(work), noise)
     if MINUTES:
@@ -61,6 +61,8 @@ def prepare_host(machine, work):
     serve(work, machine.vsock_of_host(VMM, 5002))
     (work / "shared").mkdir(exist_ok=True)
     lab.write(work / "shared/host", "from the host\n")
+    os.mkdir(machine.folder)
+    os.chmod(machine.folder, 0o777)
 
 
 class Life:
@@ -102,7 +104,8 @@ class Life:
                     self.brings_its_network_up, self.pings_the_host, self.sends_and_gets_32_MiB_over_TCP,
                     self.serves_the_host_over_TCP, self.sends_and_gets_8_MiB_over_vsock,
                     self.serves_the_host_over_vsock, self.has_entropy, self.writes_to_its_console,
-                    self.gives_freed_memory_back, self.uses_the_shared_folder, self.has_no_complaint_in_its_log)
+                    self.gives_freed_memory_back, self.uses_the_shared_folder, *self.folders_that_inox_serves(),
+                    self.has_no_complaint_in_its_log)
 
     # --- from start to login ---
 
@@ -203,6 +206,32 @@ END
         self.guest.says("from the host", "cat /mnt/host")
         self.guest.ask("uname -r >/mnt/guest && umount /mnt")
         expect_same(read(self.work / "shared/guest").strip(), self.guest.ask("uname -r"))
+
+    def folders_that_inox_serves(self):
+        return [self.keeps_owners_in_a_folder, self.compiles_and_locks_in_a_folder] if VMM == "inox" else []
+
+    def keeps_owners_in_a_folder(self):
+        """inox is root here, so files belong to the guest's users"""
+        self.guest.ask("mkdir -p /folder && mount -t virtiofs folder /folder")
+        self.guest.ask("setpriv --reuid 1000 --regid 1001 --clear-groups sh -c"
+                       " 'umask 022; cd /folder; echo text >mine; mkdir sub; ln -s mine link; mkfifo pipe'")
+        self.guest.says("1000:1001 644\n1000:1001 755\n1000:1001 777\n1000:1001 644",
+                        "cd /folder; stat -c '%u:%g %a' mine sub link pipe; cd /")
+        self.guest.ask("cd /folder && chown 3:4 mine && mknod null c 1 3 && cd /")
+        there = os.stat(f"{self.machine.folder}/mine")
+        expect_same((there.st_uid, there.st_gid), (3, 4))
+        self.guest.ask("tar cf /tmp/folder.tar -C /folder . && mkdir /folder/again &&"
+                       " tar xpf /tmp/folder.tar -C /folder/again && diff /folder/mine /folder/again/mine")
+        self.guest.says("3:4 1000:1001 character special file",
+                        "cd /folder/again; echo $(stat -c %u:%g mine sub) $(stat -c %F null); cd /")
+
+    def compiles_and_locks_in_a_folder(self):
+        self.guest.ask("cp /tmp/six.c /folder && cc -O2 -o /folder/six /folder/six.c")
+        self.guest.says("six times seven is 42", "/folder/six")
+        self.guest.says("taken", "( flock /folder/lock sleep 4 & ) ; sleep 1; flock -n /folder/lock true || echo taken")
+        self.guest.says("had", "flock /folder/lock echo had")
+        self.guest.ask("rm -r /folder/* && umount /folder")
+        expect_same(os.listdir(self.machine.folder), [])
 
     def has_no_complaint_in_its_log(self):
         self.guest.complaints("WARNING: CPU|BUG:|[Oo]ops|I/O error|virtio.*(fail|error)|hung task")

@@ -25,6 +25,7 @@ class Machine:
     balloon: int = 0        # MiB
     console: str = ""       # a file
     share: str = ""         # a socket
+    folder: str = ""        # that inox serves; QEMU cannot
     aio: str = "threads"    # QEMU's
 
     def cmdline(self):
@@ -55,7 +56,8 @@ def inox_command(inox, m):
                            (m.entropy, "--entropy"),
                            (m.balloon, "--balloon", f"size={m.balloon},free_page_reporting=on"),
                            (m.console, "--console", m.console),
-                           (m.share, "--share", f"tag=share,socket={m.share}")]:
+                           (m.share, "--share", f"tag=share,socket={m.share}"),
+                           (m.folder, "--share", f"tag=folder,path={m.folder}")]:
         command += words if wanted else []
     return command
 
