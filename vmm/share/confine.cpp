@@ -51,8 +51,8 @@ Result<void> keep_capabilities() {
     if (::geteuid() != 0)
         return {};
     std::uint32_t kept = 0;
-    for (const unsigned one : {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_SETGID,
-                               CAP_SETUID, CAP_MKNOD, CAP_SETFCAP})
+    for (const int one : {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_SETGID,
+                          CAP_SETUID, CAP_MKNOD, CAP_SETFCAP})
         kept |= 1U << one;
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
     std::array<__user_cap_data_struct, 2> sets{};

@@ -139,7 +139,7 @@ TEST_CASE("a message that the socket takes in parts arrives whole, and later one
     CHECK((world.get(first.size()) == first));
     CHECK((world.get(second.size()) == second));
     CHECK(world.get_header().unique == 3);
-    for (const std::uint64_t unique : {1, 2, 3})
+    for (const std::uint64_t unique : {1ULL, 2ULL, 3ULL})
         world.reply(unique, 0);
     CHECK(world.used());
 }

@@ -38,8 +38,8 @@ TEST_CASE("a guest that mounts the folder learns what the server can do") {
     CHECK(out.major == 7);
     CHECK(out.max_write == share::max_data);
     CHECK(out.max_pages == share::max_data / 4096);
-    for (const unsigned flag : {FUSE_POSIX_LOCKS, FUSE_FLOCK_LOCKS, FUSE_DO_READDIRPLUS, FUSE_ATOMIC_O_TRUNC})
-        CHECK((out.flags & flag) != 0);
+    for (const int flag : {FUSE_POSIX_LOCKS, FUSE_FLOCK_LOCKS, FUSE_DO_READDIRPLUS, FUSE_ATOMIC_O_TRUNC})
+        CHECK((out.flags & static_cast<unsigned>(flag)) != 0);
     CHECK((out.flags & FUSE_WRITEBACK_CACHE) == 0);
     CHECK(world.end());
 }
