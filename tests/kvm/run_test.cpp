@@ -370,6 +370,17 @@ TEST_CASE("a guest that hangs is ended with the place of its vCPU") {
     ::unlink(result.c_str());
 }
 
+TEST_CASE("a vCPU that takes no interrupt for 20 s is a hard lockup, where the kernel's reports count") {
+    CHECK(boot("deaf", {"--timeout", "1s"}).code == 124);
+    const auto found = boot("deaf", {"--fail-on", "kernel", "--timeout", "10m"});
+    INFO(found.err);
+    CHECK(found.code == 148);
+    CHECK(has(found.err, "vCPU 0 took no interrupt for 20 s (hard lockup) [guest_hard_lockup]"));
+    CHECK(has(found.err, "inox: vCPU 0: RIP 0x10"));
+    // Nor is one that never asked for any: it only spins
+    CHECK(boot("spin", {"--fail-on", "kernel", "--timeout", "25s"}).code == 124);
+}
+
 TEST_CASE("a guest that pokes ports and device memory at random harms nobody but itself") {
     const auto outcome = boot("probe_ports");
     INFO(outcome.err);

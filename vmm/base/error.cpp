@@ -63,6 +63,7 @@ constexpr std::array<Row, errc_count> table{{
     {Errc::guest_emulation_failure, "guest_emulation_failure", 133},
     {Errc::guest_entry_failed, "guest_entry_failed", 134},
     {Errc::guest_panic, "guest_panic", 135},
+    {Errc::guest_hard_lockup, "guest_hard_lockup", 148},
     {Errc::guest_silent, "guest_silent", 146},
     {Errc::guest_findings, "guest_findings", 145},
     {Errc::guest_root, "guest_root", 147},

@@ -59,10 +59,11 @@ enum class Errc : std::uint8_t {
     guest_emulation_failure,
     guest_entry_failed,
     guest_panic,
-    guest_silent,   ///< its console said nothing for as long as --quiet-for allows
-    guest_findings, ///< its console shows what --fail-on looks for
-    guest_root,     ///< what inox's init found: the root cannot be mounted
-    guest_rebooted, ///< where a reboot is asked to be a failure
+    guest_hard_lockup, ///< one of its CPUs takes no interrupt any more
+    guest_silent,      ///< its console said nothing for as long as --quiet-for allows
+    guest_findings,    ///< its console shows what --fail-on looks for
+    guest_root,        ///< what inox's init found: the root cannot be mounted
+    guest_rebooted,    ///< where a reboot is asked to be a failure
     expect_not_seen,
     timed_out,
     interrupted, ///< SIGINT

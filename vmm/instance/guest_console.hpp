@@ -62,6 +62,10 @@ public:
     [[nodiscard]] std::uint64_t written() const { return output_->written(); }
     /// What --fail-on found; null where it looks for nothing.
     [[nodiscard]] const Findings* findings() const { return findings_.get(); }
+    void ignore_findings() noexcept {
+        if (findings_)
+            findings_->ignore_rest();
+    }
     /// After the guest's end: its last line, unfinished as it is, is what --expect asks for.
     [[nodiscard]] bool ends_as_expected() noexcept { return output_->ends_at_prompt(); }
     /// Of --serial-log: output_unwritable when a part of it is missing.

@@ -264,7 +264,11 @@ Result<void> Instance::send_ctrl_alt_del() {
     return {};
 }
 
-Result<void> Instance::send_nmi() { return TRY(running_machine())->send_nmi(); }
+Result<void> Instance::send_nmi(std::optional<unsigned> only) { return TRY(running_machine())->send_nmi(only); }
+
+std::vector<unsigned> Instance::deaf_vcpus() {
+    return state() == State::running && machine_ ? machine_->deaf_vcpus() : std::vector<unsigned>{};
+}
 
 std::vector<std::string> Instance::describe_vcpus() const {
     if (!machine_ || machine_->state() == Machine::State::stopped)

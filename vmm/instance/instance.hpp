@@ -138,9 +138,16 @@ public:
     [[nodiscard]] std::uint64_t console_bytes() const { return console_ ? console_->written() : 0; }
     /// Where each vCPU is: a line for each, with names if the configuration names symbols. Empty without a guest.
     [[nodiscard]] std::vector<std::string> describe_vcpus() const;
-    Result<void> send_nmi();
+    Result<void> send_nmi(std::optional<unsigned> only = std::nullopt);
+    /// See Machine; empty unless the guest runs.
+    [[nodiscard]] std::vector<unsigned> deaf_vcpus();
     /// What --fail-on found so far; null where it looks for nothing.
     [[nodiscard]] const Findings* findings() const { return console_ ? console_->findings() : nullptr; }
+    /// What the console shows from now on is nothing that --fail-on looks for.
+    void ignore_findings() noexcept {
+        if (console_)
+            console_->ignore_findings();
+    }
     /// After the guest's end: see GuestConsole.
     [[nodiscard]] bool ends_as_expected() noexcept { return console_ && console_->ends_as_expected(); }
     /// After end(): output_unwritable when --serial-log lacks a part.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/instance/run.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/base/shared_output.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/instance/verdict/hang_watch.hpp"
 #include "vmm/instance/verdict/result.hpp"
 #include "vmm/instance/watchdog.hpp"
 #include "vmm/machine/descriptors_needed.hpp"
@@ -80,8 +82,7 @@ private:
     void on_started(Result<void> started);
     void watch();
     void fail_with(Error error);
-    void look_at_vcpus();
-    void listen_for(std::chrono::milliseconds silence);
+    void hang(GuestEnd how);
     [[nodiscard]] int report();
     [[nodiscard]] int report_end();
     [[nodiscard]] std::string closing_line(const GuestEnd& end, std::chrono::steady_clock::time_point at,
@@ -101,9 +102,8 @@ private:
     Registration long_start_;
     std::optional<Error> last_error_;  ///< that the run ends with
     std::vector<std::string> vcpus_{}; ///< where they were when the guest hung
-    std::uint64_t console_bytes_{0};
-    std::chrono::steady_clock::time_point heard_at_{};
-    Registration silence_;
+    std::optional<GuestEnd> hang_{};   ///< to be the end
+    HangWatch watch_{loop_, instance_, [this](Error why) { hang({GuestEnd::How::failed, 0, std::move(why)}); }};
     bool stopped_from_outside_{false};
     bool expected_seen_{false};
     std::atomic<std::chrono::steady_clock::time_point> started_at_{}; ///< the watchdog reads it
@@ -115,7 +115,7 @@ private:
 void GuestRun::end(GuestEnd end) {
     if (end_)
         return;
-    end_ = instance_.judged(std::move(end));
+    end_ = hang_ ? std::move(*hang_) : instance_.judged(std::move(end));
     // SIGTERM ends the guest either way: a small guest may have no handler for the power button's interrupt.
     if (asked_to_power_off_ && end_->error && end_->error->code == Errc::guest_triple_fault)
         end_ = {GuestEnd::How::stopped, 0,
@@ -233,29 +233,16 @@ void GuestRun::fail_with(Error error) {
     loop_.stop();
 }
 
-/// For a guest that may hang.
-void GuestRun::look_at_vcpus() {
-    if (!end_)
-        vcpus_ = instance_.describe_vcpus();
-}
-
-/// Ends a guest whose console says nothing for this long; a paused one is not at fault. Looks eight times in that time.
-void GuestRun::listen_for(std::chrono::milliseconds silence) {
-    const auto now = std::chrono::steady_clock::now();
-    if (const auto bytes = instance_.console_bytes();
-        bytes != console_bytes_ || instance_.state() != Instance::State::running) {
-        console_bytes_ = bytes;
-        heard_at_ = now;
-    }
-    if (now - heard_at_ < silence) {
-        silence_ = loop_.after(std::chrono::nanoseconds{silence} / 8, [this, silence] { listen_for(silence); });
+/// The end of a guest that hangs, which it stays whatever the kernel says to an NMI.
+void GuestRun::hang(GuestEnd how) {
+    if (end_ || hang_)
         return;
-    }
-    look_at_vcpus();
-    end({GuestEnd::How::failed, 0,
-         make_error(Errc::guest_silent,
-                    format("the guest's console said nothing for %lld ms", static_cast<long long>(silence.count())),
-                    "see above where its CPUs are; --symbols System.map names the places")});
+    vcpus_ = instance_.describe_vcpus();
+    hang_ = instance_.judged(std::move(how));
+    instance_.ignore_findings();
+    const bool panicked = hang_->error && hang_->error->code == Errc::guest_panic; // and has said all
+    if (panicked || !watch_.ask_kernel([this] { end(*hang_); }))
+        end(*hang_);
 }
 
 void GuestRun::on_started(Result<void> started) {
@@ -264,10 +251,10 @@ void GuestRun::on_started(Result<void> started) {
     if (!started)
         return fail_with(std::move(started).error());
     started_at_ = std::chrono::steady_clock::now();
-    if (options_.quiet_for) {
-        heard_at_ = std::chrono::steady_clock::now();
-        listen_for(*options_.quiet_for);
-    }
+    if (options_.quiet_for)
+        watch_.expect_words(*options_.quiet_for);
+    if (std::ranges::find(options_.fail_on, Findings::kernel_word) != options_.fail_on.end())
+        watch_.expect_interrupts();
     if (plan_.on_started)
         plan_.on_started();
     watch();
@@ -288,19 +275,19 @@ void GuestRun::watch() {
 }
 
 Result<int> GuestRun::run() {
-    watchdog_ =
-        TRY(Watchdog::create(loop_, {.timeout = options_.timeout,
-                                     .on_signal = [this](int signal) { on_signal(signal); },
-                                     .on_timeout =
-                                         [this] {
-                                             look_at_vcpus();
-                                             end_with(Watchdog::end_by_timeout(*options_.timeout));
-                                         },
-                                     .last_words =
-                                         [this](const Error& why) {
-                                             return closing_line({GuestEnd::How::stopped, 0, why},
-                                                                 std::chrono::steady_clock::now(), exit_code(why.code));
-                                         }}));
+    watchdog_ = TRY(
+        Watchdog::create(loop_, {.timeout = options_.timeout,
+                                 .on_signal = [this](int signal) { on_signal(signal); },
+                                 .on_timeout =
+                                     [this] {
+                                         stopped_from_outside_ |= !end_;
+                                         hang({GuestEnd::How::stopped, 0, Watchdog::end_by_timeout(*options_.timeout)});
+                                     },
+                                 .last_words =
+                                     [this](const Error& why) {
+                                         return closing_line({GuestEnd::How::stopped, 0, why},
+                                                             std::chrono::steady_clock::now(), exit_code(why.code));
+                                     }}));
     if (plan_.closing_line && !options_.quiet && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDERR_FILENO) == 1)
         tell("inox: Ctrl-A X ends the guest, Ctrl-A H lists the keys\n");
     Registration companion;

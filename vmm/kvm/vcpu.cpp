@@ -230,8 +230,13 @@ std::uint32_t Vcpu::tsc_khz() const {
         checked_ioctl(fd_.get(), KVM_GET_TSC_KHZ, std::uint64_t{0}, "KVM_GET_TSC_KHZ").value_or(0));
 }
 
+namespace {
+
+constexpr std::uint64_t interrupt_flag = 1U << 9;
+
+} // namespace
+
 bool Vcpu::stuck() const {
-    constexpr std::uint64_t interrupt_flag = 1U << 9;
     const auto state = mp_state();
     if (!state)
         return false;
@@ -239,6 +244,24 @@ bool Vcpu::stuck() const {
         return true;
     const auto registers = regs();
     return *state == KVM_MP_STATE_HALTED && registers && (registers->rflags & interrupt_flag) == 0;
+}
+
+bool Vcpu::deaf() const {
+    // The interrupt request register: 256 bits in eight registers, 16 bytes apart (SDM volume 3, 11.4.1).
+    static constexpr std::size_t irr = 0x200;
+    static constexpr std::size_t irr_end = 0x280;
+    const auto state = mp_state();
+    const auto registers = regs();
+    if (!state || *state != KVM_MP_STATE_RUNNABLE || !registers || (registers->rflags & interrupt_flag) != 0)
+        return false;
+    kvm_lapic_state apic{};
+    if (!checked_ioctl(fd_.get(), KVM_GET_LAPIC, &apic, "KVM_GET_LAPIC"))
+        return false;
+    for (std::size_t at = irr; at < irr_end; at += 16)
+        for (std::size_t i = 0; i < 4; ++i)
+            if (apic.regs[at + i] != 0)
+                return true;
+    return false;
 }
 
 } // namespace inox

@@ -127,6 +127,8 @@ public:
     [[nodiscard]] std::uint32_t tsc_khz() const;
     /// Halted with interrupts off, or never started: only another vCPU could wake it.
     [[nodiscard]] bool stuck() const;
+    /// Runs with interrupts off while one waits for it.
+    [[nodiscard]] bool deaf() const;
 
 private:
     [[nodiscard]] VmExit failure(int error) const noexcept;

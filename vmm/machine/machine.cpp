@@ -305,17 +305,28 @@ void Machine::stop() {
 
 std::size_t Machine::serial_input(std::span<const std::byte> bytes) { return platform_->serial_input(bytes); }
 void Machine::send_ctrl_alt_del() { platform_->send_ctrl_alt_del(); }
-Result<void> Machine::send_nmi() {
+Result<void> Machine::send_nmi(std::optional<unsigned> only) {
     if (state_ != State::running)
         return fail(Errc::wrong_state, "the guest is not running", "start it, or resume it, first");
     hold(Holder::report);
     Result<void> sent{};
     for (auto& thread : vcpus_)
-        if (sent)
+        if (sent && only.value_or(thread->vcpu().id()) == thread->vcpu().id())
             sent = thread->vcpu().inject_nmi();
     release(Holder::report);
     return sent;
 }
+
+std::vector<unsigned> Machine::deaf_vcpus() {
+    std::vector<unsigned> out;
+    for (auto& thread : vcpus_) {
+        if (thread->deaf() == 1)
+            out.push_back(thread->vcpu().id());
+        thread->ask_deaf();
+    }
+    return out;
+}
+
 void Machine::press_power_button() { platform_->press_power_button(); }
 
 std::uint64_t Machine::exits() const {

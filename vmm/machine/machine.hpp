@@ -75,8 +75,10 @@ public:
     std::size_t serial_input(std::span<const std::byte> bytes);
     /// The guest sees Ctrl-Alt-Del on its keyboard.
     void send_ctrl_alt_del();
-    /// Every vCPU gets a non-maskable interrupt, also one that takes no others.
-    Result<void> send_nmi();
+    /// Every vCPU, or only this one, gets a non-maskable interrupt, also if it takes no others.
+    Result<void> send_nmi(std::optional<unsigned> only = std::nullopt);
+    /// Which vCPUs took no interrupt when they were asked last, though one waited; then asks again, for the next call.
+    [[nodiscard]] std::vector<unsigned> deaf_vcpus();
     /// The guest sees a press of its ACPI power button.
     void press_power_button();
     /// The end of a guest in the light of a panic before it: guest_panic, unless its kernel ended in order after that.

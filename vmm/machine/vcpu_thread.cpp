@@ -91,6 +91,12 @@ void VcpuThread::ask_stuck(bool kicked) noexcept {
         kick();
 }
 
+void VcpuThread::ask_deaf() noexcept {
+    deaf_.store(-1, std::memory_order_release);
+    asked_deaf_.store(true, std::memory_order_release);
+    kick();
+}
+
 void VcpuThread::loop() noexcept {
     for (;;) {
         // Cleared before the gate is read: a kick that follows a change of the gate cannot be lost.
@@ -103,6 +109,8 @@ void VcpuThread::loop() noexcept {
             look_where_it_stands();
             stuck_.store(vcpu_->stuck() ? 1 : 0, std::memory_order_release);
         }
+        if (asked_deaf_.load(std::memory_order_relaxed) && asked_deaf_.exchange(false, std::memory_order_acq_rel))
+            deaf_.store(vcpu_->deaf() ? 1 : 0, std::memory_order_release);
         const VmExit exit = vcpu_->run();
         exits_.fetch_add(1, std::memory_order_relaxed);
         if (!handle(exit))

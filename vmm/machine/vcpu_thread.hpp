@@ -51,6 +51,9 @@ public:
     void ask_stuck(bool kicked = true) noexcept;
     /// Of the last ask_stuck(), Vcpu::stuck(): 1 stuck, 0 not, -1 not answered yet.
     [[nodiscard]] int stuck() const noexcept { return stuck_.load(std::memory_order_acquire); }
+    /// Asks whether it takes no interrupt (Vcpu::deaf), in the same way; deaf() is -1 until it has answered.
+    void ask_deaf() noexcept;
+    [[nodiscard]] int deaf() const noexcept { return deaf_.load(std::memory_order_acquire); }
     /// How many of the last calls of ask_stuck() in a row found it at the same instruction with the same registers,
     /// where that is one that KVM may try for ever (no_progress.hpp).
     [[nodiscard]] unsigned standing() const noexcept { return standing_.load(std::memory_order_acquire); }
@@ -77,6 +80,8 @@ private:
     std::atomic<std::uint64_t> exits_{0};
     std::atomic<bool> asked_{false};
     std::atomic<int> stuck_{-1};
+    std::atomic<bool> asked_deaf_{false};
+    std::atomic<int> deaf_{-1};
     std::atomic<unsigned> standing_{0};
     kvm_regs stood_at_{}; // of the thread, like the next; published by standing_
     std::vector<std::uint8_t> instruction_{};

@@ -6,7 +6,6 @@
 namespace inox {
 namespace {
 
-constexpr std::string_view kernel_word = "kernel";
 /// A report ends with this line, or is over after so many: registers, stack and code are less.
 constexpr std::string_view report_end = "---[ end trace";
 constexpr unsigned longest_report = 120;
@@ -34,7 +33,7 @@ Result<std::unique_ptr<Findings>> Findings::create(std::span<const std::string> 
 
 void Findings::feed(std::span<const std::byte> output) noexcept {
     std::lock_guard lock{mutex_};
-    for (const auto byte : output)
+    for (const auto byte : ignoring_ ? std::span<const std::byte>{} : output)
         take(static_cast<char>(byte));
 }
 
@@ -48,6 +47,12 @@ void Findings::take(char c) {
     } else if (static_cast<unsigned char>(c) >= ' ' && c != 0x7f && line_.size() < longest_line) {
         line_ += c;
     }
+}
+
+void Findings::ignore_rest() noexcept {
+    std::lock_guard lock{mutex_};
+    ignoring_ = true;
+    line_.clear();
 }
 
 void Findings::finish() noexcept {

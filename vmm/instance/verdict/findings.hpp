@@ -7,6 +7,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "vmm/base/error.hpp"
@@ -27,6 +28,7 @@ class Findings {
 public:
     static constexpr std::size_t longest_line = 512; ///< what is behind it is not looked at
     static constexpr std::size_t most_kept = 100;
+    static constexpr std::string_view kernel_word = "kernel"; ///< stands for Linux's own reports
 
     /// The words of --fail-on: "kernel" for Linux's own reports, else an expression. bad_option.
     static Result<std::unique_ptr<Findings>> create(std::span<const std::string> patterns);
@@ -35,6 +37,8 @@ public:
     [[nodiscard]] std::size_t piece() const noexcept { return 1 + 500'000 / (1 + parts_); }
     /// Ends of lines are '\n'; the rest of a line may come later.
     void feed(std::span<const std::byte> output) noexcept;
+    /// Looks at nothing more.
+    void ignore_rest() noexcept;
     /// Looks at a last line that has no end.
     void finish() noexcept;
 
@@ -55,6 +59,7 @@ private:
     std::size_t parts_{0};       ///< of all patterns; does not change after create()
     mutable std::mutex mutex_{}; // guards all below
     bool kernel_{false};
+    bool ignoring_{false};
     std::vector<Pattern> patterns_{};
     std::string line_{};
     EscapeFilter escapes_{};
