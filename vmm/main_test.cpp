@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 
 #include "vmm/base/os.hpp"
 #include "vmm/config/config_options.hpp"
@@ -11,6 +12,7 @@
 #include "vmm/main_commands.hpp"
 #include "vmm/test/report.hpp"
 #include "vmm/test/runner.hpp"
+#include "vmm/test/slurm.hpp"
 
 namespace inox::cli {
 namespace {
@@ -57,7 +59,9 @@ struct Wanted {
     test::RunnerOptions runner{};
     std::string junit{};
     bool tap{false};
-    bool own_folder{false}; ///< the folder is ours to name
+    bool by_slurm{false};
+    test::SlurmOptions slurm{};
+    std::string slurm_task{}; ///< a task of that job: the folder for its outcome
 };
 
 /// What the arguments ask for, or an exit code.
@@ -88,6 +92,11 @@ std::variant<Wanted, int> read_arguments(Arguments arguments) {
     command.add("--artifacts", out.runner.folder, "DIR",
                 "what failures leave: console, output, result; default: a new folder in $TMPDIR");
     command.add_switch("--show-console", "print the guests' consoles, too");
+    command.add_switch("--slurm", "run the machines as a job array of Slurm, --jobs of them at a time");
+    command.add_list("--slurm-option", out.slurm.words, "WORD",
+                     "an option for sbatch, such as --slurm-option --partition=kvm");
+    if (!command.shows_help()) // a task of that array
+        command.add("--slurm-task", out.slurm_task, "DIR", "");
     command.add("--config", config, "FILE", "configuration file of the machines; options override it");
     const auto options = run_options();
     std::vector<std::vector<std::string>> values(options.size());
@@ -119,6 +128,7 @@ std::variant<Wanted, int> read_arguments(Arguments arguments) {
     plan.memory = split(memory);
     plan.kunit = command.has("--kunit");
     out.tap = command.has("--tap");
+    out.by_slurm = command.has("--slurm");
     out.runner.console = command.has("--show-console");
     out.runner.stream = !out.tap;
 
@@ -157,11 +167,18 @@ std::variant<Wanted, int> read_arguments(Arguments arguments) {
     return out;
 }
 
-Result<void> name_folder(test::RunnerOptions& options) {
+int unable(Error problem) {
+    report_problem(std::move(problem));
+    return test::Outcome::unable_code;
+}
+
+Result<void> name_folder(test::RunnerOptions& options, bool shared) {
     if (!options.folder.empty())
         return {};
     const char* parent = std::getenv("TMPDIR");
     std::string folder = std::string{parent == nullptr || *parent == 0 ? "/tmp" : parent} + "/inox-test.XXXXXX";
+    if (shared) // by all nodes, as the current directory is
+        folder = std::filesystem::current_path().string() + "/inox-test.XXXXXX";
     if (::mkdtemp(folder.data()) == nullptr)
         return fail_errno(Errc::output_unwritable, "cannot make a folder " + folder,
                           "name one with --artifacts, or set TMPDIR");
@@ -169,9 +186,49 @@ Result<void> name_folder(test::RunnerOptions& options) {
     return {};
 }
 
-int unable(Error problem) {
-    report_problem(std::move(problem));
-    return test::Outcome::unable_code;
+/// This process again as each task, with the same arguments.
+Result<std::vector<test::Done>> submit(Wanted& wanted, std::span<const test::Machine> machines, Arguments arguments) {
+    std::error_code error;
+    auto& options = wanted.slurm;
+    options.folder = std::filesystem::absolute(wanted.runner.folder, error).string();
+    std::filesystem::create_directories(options.folder, error);
+    if (error)
+        return fail(Errc::output_unwritable, "cannot make the folder " + options.folder + ": " + error.message(),
+                    "name another one with --artifacts, on a file system that all nodes share");
+    for (std::size_t i = 0; i < machines.size(); ++i) // of a test before
+        std::filesystem::remove(test::outcome_file(options.folder, i), error);
+    options.task = {std::filesystem::read_symlink("/proc/self/exe", error).string(), "test", "--slurm-task",
+                    options.folder};
+    options.task.insert(options.task.end(), arguments.begin(), arguments.end());
+    options.at_once = wanted.runner.at_once > 1 ? wanted.runner.at_once : 0;
+    options.announce = !wanted.tap;
+    auto done = test::run_by_slurm(wanted.plan, machines, options);
+    if (!done)
+        std::filesystem::remove(options.folder, error); // if nothing is in it
+    return done;
+}
+
+/// One machine of the array; its outcome goes to a file of its index.
+int run_task(Wanted& wanted, std::span<const test::Machine> machines) {
+    const char* text = std::getenv("SLURM_ARRAY_TASK_ID");
+    const auto index = parse_number(text == nullptr ? "" : text);
+    if (!index || *index >= machines.size())
+        return unable(error_at("--slurm-task", Errc::bad_option, "this is no task of Slurm's job array",
+                               "inox test --slurm starts such tasks"));
+    wanted.runner.folder = wanted.slurm_task;
+    wanted.runner.announce = true;
+    wanted.runner.at_once = 1;
+    const auto done = test::run_machines(wanted.plan, machines.subspan(*index, 1), wanted.runner);
+    if (!done)
+        return unable(done.error());
+    const auto& outcome = done->front().outcome;
+    const auto path = test::outcome_file(wanted.slurm_task, *index);
+    const auto file = open_output(path + ".part", OutputStart::replace);
+    auto written =
+        file ? write_all(file->get(), test::outcome_json(outcome)) : Result<void>{std::unexpected{file.error()}};
+    if (written && ::rename((path + ".part").c_str(), path.c_str()) != 0)
+        written = fail_errno(Errc::output_unwritable, "cannot rename " + path + ".part");
+    return written ? outcome.code : unable(std::move(written).error());
 }
 
 } // namespace
@@ -187,11 +244,14 @@ int test_command(Arguments arguments) {
         report_problems(problems);
         return test::Outcome::unable_code;
     }
-    if (auto named = name_folder(wanted.runner); !named)
+    if (!wanted.slurm_task.empty())
+        return run_task(wanted, machines);
+    if (auto named = name_folder(wanted.runner, wanted.by_slurm); !named)
         return unable(std::move(named).error());
     const auto started = std::chrono::steady_clock::now();
     wanted.runner.announce = !wanted.tap;
-    auto done = test::run_machines(wanted.plan, machines, wanted.runner);
+    auto done = wanted.by_slurm ? submit(wanted, machines, arguments)
+                                : test::run_machines(wanted.plan, machines, wanted.runner);
     if (!done)
         return unable(std::move(done).error());
     const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();

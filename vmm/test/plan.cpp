@@ -103,6 +103,13 @@ void add(std::vector<std::string>& arguments, const char* name, const std::strin
         arguments.insert(arguments.end(), {name, value});
 }
 
+std::string joined(const std::vector<std::string>& words) {
+    std::string out;
+    for (const auto& word : words)
+        out += (out.empty() ? "" : " ") + shell_word(word);
+    return out;
+}
+
 bool has(const Plan& plan, std::string_view name) {
     return std::ranges::any_of(plan.options, [&](const RunOption& option) { return option.name == name; });
 }
@@ -247,10 +254,9 @@ std::string repeat_line(const Plan& plan, const Machine& machine) {
         words.emplace_back("--");
         words.insert(words.end(), plan.command.begin(), plan.command.end());
     }
-    std::string out;
-    for (const auto& word : words)
-        out += (out.empty() ? "" : " ") + shell_word(word);
-    return out;
+    return joined(words);
 }
+
+std::string command_line(const Plan& plan) { return joined(plan.command); }
 
 } // namespace inox::test

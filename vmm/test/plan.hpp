@@ -68,6 +68,8 @@ struct Outputs {
 std::vector<std::string> run_arguments(const Plan& plan, const Machine& machine, const Outputs& outputs);
 /// A line for a shell that repeats this machine alone.
 std::string repeat_line(const Plan& plan, const Machine& machine);
+/// The command as a line for a shell; empty without one.
+std::string command_line(const Plan& plan);
 /// In quotes where a shell needs them.
 std::string shell_word(std::string_view word);
 

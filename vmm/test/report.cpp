@@ -175,6 +175,16 @@ std::string xml_text(std::string_view text) {
     return out;
 }
 
+Done not_run(const Plan& plan, const Machine& machine, std::string why) {
+    Done done{.machine = machine,
+              .outcome = {},
+              .repeat = repeat_line(plan, machine),
+              .command = command_line(plan),
+              .log_tail = {}};
+    done.outcome.why = std::move(why);
+    return done;
+}
+
 std::string verdict_text(const Done& done) {
     const auto& outcome = done.outcome;
     std::string out = "inox test: " + done.machine.text() + ": " + std::string{verdict_word(outcome.verdict)} +

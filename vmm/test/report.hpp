@@ -18,6 +18,9 @@ struct Done {
     std::string log_tail{}; ///< the end of its console, for those that failed
 };
 
+/// A machine that did not run.
+Done not_run(const Plan& plan, const Machine& machine, std::string why);
+
 /// The verdict on one machine: its lines are complete and end with '\n'.
 std::string verdict_text(const Done& done);
 /// A line for each machine, and one for all. `seconds`: of the whole test.

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -12,12 +11,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <deque>
 #include <filesystem>
 #include <memory>
 
 #include "vmm/test/guest_stream.hpp"
+#include "vmm/test/signals.hpp"
 
 namespace inox::test {
 namespace {
@@ -28,36 +27,6 @@ constexpr std::size_t tail_lines = 20;
 constexpr auto look_again = std::chrono::milliseconds{20}; // at the output of machines that run
 
 void say(const std::string& text) { static_cast<void>(write_all(STDERR_FILENO, text)); }
-
-/// SIGINT, SIGTERM and SIGHUP as a descriptor, instead of what they do otherwise.
-class Signals {
-public:
-    Signals() {
-        sigemptyset(&mask_);
-        for (const int number : {SIGINT, SIGTERM, SIGHUP})
-            sigaddset(&mask_, number);
-        ::sigprocmask(SIG_BLOCK, &mask_, &before_);
-        file_.reset(::signalfd(-1, &mask_, SFD_CLOEXEC | SFD_NONBLOCK));
-    }
-    Signals(const Signals&) = delete;
-    Signals& operator=(const Signals&) = delete;
-    ~Signals() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
-    [[nodiscard]] int fd() const { return file_.get(); }
-    [[nodiscard]] const sigset_t& before() const { return before_; }
-    /// Whether one has come.
-    [[nodiscard]] bool take() const {
-        signalfd_siginfo info{};
-        bool any = false;
-        while (::read(file_.get(), &info, sizeof info) == sizeof info)
-            any = true;
-        return any;
-    }
-
-private:
-    sigset_t mask_{};
-    sigset_t before_{};
-    UniqueFd file_{};
-};
 
 /// A machine that runs.
 class Running {
@@ -188,11 +157,9 @@ Done Running::finish() {
     Done done{.machine = machine_,
               .outcome = judge(end, result, errors, std::move(cases)),
               .repeat = repeat_line(plan_, machine_),
-              .command = {},
+              .command = command_line(plan_),
               .log_tail = {}};
     done.outcome.dropped_cases = log_.dropped() + results_.dropped();
-    for (const auto& word : plan_.command)
-        done.command += (done.command.empty() ? "" : " ") + shell_word(word);
     std::error_code ignored;
     if (done.outcome.verdict == Verdict::good) {
         std::filesystem::remove_all(outputs_.folder, ignored);
@@ -203,12 +170,6 @@ Done Running::finish() {
         if (!seen && done.outcome.verdict != Verdict::failed && done.outcome.verdict != Verdict::unable)
             done.log_tail = last_lines(outputs_.console(), tail_lines);
     }
-    return done;
-}
-
-Done not_started(const Plan& plan, const Machine& machine, std::string why) {
-    Done done{.machine = machine, .outcome = {}, .repeat = repeat_line(plan, machine), .command = {}, .log_tail = {}};
-    done.outcome.why = std::move(why);
     return done;
 }
 
@@ -230,7 +191,7 @@ Result<std::vector<Done>> run_machines(const Plan& plan, std::span<const Machine
             running.emplace_back(next++, std::move(one));
         }
         for (; interrupted && next < machines.size(); ++next) {
-            done[next] = not_started(plan, machines[next], "interrupted before it started");
+            done[next] = not_run(plan, machines[next], "interrupted before it started");
             if (options.announce)
                 say(verdict_text(*done[next]));
         }
