@@ -53,6 +53,21 @@ refused 153 bad_option "--huge-pages: '1G'" 'none, transparent or 2M' "$inox" ru
 refused 153 bad_option '--initrd: an initrd needs a kernel' 'name the kernel' "$inox" run --initrd x
 refused 153 bad_option '--cmdline: a command line needs a kernel' 'name the kernel' "$inox" run --cmdline quiet
 refused 153 bad_option '--kernel: the path is empty' 'name a file' "$inox" run --kernel ''
+refused 153 bad_option '--root: a root needs a kernel' '--kernel' "$inox" run --root / -- true
+refused 114 config_value '--root: a root and an initrd exclude each other' 'leave out' \
+    "$inox" run --kernel x --initrd x --root /
+refused 153 bad_option '--: a command needs a root to run in' '--root' "$inox" run -- true
+refused 153 bad_option '--: the command is missing' 'behind --' "$inox" run --kernel x --root / --
+refused 153 bad_option '--root-rw: there is no root' '--root' "$inox" run --kernel x --root-rw
+refused 153 bad_option "--env: '=x' has no name" 'NAME=VALUE' "$inox" run --kernel x --root / --env =x
+refused 114 config_value "--directory: 'x' does not begin with /" 'whole path' \
+    "$inox" run --kernel x --root / --directory x
+refused 153 bad_option "unknown option '--rot'" "did you mean '--root'?" "$inox" run --rot / -- --help
+refused 87 root_missing "--root: cannot use '$scratch/none'" 'check the path' \
+    "$inox" run --kernel "$source/README.md" --root "$scratch/none"
+accepted '--directory' "$inox" exec --help
+refused 153 bad_option 'the socket is missing' '-s' "$inox" exec -- true
+refused 121 not_found "'$scratch/none'" '' "$inox" exec -s "$scratch/none" -- true
 long=$(printf '%070000d' 0)
 refused 108 cmdline_too_long '--cmdline: the kernel command line has 70000 bytes' 'room' \
     "$inox" run --kernel x --cmdline "$long"
