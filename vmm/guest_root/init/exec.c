@@ -262,10 +262,14 @@ void serve_commands(void) {
     }
     signal(SIGPIPE, SIG_IGN);
     for (int sessions = 0;;) {
-        const int host = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        struct sockaddr_vm peer = {0};
+        socklen_t size = sizeof peer;
+        const int host = accept4(listener, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC);
         while (waitpid(-1, NULL, WNOHANG) > 0) --sessions;
         if (host < 0) continue;
-        const pid_t session = sessions < most_sessions ? fork() : -1;
+        // Programs of the guest reach this port, too, and are not root by that
+        const int welcome = peer.svm_cid == VMADDR_CID_HOST && sessions < most_sessions;
+        const pid_t session = welcome ? fork() : -1;
         if (session == 0) {
             close(listener);
             on_connection(host);
