@@ -17,7 +17,7 @@ LAYERS = {
     "vmm/share": ["vmm/base"],
     "devices": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/share", "iommu"],
     "vmm/config": ["vmm/base", "vmm/memory", "vmm/boot", "iommu", "devices"],
-    "vmm/guest_root": ["vmm/base", "vmm/memory", "vmm/boot", "iommu", "devices", "vmm/config"],
+    "vmm/guest_root": ["vmm/base", "vmm/memory", "vmm/boot", "iommu", "devices", "vmm/config", "vmm/share"],
     "vmm/host": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/share", "iommu", "devices", "vmm/config"],
     "vmm/machine": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config",
                     "vmm/host", "vmm/guest_root"],

@@ -6,7 +6,7 @@ be mounted is told as such. All of it in one start of the lab machine.
 
     root.py INOX
 """
-import os, shutil, subprocess, tarfile
+import os, re, shutil, subprocess, tarfile
 import lab
 from lab import Guest, check, expect, expect_match, expect_same, read
 
@@ -20,7 +20,7 @@ def outside(inox):
     for folder in ("bin", "etc", "work/here"):
         (tree / folder).mkdir(parents=True)
     shutil.copy("/bin/busybox", tree / "bin/busybox")
-    for name in ("sh", "cat", "echo", "kill", "ls", "sync", "stat", "env", "ps", "tty", "mount", "ip", "sleep", "uname", "stty"):
+    for name in ("sh", "cat", "echo", "kill", "ls", "sync", "stat", "env", "ps", "tty", "mount", "ip", "sleep", "uname", "stty", "head", "mkdir"):
         (tree / "bin" / name).symlink_to("busybox")
     (tree / "etc/kept").write_text("as it was\n")
     (tree / "etc/owned").write_text("x")
@@ -52,16 +52,18 @@ def modules_of_another_kernel_are(inox, kernel, modules, root):
 class Roots:
     def __init__(self, name, start, work):
         self.name, self.start, self.work = name, start, work
-        self.disk = f"{work}/disk"
+        self.disk, self.tree = f"{work}/disk", f"{work}/tree"
 
     def all(self):
         for function in (self.a_command_of_an_image_has_its_status_environment_and_directory,
+                         self.a_folder_is_a_root, self.a_folder_is_written_to_with_root_rw, self.this_machine_is_a_root,
                          self.a_signal_is_told, self.a_missing_command_is_127, self.what_it_writes_stays_with_root_rw,
                          self.an_archive_is_a_root, self.a_taint_is_found, self.a_root_without_its_driver_is_told,
                          self.a_shell_has_job_control, self.more_commands_run_by_vsock):
             check(self.name, function)
 
-    def run(self, root, script, *options, log=CMDLINE):
+    def run(self, root, script, *options, log=CMDLINE, directory=None):
+        os.chdir(directory or "/")
         command = ["--", "sh", "-c", script] if isinstance(script, str) else ["--", *script]
         guest = Guest(*self.start, "--root", root, "--cmdline", log, *options, *command)
         guest.process.stdin.close()
@@ -80,6 +82,31 @@ class Roots:
             expect(line in guest.console, f"no '{line}' in {guest.console!r}")
         expect("sh -c" not in guest.console, "the command is on the kernel's command line")
         expect_same(lab.sha256(self.disk), before)
+
+    def a_folder_is_a_root(self):
+        before = read(f"{self.tree}/etc/kept")
+        guest = self.run(self.tree, "pwd; stat -c '%u %g %h %n' /etc/owned /etc/second; echo x >/etc/kept; cat "
+                         "/etc/second; >/new; mount; head -c 3 /lib/modules/$(uname -r)/modules.dep; exit 5",
+                         directory=f"{self.tree}/work/here")
+        expect_same(guest.process.returncode, 5)
+        for line in ("/work/here", "7 8 1 /etc/owned", "as it was", "root on / type overlay",
+                     "inox-modules on /lib/modules/", "\nker"):
+            expect(line in guest.console, f"no '{line}' in {guest.console!r}")
+        expect_same((read(f"{self.tree}/etc/kept"), os.path.exists(f"{self.tree}/new")), (before, False))
+
+    def a_folder_is_written_to_with_root_rw(self):
+        written = f"{self.work}/tree.{self.name}"
+        shutil.copytree(self.tree, written, symlinks=True)
+        guest = self.run(written, "echo by $(uname -r) >/etc/kept; mkdir /made; ls /lib", "--root-rw")
+        expect_same(guest.process.returncode, 0)
+        expect_match(r"^by 6\.", read(f"{written}/etc/kept"))
+        expect_same((os.path.isdir(f"{written}/made"), os.path.exists(f"{written}/lib")), (True, False))
+
+    def this_machine_is_a_root(self):
+        guest = self.run("/", ["/bin/sh", "-c", "pwd; uname -r; modprobe loop && grep -c ^loop /proc/modules"],
+                         directory=self.work)
+        expect_same(guest.process.returncode, 0)
+        expect_match(rf"^{re.escape(os.path.realpath(self.work))}\n{re.escape(self.name)}\..*\n1$", guest.console)
 
     def a_signal_is_told(self):
         guest = self.run(self.disk, "kill -9 $$")
@@ -123,7 +150,8 @@ class Roots:
     def a_shell_has_job_control(self):
         guest = Guest(*self.start, "--root", self.disk, "--cmdline", CMDLINE, size=(33, 99))
         guest.wait_for("# ", 300)
-        guest.type("sleep 1000")
+        guest.type("sh -c 'echo started now; sleep 1000'")
+        guest.wait_for("started now\n", 60)
         guest.type("\x03", end="")
         guest.type("echo $? here; stty size; exit 3")
         guest.wait_for("130 here", 60)

@@ -7,6 +7,7 @@
 #include "devices/pci/root_bus.hpp"
 #include "vmm/boot/cmdline.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/config/root_names.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace inox {
@@ -73,6 +74,18 @@ DeviceConfig* find_device(Config& config, const DeviceName& name) {
     return found == config.devices.end() ? nullptr : &*found;
 }
 
+namespace {
+
+/// Of the devices that inox adds for the guest's root.
+std::optional<std::string> place_of_root(const DeviceConfig& device) {
+    const auto id = device_name(device).id;
+    if (id == RootConfig::name)
+        return "/root/path";
+    return id == modules_share ? std::optional<std::string>{"/root/modules"} : std::nullopt;
+}
+
+} // namespace
+
 std::vector<PlacedDevice> placed_devices(const Config& config) {
     std::vector<PlacedDevice> all;
     DeviceKinds::each([&]<class Options>() {
@@ -81,7 +94,7 @@ std::vector<PlacedDevice> placed_devices(const Config& config) {
         std::size_t index = 0;
         for (const auto& device : config.devices)
             if (const auto* options = std::get_if<Options>(&device))
-                all.push_back({&device, json_pointer_of(*options, index++)});
+                all.push_back({&device, place_of_root(device).value_or(json_pointer_of(*options, index++))});
         std::stable_partition(all.begin() + static_cast<std::ptrdiff_t>(first), all.end(),
                               [](const auto& placed) { return Its::comes_first(std::get<Options>(*placed.config)); });
     });

@@ -7,6 +7,7 @@
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/config/root_names.hpp"
 
 namespace inox {
 namespace {
@@ -167,7 +168,7 @@ void check_root(const Config& config, std::vector<Error>& problems) {
         add("/root/path", Errc::config_value, "a root and an initrd exclude each other",
             "leave out the initrd: inox makes one that mounts the root");
     for (const auto& device : config.devices)
-        if (device_name(device).id == RootConfig::name)
+        if (const auto id = device_name(device).id; id == RootConfig::name || id == modules_share)
             add("/root/path", Errc::config_value,
                 device_name(device).text() + " has the name that the root's own device gets", "give it another one");
 }

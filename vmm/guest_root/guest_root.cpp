@@ -2,7 +2,7 @@
 #include "vmm/guest_root/guest_root.hpp"
 
 #include <algorithm>
-#include <climits>
+
 #include <cstdlib>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -10,14 +10,18 @@
 
 #include "vmm/boot/image.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/config/root_names.hpp"
 #include "vmm/guest_root/cpio.hpp"
 #include "vmm/guest_root/init_program.hpp"
 #include "vmm/guest_root/kernel_release.hpp"
 #include "vmm/guest_root/module_tree.hpp"
 #include "vmm/guest_root/unpack.hpp"
+#include "vmm/share/process.hpp"
 
 namespace inox::guest_root {
 namespace {
+
+using devices::virtio::FsOptions;
 
 constexpr auto root_key = "/root/path";
 constexpr auto modules_key = "/root/modules";
@@ -66,18 +70,65 @@ std::vector<std::string> usual_places(const std::string& kernel, const std::stri
     return all;
 }
 
-/// nullopt: none is found, and none was asked for. The kernel may have built in what is needed.
-Result<std::optional<ModuleTree>> find_modules(const Config& config, const std::string& release) {
+/// Empty: none is found, and none was asked for. The kernel may have built in what is needed.
+Result<std::string> find_modules(const Config& config, const std::string& release) {
     const auto& asked = config.root->modules;
-    const auto places = asked.empty() ? usual_places(config.boot.kernel, release) : asked_for(asked, release);
-    for (const auto& place : places)
+    for (const auto& place : asked.empty() ? usual_places(config.boot.kernel, release) : asked_for(asked, release))
         if (ModuleTree::is_one(place))
-            return std::optional{TRY(at(ModuleTree::open(place), modules_key))};
+            return place;
     if (asked.empty())
-        return std::optional<ModuleTree>{};
+        return std::string{};
     return fail_at(modules_key, Errc::modules_missing,
                    in_quotes(asked) + " has no modules" + (release.empty() ? "" : " for the kernel " + release),
                    "name the folder above lib/modules, or the one with modules.dep");
+}
+
+/// Where in a root that is a folder this path of the host is; empty: it is not in there.
+std::string place_in(const std::string& root, const std::string& path) {
+    const auto top = real_path(root);
+    const auto real = real_path(path);
+    if (top == "/")
+        return real;
+    if (top.empty() || !real.starts_with(top) || (real.size() > top.size() && real[top.size()] != '/'))
+        return {};
+    return real.size() == top.size() ? "/" : real.substr(top.size());
+}
+
+/// With what a program of the guest needs to find modules.
+bool is_installed(const std::string& folder) {
+    return !folder.empty() && ::access((folder + "/modules.dep").c_str(), R_OK) == 0;
+}
+
+// The devices
+
+DriveConfig root_disk(const RootConfig& root) {
+    DriveConfig drive;
+    drive.block.id = RootConfig::name;
+    drive.block.serial = RootConfig::name;
+    drive.block.path = root.path;
+    drive.block.read_only = !root.writable;
+    return drive;
+}
+
+FsOptions shared(std::string_view tag, const std::string& path, bool read_only) {
+    FsOptions share;
+    share.tag = tag;
+    share.path = path;
+    share.read_only = read_only;
+    return share;
+}
+
+/// The guest's programs find the kernel's other modules where they expect them: in the root, or shared. What is wrong
+/// with kernel or modules is told when they are read.
+void add_modules(Config& config, const RootKind& kind) {
+    if (!share::available())
+        return;
+    const auto release = kernel_release(config.boot.kernel, {});
+    const auto folder = release ? find_modules(config, *release) : Result<std::string>{};
+    if (!folder || release->empty() || !is_installed(*folder))
+        return;
+    if (kind.type != RootKind::Type::folder || place_in(config.root->path, *folder).empty())
+        put_device(config, shared(modules_share, *folder, true));
 }
 
 // What init loads
@@ -161,7 +212,7 @@ void add_command(const Config& config, const RootKind& kind, Orders& orders) {
     add_environment(config, orders);
 }
 
-Orders orders_for(const Config& config, const RootKind& kind, const std::optional<ModuleTree>& tree,
+Orders orders_for(const Config& config, const RootKind& kind, const std::string& modules_folder,
                   std::span<const ModuleTree::Module> modules) {
     static constexpr const char* types[] = {"folder", "disk", "archive"};
     Orders orders;
@@ -170,7 +221,7 @@ Orders orders_for(const Config& config, const RootKind& kind, const std::optiona
     orders.add("type", kind.file_system);
     orders.add("partition", std::to_string(kind.partition));
     orders.add("writable", config.root->writable ? "1" : "0");
-    orders.add("modules", tree ? tree->folder() : "");
+    orders.add("modules", modules_folder);
     for (const auto& module : modules)
         orders.add("module", "/modules/" + module.name + ".ko");
     add_command(config, kind, orders);
@@ -201,45 +252,42 @@ std::uint64_t most_bytes(const Config& config) {
 } // namespace
 
 std::string usual_directory(const std::string& root) {
-    const auto top = real_path(root);
-    const auto here = real_path(".");
-    if (top == "/")
-        return here.empty() ? "/" : here;
-    if (top.empty() || !here.starts_with(top) || (here.size() > top.size() && here[top.size()] != '/'))
-        return "/";
-    return here.size() == top.size() ? "/" : here.substr(top.size());
+    const auto place = place_in(root, ".");
+    return place.empty() ? "/" : place;
 }
 
 Result<void> add_device(Config& config) {
     if (!config.root)
         return {};
-    const auto kind = TRY(at(look_at_root(config.root->path), root_key));
+    const auto& root = *config.root;
+    const auto kind = TRY(at(look_at_root(root.path), root_key));
+    if (kind.type == RootKind::Type::archive && root.writable)
+        return fail_at("/root/writable", Errc::config_value, "an archive cannot be written to",
+                       "leave out --root-rw: the guest's memory takes what it writes");
     if (kind.type == RootKind::Type::folder)
-        return fail_at(root_key, Errc::unsupported, "a folder as root is not in this version of inox", "use an image");
-    if (kind.type == RootKind::Type::archive) {
-        if (config.root->writable)
-            return fail_at("/root/writable", Errc::config_value, "an archive cannot be written to",
-                           "leave out --root-rw: the guest's memory takes what it writes");
-        return {};
-    }
-    DriveConfig drive;
-    drive.block.id = RootConfig::name;
-    drive.block.serial = RootConfig::name;
-    drive.block.path = config.root->path;
-    drive.block.read_only = !config.root->writable;
-    put_device(config, drive);
+        put_device(config, shared(RootConfig::name, root.path, !root.writable));
+    if (kind.type == RootKind::Type::disk)
+        put_device(config, root_disk(root));
+    add_modules(config, kind);
     return {};
 }
 
 Result<std::vector<std::byte>> make_initrd(const Config& config, const std::stop_token& stop) {
     const auto kind = TRY(at(look_at_root(config.root->path), root_key));
     const auto release = TRY(at(kernel_release(config.boot.kernel, stop), kernel_key));
-    const auto tree = TRY(find_modules(config, release));
+    const auto folder = TRY(find_modules(config, release));
     std::vector<ModuleTree::Module> modules;
-    if (tree)
-        modules = TRY(at(tree->load(wanted_modules(config, kind), release), modules_key));
+    if (!folder.empty()) {
+        const auto tree = TRY(at(ModuleTree::open(folder), modules_key));
+        modules = TRY(at(tree.load(wanted_modules(config, kind), release), modules_key));
+    }
+    auto orders = orders_for(config, kind, folder, modules);
+    if (!release.empty() && is_installed(folder)) {
+        orders.add("release", release);
+        orders.add("modules-here", kind.type == RootKind::Type::folder ? place_in(config.root->path, folder) : "");
+    }
     CpioWriter out{most_bytes(config)};
-    TRY_VOID(at(add_own_files(out, orders_for(config, kind, tree, modules), modules), "/machine-config/mem_size_mib"));
+    TRY_VOID(at(add_own_files(out, orders, modules), "/machine-config/mem_size_mib"));
     if (kind.type == RootKind::Type::archive)
         TRY_VOID(at(add_tar(config.root->path, "root", out, stop), root_key));
     return out.finish();

@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 struct orders {
-    const char *root, *name, *type, *modules_from, *directory, *terminal_name;
+    const char *root, *name, *type, *modules_from, *directory, *terminal_name, *release, *modules_here;
     unsigned partition, rows, columns;
     int writable, terminal;
     char **modules, **arguments, **environment; // each ends with a null pointer
@@ -22,6 +22,7 @@ void load_modules(char **paths);
 void mount_early(void);
 void mount_root(const struct orders *orders);
 void enter_root(void);
+void show_modules(const struct orders *orders); // where modprobe looks for them
 void loopback_up(void);
 
 // command.c: the command's exit status; 128 and the signal's number where a signal ended it.

@@ -15,6 +15,7 @@ int main(void) {
     greet();
     mount_root(&orders);
     enter_root();
+    show_modules(&orders);
     loopback_up();
     serve_commands();
     const int status = run_command(&orders);

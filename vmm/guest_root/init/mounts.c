@@ -150,6 +150,23 @@ void enter_root(void) {
     if (sethostname("inox", 4) < 0) {}
 }
 
+// What the root has itself is not hidden, and a folder is made only where that stays in the guest
+void show_modules(const struct orders *orders) {
+    char path[256], list[300];
+    snprintf(path, sizeof path, "/lib/modules/%s", orders->release);
+    snprintf(list, sizeof list, "%s/modules.dep", path);
+    if (!*orders->release || access(list, F_OK) == 0) return;
+    if (!orders->writable) {
+        mkdir("/lib", 0755);
+        mkdir("/lib/modules", 0755);
+        mkdir(path, 0755);
+    }
+    if (*orders->modules_here)
+        mount(orders->modules_here, path, NULL, MS_BIND, NULL);
+    else
+        mount("inox-modules", path, "virtiofs", MS_RDONLY, NULL);
+}
+
 void loopback_up(void) {
     struct ifreq request = {.ifr_name = "lo"};
     const int socket_file = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);

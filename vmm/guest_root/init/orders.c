@@ -60,6 +60,8 @@ struct orders parse_orders(char *text, size_t size) {
         .type = one(text, size, "type"),
         .modules_from = one(text, size, "modules"),
         .directory = one(text, size, "directory"),
+        .release = one(text, size, "release"),
+        .modules_here = one(text, size, "modules-here"),
         .terminal_name = one(text, size, "terminal-name"),
         .partition = (unsigned)atoi(one(text, size, "partition")),
         .writable = atoi(one(text, size, "writable")),

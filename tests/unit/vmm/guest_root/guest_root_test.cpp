@@ -11,6 +11,7 @@
 #include "tests/support/process.hpp"
 #include "vmm/guest_root/kernel_release.hpp"
 #include "vmm/guest_root/unpack.hpp"
+#include "vmm/share/process.hpp"
 
 namespace inox::guest_root_test {
 
@@ -199,6 +200,35 @@ TEST_CASE("an image gets a disk by which init finds it; an archive needs none, a
     Config none;
     none.root = RootConfig{.path = folder.path("none")};
     CHECK(add_device(none).error().where == "/root/path");
+}
+
+TEST_CASE("a folder is shared, and the kernel's modules with it unless they are in there") {
+    const Folder folder;
+    std::filesystem::create_directories(folder.path("r/x"));
+    folder.write("m/lib/modules/6.1.0/modules.dep", "");
+    Config config;
+    config.boot.kernel = folder.write("k", bzimage("6.1.0 x"));
+    config.root = RootConfig{.path = folder.path("r"), .modules = folder.path("m")};
+    REQUIRE(add_device(config));
+    const auto shares = devices_of<devices::virtio::FsOptions>(config);
+    REQUIRE(shares.size() == (share::available() ? 2 : 1));
+    CHECK((shares[0]->tag == "inox-root" && shares[0]->path == folder.path("r") && shares[0]->read_only));
+    if (share::available()) {
+        CHECK((shares[1]->tag == "inox-modules" && shares[1]->path == folder.path("m/lib/modules/6.1.0")));
+        CHECK(shares[1]->read_only);
+    }
+    for (const auto& placed : placed_devices(config))
+        CHECK(placed.where.starts_with("/root/"));
+    CHECK_FALSE(check(config).empty()); // the names are inox's own
+    Config inside;
+    inside.boot.kernel = config.boot.kernel;
+    inside.root = RootConfig{.path = folder.top.path, .writable = true, .modules = folder.path("m")};
+    REQUIRE(add_device(inside));
+    REQUIRE(inside.devices.size() == 1);
+    CHECK_FALSE(devices_of<devices::virtio::FsOptions>(inside)[0]->read_only);
+    const auto made = make_initrd(inside, {});
+    REQUIRE(made);
+    CHECK(text_of(*made).find(std::string{"modules-here=/m/lib/modules/6.1.0\0", 34}) != std::string::npos);
 }
 
 TEST_CASE("the RAM disk has init, its orders and the modules; nothing of the orders is on a command line") {
