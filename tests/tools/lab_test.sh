@@ -55,7 +55,21 @@ lab unknown-kernel --timeout 30 --kernel debian-5.10
 check "an unknown kernel" [ "$status" = 126 ]
 check "and those there are" said "--kernel tailored, debian-6.1"
 
+# What the command will see of the host's /tmp: what its words name, and what is asked for
+mkdir "$work/named in a script"
+# shellcheck disable=SC2016 # for the shell inside
+printf '#!/bin/sh\nfor word; do case $word in file:*) dir=${word#file:} ;; esac; done
+grep lab_visible "${dir%%/*}/orders" >&2\nexit 1\n' >"$qemu"
+lab visible --timeout 30 --visible "$work/named in a script"
+check "a directory that is asked for is visible" said "${work}/named%20in%20a%20script"
+lab absent --timeout 30 --visible "$work/absent"
+check "one that does not exist is refused" said "there is no '$work/absent'"
+
 printf '#!/bin/sh\nexec sleep 1000\n' >"$qemu"
+INOX_LAB_PROGRESS=1 lab starting --timeout 12
+check "a start says that it goes on" said "lab: starting a machine: kernel"
+check "also while it takes long" said "lab: starting for 10 s"
+
 lab hanging --timeout 2
 check "a QEMU that hangs" [ "$status" = 124 ]
 check "and its time limit" said "the time limit of 2 s is over"

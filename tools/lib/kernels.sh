@@ -27,6 +27,15 @@ kernel_dir() {
     echo "$cache/kernels/$1-${lists:0:8}"
 }
 
+# cached_kernels: names of those that need not be fetched, or of one for beginners
+cached_kernels() {
+    local name found=''
+    for name in $kernel_names; do
+        [ ! -e "$(kernel_dir "$name")/SHA256SUMS" ] || found+=" $name"
+    done
+    echo "${found:-6.1-cloud}"
+}
+
 # debian_kernel NAME: prints its directory, fetching it on first use. In the lab the cache is read-only and was checked
 # outside.
 debian_kernel() {

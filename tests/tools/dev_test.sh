@@ -1,0 +1,24 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tools/dev fetches what is asked for, and no more.
+set -uo pipefail
+root=$(readlink -f "$(dirname "$(readlink -f "$0")")/../..")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+export INOX_CACHE=$work
+
+# default_kernels: what `tools/dev initramfs` takes modules of
+default_kernels() {
+    bash -c '. "$1/tools/lib/common.sh"; . "$1/tools/lib/kernels.sh"; cached_kernels' bash "$root" | xargs
+}
+check() { if [ "$2" = "$3" ]; then echo "PASS $1"; else echo "FAIL $1: '$3' instead of '$2'"; failed=1; fi; }
+
+check "an initramfs without a name is for one kernel" 6.1-cloud "$(default_kernels)"
+for name in 6.12 6.1; do
+    dir=$(bash -c '. "$1/tools/lib/common.sh"; . "$1/tools/lib/kernels.sh"; kernel_dir "$2"' bash "$root" $name)
+    mkdir -p "$dir"
+    touch "$dir/SHA256SUMS"
+done
+check "or for those that are there" "6.1 6.12" "$(default_kernels)"
+exit $failed
