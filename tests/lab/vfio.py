@@ -33,8 +33,9 @@ def outside(inox):
     lab.enter("--nested", "--smp", "1", "--memory", "2048", "--timeout", "1500", "--device", f"nvme={work}/nvme",
               "--device", "e1000e", "--device", "edu", "--device", "bridge", "--out", str(work / "out"),
               inox=inox, bare={"edu": edu, "idle": idle}, noise=lab.sha256(work / "files/noise"),
-              web=lab.sha256(work / "web/noise"), port=serve(work / "web"), initrd=lab.dev("initramfs"),
-              kernels={kernel: lab.dev("kernel", kernel) for _, kernel, *_ in GUESTS})
+              web=lab.sha256(work / "web/noise"), port=serve(work / "web"),
+              kernels={kernel: lab.dev("kernel", kernel) for _, kernel, *_ in GUESTS},
+              initrd=lab.dev("initramfs"))
     for name, *_ in GUESTS:
         check("afterwards", the_disk_has_what_the_guest_wrote, name, work)
     check("afterwards", the_file_system_is_clean, work)
