@@ -90,7 +90,7 @@ Prepared put_drive(Call& call) {
     if (drive.block.id != call.id)
         return different_ids();
     return answering([drive](Services& services) {
-        if (auto good = check_image(drive.block.path, drive.block.read_only); !good)
+        if (auto good = check_image(drive.block.path, drive.block.read_only || drive.block.temporary); !good)
             return refusal(good.error(), drive_error);
         if (running(services))
             return added(services.instance.add_device(drive), drive_error);

@@ -24,6 +24,8 @@ template <> void DeviceView<DriveConfig>::add(Json& whole, const DriveConfig& di
         json["serial"] = disk.block.serial;
     if (disk.block.contents == devices::virtio::ImageContents::anything)
         json["format"] = "raw";
+    if (disk.block.temporary)
+        json["temporary"] = true;
     whole["drives"].push_back(std::move(json));
 }
 

@@ -28,7 +28,7 @@ void wait_for(std::span<const int> fds) noexcept {
 } // namespace
 
 Result<std::shared_ptr<Block>> Block::create(BlockOptions options, EventLoop& loop) {
-    auto engine = TRY(create_block_engine(options.engine, options.id));
+    auto engine = TRY(create_block_engine(options.temporary ? BlockEngineKind::sync : options.engine, options.id));
     return create(std::move(options), loop, std::move(engine));
 }
 
@@ -37,7 +37,7 @@ Result<std::shared_ptr<Block>> Block::create(BlockOptions options, EventLoop& lo
     if (options.queues < 1 || options.queues > BlockOptions::max_queues)
         return inox::fail(Errc::config_value, format("disk '%s' has %u queues", options.id.c_str(), options.queues),
                           format("give 1 to %u", BlockOptions::max_queues));
-    auto file = std::make_shared<BlockFile>(TRY(BlockFile::open(options.path, options.read_only, options.contents)));
+    auto file = std::make_shared<BlockFile>(TRY(BlockFile::open(options)));
     std::shared_ptr<Block> block{new Block{std::move(options), std::move(file), std::move(engine), loop}};
     TRY_VOID(block->watch_engine());
     return block;
@@ -67,8 +67,11 @@ Result<void> Block::watch_engine() {
 Result<void> Block::replace(const std::string& path) {
     static constexpr auto way_out = "add it as another disk with format=raw: this one keeps the format it was given";
     std::shared_ptr<BlockFile> other;
-    if (!file_->is(path))
-        other = std::make_shared<BlockFile>(TRY(BlockFile::open(path, options_.read_only, options_.contents, way_out)));
+    if (!file_->is(path)) {
+        auto options = options_;
+        options.path = path;
+        other = std::make_shared<BlockFile>(TRY(BlockFile::open(options, way_out)));
+    }
     Result<void> result{};
     with_lock([&](bool active) {
         if (other)

@@ -70,8 +70,9 @@ private:
 /// False when the rest of the job takes longer. A job that is finished has its result.
 bool SyncEngine::transfer_at_once(BlockJob& job) noexcept {
     const bool reads = job.kind == BlockJobKind::read;
-    // Stable storage never answers at once.
-    if ((!reads && (job.kind != BlockJobKind::write || job.durable)) || job.length > most_at_once)
+    // Stable storage never answers at once, and what a temporary disk keeps belongs to its worker.
+    if (job.file->overlay() != nullptr || (!reads && (job.kind != BlockJobKind::write || job.durable)) ||
+        job.length > most_at_once)
         return false;
     bool& able = reads ? reads_at_once_ : writes_at_once_;
     while (able && job.length != 0) {
@@ -101,7 +102,7 @@ void carry_out(BlockJob& job) noexcept {
     switch (job.kind) {
     case BlockJobKind::read:
     case BlockJobKind::write:
-        job.error = transfer(job);
+        job.error = job.file->overlay() != nullptr ? job.file->overlay()->transfer(job.file->fd(), job) : transfer(job);
         break;
     case BlockJobKind::flush:
         job.error = job.file->sync();

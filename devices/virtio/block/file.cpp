@@ -99,6 +99,12 @@ Result<BlockFile> BlockFile::open(const std::string& path, bool read_only, Image
     return file;
 }
 
+Result<BlockFile> BlockFile::open_temporary(const std::string& path, ImageContents contents, const char* way_out) {
+    BlockFile file = TRY(open(path, true, contents, way_out));
+    file.overlay_ = std::make_unique<BlockOverlay>(TRY(BlockOverlay::create(file.size_)));
+    return file;
+}
+
 Result<void> BlockFile::inspect() {
     struct stat status {};
     if (::fstat(fd(), &status) != 0)
@@ -175,6 +181,8 @@ bool BlockFile::is(const std::string& path) const {
 }
 
 Result<void> BlockFile::refresh_size() {
+    if (overlay_)
+        return {};
     size_ = TRY(whole_size(fd(), path_));
     return {};
 }
@@ -187,6 +195,8 @@ std::uint64_t BlockFile::present_size() const noexcept {
 }
 
 int BlockFile::sync() const noexcept {
+    if (overlay_)
+        return 0; // nothing of it outlives the process
     while (::fdatasync(fd()) != 0)
         if (errno != EINTR)
             return errno;
@@ -194,6 +204,8 @@ int BlockFile::sync() const noexcept {
 }
 
 int BlockFile::discard(std::uint64_t offset, std::uint64_t length) const noexcept {
+    if (overlay_)
+        return overlay_->clear(fd(), offset, length);
     int error = 0;
     if (is_device_) {
         std::uint64_t range[2]{offset, length};
@@ -206,12 +218,19 @@ int BlockFile::discard(std::uint64_t offset, std::uint64_t length) const noexcep
 }
 
 int BlockFile::write_zeroes(std::uint64_t offset, std::uint64_t length, bool unmap) const noexcept {
+    if (overlay_)
+        return overlay_->clear(fd(), offset, length);
     int error = allocate(fd(), write_zeroes_mode(unmap), offset, length);
     if (is_unsupported(error) && is_device_) {
         std::uint64_t range[2]{offset, length};
         error = ::ioctl(fd(), BLKZEROOUT, range) == 0 ? 0 : errno;
     }
     return is_unsupported(error) ? write_out_zeroes(fd(), offset, length) : error;
+}
+
+int zero_file(int fd, std::uint64_t offset, std::uint64_t length, bool unmap) noexcept {
+    const int error = allocate(fd, write_zeroes_mode(unmap), offset, length);
+    return is_unsupported(error) ? write_out_zeroes(fd, offset, length) : error;
 }
 
 int discard_mode(const BlockFile& file) { return file.is_device() ? -1 : write_zeroes_mode(true); }

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "devices/virtio/block/options.hpp"
+#include "devices/virtio/block/overlay.hpp"
 #include "vmm/base/os.hpp"
 
 namespace inox::devices::virtio {
@@ -25,10 +27,16 @@ class BlockFile {
 public:
     /// Refuses directories, files of other formats, and images another process or disk holds: a writer excludes all
     /// others (open-file-description lock). `way_out`: how a file of another format could be used as it is, for the
-    /// hint.
+    /// hint. A temporary one is opened for reading only, and takes writes until it dies.
+    static Result<BlockFile> open_temporary(const std::string& path, ImageContents contents, const char* way_out);
+    static Result<BlockFile> open(const BlockOptions& options, const char* way_out = usual_way_out) {
+        return options.temporary ? open_temporary(options.path, options.contents, way_out)
+                                 : open(options.path, options.read_only, options.contents, way_out);
+    }
     static Result<BlockFile> open(const std::string& path, bool read_only,
                                   ImageContents contents = ImageContents::raw_disk,
-                                  const char* way_out = "use format=raw if the guest must see the file as it is");
+                                  const char* way_out = usual_way_out);
+    static constexpr const char* usual_way_out = "use format=raw if the guest must see the file as it is";
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     [[nodiscard]] const std::string& path() const { return path_; }
@@ -40,9 +48,11 @@ public:
     [[nodiscard]] bool takes_nowait() const { return takes_nowait_; }
     [[nodiscard]] const BlockTopology& topology() const { return topology_; }
 
+    /// What takes the writes of a temporary disk; null for others. Only the disk's worker uses it.
+    [[nodiscard]] BlockOverlay* overlay() const { return overlay_.get(); }
     /// Whether `path` now names this very file.
     [[nodiscard]] bool is(const std::string& path) const;
-    /// Takes over a changed size.
+    /// Takes over a changed size. A temporary disk keeps the one it had.
     Result<void> refresh_size();
     /// The size right now as this host knows it, at most size(): less when somebody cut the image. Asks no server of a
     /// network file system, and so never waits for one.
@@ -70,11 +80,14 @@ private:
     bool is_device_{false};
     bool takes_nowait_{true};
     BlockTopology topology_{};
+    std::unique_ptr<BlockOverlay> overlay_{};
 };
 
 /// fallocate(2) mode that does what discard() or write_zeroes() try first; -1 when it takes another call.
 [[nodiscard]] int discard_mode(const BlockFile& file);
 [[nodiscard]] int write_zeroes_mode(bool unmap);
+/// Zeroes in a regular file, by the cheapest way it has; 0 or an errno.
+[[nodiscard]] int zero_file(int fd, std::uint64_t offset, std::uint64_t length, bool unmap) noexcept;
 /// Whether such a result of fallocate(2) means that another way has to be tried.
 [[nodiscard]] bool is_unsupported(int error);
 

@@ -32,6 +32,7 @@ struct BlockOptions {
     std::string id{};
     std::string path{};
     bool read_only{false};
+    bool temporary{false}; ///< what the guest writes is thrown away at the end; the image is only read
     ImageContents contents{ImageContents::raw_disk};
     BlockCache cache{BlockCache::writeback};
     BlockEngineKind engine{BlockEngineKind::automatic};

@@ -69,6 +69,8 @@ constexpr Field fields[] = {
          drive(file).block.queues = read_count(value, devices::virtio::BlockOptions::max_queues, 1);
      }},
     {"serial", Need::optional, Null::means_absent, read_serial},
+    {"temporary", Need::optional, Null::means_absent,
+     [](const JsonValue& value, ConfigFile& file) { drive(file).block.temporary = value.boolean().value_or(false); }},
     {"format", Need::optional, Null::means_absent, read_format},
 };
 
@@ -108,14 +110,24 @@ std::span<const Section> Kind<DriveConfig>::sections() {
 }
 
 CommandOption Kind<DriveConfig>::option() {
-    return {"--disk",  "FILE[,ro]", "a disk: an image file or a block device; more keys in docs/config.md",
-            "/drives", add,         true};
+    return {"--disk",
+            "FILE[,ro][,temporary]",
+            "a disk: an image file or a block device; more keys in docs/config.md",
+            "/drives",
+            add,
+            true};
 }
 
 void Kind<DriveConfig>::check(const Config& config, std::vector<Error>& problems) {
     const auto drives = devices_of<DriveConfig>(config);
     check_unique(
         drives, "/drives", [](const auto& drive) { return drive.block.id; }, problems);
+    for (std::size_t i = 0; i < drives.size(); ++i)
+        if (drives[i]->block.temporary && drives[i]->block.read_only)
+            problems.push_back(
+                error_at("/drives/" + std::to_string(i) + "/temporary", Errc::config_value,
+                         "disk " + in_quotes(drives[i]->block.id) + " is read-only: there are no writes to throw away",
+                         "leave out one of the two"));
     if (std::ranges::count_if(drives, [](const auto* drive) { return drive->root; }) > 1)
         problems.push_back(error_at("/drives", Errc::config_value, "more than one disk is the root disk",
                                     "set is_root_device on one drive only", SecondRootDisk{}));

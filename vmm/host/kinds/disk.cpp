@@ -8,9 +8,10 @@ template <> Result<void> HostCheck<DriveConfig>::check(const DriveConfig& drive,
     if (drive.block.path.empty())
         return {};
     // A disk whose options were not all read may be meant to be read-only.
-    const bool read_only = drive.block.read_only || !checks.whole;
+    auto options = drive.block;
+    options.read_only |= !checks.whole;
     using devices::virtio::BlockFile;
-    auto image = TRY(BlockFile::open(drive.block.path, read_only, drive.block.contents));
+    auto image = TRY(BlockFile::open(options));
     checks.held.push_back(std::make_shared<BlockFile>(std::move(image)));
     return {};
 }
