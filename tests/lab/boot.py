@@ -32,6 +32,8 @@ FULL = """6.1-cloud 1 256 exit
 6.12/elf 4 6144 exit"""
 ROWS = [row.split() for row in {"full": FULL, "ends": ""}.get(os.environ.get("INOX_BOOT_MATRIX"), LEAN).splitlines()]
 QUIET = "console=ttyS0 quiet panic=-1"
+UUID = "5f3b6c1e-0f53-4c3a-9e9d-2f1d3c4b5a69"
+IMAGE = "as it was" * 233017                # 2 MiB and a few sectors
 TYPED = "typed while nobody listens yet: 0123456789 0123456789 0123456789"
 
 
@@ -48,7 +50,8 @@ def inside(inox, kernels, initrd):
         boot = Boot(int(cpus), int(mib), end, [inox, "run", "--kernel", kernels[kernel], "--initrd", initrd])
         checks(f"{kernel} {cpus}cpu {mib}MiB", boot.ends_with_its_status, boot.boots_to_user_space,
                boot.reads_what_was_typed_before_it_was_up, boot.sees_its_cpus, boot.sees_the_threads_of_a_core,
-               boot.sees_its_memory, boot.has_no_complaint_in_its_log)
+               boot.sees_its_memory, boot.sees_its_hardware, boot.reads_back_from_a_temporary_disk,
+               boot.has_no_complaint_in_its_log)
     command = [inox, "run", "--kernel", kernels["6.1-cloud"]]
     for end in ENDS:
         check(f"end by {end.name}", ends_with_its_status_and_says_so, end, command, ["--initrd", initrd])
@@ -63,8 +66,17 @@ class Boot:
         self.serial = self.report = ""
 
     def ends_with_its_status(self):
-        lab.remove("/tmp/serial.log", "/tmp/console")
+        lab.remove("/tmp/serial.log", "/tmp/console", "/tmp/disk")
+        lab.write("/tmp/disk", IMAGE)
         line = f"""
+            for name in sys_vendor product_name product_serial product_uuid bios_vendor; do
+                echo "$name $(cat /sys/class/dmi/id/$name)"
+            done
+            echo "dmi $(dmesg | grep -o 'DMI: .*')"
+            dd if=/dev/urandom of=/tmp/data bs=3000 count=100 2>/dev/null
+            dd if=/tmp/data of=/dev/vda bs=300000 seek=1 conv=fsync 2>/dev/null
+            echo 3 >/proc/sys/vm/drop_caches
+            dd if=/dev/vda bs=300000 skip=1 count=1 2>/dev/null | cmp - /tmp/data && echo "disk reads back"
             read -r -t 5 typed
             echo "read $typed" >/dev/ttyS0
             echo "cpus $(nproc)"
@@ -75,6 +87,7 @@ class Boot:
             {"exit 42" if self.end == "exit" else f"{self.end} -f"}"""
         guest = Guest(*self.command, "--cpus", str(self.cpus), *(["--smt"] if self.cpus > 1 else []),
                       "--memory", f"{self.mib}M", "--timeout", "300s", "--console", "/tmp/console",
+                      "--smbios", f"serial=ds=nocloud;h=vm,uuid={UUID}", "--disk", "/tmp/disk,temporary",
                       "--serial-log", "/tmp/serial.log",
                       "--cmdline", f"{QUIET} loglevel=1 {shell_words(line, 'hvc0')}")
         guest.type_last(TYPED)
@@ -98,6 +111,16 @@ class Boot:
         """What the kernel keeps for itself is some 60 MiB and a 64th of the rest"""
         seen = int(said(self.report, "mib") or 0)
         expect(self.mib * 31 // 32 - 110 <= seen <= self.mib, f"{seen} MiB")
+
+    def sees_its_hardware(self):
+        expect_same([said(self.report, name) for name in ("sys_vendor", "product_name", "product_serial",
+                                                          "product_uuid", "bios_vendor")],
+                    ["inox", "virtual machine", "ds=nocloud;h=vm", UUID, "inox"])
+        expect_match("^dmi DMI: inox virtual machine", self.report)
+
+    def reads_back_from_a_temporary_disk(self):
+        expect_same(said(self.report, "disk"), "reads back")
+        expect_same(read("/tmp/disk"), IMAGE)
 
     def has_no_complaint_in_its_log(self):
         expect_same(said(self.report, "complaint"), "")

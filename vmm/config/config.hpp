@@ -16,6 +16,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/boot/cpuid.hpp"
+#include "vmm/boot/smbios.hpp"
 #include "vmm/config/kinds.hpp"
 #include "vmm/memory/address_map.hpp"
 #include "vmm/memory/guest_memory.hpp"
@@ -80,6 +81,7 @@ struct Config {
     std::optional<CommandConfig> command{};
     std::vector<DeviceConfig> devices{}; ///< in the order in which they were given
     std::optional<PasidConfig> pasid{};
+    boot::SmbiosSystem smbios{}; ///< what the guest finds as its hardware's name
 };
 
 /// The devices of one kind, in the order in which they were given.

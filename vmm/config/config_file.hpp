@@ -84,7 +84,8 @@ struct SerialConfig {
 
 /// The control API beside the guest.
 struct ApiConfig {
-    std::string socket{};                  ///< path; empty for none
+    std::string socket{};                  ///< path; empty for none, or with an id for that of the user's folder
+    std::string id{};                      ///< in the list of this user's guests; empty: it is not there
     std::string group{};                   ///< whose members may use it too
     std::optional<unsigned> connections{}; ///< clients at once, 1 to most_connections
     static constexpr unsigned usual_connections = 64;

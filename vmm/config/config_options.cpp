@@ -197,6 +197,13 @@ Result<void> set_quiet(const CommandOption& /*self*/, const std::string& /*text*
 std::string& metrics_path(ConfigFile& file) { return file.metrics ? file.metrics->path : file.metrics.emplace().path; }
 std::string& api_socket(ConfigFile& file) { return file.api.socket; }
 
+Result<void> set_id(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    if (!text.empty() && !is_id(text))
+        return refuse_option(self, in_quotes(text) + " is not an id", id_rule);
+    file.api.id = text.empty() ? new_id() : text;
+    return {};
+}
+
 Result<void> set_api_connections(const CommandOption& self, const std::string& text, ConfigFile& file) {
     const auto count = parse_number(text);
     if (!count || *count == 0 || *count > ApiConfig::most_connections)
@@ -231,6 +238,8 @@ constexpr CommandOption of_machine[] = {
      "/inox/pci_window_32_mib", set_window<&PciWindows::bars_32>},
     {"--pci-window-64", "SIZE", "address space for 64-bit BARs; default: as far as the CPU's addresses reach",
      "/inox/pci_window_64_mib", set_window<&PciWindows::bars_64>},
+    {"--smbios", "KEY=TEXT[,...]", "what the guest finds as its hardware: serial, uuid, manufacturer, product, ...",
+     "/smbios", add_element},
     {"--pasid", "[quota=N]", "lets the guest allocate PASIDs (at most 1024 by default), also without an accelerator",
      "/pasid", add_element, false, true},
 };
@@ -271,6 +280,8 @@ constexpr CommandOption of_run[] = {
     {"--boot-timeline", "FILE", "draw (.svg) or list (.json) the time of each step of the boot", "/inox/boot_timeline",
      set_boot_timeline},
     {"--quiet", nullptr, "print no closing line", "/inox/quiet", set_quiet, false, false, 'q'},
+    {"--id", "[NAME]", "a name for inox ps and inox ctl NAME; without NAME a new one is made", "/inox/id", set_id,
+     false, true},
     {"--api-sock", "PATH", "serve the control API on this unix socket", "/inox/api_sock", set_path<api_socket>},
     {"--api-group", "GROUP", "members of this group may use the API too", "/inox/api_group", set_group},
     {"--api-connections", "N", "maximum number of clients at once; default 64", "/inox/api_connections",

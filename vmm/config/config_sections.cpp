@@ -289,6 +289,8 @@ constexpr Field inox_section[] = {
     {"boot_timeline", Need::optional, Null::refused, read_boot_timeline},
     {"api_sock", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.api.socket); }},
+    {"id", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { file.api.id = read_id(value); }},
     {"api_group", Need::optional, Null::refused, read_group},
     {"api_connections", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) {
@@ -319,6 +321,33 @@ constexpr Field pasid_section[] = {
      }},
 };
 
+template <std::string boot::SmbiosSystem::*text> void read_smbios(const JsonValue& value, ConfigFile& file) {
+    auto& out = file.config.smbios.*text;
+    read_plain_text(value, out);
+    if (out.size() > boot::SmbiosSystem::longest)
+        value.report(Errc::config_value, format("a text of %zu bytes", out.size()),
+                     format("use at most %zu", boot::SmbiosSystem::longest));
+}
+
+void read_uuid(const JsonValue& value, ConfigFile& file) {
+    const auto text = value.text();
+    if (!text)
+        return;
+    file.config.smbios.uuid = boot::parse_uuid(*text);
+    if (!file.config.smbios.uuid)
+        value.report(Errc::config_value, in_quotes(*text) + " is not a UUID", "uuidgen prints one");
+}
+
+constexpr Field smbios_section[] = {
+    {"serial", Need::optional, Null::refused, read_smbios<&boot::SmbiosSystem::serial>},
+    {"uuid", Need::optional, Null::refused, read_uuid},
+    {"manufacturer", Need::optional, Null::refused, read_smbios<&boot::SmbiosSystem::manufacturer>},
+    {"product", Need::optional, Null::refused, read_smbios<&boot::SmbiosSystem::product>},
+    {"version", Need::optional, Null::refused, read_smbios<&boot::SmbiosSystem::version>},
+    {"sku", Need::optional, Null::refused, read_smbios<&boot::SmbiosSystem::sku>},
+    {"family", Need::optional, Null::refused, read_smbios<&boot::SmbiosSystem::family>},
+};
+
 constexpr std::string_view remove_key = "remove the key";
 
 } // namespace
@@ -344,6 +373,7 @@ std::span<const Section> config_sections() {
              .fields = command_fields(),
              .begin = [](ConfigFile& file) { file.config.command.emplace(); }},
             {.name = "pasid", .fields = pasid_section, .begin = [](ConfigFile& file) { file.config.pasid.emplace(); }},
+            {.name = "smbios", .fields = smbios_section},
             {.name = "pmem", .missing_part = "persistent memory", .hint = remove_key},
             {.name = "memory-hotplug", .missing_part = "memory hot-plug", .hint = remove_key},
         };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <sys/random.h>
 #include <vector>
 
 #include "vmm/base/bytes.hpp"
@@ -114,6 +115,16 @@ bool is_id(std::string_view text) {
     return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](unsigned char c) {
         return c == '_' || c == '-' || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z');
     });
+}
+
+std::string new_id() {
+    static constexpr std::string_view letters = "abcdefghijkmnpqrstuvwxyz23456789";
+    static_assert(letters.size() == 32);
+    std::string id(6, 'g');
+    (void)!::getrandom(id.data() + 1, id.size() - 1, GRND_NONBLOCK); // without: another guest may have the id
+    std::ranges::transform(id.begin() + 1, id.end(), id.begin() + 1,
+                           [](char c) { return letters[static_cast<unsigned char>(c) % letters.size()]; });
+    return id;
 }
 
 std::string size_text(std::uint64_t bytes) {

@@ -26,6 +26,8 @@ std::optional<bool> parse_switch(std::string_view text);
 
 /// What a device may be called: 1 to 64 letters, digits, '_' and '-'.
 bool is_id(std::string_view text);
+/// A short one that hardly anything else has.
+std::string new_id();
 inline constexpr const char* id_rule = "use 1 to 64 letters, digits, '_' and '-'";
 
 /// "512 MiB", "6 GiB", "1088 KiB": exact, in the largest unit that divides.

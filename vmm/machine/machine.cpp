@@ -11,6 +11,7 @@
 #include "vmm/boot/cmdline.hpp"
 #include "vmm/boot/cpu_state.hpp"
 #include "vmm/boot/cpuid.hpp"
+#include "vmm/boot/smbios.hpp"
 #include "vmm/machine/preparation.hpp"
 
 namespace inox {
@@ -35,6 +36,7 @@ Result<boot::Loaded> load(const Config& config, const AddressMap& addresses, con
                                         "no other interrupt controller than the IO-APIC that Linux would use");
     auto loaded = TRY(load_images(config, memory, stop));
     TRY_VOID(boot::write_acpi_tables(acpi, memory));
+    TRY_VOID(boot::write_smbios(config.smbios, memory));
     timeline.mark(Step::kernel_loaded);
     return loaded;
 }

@@ -89,12 +89,13 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
     CHECK(only_problem(inner) == "config_unknown_key /machine-config/vcpu_cuont");
     CHECK(inner.problems[0].hint == "did you mean 'vcpu_count'?");
     const auto far = parse(R"({"inox": {"colour": 1}})");
-    CHECK(far.problems.at(0).hint ==
-          "the keys here are timeout, expect, serial_log, console_overflow, keep_fds, fail_on, quiet_for, "
-          "symbols, result, "
-          "dump_on_panic, gdb, boot_timeline, api_sock, api_group, api_connections, on_panic, panic_text, on_reboot, "
-          "grace, pci_window_32_mib, "
-          "pci_window_64_mib or quiet");
+    CHECK(
+        far.problems.at(0).hint ==
+        "the keys here are timeout, expect, serial_log, console_overflow, keep_fds, fail_on, quiet_for, "
+        "symbols, result, "
+        "dump_on_panic, gdb, boot_timeline, api_sock, id, api_group, api_connections, on_panic, panic_text, on_reboot, "
+        "grace, pci_window_32_mib, "
+        "pci_window_64_mib or quiet");
 }
 
 TEST_CASE("only Firecracker's dialect ignores unknown top-level keys, and it lists them") {

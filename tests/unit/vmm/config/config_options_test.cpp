@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "tests/catch.hpp"
+#include "vmm/config/config_text.hpp"
 
 namespace inox::config_options_test {
 
@@ -165,6 +166,22 @@ TEST_CASE("a refusal names the option and its key as they were written, the valu
     }
     ConfigFile file;
     CHECK(apply("--disk", "d,foo=1", file).error().hint.starts_with("the keys here are "));
+}
+
+TEST_CASE("--smbios and --id name the guest to itself and to its user") {
+    const auto file =
+        with("--smbios", "serial=ds=nocloud;s=http://10.0.0.1/,uuid=00112233-4455-6677-8899-aabbccddeeff");
+    CHECK(file.config.smbios.serial == "ds=nocloud;s=http://10.0.0.1/");
+    CHECK(file.config.smbios.uuid == boot::parse_uuid("00112233-4455-6677-8899-aabbccddeeff"));
+    CHECK(file.config.smbios.manufacturer == "inox");
+    ConfigFile other;
+    CHECK(apply("--smbios", "uuid=x", other).error().what.contains("not a UUID"));
+    CHECK(apply("--smbios", "family=" + std::string(256, 'x'), other).error().where == "--smbios family");
+    CHECK(with("--id", "vm-1_A").api.id == "vm-1_A");
+    CHECK(is_id(with("--id", "").api.id));
+    CHECK(refused("--id", "a.b").hint == id_rule);
+    CHECK(device_of<DriveConfig>(with("--disk", "f,temporary").config)->block.temporary);
+    CHECK_FALSE(device_of<DriveConfig>(with("--disk", "f,temporary=no").config)->block.temporary);
 }
 
 TEST_CASE("a disk takes the words of mount, and a switch those of everyday language") {

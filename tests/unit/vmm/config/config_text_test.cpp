@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/config/config_text.hpp"
 
+#include <set>
+
 #include "tests/catch.hpp"
 #include "vmm/base/bytes.hpp"
 
@@ -77,6 +79,13 @@ TEST_CASE("a switch has three words for each of its places") {
         CHECK(parse_switch(word) == false);
     for (const auto* word : {"", "1", "ON", "of"})
         CHECK_FALSE(parse_switch(word));
+}
+
+TEST_CASE("new ids are ids, and differ") {
+    std::set<std::string> ids;
+    for (int i = 0; i < 100; ++i)
+        CHECK(is_id(*ids.insert(new_id()).first));
+    CHECK(ids.size() > 95);
 }
 
 TEST_CASE("a path starts at its folder unless it is absolute") {
