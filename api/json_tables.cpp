@@ -173,6 +173,14 @@ std::string view_text(View view, const Json& json) {
                                 {"DRIVER", "driver_active"},
                                 {"KICKS", "kicks"},
                                 {"INTERRUPTS", "interrupts"}});
+    case View::guests:
+        return table(json.at("guests"), {{"ID", "id"},
+                                         {"PID", "pid"},
+                                         {"STATE", "state"},
+                                         {"UPTIME", "uptime"},
+                                         {"CPUS", "vcpus"},
+                                         {"MEMORY", "memory"},
+                                         {"KERNEL", "kernel"}});
     case View::irqs:
         return page_text(
             json,

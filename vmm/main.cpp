@@ -20,8 +20,9 @@ constexpr const char* help = R"(inox: a small virtual machine monitor
   inox host              show what this host can do for guests, and what is missing
   inox test [OPTIONS] -- COMMAND
                          boot kernels, run a command in each guest, and give a verdict
-  inox ctl -s SOCKET ... ask a running inox, through its control API
-  inox exec -s SOCKET -- CMD ...
+  inox ps                list your guests that were started with --id
+  inox ctl ID ...        ask a running inox, through its control API (or -s SOCKET)
+  inox exec ID -- CMD ...
                          run a command in a running guest that has --root and --vsock
   inox --api-sock SOCKET ...
                          use Firecracker's flags: inox --no-api --help lists them
@@ -35,7 +36,7 @@ Examples:
 )";
 
 int dispatch(cli::Arguments arguments, Timeline& timeline) {
-    static constexpr std::string_view commands[] = {"run", "check", "host", "ctl", "exec", "test"};
+    static constexpr std::string_view commands[] = {"run", "check", "host", "ps", "ctl", "exec", "test"};
     if (arguments.empty()) {
         static_cast<void>(cli::print(help));
         return cli::report_problem(make_error(Errc::bad_option, "no command given", "try: inox run"));
@@ -48,6 +49,8 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::check_command(rest);
     if (first == "host")
         return cli::host_command(rest);
+    if (first == "ps")
+        return cli::ps_command(rest);
     if (first == "ctl")
         return cli::ctl_command(rest);
     if (first == "exec")
@@ -62,7 +65,7 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::firecracker_command(arguments, timeline);
     return cli::report_problem(
         make_error(Errc::bad_option, "unknown command " + in_quotes(first),
-                   suggestion(first, commands, "the commands are run, test, check, host, ctl and exec")));
+                   suggestion(first, commands, "the commands are run, test, check, host, ps, ctl and exec")));
 }
 
 /// A caller may have closed some of 0 to 2. The next file opened would get that number, and the guest's output with it.

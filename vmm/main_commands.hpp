@@ -20,6 +20,8 @@ int check_command(Arguments arguments);
 int host_command(Arguments arguments);
 int ctl_command(Arguments arguments);
 int exec_command(Arguments all);
+/// The running guests of this user that have an id.
+int ps_command(Arguments arguments);
 int test_command(Arguments arguments);
 /// Firecracker's own flags: no command word.
 int firecracker_command(Arguments arguments, Timeline& timeline);

@@ -9,6 +9,7 @@
 #include "api/json_tables.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/main_commands.hpp"
+#include "vmm/registry/registry.hpp"
 
 namespace inox::cli {
 namespace {
@@ -159,7 +160,8 @@ const CtlCommand commands[] = {
 };
 
 std::string help() {
-    std::string out = "inox ctl -s SOCKET COMMAND: asks a running inox, through the socket that --api-sock named\n\n";
+    std::string out = "inox ctl ID COMMAND: asks the inox that was started with --id ID\n"
+                      "inox ctl -s SOCKET COMMAND: the same, through the socket that --api-sock named\n\n";
     for (const auto& command : commands) {
         std::string left = "  " + std::string{command.name} + " " + std::string{command.arguments};
         left.resize(std::max<std::size_t>(left.size() + 1, 38), ' ');
@@ -173,7 +175,8 @@ std::string help() {
            "KEY is a key of the configuration's section (docs/config.md); VALUE is true, false, a number, JSON, or "
            "text.\n"
            "The exit code is 0, or that of the refusal (docs/exit-codes.md).\n\n"
-           "Examples:\n  inox run --api-sock /tmp/vm.sock &\n  inox ctl -s /tmp/vm.sock status\n"
+           "Examples:\n  inox run --id vm1 &\n  inox ctl vm1 status\n  inox run --api-sock /tmp/vm.sock &\n  inox ctl "
+           "-s /tmp/vm.sock status\n"
            "  inox ctl -s /tmp/vm.sock add-disk data data.img\n"
            "  inox ctl -s /tmp/vm.sock add-vfio nvme 0000:01:00.0 backend=iommufd rom=false\n";
 }
@@ -226,13 +229,42 @@ Result<void> check_words(const Given& given) {
     return {};
 }
 
+bool is_command(std::string_view word) {
+    return std::ranges::find(commands, word, &CtlCommand::name) != std::end(commands);
+}
+
+/// Without -s the first word is a guest's id; the socket is then that guest's.
+Result<void> find_guest(Given& given) {
+    if (!given.socket.empty() || given.command.empty())
+        return {};
+    const auto id = given.command;
+    auto guest = registry::find(id);
+    if (!guest && is_command(id))
+        return wrong("the socket is missing", "write inox ctl ID " + id +
+                                                  ", with an id that inox ps shows, or name the "
+                                                  "path that --api-sock gave the running inox with -s");
+    if (!guest) {
+        const auto running = registry::running();
+        std::vector<std::string_view> ids;
+        for (const auto& one : running)
+            ids.emplace_back(one.id);
+        return fail(Errc::not_found, "no guest with the id " + in_quotes(id) + " runs",
+                    suggestion(id, ids, "inox ps lists those that do"));
+    }
+    given.socket = guest->socket;
+    given.command = given.words.empty() ? "" : given.words.front();
+    if (!given.words.empty())
+        given.words.erase(given.words.begin());
+    return {};
+}
+
 Result<const CtlCommand*> find_command(const Given& given) {
     std::vector<std::string_view> names;
     for (const auto& command : commands)
         names.push_back(command.name);
     const auto found = std::ranges::find(commands, given.command, &CtlCommand::name);
     if (given.command.empty())
-        return wrong("the command is missing", "try: inox ctl -s SOCKET status");
+        return wrong("the command is missing", "try: inox ctl ID status");
     if (found == std::end(commands))
         return wrong("unknown command " + in_quotes(given.command),
                      suggestion(given.command, names, "see inox ctl --help"));
@@ -240,12 +272,11 @@ Result<const CtlCommand*> find_command(const Given& given) {
         return wrong(given.command + " takes " +
                      (found->arguments.empty() ? std::string{"no arguments"} : std::string{found->arguments}));
     TRY_VOID(check_words(given));
-    if (given.socket.empty())
-        return wrong("the socket is missing", "name it with -s: the path that --api-sock gave the running inox");
     return found;
 }
 
-Result<int> work(const Given& given) {
+Result<int> work(Given& given) {
+    TRY_VOID(find_guest(given));
     const auto* command = TRY(find_command(given));
     const auto request = command->request(given);
     const auto limit = parse_duration(given.timeout.empty() ? "1m" : given.timeout);

@@ -12,6 +12,7 @@
 #include "vmm/guest_root/exec_session.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 #include "vmm/main_command.hpp"
+#include "vmm/registry/registry.hpp"
 
 namespace inox::cli {
 namespace {
@@ -20,6 +21,7 @@ constexpr const char* examples = R"(Examples:
   inox run --kernel bzImage --root disk.img --vsock cid=3,uds=/tmp/vm.vsock --api-sock /tmp/vm.sock
   inox exec -s /tmp/vm.sock -- dmesg
   inox exec -s /tmp/vm.sock                         a shell
+  inox exec vm1 -- dmesg                            in the guest that was started with --id vm1
 
 The command runs in the guest's root, which --root named. With a terminal on standard input and output it gets one, too.
 Standard input, output and error stay apart otherwise. The exit code is the command's, or 128 and the number of the
@@ -50,7 +52,9 @@ Result<std::string> vsock_of(const std::string& socket) {
 
 Result<int> execute(const std::string& socket, guest_root::ExecRequest request) {
     if (socket.empty())
-        return fail(Errc::bad_option, "the socket is missing", "name it with -s: the path that --api-sock gave inox");
+        return fail(
+            Errc::bad_option, "the socket is missing",
+            "write inox exec ID, with an id that inox ps shows, or name the path that --api-sock gave inox with -s");
     const auto vsock = TRY(vsock_of(socket));
     auto guest = TRY(guest_root::connect_exec(vsock, std::chrono::seconds{10}));
     winsize size{};
@@ -72,11 +76,20 @@ int exec_command(Arguments all) {
     std::string socket;
     std::vector<std::string> environment;
     guest_root::ExecRequest request;
+    std::string id;
+    command.add_positional("ID", id, "the id of the guest, instead of --socket: inox ps lists them");
     command.add("--socket", socket, "PATH", "the socket of the guest's control API", 's');
     command.add_list("--env", environment, "NAME[=VALUE]", "a variable of the command; without a value, as it is here");
     command.add("--directory", request.directory, "DIR", "where in the guest's root it runs; default /");
     if (const auto over = command.parse())
         return *over;
+    if (socket.empty() && !id.empty()) {
+        const auto guest = registry::find(id);
+        if (!guest)
+            return report_problem(make_error(Errc::not_found, "no guest with the id " + in_quotes(id) + " runs",
+                                             "inox ps lists those that do"));
+        socket = guest->socket;
+    }
     if (end != all.end())
         request.arguments.assign(end + 1, all.end());
     for (const char* usual : {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",

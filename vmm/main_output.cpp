@@ -9,6 +9,7 @@
 #include "vmm/config/config_text.hpp"
 #include "vmm/gdb/server.hpp"
 #include "vmm/main_commands.hpp"
+#include "vmm/registry/registry.hpp"
 
 namespace inox::cli {
 
@@ -72,6 +73,7 @@ namespace {
 
 constexpr const char* socket_key = "/inox/api_sock";
 constexpr const char* group_key = "/inox/api_group";
+constexpr const char* id_key = "/inox/id";
 constexpr const char* connections_key = "/inox/api_connections";
 
 } // namespace
@@ -84,7 +86,9 @@ std::vector<Error> api_problems(const ApiConfig& config) {
         checked.error().where = where;
         problems.push_back(std::move(checked).error());
     };
-    if (config.socket.empty()) {
+    if (!config.id.empty())
+        take(registry::check(config.id), id_key);
+    if (config.socket.empty() && config.id.empty()) {
         const auto useless = [&](const char* what, const char* where) {
             take(fail(Errc::config_value, std::string{what} + " of the API, but it has no socket",
                       "name one with api_sock (--api-sock), or leave this out"),
@@ -97,12 +101,13 @@ std::vector<Error> api_problems(const ApiConfig& config) {
         return problems;
     }
     take(api::SocketFile::check_group(config.group), group_key);
-    take(api::SocketFile::check_path(config.socket), socket_key);
+    if (!config.socket.empty())
+        take(api::SocketFile::check_path(config.socket), socket_key);
     return problems;
 }
 
 decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t max_body) {
-    if (config.socket.empty()) {
+    if (config.socket.empty() && config.id.empty()) {
         const auto problems = api_problems(config);
         if (problems.empty())
             return {};
@@ -115,11 +120,30 @@ decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t ma
     options.group = config.group;
     options.max_connections = config.connections.value_or(ApiConfig::usual_connections);
     options.max_body = max_body;
-    return [options](EventLoop& loop, Instance& instance) {
+    return [options, id = config.id](EventLoop& loop, Instance& instance) mutable -> Result<Registration> {
+        std::optional<registry::Claim> claim;
+        if (!id.empty()) {
+            auto taken = registry::Claim::take(id, options.path);
+            if (!taken) {
+                taken.error().where = id_key;
+                return std::unexpected<Error>{std::move(taken).error()};
+            }
+            options.path = taken->socket();
+            claim.emplace(std::move(*taken));
+        }
         auto served = api::serve(options, loop, instance);
-        if (!served)
-            served.error().where = api::SocketFile::check_group(options.group) ? socket_key : group_key;
-        return served;
+        if (!served) {
+            served.error().where = !api::SocketFile::check_group(options.group) ? group_key
+                                   : options.path.empty()                       ? id_key
+                                                                                : socket_key;
+            return served;
+        }
+        if (!claim)
+            return served;
+        return Registration{[served = std::move(*served), claim = std::move(claim)]() mutable {
+            served.reset();
+            claim.reset();
+        }};
     };
 }
 

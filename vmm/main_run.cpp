@@ -153,6 +153,8 @@ int run_command(Arguments words, Timeline& timeline) {
     for (std::size_t i = 0; i < options.size(); ++i)
         if (command.has(options[i].name))
             given.push_back({options[i], values[i]});
+    const bool made_id = std::ranges::any_of(
+        given, [](const Given& one) { return one.option.twin == "/inox/id" && one.values.front().empty(); });
     if (end != words.end()) {
         if (!file.config.command)
             file.config.command.emplace();
@@ -178,6 +180,10 @@ int run_command(Arguments words, Timeline& timeline) {
     const ConfigFile asked = file;
     RunPlan plan;
     plan.closing_line = true;
+    if (!file.api.id.empty())
+        plan.identity.id = file.api.id;
+    if (made_id && !file.run.quiet)
+        tell("inox: the id of this guest is " + file.api.id + "\n");
     plan.identity.metrics_line = api::firecracker::metrics_line;
     plan.start_failed = [&](Error error) {
         auto all = all_problems(std::move(error), asked, given);
