@@ -7,6 +7,16 @@ set(CMAKE_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXE
 install(DIRECTORY DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(TARGETS inox RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# Man pages and completion say what the program's --help says.
+set(manual ${CMAKE_BINARY_DIR}/manual)
+add_custom_command(OUTPUT ${manual}/bash/inox
+  COMMAND ${CMAKE_COMMAND} -E rm -rf ${manual}
+  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/lib/manual.py $<TARGET_FILE:inox> ${PROJECT_VERSION} ${manual}
+  DEPENDS inox ${CMAKE_CURRENT_LIST_DIR}/lib/manual.py COMMENT "Writing man pages and completion" VERBATIM)
+add_custom_target(manual ALL DEPENDS ${manual}/bash/inox)
+install(DIRECTORY ${manual}/man1/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${manual}/bash/inox DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+install(FILES ${manual}/zsh/_inox DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions)
 install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/docs)
 install(DIRECTORY configs/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/configs)
 
