@@ -52,12 +52,27 @@ std::string device_path(const std::string& id) { return "/inox/devices/" + api::
 
 /// ID VALUE [KEY=VALUE...]: a device of this kind, with VALUE for its key `main`.
 Request add(const Given& given, const char* kind, const char* main) {
-    std::vector<std::pair<std::string, std::string>> members{{main, api::quoted_json(given.words[1])}};
+    const bool text = std::string_view{main} != "user";
+    std::vector<std::pair<std::string, std::string>> members{
+        {main, text ? api::quoted_json(given.words[1]) : api::json_or_quoted(given.words[1])}};
     for (std::size_t i = 2; i < given.words.size(); ++i) {
         const auto equals = given.words[i].find('=');
         members.emplace_back(given.words[i].substr(0, equals), api::json_or_quoted(given.words[i].substr(equals + 1)));
     }
     return {"PUT", device_path(given.words[0]), api::object_text({{kind, api::object_text(members)}}), {}};
+}
+
+/// As --net: the word user is no tap, and neither is KEY=VALUE.
+Request add_net(Given given) {
+    if (given.words[1] == "user")
+        given.words[1] = "user=true";
+    if (!given.words[1].contains('='))
+        return add(given, "net", "host_dev_name");
+    const auto first = given.words[1];
+    const auto equals = first.find('=');
+    given.words[1] = first.substr(equals + 1);
+    const auto key = first.substr(0, equals);
+    return add(given, "net", key.c_str());
 }
 
 Request remove(const Given& given) {
@@ -131,8 +146,8 @@ const CtlCommand commands[] = {
      "add a disk to the running guest; for example with is_read_only=true",
      [](const Given& given) { return add(given, "disk", "path_on_host"); }},
     {"add-net", "ID TAP [KEY=VALUE...]", 2, most_words,
-     "add a network interface to the running guest; for example with mtu=9000",
-     [](const Given& given) { return add(given, "net", "host_dev_name"); }},
+     "add a network interface to the running guest; for example with mtu=9000; user for TAP: the user's network",
+     [](const Given& given) { return add_net(given); }},
     {"add-vfio", "ID ADDRESS [KEY=VALUE...]", 2, most_words,
      "add a PCI device of the host to the running guest; for example with backend=iommufd",
      [](const Given& given) { return add(given, "vfio", "host"); }},

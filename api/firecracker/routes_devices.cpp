@@ -137,13 +137,13 @@ Prepared put_net(Call& call) {
     return answering([net](Services& services) {
         if (running(services)) {
             const auto status = services.instance.add_device(net);
-            if (const auto tap = status ? Result<void>{} : check_tap(net.tap);
+            if (const auto tap = status || net.tap.empty() ? Result<void>{} : check_tap(net.tap);
                 !tap && services.instance.machine()->devices().check_free({kind_of<NetOptions>, net.id}))
                 return refusal(tap_problem(tap.error(), net.tap), net_error);
             return added(status, net_error);
         }
-        if (auto good = check_tap(net.tap); !good)
-            return refusal(tap_problem(good.error(), net.tap), net_error);
+        if (auto good = check_way(net); !good)
+            return net.tap.empty() ? outcome(good, net_error) : refusal(tap_problem(good.error(), net.tap), net_error);
         return outcome(store(services, net), net_error);
     });
 }

@@ -7,12 +7,14 @@ All of it in one start of the lab machine.
     hotplug.py INOX
 INOX_TEST_KERNELS: which kernels (default: 6.12 and 6.1-cloud). INOX_HOTPLUG_TURNS: how often (default 10).
 """
-import hashlib, json, os
+import hashlib, json, os, socket, threading
 import lab
 from lab import Guest, check, checks, expect, expect_same
 
 KERNELS = os.environ.get("INOX_TEST_KERNELS", "6.12 6.1-cloud").split()
 TURNS = int(os.environ.get("INOX_HOTPLUG_TURNS", "10"))
+LOOPBACKS = {"127.0.0.1": 5080, "::1": 5081}
+HAS_IP6 = os.path.exists("/proc/net/if_inet6")      # the lab's own kernel has none
 HOST, GUEST = "192.0.2.1", "192.0.2.2"
 SOCKET, CONFIG, DISK = "/tmp/hotplug.api", "/tmp/hotplug.json", "/tmp/data.img"
 HAVE_BOTH = "until [ -b /dev/vda ] && [ -e /sys/class/net/eth1 ]; do usleep 20000; done"
@@ -30,10 +32,39 @@ def inside(inox, kernels, initrd):
     lab.own_network()
     lab.make_tap("inox0")
     lab.make_tap("inox1", f"{HOST}/24")
+    for address, port in LOOPBACKS.items():
+        if HAS_IP6 or address == "127.0.0.1":
+            serve_text(address, port)
     lab.random_file(DISK, 3000000)
     os.truncate(DISK, 3 << 20)
     for name, kernel in kernels.items():
         Life(inox, kernel, initrd).live(name)
+
+
+def serve_text(address, port):
+    """Says where it is to whoever connects"""
+    server = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+
+    def serve():
+        while True:
+            client, _ = server.accept()
+            client.sendall(f"this is {address}\n".encode())
+            client.close()
+    threading.Thread(target=serve, daemon=True).start()
+
+
+def ask_port(address, port):
+    """What a server behind a forward says, once passt, which may have to start twice, listens"""
+    def listens():
+        try:
+            socket.create_connection((address, port), 20).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+    lab.wait_until(f"{address} port {port} is forwarded", 60, listens)
+    with socket.create_connection((address, port), 20) as client:
+        client.settimeout(60)
+        return client.makefile().readline().strip()
 
 
 class Life:
@@ -64,6 +95,7 @@ class Life:
             check(name, self.both_are_torn_out, turn)
         checks(name, self.the_guest_gives_a_disk_back_without_being_asked, self.firecrackers_paths_do_the_same,
                self.metadata_needs_a_token, self.metadata_comes_as_text, self.metadata_is_changed_to_38_KB,
+               self.the_users_network_needs_no_way_out, self.the_users_network_has_a_way_out,
                self.has_no_complaint_in_its_log, self.panics_with_its_own_status_and_an_event)
 
     def boots_to_a_shell(self):
@@ -144,6 +176,68 @@ class Life:
         self.api.ask("PATCH", "/mmds", {"latest": {"meta-data": {"ami-id": value}}})
         self.guest.says(f"{hashlib.sha256(value.encode()).hexdigest()}  -",
                         f"{self.metadata_value('/latest/meta-data/ami-id')} | sha256sum")
+
+    # The user's network: the guest's addresses are fixed, so no DHCP client is needed
+
+    def add_user(self, **keys):
+        self.api.ask("PUT", "/inox/devices/user", {"net": {"user": True, **keys}})
+        self.guest.ask("""until [ -e /sys/class/net/eth1 ]; do usleep 20000; done
+            ip link set eth1 up && ip address add 10.0.2.15/24 dev eth1 && ip route add default via 10.0.2.2""")
+
+    def remove_user(self):
+        self.api.ask("DELETE", "/inox/devices/user")
+        self.api.gone("user")
+
+    def hears(self, wanted, address, port):
+        self.guest.says(wanted, f"nc -w 5 {address} {port} </dev/null || echo nothing")
+
+    def serves(self, port, text):
+        self.guest.ask(f"( while nc -l -p {port} -e echo '{text}'; do :; done & )")
+
+    def the_users_network_needs_no_way_out(self):
+        """Without a default route, and with the host's loopback out of reach: forwards lead in, nothing leads out"""
+        self.add_user(forward=["2222:22", "0.0.0.0:8080:80"])
+        self.serves(22, "behind 22")
+        expect_same(ask_port("127.0.0.1", 2222), "behind 22")
+        self.serves(80, "behind 80")
+        expect_same(ask_port("192.0.2.1", 8080), "behind 80")
+        for address in ("10.0.2.2", "127.0.0.1"):
+            self.hears("nothing", address, LOOPBACKS["127.0.0.1"])
+        self.remove_user()
+
+    def the_users_network_has_a_way_out(self):
+        """With a default route; the host's loopback is reached because it was asked for, and DHCP answers"""
+        lab.output("ip", "address", "add", "198.51.100.1/24", "dev", "inox0")
+        lab.output("ip", "route", "add", "default", "via", "198.51.100.9")
+        if HAS_IP6:
+            self.give_a_default_route_of_ip6()
+        self.add_user(host=True, forward=["2222:22"] + ["[::1]:2223:23"] * HAS_IP6)
+        self.hears("this is 127.0.0.1", "10.0.2.2", LOOPBACKS["127.0.0.1"])
+        self.serves(22, "behind 22")
+        expect_same(ask_port("127.0.0.1", 2222), "behind 22")
+        self.guest.says("10.0.2.15", "udhcpc -n -q -f -t 5 -i eth1 -s /bin/true 2>&1 |"
+                        " sed -n 's/.*lease of \\([0-9.]*\\) obtained.*/\\1/p'")
+        if HAS_IP6:
+            self.uses_ip6()
+        else:
+            lab.note("without IPv6, which the lab's kernel has not: INOX_LAB_KERNEL=debian has it")
+        self.remove_user()
+        lab.output("ip", "route", "delete", "default")
+
+    def give_a_default_route_of_ip6(self):
+        lab.output("ip", "address", "add", "fd00:77::1/64", "dev", "inox0", "nodad")
+        lab.output("ip", "route", "add", "default", "via", "fd00:77::9")
+        lab.wait_until("inox0 has a link-local address", 60, lambda: "scope link" in lab.output(
+            "ip", "-6", "address", "show", "dev", "inox0", "-tentative"))
+
+    def uses_ip6(self):
+        """The guest's kernel takes its address from the router's advertisement"""
+        self.guest.ask("until ip -6 address show dev eth1 | grep -q 'inet6 fd69.*global'; do usleep 100000; done")
+        self.guest.ask("while ip -6 address show dev eth1 | grep -q tentative; do usleep 100000; done")
+        self.hears("this is ::1", "fd69:6e6f:7800::2", LOOPBACKS["::1"])
+        self.serves(23, "behind 23")
+        expect_same(ask_port("::1", 2223), "behind 23")
+        lab.output("ip", "-6", "route", "delete", "default")
 
     def has_no_complaint_in_its_log(self):
         self.guest.complaints("^<[0-3]>|^<4>.*(ACPI|acpi|pci|pnp:|pnp [0-9]|WARNING: CPU|BUG:|hung)")

@@ -107,7 +107,8 @@ private:
         if (!is_needed(row.need, required_) || object.json().contains(row.name))
             return;
         if constexpr (requires { row.option_key; })
-            if (!row.option_key.empty() && object.json().contains(row.option_key))
+            if ((!row.option_key.empty() && object.json().contains(row.option_key)) ||
+                std::ranges::any_of(row.unless, [&](auto key) { return object.json().contains(key); }))
                 return;
         std::string_view name = row.name;
         if constexpr (requires { row.option_key; })

@@ -245,6 +245,8 @@ constexpr CommandOption of_machine[] = {
 };
 
 constexpr CommandOption of_run[] = {
+    {"--forward", "HOST:GUEST", "with --net user: connections to this port of the host's loopback go to the guest's",
+     "/network-interfaces/forward", add_forward, true},
     {"--timeout", "TIME", "end the guest after 500ms, 60s, 2m or 1h", "/inox/timeout", set_time<&RunOptions::timeout>},
     {"--expect", "REGEX", "succeed as soon as the console shows this; fail if it never does", "/inox/expect",
      set_expect},

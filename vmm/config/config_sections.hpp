@@ -19,7 +19,8 @@ struct Field {
     Need need;
     Null null;
     void (*read)(const JsonValue& value, ConfigFile& file);
-    std::string_view option_key{}; ///< shorter name in the command line's key=value form
+    std::string_view option_key{};              ///< shorter name in the command line's key=value form
+    std::span<const std::string_view> unless{}; ///< keys that take its place where it is needed
 };
 
 /// A top-level object, or an array of them; or, with `missing_part`, one that this version cannot serve.

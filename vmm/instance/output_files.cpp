@@ -102,6 +102,8 @@ std::vector<Claim> claims_of(const ConfigFile& file) {
     for (const auto& [device, where] : placed_devices(file.config))
         if (const auto* share = std::get_if<devices::virtio::FsOptions>(device))
             all.push_back({share->socket, where, Act::connect, "the socket of a device"}); // another process's
+        else if (const auto* net = std::get_if<devices::virtio::NetOptions>(device))
+            all.push_back({net->socket, where, Act::connect, "the socket of a device"});
     for (const auto& [one, where] : used_paths(file.config)) {
         std::string path{one.path};
         switch (one.use) {

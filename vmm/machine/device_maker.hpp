@@ -37,6 +37,7 @@ struct OpeningContext {
     const GuestMemory& memory;
     ConsolePeer* console{};   ///< of the virtio console; null: what it prints is not taken
     NetFilters net_filters{}; ///< empty: none
+    bool running{false};      ///< the guest runs, and its loop waits for this device
 };
 
 /// How a machine gets a device of a kind. Each kind defines these in kinds/; without them the program does not link. On

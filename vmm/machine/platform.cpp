@@ -207,9 +207,10 @@ Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
         for (const DeviceStatus& other : table_.list())
             if (other.name.kind == name.kind)
                 return fail(Errc::already_exists, "there is already: " + other.name.text(), "a machine has one");
-    return add_opened(
-        config, TRY(open_device(
-                    config, {.loop = context_.loop, .memory = context_.memory, .net_filters = context_.net_filters})));
+    return add_opened(config, TRY(open_device(config, {.loop = context_.loop,
+                                                       .memory = context_.memory,
+                                                       .net_filters = context_.net_filters,
+                                                       .running = true})));
 }
 
 Result<DeviceStatus> Platform::add_opened(const DeviceConfig& config, OpenedDevice opened) {

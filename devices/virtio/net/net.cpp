@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "devices/virtio/net/passt.hpp"
+#include "devices/virtio/net/stream_port.hpp"
 #include "devices/virtio/net/tap.hpp"
 #include "devices/virtio/net/uapi.hpp"
 
@@ -18,6 +20,9 @@ constexpr std::uint16_t control_queue_size = 64;
 // The host's calls that change a tap wait for all other users of its network. A guest gets enough calls at once for a
 // start with every queue pair, and then a few a second.
 constexpr BucketLimits port_changes{4 * NetOptions::max_pairs, 0, std::chrono::seconds{4}};
+
+// A minute between lines about the link, after the first ones.
+constexpr BucketLimits link_lines{10, 0, std::chrono::minutes{10}};
 
 constexpr unsigned start_later = 63; // of later_: no queue has this number
 
@@ -38,33 +43,43 @@ Result<void> check(const NetOptions& options) {
     return {};
 }
 
+Result<std::unique_ptr<NetPort>> port_for(const NetOptions& options) {
+    if (options.user)
+        return std::make_unique<StreamPort>(std::make_unique<Passt>(options));
+    if (!options.socket.empty())
+        return std::make_unique<StreamPort>(std::make_unique<SocketPeer>(options.socket));
+    return TRY(Tap::create(options.tap));
+}
+
 } // namespace
 
-Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, EventLoop& loop,
-                                         std::shared_ptr<NetFilter> filter) {
+Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, EventLoop& loop, std::shared_ptr<NetFilter> filter,
+                                         std::chrono::milliseconds patience) {
     TRY_VOID(check(options));
-    return create(options, loop, TRY(Tap::create(options.tap)), std::move(filter));
+    return create(options, loop, TRY(port_for(options)), std::move(filter), patience);
 }
 
 Result<std::shared_ptr<Net>> Net::create(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port,
-                                         std::shared_ptr<NetFilter> filter) {
+                                         std::shared_ptr<NetFilter> filter, std::chrono::milliseconds patience) {
     TRY_VOID(check(options));
     std::shared_ptr<Net> net{new Net{options, loop, std::move(port), std::move(filter)}};
-    TRY_VOID(net->open(options));
+    TRY_VOID(net->open(options, patience));
     return net;
 }
 
 Net::Net(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port, std::shared_ptr<NetFilter> filter)
     : Device{options.id + " (virtio-net)"}, loop_{loop}, port_{std::move(port)}, filter_{std::move(filter)},
-      mac_{options.mac.value_or(
-          MacAddress::derived(options.mac_seed.empty() ? options.id + "/" + options.tap : options.mac_seed))},
+      mac_{options.mac.value_or(MacAddress::derived(
+          options.mac_seed.empty() ? options.id + "/" + options.tap + options.socket : options.mac_seed))},
       retry_delay_{options.retry}, receive_limiter_{options.receive_limits, RateLimiter::Time::clock::now()},
       send_limiter_{options.send_limits, RateLimiter::Time::clock::now()}, pairs_{options.queue_pairs},
-      changes_{port_changes, RateLimiter::Time::clock::now()} {}
+      changes_{port_changes, RateLimiter::Time::clock::now()}, link_lines_{link_lines,
+                                                                           RateLimiter::Time::clock::now()} {}
 
-Result<void> Net::open(const NetOptions& options) {
+Result<void> Net::open(const NetOptions& options, std::chrono::milliseconds patience) {
     const auto pairs = static_cast<unsigned>(pairs_.size());
     TRY_VOID(port_->open(pairs));
+    TRY_VOID(port_->await(mac_, patience));
     on_port_open();
     mtu_ = static_cast<std::uint16_t>(options.mtu.value_or(port_->mtu()));
     features_ = port_->capabilities() | net_feature::mac | net_feature::status | net_feature::mergeable |
@@ -191,14 +206,24 @@ void Net::lose_port(int error) noexcept {
     if (port_->fd(0) < 0)
         return;
     traffic_.losses.fetch_add(1, std::memory_order_relaxed);
-    log::write(Level::warning, "%s: tap '%s' is gone (%s); the link is down until it comes back", name().c_str(),
-               port_->name().c_str(), std::strerror(error));
-    for (Pair& pair : pairs_)
-        pair.readable.reset();
+    log_link(port_->name() + " is gone (" + port_->why_lost(error) + "); the link is down until it comes back");
+    for (unsigned i = 0; i < pairs_.size(); ++i) {
+        pairs_[i].readable.reset();
+        pairs_[i].writable.reset(); // its watch would hold the other side's end open
+        again(2 * i + 1);           // what waited is dropped now
+    }
     port_->close();
     link_up_ = false;
     config_changed();
     look_for_port_later();
+}
+
+void Net::log_link(const std::string& text) noexcept {
+    const auto now = RateLimiter::Time::clock::now();
+    if (link_lines_.wait(1, now).count() != 0)
+        return;
+    link_lines_.spend(1);
+    log::write(Level::warning, "%s: %s", name().c_str(), text.c_str());
 }
 
 void Net::look_for_port_later() noexcept {
@@ -213,7 +238,7 @@ void Net::look_for_port() noexcept {
         active = true;
         if (!found)
             return look_for_port_later();
-        log::write(Level::warning, "%s: tap '%s' is back; the link is up", name().c_str(), port_->name().c_str());
+        log_link(port_->name() + " is back; the link is up");
         link_up_ = true;
         on_port_open();
         for (unsigned i = 0; i < 2 * active_pairs_; ++i)

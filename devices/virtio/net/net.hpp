@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// virtio-net (virtio 1.2, 5.1): up to max_pairs queue pairs over a tap.
+// virtio-net (virtio 1.2, 5.1): up to max_pairs queue pairs over a tap, or one over a stream to another process.
 //
-// A tap that disappears takes the link down; the device looks for it once a second and takes the link up again.
+// A tap or a process that disappears takes the link down; the device looks for it once a second and takes the link up
+// again.
 #pragma once
 
 #include <chrono>
@@ -29,7 +30,7 @@ struct NetCounters {
     std::atomic<std::uint64_t> sent{0};
     std::atomic<std::uint64_t> sent_bytes{0};
     std::atomic<std::uint64_t> sent_dropped{0}; ///< refused by us or by the host
-    std::atomic<std::uint64_t> losses{0};       ///< times the tap disappeared
+    std::atomic<std::uint64_t> losses{0};       ///< times the tap, or the process, disappeared
 };
 
 /// Drop the last reference on the loop's thread, or when the loop does not run.
@@ -37,12 +38,16 @@ class Net final : public Device, public std::enable_shared_from_this<Net> {
 public:
     static constexpr std::uint16_t queue_size = 256;
 
-    /// Opens the tap. `loop` must outlive the device. `filter`: every frame of the guest's passes it; null: none.
+    /// Opens the tap, connects, or starts the process. `loop` must outlive the device. `filter`: every frame of the
+    /// guest's passes it; null: none. `patience`: for a process to be ready; without an answer by then it is taken to
+    /// be on its way.
     static Result<std::shared_ptr<Net>> create(const NetOptions& options, EventLoop& loop,
-                                               std::shared_ptr<NetFilter> filter = {});
+                                               std::shared_ptr<NetFilter> filter = {},
+                                               std::chrono::milliseconds patience = std::chrono::seconds{3});
     /// The same with a port of the caller's.
     static Result<std::shared_ptr<Net>> create(const NetOptions& options, EventLoop& loop,
-                                               std::unique_ptr<NetPort> port, std::shared_ptr<NetFilter> filter = {});
+                                               std::unique_ptr<NetPort> port, std::shared_ptr<NetFilter> filter = {},
+                                               std::chrono::milliseconds patience = {});
 
     [[nodiscard]] Type type() const override { return Type::net; }
     [[nodiscard]] std::uint64_t features() const override { return features_; }
@@ -69,7 +74,7 @@ private:
     enum class Done : std::uint8_t { yes, refused, later };
 
     Net(const NetOptions& options, EventLoop& loop, std::unique_ptr<NetPort> port, std::shared_ptr<NetFilter> filter);
-    Result<void> open(const NetOptions& options);
+    Result<void> open(const NetOptions& options, std::chrono::milliseconds patience);
 
     void on_activate() noexcept override;
     void on_kick(unsigned queue) noexcept override;
@@ -90,6 +95,8 @@ private:
     void transmit(unsigned pair) noexcept;
     [[nodiscard]] bool send(unsigned pair, Chain& chain) noexcept;
     [[nodiscard]] bool write_frame(unsigned pair, std::size_t bytes) noexcept;
+    [[nodiscard]] bool flush(unsigned pair) noexcept;
+    [[nodiscard]] bool watch_writable(unsigned pair) noexcept;
     [[nodiscard]] bool send_limited(unsigned pair, std::size_t bytes) noexcept;
     [[nodiscard]] bool offer_to_filter(std::size_t bytes) noexcept;
 
@@ -100,6 +107,7 @@ private:
     void on_port_open() noexcept;
 
     void lose_port(int error) noexcept;
+    void log_link(const std::string& text) noexcept;
     void look_for_port_later() noexcept;
     void look_for_port() noexcept; // without the lock
 
@@ -123,7 +131,8 @@ private:
     std::uint64_t offloads_{0};
     unsigned told_pairs_{1}; ///< what the port knows, since it is open
     std::uint64_t told_offloads_{0};
-    TokenBucket changes_; ///< calls to change the port that a guest may still cause
+    TokenBucket changes_;    ///< calls to change the port that a guest may still cause
+    TokenBucket link_lines_; ///< of the log, that a port which comes and goes may still cause
     Registration change_later_{};
     Later later_{};
     Chain chain_{};

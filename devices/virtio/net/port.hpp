@@ -2,17 +2,21 @@
 // Where a network device's frames come from and go to.
 #pragma once
 
+#include <sys/uio.h>
+
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
 
+#include "devices/virtio/net/mac_address.hpp"
 #include "vmm/base/os.hpp"
 
 namespace inox::devices::virtio {
 
-/// A tap, or a test's socket pair. On the loop's thread. One read or write on fd() moves one frame with a NetHeader
-/// before it, and never blocks.
+/// A tap, a stream to another process, or a test's socket pair. On the loop's thread. One read or write moves one frame
+/// with a NetHeader before it, and never blocks.
 class NetPort {
 public:
     NetPort() = default;
@@ -20,13 +24,35 @@ public:
     NetPort& operator=(const NetPort&) = delete;
     virtual ~NetPort() = default;
 
-    /// For people.
+    /// For people: "tap 'tap0'".
     [[nodiscard]] virtual const std::string& name() const = 0;
     /// Opens `pairs` queues without offloads, all of them in use. Also after close().
     virtual Result<void> open(unsigned pairs) = 0;
     virtual void close() noexcept = 0;
-    /// -1 while closed.
+    /// After open(): waits until frames flow or `patience` is over; the error says why they never will. `mac`: the
+    /// device's.
+    virtual Result<void> await(const MacAddress& mac, std::chrono::milliseconds patience) {
+        (void)mac, (void)patience;
+        return {};
+    }
+    /// What to wait for before the next read or write. -1 while closed.
     [[nodiscard]] virtual int fd(unsigned pair) const = 0;
+    /// Bytes, with the header, or -errno: -EAGAIN when there is none; any other error, and 0, as from a tap.
+    virtual ssize_t read(unsigned pair, std::span<const iovec> pieces) noexcept;
+    /// -EAGAIN: not taken, fd() tells when to try again. -EACCES: a frame that must not leave.
+    virtual ssize_t write(unsigned pair, std::span<const iovec> pieces) noexcept;
+    /// Whether a read may find a frame although fd() is not readable.
+    [[nodiscard]] virtual bool has_more(unsigned pair) const {
+        (void)pair;
+        return false;
+    }
+    /// Goes on with a frame that write() took and the other side did not take whole. 0: nothing is left; else errno.
+    [[nodiscard]] virtual int flush(unsigned pair) noexcept {
+        (void)pair;
+        return 0;
+    }
+    /// Why the other side is gone, once a read or write said so with `error`.
+    [[nodiscard]] virtual std::string why_lost(int error);
     /// The offloads it is capable of, as net_feature bits of both directions. Known once it was open.
     [[nodiscard]] virtual std::uint64_t capabilities() const = 0;
     /// The net_feature::offloads that frames from it may use from now on.

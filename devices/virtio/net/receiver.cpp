@@ -82,8 +82,8 @@ std::span<std::byte> NetReceiver::overflow() {
     return {overflow_.get(), overflow_size};
 }
 
-/// Returns the bytes read with the header, as readv. Sets placed_ to what the buffers had room for.
-std::int64_t NetReceiver::read(int fd) noexcept {
+/// Returns what the port read. Sets placed_ to what the buffers had room for.
+ssize_t NetReceiver::read(NetPort& port, unsigned pair) noexcept {
     const iovec spill{overflow().data(), overflow_size};
     const iovec first = pieces_[1];
     pieces_[0] = {&header_, header_size};
@@ -91,26 +91,26 @@ std::int64_t NetReceiver::read(int fd) noexcept {
     if (first.iov_len >= header_size) {
         pieces_[1] = {static_cast<std::byte*>(first.iov_base) + header_size, first.iov_len - header_size};
         pieces_.push_back(spill);
-        got = ::readv(fd, pieces_.data(), static_cast<int>(pieces_.size()));
+        got = port.read(pair, pieces_);
         pieces_.pop_back();
         pieces_[1] = first;
         placed_ = capacity_ - header_size;
     } else { // a header in several pieces is rare, so it may be copied
         const iovec two[]{pieces_[0], spill};
-        got = ::readv(fd, two, 2);
+        got = port.read(pair, two);
         placed_ = 0;
     }
-    error_ = got < 0 ? errno : ENODEV;
+    error_ = got < 0 ? static_cast<int>(-got) : ENODEV;
     return got;
 }
 
-NetReceiver::Outcome NetReceiver::receive(Queue& queue, int fd) noexcept {
+NetReceiver::Outcome NetReceiver::receive(Queue& queue, NetPort& port, unsigned pair) noexcept {
     follow_translations(queue);
     if (waiting_)
         return deliver(queue);
     if (const Taken taken = take_ahead(queue); taken != Taken::one)
         return taken == Taken::broken ? Outcome::broken : Outcome::no_buffers;
-    const std::int64_t got = read(fd);
+    const ssize_t got = read(port, pair);
     if (got < 0) {
         const bool passing = error_ == EINTR || error_ == ENOMEM || error_ == ENOBUFS || error_ == EFAULT;
         return error_ == EAGAIN ? Outcome::empty : passing ? Outcome::dropped : Outcome::gone;

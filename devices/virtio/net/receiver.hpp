@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The receiving half of one queue pair: frames go from a descriptor straight into the driver's buffers.
+// The receiving half of one queue pair: frames go from the port straight into the driver's buffers.
 //
 //   readv:  [header] [buffer 0 after its header][buffer 1]...[buffer n] [overflow]
 //
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "devices/virtio/net/header.hpp"
+#include "devices/virtio/net/port.hpp"
 #include "devices/virtio/queue.hpp"
 
 namespace inox::devices::virtio {
@@ -28,7 +29,7 @@ public:
         dropped,    ///< too long, too short, or of a kind the driver did not agree to
         empty,      ///< no frame is waiting
         no_buffers, ///< the driver has to give buffers first
-        gone,       ///< the descriptor has lost its interface: error() says how
+        gone,       ///< the port has lost its interface: error() says how
         broken,     ///< the ring or a buffer breaks the rules: reason()
     };
 
@@ -37,8 +38,8 @@ public:
     /// The queue is gone; so is a frame that waited for buffers.
     void forget() noexcept;
 
-    Outcome receive(Queue& queue, int fd) noexcept;
-    /// Hands over a frame that did not come from the descriptor. When the driver has no buffers it waits, and the next
+    Outcome receive(Queue& queue, NetPort& port, unsigned pair) noexcept;
+    /// Hands over a frame that did not come from the port. When the driver has no buffers it waits, and the next
     /// receive() or inject() is the time to deliver it; check has_waiting() before injecting another.
     Outcome inject(Queue& queue, std::span<const std::byte> frame) noexcept;
     [[nodiscard]] bool has_waiting() const { return waiting_; }
@@ -60,7 +61,7 @@ private:
     void follow_translations(Queue& queue) noexcept;
     Taken take_buffer(Queue& queue) noexcept;
     Taken take_ahead(Queue& queue) noexcept;
-    std::int64_t read(int fd) noexcept;
+    ssize_t read(NetPort& port, unsigned pair) noexcept;
     Outcome deliver(Queue& queue) noexcept;
     void hand_over(Queue& queue, std::uint64_t bytes) noexcept;
     void copy_in(std::uint64_t offset, std::span<const std::byte> bytes) noexcept;

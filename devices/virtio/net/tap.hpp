@@ -14,7 +14,7 @@ public:
     /// Refuses what cannot be the name of an interface. Touches nothing yet.
     static Result<std::unique_ptr<Tap>> create(std::string name);
 
-    [[nodiscard]] const std::string& name() const override { return name_; }
+    [[nodiscard]] const std::string& name() const override { return title_; }
     /// Whether open() would work. A tap that is there is opened and let go; none is made.
     Result<void> check(unsigned pairs);
     /// Attaches to the tap; makes one that lives as long as it is open when there is none and we may. A tap that was
@@ -28,13 +28,14 @@ public:
     [[nodiscard]] std::uint16_t mtu() const override;
 
 private:
-    explicit Tap(std::string name) : name_{std::move(name)} {}
+    explicit Tap(std::string name) : name_{std::move(name)}, title_{"tap '" + name_ + "'"} {}
     Result<UniqueFd> open_queue(bool several) const;
     Result<void> set_up(int fd);
     [[nodiscard]] std::unexpected<Error> explain(int error, bool existed, bool several) const;
     void bring_up() const noexcept;
 
     std::string name_;
+    std::string title_;
     std::vector<UniqueFd> queues_{};
     unsigned active_{0};
     std::uint64_t capabilities_{0};

@@ -74,7 +74,7 @@ Net::Next Net::receive_some(Pair& pair, Queue& queue, unsigned index) noexcept {
         }
         turn.spend(work_of(pair.receiver.frame_bytes()) + pair.receiver.take_work());
     }
-    if (port_->fd(index) >= 0)
+    if (port_->fd(index) >= 0 && !port_->has_more(index))
         return Next::watch; // a frame that is there already triggers the watch at once
     again(2 * index);
     return Next::wait;
@@ -87,7 +87,7 @@ NetReceiver::Outcome Net::next_frame(Pair& pair, Queue& queue, unsigned index) n
     }
     if (!pair.receiver.has_waiting() && (port_->fd(index) < 0 || receive_limited(index)))
         return Outcome::empty;
-    return pair.receiver.receive(queue, port_->fd(index));
+    return pair.receiver.receive(queue, *port_, index);
 }
 
 /// A frame's length is known only after reading, so each frame is paid for before the next one is read.
@@ -130,7 +130,7 @@ void Net::transmit(unsigned index) noexcept {
     if (!ring || stopped())
         return;
     const auto hold = memory().hold();
-    if (!ring->refresh())
+    if (!ring->refresh() || !flush(index))
         return;
     const auto served = serve(*ring, chain_, batch, [&](Chain& chain) { return send(index, chain); });
     signal(2 * index + 1);
@@ -138,6 +138,29 @@ void Net::transmit(unsigned index) noexcept {
         again(2 * index + 1);
     if (std::exchange(filter_took_, false))
         again(0);
+    (void)flush(index);
+}
+
+/// False when a frame that is on its way has to go on first.
+bool Net::flush(unsigned index) noexcept {
+    const int error = port_->fd(index) < 0 ? 0 : port_->flush(index);
+    if (error == EAGAIN)
+        return !watch_writable(index);
+    if (error != 0)
+        lose_port(error);
+    return true;
+}
+
+bool Net::watch_writable(unsigned index) noexcept {
+    auto watch = loop_.watch_writable(port_->fd(index), [this, index] {
+        pairs_[index].writable.reset();
+        // A frame that is on its way goes on whatever the driver does: the other side may wait for the rest of it.
+        if (port_->fd(index) < 0 || port_->flush(index) != EAGAIN || !watch_writable(index))
+            kick(2 * index + 1);
+    });
+    if (watch)
+        pairs_[index].writable = std::move(*watch);
+    return watch.has_value();
 }
 
 /// False when the frame has to wait.
@@ -189,27 +212,24 @@ bool Net::write_frame(unsigned index, std::size_t bytes) noexcept {
     if (!pair.paid && send_limited(index, bytes))
         return false;
     pair.paid = false;
-    if (::writev(port_->fd(index), pieces_.data(), static_cast<int>(pieces_.size())) >= 0) {
+    const ssize_t sent = port_->write(index, pieces_);
+    if (sent >= 0) {
         count(traffic_.sent);
         count(traffic_.sent_bytes, bytes);
         return true;
     }
-    const int error = errno;
-    if (error == EAGAIN || error == EINTR) {
-        if (auto watch = loop_.watch_writable(port_->fd(index), [this, index] {
-                pairs_[index].writable.reset();
-                kick(2 * index + 1);
-            })) {
-            pair.writable = std::move(*watch);
-            pair.paid = true;
-            return false;
-        }
+    const auto error = static_cast<int>(-sent);
+    if ((error == EAGAIN || error == EINTR) && watch_writable(index)) {
+        pair.paid = true;
+        return false;
     }
     count(traffic_.sent_dropped);
-    if (error == EBADFD || error == ENODEV || error == ENXIO)
+    if (error == EBADFD || error == ENODEV || error == ENXIO || error == EPIPE || error == ECONNRESET)
         lose_port(error);
     else if (error == EINVAL)
         note_bad_request("the host's network refuses a frame");
+    else if (error == EACCES)
+        note_bad_request("a frame for the host's loopback");
     return true;
 }
 

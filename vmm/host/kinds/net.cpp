@@ -7,7 +7,7 @@ namespace inox {
 using devices::virtio::NetOptions;
 
 template <> Result<void> HostCheck<NetOptions>::check(const NetOptions& net, HostChecks& /*checks*/) {
-    return net.tap.empty() ? Result<void>{} : check_tap(net.tap, net.queue_pairs);
+    return check_way(net);
 }
 
 } // namespace inox

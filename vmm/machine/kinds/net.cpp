@@ -9,7 +9,8 @@ using devices::virtio::NetOptions;
 
 template <> Result<OpenedDevice> Maker<NetOptions>::open(const NetOptions& net, const OpeningContext& context) {
     auto filter = context.net_filters ? TRY(context.net_filters(net.id)) : nullptr;
-    return OpenedDevice{TRY(devices::virtio::Net::create(net, context.loop, std::move(filter)))};
+    const auto patience = context.running ? std::chrono::milliseconds{40} : std::chrono::seconds{3};
+    return OpenedDevice{TRY(devices::virtio::Net::create(net, context.loop, std::move(filter), patience))};
 }
 
 template <>
@@ -17,9 +18,9 @@ Result<NewDevice> Maker<NetOptions>::make(const NetOptions& /*net*/, OpenedDevic
     return NewDevice{.device = std::move(opened.virtio)};
 }
 
-/// A tap for each pair of queues, and the control queue.
+/// A tap for each pair of queues, and the control queue; or a socket and what passt says.
 template <> std::size_t Maker<NetOptions>::descriptors(const NetOptions& net) {
-    return virtio_descriptors(2 * std::size_t{net.queue_pairs} + 1) + net.queue_pairs;
+    return virtio_descriptors(2 * std::size_t{net.queue_pairs} + 1) + net.queue_pairs + (net.user ? 1 : 0);
 }
 
 } // namespace inox

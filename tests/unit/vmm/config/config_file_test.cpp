@@ -281,6 +281,11 @@ TEST_CASE("disks and interfaces reach their options, from JSON and from key=valu
     CHECK(devices_of<DriveConfig>(file.config).at(0)->block.engine == BlockEngineKind::sync);
     CHECK(machine_cmdline(file.config) == "root=/dev/vda ro");
     CHECK(devices_of<devices::virtio::NetOptions>(file.config).at(0)->mtu == 1400);
+    read_list_option("network-interfaces", "user,host=on,forward=udp:5353:53,dns=192.0.2.53", file, problems);
+    CHECK(problems.empty());
+    const auto& user = *devices_of<devices::virtio::NetOptions>(file.config).at(1);
+    CHECK((user.user && user.host && user.tap.empty() && user.dns == "192.0.2.53"));
+    CHECK(user.forwards.at(0).text() == "udp:127.0.0.1:5353:53");
 }
 
 TEST_CASE("devices that cannot be told apart, two roots and bad values are refused") {
@@ -302,6 +307,24 @@ TEST_CASE("devices that cannot be told apart, two roots and bad values are refus
           "config_missing_key /drives/0/rate_limiter/ops");
     CHECK(only_problem(R"({"network-interfaces": [{"host_dev_name": "t", "mtu": 60}]})") ==
           "config_value /network-interfaces/0/mtu");
+    const auto net = [](const char* keys) {
+        return only_problem(R"({"network-interfaces": [{)" + std::string{keys} + "}]}");
+    };
+    CHECK(net(R"("user": true, "socket": "s")") == "config_value /network-interfaces/0/user");
+    CHECK(net(R"("host_dev_name": "t", "socket": "s")") == "config_value /network-interfaces/0/socket");
+    CHECK(net(R"("host_dev_name": "t", "host": true)") == "config_value /network-interfaces/0/host");
+    CHECK(net(R"("socket": "s", "forward": ["1:2"])") == "config_value /network-interfaces/0/forward");
+    CHECK(net(R"("socket": "s", "queue_pairs": 2)") == "config_value /network-interfaces/0/queue_pairs");
+    CHECK(net(R"("socket": "")") == "config_value /network-interfaces/0/socket");
+    CHECK(net(R"("user": true, "mtu": 1279)") == "config_value /network-interfaces/0/mtu");
+    CHECK(net(R"("user": true, "dns": "localhost")") == "config_value /network-interfaces/0/dns");
+    CHECK(net(R"("user": true, "forward": "1:2")") == "config_type /network-interfaces/0/forward");
+    CHECK(net(R"("user": true, "forward": [1])") == "config_type /network-interfaces/0/forward/0");
+    CHECK(net(R"("user": true, "forward": ["1:0"])") == "config_value /network-interfaces/0/forward");
+    CHECK(net(R"("user": true, "forward": ["1:2", "0.0.0.0:1:3"])") == "config_value /network-interfaces/0/forward");
+    CHECK(parse(R"({"network-interfaces": [{"user": true, "forward": ["1:2", "udp:1:3"]}]})").problems.empty());
+    CHECK(net(R"("iface_id": "n")") == "config_missing_key /network-interfaces/0");
+    CHECK(net(R"("user": false)") == "config_missing_key /network-interfaces/0");
     CHECK(only_problem(R"({"network-interfaces": [{"host_dev_name": "t", "guest_mac": "zz"}]})") ==
           "config_value /network-interfaces/0/guest_mac");
 }

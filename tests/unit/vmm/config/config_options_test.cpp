@@ -102,6 +102,25 @@ TEST_CASE("a device's first word needs no key") {
     CHECK(devices_of<devices::virtio::NetOptions>(file.config).at(0)->tap == "tap0");
 }
 
+TEST_CASE("user is the user's network, a tap of that name needs its key, and forwards follow their interface") {
+    ConfigFile file;
+    const auto early = apply("--forward", "2222:22", file);
+    REQUIRE_FALSE(early);
+    CHECK(early.error().where == "--forward");
+    CHECK(early.error().hint == "write --net user --forward 2222:22");
+    REQUIRE(apply("--net", "user", file));
+    REQUIRE(apply("--net", "tap=user", file));
+    REQUIRE(apply("--net", "user,host=on", file));
+    REQUIRE(apply("--forward", "2222:22", file));
+    REQUIRE(apply("--forward", "udp:[::1]:53:5353", file));
+    const auto nets = devices_of<devices::virtio::NetOptions>(file.config);
+    CHECK((nets.at(0)->user && !nets.at(0)->host && nets.at(0)->forwards.empty()));
+    CHECK((!nets.at(1)->user && nets.at(1)->tap == "user"));
+    CHECK((nets.at(2)->user && nets.at(2)->host && nets.at(2)->forwards.size() == 2));
+    CHECK(check(file.config).empty());
+    CHECK_FALSE(apply("--forward", "22", file));
+}
+
 TEST_CASE("what a key holds decides how its word is read") {
     ConfigFile file;
     REQUIRE(apply("--disk", "path=7,serial=12345,readonly=off,queues=2", file));

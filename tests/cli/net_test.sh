@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+# The user's network with Debian's passt: it is looked for, its refusals are told, it ends with inox however that ends,
+# and leaves nothing. What guests do with it is tested in the lab.
+. "$(dirname "$0")/lib.sh"
+
+refused 118 host_error 'passt, which connects a guest to the user'"'"'s network, is not installed' 'apt install passt' \
+    env PATH=/nonexistent "$inox" run --net user
+echo '{"network-interfaces": [{"user": true}]}' >"$scratch/user.json"
+refused 118 host_error 'is not installed' 'apt install passt' env PATH=/nonexistent "$inox" check "$scratch/user.json"
+refused 118 host_error "cannot connect to the peer at '$scratch/none'" 'start it first' \
+    "$inox" run --net "socket=$scratch/none"
+command -v passt >/dev/null || { echo 'the rest needs passt'; finish; }
+accepted ': good' "$inox" check "$scratch/user.json"
+
+# A port of the host that is in use: passt's words, and no guest without its network
+python3 - "$scratch/port" <<'END' &
+import socket, sys, time
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+s.listen()
+open(sys.argv[1], "w").write(str(s.getsockname()[1]))
+time.sleep(600)
+END
+taken=$!
+trap 'kill $taken 2>/dev/null; rm -rf "$scratch"' EXIT
+eventually test -s "$scratch/port"
+port=$(cat "$scratch/port")
+refused 118 host_error "Failed to bind any port for '-t 127.0.0.1/$port:22'" 'forward another port of the host' \
+    "$inox" run --net user --forward "$port:22"
+
+# In a network without a way out it starts too, and says what is missing
+if unshare -rn true 2>/dev/null; then
+    run unshare -rn sh -c 'ip link set lo up; exec "$0" run --net user --forward 2222:22 --timeout 60s' "$inox"
+    shows 'this host has no default route'
+fi
+
+[ -w /dev/kvm ] || { echo 'the rest needs /dev/kvm'; finish; }
+guests=$(dirname "$inox")/tests/kvm/guests
+
+children() { pgrep -P "$1"; }
+serving() { [ -n "$(children "$1")" ] && [ -S "$scratch/api.sock" ] && "$inox" ctl -s "$scratch/api.sock" status; }
+files() { find /tmp /run -maxdepth 1 -name '*passt*' 2>/dev/null; }
+
+mkfifo "$scratch/input"
+exec 8<>"$scratch/input" # never ends
+
+# starts OPTION...: a guest that waits for input; leaves $vmm and $passt
+starts() {
+    rm -f "$scratch/api.sock"
+    "$inox" run --kernel "$guests/echo" --api-sock "$scratch/api.sock" --quiet "$@" \
+        <"$scratch/input" >"$scratch/log" 2>&1 &
+    vmm=$!
+    checks=$((checks + 1))
+    eventually serving $vmm || { out='' err=$(cat "$scratch/log") code='' fail "inox $* should serve, with passt"; }
+    passt=$(children $vmm)
+}
+
+for signal in TERM KILL; do
+    before=$(files)
+    starts --net user,host=on
+    kill -$signal $vmm
+    wait $vmm 2>/dev/null
+    checks=$((checks + 2))
+    eventually gone "$passt" || fail "passt should end after SIG$signal to inox"
+    [ "$(files)" = "$before" ] || fail "passt should leave no file: $(files)"
+done
+
+# It is hot-plugged, dies, is started again, and goes with the interface
+starts --net user
+one=$passt
+accepted '' "$inox" ctl -s "$scratch/api.sock" add-net second user host=true
+two=$(children $vmm | grep -vx "$one")
+checks=$((checks + 1))
+[ -n "$two" ] || fail 'a second passt should serve the second interface'
+refused 118 host_error 'ended with status 1' 'another port' \
+    "$inox" ctl -s "$scratch/api.sock" add-net third user "forward=[\"$port:22\"]"
+accepted '' "$inox" ctl -s "$scratch/api.sock" remove --force second
+checks=$((checks + 1))
+eventually gone "$two" || fail 'passt should end with its interface'
+kill $vmm
+wait $vmm 2>/dev/null
+checks=$((checks + 1))
+eventually gone "$one" || fail 'passt should end with the guest'
+finish
