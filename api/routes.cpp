@@ -66,6 +66,7 @@ constexpr auto table = std::to_array<Route>({
     {Method::get, "/inox/devices/{id}", any, get_device},
     {Method::put, "/inox/devices/{id}", after, put_device},
     {Method::del, "/inox/devices/{id}", after, delete_device},
+    {Method::get, "/inox/exits", any, get_exits},
     {Method::get, "/inox/irqs", any, get_irqs},
     {Method::get, "/inox/events", any, get_events},
     {Method::get, "/inox/metrics", any, get_prometheus},

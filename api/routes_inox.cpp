@@ -12,6 +12,7 @@
 #include "api/routes_reply.hpp"
 #include "vmm/config/config_json.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/instance/exits/report.hpp"
 
 namespace inox::api {
 
@@ -149,6 +150,12 @@ Prepared get_status(Call& call) {
                    {"user_space_up_us", us(Timeline::Step::user_space_up)},
                    {"open_connections", services.server.open.load()},
                    {"event_readers", services.server.streams.load()}});
+    });
+}
+
+Prepared get_exits(Call& call) {
+    return plain(call, [](Services& services) {
+        return Response{200, exits_json(services.instance.exit_counts()), "application/json", false};
     });
 }
 

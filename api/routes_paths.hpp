@@ -57,6 +57,7 @@ Prepared put_mmds_config(Call& call);
 // routes_inox.cpp
 Prepared get_openapi(Call& call);
 Prepared get_status(Call& call);
+Prepared get_exits(Call& call);
 Prepared get_devices(Call& call);
 Prepared get_device(Call& call);
 Prepared put_device(Call& call);

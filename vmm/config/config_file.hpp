@@ -69,6 +69,7 @@ struct RunOptions {
     std::optional<GdbConfig> gdb{};
     std::vector<std::string>
         fail_on{};               ///< "kernel", or expressions as `expect`; a line of the console makes the run fail
+    std::string exits{};         ///< path of the table of exits, JSON when it ends in .json, written at the end
     std::string result{};        ///< path of the JSON object that says how the run ended
     std::string dump_on_panic{}; ///< path of an ELF core, written when the guest's kernel panics
     bool quiet{false};           ///< no closing line on standard error

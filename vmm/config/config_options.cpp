@@ -27,6 +27,7 @@ std::string& kernel(ConfigFile& file) { return file.config.boot.kernel; }
 std::string& initrd(ConfigFile& file) { return file.config.boot.initrd; }
 std::string& serial_log(ConfigFile& file) { return file.run.serial_log; }
 std::string& result_path(ConfigFile& file) { return file.run.result; }
+std::string& exits_path(ConfigFile& file) { return file.run.exits; }
 std::string& symbols(ConfigFile& file) { return file.run.symbols; }
 std::string& dump_on_panic(ConfigFile& file) { return file.run.dump_on_panic; }
 std::string& log_path(ConfigFile& file) { return file.log.path; }
@@ -275,6 +276,8 @@ constexpr CommandOption of_run[] = {
     {"--symbols", "FILE", "the kernel's System.map or vmlinux: names where a hanging guest is", "/inox/symbols",
      set_path<symbols>},
     {"--result", "FILE", "write how the run ended as a JSON object", "/inox/result", set_path<result_path>},
+    {"--exits", "FILE", "write why and where the guest left for user space, counted; JSON if FILE ends in .json",
+     "/inox/exits", set_path<exits_path>},
     {"--dump-on-panic", "FILE", "write an ELF core of the guest when its kernel panics", "/inox/dump_on_panic",
      set_path<dump_on_panic>},
     {"--gdb", "ADDRESS", "let GDB connect at a port or unix:PATH, and wait for it (,wait=off: do not)", "/inox/gdb",

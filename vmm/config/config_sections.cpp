@@ -283,6 +283,8 @@ constexpr Field inox_section[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.symbols); }},
     {"result", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.result); }},
+    {"exits", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.exits); }},
     {"dump_on_panic", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.dump_on_panic); }},
     {"gdb", Need::optional, Null::refused, read_gdb},

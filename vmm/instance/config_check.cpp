@@ -45,6 +45,7 @@ public:
         check_file(file_.log.path, "/logger/log_path");
         check_file(file_.run.boot_timeline, "/inox/boot_timeline");
         check_file(file_.run.result, "/inox/result");
+        check_file(file_.run.exits, "/inox/exits");
         if (const auto& path = file_.run.dump_on_panic; !path.empty())
             check(CoreDump::check(path), "/inox/dump_on_panic");
         take(std::move(of_api));

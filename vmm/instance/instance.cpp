@@ -153,6 +153,8 @@ Result<void> Instance::run_machine(Result<std::unique_ptr<Machine>> made) {
     started_at_ = std::chrono::steady_clock::now();
     if (debugger_)
         debugger_->attach(*machine_);
+    if (counts_exits_ |= !file_.run.exits.empty(); counts_exits_)
+        machine_->count_exits();
     return machine_->start();
 }
 
@@ -213,6 +215,8 @@ void Instance::restart() {
     console_->disconnect();
     if (debugger_)
         debugger_->detach();
+    if (counts_exits_)
+        exits_before_ = exit_counts();
     machine_.reset();
     gate_->reopen();
     const auto over = [this](Result<void> started) {
@@ -268,6 +272,18 @@ Result<void> Instance::send_nmi(std::optional<unsigned> only) { return TRY(runni
 
 std::vector<unsigned> Instance::deaf_vcpus() {
     return state() == State::running && machine_ ? machine_->deaf_vcpus() : std::vector<unsigned>{};
+}
+
+std::vector<ExitCount> Instance::exit_counts() {
+    auto counts = exits_before_;
+    if (machine_) {
+        machine_->count_exits();
+        const auto now = machine_->exit_counts();
+        counts.insert(counts.end(), now.begin(), now.end());
+    }
+    counts_exits_ = true;
+    merge(counts);
+    return counts;
 }
 
 std::vector<std::string> Instance::describe_vcpus() const {

@@ -136,6 +136,9 @@ public:
     void resume_console();
     /// Bytes that the guest's consoles have shown.
     [[nodiscard]] std::uint64_t console_bytes() const { return console_ ? console_->written() : 0; }
+    /// Exits to user space by reason and place, of all machines so far, the most frequent first. Counts from the first
+    /// call on, or from the start with --exits.
+    [[nodiscard]] std::vector<ExitCount> exit_counts();
     /// Where each vCPU is: a line for each, with names if the configuration names symbols. Empty without a guest.
     [[nodiscard]] std::vector<std::string> describe_vcpus() const;
     Result<void> send_nmi(std::optional<unsigned> only = std::nullopt);
@@ -202,7 +205,9 @@ private:
     std::chrono::steady_clock::time_point started_at_{};
     Registration restart_timer_{};
     std::uint64_t restarts_{0};
-    std::uint64_t last_fault_{0}; ///< its number
+    bool counts_exits_{false};
+    std::vector<ExitCount> exits_before_{}; ///< of machines before a restart
+    std::uint64_t last_fault_{0};           ///< its number
     bool shutting_down_{false};
     bool finished_{false}; ///< the console's last bytes are out
 

@@ -95,6 +95,7 @@ std::vector<Claim> claims_of(const ConfigFile& file) {
         {file.run.boot_timeline, "/inox/boot_timeline", Act::replace, nullptr},
         {file.run.dump_on_panic, "/inox/dump_on_panic", Act::replace, nullptr},
         {file.run.result, "/inox/result", Act::replace, nullptr},
+        {file.run.exits, "/inox/exits", Act::replace, nullptr},
         {file.metrics ? file.metrics->path : std::string{}, "/metrics/metrics_path", Act::append, nullptr},
         {file.serial.path, "/serial/serial_out_path", Act::append, nullptr},
         {file.run.serial_log, "/inox/serial_log", Act::replace, nullptr},

@@ -12,6 +12,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/base/shared_output.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/instance/exits/report.hpp"
 #include "vmm/instance/verdict/hang_watch.hpp"
 #include "vmm/instance/verdict/result.hpp"
 #include "vmm/instance/watchdog.hpp"
@@ -164,6 +165,14 @@ int GuestRun::report() {
         code = print(found_error(*findings));
     if (const auto log = instance_.serial_log_result(); code == 0 && !log)
         code = print(log.error());
+    if (!options_.exits.empty())
+        if (const auto written = placed(write_exits(options_.exits, instance_.exit_counts()), "/inox/exits");
+            !written) {
+            if (code == 0)
+                code = print(written.error());
+            else
+                print_error(written.error());
+        }
     if (!options_.result.empty())
         if (const auto written = placed(write_result(options_.result, result(code)), "/inox/result"); !written) {
             print_error(written.error());
@@ -210,6 +219,7 @@ RunResult GuestRun::result(int code) const {
     const auto& file = instance_.file();
     for (const auto& [name, path] :
          {std::pair{"serial_log", file.run.serial_log}, std::pair{"boot_timeline", file.run.boot_timeline},
+          std::pair{"exits", file.run.exits},
           std::pair{"dump_on_panic", instance_.dumped_panic() ? file.run.dump_on_panic : std::string{}}})
         if (!path.empty())
             out.files.emplace_back(name, path);
@@ -332,6 +342,8 @@ Result<void> check_reports(const RunOptions& options) {
         TRY_VOID(placed(check_output(options.boot_timeline), "/inox/boot_timeline"));
     if (!options.result.empty())
         TRY_VOID(placed(check_output(options.result), "/inox/result"));
+    if (!options.exits.empty())
+        TRY_VOID(placed(check_output(options.exits), "/inox/exits"));
     if (!options.dump_on_panic.empty())
         TRY_VOID(placed(CoreDump::check(options.dump_on_panic), "/inox/dump_on_panic"));
     return {};

@@ -301,6 +301,7 @@ void Machine::stop() {
     gate_.set(RunGate::State::stopping);
     for (auto& vcpu : vcpus_)
         vcpu->kick();
+    exits_of_stopped_ = exit_counts();
     vcpus_.clear();
     state_ = State::stopped;
 }
@@ -336,6 +337,19 @@ std::uint64_t Machine::exits() const {
     for (const auto& vcpu : vcpus_)
         sum += vcpu->exits();
     return sum;
+}
+
+void Machine::count_exits() {
+    for (auto& vcpu : vcpus_)
+        vcpu->count_exits();
+}
+
+std::vector<ExitCount> Machine::exit_counts() const {
+    auto counts = exits_of_stopped_;
+    for (const auto& vcpu : vcpus_)
+        if (const auto* table = vcpu->exit_table())
+            table->collect(counts);
+    return counts;
 }
 
 } // namespace inox

@@ -121,6 +121,10 @@ public:
     [[nodiscard]] std::shared_ptr<devices::dsa::DsaFunction> dsa() const { return platform_->dsa(); }
     /// Exits to user space of all vCPUs so far. Any thread.
     [[nodiscard]] std::uint64_t exits() const;
+    /// From now on exits are counted by reason and place: once for all.
+    void count_exits();
+    /// What was counted, also after stop(), not merged; empty when nothing is counted.
+    [[nodiscard]] std::vector<ExitCount> exit_counts() const;
     /// Accesses to ports and addresses where no device is, so far. Any thread.
     [[nodiscard]] std::uint64_t unclaimed_accesses() const { return ports_.unclaimed() + mmio_.unclaimed(); }
 
@@ -197,6 +201,7 @@ private:
     boot::Loaded loaded_;
     Registration stuck_timer_;
     std::uint64_t exits_at_last_check_{0};
+    std::vector<ExitCount> exits_of_stopped_{};      ///< what vCPUs that are gone counted
     std::vector<std::unique_ptr<VcpuThread>> vcpus_; // last: threads end before anything they use
 };
 

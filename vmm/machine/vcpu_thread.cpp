@@ -84,6 +84,13 @@ void VcpuThread::kick() noexcept {
         ::pthread_kill(thread_.native_handle(), kick_signal());
 }
 
+void VcpuThread::count_exits() {
+    if (exit_table_)
+        return;
+    exit_table_ = std::make_unique<ExitTable>();
+    counting_.store(exit_table_.get(), std::memory_order_release);
+}
+
 void VcpuThread::ask_stuck(bool kicked) noexcept {
     stuck_.store(-1, std::memory_order_release);
     asked_.store(true, std::memory_order_release);
@@ -113,6 +120,8 @@ void VcpuThread::loop() noexcept {
             deaf_.store(vcpu_->deaf() ? 1 : 0, std::memory_order_release);
         const VmExit exit = vcpu_->run();
         exits_.fetch_add(1, std::memory_order_relaxed);
+        if (auto* table = counting_.load(std::memory_order_acquire))
+            table->count(exit);
         if (!handle(exit))
             return;
     }

@@ -12,6 +12,7 @@
 #include "devices/guest_events.hpp"
 #include "vmm/base/timeline.hpp"
 #include "vmm/bus/bus.hpp"
+#include "vmm/kvm/exit_table.hpp"
 #include "vmm/kvm/vcpu.hpp"
 #include "vmm/machine/debugger.hpp"
 #include "vmm/machine/enqueue_emulator.hpp"
@@ -63,6 +64,10 @@ public:
     [[nodiscard]] Vcpu& vcpu() { return *vcpu_; }
     /// Exits to user space so far.
     [[nodiscard]] std::uint64_t exits() const noexcept { return exits_.load(std::memory_order_relaxed); }
+    /// From now on exits are counted by reason and place. On the loop's thread.
+    void count_exits();
+    /// Null while they are not. On the loop's thread.
+    [[nodiscard]] const ExitTable* exit_table() const { return exit_table_.get(); }
 
 private:
     void loop() noexcept;
@@ -78,6 +83,8 @@ private:
     std::unique_ptr<Vcpu> vcpu_;
     VcpuContext context_;
     std::atomic<std::uint64_t> exits_{0};
+    std::unique_ptr<ExitTable> exit_table_{};
+    std::atomic<ExitTable*> counting_{nullptr}; ///< the same, for the thread
     std::atomic<bool> asked_{false};
     std::atomic<int> stuck_{-1};
     std::atomic<bool> asked_deaf_{false};

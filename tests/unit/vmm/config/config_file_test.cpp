@@ -92,7 +92,7 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
     CHECK(
         far.problems.at(0).hint ==
         "the keys here are timeout, expect, serial_log, console_overflow, keep_fds, fail_on, quiet_for, "
-        "symbols, result, "
+        "symbols, result, exits, "
         "dump_on_panic, gdb, boot_timeline, api_sock, id, api_group, api_connections, on_panic, panic_text, on_reboot, "
         "grace, pci_window_32_mib, "
         "pci_window_64_mib or quiet");

@@ -60,6 +60,7 @@ TEST_CASE("each option sets its field") {
     CHECK(with("--fail-on", "kernel").run.fail_on == std::vector<std::string>{"kernel"});
     CHECK(with("--quiet-for", "30s").run.quiet_for == std::chrono::seconds{30});
     CHECK(with("--symbols", "System.map").run.symbols == "System.map");
+    CHECK(with("--exits", "e.json").run.exits == "e.json");
     CHECK(with("--result", "r.json").run.result == "r.json");
     CHECK(with("--dump-on-panic", "core").run.dump_on_panic == "core");
     CHECK(with("--gdb", "1234").run.gdb->port == 1234);
