@@ -83,6 +83,8 @@ std::string page_text(const Json& page, const Columns& columns) {
 
 const Columns drive_columns{{"ID", "drive_id"},      {"ROOT", "is_root_device"}, {"READONLY", "is_read_only"},
                             {"CACHE", "cache_type"}, {"ENGINE", "io_engine"},    {"PATH", "path_on_host"}};
+const Columns exits_columns{
+    {"COUNT", "count"}, {"REASON", "reason"}, {"ACCESS", "access"}, {"ADDRESS", "address"}, {"PLACE", "place"}};
 const Columns net_columns{{"ID", "iface_id"}, {"TAP", "host_dev_name"}, {"MAC", "guest_mac"}, {"MTU", "mtu"}};
 
 std::string iommu_text(const Json& iommu) {
@@ -181,6 +183,8 @@ std::string view_text(View view, const Json& json) {
                                          {"CPUS", "vcpus"},
                                          {"MEMORY", "memory"},
                                          {"KERNEL", "kernel"}});
+    case View::exits:
+        return table(json.at("exits"), exits_columns);
     case View::irqs:
         return page_text(
             json,

@@ -11,7 +11,21 @@
 
 namespace inox::api {
 
-enum class View { status, config, machine, drives, nets, balloon, devices, irqs, iommu, mappings, pasids, guests };
+enum class View {
+    status,
+    config,
+    machine,
+    drives,
+    nets,
+    balloon,
+    devices,
+    exits,
+    irqs,
+    iommu,
+    mappings,
+    pasids,
+    guests
+};
 
 /// The answer's body as text that ends with a newline; the body itself when it is no JSON.
 std::string table_text(View view, std::string_view body);

@@ -2,6 +2,7 @@
 // The commands of the inox program. Each returns the process's exit code after printing its own errors.
 #pragma once
 
+#include <chrono>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,6 +26,9 @@ int ps_command(Arguments arguments);
 int test_command(Arguments arguments);
 /// Firecracker's own flags: no command word.
 int firecracker_command(Arguments arguments, Timeline& timeline);
+
+/// Shows a guest's rates until a signal comes, or once.
+Result<int> top(const std::string& socket, std::chrono::milliseconds interval, bool once);
 
 /// To standard output; false when nobody could receive all of it.
 bool print(std::string_view text);

@@ -22,6 +22,8 @@ struct Given {
     std::vector<std::string> words{}; ///< what follows the command
     std::string kind{};
     std::string timeout{};
+    std::string interval{};
+    bool once{false};
     bool json{false};
     bool force{false};
 };
@@ -152,6 +154,9 @@ const CtlCommand commands[] = {
      "add a PCI device of the host to the running guest; for example with backend=iommufd",
      [](const Given& given) { return add(given, "vfio", "host"); }},
     {"remove", "ID", 1, 1, "ask the guest to release a device; with --force, remove it at once", remove},
+    {"exits", "", 0, 0, "list why and where the guest left for user space, counted from the first such request on",
+     [](const Given&) { return look("/inox/exits", View::exits); }},
+    {"top", "", 0, 0, "show exits, devices' rates and faults a second until Ctrl-C; with --once, one frame", nullptr},
     {"irqs", "", 0, 0, "list the MSI routes in force",
      [](const Given&) { return look("/inox/irqs?limit=1000", View::irqs); }},
     {"iommu", "[DOMAIN]", 0, 1, "show endpoints, domains and faults, or a domain's mappings",
@@ -186,6 +191,8 @@ std::string help() {
            "\n  -s, --socket PATH   the socket of the control API\n  --json              print the answer as JSON\n"
            "  --force             remove the device at once\n  --kind KIND         the kind of the device, if several "
            "devices have the id\n"
+           "  --interval TIME     between two frames of top; default 1s\n"
+           "  --once              one frame of top\n"
            "  --timeout TIME      how long to wait for an answer, such as 500ms or 2m; default 1m\n\n"
            "KEY is a key of the configuration's section (docs/config.md); VALUE is true, false, a number, JSON, or "
            "text.\n"
@@ -216,6 +223,10 @@ Result<Given> parse(Arguments arguments) {
             TRY_VOID(value(given.kind));
         else if (word == "--timeout")
             TRY_VOID(value(given.timeout));
+        else if (word == "--interval")
+            TRY_VOID(value(given.interval));
+        else if (word == "--once")
+            given.once = true;
         else if (word == "--json")
             given.json = true;
         else if (word == "--force")
@@ -290,9 +301,23 @@ Result<const CtlCommand*> find_command(const Given& given) {
     return found;
 }
 
+Result<int> work_top(const Given& given) {
+    const auto interval = parse_duration(given.interval.empty() ? "1s" : given.interval);
+    if (!interval || *interval < std::chrono::milliseconds{100})
+        return wrong("--interval: " + (interval ? "a frame takes at least 100ms" : no_duration(given.interval)),
+                     duration_rule);
+    if (given.json)
+        return wrong("top is for people", "ctl exits --json and ctl metrics --json have its numbers");
+    return top(given.socket, *interval, given.once);
+}
+
 Result<int> work(Given& given) {
     TRY_VOID(find_guest(given));
     const auto* command = TRY(find_command(given));
+    if (command->request == nullptr)
+        return work_top(given);
+    if (given.once || !given.interval.empty())
+        return wrong("--once and --interval are of top");
     const auto request = command->request(given);
     const auto limit = parse_duration(given.timeout.empty() ? "1m" : given.timeout);
     if (!limit)
