@@ -28,6 +28,25 @@ port=$(cat "$scratch/port")
 refused 118 host_error "Failed to bind any port for '-t 127.0.0.1/$port:22'" 'forward another port of the host' \
     "$inox" run --net user --forward "$port:22"
 
+# The host's commands of docs/network.md, in a network of their own: blocks without those of guests, and of inox itself
+python3 - "$source/docs/network.md" >"$scratch/commands" <<'END'
+import re, sys
+text = open(sys.argv[1]).read().split("## A tap")[1]
+for block in re.findall(r"(?:^    .*\n)+", text, re.M):
+    if "# in the guest" not in block.partition("\n")[0]:
+        for line in re.findall(r"^    ((?:ip|sysctl|nft) .*)", block, re.M):
+            print(line)
+END
+checks=$((checks + 1))
+[ "$(grep -c '^ip ' "$scratch/commands")" -ge 8 ] || fail 'docs/network.md should have the commands of a host'
+command -v nft >/dev/null || sed -i '/^nft /d' "$scratch/commands"
+command -v sysctl >/dev/null || sed -i '/^sysctl /d' "$scratch/commands"
+if unshare -rn sh -c 'ip link set lo up && ip link add eth0 type veth && ip tuntap add dev t mode tap' 2>/dev/null; then
+    run unshare -rn env USER=root bash -euxc 'ip link set lo up; ip link add eth0 type veth; . "$0"' "$scratch/commands"
+    checks=$((checks + 1))
+    [ "$code" = 0 ] || fail 'the commands of docs/network.md should work when pasted'
+fi
+
 # In a network without a way out it starts too, and says what is missing
 if unshare -rn true 2>/dev/null; then
     run unshare -rn sh -c 'ip link set lo up; exec "$0" run --net user --forward 2222:22 --timeout 60s' "$inox"
