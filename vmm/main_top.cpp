@@ -65,7 +65,7 @@ private:
     static constexpr int signals[]{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
     bool shown_;
     bool first_{true};
-    struct sigaction before_[std::size(signals)] {};
+    struct sigaction before_[std::size(signals)]{};
 };
 
 /// Of the process, where this one may look.

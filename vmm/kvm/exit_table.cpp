@@ -50,8 +50,7 @@ void ExitTable::count(const VmExit& exit) noexcept {
 
 void ExitTable::add(ExitReason reason, bool write, std::uint64_t address) noexcept {
     const std::uint64_t key = in_use | std::uint64_t{static_cast<std::uint8_t>(reason)} << reason_shift |
-                              std::uint64_t{write} << write_bit |
-                              (address & ((std::uint64_t{1} << address_bits) - 1));
+                              std::uint64_t{write} << write_bit | (address & ((std::uint64_t{1} << address_bits) - 1));
     const std::uint64_t hash = key * 0x9e3779b97f4a7c15; // 2^64 divided by the golden ratio
     for (unsigned i = 0; i < probes; ++i) {
         Slot& slot = slots_[((hash >> (64 - slot_bits)) + i) % slots_.size()];

@@ -17,12 +17,12 @@ struct NetOptions {
     static constexpr unsigned max_pairs = 16;
     static constexpr std::size_t max_forwards = 64;
 
-    std::string id{"net0"}; ///< for people
-    std::string tap{};      ///< interface name; or:
-    bool user{false};       ///< the network of the user who runs inox, through passt; or:
-    std::string socket{};   ///< path of another process: frames with a length before each
-    bool host{false};       ///< of user: the host's loopback is the gateway's address
-    std::string dns{};      ///< of user: address of the name server; empty: the host's
+    std::string id{"net0"};              ///< for people
+    std::string tap{};                   ///< interface name; or:
+    bool user{false};                    ///< the network of the user who runs inox, through passt; or:
+    std::string socket{};                ///< path of another process: frames with a length before each
+    bool host{false};                    ///< of user: the host's loopback is the gateway's address
+    std::string dns{};                   ///< of user: address of the name server; empty: the host's
     std::vector<PortForward> forwards{}; ///< of user: at most max_forwards
     std::optional<MacAddress> mac{};     ///< absent: derived from mac_seed
     std::string mac_seed{};              ///< unique to this interface of this machine; empty: id and tap

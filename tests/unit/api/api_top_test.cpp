@@ -23,8 +23,9 @@ std::string status(std::uint64_t exits, const std::string& id = "vm") {
 std::string exits(std::uint64_t serial, std::uint64_t halt) {
     return R"({"total": 0, "more": 0, "exits": [
         {"reason": "port", "access": "write", "address": "0x3f8", "place": "serial port", "count": )" +
-           std::to_string(serial) + R"(}, {"reason": "halt", "access": null, "address": null, "place": null, "count": )" +
-           std::to_string(halt) + "}]}";
+           std::to_string(serial) +
+           R"(}, {"reason": "halt", "access": null, "address": null, "place": null, "count": )" + std::to_string(halt) +
+           "}]}";
 }
 
 bool contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
@@ -51,7 +52,8 @@ TEST_CASE("a frame has what happened between two samples, by exits, devices and 
     CHECK(contains(text, "      1.5M        3001000  block root         read_bytes\n"));
     CHECK_FALSE(contains(text, "read_count")); // it did not move
     CHECK_FALSE(contains(text, "link_up"));
-    CHECK(contains(text, "       0.0              3  net eth0           tx_fails\n")); // it is not over because it rests
+    CHECK(
+        contains(text, "       0.0              3  net eth0           tx_fails\n")); // it is not over because it rests
     CHECK(contains(text, "       4.0              8  bus                unclaimed_accesses\n"));
     CHECK(text.find("FAULTS OF") < text.find("unclaimed"));
 }

@@ -17,7 +17,9 @@ namespace {
 
 std::array<std::byte, 8> bytes{};
 
-VmExit port(std::uint16_t number, bool write) { return vm_exit::Port{IoPort{number}, write, 1, std::span{bytes}.first(1)}; }
+VmExit port(std::uint16_t number, bool write) {
+    return vm_exit::Port{IoPort{number}, write, 1, std::span{bytes}.first(1)};
+}
 VmExit memory(std::uint64_t address, bool write) { return vm_exit::Mmio{Gpa{address}, write, bytes}; }
 
 std::vector<ExitCount> counts_of(const ExitTable& table) {
