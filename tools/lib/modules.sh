@@ -28,7 +28,7 @@ lab_kernel_with_modules() {
     local sum
     sum=$({
         cat "$1/SHA256SUMS" "$root"/tools/guest/inox_{ud,svm}.c
-        declare -f lay_over fetch_sources newer_compiler lay_out_modules lay_out_iommufd build_modules
+        declare -f lay_over fetch_headers fetch_sources newer_compiler lay_out_modules lay_out_iommufd build_modules
     } | sha256sum)
     echo "$cache/kernels/lab-$(cat "$1/release")-${sum:0:12}"
 }
@@ -40,13 +40,12 @@ make_lab_kernel() {
     local plain=$2 dir=$3 release version tmp tree make_words=()
     ! all_sums_hold "$dir" || return 0 # another process was quicker
     release=$(cat "$plain/release")
-    version=$(sed 's/^[^_]*_//; s/_[^_]*$//; s/%3a/:/' "$plain/package")
+    version=$(package_version "$plain")
     say "building what Debian's $release lacks (about 170 MB of source, one minute)"
     need gcc-12 make kmod xz-utils
     scratch tmp "$cache/kernels"
     fetch_sources "$1" "$release" "$version" "$tmp" || return
     tree=$tmp/usr/src/linux-headers-$release
-    sed -i "s,/usr/src/,$tmp&," "$tree/Makefile"
     [ "$1" != 7.x ] || newer_compiler "$tmp" || return
     lay_out_modules "$1" "$tmp/source" "$tmp/modules" && mkdir "$tmp/built" &&
         build_modules "$tree" "$tmp/modules" "$tmp/built" "${make_words[@]}" &&
@@ -71,20 +70,62 @@ lay_over() {
         mv "$2/sums" "$out/SHA256SUMS"
 }
 
-# fetch_sources NAME RELEASE VERSION TMP: headers, the tools that build modules, and in TMP/source the parts of the
-# source that become modules. All is unpacked, never installed: installing brings a kernel image along.
-fetch_sources() {
-    local release=$2 version=$3 tmp=$4 series package kbuild packages
-    series=$(cut -d. -f1,2 <<<"$release")
-    kbuild=linux-kbuild-${release%-amd64}
+# trouble_module NAME: prints the path of tools/guest/trouble.c as a module of that Debian kernel, built on first use
+trouble_module() {
+    local plain sum dir
+    plain=$(debian_kernel "$1")
+    sum=$({ cat "$plain/SHA256SUMS" "$root/tools/guest/trouble.c"; declare -f fetch_headers build_modules; } | sha256sum)
+    dir=$cache/kernels/trouble-$(cat "$plain/release")-${sum:0:12}
+    all_sums_hold "$dir" || with_lock "trouble-$1" make_trouble_module "$1" "$plain" "$dir" ||
+        die "the module for tests of $1 could not be built" "its headers may be gone from the archive: remove $plain"
+    echo "$dir/trouble.ko"
+}
+
+# make_trouble_module NAME PLAIN DIR
+make_trouble_module() {
+    local release version tmp
+    ! all_sums_hold "$3" || return 0 # another process was quicker
+    release=$(cat "$2/release")
+    version=$(package_version "$2")
+    say "building a module that makes trouble in $release"
+    need gcc-12 make kmod
+    scratch tmp "$cache/kernels"
+    fetch_headers "$1" "$release" "$version" "$tmp" || return
+    mkdir "$tmp/modules" "$tmp/out"
+    cp "$root/tools/guest/trouble.c" "$tmp/modules/"
+    echo "obj-m := trouble.o" >"$tmp/modules/Kbuild"
+    build_modules "$tmp/usr/src/linux-headers-$release" "$tmp/modules" "$tmp/out" || return
+    (cd "$tmp/out" && sha256sum trouble.ko >SHA256SUMS)
+    rm -rf "$3"
+    mv "$tmp/out" "$3"
+}
+
+# package_version PLAIN: of a kernel's package, as apt writes it
+package_version() { sed 's/^[^_]*_//; s/_[^_]*$//; s/%3a/:/' "$1/package"; }
+
+# fetch_headers NAME RELEASE VERSION TMP [PACKAGE...]: headers, the tools that build modules, and more packages. All is
+# unpacked, never installed: installing brings a kernel image along.
+fetch_headers() {
+    local name=$1 release=$2 version=$3 tmp=$4 flavour package kbuild packages
+    shift 4
+    flavour=${release%-amd64}
+    kbuild=linux-kbuild-${flavour%-cloud}
     [[ $release != 6.1.* ]] || kbuild=linux-kbuild-6.1 # one for all of the series
-    packages=("linux-headers-$release=$version" "linux-headers-${release%-amd64}-common=$version" "$kbuild=$version"
-        "linux-source-$series=$version")
-    if [ "$1" = 7.x ]; then (suite_download trixie-backports "$tmp" "${packages[@]}") || return
+    packages=("linux-headers-$release=$version" "linux-headers-${flavour%-cloud}-common=$version" "$kbuild=$version"
+        "${@/%/=$version}")
+    if [ "$name" = 7.x ]; then (suite_download trixie-backports "$tmp" "${packages[@]}") || return
     else
         for package in "${packages[@]}"; do (download "$package" "$tmp") || return; done
     fi
     for package in "$tmp"/linux-{headers,kbuild}*.deb; do dpkg-deb --fsys-tarfile "$package" | tar -x -C "$tmp"; done
+    sed -i "s,/usr/src/,$tmp&," "$tmp/usr/src/linux-headers-$release/Makefile"
+}
+
+# fetch_sources NAME RELEASE VERSION TMP: headers, and in TMP/source the parts of the source that become modules
+fetch_sources() {
+    local release=$2 tmp=$4 series
+    series=$(cut -d. -f1,2 <<<"$release")
+    fetch_headers "$@" "linux-source-$series" || return
     mkdir "$tmp/source"
     dpkg-deb --fsys-tarfile "$tmp"/linux-source-*.deb | tar -xO "./usr/src/linux-source-$series.tar.xz" |
         tar -xJ -C "$tmp/source" --strip-components=1 --wildcards '*/drivers/vfio' '*/drivers/iommu' \
