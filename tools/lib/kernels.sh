@@ -224,13 +224,7 @@ build_lab_kernel() {
     [ ! -e "$dir/vmlinux" ] || return 0
     need gcc make flex bison bc libelf-dev libssl-dev xz-utils
     work=${INOX_KERNEL_BUILD:-$cache/build-lab-kernel}
-    mkdir -p "$work"
-    if [ ! -d "$work/linux-source-6.12" ]; then
-        say "fetching linux-source-6.12 (about 150 MB, 1.6 GB unpacked in $work)"
-        download linux-source-6.12 "$work"
-        dpkg-deb --fsys-tarfile "$work"/linux-source-6.12_*.deb | tar -xO ./usr/src/linux-source-6.12.tar.xz |
-            tar -xJ -C "$work"
-    fi
+    fetch_kernel_source "$work"
     source=$work/linux-source-6.12
     configure_lab_kernel "$source" "$work/lab"
     say "building the lab kernel: 2 to 10 minutes on 2 cores, log in $work/build.log"
@@ -248,6 +242,47 @@ build_lab_kernel() {
     say "ready: $dir/vmlinux"
 }
 
+# fetch_kernel_source DIR: Debian's linux-source-6.12, unpacked there
+fetch_kernel_source() {
+    mkdir -p "$1"
+    [ ! -d "$1/linux-source-6.12" ] || return 0
+    say "fetching linux-source-6.12 (about 150 MB, 1.6 GB unpacked in $1)"
+    download linux-source-6.12 "$1"
+    dpkg-deb --fsys-tarfile "$1"/linux-source-6.12_*.deb | tar -xO ./usr/src/linux-source-6.12.tar.xz | tar -xJ -C "$1"
+}
+
+# guest_kernel: prints the directory of a kernel of docs/guest-kernel.md, tinyconfig and configs/guest.config, built on
+# first use: bzImage, vmlinux, System.map, config
+guest_kernel() {
+    local fragment=$root/configs/guest.config dir work source out line
+    dir=$cache/guest-kernel-$(sha256sum "$fragment" | cut -c-12)
+    if [ ! -e "$dir/bzImage" ]; then
+        need gcc make flex bison bc libelf-dev libssl-dev xz-utils zstd
+        work=${INOX_KERNEL_BUILD:-$cache/build-guest-kernel}
+        fetch_kernel_source "$work"
+        source=$work/linux-source-6.12 out=$work/guest
+        mkdir -p "$out"
+        make -s -C "$source" O="$out" tinyconfig >&2
+        (cd "$source" && scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$fragment") >"$out/merge.log"
+        make -s -C "$source" O="$out" olddefconfig >&2
+        while read -r line; do
+            grep -qxF "$line" "$out/.config" ||
+                die "the kernel did not take $line" "adapt configs/guest.config to this kernel version"
+        done < <(grep -E '^(CONFIG|# CONFIG.* is not set)' "$fragment")
+        say "building the guest kernel: 3 to 15 minutes on 2 cores, log in $work/build.log"
+        timeout 4h make -C "$source" O="$out" -j"$(nproc)" bzImage vmlinux >"$work/build.log" 2>&1 &
+        show_progress $! "$work/build.log" 1100
+        mkdir -p "$dir"
+        strip --strip-debug -o "$dir/vmlinux" "$out/vmlinux"
+        cp "$out/System.map" "$dir/"
+        cp "$out/.config" "$dir/config"
+        cp "$out/arch/x86/boot/bzImage" "$dir/bzImage.new"
+        mv "$dir/bzImage.new" "$dir/bzImage"
+        rm -rf "$work"
+    fi
+    echo "$dir"
+}
+
 # configure_lab_kernel SOURCE OUT: everything off but what the fragment asks for; every line of it must hold
 configure_lab_kernel() {
     local fragment=$root/tools/guest/lab.config line
@@ -261,14 +296,14 @@ configure_lab_kernel() {
     done < <(grep '^CONFIG' "$fragment")
 }
 
-# show_progress PID LOG: a line every half minute until the build ends; the build's status
+# show_progress PID LOG [STEPS]: a line every half minute until the build ends; the build's status
 show_progress() {
     local next=30
     while kill -0 "$1" 2>/dev/null; do
         sleep 1
         next=$((next - 1))
         if [ $next = 0 ]; then
-            say "  $(grep -c '^  [A-Z]' "$2") of about 2100 steps"
+            say "  $(grep -c '^  [A-Z]' "$2") of about ${3:-2100} steps"
             next=30
         fi
     done
