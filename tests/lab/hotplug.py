@@ -41,6 +41,14 @@ def inside(inox, kernels, initrd):
         Life(inox, kernel, initrd).live(name)
 
 
+def passt_runs():
+    """passt makes a user namespace, which Linux refuses in a changed root such as the lab's"""
+    if os.system("unshare --user true 2>/dev/null") == 0:
+        return True
+    lab.note("not checked: passt, for lack of user namespaces here")
+    return False
+
+
 def serve_text(address, port):
     """Says where it is to whoever connects"""
     server = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
@@ -54,17 +62,20 @@ def serve_text(address, port):
 
 
 def ask_port(address, port):
-    """What a server behind a forward says, once passt, which may have to start twice, listens"""
-    def listens():
+    """What a server behind a forward says; passt may have to start twice, and the server begins again for each"""
+    heard = ""
+
+    def hears():
+        nonlocal heard
         try:
-            socket.create_connection((address, port), 20).close()
-        except ConnectionRefusedError:
+            with socket.create_connection((address, port), 20) as client:
+                client.settimeout(20)
+                heard = client.makefile().readline().strip()
+        except OSError:
             return False
-        return True
-    lab.wait_until(f"{address} port {port} is forwarded", 60, listens)
-    with socket.create_connection((address, port), 20) as client:
-        client.settimeout(60)
-        return client.makefile().readline().strip()
+        return heard != ""
+    lab.wait_until(f"{address} port {port} is forwarded to a server", 120, hears)
+    return heard
 
 
 class Life:
@@ -196,6 +207,8 @@ class Life:
 
     def the_users_network_needs_no_way_out(self):
         """Without a default route, and with the host's loopback out of reach: forwards lead in, nothing leads out"""
+        if not passt_runs():
+            return
         self.add_user(forward=["2222:22", "0.0.0.0:8080:80"])
         self.serves(22, "behind 22")
         expect_same(ask_port("127.0.0.1", 2222), "behind 22")
@@ -207,6 +220,8 @@ class Life:
 
     def the_users_network_has_a_way_out(self):
         """With a default route; the host's loopback is reached because it was asked for, and DHCP answers"""
+        if not passt_runs():
+            return
         lab.output("ip", "address", "add", "198.51.100.1/24", "dev", "inox0")
         lab.output("ip", "route", "add", "default", "via", "198.51.100.9")
         if HAS_IP6:
