@@ -117,7 +117,7 @@ Result<void> add_tar(const std::string& path, const std::string& folder, CpioWri
     if (!reader)
         return fail(Errc::host_error, "there is no memory left");
     if (!opens(*reader, path))
-        return failed(*reader, path, Errc::root_missing);
+        return failed(*reader, path, Errc::root_invalid);
     TRY_VOID(out.add(folder, {.mode = S_IFDIR | 0755U}));
     for (;;) {
         archive_entry* entry = nullptr;

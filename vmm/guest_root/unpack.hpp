@@ -20,7 +20,7 @@ Result<std::vector<std::byte>> read_unpacked(const std::string& path, std::uint6
 bool is_tar(const std::string& path);
 
 /// Adds every entry of a tar archive below `folder`, with owner, mode, links and device files; without extended
-/// attributes and access lists. root_missing, root_invalid, initrd_does_not_fit; wrong_state once `stop` asks for it.
+/// attributes and access lists. root_invalid, initrd_does_not_fit; wrong_state once `stop` asks for it.
 Result<void> add_tar(const std::string& path, const std::string& folder, CpioWriter& out, const std::stop_token& stop);
 
 } // namespace inox::guest_root

@@ -53,6 +53,8 @@ public:
 private:
     [[nodiscard]] std::string take(std::size_t size) const {
         std::string out(size, '\0');
+        if (size == 0)
+            return out; // recv() would wait for the next frame
         return ::recv(fd_, out.data(), size, MSG_WAITALL) == static_cast<ssize_t>(size) ? out : std::string{};
     }
     int fd_;

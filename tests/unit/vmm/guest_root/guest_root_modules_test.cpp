@@ -29,7 +29,7 @@ struct Tree {
     void module(const std::string& path, const std::string& magic, const std::string& depends = {}) const {
         std::string text = "\x7f"
                            "ELF";
-        for (const auto& one : {"license=GPL", ("depends=" + depends).c_str(), ("vermagic=" + magic).c_str()})
+        for (const auto& one : {std::string{"license=GPL"}, "depends=" + depends, "vermagic=" + magic})
             text.append(1, '\0').append(one);
         write(path, text.append(1, '\0'));
     }
