@@ -10,7 +10,11 @@ refused 118 host_error 'is not installed' 'apt install passt' env PATH=/nonexist
 refused 118 host_error "cannot connect to the peer at '$scratch/none'" 'start it first' \
     "$inox" run --net "socket=$scratch/none"
 command -v passt >/dev/null || { echo 'the rest needs passt'; finish; }
-accepted ': good' "$inox" check "$scratch/user.json"
+if [ -w /dev/kvm ]; then
+    accepted ': good' "$inox" check "$scratch/user.json"
+else
+    refused 115 kvm_missing '/dev/kvm' 'tools/lab' "$inox" check "$scratch/user.json"
+fi
 
 # A port of the host that is in use: passt's words, and no guest without its network
 python3 - "$scratch/port" <<'END' &

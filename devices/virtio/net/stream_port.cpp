@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 namespace inox::devices::virtio {
@@ -45,9 +46,23 @@ Result<UniqueFd> SocketPeer::connect() {
     std::ranges::copy(path_, address.sun_path);
     UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) // NOLINT
-        return fail_errno(Errc::host_error, "cannot connect to " + name_,
-                          "start it first: it listens on a unix stream socket, for example passt --socket PATH");
+        return unreachable();
     return socket;
+}
+
+Result<void> SocketPeer::check() const {
+    struct stat found {};
+    const bool exists = ::stat(path_.c_str(), &found) == 0;
+    if (exists && S_ISSOCK(found.st_mode))
+        return {};
+    if (exists)
+        errno = ECONNREFUSED; // as connect(2) says of a file
+    return unreachable();
+}
+
+std::unexpected<Error> SocketPeer::unreachable() const {
+    return fail_errno(Errc::host_error, "cannot connect to " + name_,
+                      "start it first: it listens on a unix stream socket, for example passt --socket PATH");
 }
 
 Result<void> StreamPort::open(unsigned pairs) {

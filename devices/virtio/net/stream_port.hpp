@@ -47,8 +47,11 @@ public:
     explicit SocketPeer(std::string path) : path_{std::move(path)}, name_{"the peer at '" + path_ + "'"} {}
     [[nodiscard]] const std::string& name() const override { return name_; }
     Result<UniqueFd> connect() override;
+    /// The same error as connect(), as far as a look at the file tells.
+    [[nodiscard]] Result<void> check() const;
 
 private:
+    [[nodiscard]] std::unexpected<Error> unreachable() const; ///< by errno
     std::string path_;
     std::string name_;
 };

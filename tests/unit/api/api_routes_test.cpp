@@ -62,8 +62,8 @@ TEST_CASE("bodies that do not fit are refused in serde's words, with the place")
     CHECK(ApiClient::fault(client.put("/drives/a", R"({"drive_id": "a", "x": 1, "is_root_device": true})")) ==
           ApiClient::json_error(
               "unknown field `x`, expected one of `drive_id`, `partuuid`, `is_root_device`, `cache_type`, "
-              "`is_read_only`, `path_on_host`, `rate_limiter`, `io_engine`, `socket`, `queues`, `serial`, `format` at "
-              "line 1 column 21"));
+              "`is_read_only`, `path_on_host`, `rate_limiter`, `io_engine`, `socket`, `queues`, `serial`, `temporary`, "
+              "`format` at line 1 column 21"));
     CHECK(ApiClient::fault(client.put("/actions", R"({"action": "x"})")) ==
           ApiClient::json_error("unknown field `action`, expected `action_type` at line 1 column 9"));
     CHECK(ApiClient::fault(client.put("/boot-source", "{\"kernel_image_path\":\n 5}")) ==

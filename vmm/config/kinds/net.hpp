@@ -9,7 +9,9 @@ namespace inox {
 template <> struct Kind<devices::virtio::NetOptions> : UsualKind {
     static constexpr std::string_view name = "net";
     static constexpr std::string_view section = "network-interfaces";
-    static constexpr std::string_view key = "/host_dev_name";
+    static std::string_view key_of(const auto& net) {
+        return net.user ? "/user" : !net.socket.empty() ? "/socket" : "/host_dev_name";
+    }
     static constexpr std::string_view id_key = "iface_id";
     static std::span<const Section> sections();
     static CommandOption option();
