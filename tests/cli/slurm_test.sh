@@ -79,6 +79,7 @@ shows '2 tasks, in '
 refused 125 host_error 'sbatch ended with' 'sinfo' "$inox" test --slurm --slurm-option --partition=none --kernel bad-kernel
 
 # A task that somebody cancels leaves no result, which is not a failure of the kernel; the others go on
+rm -f e
 "$inox" test --slurm --slurm-option --begin=now+1hour --kernel bad-kernel --memory 64M,128M,256M --artifacts shared >o 2>e &
 pid=$!
 eventually grep -q "Slurm's job" e
@@ -93,6 +94,7 @@ checks=$((checks + 1))
 shows 'Slurm does not know the task: it was canceled'
 
 # Interrupted: the job is canceled, and the test says so at once
+rm -f e
 "$inox" test --slurm --slurm-option --begin=now+1hour --kernel bad-kernel --cpus 1,2 --artifacts shared >o 2>e &
 pid=$!
 eventually grep -q "Slurm's job" e
@@ -112,9 +114,10 @@ if [ -w /dev/kvm ] && [ -e "$guests/exit" ]; then
     [ "$code" = 42 ] || fail 'the code of four tasks should be that of the one that failed'
     shows 'inox test: 2 of 4 machines are good'
     # A task whose process is killed is not a failure of the kernel
+    rm -f e
     "$inox" test --slurm --kernel "$guests/spin" --timeout 100s --artifacts shared >o 2>e &
     pid=$!
-    eventually sh -c 'scontrol -o show job | grep -q JobState=RUNNING'
+    eventually grep -q "Slurm's job" e
     eventually pgrep -f 'test --slurm-task .*guests/spin'
     pkill -KILL -f 'test --slurm-task .*guests/spin'
     await $pid 'a test whose task is killed'

@@ -39,12 +39,21 @@ run "$inox" run --kernel "$scratch/long" --memory 512M
 checks=$((checks + 1))
 [[ $err == *'[kernel_does_not_fit]'* ]] || fail 'a kernel that does not fit should be refused'
 
+# takes_signals PID: whether SIGTERM waits for it, or it is gone
+takes_signals() {
+    local blocked
+    blocked=$(sed -n 's/^SigBlk:\t//p' "/proc/$1/status" 2>/dev/null)
+    [ -z "$blocked" ] || [ $((0x$blocked >> 14 & 1)) = 1 ]
+}
+
 # in_a_start SIGNAL WANT TEXT OPTION...: SIGNAL comes after a quarter of the time that a whole start takes
 in_a_start() {
     local signal=$1 want=$2 text=$3 sent ended
     shift 3
     "$inox" run --kernel "$scratch/long" --memory 1G "$@" >"$scratch/out" 2>"$scratch/err" </dev/null &
     local vmm=$!
+    # Before it has taken SIGTERM over, a signal ends it like any program
+    eventually takes_signals "$vmm"
     sleep "$((whole / 4000)).$(printf %03d $((whole / 4 % 1000)))"
     sent=$(now_ms)
     [ "$signal" = none ] || kill -"$signal" "$vmm"
