@@ -78,10 +78,18 @@ void add_host_problems(const ConfigFile& file, std::span<const Given> given, std
               std::back_inserter(problems));
 }
 
-/// Of a start that failed. /dev/kvm is missed last: all else was good then.
+/// Whether another start would fail in the same way: not one that was ended from outside, and not one that /dev/kvm
+/// is missing for, which is opened when all else is good.
+bool may_have_more(Errc code) {
+    static constexpr Errc alone[] = {Errc::kvm_missing, Errc::kvm_denied, Errc::kvm_unusable,
+                                     Errc::interrupted, Errc::terminated, Errc::timed_out};
+    return std::ranges::find(alone, code) == std::end(alone);
+}
+
+/// Of a start that failed.
 std::vector<Error> all_problems(Error first, const ConfigFile& file, std::span<const Given> given) {
     std::vector<Error> problems;
-    if (first.code != Errc::kvm_missing && first.code != Errc::kvm_denied && first.code != Errc::kvm_unusable) {
+    if (may_have_more(first.code)) {
         sigset_t ends; // the watchdog took them
         sigemptyset(&ends);
         sigaddset(&ends, SIGINT);

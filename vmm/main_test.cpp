@@ -86,7 +86,7 @@ std::variant<Wanted, int> read_arguments(Arguments arguments) {
     command.add("--timeout", plan.timeout, "TIME", "end a machine after this time; default 10m");
     command.add("--append", plan.append, "TEXT", "more words for the kernel's command line");
     command.add_switch("--kunit", "run the tests that are built into the kernel (KUnit), and nothing else");
-    command.add("--jobs", jobs, "N", "machines at a time; default 1");
+    command.add("--jobs", jobs, "N", "machines at a time; default 1", 'j');
     command.add("--junit", out.junit, "FILE", "write the results as JUnit XML");
     command.add_switch("--tap", "print the results as TAP 14, and no output of the guests");
     command.add("--artifacts", out.runner.folder, "DIR",

@@ -12,8 +12,9 @@ assert len(blocks) == 2, f'{len(blocks)} examples'
 github, gitlab = (yaml.safe_load(block) for block in blocks)
 steps = [step['run'] for step in github['jobs']['boot']['steps'] if 'run' in step]
 assert all('uses' in step or 'run' in step for step in github['jobs']['boot']['steps'])
-scripts = {'github': '\n'.join(steps), 'gitlab': '\n'.join(gitlab['kernel']['before_script'] + gitlab['kernel']['script'])}
-assert gitlab['kernel']['artifacts']['reports']['junit'] == 'results.xml'
+job = gitlab['kernel']
+scripts = {'github': '\n'.join(steps), 'gitlab': '\n'.join(job['before_script'] + job['script'])}
+assert job['artifacts']['reports']['junit'] == 'results.xml'
 for name, script in scripts.items():
     open(f'{sys.argv[2]}/{name}', 'w').write(script + '\n')
 END

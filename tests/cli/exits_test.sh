@@ -20,7 +20,8 @@ port, = (one for one in table["exits"] if one["address"] == "0xf4")
 assert port["reason"] == "port" and port["access"] == "write" and port["place"] == "exit port" and port["count"] == 1
 assert table["total"] == sum(one["count"] for one in table["exits"]) and table["more"] == 0
 END
-grep -q -E '^ +1 +[0-9.]+ %  port write 0xf4 \(exit port\)$' "$scratch/exits.txt" || fail 'exits.txt should have it, too'
+grep -q -E '^ +1 +[0-9.]+ %  port write 0xf4 \(exit port\)$' "$scratch/exits.txt" ||
+    fail 'exits.txt should have it, too'
 refused 119 output_unwritable '/nonexistent' '' "$inox" run --kernel "$guests/exit" --exits /nonexistent/e
 
 refused 153 bad_option '--once and --interval are of top' '--help' "$inox" ctl -s x status --once

@@ -67,11 +67,12 @@ checks=$((checks + 1))
 grep -q 'not ok 2 large' "$scratch/kept/0-ktap/console.log" || fail 'the console of a failure should be kept'
 run "$inox" test --kernel "$guests/ktap" --tap
 checks=$((checks + 1))
-[ "$code" = 1 ] && [ -z "$err" ] && grep -q '^    not ok 2 - sums.large$' <<<"$out" && grep -q '^not ok 1 - ktap$' <<<"$out" ||
+[ "$code" = 1 ] && [ -z "$err" ] && grep -q '^    not ok 2 - sums.large$' <<<"$out" &&
+    grep -q '^not ok 1 - ktap$' <<<"$out" ||
     fail '--tap should print the results, and only them'
 
 # A matrix: each combination, a table, and one code; also some at a time
-run "$inox" test --kernel "$guests/power_off" --kernel "$guests/exit" --cpus 1,2 --memory 64M,128M --jobs 3
+run "$inox" test --kernel "$guests/power_off" --kernel "$guests/exit" --cpus 1,2 --memory 64M,128M -j 3
 checks=$((checks + 1))
 [ "$code" = 42 ] && [ "$(grep -c ' ok  ' <<<"$err")" = 4 ] && [ "$(grep -c ' failed  ' <<<"$err")" = 4 ] ||
     fail 'eight machines, four of them good'

@@ -4,7 +4,8 @@
 . "$(dirname "$0")/lib.sh"
 
 for program in munged slurmctld slurmd sbatch scontrol; do
-    command -v $program >/dev/null || { echo "$program is missing (Debian: slurmctld slurmd slurm-client munge)"; exit 77; }
+    command -v $program >/dev/null ||
+        { echo "$program is missing (Debian: slurmctld slurmd slurm-client munge)"; exit 77; }
 done
 [ "$(id -u)" = 0 ] || { echo 'slurmd needs root'; exit 77; }
 guests=$(dirname "$inox")/tests/kvm/guests
@@ -73,14 +74,17 @@ printf 'no kernel' >bad-kernel
 # Tasks that tell by themselves what is wrong
 run "$inox" test --slurm --kernel bad-kernel --cpus 1,2 --artifacts shared --junit out.xml
 checks=$((checks + 1))
-[ "$code" = 125 ] && [ -s out.xml ] && [ "$(grep -c 'not run' <<<"$err")" -ge 2 ] || fail 'two tasks that cannot run their kernel'
+[ "$code" = 125 ] && [ -s out.xml ] && [ "$(grep -c 'not run' <<<"$err")" -ge 2 ] ||
+    fail 'two tasks that cannot run their kernel'
 shows 'inox test: 0 of 2 machines are good'
 shows '2 tasks, in '
-refused 125 host_error 'sbatch ended with' 'sinfo' "$inox" test --slurm --slurm-option --partition=none --kernel bad-kernel
+refused 125 host_error 'sbatch ended with' 'sinfo' \
+    "$inox" test --slurm --slurm-option --partition=none --kernel bad-kernel
 
 # A task that somebody cancels leaves no result, which is not a failure of the kernel; the others go on
 rm -f e
-"$inox" test --slurm --slurm-option --begin=now+1hour --kernel bad-kernel --memory 64M,128M,256M --artifacts shared >o 2>e &
+"$inox" test --slurm --slurm-option --begin=now+1hour --kernel bad-kernel --memory 64M,128M,256M \
+    --artifacts shared >o 2>e &
 pid=$!
 eventually grep -q "Slurm's job" e
 id=$(sed -n "s/.*Slurm's job \([0-9]*\):.*/\1/p" e)

@@ -20,7 +20,8 @@ def outside(inox):
     for folder in ("bin", "etc", "work/here"):
         (tree / folder).mkdir(parents=True)
     shutil.copy("/bin/busybox", tree / "bin/busybox")
-    for name in ("sh", "cat", "echo", "kill", "ls", "sync", "stat", "env", "ps", "tty", "mount", "ip", "sleep", "uname", "stty", "head", "mkdir"):
+    for name in ("sh", "cat", "echo", "kill", "ls", "sync", "stat", "env", "ps", "tty", "mount", "ip", "sleep",
+                 "uname", "stty", "head", "mkdir"):
         (tree / "bin" / name).symlink_to("busybox")
     (tree / "etc/kept").write_text("as it was\n")
     (tree / "etc/owned").write_text("x")
@@ -174,7 +175,8 @@ class Roots:
         expect_same(done.stdout, b"x" * 300000 + b"/work\n")
         expect_same(run("kill -15 $$").returncode, 143)
         expect_same(subprocess.run([*command, "none"], capture_output=True, timeout=200).returncode, 127)
-        sleeper = subprocess.Popen([*command, "sh", "-c", "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 1; done"],
+        script = "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 1; done"
+        sleeper = subprocess.Popen([*command, "sh", "-c", script],
                                    stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         expect_same(sleeper.stdout.readline(), b"ready\n")
         sleeper.terminate()

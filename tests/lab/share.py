@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Debian's kernels use folders that inox serves itself, started by a user who is not root: owners, links, pipes, locks,
-renames, deep and large folders, one that is shared for reading only, and one that comes and goes by the control API. All
-of it in one start of the lab machine.
+renames, deep and large folders, one that is shared for reading only, and one that comes and goes by the control API.
+All of it in one start of the lab machine.
 
     share.py INOX
 INOX_TEST_KERNELS: which kernels (default: 6.12 and 6.1-cloud).
@@ -131,7 +131,8 @@ class Life:
     def follows_links_within_itself(self):
         self.guest.says("/etc/passwd", "readlink /work/absolute")
         self.guest.says("no", "cat /work/up/late 2>/dev/null || echo no")
-        self.guest.says("the guest's", "mkdir -p /share-late && echo the guest\\'s >/share-late/late && cat /work/up/late")
+        self.guest.says("the guest's",
+                        "mkdir -p /share-late && echo the guest\\'s >/share-late/late && cat /work/up/late")
 
     def passes_data_through_a_pipe(self):
         self.guest.ask("mkfifo /work/pipe && ( cat /work/pipe >/tmp/out & ) && echo through >/work/pipe")
@@ -190,7 +191,8 @@ class Life:
 
     def may_not_write_where_it_may_only_read(self):
         self.guest.says("text of mine", "cat /same/mine")
-        for line in ("echo x >/same/new", "echo x >>/same/mine", "rm /same/mine", "mkdir /same/folder", "chmod 777 /same/mine",
+        for line in ("echo x >/same/new", "echo x >>/same/mine", "rm /same/mine", "mkdir /same/folder",
+                     "chmod 777 /same/mine",
                      "mv /same/mine /same/yours", "touch /same/mine", "ln /same/mine /same/second"):
             self.guest.says("Read-only file system", f"{{ {line}; }} 2>&1 | sed 's/.*: //' | tail -n 1")
         expect_same(read(WORK / "mine"), "text of mine\n")

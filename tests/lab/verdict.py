@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong with a kernel, caused in Debian's kernels by a module of ours: `inox test` names the cause, and ends
-with the code for it. All of it in one start of the lab machine.
+"""What can go wrong with a kernel, caused in Debian's kernels by a module of ours: `inox test` names the cause, and
+ends with the code for it. All of it in one start of the lab machine.
 
     verdict.py INOX     each trouble in one of the kernels; INOX_VERDICT_MATRIX=full: each in all of them
 """

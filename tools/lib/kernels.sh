@@ -151,8 +151,8 @@ select_modules() {
     cp "$few/lib/modules/$release"/modules.{dep,alias} "$out/modules/"
 }
 
-# modules_of NAME: prints a folder with lib/modules/VERSION: that Debian kernel's modules, but for drivers that no virtual
-# machine has. In the lab the cache is read-only.
+# modules_of NAME: prints a folder with lib/modules/VERSION: that Debian kernel's modules, but for drivers that no
+# virtual machine has. In the lab the cache is read-only.
 modules_of() {
     local dir out
     dir=$(debian_kernel "$1")

@@ -74,7 +74,10 @@ lay_over() {
 trouble_module() {
     local plain sum dir
     plain=$(debian_kernel "$1")
-    sum=$({ cat "$plain/SHA256SUMS" "$root/tools/guest/trouble.c"; declare -f fetch_headers build_modules; } | sha256sum)
+    sum=$({
+        cat "$plain/SHA256SUMS" "$root/tools/guest/trouble.c"
+        declare -f fetch_headers build_modules
+    } | sha256sum)
     dir=$cache/kernels/trouble-$(cat "$plain/release")-${sum:0:12}
     all_sums_hold "$dir" || with_lock "trouble-$1" make_trouble_module "$1" "$plain" "$dir" ||
         die "the module for tests of $1 could not be built" "its headers may be gone from the archive: remove $plain"

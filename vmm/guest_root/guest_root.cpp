@@ -230,13 +230,13 @@ Orders orders_for(const Config& config, const RootKind& kind, const std::string&
 
 // The RAM disk
 
-constexpr CpioWriter::Node folder{.mode = S_IFDIR | 0755U};
+constexpr CpioWriter::Node plain_folder{.mode = S_IFDIR | 0755U};
 
 Result<void> add_own_files(CpioWriter& out, const Orders& orders, std::span<const ModuleTree::Module> modules) {
     TRY_VOID(out.add("init", {.mode = S_IFREG | 0755U}, init_program()));
     TRY_VOID(out.add("orders", {.mode = S_IFREG | 0600U}, std::string_view{orders.text()}));
     for (const char* path : {"dev", "proc", "sys", "lower", "writes", "root"})
-        TRY_VOID(out.add(path, folder));
+        TRY_VOID(out.add(path, plain_folder));
     TRY_VOID(out.add("dev/console", {.mode = S_IFCHR | 0600U, .major = 5, .minor = 1}));
     for (const auto& module : modules)
         TRY_VOID(out.add("modules/" + module.name + ".ko", {.mode = S_IFREG | 0600U}, module.bytes));
