@@ -69,9 +69,9 @@ TEST_CASE("bytes come in pieces, and what a file lacks at its end is zero") {
 }
 
 TEST_CASE("a path does not lead out of the archive, and is no longer than Linux takes") {
-    CHECK(inner_path("/./a//b/") == "a/b");
+    CHECK(inner_path("/./a//b/").value_or("?") == "a/b");
     CHECK(inner_path("./")->empty());
-    CHECK(inner_path("a..b/...") == "a..b/...");
+    CHECK(inner_path("a..b/...").value_or("?") == "a..b/...");
     CHECK(inner_path("a/../b").error().code == Errc::root_invalid);
     CHECK(inner_path("..").error().code == Errc::root_invalid);
     CHECK(inner_path(std::string(4001, 'a')).error().code == Errc::root_invalid);

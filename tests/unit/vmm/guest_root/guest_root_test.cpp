@@ -152,16 +152,17 @@ TEST_CASE("an archive that is damaged, too large or leads elsewhere is refused, 
 
 TEST_CASE("a kernel's file says which modules are its own") {
     const Folder folder;
-    CHECK(kernel_release(folder.write("k", bzimage("6.12.117+deb12-amd64 (x@y) #1")), {}) == "6.12.117+deb12-amd64");
-    CHECK(kernel_release(folder.write("k", bzimage("../../etc x")), {}) == "");
-    CHECK(kernel_release(folder.write("k", bzimage(std::string(200, '6'))), {}) == "");
+    CHECK(kernel_release(folder.write("k", bzimage("6.12.117+deb12-amd64 (x@y) #1")), {}).value_or("?") ==
+          "6.12.117+deb12-amd64");
+    CHECK(kernel_release(folder.write("k", bzimage("../../etc x")), {}).value_or("?") == "");
+    CHECK(kernel_release(folder.write("k", bzimage(std::string(200, '6'))), {}).value_or("?") == "");
     tests::Elf elf;
     tests::Bytes data(5000);
     const std::string text{"Linux version %s\0Linux version 6.1.0-57-amd64 (builder) #1\n", 58};
     std::ranges::copy(std::as_bytes(std::span{text}), data.begin() + 3000);
     elf.load(0x1000000, data, data.size());
-    CHECK(kernel_release(folder.write("k", text_of(elf.bytes())), {}) == "6.1.0-57-amd64");
-    CHECK(kernel_release(folder.write("k", "nothing"), {}) == "");
+    CHECK(kernel_release(folder.write("k", text_of(elf.bytes())), {}).value_or("?") == "6.1.0-57-amd64");
+    CHECK(kernel_release(folder.write("k", "nothing"), {}).value_or("?") == "");
     CHECK(kernel_release(folder.path("none"), {}).error().code == Errc::kernel_missing);
 }
 
