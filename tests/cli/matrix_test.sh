@@ -78,6 +78,24 @@ checks=$((checks + 1))
     fail 'eight machines, four of them good'
 shows 'inox test: 4 of 8 machines are good'
 
+# A bisection: the commit in the middle cannot be tested, the sixth panics
+if command -v git >/dev/null; then
+    commits=$scratch/commits
+    git init -q "$commits"
+    for kernel in "$guests"/power_off{,,} "$scratch/text" "$guests"/{power_off,panic_text,warning}; do
+        cp "$kernel" "$commits/kernel"
+        echo >>"$commits/count"
+        git -C "$commits" add kernel count
+        git -C "$commits" -c user.name=t -c user.email=t@example.org commit -q -m "$(basename "$kernel")"
+    done
+    git -C "$commits" bisect start HEAD HEAD~6 >/dev/null 2>&1
+    run env -C "$commits" git bisect run "$inox" test --kernel kernel
+    checks=$((checks + 1))
+    [ "$code" = 0 ] && [[ $err == *': not run after'* ]] && grep -q 'is the first bad commit' <<<"$out" &&
+        grep -q '^    panic_text$' <<<"$out" ||
+        fail 'git bisect should find the kernel that panics'
+fi
+
 # Ctrl-C and the like: what runs is ended, what did not run is told
 "$inox" test --kernel "$guests/spin" --kernel "$guests/power_off" >"$scratch/o" 2>"$scratch/e" &
 pid=$!
