@@ -125,7 +125,7 @@ void add_modules(Config& config, const RootKind& kind) {
         return;
     const auto release = kernel_release(config.boot.kernel, {});
     const auto folder = release ? find_modules(config, *release) : Result<std::string>{};
-    if (!folder || release->empty() || !is_installed(*folder))
+    if (!release || release->empty() || !folder || !is_installed(*folder))
         return;
     if (kind.type != RootKind::Type::folder || place_in(config.root->path, *folder).empty())
         put_device(config, shared(modules_share, *folder, true));

@@ -125,6 +125,7 @@ void Server::start_session() {
     fuse_args arguments{1, words, 0};
     const auto& all = operations();
     session_ = ::fuse_session_new(&arguments, &all, sizeof all, this);
+    ::fuse_opt_free_args(&arguments); // it has put words of its own there
     fuse_custom_io io{};
     io.writev = write_reply;
     io.read = [](int, void*, size_t, void*) -> ssize_t { return -1; }; // messages are handed over
