@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/instance/verdict/result.hpp"
 
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 
-#include "vmm/base/os.hpp"
+#include "vmm/base/replace_output.hpp"
 
 namespace inox {
 namespace {
@@ -52,23 +47,7 @@ std::string result_json(const RunResult& result) {
 }
 
 Result<void> write_result(const std::string& path, const RunResult& result) {
-    const auto text = result_json(result);
-    struct stat status {};
-    // A pipe or a device cannot be replaced.
-    if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
-        const auto file = TRY(open_output(path));
-        return write_all(file.get(), text);
-    }
-    std::string temporary = path + ".XXXXXX"; // a name that nothing has
-    const UniqueFd file{::mkostemp(temporary.data(), O_CLOEXEC)};
-    if (!file)
-        return fail_errno(Errc::output_unwritable, "cannot make a file beside " + path);
-    auto written = write_all(file.get(), text);
-    if (written && ::rename(temporary.c_str(), path.c_str()) != 0)
-        written = fail_errno(Errc::output_unwritable, "cannot replace " + path);
-    if (!written)
-        ::unlink(temporary.c_str());
-    return written;
+    return replace_output(path, result_json(result));
 }
 
 } // namespace inox
