@@ -48,9 +48,7 @@ void HangWatch::listen(std::chrono::milliseconds within) {
     silence_ = loop_.after(std::chrono::nanoseconds{within} / 8, [this, within] { listen(within); });
 }
 
-void HangWatch::expect_interrupts() { look(); }
-
-void HangWatch::look() {
+void HangWatch::expect_interrupts() {
     const auto now = Clock::now();
     const auto deaf = instance_.deaf_vcpus();
     std::erase_if(deaf_since_, [&](const auto& entry) { return std::ranges::find(deaf, entry.first) == deaf.end(); });
@@ -64,7 +62,7 @@ void HangWatch::look() {
                                       static_cast<long long>(lockup_after.count())),
                                "see above where it is; --symbols System.map names the places"));
     }
-    lockups_ = loop_.after(between_looks, [this] { look(); });
+    lockups_ = loop_.after(between_looks, [this] { expect_interrupts(); });
 }
 
 bool HangWatch::ask_kernel(std::function<void()> done) {

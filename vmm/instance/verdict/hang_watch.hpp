@@ -35,7 +35,6 @@ public:
 
 private:
     void listen(std::chrono::milliseconds within);
-    void look();
     void await_words(std::chrono::steady_clock::time_point until);
     [[nodiscard]] bool heard();
     void tell(Error error);
