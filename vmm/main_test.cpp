@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "vmm/base/os.hpp"
+#include "vmm/base/replace_output.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/main_command.hpp"
 #include "vmm/main_commands.hpp"
@@ -202,10 +203,7 @@ Result<std::vector<test::Done>> submit(Wanted& wanted, std::span<const test::Mac
     options.task.insert(options.task.end(), arguments.begin(), arguments.end());
     options.at_once = wanted.runner.at_once > 1 ? wanted.runner.at_once : 0;
     options.announce = !wanted.tap;
-    auto done = test::run_by_slurm(wanted.plan, machines, options);
-    if (!done)
-        std::filesystem::remove(options.folder, error); // if nothing is in it
-    return done;
+    return test::run_by_slurm(wanted.plan, machines, options);
 }
 
 /// One machine of the array; its outcome goes to a file of its index.
@@ -222,12 +220,7 @@ int run_task(Wanted& wanted, std::span<const test::Machine> machines) {
     if (!done)
         return unable(done.error());
     const auto& outcome = done->front().outcome;
-    const auto path = test::outcome_file(wanted.slurm_task, *index);
-    const auto file = open_output(path + ".part", OutputStart::replace);
-    auto written =
-        file ? write_all(file->get(), test::outcome_json(outcome)) : Result<void>{std::unexpected{file.error()}};
-    if (written && ::rename((path + ".part").c_str(), path.c_str()) != 0)
-        written = fail_errno(Errc::output_unwritable, "cannot rename " + path + ".part");
+    auto written = replace_output(test::outcome_file(wanted.slurm_task, *index), test::outcome_json(outcome));
     return written ? outcome.code : unable(std::move(written).error());
 }
 
@@ -246,12 +239,16 @@ int test_command(Arguments arguments) {
     }
     if (!wanted.slurm_task.empty())
         return run_task(wanted, machines);
+    const bool own_folder = wanted.runner.folder.empty();
     if (auto named = name_folder(wanted.runner, wanted.by_slurm); !named)
         return unable(std::move(named).error());
     const auto started = std::chrono::steady_clock::now();
     wanted.runner.announce = !wanted.tap;
     auto done = wanted.by_slurm ? submit(wanted, machines, arguments)
                                 : test::run_machines(wanted.plan, machines, wanted.runner);
+    std::error_code ignored;
+    if (own_folder)
+        std::filesystem::remove(wanted.runner.folder, ignored); // if nothing was kept
     if (!done)
         return unable(std::move(done).error());
     const auto seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();

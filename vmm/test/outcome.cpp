@@ -108,26 +108,6 @@ void take_findings(const Json& result, Outcome& out) {
     out.why = first;
 }
 
-void take_cases(std::vector<CaseResult> cases, Outcome& out) {
-    const auto count = [&](Status status) {
-        return static_cast<std::size_t>(std::ranges::count(cases, status, &CaseResult::status));
-    };
-    const auto bad = count(Status::failed) + count(Status::error);
-    if (bad != 0 && out.verdict > Verdict::failed) {
-        out.verdict = Verdict::failed;
-        out.code = 1;
-        out.why = plural(bad, "test") + " of " + std::to_string(cases.size()) + " failed";
-    }
-    static constexpr std::size_t most_named = 10;
-    std::size_t named = 0;
-    for (const auto& one : cases)
-        if ((one.status == Status::failed || one.status == Status::error) && ++named <= most_named)
-            out.details.push_back("not ok: " + one.name);
-    if (named > most_named)
-        out.details.push_back("and " + std::to_string(named - most_named) + " more");
-    out.cases = std::move(cases);
-}
-
 void take_result(const Json& result, Outcome& out) {
     out.seconds =
         result.contains("seconds") && result["seconds"].is_number() ? result["seconds"].get<double>() : out.seconds;
@@ -179,8 +159,7 @@ std::string_view verdict_word(Verdict verdict) {
     return "";
 }
 
-Outcome judge(const ProcessEnd& end, const std::optional<std::string>& result, const std::string& errors,
-              std::vector<CaseResult> cases) {
+Outcome judge(const ProcessEnd& end, const std::optional<std::string>& result, const std::string& errors) {
     Outcome out;
     out.seconds = end.seconds;
     const auto parsed = result ? Json::parse(*result, nullptr, false) : Json{};
@@ -198,10 +177,28 @@ Outcome judge(const ProcessEnd& end, const std::optional<std::string>& result, c
         if (end.code == timeout_code)
             out.verdict = Verdict::timeout;
     }
-    const int command = out.code;
-    take_cases(std::move(cases), out);
-    out.code = code_of(out.verdict, out.verdict == Verdict::failed && command == 0 ? 1 : out.code);
+    out.code = code_of(out.verdict, out.code);
     return out;
+}
+
+void add_cases(std::vector<CaseResult> cases, Outcome& out) {
+    const auto count = [&](Status status) {
+        return static_cast<std::size_t>(std::ranges::count(cases, status, &CaseResult::status));
+    };
+    const auto bad = count(Status::failed) + count(Status::error);
+    if (bad != 0 && out.verdict == Verdict::good) {
+        out.verdict = Verdict::failed;
+        out.code = 1;
+        out.why = plural(bad, "test") + " of " + std::to_string(cases.size()) + " failed";
+    }
+    static constexpr std::size_t most_named = 10;
+    std::size_t named = 0;
+    for (const auto& one : cases)
+        if ((one.status == Status::failed || one.status == Status::error) && ++named <= most_named)
+            out.details.push_back("not ok: " + one.name);
+    if (named > most_named)
+        out.details.push_back("and " + std::to_string(named - most_named) + " more");
+    out.cases = std::move(cases);
 }
 
 int whole_code(const std::vector<Outcome>& outcomes) {

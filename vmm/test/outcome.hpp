@@ -48,8 +48,9 @@ struct ProcessEnd {
     bool interrupted{}; ///< by us, for the operator
 };
 /// `result`: the text of the result file; nullopt: there is none. `errors`: what `inox run` printed on standard error.
-Outcome judge(const ProcessEnd& end, const std::optional<std::string>& result, const std::string& errors,
-              std::vector<CaseResult> cases);
+Outcome judge(const ProcessEnd& end, const std::optional<std::string>& result, const std::string& errors);
+/// A test that failed, or has no result, makes a good machine a failed one. Once.
+void add_cases(std::vector<CaseResult> cases, Outcome& outcome);
 
 /// The code of the whole: that of the verdict that counts most.
 int whole_code(const std::vector<Outcome>& outcomes);

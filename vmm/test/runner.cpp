@@ -148,22 +148,21 @@ Done Running::finish() {
     end.seconds = std::chrono::duration<double>(Clock::now() - started_).count();
     const auto result = read_start(outputs_.result(), 64 << 20);
     const auto errors = read_start(outputs_.errors(), 64 << 10).value_or("");
-    // Without the tests first: what ended the machine is why results are missing.
-    const auto ended = judge(end, result, errors, {});
-    log_.finish(ended.why);
-    results_.finish(ended.why);
+    auto outcome = judge(end, result, errors);
+    log_.finish(outcome.why); // why results are missing
+    results_.finish(outcome.why);
     auto cases = results_.results();
     cases.insert(cases.end(), log_.results().begin(), log_.results().end());
     Done done{.machine = machine_,
-              .outcome = judge(end, result, errors, std::move(cases)),
+              .outcome = std::move(outcome),
               .repeat = repeat_line(plan_, machine_),
               .command = command_line(plan_),
               .log_tail = {}};
+    add_cases(std::move(cases), done.outcome);
     done.outcome.dropped_cases = log_.dropped() + results_.dropped();
     std::error_code ignored;
     if (done.outcome.verdict == Verdict::good) {
         std::filesystem::remove_all(outputs_.folder, ignored);
-        std::filesystem::remove(options_.folder, ignored); // if nothing else is in it
     } else {
         done.outcome.folder = outputs_.folder;
         const bool seen = options_.stream && (options_.console || plan_.command.empty());

@@ -9,7 +9,9 @@ namespace {
 using namespace inox::test;
 
 Outcome of(const std::string& result, std::vector<CaseResult> cases = {}) {
-    return judge({.code = 1, .seconds = 2}, result, "", std::move(cases));
+    auto out = judge({.code = 1, .seconds = 2}, result, "");
+    add_cases(std::move(cases), out);
+    return out;
 }
 
 std::string ended(const std::string& code, const std::string& more = "") {
@@ -61,16 +63,15 @@ TEST_CASE("a report of the kernel outranks how the machine ended, but no worse e
 }
 
 TEST_CASE("a process that leaves no result tells why by its error line") {
-    const auto missing =
-        judge({.code = 115, .seconds = 0.1}, std::nullopt,
-              "inox: warning: x\ninox: error: there is no /dev/kvm [kvm_missing]\n  hint: see lab\n", {});
+    const auto missing = judge({.code = 115, .seconds = 0.1}, std::nullopt,
+                               "inox: warning: x\ninox: error: there is no /dev/kvm [kvm_missing]\n  hint: see lab\n");
     CHECK(missing.code == 125);
     CHECK(missing.why == "there is no /dev/kvm [kvm_missing]");
     CHECK(missing.details == std::vector<std::string>{"hint: see lab"});
-    CHECK(judge({.signal = 9}, std::nullopt, "", {}).code == 125);
-    CHECK(judge({.code = 1}, "no json", "", {}).code == 125);
-    CHECK(judge({.code = 124}, std::nullopt, "", {}).code == 124);
-    CHECK(judge({.code = 143, .interrupted = true}, ended("terminated"), "", {}).why == "interrupted");
+    CHECK(judge({.signal = 9}, std::nullopt, "").code == 125);
+    CHECK(judge({.code = 1}, "no json", "").code == 125);
+    CHECK(judge({.code = 124}, std::nullopt, "").code == 124);
+    CHECK(judge({.code = 143, .interrupted = true}, ended("terminated"), "").why == "interrupted");
 }
 
 TEST_CASE("a test that fails makes a good end a failure, with code 1") {
@@ -82,6 +83,9 @@ TEST_CASE("a test that fails makes a good end a failure, with code 1") {
     CHECK(out.details == std::vector<std::string>{"not ok: b", "not ok: c"});
     CHECK(of(R"({"guest_code":4,"error":null})", cases).code == 4);
     CHECK(of(ended("guest_panic"), cases).code == 120);
+    // Results that are missing because the time is over, or because nothing ran, do not hide that
+    CHECK(of(ended("timed_out"), {{"a", Status::error, ""}}).code == 124);
+    CHECK(of(ended("interrupted"), {{"a", Status::error, ""}}).code == 125);
     CHECK(of(R"({"guest_code":0,"error":null})", {{"s", Status::skipped, ""}}).code == 0);
 }
 
