@@ -39,8 +39,9 @@ static int write_port(unsigned short port, unsigned char value) {
 
 void greet(void) { write_port(boot_timer_port, boot_done); }
 
-static void vsay(const char *text) {
+static void vsay(char *text, size_t size, const char *format, va_list values) {
     const int to = console >= 0 ? console : STDERR_FILENO;
+    vsnprintf(text, size, format, values);
     if (dprintf(to, "inox: %s\n", text) < 0) { /* the status tells, too */ }
 }
 
@@ -48,18 +49,16 @@ void say(const char *format, ...) {
     char text[1024];
     va_list values;
     va_start(values, format);
-    vsnprintf(text, sizeof text, format, values);
+    vsay(text, sizeof text, format, values);
     va_end(values);
-    vsay(text);
 }
 
 void fail(const char *format, ...) {
     char text[1024];
     va_list values;
     va_start(values, format);
-    vsnprintf(text, sizeof text, format, values);
+    vsay(text, sizeof text, format, values);
     va_end(values);
-    vsay(text);
     tcdrain(console);
     for (const char *c = text; *c; ++c) write_port(failure_port, (unsigned char)*c);
     write_port(failure_port, '\n');
