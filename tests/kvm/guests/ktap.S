@@ -4,10 +4,7 @@
 .globl _start
 _start:
     print_text
-    mov $0x600, %dx
-    mov $0x34, %al
-    out %al, (%dx)
-3:  jmp 3b
+    power_off
 text:
     .ascii "[    0.000001] Linux version 6.12.0\r\n"
     .ascii "[    0.100000] KTAP version 1\r\n"

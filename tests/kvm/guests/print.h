@@ -10,3 +10,11 @@
     jmp 1b
 2:
 .endm
+
+# Powers off in order: ACPI S5 by the sleep control register.
+.macro power_off
+    mov $0x600, %dx
+    mov $0x34, %al
+    out %al, (%dx)
+3:  jmp 3b
+.endm
