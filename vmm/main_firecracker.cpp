@@ -40,6 +40,8 @@ constexpr const char* default_socket = "/run/firecracker.socket";
 /// Adds the flags to the file's values, as Firecracker does: the file wins for the log, the flags for all else.
 Result<void> apply(const Flags& given, ConfigFile& file) {
     file.run.console_overflow = ConsoleOverflow::drop;
+    if (given.has("no-seccomp"))
+        file.run.seccomp = Seccomp::off;
     auto& log = file.log;
     if (log.path.empty())
         log.path = given.value("log-path");
@@ -145,7 +147,7 @@ Result<int> start(const Flags& given, Timeline& timeline) {
     for (const auto& key : parsed.ignored)
         log::write(log::Level::warning, "%s: the unknown key '%s' is ignored", path.c_str(), key.c_str());
     if (given.has("seccomp-filter"))
-        log::write(log::Level::warning, "--seccomp-filter is ignored: inox installs no system call filter");
+        log::write(log::Level::warning, "--seccomp-filter is ignored: inox uses its own filters");
     log_start(given);
     timeline.mark(Timeline::Step::config_read);
     const int code = run(std::move(parsed.file), timeline, plan);

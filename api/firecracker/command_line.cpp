@@ -157,7 +157,8 @@ const char* const help = R"(inox with Firecracker's flags:
   --metrics-path FILE           write a line of metrics at the start, once a minute and at the end
   --metadata FILE, --mmds-size-limit BYTES
   --http-api-max-payload-size BYTES
-  --no-seccomp, --seccomp-filter FILE   accepted, but inox installs no system call filter
+  --no-seccomp                  no system call filters
+  --seccomp-filter FILE         accepted, but inox uses its own filters
   --start-time-us N, --start-time-cpu-us N, --parent-cpu-time-us N
   --version, --help
 and of inox:

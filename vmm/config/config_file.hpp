@@ -48,6 +48,14 @@ enum class ConsoleOverflow : std::uint8_t {
 };
 inline constexpr std::array<std::string_view, 2> overflow_words{"wait", "drop"};
 
+/// What becomes of a system call that a thread's filter does not have. See vmm/confine.
+enum class Seccomp : std::uint8_t {
+    on,  ///< it ends the run
+    log, ///< the kernel logs it and does it
+    off, ///< no thread has a filter
+};
+inline constexpr std::array<std::string_view, 3> seccomp_words{"on", "log", "off"};
+
 /// Where GDB can connect, and whether the guest waits for it.
 struct GdbConfig {
     std::uint16_t port{}; ///< of 127.0.0.1; 0: `socket` instead
@@ -74,6 +82,7 @@ struct RunOptions {
     std::string dump_on_panic{}; ///< path of an ELF core, written when the guest's kernel panics
     bool quiet{false};           ///< no closing line on standard error
     OnReboot on_reboot{OnReboot::end};
+    Seccomp seccomp{Seccomp::on};
     std::optional<std::chrono::milliseconds> grace{}; ///< for a guest to power off after SIGTERM; none: it ends at once
 };
 

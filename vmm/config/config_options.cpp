@@ -158,6 +158,14 @@ Result<void> set_console_overflow(const CommandOption& self, const std::string& 
     return {};
 }
 
+Result<void> set_seccomp(const CommandOption& self, const std::string& text, ConfigFile& file) {
+    const auto found = std::ranges::find(seccomp_words, text);
+    if (found == std::end(seccomp_words))
+        return refuse_option(self, in_quotes(text) + " is not one of on, log and off", "use on, log or off");
+    file.run.seccomp = static_cast<Seccomp>(found - std::begin(seccomp_words));
+    return {};
+}
+
 Result<void> set_keep_fds(const CommandOption& self, const std::string& text, ConfigFile& file) {
     file.run.keep_fds = descriptors::parse_list(text);
     if (file.run.keep_fds.empty())
@@ -293,6 +301,10 @@ constexpr CommandOption of_run[] = {
      set_api_connections},
     {"--keep-fds", "N[,N...]", "descriptors that the API will name; all other inherited ones are closed",
      "/inox/keep_fds", set_keep_fds},
+    {"--seccomp", "WHAT",
+     "on: a system call that a thread has no use for ends the run; log: the kernel logs it only; off: no filters; "
+     "default on",
+     "/inox/seccomp", set_seccomp},
     {"--metrics", "FILE", "write a line of metrics at the start, once a minute and at the end", "/metrics/metrics_path",
      set_path<metrics_path>},
     {"--log-path", "FILE", "log to a file instead of standard error", "/logger/log_path", set_path<log_path>},

@@ -312,6 +312,11 @@ constexpr Field inox_section[] = {
      [](const JsonValue& value, ConfigFile& file) { file.run.grace = read_time(value); }},
     {"pci_window_32_mib", Need::optional, Null::means_absent, read_window<&PciWindows::bars_32>},
     {"pci_window_64_mib", Need::optional, Null::means_absent, read_window<&PciWindows::bars_64>},
+    {"seccomp", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         if (const auto index = value.one_of(seccomp_words))
+             file.run.seccomp = static_cast<Seccomp>(*index);
+     }},
     {"quiet", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.run.quiet = value.boolean().value_or(file.run.quiet); }},
 };

@@ -48,7 +48,8 @@ TEST_CASE("every key reaches its field") {
                            "track_dirty_pages": false, "cpu_template": "None"},
         "logger": {"log_path": "/log", "level": "Debug", "show_level": true, "show_log_origin": false},
         "inox": {"timeout": "500ms", "expect": "up$", "serial_log": "/s", "boot_timeline": "t.svg", "quiet": true,
-                 "on_panic": "end", "console_overflow": "drop", "keep_fds": "5,6"}})");
+                 "on_panic": "end", "console_overflow": "drop", "keep_fds": "5,6",
+                 "seccomp": "log"}})");
     CHECK(parsed.problems.empty());
     const auto& config = parsed.file.config;
     const auto& run = parsed.file.run;
@@ -66,6 +67,7 @@ TEST_CASE("every key reaches its field") {
     CHECK(run.expect == "up$");
     CHECK(run.serial_log == "/s");
     CHECK(run.console_overflow == ConsoleOverflow::drop);
+    CHECK(run.seccomp == Seccomp::log);
     CHECK(run.keep_fds == std::vector<int>{5, 6});
     CHECK(run.boot_timeline == "t.svg");
     CHECK(run.quiet);
@@ -95,7 +97,7 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
         "symbols, result, exits, "
         "dump_on_panic, gdb, boot_timeline, api_sock, id, api_group, api_connections, on_panic, panic_text, on_reboot, "
         "grace, pci_window_32_mib, "
-        "pci_window_64_mib or quiet");
+        "pci_window_64_mib, seccomp or quiet");
 }
 
 TEST_CASE("only Firecracker's dialect ignores unknown top-level keys, and it lists them") {
@@ -132,6 +134,7 @@ TEST_CASE("a value of the wrong type is reported at its pointer") {
     CHECK(only_problem(R"({"inox": {"expect": ["x"]}})") == "config_type /inox/expect");
     CHECK(only_problem(R"({"inox": {"on_panic": "ignore"}})") == "config_value /inox/on_panic");
     CHECK(only_problem(R"({"inox": {"console_overflow": "block"}})") == "config_value /inox/console_overflow");
+    CHECK(only_problem(R"({"inox": {"seccomp": "On"}})") == "config_value /inox/seccomp");
     for (const char* list : {"", "2", "5,", ",5", "5;6", "-5", "99999999999"})
         CHECK(only_problem(R"({"inox": {"keep_fds": ")" + std::string{list} + R"("}})") ==
               "config_value /inox/keep_fds");

@@ -56,6 +56,9 @@ TEST_CASE("each option sets its field") {
     CHECK(with("--keep-fds", "5,17").run.keep_fds == std::vector<int>{5, 17});
     CHECK(with("--console-overflow", "drop").run.console_overflow == ConsoleOverflow::drop);
     CHECK(with("--console-overflow", "wait").run.console_overflow == ConsoleOverflow::wait);
+    CHECK(with("--seccomp", "on").run.seccomp == Seccomp::on);
+    CHECK(with("--seccomp", "log").run.seccomp == Seccomp::log);
+    CHECK(with("--seccomp", "off").run.seccomp == Seccomp::off);
     CHECK(with("--boot-timeline", "b.svg").run.boot_timeline == "b.svg");
     CHECK(with("--fail-on", "kernel").run.fail_on == std::vector<std::string>{"kernel"});
     CHECK(with("--quiet-for", "30s").run.quiet_for == std::chrono::seconds{30});
