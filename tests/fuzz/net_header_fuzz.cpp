@@ -34,7 +34,7 @@ void check_sent(const std::string& bytes, std::uint64_t features) {
 struct Target {
     EventLoop loop{};
     std::shared_ptr<fakes::FakePort::State> port = std::make_shared<fakes::FakePort::State>();
-    fakes::VirtioDriver driver{4 * MiB};
+    fakes::VirtioDriver driver{16 * MiB}; // 30 chains of 4 pieces of 70 KB
     std::shared_ptr<Net> net = *Net::create({.queue_pairs = 2}, loop, std::make_unique<fakes::FakePort>(port));
 
     void turn() { tests::turn(loop); }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs a fuzz target without libFuzzer.
-//   fuzz_NAME CORPUS             every seed, then some thousand mutations of the seeds, always the same ones
+//   fuzz_NAME CORPUS             every seed, then thousands of mutations of the seeds, always the same ones, for at
+//   most
+//                                most_time of processor time
 //   fuzz_NAME CORPUS SECONDS     mutations for so long, other ones each time
 #include <algorithm>
 #include <chrono>
@@ -8,6 +10,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
@@ -25,6 +28,7 @@ using Input = std::vector<std::uint8_t>;
 using Random = std::mt19937_64;
 
 constexpr unsigned mutations_per_seed = 10000;
+constexpr std::clock_t most_time = std::clock_t{10} * CLOCKS_PER_SEC;
 constexpr std::size_t max_size = 64 * 1024;
 constexpr const char* last_input = "fuzz-last-input";
 
@@ -128,9 +132,11 @@ int main(int argc, char** argv) {
             mutate_and_try(seeds[below(random, seeds.size())], random);
     } else {
         Random random{1};
-        for (const Input& seed : seeds)
-            for (unsigned i = 0; i < mutations_per_seed; ++i, ++runs)
+        for (unsigned i = 0; i < mutations_per_seed && std::clock() < most_time; ++i)
+            for (const Input& seed : seeds) {
                 mutate_and_try(seed, random);
+                ++runs;
+            }
     }
     std::printf("%zu seeds, %lu mutations: nothing found\n", seeds.size(), runs);
 }

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// A driver of the virtio console: chains of any shape, a host that types and one that takes output slowly. Whatever the
+// input, output is what the chains hold, in order, and every chain that the device takes comes back once.
+//
+//   input   features, then operations: kind, operand
+#include "devices/virtio/console.hpp"
+#include "tests/fakes/virtio_driver.hpp"
+#include "tests/fuzz/input.hpp"
+#include "tests/support/run_loop.hpp"
+#include "vmm/base/log.hpp"
+
+using namespace inox;
+
+namespace {
+
+using namespace devices::virtio;
+using fuzz::Input;
+using fuzz::require;
+
+struct Target {
+    EventLoop loop{};
+    fakes::VirtioDriver driver{4 * MiB};
+    std::string shown{};
+    std::size_t takes{SIZE_MAX}; ///< bytes that output has room for
+    std::shared_ptr<Console> console = *Console::create({}, loop, [this](std::span<const std::byte> bytes) {
+        const auto part = bytes.first(std::min(bytes.size(), takes));
+        shown.append(reinterpret_cast<const char*>(part.data()), part.size()); // NOLINT
+        takes -= part.size();
+        return part.size();
+    });
+};
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    log::set_level(log::Level::off);
+    static Target target;
+    Input input{std::as_bytes(std::span{data, size})};
+    target.shown.clear();
+    target.takes = SIZE_MAX;
+    target.driver.activate(*target.console, input.take<std::uint8_t>() & target.console->features());
+    std::string sent;
+    std::size_t posted = 0;
+    for (int step = 0; step < 40 && !input.empty(); ++step) {
+        const auto kind = input.take<std::uint8_t>();
+        const auto operand = input.take<std::uint8_t>();
+        if (kind < 0x40) {
+            (void)target.console->receive(input.take(operand));
+        } else if (kind < 0x50) {
+            target.console->resize({operand, kind});
+        } else if (kind < 0x60) {
+            target.takes = operand;
+            target.console->on_output_room();
+        } else {
+            const unsigned queue = kind < 0xa0 ? 0 : 1;
+            auto chain = target.driver[queue].chain();
+            for (unsigned pieces = 1 + operand % 4U; pieces != 0; --pieces) {
+                const auto length = input.take<std::uint8_t>();
+                if ((length & 0x80) != 0) {
+                    chain.writable(1U + length % 0x80);
+                    continue;
+                }
+                const auto bytes = input.take(1U + length);
+                if (bytes.empty())
+                    continue;
+                chain.readable(bytes);
+                if (queue == 1)
+                    sent.append(reinterpret_cast<const char*>(bytes.data()), bytes.size()); // NOLINT
+            }
+            if (!chain.pieces.empty() && posted < 60) {
+                chain.post((operand & 0x40) != 0);
+                ++posted;
+                target.console->kick(queue);
+            }
+        }
+        tests::turn(target.loop);
+        require(target.driver.notifier.broken != 0 || sent.starts_with(target.shown));
+    }
+    target.console->reset();
+    target.driver.notifier.broken = 0;
+    tests::turn(target.loop);
+    return 0;
+}
