@@ -21,4 +21,9 @@ for name in 6.12 6.1; do
     touch "$dir/SHA256SUMS"
 done
 check "or for those that are there" "6.1 6.12" "$(default_kernels)"
+
+# A package that dpkg has never met is missing, too, as on a new machine
+check "what is missing is installed" "inox-unheard-of" "$(bash -c 'set -euo pipefail; . "$1/tools/lib/common.sh"
+    apt_install() { echo "$@" >"$INOX_CACHE/installed"; }
+    need bash inox-unheard-of' bash "$root" 2>/dev/null; cat "$work/installed")"
 exit $failed

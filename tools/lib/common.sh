@@ -40,7 +40,8 @@ apt_install() {
 need() {
     command -v dpkg-query >/dev/null || die "this is not a Debian system" "install what these Debian packages hold: $*"
     local missing log here
-    here=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null | sed -n 's/ installed$//p' | sort -u)
+    here=$({ dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null || true; } |    # some it never met
+        sed -n 's/ installed$//p' | sort -u)
     missing=$(comm -13 <(echo "$here") <(printf '%s\n' "$@" | sort -u) | tr '\n' ' ')
     [ -n "$missing" ] || return 0
     say "installing with apt: $missing"
