@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "vmm/base/log.hpp"
+#include "vmm/config/allowed_path.hpp"
 #include "vmm/config/config.hpp"
 
 namespace inox {
@@ -110,6 +111,7 @@ struct ConfigFile {
     std::optional<MetricsConfig> metrics{};
     std::optional<MmdsConfig> mmds{};
     ApiConfig api{};
+    std::vector<AllowedPath> allow{}; ///< what may be opened later, besides what the rest names
 };
 
 /// How strict the reader is, and which defaults hold.
