@@ -26,9 +26,10 @@ LAYERS = {
     "api": ["vmm/base", "vmm/config", "vmm/host", "vmm/machine", "vmm/instance"],
     "vmm/gdb": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "vmm/config", "vmm/machine", "vmm/instance", "api"],
     "vmm/registry": ["vmm/base", "vmm/config"],
+    "vmm/jail": ["vmm/base", "vmm/config", "devices"],
     "vmm/test": ["vmm/base", "vmm/config"],
-    "vmm": ["vmm/base", "vmm/config", "vmm/guest_root", "vmm/host", "vmm/instance", "vmm/gdb", "vmm/registry",
-            "vmm/share", "vmm/test", "api"],  # main
+    "vmm": ["vmm/base", "vmm/config", "vmm/guest_root", "vmm/host", "vmm/instance", "vmm/gdb", "vmm/jail",
+            "vmm/registry", "vmm/share", "vmm/test", "api"],  # main
 }
 
 PRODUCT = list(LAYERS)

@@ -6,7 +6,10 @@ set(CMAKE_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXE
   WORLD_EXECUTE)
 install(DIRECTORY DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(TARGETS inox RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(FILES README.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# Callers of Firecracker's jailer name a program and nothing else
+file(CREATE_LINK inox ${CMAKE_BINARY_DIR}/inox-jailer SYMBOLIC)
+install(FILES ${CMAKE_BINARY_DIR}/inox-jailer DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(FILES README.md SECURITY.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 # Man pages and completion say what the program's --help says.
 set(manual ${CMAKE_BINARY_DIR}/manual)
 add_custom_command(OUTPUT ${manual}/bash/inox

@@ -20,6 +20,7 @@ constexpr const char* help = R"(inox: a small virtual machine monitor
   inox host              show what this host can do for guests, and what is missing
   inox test [OPTIONS] -- COMMAND
                          boot kernels, run a command in each guest, and give a verdict
+  inox jail -- run ...   the same in a jail: a root, processes and a user of its own
   inox ps                list your guests that were started with --id
   inox ctl ID ...        ask a running inox, through its control API (or -s SOCKET)
   inox exec ID -- CMD ...
@@ -36,7 +37,7 @@ Examples:
 )";
 
 int dispatch(cli::Arguments arguments, Timeline& timeline) {
-    static constexpr std::string_view commands[] = {"run", "check", "host", "ps", "ctl", "exec", "test"};
+    static constexpr std::string_view commands[] = {"run", "check", "host", "test", "jail", "ps", "ctl", "exec"};
     if (arguments.empty()) {
         static_cast<void>(cli::print(help));
         return cli::report_problem(make_error(Errc::bad_option, "no command given", "try: inox run"));
@@ -57,6 +58,8 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::exec_command(rest);
     if (first == "test")
         return cli::test_command(rest);
+    if (first == "jail")
+        return cli::jail_command(rest);
     if (first == share::command)
         return share::serve(rest);
     if ((first == "--help" || first == "-h" || first == "help") && rest.empty())
@@ -65,7 +68,13 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::firecracker_command(arguments, timeline);
     return cli::report_problem(
         make_error(Errc::bad_option, "unknown command " + in_quotes(first),
-                   suggestion(first, commands, "the commands are run, test, check, host, ps, ctl and exec")));
+                   suggestion(first, commands, "the commands are run, test, check, host, jail, ps, ctl and exec")));
+}
+
+/// The program's name says which of Firecracker's two programs it stands for: callers name a path and nothing else.
+bool is_jailer(std::string_view path) {
+    const auto name = path.substr(path.rfind('/') + 1);
+    return name == "jailer" || name == "inox-jailer";
 }
 
 /// A caller may have closed some of 0 to 2. The next file opened would get that number, and the guest's output with it.
@@ -85,7 +94,8 @@ int main(int argc, char** argv) {
     Timeline timeline;
     timeline.mark(Timeline::Step::process_started);
     try {
-        return dispatch({argv + (argc > 0 ? 1 : 0), argv + argc}, timeline);
+        const cli::Arguments arguments{argv + (argc > 0 ? 1 : 0), argv + argc};
+        return argc > 0 && is_jailer(argv[0]) ? cli::jail_command(arguments) : dispatch(arguments, timeline);
     } catch (const std::bad_alloc&) {
         return cli::report_problem(make_error(Errc::no_resource, "out of memory", "free memory on the host"));
     } catch (const std::exception& error) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,6 +18,8 @@ namespace inox::cli {
 using Arguments = std::span<const char* const>;
 
 int run_command(Arguments arguments, Timeline& timeline);
+/// Gives a guest a jail, or is Firecracker's jailer.
+int jail_command(Arguments arguments);
 int check_command(Arguments arguments);
 int host_command(Arguments arguments);
 int ctl_command(Arguments arguments);
@@ -24,6 +27,12 @@ int exec_command(Arguments all);
 /// The running guests of this user that have an id.
 int ps_command(Arguments arguments);
 int test_command(Arguments arguments);
+/// What the words behind `inox run` ask for. An exit code when they are wrong, which is printed, or ask for help.
+struct RunAsked {
+    ConfigFile file{};
+    std::string config_path{};
+};
+std::optional<int> read_run(Arguments words, RunAsked& out);
 /// Firecracker's own flags: no command word.
 int firecracker_command(Arguments arguments, Timeline& timeline);
 

@@ -123,16 +123,20 @@ std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
     return problems;
 }
 
-} // namespace
+/// The same, with the options that it came from.
+struct Asked : RunAsked {
+    std::vector<Given> given{};
+    bool made_id{false}; ///< of the guest
+};
 
-int run_command(Arguments words, Timeline& timeline) {
+/// The options as the command line has them, with the values that they got.
+std::optional<int> parse_words(Arguments words, Asked& asked) {
     // Behind "--" stands the guest's command, with options of its own
     const auto end = std::ranges::find(words, std::string_view{command_option.name});
     const Arguments arguments{words.begin(), end};
     Command command{"inox run", "Boots a guest, with its console on this terminal.", run_examples, arguments};
     const auto options = run_options();
     std::vector<std::vector<std::string>> values(options.size(), std::vector<std::string>(1));
-    std::string config_path;
     for (std::size_t i = 0; i < options.size(); ++i) {
         if (options[i].value == nullptr)
             command.add_switch(options[i].name, options[i].help, options[i].letter);
@@ -143,25 +147,25 @@ int run_command(Arguments words, Timeline& timeline) {
         else
             command.add(options[i].name, values[i].front(), options[i].value, options[i].help, options[i].letter);
     }
-    command.add("--config", config_path, "FILE", "configuration file; options override it");
+    command.add("--config", asked.config_path, "FILE", "configuration file; options override it");
     command.add_switch("--verbose", "log what inox does, too: the same as --log-level Info", 'v');
     if (const auto over = command.parse())
         return *over;
 
     ParsedConfig parsed{.file = initial_config(Dialect::inox)};
     if (command.has("--config")) {
-        if (config_path.empty())
+        if (asked.config_path.empty())
             return report_problem(error_at("--config", Errc::bad_option, "the path is empty", "name a file"));
-        parsed = load_config(config_path, Dialect::inox);
+        parsed = load_config(asked.config_path, Dialect::inox);
         if (nothing_read(parsed))
-            return report_problems(parsed.problems, config_path);
+            return report_problems(parsed.problems, asked.config_path);
     }
     auto& file = parsed.file;
-    std::vector<Given> given;
+    auto& given = asked.given;
     for (std::size_t i = 0; i < options.size(); ++i)
         if (command.has(options[i].name))
             given.push_back({options[i], values[i]});
-    const bool made_id = std::ranges::any_of(
+    asked.made_id = std::ranges::any_of(
         given, [](const Given& one) { return one.option.twin == "/inox/id" && one.values.front().empty(); });
     if (end != words.end()) {
         if (!file.config.command)
@@ -182,19 +186,38 @@ int run_command(Arguments words, Timeline& timeline) {
     if (!problems.empty()) {
         add_host_problems(file, given, problems);
         name_options(problems, given);
-        return report_problems(problems, config_path);
+        return report_problems(problems, asked.config_path);
     }
+    asked.file = std::move(file);
+    return std::nullopt;
+}
+
+} // namespace
+
+std::optional<int> read_run(Arguments words, RunAsked& out) {
+    Asked asked;
+    const auto over = parse_words(words, asked);
+    out = std::move(asked);
+    return over;
+}
+
+int run_command(Arguments words, Timeline& timeline) {
+    Asked asked;
+    if (const auto over = parse_words(words, asked))
+        return *over;
+    auto& [file, config_path] = static_cast<RunAsked&>(asked);
+    const auto& given = asked.given;
     close_inherited(file);
-    const ConfigFile asked = file;
+    const ConfigFile before = file;
     RunPlan plan;
     plan.closing_line = true;
     if (!file.api.id.empty())
         plan.identity.id = file.api.id;
-    if (made_id && !file.run.quiet)
+    if (asked.made_id && !file.run.quiet)
         tell("inox: the id of this guest is " + file.api.id + "\n");
     plan.identity.metrics_line = api::firecracker::metrics_line;
     plan.start_failed = [&](Error error) {
-        auto all = all_problems(std::move(error), asked, given);
+        auto all = all_problems(std::move(error), before, given);
         name_options(all, given);
         return report_problems(all, config_path);
     };

@@ -25,10 +25,10 @@ expect() {
 wanted() {
     echo "755 $1bin/inox"
     local command
-    for command in '' -run -test -check -host -ps -ctl -exec; do echo "644 $1share/man/man1/inox$command.1.gz"; done
+    for command in '' -run -test -check -host -jail -ps -ctl -exec; do echo "644 $1share/man/man1/inox$command.1.gz"; done
     echo "644 $1share/bash-completion/completions/inox"
     echo "644 $1share/zsh/vendor-completions/_inox"
-    (cd "$source" && printf "644 $1share/doc/inox/%s\n" README.md CHANGELOG.md LICENSE docs/* configs/*)
+    (cd "$source" && printf "644 $1share/doc/inox/%s\n" README.md SECURITY.md CHANGELOG.md LICENSE docs/* configs/*)
 }
 
 cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/log" 2>&1 ||
@@ -36,6 +36,7 @@ cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/log" 2>&1 ||
 expect "installed files and their modes" "$(wanted '' | sort)" \
     "$(cd "$scratch/prefix" && find . -type f -printf '%m %P\n' | sort)"
 expect "modes of installed folders" 755 "$(find "$scratch/prefix/share/doc/inox" -type d -printf '%m\n' | sort -u)"
+expect "a link that is Firecracker's jailer" "Jailer" "$("$scratch/prefix/bin/inox-jailer" --version 2>&1 | cut -d' ' -f1)"
 expect "the installed program runs" "inox $version" "$("$scratch/prefix/bin/inox" --version 2>&1)"
 
 # completed WORD...: what bash offers for the last of them
@@ -50,7 +51,7 @@ expect "bash completes commands" "run" "$(completed inox ru)"
 commands=$("$program" nonsense 2>&1 | sed -n 's/.*the commands are //p' | sed 's/,//g; s/ and / /')
 expect "bash knows every command" "$(tr ' ' '\n' <<<"$commands" | sort | xargs)" \
     "$(completed inox '' | grep -v -- - | sort | xargs)"
-for command in run check host ps exec test; do
+for command in run check host jail ps exec test; do
     expect "bash completes every option of inox $command" \
         "$("$program" $command --help | grep -oE '^  (-.,)?--[a-z0-9-]+' | grep -oE -- '--.*' | sort)" \
         "$(completed inox $command -- | sort)"
@@ -84,7 +85,8 @@ listed() { awk '/^-/ { sub("^[.]/", "", $6); print $1, $2, $6 }'; }
 as_tar() { wanted "$1" | sed -E 's,^755,-rwxr-xr-x root/root,; s,^644,-rw-r--r-- root/root,' | sort; }
 expect "files of the Debian package, and their modes and owner" "$(as_tar usr/)" \
     "$(dpkg-deb --fsys-tarfile "$deb" | tar -tv | listed | sort)"
-expect "files of the tar file" "$(wanted "inox-$version-Linux/usr/" | cut -d' ' -f2 | sort)" \
+expect "files of the tar file" \
+    "$({ wanted "inox-$version-Linux/usr/" | cut -d' ' -f2; echo "inox-$version-Linux/usr/bin/inox-jailer"; } | sort)" \
     "$(tar -tf "$tar" | grep -v '/$' | sort)"
 expect "the package's name and version" "inox $version" \
     "$(dpkg-deb -f "$deb" Package Version | awk '{ print $2 }' | xargs)"
@@ -96,5 +98,6 @@ expect "the tar file's program is stripped" 0 "$(nm "$packed" 2>/dev/null | wc -
 ! grep -q 'INOX_STATIC:BOOL=ON' "$build/CMakeCache.txt" ||
     expect "and needs no library" 0 "$(readelf -d "$packed" | grep -c NEEDED)"
 dpkg-deb -x "$deb" "$scratch/unpacked"
+expect "the Debian package's jailer" inox "$(readlink "$scratch/unpacked/usr/bin/inox-jailer")"
 expect "the packed program runs" "inox $version" "$("$scratch/unpacked/usr/bin/inox" --version 2>&1)"
 exit "$failed"
