@@ -26,4 +26,24 @@ check "or for those that are there" "6.1 6.12" "$(default_kernels)"
 check "what is missing is installed" "inox-unheard-of" "$(bash -c 'set -euo pipefail; . "$1/tools/lib/common.sh"
     apt_install() { echo "$@" >"$INOX_CACHE/installed"; }
     need bash inox-unheard-of' bash "$root" 2>/dev/null; cat "$work/installed")"
+
+# refuses TEXT PROGRAM ARGUMENT...: it ends with 1 and says TEXT and a next step, and prints nothing else
+refuses() {
+    local text=$1 printed errors
+    shift
+    printed=$("$root/tools/$1" "${@:2}" 2>"$work/errors" </dev/null)
+    check "$* is refused" "1 " "$? $printed"
+    errors=$(cat "$work/errors")
+    [[ $errors == *"$text"*"  next: "* ]] || { echo "FAIL $* says '$errors' and not '$text'"; failed=1; }
+}
+refuses "fmt has no argument 'x'" dev fmt x
+refuses "image has no argument 'x'" dev image x
+refuses "kernel has no argument '6.1'" dev kernel 6.12 6.1
+refuses "vmlinux needs the name of a kernel" dev vmlinux
+refuses "fuzz config: 'soon' is not a number" dev fuzz config soon
+refuses "stress: '1h' is not a number" dev stress 1h
+refuses "no option but --json" dev bench api --jsno
+refuses "it takes no arguments" quickstart --help
+INOX_CACHE=/proc/nope refuses "the cache /proc/nope cannot be written" dev kernel 6.12
+INOX_CACHE=/proc/nope refuses "the cache /proc/nope cannot be written" dev initramfs 6.12
 exit $failed

@@ -55,6 +55,25 @@ lab unknown-kernel --timeout 30 --kernel debian-5.10
 check "an unknown kernel" [ "$status" = 126 ]
 check "and those there are" said "--kernel tailored, debian-6.1"
 
+# Numbers are numbers, words that nothing reads are refused, and a cache that cannot be written has a next step
+refuses() { # OPTION... TEXT
+    local text=${*: -1} begin=$SECONDS
+    errors=$(timeout -k 1 60 "$root/tools/lab" "${@:1:$#-1}" 2>&1 </dev/null)
+    status=$? took=$((SECONDS - begin))
+    check "refused: ${*:1:$#-1}" said "$text"
+    check "with a next step" said "  next: "
+    check "and its status" [ "$status" = 1 ]
+}
+refuses --nested -t x -- true "-t: 'x' is not a number from 0 to"
+refuses --nested --timeout=-5 -- true "'-5' is not a number"
+refuses --nested -m 2G -- true "-m: '2G' is not a number"
+refuses --nested -s 0 -- true "-s: '0' is not a number from 1 to 255"
+refuses -5 "unknown option -5"
+refuses status extra "status has no argument 'extra'"
+refuses kernels extra "kernels has no argument 'extra'"
+INOX_LAB_STILL=soon refuses --nested -- true "INOX_LAB_STILL: 'soon' is not a number"
+INOX_CACHE=/proc/nope refuses --nested -- true "the cache /proc/nope cannot be written"
+
 # What the command will see of the host's /tmp: what its words name, and what is asked for
 mkdir "$work/named in a script"
 # shellcheck disable=SC2016 # for the shell inside

@@ -3,6 +3,7 @@
 # What every tool shares: places, messages, packages, locks. Sourced, never run.
 
 . "$(dirname "${BASH_SOURCE[0]}")/ends.sh"
+shopt -s inherit_errexit # else $(debian_kernel ...) goes on after a failure
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 HOME=${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}     # some environments have none
@@ -23,6 +24,23 @@ die() {
     [ $# -lt 2 ] || printf '  next: %s\n' "$2" >&2
     already_said
     exit "${die_status:-1}"
+}
+
+# takes WHAT COUNT ARGUMENT...: WHAT has at most COUNT arguments
+takes() {
+    [ $(($# - 2)) -le "$2" ] || die "$1 has no argument '${*:$2+3:1}'" "tools/$tool --help"
+}
+
+# whole_number WHAT TEXT LEAST MOST: or this is the end
+whole_number() {
+    [[ $2 =~ ^[0-9]{1,9}$ ]] && [ "$((10#$2))" -ge "$3" ] && [ "$((10#$2))" -le "$4" ] ||
+        die "$1: '$2' is not a number from $3 to $4" "tools/$tool --help"
+}
+
+# in_cache NAME: makes that folder of the cache
+in_cache() {
+    mkdir -p "$cache/$1" 2>/dev/null && [ -w "$cache/$1" ] ||
+        die "the cache $cache cannot be written" "name another folder with INOX_CACHE=DIR"
 }
 
 as_root() {
@@ -59,7 +77,7 @@ need() {
 
 # with_lock NAME COMMAND...: one process at a time, machine-wide for this cache
 with_lock() (
-    mkdir -p "$cache/locks"
+    in_cache locks
     exec 9>"$cache/locks/$1"
     flock -n 9 || {
         say "waiting for another process that has $cache/locks/$1"

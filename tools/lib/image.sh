@@ -49,7 +49,7 @@ build_image() {
         ! sums_hold "$dir" debian.ext4 || return 0      # another process was quicker
         say "the cached image is damaged, making it again"
     fi
-    mkdir -p "$cache/image"
+    in_cache image
     scratch tmp "$cache/image"
     [ -e "$base" ] || build_base "$base" "$tmp"
     say "packing the image"

@@ -36,7 +36,7 @@ build_initramfs() {
     local kind=$1 file=$2 tmp
     shift 2
     [ ! -e "$file" ] || return 0
-    mkdir -p "$cache/initramfs"
+    in_cache initramfs
     scratch tmp
     gcc -static -Os -s -Wl,--gc-sections -ffunction-sections -o "$tmp/init" "$root/tools/guest/init.c"
     initramfs_spec "$kind" "$tmp" "$@" | python3 "$root/tools/guest/mkcpio.py" "$tmp/cpio"

@@ -56,7 +56,7 @@ fetch_kernel() {
         say "the cached kernel $name is damaged, fetching it again"
     fi
     need kmod xz-utils
-    mkdir -p "$cache/kernels"
+    in_cache kernels
     scratch tmp "$cache/kernels"
     if [ "$name" = 7.x ]; then
         fetch_split_kernel "$tmp"
@@ -165,7 +165,7 @@ fetch_modules() {
     local dir=$1 out=$2 package tmp
     [ ! -e "$out/lib" ] || return 0      # another process was quicker
     need kmod
-    mkdir -p "$cache/modules"
+    in_cache modules
     scratch tmp "$cache/modules"
     package=$(cut -d_ -f1 "$dir/package")
     say "fetching the modules of Debian's $package"

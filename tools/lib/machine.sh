@@ -8,7 +8,7 @@ probe_host() {
     local probe
     probe=$cache/host-probe-$(sha256sum <"$root/tools/guest/host-probe.c" | head -c 12)
     if [ ! -x "$probe" ] && command -v gcc >/dev/null; then
-        mkdir -p "$cache"
+        in_cache .
         gcc -O1 -o "$probe.$$" "$root/tools/guest/host-probe.c" && mv "$probe.$$" "$probe"
     fi
     if [ -x "$probe" ]; then
