@@ -13,6 +13,7 @@
 #include "vmm/instance/run.hpp"
 #include "vmm/main_command.hpp"
 #include "vmm/main_commands.hpp"
+#include "vmm/main_test_options.hpp"
 
 namespace inox::cli {
 namespace {
@@ -102,9 +103,9 @@ std::vector<Error> all_problems(Error first, const ConfigFile& file, std::span<c
     return problems;
 }
 
-/// Applies the options to what the file says, then checks the rules on the result.
-std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
-    std::vector<Error> problems;
+/// Applies the options to what the file says, then checks the rules on the result. `problems`: of reading the file;
+/// more are added.
+void apply_options(std::span<Given> given, ConfigFile& file, std::vector<Error>& problems) {
     auto& boot = file.config.boot;
     bool has_cmdline = !boot.kernel.empty();
     for (auto& [option, values, first] : given) {
@@ -116,11 +117,8 @@ std::vector<Error> apply_options(std::span<Given> given, ConfigFile& file) {
     }
     if (!boot.kernel.empty() && !has_cmdline)
         boot.cmdline = default_cmdline;
-    std::ranges::move(check(file.config), std::back_inserter(problems));
-    if (auto partition = check_partitions(file.config))
-        problems.push_back(std::move(*partition));
+    std::ranges::move(check_rules(file, Dialect::inox, problems), std::back_inserter(problems));
     std::ranges::move(closed_descriptors(file), std::back_inserter(problems));
-    return problems;
 }
 
 /// The same, with the options that it came from.
@@ -156,7 +154,7 @@ std::optional<int> parse_words(Arguments words, Asked& asked) {
     if (command.has("--config")) {
         if (asked.config_path.empty())
             return report_problem(error_at("--config", Errc::bad_option, "the path is empty", "name a file"));
-        parsed = load_config(asked.config_path, Dialect::inox);
+        parsed = load_config(asked.config_path, Dialect::inox, Transport::pci, Rules::later);
         if (nothing_read(parsed))
             return report_problems(parsed.problems, asked.config_path);
     }
@@ -178,11 +176,8 @@ std::optional<int> parse_words(Arguments words, Asked& asked) {
     }
     if (command.has("--verbose") && !command.has("--log-level"))
         file.log.level = log::Level::info;
-    auto problems = apply_options(given, file);
-    std::erase_if(problems, [&](const Error& one) {
-        return std::ranges::find(parsed.problems, one.where, &Error::where) != parsed.problems.end();
-    });
-    problems.insert(problems.begin(), parsed.problems.begin(), parsed.problems.end());
+    auto& problems = parsed.problems;
+    apply_options(given, file, problems);
     if (!problems.empty()) {
         add_host_problems(file, given, problems);
         name_options(problems, given);
@@ -251,6 +246,7 @@ int check_command(Arguments arguments) {
     const auto dialect = command.has("--firecracker") ? Dialect::firecracker : Dialect::inox;
     const bool pci = dialect == Dialect::inox || command.has("--enable-pci");
     auto parsed = load_config(path, dialect, pci ? Transport::pci : Transport::mmio);
+    check_test(parsed.file, parsed.problems);
     std::ranges::move(closed_descriptors(parsed.file), std::back_inserter(parsed.problems));
     auto beside = api_problems(parsed.file.api);
     std::ranges::move(gdb_problems(parsed.file.run.gdb), std::back_inserter(beside));

@@ -56,6 +56,14 @@ run sh -c 'cd "$2" && exec "$1" run --config sub/vm.json --serial-log no/other' 
 shows "'sub/../d'"
 shows "'no/other'"
 
+# Options come before the rules for the whole: a root of the file and a kernel of the command line are good together.
+printf 'no kernel' >"$scratch/text"
+config '{"root": {"path": "/"}, "command": {"arguments": ["true"]}}'
+both 113 config_missing_key "$vm#/root/path: a root needs a kernel" '--kernel'
+run "$inox" run --config "$vm" --kernel "$scratch/text"
+checks=$((checks + 1))
+[ "$code" = 101 ] && [[ $err != *'needs a kernel'* ]] || fail 'the kernel of the command line should count'
+
 # Every problem at once.
 config '{"machine-config": {"vcpu_count": 0, "mem_size_mib": "x"}, "vsock": {"guest_cid": 3}, "loger": {}}'
 both 112 config_unknown_key '/loger' "did you mean 'logger'?"

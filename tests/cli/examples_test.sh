@@ -38,6 +38,8 @@ while read -r command; do
     run timeout 60 bash -c "${command/#build\/release\/inox/inox}"
     checks=$((checks + 1))
     if grep '^inox: error: ' <<<"$err" | grep -qvE "\[($lacking|expect_not_seen)\]"; then fail "$command"; fi
+    # That kernel runs no command, but it gets a verdict
+    [[ $command != *' test '* ]] || [[ $err == *'repeat: inox test '* ]] || fail "$command should end with a verdict"
     [[ $command != *' run '* ]] || [ ! -w /dev/kvm ] || [ "$code" = 7 ] || fail "$command should end with the guest's 7"
 done <<<"$commands"
 if [ -w /dev/kvm ]; then

@@ -31,6 +31,55 @@ run "$inox" test --kernel 99.8 --kernel 99.9
 shows "'99.8'"
 shows "'99.9'"
 
+# A file says it all, and options win over it; what is wrong with it is told as for other commands
+mkdir "$scratch/conf"
+printf 'no kernel' >"$scratch/conf/k1"
+cp "$scratch/conf/k1" "$scratch/conf/k2"
+cat >"$scratch/conf/t.json" <<END
+{"test": {"kernels": ["k1", "k2"], "cpus": [1, 2], "memory": ["64M", 128], "jobs": 2, "junit": "out.xml", "append": "x",
+          "artifacts": "kept"},
+ "root": {"path": "/"}, "command": {"arguments": ["true"]}, "inox": {"timeout": "7s"}}
+END
+run "$inox" test --config "$scratch/conf/t.json"
+checks=$((checks + 1))
+[ "$code" = 125 ] && [ "$(grep -c ': not run  *' <<<"$err")" -ge 8 ] && [ -s "$scratch/conf/out.xml" ] &&
+    [ "$(find "$scratch/conf/kept" -mindepth 1 -maxdepth 1 | wc -l)" = 8 ] || fail 'a file with eight machines'
+shows '0 of 8 machines are good'
+shows "repeat: inox test --kernel $scratch/conf/k2 --cpus 2 --memory 128 --append x --timeout 7s"
+shows "--config $scratch/conf/t.json -- true"
+run "$inox" test --config "$scratch/conf/t.json" --kernel "$scratch/conf/k1" --cpus 4 --memory 256M --jobs 1 \
+    --junit "$scratch/other.xml" -- false
+checks=$((checks + 1))
+[ "$code" = 125 ] && [ -s "$scratch/other.xml" ] || fail 'options win over the file'
+shows "repeat: inox test --kernel $scratch/conf/k1 --cpus 4 --memory 256M --append x --timeout 7s"
+shows "--config $scratch/conf/t.json -- false"
+echo '{"test": {"kernels": ["absent", "k1"], "tap": true, "kunit": true, "junit": "no/x"},
+    "command": {"arguments": ["true"]}}' >"$scratch/conf/t.json"
+run "$inox" test --config "$scratch/conf/t.json"
+shows "$scratch/conf/t.json#/test/kernels: there is no kernel '$scratch/conf/absent'"
+shows "$scratch/conf/t.json#/test/kunit: a kernel that tests itself runs no command"
+shows "$scratch/conf/t.json#/test/junit: cannot open '$scratch/conf/no/x'"
+run "$inox" check "$scratch/conf/t.json"
+shows "$scratch/conf/t.json#/test/kernels/0: there is no kernel '$scratch/conf/absent'"
+shows "$scratch/conf/t.json#/test/junit: "
+echo '{"test": {"kernels": ["k1"], "tap": true}}' >"$scratch/conf/t.json"
+run "$inox" test --config "$scratch/conf/t.json"
+checks=$((checks + 1))
+[ "$code" = 125 ] && [ -z "$err" ] && [[ $out == 'TAP version 14'* ]] || fail 'a file can ask for TAP'
+run "$inox" test --config "$scratch/conf/t.json" --tap off
+checks=$((checks + 1))
+[ "$code" = 125 ] && [ -z "$out" ] && [[ $err == *'repeat: '* ]] || fail 'and an option can turn it off'
+refused 125 bad_option "--tap: 'maybe' is neither on nor off" 'turns it on' "$inox" test --kernel x --tap maybe
+refused 125 bad_option '--config: standard input cannot be read twice' 'name one' "$inox" test --config -
+refused 125 config_unreadable "$scratch/none.json" '' "$inox" test --config "$scratch/none.json"
+checks=$((checks + 1))
+[[ $err != *'no kernel is given'* ]] || fail 'what an unreadable file lacks is not known'
+printf '{"boot-source": {"kernel_image_path": "k1"}, "test": {"jobs": 0}}' >"$scratch/conf/t.json"
+refused 125 config_value '#/test/jobs' '' "$inox" test --config "$scratch/conf/t.json"
+# The file of a machine is one of a test, too
+printf '{"boot-source": {"kernel_image_path": "k1"}, "machine-config": {"vcpu_count": 3}}' >"$scratch/conf/t.json"
+verdict 125 "repeat: inox test --kernel $scratch/conf/k1 --config" "$inox" test --config "$scratch/conf/t.json"
+
 # What the machine itself is refused for is not the kernel's fault
 printf 'no kernel' >"$scratch/text"
 verdict 125 'repeat: inox test --kernel' "$inox" test --kernel "$scratch/text"
@@ -70,6 +119,11 @@ checks=$((checks + 1))
 [ "$code" = 1 ] && [ -z "$err" ] && grep -q '^    not ok 2 - sums.large$' <<<"$out" &&
     grep -q '^not ok 1 - ktap$' <<<"$out" ||
     fail '--tap should print the results, and only them'
+
+# The file's timeout is that of each machine; what it appends to an own command line is not lost
+printf '{"test": {"kernels": ["%s"]}, "inox": {"timeout": "1s"}}' "$guests/spin" >"$scratch/conf/t.json"
+verdict 124 'within 1000 ms' "$inox" test --config "$scratch/conf/t.json"
+verdict 0 ': ok after' "$inox" test --config "$scratch/conf/t.json" --kernel "$guests/power_off"
 
 # A matrix: each combination, a table, and one code; also some at a time
 run "$inox" test --kernel "$guests/power_off" --kernel "$guests/exit" --cpus 1,2 --memory 64M,128M -j 3

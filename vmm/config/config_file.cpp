@@ -148,7 +148,8 @@ constexpr std::string_view interfaces_key = "/mmds-config/network_interfaces";
 bool explains(const Error& known, const Error& problem) {
     return known.where == problem.where || (known.where == "/mmds-config" && problem.where == interfaces_key) ||
            (problem.code == Errc::config_missing_key &&
-            (known.where.starts_with("/boot-source") || known.where.starts_with(problem.where + "/")));
+            (known.where.starts_with("/boot-source") || known.where.starts_with("/test/kernels") ||
+             known.where.starts_with(problem.where + "/")));
 }
 
 } // namespace
@@ -188,7 +189,20 @@ ConfigFile initial_config(Dialect dialect) {
     return file;
 }
 
-ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport, std::string_view folder) {
+std::vector<Error> check_rules(const ConfigFile& file, Dialect dialect, std::span<const Error> known) {
+    auto rules = check(file.config);
+    if (auto metadata = check_metadata(file))
+        rules.push_back(std::move(*metadata));
+    if (auto partition = check_partitions(file.config); partition && dialect == Dialect::inox)
+        rules.push_back(std::move(*partition));
+    std::erase_if(rules, [&](const Error& problem) {
+        return std::ranges::any_of(known, [&](const Error& one) { return explains(one, problem); });
+    });
+    return rules;
+}
+
+ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport, std::string_view folder,
+                          Rules rules) {
     ParsedConfig out{.file = initial_config(dialect)};
     out.file.config.machine.transport = transport;
     auto json = read_json(text);
@@ -197,15 +211,12 @@ ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport tran
         return out;
     Reader{out, dialect, folder}.read(json.root);
     set_default_cmdline(json.root, out.file, dialect);
-    const auto known = out.problems;
-    auto rules = check(out.file.config);
-    if (auto metadata = check_metadata(out.file))
-        rules.push_back(std::move(*metadata));
-    if (auto partition = check_partitions(out.file.config); partition && dialect == Dialect::inox)
-        rules.push_back(std::move(*partition));
-    for (auto& problem : rules)
-        if (std::ranges::none_of(known, [&](const Error& one) { return explains(one, problem); }))
-            out.problems.push_back(std::move(problem));
+    if (rules == Rules::later)
+        return out;
+    auto whole = out.file;
+    if (whole.config.boot.kernel.empty() && !whole.test.kernels.empty())
+        whole.config.boot.kernel = whole.test.kernels.front();
+    std::ranges::move(check_rules(whole, dialect, out.problems), std::back_inserter(out.problems));
     return out;
 }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -103,6 +104,24 @@ struct ApiConfig {
     static constexpr unsigned most_connections = 4096;
 };
 
+/// What `inox test` makes of the file: a machine for each kernel, number of CPUs and size of memory. `inox run` does
+/// without it.
+struct TestConfig {
+    std::vector<std::string> kernels{}; ///< paths, or names as `inox test --kernel` takes them
+    std::vector<std::string> cpus{};    ///< decimal numbers; empty: the machine's own
+    std::vector<std::string> memory{};  ///< as parse_size() takes them; empty: the machine's own
+    std::string append{};               ///< words behind the kernel's command line
+    bool kunit{false};                  ///< the kernel's own tests
+    std::optional<unsigned> jobs{};     ///< machines at a time, 1 to most_jobs
+    std::string junit{};                ///< path
+    bool tap{false};
+    std::string artifacts{}; ///< path of the folder for what failures leave
+    bool show_console{false};
+    bool slurm{false};
+    std::vector<std::string> slurm_options{}; ///< for sbatch
+    static constexpr unsigned most_jobs = 1000;
+};
+
 struct ConfigFile {
     Config config{};
     RunOptions run{};
@@ -112,6 +131,7 @@ struct ConfigFile {
     std::optional<MmdsConfig> mmds{};
     ApiConfig api{};
     std::vector<AllowedPath> allow{}; ///< what may be opened later, besides what the rest names
+    TestConfig test{};
 };
 
 /// How strict the reader is, and which defaults hold.
@@ -129,16 +149,24 @@ struct ParsedConfig {
     std::vector<std::string> ignored{}; ///< unknown top-level keys, Dialect::firecracker only
 };
 
-/// Pure; never throws. The result also passed check(). `folder`: where relative paths start; empty: in the process's.
+/// Whether the rules for the whole configuration are checked, too: not when options come over it.
+enum class Rules : bool { later, checked };
+
+/// Pure; never throws. `folder`: where relative paths start; empty: in the process's. A file whose kernels are those of
+/// a test is checked as if it had one of them.
 ParsedConfig parse_config(std::string_view text, Dialect dialect, Transport transport = Transport::pci,
-                          std::string_view folder = {});
+                          std::string_view folder = {}, Rules rules = Rules::checked);
+
+/// The rules for the whole. Without what a problem of reading (`known`) explains.
+std::vector<Error> check_rules(const ConfigFile& file, Dialect dialect, std::span<const Error> known);
 
 /// A file of at most `max_size` bytes. "-" is standard input.
 Result<std::string> load_text(const std::string& path, std::size_t max_size);
 /// Reads a file of at most json_max_size bytes and parses it. "-" is standard input. Relative paths in it start at the
 /// folder of the file. In Firecracker's dialect they start at the process's, and "cpu-config" may be the path of a file
 /// with that object.
-ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport = Transport::pci);
+ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport = Transport::pci,
+                         Rules rules = Rules::checked);
 
 /// The metadata service answers on no interface, or on one that does not exist.
 std::optional<Error> check_metadata(const ConfigFile& file);

@@ -64,7 +64,7 @@ Result<std::string> load_text(const std::string& path, std::size_t max_size) {
     return text;
 }
 
-ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport) {
+ParsedConfig load_config(const std::string& path, Dialect dialect, Transport transport, Rules rules) {
     auto text = load_text(path, json_max_size);
     if (text)
         descriptors::keep_named(*text);
@@ -72,7 +72,7 @@ ParsedConfig load_config(const std::string& path, Dialect dialect, Transport tra
         text = with_cpu_config(std::move(*text));
     const auto folder = dialect == Dialect::inox ? path.substr(0, path.rfind('/') + 1) : std::string{};
     if (text)
-        return parse_config(*text, dialect, transport, folder);
+        return parse_config(*text, dialect, transport, folder, rules);
     ParsedConfig out;
     out.problems.push_back(std::move(text).error());
     return out;

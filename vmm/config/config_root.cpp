@@ -34,21 +34,6 @@ constexpr Field of_root[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, root(file).modules); }},
 };
 
-/// A NUL ends an argument and a variable wherever they are handed on.
-void read_texts(const JsonValue& value, std::vector<std::string>& out) {
-    if (!value.json().is_array())
-        return value.report_type(JsonType::array);
-    out.clear();
-    for (std::size_t i = 0; i < value.json().size(); ++i) {
-        const JsonValue one{value.json()[i], json_pointer(value.pointer(), std::to_string(i)), value.problems()};
-        auto text = one.text();
-        if (text && text->contains('\0'))
-            one.report(Errc::config_value, "the text holds a NUL", "leave it out");
-        else if (text)
-            out.push_back(std::move(*text));
-    }
-}
-
 constexpr Field of_command[] = {
     {"arguments", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { read_texts(value, command(file).arguments); }},
@@ -130,7 +115,8 @@ void check_command(const Config& config, std::vector<Error>& problems) {
         add(!command.arguments.empty()     ? "/command/arguments"
             : !command.environment.empty() ? "/command/environment"
                                            : "/command/directory",
-            Errc::config_missing_key, "a command needs a root to run in", "name it with --root, such as --root /");
+            Errc::config_missing_key, "a command needs a root to run in",
+            "name it with --root, such as --root /, or path in the section root");
     if (!command.arguments.empty() && command.arguments.front().empty())
         add("/command/arguments", Errc::config_value, "the command's name is empty", "name a program of the root");
     if (std::ranges::any_of(command.environment, [](const auto& one) { return one.empty() || one.starts_with('='); }))
@@ -145,6 +131,20 @@ void check_command(const Config& config, std::vector<Error>& problems) {
 }
 
 } // namespace
+
+void read_texts(const JsonValue& value, std::vector<std::string>& out) {
+    if (!value.json().is_array())
+        return value.report_type(JsonType::array);
+    out.clear();
+    for (std::size_t i = 0; i < value.json().size(); ++i) {
+        const JsonValue one{value.json()[i], json_pointer(value.pointer(), std::to_string(i)), value.problems()};
+        auto text = one.text();
+        if (text && text->contains('\0'))
+            one.report(Errc::config_value, "the text holds a NUL", "leave it out");
+        else if (text)
+            out.push_back(std::move(*text));
+    }
+}
 
 std::span<const Field> root_fields() { return of_root; }
 std::span<const Field> command_fields() { return of_command; }
@@ -161,9 +161,10 @@ void check_root(const Config& config, std::vector<Error>& problems) {
     const auto& path = config.root->path;
     if (path.empty())
         return add(config.root->writable ? "/root/writable" : "/root/modules", Errc::config_missing_key,
-                   "there is no root", "name it with --root");
+                   "there is no root", "name it with --root, or path in the section root");
     if (config.boot.kernel.empty())
-        add("/root/path", Errc::config_missing_key, "a root needs a kernel", "name it with --kernel");
+        add("/root/path", Errc::config_missing_key, "a root needs a kernel",
+            "name it with --kernel, or kernel_image_path in boot-source");
     if (!config.boot.initrd.empty())
         add("/root/path", Errc::config_value, "a root and an initrd exclude each other",
             "leave out the initrd: inox makes one that mounts the root");

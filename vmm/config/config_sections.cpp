@@ -380,6 +380,7 @@ std::span<const Section> config_sections() {
             {.name = "command",
              .fields = command_fields(),
              .begin = [](ConfigFile& file) { file.config.command.emplace(); }},
+            {.name = "test", .fields = test_fields(), .begin = [](ConfigFile& file) { file.test = {}; }},
             {.name = "pasid", .fields = pasid_section, .begin = [](ConfigFile& file) { file.config.pasid.emplace(); }},
             {.name = "smbios", .fields = smbios_section},
             {.name = "pmem", .missing_part = "persistent memory", .hint = remove_key},

@@ -67,6 +67,8 @@ void read_allow(const JsonValue& value, ConfigFile& file);
 // The guest's files and its command, in config_root.cpp.
 std::span<const Field> root_fields();
 std::span<const Field> command_fields();
+// What `inox test` does, in config_test_section.cpp.
+std::span<const Field> test_fields();
 
 /// One bucket of a rate limiter: {"size", "one_time_burst", "refill_time"}.
 std::optional<devices::BucketLimits> read_bucket(const JsonValue& bucket);
@@ -77,6 +79,8 @@ std::uint64_t read_limit(const JsonValue& value, std::uint64_t least, std::uint6
 std::string read_id(const JsonValue& value);
 
 void read_text(const JsonValue& value, std::string& out);
+/// A list of texts without a NUL, which ends an argument and a variable wherever they are handed on.
+void read_texts(const JsonValue& value, std::vector<std::string>& out);
 /// Reports text with a control character, for what guests and programs take for a name.
 void read_plain_text(const JsonValue& value, std::string& out);
 /// Reports empty text, which is none of `what`.

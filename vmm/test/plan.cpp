@@ -111,7 +111,8 @@ std::string joined(const std::vector<std::string>& words) {
 }
 
 bool has(const Plan& plan, std::string_view name) {
-    return std::ranges::any_of(plan.options, [&](const RunOption& option) { return option.name == name; });
+    return std::ranges::find(plan.options, name, &RunOption::name) != plan.options.end() ||
+           std::ranges::find(plan.in_file, name) != plan.in_file.end();
 }
 
 } // namespace
@@ -171,11 +172,21 @@ std::vector<Machine> machines(const Plan& plan, std::vector<Error>& problems) {
     const auto& all_cpus = plan.cpus.empty() ? unchosen : plan.cpus;
     const auto& all_memory = plan.memory.empty() ? unchosen : plan.memory;
     std::vector<Machine> out;
+    const auto lists = {plan.kernels.size(), all_cpus.size(), all_memory.size()};
+    std::size_t count = 1;
+    for (const auto size : lists)
+        count = size > most_machines ? most_machines + 1 : std::min(count * size, most_machines + 1);
+    if (count > most_machines) {
+        problems.push_back(error_at(plan.kernels_key, Errc::no_resource,
+                                    format("more than %zu combinations of kernel, CPUs and memory", most_machines),
+                                    "use shorter lists"));
+        return out;
+    }
     for (const auto& word : plan.kernels) {
         auto kernel = find_kernel(word);
         if (!kernel) {
             problems.push_back(std::move(kernel).error());
-            problems.back().where = "--kernel";
+            problems.back().where = plan.kernels_key;
             continue;
         }
         for (const auto& cpus : all_cpus)
@@ -187,11 +198,11 @@ std::vector<Machine> machines(const Plan& plan, std::vector<Error>& problems) {
 }
 
 std::string kernel_cmdline(const Plan& plan) {
-    std::string out{default_cmdline};
-    out += plan.kunit ? " loglevel=7 kunit_shutdown=poweroff" : " loglevel=5";
-    out += " unknown_nmi_panic panic_print=0x40";
+    auto out = plan.cmdline.value_or(std::string{default_cmdline} +
+                                     (plan.kunit ? " loglevel=7 kunit_shutdown=poweroff" : " loglevel=5") +
+                                     " unknown_nmi_panic panic_print=0x40");
     if (!plan.append.empty())
-        out += " " + plan.append;
+        out += (out.empty() ? "" : " ") + plan.append;
     return out;
 }
 
@@ -201,11 +212,12 @@ std::vector<std::string> run_arguments(const Plan& plan, const Machine& machine,
     add(out, "--memory", machine.memory);
     if (!has(plan, "--symbols"))
         add(out, "--symbols", machine.kernel.symbols);
-    if (!has(plan, "--cmdline"))
-        add(out, "--cmdline", kernel_cmdline(plan));
+    out.insert(out.end(), {"--cmdline", kernel_cmdline(plan)});
     add(out, "--timeout", plan.timeout);
     out.insert(out.end(), {"--fail-on", "kernel"});
     for (const auto& option : plan.options) {
+        if (option.name == "--cmdline") // stands above, with what is appended
+            continue;
         out.push_back(option.name);
         if (option.value)
             out.push_back(*option.value);

@@ -22,11 +22,14 @@ struct Plan {
     std::vector<std::string> kernels{}; ///< as find_kernel() takes them; at least one
     std::vector<std::string> cpus{};    ///< empty: what `inox run` takes by itself
     std::vector<std::string> memory{};
-    std::vector<std::string> command{}; ///< empty: the guest ends by itself
-    std::vector<RunOption> options{};   ///< the other options of `inox run`
-    std::string append{};               ///< words behind the kernel's command line
-    bool kunit{false};                  ///< the kernel's own tests, which run before it looks for a root
-    std::string timeout{"10m"};         ///< of a machine, as --timeout takes it
+    std::vector<std::string> command{};   ///< empty: the guest ends by itself
+    std::vector<RunOption> options{};     ///< the other options of `inox run`
+    std::vector<std::string> in_file{};   ///< names of options whose key a configuration file has
+    std::string kernels_key{"--kernel"};  ///< where they were named, for messages
+    std::optional<std::string> cmdline{}; ///< of the kernel, in place of ours
+    std::string append{};                 ///< words behind the kernel's command line
+    bool kunit{false};                    ///< the kernel's own tests, which run before it looks for a root
+    std::string timeout{"10m"};           ///< of a machine, as --timeout takes it
 };
 
 /// A kernel with what lies beside it.
@@ -52,7 +55,8 @@ struct Machine {
     /// The same as the name of a file: "0-6.12.117-4-512M".
     [[nodiscard]] std::string file_name() const;
 };
-/// Kernels outermost, memory innermost. Every kernel that is not found is a problem.
+/// Kernels outermost, memory innermost. Every kernel that is not found is a problem, and more than most_machines are.
+inline constexpr std::size_t most_machines = 10'000;
 std::vector<Machine> machines(const Plan& plan, std::vector<Error>& problems);
 
 /// Where a machine's output goes.

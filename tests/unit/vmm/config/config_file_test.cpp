@@ -75,6 +75,44 @@ TEST_CASE("every key reaches its field") {
     CHECK(parsed.file.config.machine.end_on_panic);
 }
 
+TEST_CASE("what inox test runs: paths start at the file, names of kernels do not") {
+    const auto parsed = parse_config(R"({"root": {"path": "r"}, "command": {"arguments": ["true"]}, "test": {
+        "kernels": ["6.12", "host", "debian-6.1", "linux", "6.1/linux", "./6.12", "/k"], "cpus": [1, 255],
+        "memory": ["512M", 64], "append": "debug", "kunit": true, "jobs": 3, "junit": "out.xml", "tap": true,
+        "artifacts": "kept", "show_console": true, "slurm": true, "slurm_options": ["--partition=kvm"]}})",
+                                     Dialect::inox, Transport::pci, "conf/");
+    CHECK(parsed.problems.empty()); // the root's kernel is the test's
+    const auto& test = parsed.file.test;
+    CHECK(test.kernels ==
+          std::vector<std::string>{"6.12", "host", "debian-6.1", "conf/linux", "conf/6.1/linux", "conf/./6.12", "/k"});
+    CHECK(test.cpus == std::vector<std::string>{"1", "255"});
+    CHECK(test.memory == std::vector<std::string>{"512M", "64"});
+    CHECK(test.append == "debug");
+    CHECK(test.kunit);
+    CHECK(test.jobs == 3);
+    CHECK(test.junit == "conf/out.xml");
+    CHECK(test.tap);
+    CHECK(test.artifacts == "conf/kept");
+    CHECK(test.show_console);
+    CHECK(test.slurm);
+    CHECK(test.slurm_options == std::vector<std::string>{"--partition=kvm"});
+    CHECK(parsed.file.config.boot.kernel.empty());
+
+    CHECK(only_problem(R"({"root": {"path": "r"}, "test": {"kernels": []}})") == "config_value /test/kernels");
+    CHECK(only_problem(R"({"root": {"path": "r"}, "test": {"cpus": [1]}})") == "config_missing_key /root/path");
+}
+
+TEST_CASE("rules for the whole are left to those who put options over the file") {
+    const auto text = R"({"root": {"path": "r"}, "command": {"directory": "x"}, "inox": {"timeout": "soon"}})";
+    auto parsed = parse_config(text, Dialect::inox, Transport::pci, "", Rules::later);
+    CHECK(only_problem(parsed) == "config_value /inox/timeout");
+    CHECK(parse(text).problems.size() == 3);
+    parsed.file.config.boot.kernel = "/k";
+    const auto rules = check_rules(parsed.file, Dialect::inox, parsed.problems);
+    REQUIRE(rules.size() == 1);
+    CHECK(rules[0].where == "/command/directory");
+}
+
 TEST_CASE("a kernel without boot_args gets the default command line of the dialect, an empty one stays empty") {
     const auto text = R"({"boot-source": {"kernel_image_path": "/k"}})";
     CHECK(parse(text).file.config.boot.cmdline == default_cmdline);

@@ -89,6 +89,12 @@ TEST_CASE("each combination is a machine, and every kernel that is not there is 
     CHECK(all[0].text() == "a, 1 CPU, 512M");
     CHECK(all[7].text() == "b, 4 CPUs, 2G");
     CHECK(all[7].file_name() == "7-b-4-2G");
+    plan.memory.assign(test::most_machines / 2, "64M");
+    CHECK(test::machines(plan, problems).empty());
+    REQUIRE(problems.size() == 1);
+    CHECK(problems[0].code == Errc::no_resource);
+    problems.clear();
+    plan.memory = {"512M", "2G"};
     plan.kernels = {"/nope/1", folder.file("a/bzImage"), "/nope/2"};
     CHECK(test::machines(plan, problems).size() == 4);
     CHECK(problems.size() == 2);
@@ -115,12 +121,24 @@ TEST_CASE("the arguments of a run, and a line that repeats it") {
     CHECK(repeat.ends_with("--cpus 2 --append debug --net user --smt -- sh -c 'echo $HOME; exit 3'"));
 
     plan.options = {{"--root", "/srv/root"}, {"--cmdline", "console=ttyS0"}};
+    plan.cmdline = "console=ttyS0";
     const auto own = joined(test::run_arguments(plan, machine, {"/out"}));
+    CHECK(own.find("--cmdline 'console=ttyS0 debug' ") != own.npos); // what is appended, too, and only once
+    CHECK(own.find("--cmdline", own.find("--cmdline") + 1) == own.npos);
     CHECK(own.find("--root /srv/root") != own.npos);
     CHECK(own.find("--root / ") == own.npos);
     CHECK(own.find("loglevel") == own.npos);
 
+    // What a configuration file has, each machine reads there
+    plan.options = {{"--config", "conf/test.json"}};
+    plan.in_file = {"--root", "--console", "--symbols"};
+    const auto of_file = joined(test::run_arguments(plan, machine, {"/out"}));
+    CHECK(of_file.find("--config conf/test.json") != of_file.npos);
+    for (const char* option : {"--root", "--console", "--symbols"})
+        CHECK(of_file.find(option) == of_file.npos);
+
     plan.command.clear();
+    plan.cmdline.reset();
     plan.kunit = true;
     CHECK(joined(test::run_arguments(plan, machine, {"/out"})).find(" -- ") == std::string::npos);
     CHECK(test::kernel_cmdline(plan).find("loglevel=7 kunit_shutdown=poweroff") != std::string::npos);
