@@ -17,6 +17,14 @@ accepted 'inox --no-api --help' "$inox" --help
 # A start that fails leaves the last log as it was, and no option destroys what the guest is made of.
 echo 'the last log' >"$scratch/log"
 refused 100 kernel_missing '--kernel: ' '' "$inox" run --kernel /nonexistent --serial-log "$scratch/log"
+for file in drawing.svg list.json; do
+    refused 100 kernel_missing '--kernel: ' '' "$inox" run --kernel /nonexistent --boot-timeline "$scratch/$file" \
+        --result "$scratch/result" --exits "$scratch/exits" --metrics "$scratch/metrics"
+    checks=$((checks + 1))
+    for file in "$file" result exits metrics; do
+        [ ! -e "$scratch/$file" ] || fail "a start that fails leaves no $file"
+    done
+done
 head -c 1024 /dev/zero >"$scratch/disk"
 ln "$scratch/disk" "$scratch/disk.svg"
 for option in --serial-log --log-path --metrics --console; do
@@ -70,6 +78,13 @@ shows "WARN: serial log '/dev/full' cannot be written: No space left on device"
 run "$inox" run --metrics /dev/full
 expect_code 0 'inox run --metrics /dev/full'
 shows "metrics file '/dev/full' cannot be written: No space left on device"
+# Of a console that is asked for on standard output no part may be missing, unless it may be dropped; a reader may leave
+refused 119 output_unwritable 'standard output lacks a part of the console' 'free space' sh -c "'$inox' run >/dev/full"
+run sh -c "'$inox' run --console-overflow drop >/dev/full"
+expect_code 0 'inox run --console-overflow drop >/dev/full'
+run bash -c "set -o pipefail; '$inox' run | :"
+expect_code 0 'inox run | :'
+refused 125 output_unwritable 'standard output' 'full' sh -c "'$inox' test --kernel '$scratch/disk' --tap >/dev/full"
 ln -s /dev/full "$scratch/full.svg"
 refused 119 output_unwritable "boot timeline '$scratch/full.svg'" 'free space' \
     "$inox" run --boot-timeline "$scratch/full.svg"

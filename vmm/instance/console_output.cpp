@@ -136,6 +136,18 @@ void ConsoleOutput::lose_reader(int error) noexcept {
     log::write(log::Level::warning, "standard output cannot be written any more (errno %d); the guest continues",
                error);
     reader_gone_ = true;
+    if (error != EPIPE && error != ECONNRESET && overflow_ == ConsoleOverflow::wait)
+        out_errno_ = error;
+}
+
+Result<void> ConsoleOutput::log_result() const {
+    if (log_)
+        TRY_VOID(log_->result());
+    if (out_errno_ == 0)
+        return {};
+    errno = out_errno_;
+    return fail_errno(Errc::output_unwritable, "standard output lacks a part of the console",
+                      "free space there, or send it elsewhere; --console-overflow drop goes without");
 }
 
 void ConsoleOutput::drop(std::size_t bytes) noexcept {

@@ -66,8 +66,9 @@ public:
     /// After flush(): ends a line that the guest left unfinished on a terminal, so that the next text begins on a line
     /// of its own.
     void end_line() noexcept;
-    /// Of the log; output_unwritable when a part of it is missing.
-    [[nodiscard]] Result<void> log_result() const { return log_ ? log_->result() : Result<void>{}; }
+    /// Of the log and, unless what has no room is dropped anyway, of standard output: output_unwritable when a part is
+    /// missing. A reader that has gone is no failure.
+    [[nodiscard]] Result<void> log_result() const;
     /// Bytes that standard output, the serial port's file and the log lack.
     [[nodiscard]] std::uint64_t missed() const {
         return dropped_ + (serial_file_ ? serial_file_->missed() : 0) + (log_ ? log_->missed() : 0);
@@ -98,7 +99,8 @@ private:
     std::string backlog_;                    // guarded by mutex_; at most one exit's worth per vCPU
     std::optional<std::uint64_t> prompt_at_; ///< on_prompt_ was called: the bytes that expect_ had been fed
     bool reader_gone_{false};
-    bool in_line_{false}; ///< the last byte that went out was no newline
+    std::atomic<int> out_errno_{0}; ///< why standard output lacks something
+    bool in_line_{false};           ///< the last byte that went out was no newline
     std::atomic<std::uint64_t> dropped_{0};
     std::atomic<std::uint64_t> written_{0};
     log::Throttle told_{1};

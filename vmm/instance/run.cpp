@@ -364,7 +364,7 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     auto result = run_guest(file, timeline, plan);
     timeline.mark(Timeline::Step::ended);
     int code = result ? *result : plan.start_failed(with_descriptor_limit(std::move(result).error(), file));
-    if (!drawing.empty())
+    if (result && !drawing.empty()) // of a guest that started
         if (auto saved = timeline.save(drawing); !saved) {
             print_error(saved.error());
             code = code == 0 ? exit_code(saved.error().code) : code;
