@@ -88,21 +88,25 @@ if [ -w /dev/kvm ]; then
         grep -q -F "ulimit -n allows $limit, and this machine needs about 17" <<<"$err" ||
             fail "$limit descriptors: no figures"
     done
-    # Too little address space for a thread: in steps smaller than a stack, so that some of them have room for the
-    # guest.
-    said=0
-    for ((space = 138000; space < 300000; space += 1500)); do
-        run bash -c "ulimit -s 8192; ulimit -v $space; exec \"$inox\" run --timeout 100s"
-        [ "$code" = 0 ] && break
-        grep -q 'cannot start .* thread' <<<"$err" || continue
-        said=1
+    # Too little address space, or data, for a thread: in steps smaller than a stack, so that some of them have room for
+    # the guest.
+    for limit in 'v 138000' 'd 128000'; do
+        said=0
+        for ((space = ${limit#* }; space < 300000; space += 1500)); do
+            run bash -c "ulimit -s 8192; ulimit -${limit% *} $space; exec \"$inox\" run --timeout 100s"
+            [ "$code" = 0 ] && break
+            grep -q 'cannot start .* thread' <<<"$err" || continue
+            said=1
+            checks=$((checks + 1))
+            grep -q "ulimit -${limit% *} allows [0-9]* KiB" <<<"$err" ||
+                fail "ulimit -${limit% *} $space: the limit is not named"
+            grep -q '^Hello' <<<"$out" || continue
+            [[ $err == *'inox: the guest failed '*'exit code '* ]] ||
+                fail "ulimit -${limit% *} $space: no closing line"
+        done
         checks=$((checks + 1))
-        grep -q 'ulimit -v allows [0-9]* KiB' <<<"$err" || fail "address space of $space KiB: the limit is not named"
-        grep -q '^Hello' <<<"$out" || continue
-        [[ $err == *'inox: the guest failed '*'exit code '* ]] || fail "address space of $space KiB: no closing line"
+        [ "$said" = 1 ] || fail "no ulimit -${limit% *} left a machine without a thread"
     done
-    checks=$((checks + 1))
-    [ "$said" = 1 ] || fail 'no limit on address space left a machine without a thread'
 fi
 
 # A server that does not answer

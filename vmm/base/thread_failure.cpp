@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/base/thread_failure.hpp"
 
+#include <array>
 #include <charconv>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -12,12 +13,22 @@
 namespace inox {
 namespace {
 
-/// proc(5): the first number of statm is the address space in pages.
-std::uint64_t address_space() {
-    std::uint64_t pages = 0;
+/// What this process has mapped, in bytes. proc(5): statm counts pages; the first number is the address space, the
+/// sixth private memory that can be written.
+struct Mapped {
+    std::uint64_t all{};
+    std::uint64_t data{};
+};
+Mapped mapped() {
     const auto text = host::read_text("/proc/self/statm");
-    std::from_chars(text.data(), text.data() + text.size(), pages);
-    return pages * page_size;
+    std::array<std::uint64_t, 6> pages{};
+    const char* at = text.data();
+    const char* const end = text.data() + text.size();
+    for (auto& number : pages) {
+        at = std::from_chars(at, end, number).ptr;
+        at += at != end ? 1 : 0;
+    }
+    return {pages[0] * page_size, pages[5] * page_size};
 }
 
 std::uint64_t stack_size() {
@@ -30,16 +41,25 @@ std::uint64_t stack_size() {
     return size;
 }
 
-std::string hint() {
+/// Empty: the limit leaves room for a thread.
+std::string too_low(const char* name, const char* option, int limit, std::uint64_t used) {
     // The C library maps a guard page in front of the stack, and memory of its own.
     constexpr std::uint64_t beside = MiB;
-    const auto used = address_space();
     const auto stack = stack_size();
-    if (const auto space = soft_limit(RLIMIT_AS); space && used + stack + beside > *space)
-        return format("raise the limit on address space: ulimit -v allows %llu KiB, %llu KiB are in use, and a thread "
-                      "takes %llu KiB",
-                      static_cast<unsigned long long>(*space / KiB), static_cast<unsigned long long>(used / KiB),
-                      static_cast<unsigned long long>(stack / KiB));
+    const auto most = soft_limit(limit);
+    if (!most || used + stack + beside <= *most)
+        return {};
+    return format("raise the limit on %s: ulimit %s allows %llu KiB, %llu KiB are in use, and a thread takes %llu KiB",
+                  name, option, static_cast<unsigned long long>(*most / KiB),
+                  static_cast<unsigned long long>(used / KiB), static_cast<unsigned long long>(stack / KiB));
+}
+
+std::string hint() {
+    const auto used = mapped();
+    if (auto text = too_low("address space", "-v", RLIMIT_AS, used.all); !text.empty())
+        return text;
+    if (auto text = too_low("a process's data", "-d", RLIMIT_DATA, used.data); !text.empty())
+        return text;
     const auto processes = soft_limit(RLIMIT_NPROC);
     return "raise the limit on processes (ulimit -u: " + (processes ? std::to_string(*processes) : "no limit") +
            ") or the cgroup's pids.max";
