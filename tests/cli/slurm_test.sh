@@ -87,6 +87,8 @@ checks=$((checks + 1))
     fail 'two tasks that cannot run their kernel'
 shows 'inox test: 0 of 2 machines are good'
 shows '2 tasks, in '
+checks=$((checks + 1))
+[ -z "$(ls shared/*.outcome 2>/dev/null)" ] || fail 'outcomes that were read stay'
 refused 125 host_error 'sbatch ended with' 'sinfo' \
     "$inox" test --slurm --slurm-option --partition=none --kernel bad-kernel
 
@@ -122,10 +124,18 @@ checks=$((checks + 1))
 eventually none_left || fail 'no task should be left'
 
 if [ -c /dev/kvm ] && [ -e "$guests/exit" ]; then # -c: not another time in the lab
+    rm -rf shared
     run "$inox" test --slurm --kernel "$guests/power_off" --kernel "$guests/exit" --cpus 1,2 --artifacts shared
     checks=$((checks + 1))
     [ "$code" = 42 ] || fail 'the code of four tasks should be that of the one that failed'
     shows 'inox test: 2 of 4 machines are good'
+    # Tasks that are good leave nothing, the others what they said and their folder
+    checks=$((checks + 1))
+    [ "$(ls shared)" = "$(printf '%s\n' 2-exit-1 2.slurm 3-exit-2 3.slurm)" ] || fail "left behind: $(ls shared)"
+    run "$inox" test --slurm --kernel "$guests/power_off"
+    checks=$((checks + 1))
+    gone_again() { [ -z "$(ls -d inox-test.* 2>/dev/null)" ]; }
+    [ "$code" = 0 ] && gone_again || fail "a good test left its folder: $(ls inox-test.*)"
     # A task whose process is killed is not a failure of the kernel
     rm -f e
     "$inox" test --slurm --kernel "$guests/spin" --timeout 100s --artifacts shared >o 2>e &

@@ -8,39 +8,119 @@
 #include <array>
 #include <optional>
 
+#include "vmm/base/bytes.hpp"
+
 namespace inox::test {
+namespace {
+
+constexpr int most_pieces = 256; // in one turn, of a guest that writes as fast as we read
+
+} // namespace
 
 void GuestStream::read() {
-    if (!file_)
-        file_.reset(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)); // NOLINT(*-vararg)
-    if (!file_)
-        return;
-    std::array<char, 64 * 1024> buffer;
-    for (;;) {
-        const auto size = ::read(file_.get(), buffer.data(), buffer.size());
-        if (size <= 0)
-            return;
-        std::string_view text{buffer.data(), static_cast<std::size_t>(size)};
-        while (!text.empty()) {
-            const auto end = std::min(text.find('\n'), text.size() - 1) + 1;
-            rest_ += text.substr(0, end);
-            text.remove_prefix(end);
-            if (rest_.ends_with("\r\n"))
-                rest_.erase(rest_.size() - 2, 1);
-            if (rest_.ends_with('\n') || rest_.size() >= longest_line) {
-                line_(rest_);
-                rest_.clear();
-            }
-        }
+    for (int pieces = 0; pieces < most_pieces && read_piece(); ++pieces) {
     }
 }
 
+bool GuestStream::read_piece() {
+    if (!file_)
+        file_.reset(::open(path_.c_str(), O_RDWR | O_CLOEXEC)); // NOLINT(*-vararg)
+    if (!file_)
+        return false;
+    std::array<char, 64 * 1024> buffer;
+    const auto size = ::read(file_.get(), buffer.data(), buffer.size());
+    if (size <= 0)
+        return false;
+    std::string_view text{buffer.data(), static_cast<std::size_t>(size)};
+    read_ += size;
+    lines_ += static_cast<std::uint64_t>(std::ranges::count(text, '\n'));
+    give_back();
+    while (!text.empty()) {
+        const auto end = std::min(text.find('\n'), text.size() - 1) + 1;
+        rest_ += text.substr(0, end);
+        text.remove_prefix(end);
+        if (rest_.ends_with("\r\n"))
+            rest_.erase(rest_.size() - 2, 1);
+        if (rest_.ends_with('\n') || rest_.size() >= longest_line) {
+            line_(rest_);
+            rest_.clear();
+        }
+    }
+    return true;
+}
+
 void GuestStream::finish() {
-    read();
+    while (read_piece()) {
+    }
     if (!rest_.empty())
         line_(rest_);
     rest_.clear();
+    if (file_ && gap_until_ != 0)
+        close_gap();
     file_.reset();
+}
+
+/// Whole steps of kept_, so that it is not done for each piece that is read.
+void GuestStream::give_back() {
+    const auto until = read_ - kept_;
+    const auto from = std::max(gap_until_, kept_);
+    if (until - from >= kept_ &&
+        ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, until - from) == 0)
+        gap_until_ = until;
+}
+
+/// Moves the end of the file behind its start, both cut to whole lines.
+void GuestStream::close_gap() {
+    std::array<char, 64 * 1024> buffer;
+    const auto read_at = [&](off_t at, off_t most) {
+        const auto size =
+            ::pread(file_.get(), buffer.data(), static_cast<std::size_t>(std::min<off_t>(most, buffer.size())), at);
+        return std::string_view{buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(size, 0))};
+    };
+    auto to = std::max<off_t>(kept_ - static_cast<off_t>(buffer.size()), 0);
+    const auto before = read_at(to, kept_ - to);
+    to += static_cast<off_t>(before.rfind('\n') == before.npos ? before.size() : before.rfind('\n') + 1);
+    auto from = gap_until_;
+    const auto behind = read_at(from, static_cast<off_t>(buffer.size()));
+    from += static_cast<off_t>(behind.find('\n') == behind.npos ? 0 : behind.find('\n') + 1);
+
+    std::uint64_t lines = 0;
+    for (off_t at = 0; at < to;) {
+        const auto text = read_at(at, to - at);
+        if (text.empty())
+            break;
+        lines += static_cast<std::uint64_t>(std::ranges::count(text, '\n'));
+        at += static_cast<off_t>(text.size());
+    }
+    lost_bytes_ = static_cast<std::uint64_t>(from - to);
+    // What is said of it stands before the rest, which shall not be overwritten before it was read.
+    const auto note = [&](std::uint64_t lost) {
+        return format("[inox test: %20llu lines are left out here]\n", static_cast<unsigned long long>(lost));
+    };
+    const auto place = to;
+    to += static_cast<off_t>(note(0).size());
+    for (auto at = from; at < read_;) {
+        const auto text = read_at(at, read_ - at);
+        if (text.empty())
+            break;
+        lines += static_cast<std::uint64_t>(std::ranges::count(text, '\n'));
+        const auto written = ::pwrite(file_.get(), text.data(), text.size(), to);
+        if (written <= 0)
+            break;
+        to += written;
+        at += written;
+    }
+    lost_lines_ = lines_ - std::min(lines_, lines);
+    const auto said = note(lost_lines_);
+    (void)!::pwrite(file_.get(), said.data(), said.size(), place);
+    (void)!::ftruncate(file_.get(), to);
+}
+
+std::string GuestStream::left_out() const {
+    if (gap_until_ == 0)
+        return {};
+    return format("%llu lines in the middle (%llu MiB) are left out", static_cast<unsigned long long>(lost_lines_),
+                  static_cast<unsigned long long>(lost_bytes_ / MiB));
 }
 
 std::string last_lines(const std::string& path, std::size_t count) {

@@ -159,6 +159,9 @@ Done Running::finish() {
               .command = command_line(plan_),
               .log_tail = {}};
     add_cases(std::move(cases), done.outcome);
+    for (const auto& stream : streams_)
+        if (const auto text = stream.left_out(); !text.empty())
+            done.outcome.details.push_back(std::filesystem::path{stream.path()}.filename().string() + ": " + text);
     done.outcome.dropped_cases = log_.dropped() + results_.dropped();
     std::error_code ignored;
     if (done.outcome.verdict == Verdict::good) {

@@ -9,6 +9,7 @@
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <filesystem>
 #include <map>
 
 #include "vmm/config/config_text.hpp"
@@ -80,6 +81,9 @@ Answer ask(const std::vector<std::string>& words, const Signals& signals) {
     return answer;
 }
 
+/// What the task prints.
+std::string output_file(const std::string& folder, const std::string& index) { return folder + "/" + index + ".slurm"; }
+
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 std::string largest(const std::vector<std::string>& values, auto parse) {
@@ -101,7 +105,7 @@ std::vector<std::string> submit_words(const Plan& plan, std::size_t count, const
                                  "--no-requeue",
                                  "--job-name=inox-test",
                                  array,
-                                 "--output=" + options.folder + "/%a.slurm",
+                                 "--output=" + output_file(options.folder, "%a"),
                                  "--time=" + std::to_string(minutes),
                                  "--signal=B:TERM@30"};
     if (const auto cpus = largest(plan.cpus, parse_number); !cpus.empty())
@@ -195,6 +199,10 @@ private:
                 done.outcome = std::move(*outcome);
             else
                 done.outcome.why = outcome.error().message();
+            std::error_code ignored;
+            std::filesystem::remove(outcome_file(options_.folder, i), ignored);
+            if (done.outcome.verdict == Verdict::good) // as it leaves nothing here
+                std::filesystem::remove(output_file(options_.folder, std::to_string(i)), ignored);
             settle(i, std::move(done));
         }
     }
