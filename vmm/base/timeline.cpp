@@ -20,21 +20,20 @@ namespace {
 
 struct Label {
     const char* name;
-    const char* text;
+    const char* phase; ///< what ends with the step
     const char* colour;
 };
 
-// The colour is that of the span which ends with the step.
 constexpr std::array<Label, Timeline::steps> labels{{
-    {"process_started", "process started", "#607d8b"},
-    {"config_read", "configuration read", "#607d8b"},
-    {"kvm_ready", "KVM ready", "#3f7cac"},
-    {"memory_ready", "memory ready", "#4a9c9c"},
-    {"kernel_loaded", "kernel loaded", "#5aa469"},
-    {"first_instruction", "first guest instruction", "#c9a227"},
-    {"first_serial_byte", "first serial byte", "#d97b29"},
-    {"user_space_up", "user space up", "#c8553d"},
-    {"ended", "ended", "#8d6a9f"},
+    {"process_started", "", ""},
+    {"config_read", "options and files", "#607d8b"},
+    {"kvm_ready", "virtual machine", "#3f7cac"},
+    {"memory_ready", "guest memory", "#4a9c9c"},
+    {"kernel_loaded", "kernel and tables", "#5aa469"},
+    {"first_instruction", "virtual CPUs", "#c9a227"},
+    {"first_serial_byte", "guest, to its first byte", "#d97b29"},
+    {"user_space_up", "guest, to user space", "#c8553d"},
+    {"ended", "guest, to its end", "#8d6a9f"},
 }};
 
 struct Reached {
@@ -97,37 +96,36 @@ std::string Timeline::json() const {
 std::string Timeline::svg() const {
     const auto reached = in_time_order(*this);
     const double total = static_cast<double>(std::max<std::uint64_t>(reached.back().at_ns, 1));
-    constexpr double left = 210, width = 640, row = 30, top = 78;
-    const double height = top + row * static_cast<double>(reached.size()) + 20;
+    constexpr double left = 180, width = 560, row = 26, top = 82, bar = 16;
+    constexpr double room = 80; // beside a bar, for its duration
+    const double height = top + row * static_cast<double>(reached.size() - 1) + 10;
     std::string out = format(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"980\" height=\"%.0f\" viewBox=\"0 0 980 %.0f\" "
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
         "font-family=\"system-ui, sans-serif\" font-size=\"13\">\n"
         "<rect width=\"100%%\" height=\"100%%\" rx=\"10\" fill=\"#fbfaf7\"/>\n"
-        "<text x=\"24\" y=\"36\" font-size=\"19\" font-weight=\"600\" fill=\"#2b2b2b\">inox boot timeline</text>\n"
-        "<text x=\"24\" y=\"58\" fill=\"#777\">%s from process start to the end of the run</text>\n",
-        height, height, duration(reached.back().at_ns).c_str());
+        "<text x=\"24\" y=\"32\" font-size=\"18\" font-weight=\"600\" fill=\"#2b2b2b\">a boot with inox</text>\n"
+        "<text x=\"24\" y=\"52\" fill=\"#666\">%s from the start of the process to the end of the guest</text>\n",
+        left + width + room, height, left + width + room, height, duration(reached.back().at_ns).c_str());
     for (int tick = 0; tick <= 4; ++tick) {
         const double x = left + width * tick / 4;
         out += format("<line x1=\"%.1f\" y1=\"%.0f\" x2=\"%.1f\" y2=\"%.0f\" stroke=\"#e4e0d8\"/>\n"
-                      "<text x=\"%.1f\" y=\"%.0f\" font-size=\"10\" fill=\"#999\" text-anchor=\"middle\">%s</text>\n",
-                      x, top - 6, x, height - 16, x, top - 10,
-                      tick == 0 ? "" : duration(static_cast<std::uint64_t>(total * tick / 4)).c_str());
+                      "<text x=\"%.1f\" y=\"%.0f\" font-size=\"10\" fill=\"#666\" text-anchor=\"middle\">%s</text>\n",
+                      x, top - 6, x, height - 10, x, top - 10,
+                      tick == 0 ? "0" : duration(static_cast<std::uint64_t>(total * tick / 4)).c_str());
     }
-    std::uint64_t previous = 0;
     double y = top;
-    for (const Reached& step : reached) {
-        const double x0 = left + width * static_cast<double>(previous) / total;
-        const double x1 = left + width * static_cast<double>(step.at_ns) / total;
+    for (std::size_t i = 1; i < reached.size(); ++i, y += row) {
+        const auto& step = reached[i];
+        const auto took = step.at_ns - reached[i - 1].at_ns;
+        const double x0 = left + width * static_cast<double>(reached[i - 1].at_ns) / total;
+        const double x1 = std::max(left + width * static_cast<double>(step.at_ns) / total, x0 + 2);
         const Label& label = labels[step.step];
         out += format("<text x=\"%.0f\" y=\"%.1f\" text-anchor=\"end\" fill=\"#333\">%s</text>\n"
-                      "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"16\" rx=\"3\" fill=\"%s\">"
-                      "<title>%s: at %s, after %s</title></rect>\n"
-                      "<text x=\"%.1f\" y=\"%.1f\" font-size=\"11\" fill=\"#555\">%s</text>\n",
-                      left - 12, y + 14, label.text, x0, y + 2, std::max(x1 - x0, 2.0), label.colour, label.text,
-                      duration(step.at_ns).c_str(), duration(step.at_ns - previous).c_str(), std::max(x1, x0 + 2) + 6,
-                      y + 14, step.at_ns == 0 ? "0" : ("+" + duration(step.at_ns - previous)).c_str());
-        previous = step.at_ns;
-        y += row;
+                      "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.0f\" rx=\"3\" fill=\"%s\">"
+                      "<title>%s: %s, at %s</title></rect>\n"
+                      "<text x=\"%.1f\" y=\"%.1f\" font-size=\"11\" fill=\"#444\">%s</text>\n",
+                      left - 12, y + 13, label.phase, x0, y, x1 - x0, bar, label.colour, label.phase,
+                      duration(took).c_str(), duration(step.at_ns).c_str(), x1 + 6, y + 12.5, duration(took).c_str());
     }
     return out + "</svg>\n";
 }
