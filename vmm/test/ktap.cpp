@@ -60,6 +60,7 @@ std::string_view without_stamp(std::string_view line) {
 
 struct Parsed {
     bool ok{};
+    std::uint64_t number{};
     std::string_view name{}, directive{}, text{};
 };
 
@@ -68,8 +69,7 @@ bool parse(std::string_view line, Parsed& out) {
     out.ok = !skip(line, "not ");
     if (!skip(line, "ok "))
         return false;
-    std::uint64_t number = 0;
-    if (!skip_number(line, number) || (!line.empty() && line[0] != ' '))
+    if (!skip_number(line, out.number) || (!line.empty() && line[0] != ' '))
         return false;
     skip(line, " -");
     const auto mark = line.find("# ");
@@ -160,12 +160,16 @@ bool Ktap::version(const Line& line) {
         !trimmed(text).empty())
         return false;
     close_below(line.indent, {});
-    // At the indent of an open level: another stream follows the first, as when KUnit's modules are loaded in turn.
-    if (!levels_.empty() && levels_.back().indent == line.indent)
+    // At the indent of an open level: another stream follows the first, as when KUnit's modules are loaded in turn, or
+    // when a script starts programs. In a test, the results of both are that test's.
+    auto first = results_.size();
+    if (!levels_.empty() && levels_.back().indent == line.indent) {
+        if (levels_.size() > 1)
+            first = levels_.back().first;
         end_level({});
-    if (levels_.empty())
         inner_ = no_inner;
-    open(line.indent);
+    }
+    open(line.indent, first);
     return true;
 }
 
@@ -206,6 +210,8 @@ bool Ktap::result(const Line& line) {
     auto& level = levels_.back();
     if (line.indent != level.indent)
         return false;
+    if (level.gap == 0 && parsed.number > level.seen + 1)
+        level.gap = level.seen + 1;
     ++level.seen;
     const auto name = parsed.name.empty() ? std::to_string(level.seen) : short_name(parsed.name);
     const auto status = status_of(parsed);
@@ -234,9 +240,11 @@ bool Ktap::result(const Line& line) {
     return true;
 }
 
-void Ktap::open(std::size_t indent) {
+void Ktap::open(std::size_t indent) { open(indent, results_.size()); }
+
+void Ktap::open(std::size_t indent, std::size_t first) {
     if (levels_.size() < deepest)
-        levels_.push_back({.indent = indent, .first = results_.size()});
+        levels_.push_back({.indent = indent, .first = first});
 }
 
 void Ktap::close_below(std::size_t indent, std::string_view why) {
@@ -248,7 +256,10 @@ void Ktap::end_level(std::string_view why) {
     const Level level = std::move(levels_.back());
     levels_.pop_back();
     if (level.seen < level.plan)
-        add("result " + std::to_string(level.seen + 1) + (level.plan - level.seen > 1 ? " and later" : ""),
+        add("result " + std::to_string(level.gap != 0 ? level.gap : level.seen + 1) +
+                (level.plan - level.seen == 1 ? ""
+                 : level.gap != 0             ? " and others"
+                                              : " and later"),
             Status::error,
             "no result, but " + std::to_string(level.plan) + " were announced" +
                 (why.empty() ? "" : ": " + std::string{why}) + (text_.empty() ? "" : "\n" + text_));

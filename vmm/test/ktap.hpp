@@ -49,6 +49,7 @@ private:
         std::string name{};   ///< from "# Subtest:"
         std::uint64_t plan{}; ///< results that were announced
         std::uint64_t seen{}; ///< result lines
+        std::uint64_t gap{};  ///< the first number that was left out; 0 when none was
     };
     struct Line {
         std::size_t indent{};    ///< "# ", with which kselftest marks a program's lines, counts as two columns
@@ -62,6 +63,7 @@ private:
     bool subtest(const Line& line);
     bool result(const Line& line);
     void open(std::size_t indent);
+    void open(std::size_t indent, std::size_t first);
     /// Ends the levels deeper than this one; their results become inner ones of the next result line.
     void close_below(std::size_t indent, std::string_view why);
     void end_level(std::string_view why);

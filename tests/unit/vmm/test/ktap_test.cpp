@@ -100,6 +100,21 @@ TEST_CASE("results that are missing are errors, with the reason") {
     CHECK(names(read("TAP version 13\n1..2\nok 1 a\nBail out! no memory\n")) == "+a ebail out eresult 2");
 }
 
+TEST_CASE("kselftest: a script that starts programs, each with a stream of its own") {
+    const std::string both = "TAP version 13\n1..1\n# TAP version 13\n# 1..1\n# ok 1 requeue a\n# # Totals: pass:1\n"
+                             "# TAP version 13\n# 1..2\n# ok 1 requeue b\n# ok 2 requeue c\n";
+    CHECK(names(read(both + "ok 1 selftests: futex: run.sh\n")) ==
+          "+futex.run.sh.requeue a +futex.run.sh.requeue b +futex.run.sh.requeue c");
+    CHECK(names(read(both + "not ok 1 selftests: futex: run.sh # TIMEOUT 45 seconds\n")) ==
+          "+futex.run.sh.requeue a +futex.run.sh.requeue b +futex.run.sh.requeue c efutex.run.sh");
+}
+
+TEST_CASE("results whose lines are torn are missing by their numbers") {
+    CHECK(names(read("TAP version 13\n1..4\n.. too high ..not ok 1 a\n. not ok 2 b\nok 3 c\nok 4 d\n")) ==
+          "+c +d eresult 1 and others");
+    CHECK(names(read("TAP version 13\n1..3\nok 1 a\n...ok 2 b\nok 3 c\n")) == "+a +c eresult 2");
+}
+
 TEST_CASE("streams that follow each other, and text that only looks like a result") {
     CHECK(names(read("KTAP version 1\n1..1\nok 1 a\nKTAP version 1\n1..1\nok 1 b\n")) == "+a +b");
     CHECK(names(read("KTAP version 1\n1..1\n      ok 7 days\nokay 1\nok x\nok 1x\nok 1 a # b\n")) == "+a");
