@@ -10,7 +10,7 @@ refused 118 host_error 'is not installed' 'apt install passt' env PATH=/nonexist
 refused 118 host_error "cannot connect to the peer at '$scratch/none'" 'start it first' \
     "$inox" run --net "socket=$scratch/none"
 command -v passt >/dev/null || { echo 'the rest needs passt'; finish; }
-# passt makes one, which a chroot (that of the lab machine) forbids
+# passt makes one
 unshare -U true 2>/dev/null || { echo 'the rest needs user namespaces'; finish; }
 if [ -w /dev/kvm ]; then
     accepted ': good' "$inox" check "$scratch/user.json"

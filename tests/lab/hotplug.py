@@ -41,14 +41,6 @@ def inside(inox, kernels, initrd):
         Life(inox, kernel, initrd).live(name)
 
 
-def passt_runs():
-    """passt makes a user namespace, which Linux refuses in a changed root such as the lab's"""
-    if os.system("unshare --user true 2>/dev/null") == 0:
-        return True
-    lab.note("not checked: passt, for lack of user namespaces here")
-    return False
-
-
 def serve_text(address, port):
     """Says where it is to whoever connects"""
     server = socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
@@ -62,7 +54,8 @@ def serve_text(address, port):
 
 
 def ask_port(address, port):
-    """What a server behind a forward says; passt may have to start twice, and the server begins again for each"""
+    """What a server behind a forward says; passt may have to start twice, and the server begins again for each. The
+    client speaks first: before it does, Debian 12's passt does not tell the server of it"""
     heard = ""
 
     def hears():
@@ -70,6 +63,7 @@ def ask_port(address, port):
         try:
             with socket.create_connection((address, port), 20) as client:
                 client.settimeout(20)
+                client.sendall(b"hello\n")
                 heard = client.makefile().readline().strip()
         except OSError:
             return False
@@ -200,15 +194,16 @@ class Life:
         self.api.gone("user")
 
     def hears(self, wanted, address, port):
-        self.guest.says(wanted, f"nc -w 5 {address} {port} </dev/null || echo nothing")
+        """The first line that a server sends; the end of the connection is not waited for"""
+        limit = 5 if wanted == "nothing" else 60
+        self.guest.says(wanted, f"heard=$(timeout {limit} nc {address} {port} </dev/null 2>/dev/null | head -n 1); "
+                        "echo ${heard:-nothing}")
 
     def serves(self, port, text):
-        self.guest.ask(f"( while nc -l -p {port} -e echo '{text}'; do :; done & )")
+        self.guest.ask(f"( while nc -l -p {port} -e echo '{text}' 2>/dev/null; do :; done & )")
 
     def the_users_network_needs_no_way_out(self):
         """Without a default route, and with the host's loopback out of reach: forwards lead in, nothing leads out"""
-        if not passt_runs():
-            return
         self.add_user(forward=["2222:22", "0.0.0.0:8080:80"])
         self.serves(22, "behind 22")
         expect_same(ask_port("127.0.0.1", 2222), "behind 22")
@@ -220,9 +215,7 @@ class Life:
 
     def the_users_network_has_a_way_out(self):
         """With a default route; the host's loopback is reached because it was asked for, and DHCP answers"""
-        if not passt_runs():
-            return
-        lab.output("ip", "address", "add", "198.51.100.1/24", "dev", "inox0")
+        lab.output("ip", "address", "replace", "198.51.100.1/24", "dev", "inox0")
         lab.output("ip", "route", "add", "default", "via", "198.51.100.9")
         if HAS_IP6:
             self.give_a_default_route_of_ip6()
@@ -240,7 +233,7 @@ class Life:
         lab.output("ip", "route", "delete", "default")
 
     def give_a_default_route_of_ip6(self):
-        lab.output("ip", "address", "add", "fd00:77::1/64", "dev", "inox0", "nodad")
+        lab.output("ip", "address", "replace", "fd00:77::1/64", "dev", "inox0", "nodad")
         lab.output("ip", "route", "add", "default", "via", "fd00:77::9")
         lab.wait_until("inox0 has a link-local address", 60, lambda: "scope link" in lab.output(
             "ip", "-6", "address", "show", "dev", "inox0", "-tentative"))

@@ -30,6 +30,7 @@ echo $mdev >/sys/class/mdev_bus/mtty/mdev_supported_types/mtty-2/create
 [ ! -e /proc/modules ] || echo "has modules"
 [ ! -e /sys/kernel/debug/kprobes ] || echo "has kprobes"
 [ ! -e /proc/sys/kernel/seccomp/actions_avail ] || echo "has seccomp"
+[ "$(unshare --user --map-root-user --net id -u)" != 0 ] || echo "has user namespaces"
 ! grep -qw hugetlb /sys/fs/cgroup/cgroup.controllers || echo "has the hugetlb cgroup"
 python3 -c 'import ctypes; print("has landlock" if ctypes.CDLL(None).syscall(444, None, 0, 1) > 0 else "no landlock")'
 bash -c '. "$1/tools/lib/common.sh"; . "$1/tools/lib/machine.sh"; probe_host; echo "has a $kvm KVM"' bash "$3"
@@ -42,7 +43,7 @@ exit 203
 
 
 HAS = ["inox_ud", "modules", "kprobes", "seccomp", "the hugetlb cgroup", "landlock", "a good KVM",
-       "a mediated device"]
+       "a mediated device", "user namespaces"]
 HAS_SINCE = [((6, 6), "iommufd"), ((6, 6), "VFIO character devices"), ((6, 14), "inox_svm")]
 
 

@@ -29,7 +29,8 @@ port() { ls /dev/vport*p"$1"; }
 
 share() { mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "$2"; }
 
-# The command's root: the host's, read-only, with what a program wants to write to laid over it
+# The command's root: the host's, read-only, with what a program wants to write to laid over it. It is laid over / itself,
+# since Linux makes no user namespace where the root is not that of all mounts; this script keeps the root below it.
 make_root() {
     mount --bind /raw /host
     for d in dev proc sys; do mount --rbind "/$d" "/host/$d"; done
@@ -40,6 +41,8 @@ make_root() {
         mkdir -p "/host$lab_out" 2>/dev/null
         share out "/host$lab_out" cache=none
     fi
+    cp "/raw$dir/command" /host/run/lab-command
+    cd /host && mount --move . /
 }
 
 # show PATH: brings back a file or directory of the host that one of these tmpfs hides; a small file as a copy, which
@@ -59,7 +62,7 @@ run_command() {
     if [ -n "$lab_terminal" ]; then
         # shellcheck disable=SC2086  # two words: rows N cols N
         stty $lab_terminal < /dev/hvc0
-        setsid -c chroot /host /bin/bash /run/lab-command < /dev/hvc0 > /dev/hvc0 2>&1
+        setsid -c chroot . /bin/bash /run/lab-command < /dev/hvc0 > /dev/hvc0 2>&1
         return
     fi
     # Through pipes, since a channel can be opened only once and programs may open /dev/stdout
@@ -70,9 +73,9 @@ run_command() {
     second=$!
     if [ -n "$lab_merge" ]; then
         exec 8>/run/stderr
-        chroot /host /bin/bash /run/lab-command < /dev/null > /run/stdout 2>&1 8>&-
+        chroot . /bin/bash /run/lab-command < /dev/null > /run/stdout 2>&1 8>&-
     else
-        chroot /host /bin/bash /run/lab-command < /dev/null > /run/stdout 2> /run/stderr
+        chroot . /bin/bash /run/lab-command < /dev/null > /run/stdout 2> /run/stderr
     fi
     status=$?
     exec 8>&-
@@ -107,7 +110,6 @@ share host /raw cache=loose,ro
 [ -z "$lab_vfio" ] || load iommufd vfio_pci vfio_iommu_type1
 case " $lab_vfio " in *" mtty "*) load mtty ;; esac
 make_root
-cp "/raw$dir/command" /host/run/lab-command
 run_command
 status=$?
 [ $status = 0 ] || dmesg > "$(port 4)"
