@@ -6,7 +6,7 @@ be mounted is told as such. All of it in one start of the lab machine.
 
     root.py INOX
 """
-import os, re, shutil, subprocess, tarfile
+import json, os, pathlib, re, shutil, subprocess, tarfile
 import lab
 from lab import Guest, check, expect, expect_match, expect_same, read
 
@@ -31,9 +31,49 @@ def outside(inox):
         tar.add(tree, ".")
     lab.output("mkfs.ext4", "-q", "-d", str(tree), str(work / "disk"), "32M")
     lab.output("mkfs.ext4", "-q", str(work / "other"), "8M")    # an image without a program
+    make_images(tree, work)
     kernels = {name: (lab.dev("kernel", name), lab.dev("modules", name)) for name in KERNELS}
     lab.enter("--smp", "1", "--memory", "3072", "--timeout", "2400", "--out", str(work), inox=inox, work=str(work),
               kernels=kernels)
+
+
+def make_images(tree, work):
+    """The same files in other file systems, where this host can make them, and in the second partition of a disk"""
+    for kind, size, command in (("xfs", "300M", ["mkfs.xfs", "-q", "-p", f"{work}/prototype"]),
+                                ("btrfs", "128M", ["mkfs.btrfs", "-q", "--rootdir", str(tree)]),
+                                ("erofs", None, ["mkfs.erofs", "--quiet", "{image}", str(tree)])):
+        if not shutil.which(command[0]):
+            lab.note(f"not checked: a root with {kind}, for lack of {command[0]} here")
+            continue
+        lab.write(work / "prototype", f"boot\n0 0\nd--755 0 0\n{prototype(tree)}$\n")
+        image = str(work / f"disk.{kind}")
+        if size:
+            lab.output("truncate", "-s", size, image)
+            command.append(image)
+        lab.output(*(word.format(image=image) for word in command))
+    if not shutil.which("sfdisk"):
+        lab.note("not checked: a disk with partitions, for lack of sfdisk here")
+        return
+    for kind in ("gpt", "dos"):
+        image = work / f"disk.{kind}"
+        lab.output("truncate", "-s", "48M", str(image))
+        subprocess.run(["sfdisk", "-q", str(image)], input=f"label: {kind}\nsize=4MiB\nsize=32MiB\n", text=True,
+                       check=True)
+        start = json.loads(lab.output("sfdisk", "--json", str(image)))["partitiontable"]["partitions"][1]["start"]
+        lab.output("dd", f"if={work}/disk", f"of={image}", f"seek={start}", "conv=notrunc", "status=none")
+
+
+def prototype(folder):
+    """The entries of a folder, as mkfs.xfs -p reads them"""
+    text = ""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            text += f"{path.name} l--777 0 0 {os.readlink(path)}\n"
+        elif path.is_dir():
+            text += f"{path.name} d--755 0 0\n{prototype(path)}$\n"
+        else:
+            text += f"{path.name} ---755 0 0 {path}\n"
+    return text
 
 
 def inside(inox, work, kernels):
@@ -41,6 +81,11 @@ def inside(inox, work, kernels):
         start = [inox, "run", "--kernel", kernel, "--modules", modules, "--memory", "512M", "--timeout", "300s"]
         Roots(name, start, work).all()
     kernel, modules = kernels["6.12"]
+    start = [inox, "run", "--kernel", kernel, "--modules", modules, "--memory", "512M"]
+    for kind in ("xfs", "btrfs", "erofs", "gpt", "dos"):
+        image = pathlib.Path(work, f"disk.{kind}")
+        if image.exists():
+            check("6.12", an_image_is_a_root, kind, image, start)
     check("refused", modules_of_another_kernel_are, inox, kernel, kernels["6.1"][1], f"{work}/disk")
 
 
@@ -48,6 +93,18 @@ def modules_of_another_kernel_are(inox, kernel, modules, root):
     done = lab.run(inox, "run", "--kernel", kernel, "--modules", modules, "--root", root, "--", "true")
     expect_same(done.returncode, 89)
     expect_match(r"--modules: .* has no modules for the kernel 6\.12.*\[modules_missing\]", done.stdout)
+
+
+def an_image_is_a_root(kind, image, start):
+    """Itself, or below a layer in memory"""
+    itself = {"xfs": "xfs", "btrfs": "btrfs", "gpt": "ext4"}.get(kind)
+    before = itself or lab.sha256(image)
+    guest = Guest(*start, "--root", str(image), *(["--root-rw"] if itself else []), "--timeout", "300s", "--cmdline",
+                  CMDLINE, "--", "sh", "-c", "cat /etc/kept; echo x >>/etc/kept; cat /etc/kept; cat /proc/mounts")
+    expect_same(guest.finish(400), 0)
+    expect(guest.console.startswith("as it was\nas it was\nx\n"), f"{guest.console!r}")
+    expect_match(f"^[^ ]+ / {itself or 'overlay'} ", guest.console)
+    expect_same(itself or lab.sha256(image), before)
 
 
 class Roots:
