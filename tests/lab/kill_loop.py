@@ -99,8 +99,8 @@ class Round:
                 at = None
                 self.total.machine += 1
         status = self.machine.wait()
-        if status != 125:   # the lab's word for a machine that died
-            self.total.add([f"round {turn} ended with status {status}"])
+        if at is not None or status not in (124, 125):     # the lab's words for a machine that ended by itself
+            self.total.add([f"round {turn} ended with status {status}, and before its kill"])
         self.total.add(lost(self.image, self.total.safe))
         print(f"round {turn}: {self.total.safe} numbers are safe, {len(self.total.problems)} problems, "
               f"{time.monotonic() - begin:.0f} s", flush=True)
