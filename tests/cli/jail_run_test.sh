@@ -109,6 +109,21 @@ kill -INT "$outer"
 await "$outer" "the jail"
 same "SIGINT for the guest" 130 "$code"
 
+# What inox starts is in the jail, too
+mkdir "$scratch/shared"
+helpers=(--share "tag=t,path=$scratch/shared,ro=on")
+! command -v passt >/dev/null ||
+    ! setpriv --reuid 3001 --regid 3002 --clear-groups unshare -U true 2>/dev/null || helpers+=(--net user)
+starts -- "${helpers[@]}"
+same "what inox starts" "$((${#helpers[@]} / 2))" "$(pgrep -c -P "$vmm")"
+for helper in $(pgrep -P "$vmm"); do
+    same "$(cat "/proc/$helper/comm"): processes and user" "$(readlink "/proc/$vmm/ns/pid") 3001" \
+        "$(readlink "/proc/$helper/ns/pid") $(awk '/^Uid:/ { print $2 }' "/proc/$helper/status")"
+done
+kill -TERM "$outer"
+await "$outer" "the jail"
+until_no left
+
 for victim in outer first vmm; do
     starts --
     kill -KILL "${!victim}"
