@@ -46,6 +46,14 @@ accepted 'second    disk' ctl devices
 refused 97 disk_missing '/nonexistent' 'path' ctl add-disk third /nonexistent
 accepted '' ctl remove second --force
 refused 121 not_found '' '' ctl remove second --kind disk
+# A temporary one only reads its image, which need not be writable
+chmod 444 "$scratch/disk2"
+accepted '' ctl add-disk thrown "$scratch/disk2" temporary=true
+accepted '"temporary": true' ctl --json config
+accepted '' ctl add-disk shared "$scratch/disk2" temporary=true
+accepted '' ctl remove shared --force
+accepted '' ctl remove thrown --force
+chmod 644 "$scratch/disk2"
 accepted 'none' ctl irqs
 accepted 'no IOMMU' ctl iommu
 accepted 'no PASIDs' ctl pasids

@@ -32,6 +32,7 @@ PY
     eventually test -e "$XDG_RUNTIME_DIR/inox/$1.ready"
     rm "$XDG_RUNTIME_DIR/inox/$1.ready"
 }
+refused 121 not_found "no guest with the id 'nobody' runs" '' "$inox" exec nobody -- true
 hold taken
 refused 99 in_use "--id: the id 'taken' belongs to a guest that runs: the inox with pid $holder" 'inox ps' \
     "$inox" run --id taken
@@ -70,6 +71,8 @@ if [ -w /dev/kvm ]; then
     listed=$(awk 'NR > 1 { print $1, $2, $3, $(NF - 3), $(NF - 2), $(NF - 1) }' <<<"$out" | sort)
     wanted=$(printf '%s\n' "vm1 $one Running 1 16 MiB" "$made $two Running 1 16 MiB" | sort)
     [ "$listed" = "$wanted" ] || fail "inox ps should list $wanted"
+    # By its id inox exec reaches the guest, which has nothing that would run a command
+    refused 121 not_found 'the guest has no vsock' '--vsock' "$inox" exec vm1 -- true
     run "$inox" run --id vm1 --kernel "$guest" --memory 16M
     checks=$((checks + 1))
     [ "$code" = 99 ] && [[ $err == *"pid $one"* ]] || fail 'a second vm1 should be refused with the pid of the first'
