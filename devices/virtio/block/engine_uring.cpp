@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fcntl.h>
-#include <liburing.h>
-
 #include <array>
 #include <cerrno>
 
 #include "devices/virtio/block/file.hpp"
+#include "devices/virtio/block/ring.hpp"
 #include "devices/virtio/block/worker.hpp"
 
 namespace inox::devices::virtio {
@@ -138,11 +136,7 @@ BlockJob* UringEngine::take_finished() noexcept {
 
 std::unique_ptr<BlockEngine> create_uring_engine(std::unique_ptr<BlockWorker>& worker) {
     io_uring ring{};
-    // COOP_TASKRUN: completions do not interrupt this thread. The flag is newer (5.19) than all else that is used here.
-    int result = ::io_uring_queue_init(BlockEngine::depth, &ring, IORING_SETUP_COOP_TASKRUN);
-    if (result == -EINVAL)
-        result = ::io_uring_queue_init(BlockEngine::depth, &ring, 0);
-    if (result < 0) {
+    if (const int result = open_ring(ring, BlockEngine::depth); result < 0) {
         errno = -result;
         return nullptr;
     }

@@ -38,7 +38,7 @@ private:
     std::deque<BlockJob*> waiting_{};
     std::deque<BlockJob*> finished_{};
 
-    WorkThread thread_{"the thread of a disk", "disk-worker"}; // last: it uses all of the above
+    WorkThread thread_{ThreadKind::disk, "the thread of a disk", "disk-worker"}; // last: it uses all of the above
 };
 
 } // namespace inox::devices::virtio
