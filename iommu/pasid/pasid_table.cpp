@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vmm/base/log.hpp"
+#include "vmm/base/soft_limit.hpp"
 
 namespace inox::iommu {
 namespace {
@@ -29,6 +30,7 @@ PasidTable::PasidTable(UniqueFd file, inox::Mapping mapping)
 
 Result<std::unique_ptr<PasidTable>> PasidTable::create() {
     constexpr const char* hint = "free some memory on the host";
+    TRY_VOID(check_memory_file("the table of PASIDs", file_bytes));
     UniqueFd file{::memfd_create("inox-pasid-table", MFD_CLOEXEC)};
     if (!file || ::ftruncate(file.get(), static_cast<off_t>(file_bytes)) != 0)
         return fail_errno(Errc::memory_unavailable, "cannot create the PASID translation table", hint);

@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "vmm/base/soft_limit.hpp"
 #include "vmm/memory/huge_pages.hpp"
 #include "vmm/memory/layout.hpp"
 #include "vmm/memory/memory_limits.hpp"
@@ -62,6 +63,7 @@ Error no_memory(std::string what, bool hugetlb, int error) {
 constexpr const char* memory_name = "inox-ram";
 
 Result<UniqueFd> make_file(std::uint64_t size, bool hugetlb) {
+    TRY_VOID(check_memory_file("the guest's memory", size));
     UniqueFd file{
         ::memfd_create(memory_name, MFD_CLOEXEC | MFD_ALLOW_SEALING | (hugetlb ? MFD_HUGETLB | MFD_HUGE_2MB : 0U))};
     if (!file && hugetlb)

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/memory/memory_limits.hpp"
 
+#include <csignal>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "tests/catch.hpp"
 #include "tests/fakes/vfio_tree.hpp"
 
@@ -95,6 +100,24 @@ TEST_CASE("a host that tells nothing gives no limit, and odd lines of it are pas
     CHECK(check_memory_limits(empty.root(), GiB, HugePages::two_mib));
     empty.file("proc/self/cgroup", "nonsense\n0:\n0::no/slash\n::\n");
     CHECK_FALSE(group_limit(empty.root(), HugePages::two_mib));
+}
+
+TEST_CASE("memory in a file beyond the limit of file sizes is an error, and no signal") {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::signal(SIGXFSZ, SIG_DFL);
+        const rlimit small{MiB, MiB};
+        ::setrlimit(RLIMIT_FSIZE, &small);
+        const auto memory = GuestMemory::create(2 * MiB, HugePages::none);
+        const bool told = !memory && memory.error().code == Errc::memory_unavailable &&
+                          memory.error().what == "the guest's memory needs a file in memory of 2048 KiB, and files may "
+                                                 "have 1024 KiB (RLIMIT_FSIZE)" &&
+                          memory.error().hint.starts_with("raise it: ulimit -f 2048");
+        ::_exit(told && GuestMemory::create(MiB, HugePages::none) ? 7 : 1);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 7));
 }
 
 } // namespace inox::memory_limits_test
