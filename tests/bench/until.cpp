@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // until: the time from a command's exec until its standard output shows a text, in turn with another command.
 //
-//   until [-n RUNS] [-t TEXT] -- COMMAND... [--vs COMMAND...]
+//   until [-n RUNS] [-t TEXT | -c] -- COMMAND... [--vs COMMAND...]
 //
-// Without -t the first byte counts. Prints one line: median of each in milliseconds, the median of the ratios taken
+// Without -t the first byte counts. With -c it is the CPU time, user's and kernel's, that the command takes until it
+// ends by itself. Prints one line: median of each in milliseconds, the median of the ratios taken
 // pair by pair, and the runs. Each command is ended (SIGKILL) once it has shown the text. One warm-up pair is not
 // counted. Exit status 1 when a command ends, or a minute passes, before the text.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +26,27 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using Command = std::vector<char*>;
+
+double milliseconds(const timeval& time) {
+    return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_usec) / 1e3;
+}
+
+// CPU time of one run, in milliseconds, or a negative number when it fails.
+double cost(Command command) {
+    command.push_back(nullptr);
+    const pid_t pid = ::vfork();
+    if (pid == 0) {
+        const int nowhere = ::open("/dev/null", O_RDWR);
+        ::dup2(nowhere, STDIN_FILENO);
+        ::dup2(nowhere, STDOUT_FILENO);
+        ::execvp(command[0], command.data());
+        ::_exit(127);
+    }
+    int status = -1;
+    rusage used{};
+    ::wait4(pid, &status, 0, &used);
+    return status == 0 ? milliseconds(used.ru_utime) + milliseconds(used.ru_stime) : -1;
+}
 
 // Milliseconds, or a negative number when the text did not come.
 double once(Command command, const std::string& text) {
@@ -72,12 +95,15 @@ double median(std::vector<double> values) {
 int main(int argc, char** argv) {
     int runs = 11;
     std::string text;
+    bool cpu = false;
     int at = 1;
     for (; at < argc && std::strcmp(argv[at], "--") != 0; ++at) {
         if (std::strcmp(argv[at], "-n") == 0 && at + 1 < argc)
             runs = std::max(std::atoi(argv[++at]), 1);
         else if (std::strcmp(argv[at], "-t") == 0 && at + 1 < argc)
             text = argv[++at];
+        else if (std::strcmp(argv[at], "-c") == 0)
+            cpu = true;
     }
     std::vector<Command> commands(1);
     for (++at; at < argc; ++at) {
@@ -87,7 +113,7 @@ int main(int argc, char** argv) {
             commands.back().push_back(argv[at]);
     }
     if (commands.size() > 2 || commands.front().empty() || commands.back().empty()) {
-        std::fprintf(stderr, "usage: until [-n RUNS] [-t TEXT] -- COMMAND... [--vs COMMAND...]\n");
+        std::fprintf(stderr, "usage: until [-n RUNS] [-t TEXT | -c] -- COMMAND... [--vs COMMAND...]\n");
         return 2;
     }
     std::vector<std::vector<double>> times(commands.size());
@@ -95,9 +121,10 @@ int main(int argc, char** argv) {
     for (int run = -1; run < runs; ++run) {
         std::vector<double> pair;
         for (const auto& command : commands) {
-            pair.push_back(once(command, text));
+            pair.push_back(cpu ? cost(command) : once(command, text));
             if (pair.back() < 0) {
-                std::fprintf(stderr, "until: %s never showed '%s'\n", command[0], text.c_str());
+                std::fprintf(stderr, cpu ? "until: %s failed\n" : "until: %s never showed '%s'\n", command[0],
+                             text.c_str());
                 return 1;
             }
         }
