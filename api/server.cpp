@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <set>
 #include <sys/socket.h>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "vmm/base/descriptors.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/thread_failure.hpp"
+#include "vmm/base/thread_kind.hpp"
 
 namespace inox::api {
 namespace {
@@ -83,7 +83,7 @@ Result<void> Server::Core::start() {
     accept_soon();
     try {
         thread_ = std::thread{[this] {
-            ::pthread_setname_np(::pthread_self(), "api");
+            enter_thread(ThreadKind::api, "api");
             context_.run();
         }};
     } catch (const std::system_error& error) {

@@ -3,6 +3,7 @@
 #include "devices/dsa/accelerator.hpp"
 #include "vmm/base/hex.hpp"
 #include "vmm/base/thread_failure.hpp"
+#include "vmm/base/thread_kind.hpp"
 
 #include <algorithm>
 #include <system_error>
@@ -48,7 +49,10 @@ Accelerator::~Accelerator() {
 Result<void> Accelerator::start() {
     try {
         for (auto& engine : engines_)
-            engine->thread = std::thread{[this, own = engine.get()] { work(*own); }};
+            engine->thread = std::thread{[this, own = engine.get()] {
+                enter_thread(ThreadKind::engine, "dsa-engine");
+                work(*own);
+            }};
     } catch (const std::system_error& error) {
         return fail_thread("a thread of the accelerator", error);
     }

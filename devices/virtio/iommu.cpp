@@ -212,11 +212,15 @@ void Iommu::watch_late() noexcept {
 void Iommu::serve_soon() noexcept {
     if (std::exchange(posted_, true))
         return;
-    if (thread_.start())
+    if (thread_.runs())
         return thread_.post([this] { serve_rest(); });
-    loop_.post([weak = weak_from_this()] { // the host refused to make a thread
-        if (const auto self = weak.lock())
-            self->serve_rest();
+    loop_.post([weak = weak_from_this()] { // a vCPU makes no threads
+        const auto self = weak.lock();
+        if (!self)
+            return;
+        if (self->thread_.start())
+            return self->thread_.post([raw = self.get()] { raw->serve_rest(); });
+        self->serve_rest(); // the host refused to make a thread
     });
 }
 

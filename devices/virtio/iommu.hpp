@@ -112,7 +112,7 @@ private:
     std::vector<iommu::Fault> pending_{};
     bool telling_{false};
 
-    WorkThread thread_{"the thread that serves the guest's IOMMU", "iommu-worker"};
+    WorkThread thread_{ThreadKind::iommu, "the thread that serves the guest's IOMMU", "iommu-worker"};
     Registration listener_{}; // first to go
 };
 

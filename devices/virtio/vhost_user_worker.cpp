@@ -7,6 +7,7 @@
 
 #include "vmm/base/log.hpp"
 #include "vmm/base/thread_failure.hpp"
+#include "vmm/base/thread_kind.hpp"
 
 namespace inox::devices::virtio {
 
@@ -16,7 +17,10 @@ Result<std::unique_ptr<VhostUserWorker>> VhostUserWorker::create(VhostUserContex
     std::unique_ptr<VhostUserWorker> worker{
         new VhostUserWorker{std::move(context), std::move(first), std::move(second)}};
     try {
-        worker->thread_ = std::jthread{[raw = worker.get()] { raw->run(); }};
+        worker->thread_ = std::jthread{[raw = worker.get()] {
+            enter_thread(ThreadKind::share, "vhost-user");
+            raw->run();
+        }};
     } catch (const std::system_error& error) {
         return fail_thread("the thread of a shared folder", error);
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/base/log.hpp"
+#include "vmm/base/log_sink.hpp"
 
 #include <algorithm>
 #include <array>
@@ -70,12 +71,16 @@ private:
     std::size_t used_{0};
 };
 
+const SharedOutput& standard_error() {
+    static const auto* const only = new SharedOutput{STDERR_FILENO}; // like shared(): never destroyed
+    return *only;
+}
+
 /// A sink of ours does not block; standard error is shared with the shell and might.
 ssize_t write_to(int fd, std::string_view line) {
     if (fd != STDERR_FILENO)
         return ::write(fd, line.data(), line.size());
-    static const auto* const standard_error = new SharedOutput{STDERR_FILENO}; // like shared(): never destroyed
-    return standard_error->write(line.data(), line.size());
+    return standard_error().write(line.data(), line.size());
 }
 
 /// Reports, once, that the log file cannot be written.
@@ -116,6 +121,8 @@ void set_sink(int fd, std::string path) {
     sink = fd;
 }
 std::uint64_t dropped() { return dropped_lines; }
+int sink_fd() noexcept { return sink.load(std::memory_order_relaxed); }
+void prepare() { static_cast<void>(standard_error()); }
 
 void set_style(Style style) {
     std::lock_guard lock{shared().mutex};

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/base/work_thread.hpp"
 
-#include <pthread.h>
 #include <utility>
 
 #include "vmm/base/thread_failure.hpp"
@@ -42,7 +41,7 @@ void WorkThread::finish() {
 }
 
 void WorkThread::run() {
-    ::pthread_setname_np(::pthread_self(), name_);
+    enter_thread(kind_, name_);
     id_.store(std::this_thread::get_id(), std::memory_order_release);
     std::unique_lock lock{mutex_};
     for (;;) {

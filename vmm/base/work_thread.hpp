@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "vmm/base/error.hpp"
+#include "vmm/base/thread_kind.hpp"
 
 namespace inox {
 
@@ -18,7 +19,7 @@ class WorkThread {
 public:
     using Work = std::move_only_function<void()>;
     /// `what`: for messages, as in "cannot start the thread that ...". `name`: what tools show, at most 15 bytes.
-    WorkThread(const char* what, const char* name) : what_{what}, name_{name} {}
+    WorkThread(ThreadKind kind, const char* what, const char* name) : kind_{kind}, what_{what}, name_{name} {}
     WorkThread(const WorkThread&) = delete;
     WorkThread& operator=(const WorkThread&) = delete;
     ~WorkThread() { finish(); }
@@ -37,6 +38,7 @@ public:
 private:
     void run();
 
+    const ThreadKind kind_;
     const char* const what_;
     const char* const name_;
     std::atomic<bool> runs_{false};

@@ -10,6 +10,7 @@
 
 #include "vmm/base/open_hint.hpp"
 #include "vmm/base/thread_failure.hpp"
+#include "vmm/base/thread_kind.hpp"
 #include "vmm/boot/vmcoreinfo.hpp"
 
 namespace inox {
@@ -55,6 +56,7 @@ Result<std::unique_ptr<CoreDump>> CoreDump::start(EventLoop& loop, Machine& mach
         dump->cpus_.push_back({TRY(machine.vcpu(id).regs()), TRY(machine.vcpu(id).sregs())});
     try {
         dump->writer_ = std::thread{[&loop, self = dump.get(), alive = std::weak_ptr{dump->alive_}] {
+            enter_thread(ThreadKind::dump, "dump");
             auto written = self->write();
             loop.post([self, alive, written = std::move(written)] {
                 if (alive.lock())

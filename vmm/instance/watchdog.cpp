@@ -13,6 +13,7 @@
 
 #include "vmm/base/shared_output.hpp"
 #include "vmm/base/thread_failure.hpp"
+#include "vmm/base/thread_kind.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 
 namespace inox {
@@ -97,8 +98,9 @@ void Watchdog::ending(const Error& why, Rest rest) {
 void Watchdog::watch() {
     sigset_t all; // with SIGTTOU, so that the terminal is restored from the background, too
     ::sigfillset(&all);
+    ::sigdelset(&all, SIGSYS); // a system call that this thread may not make
     ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
-    ::pthread_setname_np(::pthread_self(), "watchdog");
+    enter_thread(ThreadKind::watchdog, "watchdog");
     while (!stop_) {
         std::array<pollfd, 3> polls{
             {{signals_.get(), POLLIN, 0}, {woken_.fd(), POLLIN, 0}, {stopping_ ? -1 : stops_.get(), POLLIN, 0}}};

@@ -133,7 +133,7 @@ private:
     std::stop_source stop_making_{}; ///< of the first
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
 
-    WorkThread thread_{"the thread that opens and closes assigned devices",
+    WorkThread thread_{ThreadKind::assigned, "the thread that opens and closes assigned devices",
                        "vfio-worker"}; ///< last, so that it ends first
 };
 

@@ -7,6 +7,7 @@
 
 #include "devices/dsa/function.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/thread_kind.hpp"
 #include "vmm/boot/acpi.hpp"
 #include "vmm/boot/cmdline.hpp"
 #include "vmm/boot/cpu_state.hpp"
@@ -199,8 +200,20 @@ Result<void> Machine::start() {
     state_ = State::running;
     timeline_.mark(Step::first_instruction);
     platform_->guest_starts();
-    for (auto& vcpu : vcpus_)
-        TRY_VOID(vcpu->start());
+    // Made before this thread is confined, so that each has its own list only.
+    all_confined_ = std::make_unique<std::latch>(static_cast<std::ptrdiff_t>(vcpus_.size()) + 1);
+    std::ptrdiff_t missing = static_cast<std::ptrdiff_t>(vcpus_.size());
+    Result<void> started{};
+    for (auto vcpu = vcpus_.begin(); started && vcpu != vcpus_.end(); ++vcpu)
+        if (started = (*vcpu)->start(*all_confined_); started)
+            --missing;
+    if (!started) {
+        gate_.set(RunGate::State::stopping);
+        all_confined_->count_down(missing + 1);
+        return started;
+    }
+    enter_thread(ThreadKind::loop, "loop");
+    all_confined_->arrive_and_wait();
     schedule_stuck_check(std::chrono::seconds{1});
     return {};
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <latch>
 #include <memory>
 #include <optional>
 #include <span>
@@ -202,6 +203,7 @@ private:
     Registration stuck_timer_;
     std::uint64_t exits_at_last_check_{0};
     std::vector<ExitCount> exits_of_stopped_{};      ///< what vCPUs that are gone counted
+    std::unique_ptr<std::latch> all_confined_;       ///< the guest runs when every thread of it has its list
     std::vector<std::unique_ptr<VcpuThread>> vcpus_; // last: threads end before anything they use
 };
 

@@ -8,6 +8,7 @@
 
 #include "vmm/base/hex.hpp"
 #include "vmm/base/thread_failure.hpp"
+#include "vmm/base/thread_kind.hpp"
 #include "vmm/machine/no_progress.hpp"
 #include "vmm/machine/run_failure.hpp"
 #include "vmm/machine/triple_fault.hpp"
@@ -65,11 +66,12 @@ VcpuThread::~VcpuThread() {
     }
 }
 
-Result<void> VcpuThread::start() {
+Result<void> VcpuThread::start(std::latch& all_confined) {
     install_kick_handler();
     try {
-        thread_ = std::thread{[this] {
-            ::pthread_setname_np(::pthread_self(), format("vcpu%u", vcpu_->id()).c_str());
+        thread_ = std::thread{[this, &all_confined] {
+            enter_thread(ThreadKind::vcpu, format("vcpu%u", vcpu_->id()).c_str());
+            all_confined.arrive_and_wait();
             loop();
         }};
     } catch (const std::system_error& error) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <latch>
 #include <memory>
 #include <thread>
 
@@ -43,8 +44,9 @@ public:
     VcpuThread(const VcpuThread&) = delete;
     VcpuThread& operator=(const VcpuThread&) = delete;
 
-    /// Once. host_error when no thread can be had.
-    Result<void> start();
+    /// Once. The guest runs when everybody has arrived at `all_confined`: one for each vCPU, and the caller. It
+    /// outlives this. host_error when no thread can be had.
+    Result<void> start(std::latch& all_confined);
     /// Makes the thread look at the gate soon, whatever the guest does. Any thread.
     void kick() noexcept;
     /// Asks whether the vCPU makes progress. The answer is ready after the vCPU passed the gate: soon when it is

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "devices/vfio/dma/lock_limit.hpp"
+#include "vmm/base/thread_kind.hpp"
 
 namespace inox::devices::vfio {
 void PinProgress::watch(const std::stop_token& stop, const std::string& root, std::uint64_t before, std::uint64_t total,
@@ -30,6 +31,7 @@ PinProgress::PinProgress(const std::string& root, std::uint64_t total, const Rep
         return;
     try {
         thread_ = std::jthread{[this, root, before = locked_now(root), total, &report](const std::stop_token& stop) {
+            enter_thread(ThreadKind::assigned, "pin-progress");
             watch(stop, root, before, total, report);
         }};
     } catch (const std::system_error&) {
