@@ -9,6 +9,8 @@ import sys
 # A folder may include itself and these; the longest prefix of a file's path counts.
 LAYERS = {
     "vmm/base": [],
+    "vmm/confine": ["vmm/base"],
+    "vmm/confine/tables": ["vmm/base", "vmm/confine", "vmm/kvm", "devices"],  # numbers of ioctls
     "vmm/memory": ["vmm/base"],
     "vmm/bus": ["vmm/base", "vmm/memory"],
     "vmm/kvm": ["vmm/base", "vmm/memory", "vmm/bus"],
@@ -28,8 +30,8 @@ LAYERS = {
     "vmm/registry": ["vmm/base", "vmm/config"],
     "vmm/jail": ["vmm/base", "vmm/config", "devices"],
     "vmm/test": ["vmm/base", "vmm/config"],
-    "vmm": ["vmm/base", "vmm/config", "vmm/guest_root", "vmm/host", "vmm/instance", "vmm/gdb", "vmm/jail",
-            "vmm/registry", "vmm/share", "vmm/test", "api"],  # main
+    "vmm": ["vmm/base", "vmm/confine", "vmm/config", "vmm/guest_root", "vmm/host", "vmm/instance", "vmm/gdb",
+            "vmm/jail", "vmm/registry", "vmm/share", "vmm/test", "api"],  # main
 }
 
 PRODUCT = list(LAYERS)

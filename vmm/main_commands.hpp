@@ -48,6 +48,11 @@ int report_unheard();
 int report_problems(std::span<const Error> problems, const std::string& file = {});
 int report_problem(Error problem);
 
+/// Whose command line the process was started with.
+enum class Manner : std::uint8_t { inox, firecracker };
+/// From here on each thread is confined to what it needs, once it begins.
+Result<void> confine_process(const ConfigFile& file, Manner manner);
+
 /// Closes the descriptors that the process was started with and that neither its arguments nor the configuration name.
 void close_inherited(const ConfigFile& file);
 

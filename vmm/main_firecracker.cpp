@@ -157,6 +157,7 @@ Result<int> start(const Flags& given, Timeline& timeline) {
     if (given.has("seccomp-filter"))
         log::write(log::Level::warning, "--seccomp-filter is ignored: inox uses its own filters");
     log_start(given);
+    TRY_VOID(confine_process(parsed.file, Manner::firecracker));
     timeline.mark(Timeline::Step::config_read);
     const int code = run(std::move(parsed.file), timeline, plan);
     if (given.has("boot-timer") && timeline.at(Timeline::Step::user_space_up) == 0)

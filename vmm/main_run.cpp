@@ -219,6 +219,8 @@ int run_command(Arguments words, Timeline& timeline) {
     auto started = check_outputs_apart(file);
     if (started)
         started = use_log(file.log);
+    if (started)
+        started = confine_process(file, Manner::inox);
     if (!started)
         return plan.start_failed(std::move(started).error());
     timeline.mark(Timeline::Step::config_read);

@@ -205,7 +205,8 @@ printf '{"boot-source": {"kernel_image_path": "%s"}}' "$guests/idle" >"$scratch/
 vmm=$!
 check 'the next takes its place and starts from the file' \
     eventually curl -sf --unix-socket "$sock" http://localhost/inox/status
-expect 200 '"state":"Running"' GET /
+is_running() { curl -sf --unix-socket "$sock" http://localhost/ | grep -q '"state":"Running"'; }
+check 'the guest of the file runs soon' eventually is_running
 refused 1 in_use 'Check that it is not already used' 'another' "$inox" --api-sock "$sock"
 expect 400 'PCI is not enabled' PUT /drives/x \
     "{\"drive_id\": \"x\", \"is_root_device\": false, \"path_on_host\": \"$scratch/disk\"}"

@@ -3,7 +3,7 @@
 # Debian packages, by what needs them.
 
 build_packages=(g++ cmake ninja-build libboost1.81-dev nlohmann-json3-dev libcli11-dev liburing-dev zlib1g-dev
-    libarchive-dev liblzma-dev libzstd-dev libbz2-dev libfuse3-dev catch2 python3 python3-yaml)
+    libarchive-dev liblzma-dev libzstd-dev libbz2-dev libfuse3-dev libseccomp-dev catch2 python3 python3-yaml)
 test_packages=(python3 gdb qemu-system-x86 iproute2 e2fsprogs busybox-static gcc libc6-dev kmod xz-utils zstd lz4
     acpica-tools curl slurmctld slurmd slurm-client munge passt xfsprogs btrfs-progs erofs-utils fdisk)
 lint_packages=(clang-format clang-tidy-19 shellcheck python3)

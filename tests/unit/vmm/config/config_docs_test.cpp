@@ -9,6 +9,7 @@
 
 #include "tests/catch.hpp"
 #include "vmm/config/config_options.hpp"
+#include "vmm/confine/confine.hpp"
 
 namespace inox::config_docs_test {
 
@@ -66,6 +67,7 @@ TEST_CASE("docs/exit-codes.md lists every error with its exit code, and nothing 
         const auto code = static_cast<Errc>(i);
         expected.insert(std::to_string(exit_code(code)) + " " + std::string{error_name(code)});
     }
+    expected.insert(std::to_string(confine::refusal_code) + " " + std::string{confine::refusal_name});
     CHECK(documented_codes(slurp(source / "docs/exit-codes.md")) == expected);
 }
 

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a configuration leaves to the process.
+#include "vmm/confine/confine.hpp"
+#include "vmm/instance/raw_terminal.hpp"
+#include "vmm/main_commands.hpp"
+
+namespace inox::cli {
+namespace {
+
+// A sanitizer's library makes calls that no list has.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool sanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(undefined_behavior_sanitizer)
+constexpr bool sanitized = true;
+#else
+constexpr bool sanitized = false;
+#endif
+#else
+constexpr bool sanitized = false;
+#endif
+
+confine::Refusal refusal_of(Seccomp asked) {
+    if (asked == Seccomp::off)
+        return confine::Refusal::none;
+    return asked == Seccomp::log || sanitized ? confine::Refusal::log : confine::Refusal::end;
+}
+
+} // namespace
+
+Result<void> confine_process(const ConfigFile& file, Manner manner) {
+    confine::Features features = 0;
+    const bool changes = !file.api.socket.empty() || !file.api.id.empty();
+    if (changes || file.run.on_reboot == OnReboot::restart)
+        features |= confine::changing;
+    if (changes || device_of<VfioConfig>(file.config) != nullptr)
+        features |= confine::vfio;
+    confine::Plan plan{.refusal = refusal_of(file.run.seccomp),
+                       .features = features,
+                       .exit_code = confine::refusal_code,
+                       .before_end = restore_terminal};
+    if (manner == Manner::firecracker) {
+        constexpr int bad_system_call = 148;
+        plan.visible = true; // its clients look there
+        plan.exit_code = bad_system_call;
+        plan.log_line = "Shutting down VM after intercepting signal 31, code 1.";
+        plan.log_line_with_number = "Shutting down VM after intercepting a bad syscall (%d).";
+    }
+    return confine::confine(plan);
+}
+
+} // namespace inox::cli
