@@ -220,7 +220,7 @@ class Roots:
     def more_commands_run_by_vsock(self):
         lab.remove("/tmp/root.vsock", "/tmp/root.sock")
         guest = Guest(*self.start, "--root", self.disk, "--cmdline", CMDLINE, "--vsock", "cid=3,uds=/tmp/root.vsock",
-                      "--api-sock", "/tmp/root.sock", "--", "sh", "-c", "echo up; read line; exit 4")
+                      "--api-sock", "/tmp/root.sock", "--id", "rooted", "--", "sh", "-c", "echo up; read line; exit 4")
         guest.wait_for("up", 300)
         command = [guest.process.args[0], "exec", "-s", "/tmp/root.sock", "--env", "A=b", "--directory", "/work", "--"]
 
@@ -231,6 +231,9 @@ class Roots:
         expect_same((done.returncode, done.stderr), (9, b"b\n"))
         expect_same(done.stdout, b"x" * 300000 + b"/work\n")
         expect_same(run("kill -15 $$").returncode, 143)
+        by_id = [command[0], "exec", "rooted", "--", "sh", "-c", "exit 8"]
+        done = subprocess.run(by_id, capture_output=True, timeout=200)
+        expect_same((done.returncode, done.stderr), (8, b""))
         expect_same(subprocess.run([*command, "none"], capture_output=True, timeout=200).returncode, 127)
         script = "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 1; done"
         sleeper = subprocess.Popen([*command, "sh", "-c", script],
