@@ -99,7 +99,8 @@ class Life:
         for turn in (1, 2):
             check(name, self.both_are_torn_out, turn)
         checks(name, self.the_guest_gives_a_disk_back_without_being_asked, self.firecrackers_paths_do_the_same,
-               self.metadata_needs_a_token, self.metadata_comes_as_text, self.metadata_is_changed_to_38_KB,
+               self.what_is_written_to_a_temporary_disk_is_gone_with_it, self.metadata_needs_a_token,
+               self.metadata_comes_as_text, self.metadata_is_changed_to_38_KB,
                self.the_users_network_needs_no_way_out, self.the_users_network_has_a_way_out,
                self.has_no_complaint_in_its_log, self.panics_with_its_own_status_and_an_event)
 
@@ -153,6 +154,20 @@ class Life:
         self.api.ask("PUT", "/drives/data", disk, 400)
         self.api.ask("DELETE", "/drives/data")
         self.api.gone("data")
+
+    def what_is_written_to_a_temporary_disk_is_gone_with_it(self):
+        """The image may be one that nobody may write; each time the guest finds it as it was"""
+        os.chmod(DISK, 0o444)
+        for _ in range(2):
+            self.api.ask("PUT", "/inox/devices/data", {"disk": {"path_on_host": DISK, "temporary": True}})
+            self.guest.ask(HAVE_DISK)
+            self.guest.says(self.sum, "sha256sum </dev/vda | cut -d' ' -f1")
+            self.guest.ask("dd if=/dev/zero of=/dev/vda bs=64k count=8 conv=fsync 2>/dev/null")
+            self.guest.says("0", "echo 3 >/proc/sys/vm/drop_caches; head -c 512k /dev/vda | tr -d '\\0' | wc -c")
+            self.api.ask("DELETE", "/inox/devices/data")
+            self.api.gone("data")
+        expect_same(lab.sha256(DISK), self.sum)
+        os.chmod(DISK, 0o644)
 
     def metadata(self, request, header=""):
         """A shell line that prints what the service answers; by nc, for Debian's static busybox crashes in wget, when
