@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The pictures of the documents are what their script draws, whole in themselves, and named by a document; that of a boot
-# has named phases, and every word stands inside.
+# The pictures of the documents are what their script draws, on a ground of their own, and shown by a document; every
+# word stands inside.
 set -uo pipefail
 root=$(readlink -f "$(dirname "$(readlink -f "$0")")/../..")
 work=$(mktemp -d)
