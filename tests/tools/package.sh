@@ -99,5 +99,7 @@ expect "the tar file's program is stripped" 0 "$(nm "$packed" 2>/dev/null | wc -
     expect "and needs no library" 0 "$(readelf -d "$packed" | grep -c NEEDED)"
 dpkg-deb -x "$deb" "$scratch/unpacked"
 expect "the Debian package's jailer" inox "$(readlink "$scratch/unpacked/usr/bin/inox-jailer")"
+expect "the packed program is hardened" "" \
+    "$("$source/tests/tools/hardening.sh" "$build" "$scratch/unpacked/usr/bin/inox" | grep FAIL)"
 expect "the packed program runs" "inox $version" "$("$scratch/unpacked/usr/bin/inox" --version 2>&1)"
 exit "$failed"
