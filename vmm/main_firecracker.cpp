@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Firecracker's command line, as far as inox has its parts.
+#include <cerrno>
 #include <utility>
 
 #include "api/firecracker/command_line.hpp"
 #include "api/firecracker/log_and_metrics.hpp"
+#include "api/firecracker/protocol.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/instance/logging.hpp"
@@ -33,6 +35,13 @@ int report_failure(const Flags& given, Error error) {
     const int code = exit_code_of(error);
     static_cast<void>(report_problems({&error, 1}, given.value("config-file")));
     return code;
+}
+
+/// Callers that start a program named firecracker ask it whether it is new enough, and compare the second word.
+std::string own_version() {
+    if (std::string_view{program_invocation_short_name} == "firecracker")
+        return std::string{"Firecracker v"} + version + "\n";
+    return "inox " INOX_VERSION "\n";
 }
 
 constexpr const char* default_socket = "/run/firecracker.socket";
@@ -175,7 +184,7 @@ int firecracker_command(Arguments arguments, Timeline& timeline) {
     if (given.has("help"))
         return print_and_finish(help);
     if (given.has("version"))
-        return print_and_finish("inox " INOX_VERSION "\n");
+        return print_and_finish(own_version());
     auto result = start(given, timeline);
     return result ? *result : report_failure(given, std::move(result).error());
 }

@@ -50,6 +50,8 @@ refused 153 bad_option "there is no group 'no-such-group'" '/etc/group' \
     "$inox" --api-sock "$scratch/s" --api-group no-such-group
 
 accepted 'inox 0.' "$inox" --version
+ln -s "$inox" "$scratch/firecracker"
+accepted 'Firecracker v1.' "$scratch/firecracker" --version
 accepted '--api-sock PATH' "$inox" --no-api --help
 accepted '--api-sock PATH' "$inox" --id a --help
 
