@@ -38,8 +38,9 @@ TROUBLES = [
     Trouble("hungtask", 121, r"of the console, hung task: .*insmod", "6.1-cloud", options=("--timeout", "45s"),
             command="echo 5 >/proc/sys/kernel/hung_task_timeout_secs; insmod {module} what=hungtask"),
     Trouble("hang in the boot", 121, r"the guest's console said nothing for 20000 ms(?s:.*)"
-            r"vCPU 0: RIP 0xffffffff[0-9a-f]+, in the kernel", "6.12", command="", append="root=/dev/nope rootwait",
-            options=("--quiet-for", "20s"), console=r"Kernel panic - not syncing: NMI: Not continuing"),
+            r"vCPU 0: RIP 0xffffffff[0-9a-f]+( \S+)?, in the kernel", "6.12", command="",
+            append="root=/dev/nope rootwait", options=("--quiet-for", "20s"),
+            console=r"Kernel panic - not syncing: NMI: Not continuing"),
     Trouble("status", 7, r"the command ended with 7", "6.12", command="exit 7"),
     Trouble("nothing", 0, r": ok after", "6.12", command="echo all is well"),
 ]

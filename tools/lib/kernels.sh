@@ -252,37 +252,51 @@ fetch_kernel_source() {
 }
 
 # guest_kernel: prints the directory of a kernel of docs/guest-kernel.md, tinyconfig and configs/guest.config, built on
-# first use: bzImage, vmlinux, System.map, config
+# first use: bzImage, vmlinux, System.map, config; for tests trouble.ko, and debug/, the vmlinux with debugging
+# information and the kernel's scripts for gdb.
 guest_kernel() {
-    local fragment=$root/configs/guest.config dir work source out line
-    dir=$cache/guest-kernel-$(sha256sum "$fragment" | cut -c-12)
-    if [ ! -e "$dir/bzImage" ]; then
-        need gcc make flex bison bc libelf-dev libssl-dev xz-utils zstd
-        work=${INOX_KERNEL_BUILD:-$cache/build-guest-kernel}
-        fetch_kernel_source "$work"
-        source=$work/linux-source-6.12 out=$work/guest
-        mkdir -p "$out"
-        make -s -C "$source" O="$out" tinyconfig >&2
-        (cd "$source" && scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$fragment") >"$out/merge.log"
-        make -s -C "$source" O="$out" olddefconfig >&2
-        while read -r line; do
-            case $line in
-                "# "*) ! grep -q "^$(cut -d' ' -f2 <<<"$line")=" "$out/.config" ;;
-                *) grep -qxF "$line" "$out/.config" ;;
-            esac || die "the kernel did not take $line" "adapt configs/guest.config to this kernel version"
-        done < <(grep -E '^(CONFIG|# CONFIG.* is not set)' "$fragment")
-        say "building the guest kernel: 3 to 15 minutes on 2 cores, log in $work/build.log"
-        timeout 4h make -C "$source" O="$out" -j"$(nproc)" bzImage vmlinux >"$work/build.log" 2>&1 &
-        show_progress $! "$work/build.log" 1100
-        mkdir -p "$dir"
-        strip --strip-debug -o "$dir/vmlinux" "$out/vmlinux"
-        cp "$out/System.map" "$dir/"
-        cp "$out/.config" "$dir/config"
-        cp "$out/arch/x86/boot/bzImage" "$dir/bzImage.new"
-        mv "$dir/bzImage.new" "$dir/bzImage"
-        rm -rf "$work"
-    fi
+    local dir
+    dir=$cache/guest-kernel-$(cat "$root"/configs/guest.config "$root"/tools/guest/{debug.config,trouble.c} |
+        sha256sum | cut -c-12)
+    [ -e "$dir/bzImage" ] || with_lock guest-kernel build_guest_kernel "$dir"
     echo "$dir"
+}
+
+build_guest_kernel() {
+    local dir=$1 work source out fragments=("$root/configs/guest.config" "$root/tools/guest/debug.config") line
+    [ ! -e "$dir/bzImage" ] || return 0 # another process was quicker
+    need gcc make flex bison bc libelf-dev libssl-dev xz-utils zstd
+    work=${INOX_KERNEL_BUILD:-$cache/build-guest-kernel}
+    fetch_kernel_source "$work"
+    source=$work/linux-source-6.12 out=$work/guest
+    mkdir -p "$out"
+    make -s -C "$source" O="$out" tinyconfig >&2
+    (cd "$source" && scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "${fragments[@]}") >"$out/merge.log"
+    make -s -C "$source" O="$out" olddefconfig >&2
+    while read -r line; do
+        case $line in
+            "# "*) ! grep -q "^$(cut -d' ' -f2 <<<"$line")=" "$out/.config" ;;
+            *) grep -qxF "$line" "$out/.config" ;;
+        esac || die "the kernel did not take $line" "adapt ${fragments[*]} to this kernel version"
+    done < <(grep -hE '^(CONFIG|# CONFIG.* is not set)' "${fragments[@]}")
+    say "building the guest kernel: 3 to 15 minutes on 2 cores, log in $work/build.log"
+    timeout 4h make -C "$source" O="$out" -j"$(nproc)" bzImage vmlinux modules scripts_gdb \
+        >"$work/build.log" 2>&1 &
+    show_progress $! "$work/build.log" 1100
+    rm -rf "$dir"
+    mkdir -p "$dir/debug/scripts" "$work/modules"
+    cp "$root/tools/guest/trouble.c" "$work/modules/"
+    echo 'obj-m := trouble.o' >"$work/modules/Kbuild"
+    build_modules "$out" "$work/modules" "$dir" || die "the module trouble did not build" "the lines above say why"
+    strip --strip-debug -o "$dir/vmlinux" "$out/vmlinux"
+    cp "$out/vmlinux" "$dir/debug/"
+    cp -L "$out/vmlinux-gdb.py" "$dir/debug/"
+    cp -rL "$out/scripts/gdb" "$dir/debug/scripts/"
+    cp "$out/System.map" "$dir/"
+    cp "$out/.config" "$dir/config"
+    cp "$out/arch/x86/boot/bzImage" "$dir/bzImage.new"
+    mv "$dir/bzImage.new" "$dir/bzImage"
+    rm -rf "$work"
 }
 
 # configure_lab_kernel SOURCE OUT: everything off but what the fragment asks for; every line of it must hold
