@@ -3,9 +3,16 @@
 
 #include <array>
 #include <cerrno>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace inox::devices::virtio {
 namespace {
+
+/// io_uring_register(2). liburing has functions for both uses, but Debian 12's shared library does not export them.
+int do_register(const io_uring& ring, unsigned what, void* argument, std::size_t count) noexcept {
+    return ::syscall(__NR_io_uring_register, ring.ring_fd, what, argument, count) < 0 ? -errno : 0; // NOLINT(*-vararg)
+}
 
 int restrict_ring(io_uring& ring) noexcept {
     constexpr std::array operations{IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE,
@@ -17,8 +24,8 @@ int restrict_ring(io_uring& ring) noexcept {
     }
     rules.back().opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
     rules.back().sqe_flags = IOSQE_ASYNC;
-    const int restricted = ::io_uring_register_restrictions(&ring, rules.data(), rules.size());
-    return restricted < 0 ? restricted : ::io_uring_enable_rings(&ring);
+    const int restricted = do_register(ring, IORING_REGISTER_RESTRICTIONS, rules.data(), rules.size());
+    return restricted < 0 ? restricted : do_register(ring, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
 }
 
 } // namespace
