@@ -53,7 +53,8 @@ for task in /proc/"$vm"/task/*; do
     blocked=0x$(sed -n 's/^SigBlk:\s*//p' "$task/status")
     checks=$((checks + 2))
     # DAC_OVERRIDE, NET_ADMIN and IPC_LOCK at most
-    (( (effective & ~((1 << 1) | (1 << 12) | (1 << 14))) == 0 )) || fail "$(cat "$task/comm") has capabilities $effective"
+    (( (effective & ~((1 << 1) | (1 << 12) | (1 << 14))) == 0 )) ||
+        fail "$(cat "$task/comm") has capabilities $effective"
     (( (blocked & (1 << 30)) == 0 )) || fail "$(cat "$task/comm") blocks SIGSYS"
 done
 for name in vcpu0 vcpu1 watchdog dsa-engine; do

@@ -85,7 +85,8 @@ same "a session of its own" "$vmm" "$(cut -d' ' -f6 "/proc/$vmm/stat")"
 same "own namespaces" "mnt yes ipc yes uts yes pid yes net no user no" \
     "mnt $(own mnt) ipc $(own ipc) uts $(own uts) pid $(own pid) net $(own net) user $(own user)"
 same "none of /etc, /usr, /root, /home" "" "$(for one in etc usr root home var; do
-    [ ! -e "/proc/$vmm/root/$one" ] || find "/proc/$vmm/root/$one" -type f | grep -v -F -e "$guest" -e "$scratch" | head -n 1
+    [ ! -e "/proc/$vmm/root/$one" ] ||
+        find "/proc/$vmm/root/$one" -type f | grep -v -F -e "$guest" -e "$scratch" | head -n 1
 done)"
 same "its devices" "fd kvm null random stderr stdin stdout urandom zero" \
     "$(find "/proc/$vmm/root/dev" -mindepth 1 ! -name userfaultfd -printf '%f\n' | sort | xargs)"

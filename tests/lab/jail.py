@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A Debian guest in each kind of jail: inox run with an assigned NVMe disk, a TAP in a network namespace, a disk that is
-plugged in later and control groups; and a copy of inox named firecracker in the folder of Firecracker's jailer, driven
+"""A Debian guest in each kind of jail: inox run with an assigned NVMe disk, a TAP in a network namespace, a disk that
+is plugged in later and control groups; and a copy of inox named firecracker in the folder of Firecracker's jailer, driven
 by its API. Whatever is killed, nothing of a jail stays. One start of the lab.
 
     jail.py INOX
@@ -87,7 +87,8 @@ class Run:
             inox, "jail", "--uid", str(UID), "--gid", str(GID), "--netns", NETWORK, "--bind", DISKS,
             "--parent-cgroup", PARENT, "--cgroup", "memory.max=700M", "--cgroup", "pids.max=60",
             "--resource-limit", "no-file=512", "--", "run", "--kernel", kernel, "--initrd", initrd, "--memory", "256M",
-            "--cmdline", CMDLINE, "--vfio", self.nvme, "--net", "tap0", "--api-sock", f"{OUT}/api", "--timeout", "1400s"]
+            "--cmdline", CMDLINE, "--vfio", self.nvme, "--net", "tap0", "--api-sock", f"{OUT}/api",
+            "--timeout", "1400s"]
 
     def start(self):
         self.guest = Guest(*self.command)
@@ -187,8 +188,8 @@ class Program:
         self.files = {"kernel": kernel, "initrd": initrd}
         self.console = "/tmp/console"
         self.command = [jailer, "--id", "vm1", "--exec-file", self.exec_file, "--uid", str(UID), "--gid", str(GID),
-                        "--chroot-base-dir", BASE, "--netns", NETWORK, "--cgroup-version", "2", "--parent-cgroup", PARENT,
-                        "--cgroup", "memory.max=700M", "--new-pid-ns", "--daemonize", "--clean-up"]
+                        "--chroot-base-dir", BASE, "--netns", NETWORK, "--cgroup-version", "2",
+                        "--parent-cgroup", PARENT, "--cgroup", "memory.max=700M", "--new-pid-ns", "--daemonize", "--clean-up"]
 
     def boots_by_the_api(self):
         for name, path in self.files.items():

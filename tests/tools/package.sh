@@ -25,7 +25,9 @@ expect() {
 wanted() {
     echo "755 $1bin/inox"
     local command
-    for command in '' -run -test -check -host -jail -ps -ctl -exec; do echo "644 $1share/man/man1/inox$command.1.gz"; done
+    for command in '' -run -test -check -host -jail -ps -ctl -exec; do
+        echo "644 $1share/man/man1/inox$command.1.gz"
+    done
     echo "644 $1share/bash-completion/completions/inox"
     echo "644 $1share/zsh/vendor-completions/_inox"
     (cd "$source" && printf "644 $1share/doc/inox/%s\n" README.md SECURITY.md CHANGELOG.md LICENSE docs/* configs/*)
@@ -36,7 +38,8 @@ cmake --install "$build" --prefix "$scratch/prefix" >"$scratch/log" 2>&1 ||
 expect "installed files and their modes" "$(wanted '' | sort)" \
     "$(cd "$scratch/prefix" && find . -type f -printf '%m %P\n' | sort)"
 expect "modes of installed folders" 755 "$(find "$scratch/prefix/share/doc/inox" -type d -printf '%m\n' | sort -u)"
-expect "a link that is Firecracker's jailer" "Jailer" "$("$scratch/prefix/bin/inox-jailer" --version 2>&1 | cut -d' ' -f1)"
+expect "a link that is Firecracker's jailer" "Jailer" \
+    "$("$scratch/prefix/bin/inox-jailer" --version 2>&1 | cut -d' ' -f1)"
 expect "the installed program runs" "inox $version" "$("$scratch/prefix/bin/inox" --version 2>&1)"
 
 # completed WORD...: what bash offers for the last of them
