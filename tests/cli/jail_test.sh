@@ -122,7 +122,8 @@ for way in "" --daemonize --new-pid-ns "--daemonize --new-pid-ns"; do
     esac
     case $way in --daemonize*)
         session=$(awk '{ print $6 }' "/proc/$pid/stat")
-        same "in a session of its own" no "$([ "$session" = "$(awk '{ print $6 }' /proc/self/stat)" ] && echo yes || echo no)"
+        same "in a session of its own" no \
+            "$([ "$session" = "$(awk '{ print $6 }' /proc/self/stat)" ] && echo yes || echo no)"
         same "without the caller's terminal" "/dev/null /dev/null /dev/null" \
             "$(for fd in 0 1 2; do readlink "/proc/$pid/fd/$fd"; done | xargs)"
         ;;

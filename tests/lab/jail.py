@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A Debian guest in each kind of jail: inox run with an assigned NVMe disk, a TAP in a network namespace, a disk that
-is plugged in later and control groups; and a copy of inox named firecracker in the folder of Firecracker's jailer, driven
-by its API. Whatever is killed, nothing of a jail stays. One start of the lab.
+is plugged in later and control groups; and a copy of inox named firecracker in the folder of Firecracker's jailer,
+driven by its API. Whatever is killed, nothing of a jail stays. One start of the lab.
 
     jail.py INOX
 """
@@ -189,7 +189,8 @@ class Program:
         self.console = "/tmp/console"
         self.command = [jailer, "--id", "vm1", "--exec-file", self.exec_file, "--uid", str(UID), "--gid", str(GID),
                         "--chroot-base-dir", BASE, "--netns", NETWORK, "--cgroup-version", "2",
-                        "--parent-cgroup", PARENT, "--cgroup", "memory.max=700M", "--new-pid-ns", "--daemonize", "--clean-up"]
+                        "--parent-cgroup", PARENT, "--cgroup", "memory.max=700M", "--new-pid-ns", "--daemonize",
+                        "--clean-up"]
 
     def boots_by_the_api(self):
         for name, path in self.files.items():

@@ -30,7 +30,8 @@ port() { ls /dev/vport*p"$1"; }
 share() { mount -t 9p -o "trans=virtio,version=9p2000.L,msize=512000,$3" "$1" "$2"; }
 
 # The command's root: the host's, read-only, with what a program wants to write to laid over it. It is laid over /
-# itself, since Linux makes no user namespace where the root is not that of all mounts; this script keeps the root below it.
+# itself, since Linux makes no user namespace where the root is not that of all mounts; this script keeps the root
+# below it.
 make_root() {
     mount --bind /raw /host
     for d in dev proc sys; do mount --rbind "/$d" "/host/$d"; done

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "vmm/base/log.hpp"
-#include "vmm/config/allowed_path.hpp"
 #include "vmm/config/config.hpp"
 
 namespace inox {
@@ -130,7 +129,6 @@ struct ConfigFile {
     std::optional<MetricsConfig> metrics{};
     std::optional<MmdsConfig> mmds{};
     ApiConfig api{};
-    std::vector<AllowedPath> allow{}; ///< what may be opened later, besides what the rest names
     TestConfig test{};
 };
 
