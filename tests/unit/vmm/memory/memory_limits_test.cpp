@@ -106,14 +106,14 @@ TEST_CASE("memory in a file beyond the limit of file sizes is an error, and no s
     const pid_t child = ::fork();
     if (child == 0) {
         ::signal(SIGXFSZ, SIG_DFL);
-        const rlimit small{MiB, MiB};
+        const rlimit small{2 * MiB, 2 * MiB};
         ::setrlimit(RLIMIT_FSIZE, &small);
-        const auto memory = GuestMemory::create(2 * MiB, HugePages::none);
+        const auto memory = GuestMemory::create(4 * MiB, HugePages::none);
         const bool told = !memory && memory.error().code == Errc::memory_unavailable &&
-                          memory.error().what == "the guest's memory needs a file in memory of 2048 KiB, and files may "
-                                                 "have 1024 KiB (RLIMIT_FSIZE)" &&
-                          memory.error().hint.starts_with("raise it: ulimit -f 2048");
-        ::_exit(told && GuestMemory::create(MiB, HugePages::none) ? 7 : 1);
+                          memory.error().what == "the guest's memory needs a file in memory of 4096 KiB, and files may "
+                                                 "have 2048 KiB (RLIMIT_FSIZE)" &&
+                          memory.error().hint.starts_with("raise it: ulimit -f 4096");
+        ::_exit(told && GuestMemory::create(2 * MiB, HugePages::none) ? 7 : 1);
     }
     int status = 0;
     ::waitpid(child, &status, 0);
