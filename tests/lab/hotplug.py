@@ -211,7 +211,7 @@ class Life:
     def hears(self, wanted, address, port):
         """The first line that a server sends; the end of the connection is not waited for"""
         limit = 5 if wanted == "nothing" else 60
-        self.guest.says(wanted, f"heard=$(timeout {limit} nc {address} {port} </dev/null 2>/dev/null | head -n 1); "
+        self.guest.says(wanted, f"heard=$(exec 2>/dev/null; timeout {limit} nc {address} {port} </dev/null | head -n 1); "
                         "echo ${heard:-nothing}")
 
     def serves(self, port, text):

@@ -9,6 +9,7 @@
 #include <semaphore>
 #include <set>
 #include <thread>
+#include <unistd.h>
 
 #include "devices/virtio/entropy.hpp"
 #include "devices/virtio/pci_transport.hpp"
@@ -353,10 +354,10 @@ TEST_CASE("requests beyond a vCPU's turn are not the loop's: the host may pin fo
     constexpr unsigned requests = 600;
     unsigned posted = 2;
     std::mutex mutex;
-    std::set<std::thread::id> threads;
+    std::set<pid_t> threads;              // an id of std::thread is used again
     guest.world.nvme_host.on_call = [&] { // another vCPU continues while the host works
         const std::lock_guard lock{mutex};
-        threads.insert(std::this_thread::get_id());
+        threads.insert(::gettid());
         if (posted < requests)
             guest.driver[0].make_available(heads.at(posted++ % 2));
     };
@@ -366,7 +367,7 @@ TEST_CASE("requests beyond a vCPU's turn are not the loop's: the host may pin fo
     guest.world.nvme_host.on_call = nullptr;
     CHECK(guest.world.nvme_host.maps + guest.world.nvme_host.unmaps == requests);
     CHECK(threads.size() == 2);
-    CHECK_FALSE(threads.contains(std::this_thread::get_id()));
+    CHECK_FALSE(threads.contains(::gettid()));
 }
 
 } // namespace inox::virtio_iommu_test
