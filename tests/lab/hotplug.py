@@ -211,8 +211,8 @@ class Life:
     def hears(self, wanted, address, port):
         """The first line that a server sends; the end of the connection is not waited for"""
         limit = 5 if wanted == "nothing" else 60
-        self.guest.says(wanted, f"heard=$(exec 2>/dev/null; timeout {limit} nc {address} {port} </dev/null | head -n 1); "
-                        "echo ${heard:-nothing}")
+        ask = f"timeout {limit} nc {address} {port} </dev/null | head -n 1"
+        self.guest.says(wanted, f"heard=$(exec 2>/dev/null; {ask}); echo ${{heard:-nothing}}")
 
     def serves(self, port, text):
         self.guest.ask(f"( while nc -l -p {port} -e echo '{text}' 2>/dev/null; do :; done & )")
