@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a configuration leaves to the process.
+#include <algorithm>
+
 #include "vmm/confine/confine.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 #include "vmm/main_commands.hpp"
@@ -26,12 +28,21 @@ confine::Refusal refusal_of(Seccomp asked) {
     return asked == Seccomp::log || sanitized ? confine::Refusal::log : confine::Refusal::end;
 }
 
+/// Something serves the guest that the loop starts, ends or opens again: a process for a folder or the user's network,
+/// a tap that was gone.
+bool has_servers(const Config& config) {
+    const auto folders = devices_of<devices::virtio::FsOptions>(config);
+    const auto nets = devices_of<devices::virtio::NetOptions>(config);
+    return config.root || std::ranges::any_of(folders, [](const auto* one) { return !one->path.empty(); }) ||
+           std::ranges::any_of(nets, [](const auto* one) { return one->user || !one->tap.empty(); });
+}
+
 } // namespace
 
 Result<void> confine_process(const ConfigFile& file, Manner manner) {
     confine::Features features = 0;
     const bool changes = !file.api.socket.empty() || !file.api.id.empty();
-    if (changes || file.run.on_reboot == OnReboot::restart)
+    if (changes || file.run.on_reboot == OnReboot::restart || has_servers(file.config))
         features |= confine::changing;
     if (changes || device_of<VfioConfig>(file.config) != nullptr)
         features |= confine::vfio;

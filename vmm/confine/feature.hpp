@@ -8,8 +8,9 @@ namespace inox::confine {
 
 /// A set of these bits.
 using Features = unsigned;
-constexpr Features changing = 1; ///< devices come and go while the guest runs, or it starts anew: there is an API, ...
-constexpr Features vfio = 2;     ///< there may be devices of the host
+/// Devices, or programs that serve them, come and go while the guest runs, or it starts anew: there is an API, ...
+constexpr Features changing = 1;
+constexpr Features vfio = 2; ///< there may be devices of the host
 constexpr Features all_features = changing | vfio;
 
 /// Stands in compiled filters for the number of the process that they are loaded in.
