@@ -23,8 +23,6 @@ constexpr bool sanitized = false;
 #endif
 
 confine::Refusal refusal_of(Seccomp asked) {
-    if (asked == Seccomp::off)
-        return confine::Refusal::none;
     return asked == Seccomp::log || sanitized ? confine::Refusal::log : confine::Refusal::end;
 }
 
@@ -40,6 +38,8 @@ bool has_servers(const Config& config) {
 } // namespace
 
 Result<void> confine_process(const ConfigFile& file, Manner manner) {
+    if (file.run.seccomp == Seccomp::off)
+        return {};
     confine::Features features = 0;
     const bool changes = !file.api.socket.empty() || !file.api.id.empty();
     if (changes || file.run.on_reboot == OnReboot::restart || has_servers(file.config))

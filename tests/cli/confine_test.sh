@@ -40,9 +40,9 @@ thread() {
 
 truncate -s 1M "$scratch/disk"
 all=(--kernel "$guests/spin" --cpus 2 --memory 64M --disk "$scratch/disk" --entropy --balloon size=4
-    --vsock "cid=3,uds=$scratch/v" --iommu --dsa)
+    --vsock "cid=3,uds=$scratch/v" --iommu --dsa --seccomp on)
 printf '{"boot-source": {"kernel_image_path": "%s/spin"}, "drives": [],
-    "machine-config": {"vcpu_count": 1, "mem_size_mib": 16}}' "$guests" >"$scratch/vm.json"
+    "machine-config": {"vcpu_count": 1, "mem_size_mib": 16}, "inox": {"seccomp": "on"}}' "$guests" >"$scratch/vm.json"
 
 start "$inox" run "${all[@]}" --exits "$scratch/exits"
 look Seccomp 2
@@ -69,7 +69,7 @@ checks=$((checks + 1))
 
 start "$inox" run "${all[@]}" --seccomp off
 look Seccomp 0
-look NoNewPrivs 1
+look NoNewPrivs 0
 end
 start "$inox" run "${all[@]}" --seccomp log
 look Seccomp 2

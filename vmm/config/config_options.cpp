@@ -303,7 +303,7 @@ constexpr CommandOption of_run[] = {
      "/inox/keep_fds", set_keep_fds},
     {"--seccomp", "WHAT",
      "on: a system call that a thread has no use for ends the run; log: the kernel logs it only; off: no filters; "
-     "default on",
+     "default off",
      "/inox/seccomp", set_seccomp},
     {"--metrics", "FILE", "write a line of metrics at the start, once a minute and at the end", "/metrics/metrics_path",
      set_path<metrics_path>},

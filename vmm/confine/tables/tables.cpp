@@ -79,9 +79,10 @@ Rules disk_io() {
            ioctls({BLKDISCARD, BLKZEROOUT});
 }
 
-/// The guest's doorbells and interrupts; devices that its driver starts and resets.
+/// The guest's doorbells and interrupts; devices that its driver starts and resets; pages of tables that are given back.
 Rules of_devices() {
-    return calls("readv writev recvfrom recvmsg sendmsg shutdown io_uring_enter timerfd_settime epoll_ctl eventfd2") +
+    return one_of("fallocate", 1, {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE}) +
+           calls("readv writev recvfrom recvmsg sendmsg shutdown io_uring_enter timerfd_settime epoll_ctl eventfd2") +
            ioctls({KVM_IRQFD, KVM_IOEVENTFD, kvm_list::set_gsi_routing, TUNSETOFFLOAD, TUNSETQUEUE, TIOCGWINSZ});
 }
 
