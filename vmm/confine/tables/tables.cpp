@@ -79,7 +79,7 @@ Rules disk_io() {
            ioctls({BLKDISCARD, BLKZEROOUT});
 }
 
-/// The guest's doorbells and interrupts; devices that its driver starts and resets; pages of tables that are given back.
+/// The guest's doorbells and interrupts; devices that its driver starts and resets; pages of tables, given back.
 Rules of_devices() {
     return one_of("fallocate", 1, {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE}) +
            calls("readv writev recvfrom recvmsg sendmsg shutdown io_uring_enter timerfd_settime epoll_ctl eventfd2") +
