@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -71,6 +72,29 @@ void execute(const struct orders *orders) {
     _exit(status);
 }
 
+/// Leads the session in the command's stead: at the leader's end Linux drops what its terminal has not sent yet.
+static void lead(const struct orders *orders) {
+    signal(SIGTTOU, SIG_IGN);
+    const pid_t command = fork();
+    if (command < 0) _exit(not_executable);
+    if (command == 0) {
+        setpgid(0, 0);
+        tcsetpgrp(STDIN_FILENO, getpid());
+        execute(orders);
+    }
+    setpgid(command, command);
+    int status = 0;
+    while (waitpid(command, &status, 0) < 0 && errno == EINTR) {}
+    tcdrain(STDOUT_FILENO);
+    if (!WIFSIGNALED(status)) _exit(WEXITSTATUS(status));
+    // Ends as the command did, without a second core.
+    const struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none);
+    signal(WTERMSIG(status), SIG_DFL);
+    raise(WTERMSIG(status));
+    _exit(128 + WTERMSIG(status));
+}
+
 int run_command(const struct orders *orders) {
     const int terminal = open_terminal(orders);
     const pid_t command = fork();
@@ -78,7 +102,7 @@ int run_command(const struct orders *orders) {
     if (command == 0) {
         setsid();
         take_terminal(orders, terminal);
-        execute(orders);
+        lead(orders);
     }
     close(terminal);
     for (;;) { // and reap whatever else was left to process 1
