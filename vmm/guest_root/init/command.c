@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -72,34 +71,34 @@ void execute(const struct orders *orders) {
     _exit(status);
 }
 
-/// Leads the session in the command's stead: at the leader's end Linux drops what its terminal has not sent yet.
+/// As a shell counts it; the signal is told.
+static int code_of(int status) {
+    if (WIFEXITED(status)) return WEXITSTATUS(status);
+    const int number = WTERMSIG(status);
+    say("the command was ended by signal %d (%s)%s", number, strsignal(number),
+        WCOREDUMP(status) ? ", core dumped" : "");
+    return 128 + number;
+}
+
+/// Leads the session in the command's stead: at the leader's end Linux drops what its terminal has not sent yet. Both
+/// are one group, which nobody could continue, so Linux does not let the terminal stop it.
 static void lead(const struct orders *orders) {
-    signal(SIGTTOU, SIG_IGN);
+    for (int one = 1; one < NSIG; ++one)
+        if (one != SIGCHLD) signal(one, SIG_IGN); // what the terminal sends is for the command
     const pid_t command = fork();
     if (command < 0) _exit(not_executable);
-    if (command == 0) {
-        setpgid(0, 0);
-        tcsetpgrp(STDIN_FILENO, getpid());
-        execute(orders);
-    }
-    setpgid(command, command);
+    if (command == 0) execute(orders);
     int status = 0;
     while (waitpid(command, &status, 0) < 0 && errno == EINTR) {}
     tcdrain(STDOUT_FILENO);
-    if (!WIFSIGNALED(status)) _exit(WEXITSTATUS(status));
-    // Ends as the command did, without a second core.
-    const struct rlimit none = {0, 0};
-    setrlimit(RLIMIT_CORE, &none);
-    signal(WTERMSIG(status), SIG_DFL);
-    raise(WTERMSIG(status));
-    _exit(128 + WTERMSIG(status));
+    _exit(code_of(status));
 }
 
 int run_command(const struct orders *orders) {
     const int terminal = open_terminal(orders);
-    const pid_t command = fork();
-    if (command < 0) fail("cannot start the command: %m");
-    if (command == 0) {
+    const pid_t leader = fork();
+    if (leader < 0) fail("cannot start the command: %m");
+    if (leader == 0) {
         setsid();
         take_terminal(orders, terminal);
         lead(orders);
@@ -110,12 +109,7 @@ int run_command(const struct orders *orders) {
         const pid_t ended = wait(&status);
         if (ended < 0 && errno == EINTR) continue;
         if (ended < 0) fail("lost the command: %m");
-        if (ended != command) continue;
-        if (WIFEXITED(status)) return WEXITSTATUS(status);
-        if (!WIFSIGNALED(status)) continue;
-        const int number = WTERMSIG(status);
-        say("the command was ended by signal %d (%s)%s", number, strsignal(number),
-            WCOREDUMP(status) ? ", core dumped" : "");
-        return 128 + number;
+        if (ended != leader) continue;
+        if (WIFEXITED(status) || WIFSIGNALED(status)) return code_of(status);
     }
 }
