@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "devices/mmds/service.hpp"
-#include "devices/virtio/console.hpp"
 #include "vmm/base/hex.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/thread_failure.hpp"
@@ -333,12 +332,8 @@ void Instance::stop() {
     restart_timer_.reset();
     metrics_timer_.reset();
     static_cast<void>(flush_metrics());
-    if (machine_) {
-        // The guest's end and its last notification come by different ways, so the end may be here first.
-        if (auto* const device = machine_->console())
-            device->on_output_room();
+    if (machine_)
         machine_->stop();
-    }
     console_->finish();
 }
 
