@@ -141,28 +141,30 @@ Result<void> set_panic_text(const CommandOption& self, const std::string& text, 
     return {};
 }
 
+/// Where `text` stands among the words of an enumeration; `problem` is what is said of others.
+template <class E> Result<E> one_of(const CommandOption& self, const std::string& text,
+                                    std::span<const std::string_view> words, const char* problem, const char* hint) {
+    const auto found = std::ranges::find(words, text);
+    if (found == words.end())
+        return refuse_option(self, in_quotes(text) + problem, hint);
+    return static_cast<E>(found - words.begin());
+}
+
 Result<void> set_on_reboot(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    const auto found = std::ranges::find(reboot_words, text);
-    if (found == std::end(reboot_words))
-        return refuse_option(self, in_quotes(text) + " is not one of end, fail and restart",
-                             "use end, fail or restart");
-    file.run.on_reboot = static_cast<OnReboot>(found - std::begin(reboot_words));
+    file.run.on_reboot = TRY(
+        one_of<OnReboot>(self, text, reboot_words, " is not one of end, fail and restart", "use end, fail or restart"));
     return {};
 }
 
 Result<void> set_console_overflow(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    const auto found = std::ranges::find(overflow_words, text);
-    if (found == std::end(overflow_words))
-        return refuse_option(self, in_quotes(text) + " is neither wait nor drop", "use wait or drop");
-    file.run.console_overflow = static_cast<ConsoleOverflow>(found - std::begin(overflow_words));
+    file.run.console_overflow =
+        TRY(one_of<ConsoleOverflow>(self, text, overflow_words, " is neither wait nor drop", "use wait or drop"));
     return {};
 }
 
 Result<void> set_seccomp(const CommandOption& self, const std::string& text, ConfigFile& file) {
-    const auto found = std::ranges::find(seccomp_words, text);
-    if (found == std::end(seccomp_words))
-        return refuse_option(self, in_quotes(text) + " is not one of on, log and off", "use on, log or off");
-    file.run.seccomp = static_cast<Seccomp>(found - std::begin(seccomp_words));
+    file.run.seccomp =
+        TRY(one_of<Seccomp>(self, text, seccomp_words, " is not one of on, log and off", "use on, log or off"));
     return {};
 }
 
