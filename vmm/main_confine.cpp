@@ -3,27 +3,15 @@
 #include <algorithm>
 
 #include "vmm/confine/confine.hpp"
+#include "vmm/confine/sanitized.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 #include "vmm/main_commands.hpp"
 
 namespace inox::cli {
 namespace {
 
-// A sanitizer's library makes calls that no list has.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(undefined_behavior_sanitizer)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-#else
-constexpr bool sanitized = false;
-#endif
-
 confine::Refusal refusal_of(Seccomp asked) {
-    return asked == Seccomp::log || sanitized ? confine::Refusal::log : confine::Refusal::end;
+    return asked == Seccomp::log || confine::sanitized ? confine::Refusal::log : confine::Refusal::end;
 }
 
 /// Something serves the guest that the loop starts, ends or opens again: a process for a folder or the user's network,

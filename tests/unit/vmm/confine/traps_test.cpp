@@ -19,6 +19,7 @@
 #include "tests/unit/vmm/confine/child.hpp"
 #include "vmm/base/work_thread.hpp"
 #include "vmm/confine/privileges.hpp"
+#include "vmm/confine/sanitized.hpp"
 #include "vmm/confine/tables/rule.hpp"
 
 namespace inox::traps_test {
@@ -30,19 +31,6 @@ namespace {
 constexpr ThreadKind confined_kinds[] = {
     ThreadKind::loop, ThreadKind::vcpu,  ThreadKind::api,   ThreadKind::watchdog, ThreadKind::engine,
     ThreadKind::disk, ThreadKind::iommu, ThreadKind::share, ThreadKind::assigned, ThreadKind::dump};
-
-// A sanitizer's library makes threads and gets memory by calls that no list has; the program itself only logs then.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-#else
-constexpr bool sanitized = false;
-#endif
 
 int code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
 
