@@ -156,7 +156,8 @@ Result<int> start(const Flags& given, Timeline& timeline) {
     for (const auto& key : parsed.ignored)
         log::write(log::Level::warning, "%s: the unknown key '%s' is ignored", path.c_str(), key.c_str());
     if (given.has("seccomp-filter"))
-        log::write(log::Level::warning, "--seccomp-filter is ignored: inox uses its own filters");
+        log::write(log::Level::warning, "--seccomp-filter is ignored: inox %s its own filters",
+                   parsed.file.run.seccomp == Seccomp::off ? "has" : "uses");
     log_start(given);
     TRY_VOID(confine_process(parsed.file, Manner::firecracker));
     timeline.mark(Timeline::Step::config_read);

@@ -158,7 +158,7 @@ const char* const help = R"(inox with Firecracker's flags:
   --metadata FILE, --mmds-size-limit BYTES
   --http-api-max-payload-size BYTES
   --no-seccomp                  no system call filters
-  --seccomp-filter FILE         accepted, but inox uses its own filters
+  --seccomp-filter FILE         accepted, but not read: inox has its own filters (docs/confinement.md)
   --start-time-us N, --start-time-cpu-us N, --parent-cpu-time-us N
   --version, --help
 and of inox:
