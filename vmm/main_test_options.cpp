@@ -286,12 +286,18 @@ std::variant<TestOptions, int> read_test_options(Arguments arguments) {
 }
 
 void check_test(ConfigFile& file, std::vector<Error>& problems) {
+    const auto add = [&](Error error, std::string where) {
+        error.where = std::move(where);
+        problems.push_back(std::move(error));
+    };
     const auto& kernels = file.test.kernels;
-    for (std::size_t i = 0; i < kernels.size(); ++i) {
+    const auto few = test::check_count(kernels.size(), file.test.cpus.size(), file.test.memory.size());
+    if (!few)
+        add(few.error(), "/test/kernels");
+    for (std::size_t i = 0; few && i < kernels.size(); ++i) {
         auto kernel = test::find_kernel(kernels[i]);
         if (!kernel) {
-            problems.push_back(std::move(kernel).error());
-            problems.back().where = "/test/kernels/" + std::to_string(i);
+            add(std::move(kernel).error(), "/test/kernels/" + std::to_string(i));
         } else if (auto& boot = file.config.boot; boot.kernel.empty()) {
             boot.kernel = kernel->image;
             use_default_cmdline(boot, default_cmdline);
@@ -299,10 +305,8 @@ void check_test(ConfigFile& file, std::vector<Error>& problems) {
     }
     if (file.test.junit.empty())
         return;
-    if (auto good = check_output(file.test.junit); !good) {
-        problems.push_back(std::move(good).error());
-        problems.back().where = "/test/junit";
-    }
+    if (auto good = check_output(file.test.junit); !good)
+        add(std::move(good).error(), "/test/junit");
 }
 
 } // namespace inox::cli

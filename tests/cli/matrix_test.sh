@@ -76,6 +76,15 @@ checks=$((checks + 1))
 [[ $err != *'no kernel is given'* ]] || fail 'what an unreadable file lacks is not known'
 printf '{"boot-source": {"kernel_image_path": "k1"}, "test": {"jobs": 0}}' >"$scratch/conf/t.json"
 refused 125 config_value '#/test/jobs' '' "$inox" test --config "$scratch/conf/t.json"
+python3 - >"$scratch/conf/many.json" <<'END'
+import json
+print(json.dumps({"test": {"kernels": ["none"] * 200, "cpus": [1] * 200, "memory": ["512M"] * 200}}))
+END
+for command in 'test --config' check; do
+    # shellcheck disable=SC2086 # two words
+    run "$inox" $command "$scratch/conf/many.json"
+    shows "many.json#/test/kernels: more than 10000 combinations of kernel, CPUs and memory [no_resource]"
+done
 # The file of a machine is one of a test, too
 printf '{"boot-source": {"kernel_image_path": "k1"}, "machine-config": {"vcpu_count": 3}}' >"$scratch/conf/t.json"
 verdict 125 "repeat: inox test --kernel $scratch/conf/k1 --config" "$inox" test --config "$scratch/conf/t.json"

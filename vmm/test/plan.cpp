@@ -167,19 +167,25 @@ std::string Machine::file_name() const {
     return out;
 }
 
+Result<void> check_count(std::size_t kernels, std::size_t cpus, std::size_t memory) {
+    std::size_t count = 1;
+    for (const auto size : {kernels, cpus, memory})
+        count = size > most_machines ? most_machines + 1
+                                     : std::min(count * std::max(size, std::size_t{1}), most_machines + 1);
+    if (count <= most_machines)
+        return {};
+    return fail(Errc::no_resource, format("more than %zu combinations of kernel, CPUs and memory", most_machines),
+                "use shorter lists");
+}
+
 std::vector<Machine> machines(const Plan& plan, std::vector<Error>& problems) {
     static const std::vector<std::string> unchosen{""};
     const auto& all_cpus = plan.cpus.empty() ? unchosen : plan.cpus;
     const auto& all_memory = plan.memory.empty() ? unchosen : plan.memory;
     std::vector<Machine> out;
-    const auto lists = {plan.kernels.size(), all_cpus.size(), all_memory.size()};
-    std::size_t count = 1;
-    for (const auto size : lists)
-        count = size > most_machines ? most_machines + 1 : std::min(count * size, most_machines + 1);
-    if (count > most_machines) {
-        problems.push_back(error_at(plan.kernels_key, Errc::no_resource,
-                                    format("more than %zu combinations of kernel, CPUs and memory", most_machines),
-                                    "use shorter lists"));
+    if (auto few = check_count(plan.kernels.size(), plan.cpus.size(), plan.memory.size()); !few) {
+        problems.push_back(std::move(few).error());
+        problems.back().where = plan.kernels_key;
         return out;
     }
     for (const auto& word : plan.kernels) {

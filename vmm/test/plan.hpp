@@ -55,8 +55,11 @@ struct Machine {
     /// The same as the name of a file: "0-6.12.117-4-512M".
     [[nodiscard]] std::string file_name() const;
 };
-/// Kernels outermost, memory innermost. Every kernel that is not found is a problem, and more than most_machines are.
 inline constexpr std::size_t most_machines = 10'000;
+/// no_resource for lists of these lengths that make more machines; an empty list counts as one.
+Result<void> check_count(std::size_t kernels, std::size_t cpus, std::size_t memory);
+/// Kernels outermost, memory innermost. Every kernel that is not found is a problem, and so is what check_count()
+/// refuses.
 std::vector<Machine> machines(const Plan& plan, std::vector<Error>& problems);
 
 /// Where a machine's output goes.
