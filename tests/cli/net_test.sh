@@ -18,7 +18,7 @@ else
     refused 115 kvm_missing '/dev/kvm' 'tools/lab' "$inox" check "$scratch/user.json"
 fi
 
-# A port of the host that is in use: passt's words, and no guest without its network
+# A port of the host that is in use: no guest without its network
 python3 - "$scratch/port" <<'END' &
 import socket, sys, time
 s = socket.socket()
@@ -31,8 +31,10 @@ taken=$!
 trap 'kill $taken 2>/dev/null; rm -rf "$scratch"' EXIT
 eventually test -s "$scratch/port"
 port=$(cat "$scratch/port")
-refused 118 host_error "Failed to bind any port for '-t 127.0.0.1/$port:22'" 'forward another port of the host' \
+refused 118 host_error "cannot forward tcp:127.0.0.1:$port:22: Address already in use" 'forward another port' \
     "$inox" run --net user --forward "$port:22"
+refused 118 host_error 'cannot forward udp:192.0.2.1:5353:53' 'an address that this host has' \
+    "$inox" run --net user --forward udp:192.0.2.1:5353:53
 
 # The host's commands of docs/network.md, in a network of their own: blocks without those of guests, and of inox itself
 python3 - "$source/docs/network.md" >"$scratch/commands" <<'END'
@@ -97,7 +99,7 @@ accepted '' "$inox" ctl -s "$scratch/api.sock" add-net second user host=true
 two=$(children $vmm | grep -vx "$one")
 checks=$((checks + 1))
 [ -n "$two" ] || fail 'a second passt should serve the second interface'
-refused 118 host_error 'ended with status 1' 'another port' \
+refused 118 host_error "cannot forward tcp:127.0.0.1:$port:22" 'another port' \
     "$inox" ctl -s "$scratch/api.sock" add-net third user "forward=[\"$port:22\"]"
 accepted '' "$inox" ctl -s "$scratch/api.sock" remove --force second
 checks=$((checks + 1))

@@ -151,7 +151,7 @@ class Life:
     def locks_against_itself(self):
         for kind in ("flock", "fcntl"):
             self.guest.says("taken", f"""cd /work; ( ./locks hold {kind} lock 8 >/tmp/holds & )
-                until grep -q held /tmp/holds; do usleep 50000; done; ./locks try {kind} lock""")
+                until grep -qs held /tmp/holds; do usleep 50000; done; ./locks try {kind} lock""")
             self.guest.says("had", f"cd /work; ./locks wait {kind} lock")
             self.guest.says("free", f"cd /work; ./locks try {kind} lock")
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fcntl.h>
 #include <fstream>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sstream>
 #include <sys/socket.h>
@@ -31,6 +32,8 @@ constexpr const char* gateway6 = "fd69:6e6f:7800::2";
 constexpr const char* gateway_mac = "9a:55:9a:55:9a:55";
 constexpr const char* no_way_out = "External interface not usable"; // passt's words
 constexpr std::size_t longest_complaint = 400;
+constexpr const char* another_port =
+    "forward another port of the host: this one is in use, or below 1024 and not for this user";
 
 template <std::size_t n> void append(std::vector<std::byte>& frame, const std::array<std::uint8_t, n>& bytes) {
     for (const auto byte : bytes)
@@ -108,6 +111,32 @@ std::vector<std::string> name_servers_of(const std::string& path) {
     return servers;
 }
 
+/// Whether passt could bind a forward's port now, with the option it uses. passt itself may tell only once its device
+/// is shown.
+Result<void> check_port(const PortForward& forward) {
+    sockaddr_in6 six{.sin6_family = AF_INET6,
+                     .sin6_port = htons(forward.host),
+                     .sin6_flowinfo = 0,
+                     .sin6_addr = {},
+                     .sin6_scope_id = 0};
+    sockaddr_in four{.sin_family = AF_INET, .sin_port = six.sin6_port, .sin_addr = {}, .sin_zero = {}};
+    const bool is_four = ::inet_pton(AF_INET, forward.address.c_str(), &four.sin_addr) == 1;
+    if (!is_four)
+        ::inet_pton(AF_INET6, forward.address.c_str(), &six.sin6_addr);
+    const int family = is_four ? AF_INET : AF_INET6;
+    const UniqueFd socket{::socket(family, (forward.udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0)};
+    const int yes = 1;
+    if (!socket || ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0)
+        return {};                                                           // passt finds out
+    const auto* address = is_four ? reinterpret_cast<const sockaddr*>(&four) // NOLINT
+                                  : reinterpret_cast<const sockaddr*>(&six); // NOLINT
+    if (::bind(socket.get(), address, is_four ? sizeof four : sizeof six) == 0 || errno == EAFNOSUPPORT)
+        return {};
+    const bool not_here = errno == EADDRNOTAVAIL;
+    return fail_errno(Errc::host_error, "cannot forward " + forward.text(),
+                      not_here ? "forward an address that this host has" : another_port);
+}
+
 bool is_loopback(const std::string& address) { return address.starts_with("127.") || address == "::1"; }
 
 } // namespace
@@ -175,6 +204,8 @@ Result<UniqueFd> Passt::connect() {
     if (in_a_row_ > most_in_a_row + 1)
         return fail(Errc::host_error, "passt ended too often");
     const auto program = TRY(find(host_.program));
+    for (const auto& forward : forwards_)
+        TRY_VOID(check_port(forward));
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
         return fail_errno(Errc::host_error, "cannot make a pair of sockets");
@@ -223,7 +254,7 @@ bool Passt::go_without_route(std::string_view complaint) {
 std::unexpected<Error> Passt::failed(const std::string& how) {
     return fail(Errc::host_error, "passt, which connects the guest to the user's network, " + how,
                 how.contains("Failed to bind")
-                    ? "forward another port of the host: this one is in use, or below 1024 and not for this user"
+                    ? another_port
                     : "passt(1) explains its options and messages; --net TAP needs no passt");
 }
 

@@ -32,6 +32,7 @@ public:
     Passt(const NetOptions& options, Host host);
 
     [[nodiscard]] const std::string& name() const override { return name_; }
+    /// host_error also when a forward's port is in use.
     Result<UniqueFd> connect() override;
     void disconnect() noexcept override { child_.end(); }
     /// Asks who has the gateway's address, which passt answers once it serves. On a host without a way out it is

@@ -3,6 +3,8 @@
 // test's.
 #include "devices/virtio/net/passt.hpp"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -148,6 +150,26 @@ TEST_CASE("what passt says when it refuses is in the error, without what a termi
     CHECK(net.error().what == "passt, which connects the guest to the user's network, ended with status 1: "
                               "Failed to bind any port for '-t 22:22', ?[31mexiting");
     CHECK(contains(net.error().hint, "another port"));
+}
+
+TEST_CASE("a forward of a port in use is refused before passt is started") {
+    EventLoop loop;
+    const Script script{"touch \"$0.started\"\n" + std::string{serving}};
+    const UniqueFd taken{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in address{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
+    socklen_t size = sizeof address;
+    auto* const generic = reinterpret_cast<sockaddr*>(&address); // NOLINT
+    REQUIRE(::bind(taken.get(), generic, size) == 0);
+    REQUIRE(::listen(taken.get(), 1) == 0);
+    REQUIRE(::getsockname(taken.get(), generic, &size) == 0);
+    NetOptions options{};
+    options.forwards.push_back({.host = ntohs(address.sin_port), .guest = 22});
+    const auto net = start(script, loop, options);
+    REQUIRE_FALSE(net);
+    CHECK(net.error().code == Errc::host_error);
+    CHECK(contains(net.error().what, "cannot forward " + options.forwards[0].text()));
+    CHECK(contains(net.error().hint, "another port"));
+    CHECK_FALSE(std::filesystem::exists(script.program + ".started"));
 }
 
 TEST_CASE("on a host without a way out passt is started again with what is left") {
