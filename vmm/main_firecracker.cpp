@@ -73,6 +73,14 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
         if (file.run.keep_fds.empty())
             return wrong_arguments("'--keep-fds' is not a list of descriptors: " + in_quotes(given.value("keep-fds")));
     }
+    for (const auto& text : given.values("allow")) {
+        auto allowed = parse_allowed_path(text);
+        if (!allowed)
+            return wrong_arguments("'--allow' names no path: " + in_quotes(text));
+        file.allow.push_back(std::move(*allowed));
+    }
+    if (file.allow.empty()) // as there: a client may name what the process can open, which a jail limits
+        file.allow.push_back({.path = "/"});
     if (given.has("no-api")) {
         file.api = {};
         return {};

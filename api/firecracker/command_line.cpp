@@ -17,6 +17,7 @@ struct Flag {
     bool takes_value;
     const char* missing_part{}; ///< why this version refuses the flag; nullptr: it works
     const char* hint{};
+    bool repeated{false};
 };
 
 constexpr const char* no_snapshots = "snapshots are not in this version of inox";
@@ -27,6 +28,7 @@ constexpr auto flags = std::to_array<Flag>({
     {"api-group", true},
     {"api-connections", true},
     {"keep-fds", true},
+    {"allow", true, nullptr, nullptr, true},
     {"config-file", true},
     {"no-api", false},
     {"id", true},
@@ -80,6 +82,12 @@ const std::string& Flags::value(std::string_view name) const {
     return found == given_.end() ? none : found->second;
 }
 
+const std::vector<std::string>& Flags::values(std::string_view name) const {
+    static const std::vector<std::string> none;
+    const auto found = lists_.find(name);
+    return found == lists_.end() ? none : found->second;
+}
+
 std::optional<std::uint64_t> Flags::number(std::string_view name) const { return parse_number(value(name)); }
 
 Result<void> Flags::parse(std::span<const char* const> arguments) {
@@ -91,7 +99,7 @@ Result<void> Flags::parse(std::span<const char* const> arguments) {
         const auto* flag = std::ranges::find(flags, name, &Flag::name);
         if (flag == flags.end())
             return unexpected_argument(name);
-        if (has(name))
+        if (has(name) && !flag->repeated)
             return wrong_arguments("The argument " + in_quotes(name) + " was provided more than once.");
         auto& value = given_[name];
         if (!flag->takes_value)
@@ -99,6 +107,8 @@ Result<void> Flags::parse(std::span<const char* const> arguments) {
         if (i + 1 == arguments.size() || std::string_view{arguments[i + 1]}.starts_with("--"))
             return wrong_arguments("The argument " + in_quotes(name) + " requires a value, but none was supplied.");
         value = arguments[++i];
+        if (flag->repeated)
+            lists_[name].push_back(value);
     }
     if (has("help") || has("version"))
         return {};
@@ -165,6 +175,7 @@ and of inox:
   --api-group GROUP             members of this group may use the socket too
   --api-connections N           maximum number of clients at once; default 64
   --keep-fds N[,N...]           descriptors that the API will name; all other inherited ones are closed
+  --allow PATH[:ro]             a file or folder that later requests may name, in place of every one (repeatable)
 
 inox has commands of its own: inox --help
 )";

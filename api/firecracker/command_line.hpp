@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "vmm/base/error.hpp"
 #include "vmm/base/timeline.hpp"
@@ -21,13 +22,16 @@ public:
     [[nodiscard]] bool has(std::string_view name) const { return given_.contains(name); }
     /// Empty when absent, and of a flag without a value.
     [[nodiscard]] const std::string& value(std::string_view name) const;
+    /// Of a flag that may be given several times, in order.
+    [[nodiscard]] const std::vector<std::string>& values(std::string_view name) const;
     /// nullopt when absent; checked by parse().
     [[nodiscard]] std::optional<std::uint64_t> number(std::string_view name) const;
 
 private:
     [[nodiscard]] Result<void> check_rules() const;
 
-    std::map<std::string, std::string, std::less<>> given_{}; ///< names without the dashes, and values
+    std::map<std::string, std::string, std::less<>> given_{};              ///< names without the dashes, and values
+    std::map<std::string, std::vector<std::string>, std::less<>> lists_{}; ///< of those that may be repeated
 };
 
 /// Text of --help.

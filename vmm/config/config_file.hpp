@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "vmm/base/log.hpp"
+#include "vmm/config/allowed_path.hpp"
 #include "vmm/config/config.hpp"
 
 namespace inox {
@@ -129,6 +130,7 @@ struct ConfigFile {
     std::optional<MetricsConfig> metrics{};
     std::optional<MmdsConfig> mmds{};
     ApiConfig api{};
+    std::vector<AllowedPath> allow{}; ///< what may be opened later, besides what the rest names
     TestConfig test{};
 };
 

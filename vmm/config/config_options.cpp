@@ -307,6 +307,8 @@ constexpr CommandOption of_run[] = {
      "on: a system call that a thread has no use for ends the run; log: the kernel logs it only; off: no filters; "
      "default off",
      "/inox/seccomp", set_seccomp},
+    {"--allow", "PATH[:ro]", "the API may name this file later, or files in this folder", "/inox/allow", add_allowed,
+     true},
     {"--metrics", "FILE", "write a line of metrics at the start, once a minute and at the end", "/metrics/metrics_path",
      set_path<metrics_path>},
     {"--log-path", "FILE", "log to a file instead of standard error", "/logger/log_path", set_path<log_path>},

@@ -33,6 +33,8 @@ std::unexpected<Error> refuse_option(const CommandOption& option, std::string wh
 Result<void> add_element(const CommandOption& self, const std::string& text, ConfigFile& file);
 /// The same; a first word without a key is the value of `key`.
 Result<void> add_named(const CommandOption& self, const char* key, const std::string& text, ConfigFile& file);
+/// --allow, in config_allow.cpp.
+Result<void> add_allowed(const CommandOption& self, const std::string& text, ConfigFile& file);
 /// --forward: of the last --net user before it. In kinds/net.cpp.
 Result<void> add_forward(const CommandOption& self, const std::string& text, ConfigFile& file);
 

@@ -276,6 +276,7 @@ constexpr Field inox_section[] = {
      [](const JsonValue& value, ConfigFile& file) { read_path(value, file.run.serial_log); }},
     {"console_overflow", Need::optional, Null::refused, read_console_overflow},
     {"keep_fds", Need::optional, Null::refused, read_keep_fds},
+    {"allow", Need::optional, Null::refused, read_allow},
     {"fail_on", Need::optional, Null::refused, read_fail_on},
     {"quiet_for", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.run.quiet_for = read_time(value); }},

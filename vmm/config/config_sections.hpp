@@ -62,6 +62,8 @@ std::span<const Field> metrics_fields();
 std::span<const Field> serial_fields();
 std::span<const Field> mmds_fields();
 std::span<const Field> cpu_fields();
+/// What may be opened later, in config_allow.cpp.
+void read_allow(const JsonValue& value, ConfigFile& file);
 // The guest's files and its command, in config_root.cpp.
 std::span<const Field> root_fields();
 std::span<const Field> command_fields();

@@ -49,7 +49,7 @@ TEST_CASE("every key reaches its field") {
         "logger": {"log_path": "/log", "level": "Debug", "show_level": true, "show_log_origin": false},
         "inox": {"timeout": "500ms", "expect": "up$", "serial_log": "/s", "boot_timeline": "t.svg", "quiet": true,
                  "on_panic": "end", "console_overflow": "drop", "keep_fds": "5,6",
-                 "seccomp": "log"}})");
+                 "seccomp": "log", "allow": ["/images", "/etc/d:ro", "/odd:ro:rw"]}})");
     CHECK(parsed.problems.empty());
     const auto& config = parsed.file.config;
     const auto& run = parsed.file.run;
@@ -69,6 +69,7 @@ TEST_CASE("every key reaches its field") {
     CHECK(run.console_overflow == ConsoleOverflow::drop);
     CHECK(run.seccomp == Seccomp::log);
     CHECK(run.keep_fds == std::vector<int>{5, 6});
+    CHECK(parsed.file.allow == std::vector<AllowedPath>{{"/images", false}, {"/etc/d", true}, {"/odd:ro", false}});
     CHECK(run.boot_timeline == "t.svg");
     CHECK(run.quiet);
     CHECK(parsed.file.config.machine.end_on_panic);
@@ -131,7 +132,7 @@ TEST_CASE("an unknown key is named with its pointer and the nearest valid key") 
     const auto far = parse(R"({"inox": {"colour": 1}})");
     CHECK(
         far.problems.at(0).hint ==
-        "the keys here are timeout, expect, serial_log, console_overflow, keep_fds, fail_on, quiet_for, "
+        "the keys here are timeout, expect, serial_log, console_overflow, keep_fds, allow, fail_on, quiet_for, "
         "symbols, result, exits, "
         "dump_on_panic, gdb, boot_timeline, api_sock, id, api_group, api_connections, on_panic, panic_text, on_reboot, "
         "grace, pci_window_32_mib, "
@@ -221,6 +222,9 @@ TEST_CASE("values outside their set are refused with the set") {
     CHECK(only_problem(R"({"logger": {"level": "loud"}})") == "config_value /logger/level");
     CHECK(only_problem(R"({"inox": {"timeout": "soon"}})") == "config_value /inox/timeout");
     CHECK(only_problem(R"({"inox": {"expect": "("}})") == "config_value /inox/expect");
+    CHECK(only_problem(R"({"inox": {"allow": "/x"}})") == "config_type /inox/allow");
+    CHECK(only_problem(R"({"inox": {"allow": ["/x", ":ro"]}})") == "config_value /inox/allow/1");
+    CHECK(only_problem(R"({"inox": {"allow": ["/x\u0000y"]}})") == "config_value /inox/allow/0");
     CHECK(only_problem(R"({"inox": {"fail_on": "kernel"}})") == "config_type /inox/fail_on");
     CHECK(only_problem(R"({"inox": {"fail_on": ["kernel", "("]}})") == "config_value /inox/fail_on/1");
     CHECK(only_problem(R"({"inox": {"gdb": "0"}})") == "config_value /inox/gdb");

@@ -54,6 +54,7 @@ TEST_CASE("each option sets its field") {
     CHECK(with("--env", "A=b=c").config.command->environment == std::vector<std::string>{"A=b=c"});
     CHECK(with("--directory", "/d").config.command->directory == "/d");
     CHECK(with("--keep-fds", "5,17").run.keep_fds == std::vector<int>{5, 17});
+    CHECK(with("--allow", "/i:ro").allow == std::vector<AllowedPath>{{"/i", true}});
     CHECK(with("--console-overflow", "drop").run.console_overflow == ConsoleOverflow::drop);
     CHECK(with("--console-overflow", "wait").run.console_overflow == ConsoleOverflow::wait);
     CHECK(with("--seccomp", "on").run.seccomp == Seccomp::on);
