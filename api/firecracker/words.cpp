@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "vmm/base/outside/outside.hpp"
+
 namespace inox::api::firecracker {
 namespace {
 
@@ -53,7 +55,8 @@ Error in_words(Error error) {
 }
 
 std::string os_error(const Error& error) {
-    return std::string{std::strerror(error.sys_errno)} + " (os error " + std::to_string(error.sys_errno) + ")";
+    const int number = error.sys_errno == outside::refused ? EACCES : error.sys_errno;
+    return std::string{std::strerror(number)} + " (os error " + std::to_string(number) + ")";
 }
 
 } // namespace inox::api::firecracker

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "vmm/base/log.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox::devices::dsa {
 namespace {
@@ -35,6 +36,9 @@ std::string mode_of(const std::string& path) {
 } // namespace
 
 Result<std::shared_ptr<HostQueue>> HostQueue::open(const std::string& path) {
+    if (outside::is_shut())
+        return fail(Errc::wrong_state, path + " cannot be opened again once inox is confined",
+                    "a work queue belongs to the process that opens it: start inox again");
     const std::string mode = mode_of(path);
     if (mode != "dedicated" && mode != "shared")
         return fail(Errc::not_found, "there is no work queue of an accelerator at " + path,

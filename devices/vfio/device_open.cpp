@@ -10,6 +10,7 @@
 #include "devices/vfio/dma/ioas.hpp"
 #include "devices/vfio/session.hpp"
 #include "devices/vfio/sysfs.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox::devices::vfio {
 namespace {
@@ -151,6 +152,9 @@ private:
         case ENODEV:
         case ENXIO:
             return failed(Errc::vfio_missing, fd, "opening " + path, "sudo modprobe vfio-pci");
+        case outside::refused:
+            errno = outside::refused;
+            return fail_errno(outside::refused_code, "opening " + path + " for " + device_.name());
         default:
             break;
         }

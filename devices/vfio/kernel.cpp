@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "vmm/base/outside/outside.hpp"
+
 namespace inox::devices::vfio {
 namespace {
 
@@ -27,7 +29,8 @@ int request_value(int fd, unsigned long number, unsigned long argument) {
 class HostKernel final : public Kernel {
 public:
     int open(const std::string& path) override {
-        return retried([&] { return ::open(path.c_str(), O_RDWR | O_CLOEXEC); });
+        // A device that is reset when it is opened takes its time.
+        return retried([&] { return outside::open(path, O_RDWR, 0, outside::Wait::long_).release(); });
     }
 
     int api_version(int container) override { return request_value(container, VFIO_GET_API_VERSION, 0); }

@@ -10,6 +10,8 @@
 
 #include <linux/fuse.h>
 
+#include "vmm/base/outside/outside.hpp"
+
 namespace inox::devices::virtio {
 namespace {
 
@@ -46,6 +48,12 @@ FsFolder::FsFolder(const FsOptions& options, EventLoop& loop, Start start)
 }
 
 Result<std::shared_ptr<FsFolder>> FsFolder::create(const FsOptions& options, EventLoop& loop) {
+    if (!share::available() || !outside::is_shut())
+        TRY_VOID(share::open_folder(options.path));
+    if (outside::door() != nullptr || outside::is_shut())
+        return create(options, loop, [path = options.path, read_only = options.read_only] {
+            return share::start_outside(path, read_only);
+        });
     auto folder = std::make_shared<UniqueFd>(TRY(share::open_folder(options.path)));
     return create(options, loop, [folder, read_only = options.read_only] {
         return share::start(folder->get(), read_only, share::own_program);

@@ -12,6 +12,7 @@
 
 #include "devices/virtio/device.hpp"
 #include "vmm/base/open_hint.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox::devices::virtio {
 
@@ -118,11 +119,10 @@ Error VhostUser::unasked() const {
 
 Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
     constexpr int full_backlog_pause_ms = 10;
-    const auto address = TRY(address_of(path));
+    TRY_VOID(address_of(path));
     VhostUser client{path, UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)}, cancel};
     client.begin();
-    // NOLINTNEXTLINE: the socket interface casts
-    while (::connect(client.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    while (!outside::connect(client.fd(), path)) {
         if (errno != EAGAIN) // anything other than a full backlog
             return no_daemon(path);
         pollfd cancelled{cancel, POLLIN, 0};

@@ -12,6 +12,8 @@
 #include <thread>
 #include <unistd.h>
 
+#include "vmm/base/outside/outside.hpp"
+
 extern char** environ; // NOLINT: POSIX gives it no header
 
 namespace inox {
@@ -76,6 +78,23 @@ std::string find_program(const std::string& name) {
     return {};
 }
 
+pid_t spawn_serving(const std::vector<std::string>& words, const UniqueFd& served, const UniqueFd& errors) {
+    // adddup2 for standard error comes first, so no descriptor it needs may be the served one's new number.
+    const UniqueFd error_end{::fcntl(errors.get(), F_DUPFD_CLOEXEC, served_fd + 1)};
+    const UniqueFd own{::fcntl(served.get(), F_DUPFD_CLOEXEC, served_fd + 1)};
+    if (!error_end || !own)
+        return -1;
+    SpawnPlan plan;
+    plan.set(own.get(), error_end.get());
+    std::vector<char*> arguments;
+    for (const auto& word : words)
+        arguments.push_back(const_cast<char*>(word.c_str())); // NOLINT: as exec(3) asks
+    arguments.push_back(nullptr);
+    pid_t pid = -1;
+    errno = ::posix_spawn(&pid, words.front().c_str(), &plan.files, &plan.attributes, arguments.data(), environ);
+    return errno == 0 ? pid : -1;
+}
+
 Result<ChildProcess> ChildProcess::start(const std::vector<std::string>& words, const UniqueFd& served) {
     std::array<int, 2> pipe{};
     if (::pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK) != 0)
@@ -83,53 +102,59 @@ Result<ChildProcess> ChildProcess::start(const std::vector<std::string>& words, 
     ChildProcess child;
     child.errors_ = UniqueFd{pipe[0]};
     const UniqueFd far{pipe[1]};
-    // adddup2 for standard error comes first, so no descriptor it needs may be the served one's new number.
-    const UniqueFd errors{::fcntl(far.get(), F_DUPFD_CLOEXEC, served_fd + 1)};
-    const UniqueFd own{::fcntl(served.get(), F_DUPFD_CLOEXEC, served_fd + 1)};
-    if (!errors || !own)
-        return fail_errno(Errc::host_error, "cannot duplicate a descriptor");
-    SpawnPlan plan;
-    plan.set(own.get(), errors.get());
-    std::vector<char*> arguments;
-    for (const auto& word : words)
-        arguments.push_back(const_cast<char*>(word.c_str())); // NOLINT: as exec(3) asks
-    arguments.push_back(nullptr);
-    if (const int error =
-            ::posix_spawn(&child.pid_, words.front().c_str(), &plan.files, &plan.attributes, arguments.data(), environ);
-        error != 0) {
-        child.pid_ = -1;
-        errno = error;
-        return fail_errno(Errc::host_error, "cannot start " + words.front());
+    if (auto* const door = outside::door()) {
+        const auto helper = door->start_passt(words, served.get(), far.get());
+        child.helper_ = helper ? helper->number : 0;
+    } else {
+        child.pid_ = spawn_serving(words, served, far);
     }
+    if (!child)
+        return fail_errno(Errc::host_error, "cannot start " + words.front());
     return child;
 }
 
 ChildProcess::ChildProcess(ChildProcess&& other) noexcept
-    : pid_{std::exchange(other.pid_, -1)}, errors_{std::move(other.errors_)}, how_{std::move(other.how_)} {}
+    : pid_{std::exchange(other.pid_, -1)}, helper_{std::exchange(other.helper_, 0)}, errors_{std::move(other.errors_)},
+      how_{std::move(other.how_)} {}
 
 ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
     if (this != &other) {
         end();
         pid_ = std::exchange(other.pid_, -1);
+        helper_ = std::exchange(other.helper_, 0);
         errors_ = std::move(other.errors_);
         how_ = std::move(other.how_);
     }
     return *this;
 }
 
+/// Whether it has ended.
+bool ChildProcess::look() {
+    int status = 0;
+    if (helper_ > 0) {
+        auto* const door = outside::door();
+        const auto how = door != nullptr ? door->status(helper_) : std::optional{0};
+        if (!how)
+            return false;
+        how_ = ending(*how);
+        if (door != nullptr)
+            door->end(std::exchange(helper_, 0));
+    } else if (pid_ > 0) {
+        const pid_t got = ::waitpid(pid_, &status, WNOHANG);
+        if (got != pid_ && (got >= 0 || errno != ECHILD)) // ECHILD: whoever started inox ignores SIGCHLD
+            return false;
+        how_ = got == pid_ ? ending(status) : "ended";
+        pid_ = -1;
+    }
+    return true;
+}
+
 std::optional<std::string> ChildProcess::ended(std::chrono::milliseconds patience) {
     const auto until = std::chrono::steady_clock::now() + patience;
-    while (pid_ > 0) {
-        int status = 0;
-        const pid_t got = ::waitpid(pid_, &status, WNOHANG);
-        if (got == pid_ || (got < 0 && errno == ECHILD)) { // ECHILD: whoever started inox ignores SIGCHLD
-            how_ = got == pid_ ? ending(status) : "ended";
-            pid_ = -1;
-        } else if (std::chrono::steady_clock::now() >= until) {
+    while (!look()) {
+        if (std::chrono::steady_clock::now() >= until)
             return std::nullopt;
-        } else {
-            std::this_thread::sleep_for(500us);
-        }
+        std::this_thread::sleep_for(500us);
     }
     return how_;
 }
@@ -142,8 +167,14 @@ std::string ChildProcess::take_errors() {
 }
 
 void ChildProcess::end() noexcept {
-    if (pid_ <= 0 || ended(50ms))
+    if (!*this || ended(50ms))
         return;
+    if (helper_ > 0) {
+        if (auto* const door = outside::door())
+            door->end(helper_);
+        helper_ = 0;
+        return;
+    }
     ::kill(pid_, SIGKILL);
     (void)ended(50ms);
     pid_ = -1;

@@ -17,9 +17,13 @@ namespace inox {
 /// none.
 std::string find_program(const std::string& name);
 
+/// Starts it as ChildProcess does; -1 with errno. `errors`: its standard error, which should not block.
+pid_t spawn_serving(const std::vector<std::string>& words, const UniqueFd& served, const UniqueFd& errors);
+
 /// Started with a descriptor of the caller's as its 3, nothing on its standard input and output, a process group of its
 /// own (no key of the terminal reaches it) and no signal blocked. Whoever starts it sees to it that it ends by itself
-/// when that descriptor's other end closes: then it also ends when this process is killed. One thread at a time.
+/// when that descriptor's other end closes: then it also ends when this process is killed. Where there is an
+/// outside::Door, the Door starts it, if it is passt. One thread at a time.
 class ChildProcess {
 public:
     ChildProcess() = default;
@@ -31,7 +35,8 @@ public:
     ChildProcess& operator=(const ChildProcess&) = delete;
     ~ChildProcess() { end(); }
 
-    [[nodiscard]] explicit operator bool() const { return pid_ > 0; }
+    [[nodiscard]] explicit operator bool() const { return pid_ > 0 || helper_ > 0; }
+    /// -1 when it is the Door's child.
     [[nodiscard]] pid_t pid() const { return pid_; }
     /// How it ended, for people ("ended with status 1"); nullopt when it still runs after `patience`.
     std::optional<std::string> ended(std::chrono::milliseconds patience = {});
@@ -42,7 +47,10 @@ public:
     void end() noexcept;
 
 private:
+    [[nodiscard]] bool look();
+
     pid_t pid_{-1};
+    int helper_{}; ///< the Door's number of it; 0: it is none of the Door's
     UniqueFd errors_{};
     std::string how_{}; ///< it ended
 };

@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "vmm/base/open_hint.hpp"
+#include "vmm/base/outside/outside.hpp"
 #include "vmm/base/plain_text.hpp"
 
 namespace inox {
@@ -58,6 +60,7 @@ constexpr std::array<Row, errc_count> table{{
     {Errc::already_exists, "already_exists", 122},
     {Errc::no_resource, "no_resource", 123},
     {Errc::in_use, "in_use", 99},
+    {Errc::not_allowed, "not_allowed", 86},
     {Errc::guest_triple_fault, "guest_triple_fault", 131},
     {Errc::guest_halted, "guest_halted", 132},
     {Errc::guest_emulation_failure, "guest_emulation_failure", 133},
@@ -89,6 +92,8 @@ std::string_view error_name(Errc code) { return table.at(static_cast<std::size_t
 int exit_code(Errc code) { return table.at(static_cast<std::size_t>(code)).exit; }
 
 std::string Error::message() const {
+    if (sys_errno == outside::refused)
+        return what + ": inox is confined to what its configuration names";
     return sys_errno == 0 ? what : format("%s: %s (errno %d)", what.c_str(), std::strerror(sys_errno), sys_errno);
 }
 
@@ -110,6 +115,8 @@ std::string Error::report() const {
 
 std::unexpected<Error> fail_errno(Errc code, std::string what, std::string hint) {
     const int saved = errno;
+    if (saved == outside::refused)
+        return std::unexpected<Error>{Error{outside::refused_code, std::move(what), open_hint(saved), {}, saved}};
     return std::unexpected<Error>{Error{code, std::move(what), std::move(hint), {}, saved}};
 }
 

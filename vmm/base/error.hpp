@@ -54,6 +54,7 @@ enum class Errc : std::uint8_t {
     already_exists,
     no_resource, ///< a limit of inox or of the host is reached
     in_use,      ///< another process, or another device of this machine, holds it
+    not_allowed, ///< inox is confined, and neither its configuration nor --allow names the file
     guest_triple_fault,
     guest_halted, ///< no vCPU can ever run again
     guest_emulation_failure,
@@ -113,7 +114,7 @@ inline std::unexpected<Error> fail_at(std::string where, Errc code, std::string 
                                       ErrorDetail detail = {}) {
     return std::unexpected{error_at(std::move(where), code, std::move(what), std::move(hint), std::move(detail))};
 }
-/// A failed system call: keeps the errno given (usually the current one).
+/// A failed system call: keeps the current errno. not_allowed instead of `code` when that is outside::refused.
 std::unexpected<Error> fail_errno(Errc code, std::string what, std::string hint = {});
 
 /// printf into a std::string, checked by the compiler.

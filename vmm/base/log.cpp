@@ -71,16 +71,11 @@ private:
     std::size_t used_{0};
 };
 
-const SharedOutput& standard_error() {
-    static const auto* const only = new SharedOutput{STDERR_FILENO}; // like shared(): never destroyed
-    return *only;
-}
-
 /// A sink of ours does not block; standard error is shared with the shell and might.
 ssize_t write_to(int fd, std::string_view line) {
     if (fd != STDERR_FILENO)
         return ::write(fd, line.data(), line.size());
-    return standard_error().write(line.data(), line.size());
+    return shared_error().write(line.data(), line.size());
 }
 
 /// Reports, once, that the log file cannot be written.
@@ -122,7 +117,7 @@ void set_sink(int fd, std::string path) {
 }
 std::uint64_t dropped() { return dropped_lines; }
 int sink_fd() noexcept { return sink.load(std::memory_order_relaxed); }
-void prepare() { static_cast<void>(standard_error()); }
+void prepare() { static_cast<void>(shared_error()); }
 
 void set_style(Style style) {
     std::lock_guard lock{shared().mutex};

@@ -3,6 +3,8 @@
 
 #include <cerrno>
 
+#include "vmm/base/outside/outside.hpp"
+
 namespace inox {
 
 std::string open_hint(int error, std::string otherwise) {
@@ -13,6 +15,8 @@ std::string open_hint(int error, std::string otherwise) {
         return "use a shorter path: a file's name has at most 255 bytes, a path 4095";
     case ENXIO:
         return "that is a socket, or a device without a driver: name a file";
+    case outside::refused:
+        return "start inox with --allow PATH: this file, or a folder that holds it";
     case ENOTDIR:
         return "check the path: a part of it before a '/' is not a folder";
     default:

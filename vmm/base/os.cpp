@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/base/open_hint.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox {
 
@@ -94,7 +95,7 @@ bool is_pipe(int fd) {
 } // namespace
 
 Result<UniqueFd> open_file(const std::string& path, int flags, Errc code, unsigned mode) {
-    UniqueFd fd{::open(path.c_str(), flags | O_CLOEXEC, mode)};
+    UniqueFd fd = outside::open(path, flags, mode);
     if (!fd)
         return fail_errno(code, "cannot open '" + path + "'");
     return fd;
@@ -130,7 +131,7 @@ Result<void> check_output(const std::string& path) {
     else if (S_ISDIR(status.st_mode) || S_ISSOCK(status.st_mode))
         errno = S_ISDIR(status.st_mode) ? EISDIR : ENXIO;
     else if (S_ISCHR(status.st_mode)) // only its driver knows: nobody can open /dev/tty without a terminal
-        errno = UniqueFd{::open(path.c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)} ? 0 : errno;
+        errno = outside::open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY) ? 0 : errno;
     else if (::access(path.c_str(), W_OK) == 0)
         errno = 0;
     if (errno == 0)

@@ -9,10 +9,14 @@
 #include <cstdlib>
 
 #include "vmm/base/os.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox {
 
 Result<void> replace_output(const std::string& path, std::string_view text) {
+    if (outside::is_shut())
+        return outside::replace(path, text) ? Result<void>{}
+                                            : fail_errno(Errc::output_unwritable, "cannot replace " + path);
     struct stat status {};
     // A pipe or a device cannot be replaced.
     if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {

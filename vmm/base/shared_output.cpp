@@ -23,6 +23,11 @@ UniqueFd open_again(int fd) {
 
 } // namespace
 
+const SharedOutput& shared_error() {
+    static const auto* const only = new SharedOutput{STDERR_FILENO}; // a thread may write while the process ends
+    return *only;
+}
+
 SharedOutput::SharedOutput(int fd) : fd_{fd} {
     struct stat status {};
     if (::fstat(fd, &status) != 0)

@@ -32,4 +32,7 @@ private:
     Way way_{Way::plain};
 };
 
+/// Standard error, opened at the first call; lives for ever. Any thread.
+const SharedOutput& shared_error();
+
 } // namespace inox

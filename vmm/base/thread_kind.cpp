@@ -5,6 +5,8 @@
 #include <cstring>
 #include <pthread.h>
 
+#include "vmm/base/outside/outside.hpp"
+
 namespace inox {
 namespace {
 
@@ -20,6 +22,10 @@ void enter_thread(ThreadKind kind, const char* name) noexcept {
         ::pthread_setname_np(::pthread_self(), identity.name.data());
     identity.kind = kind;
     identity.entered = true;
+    // These are there before the loop is kept from opening files, and open none. The rest is made by threads that are.
+    if (kind == ThreadKind::api || kind == ThreadKind::watchdog || kind == ThreadKind::engine ||
+        kind == ThreadKind::share)
+        outside::begin_thread();
     if (const auto confine = confine_with.load(std::memory_order_acquire); confine && !again)
         confine(kind);
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "vmm/base/open_hint.hpp"
+#include "vmm/base/outside/outside.hpp"
 #include "vmm/base/thread_failure.hpp"
 #include "vmm/base/thread_kind.hpp"
 #include "vmm/boot/vmcoreinfo.hpp"
@@ -78,7 +79,7 @@ Result<void> CoreDump::write() {
 void CoreDump::finish(const Result<void>& written) {
     writer_.join();
     if (!written)
-        ::unlink(path_.c_str());
+        outside::remove(path_);
     machine_.release(Machine::Holder::dump);
     auto done = std::exchange(done_, nullptr);
     if (written)
@@ -94,7 +95,7 @@ CoreDump::~CoreDump() {
     stop_ = true;
     if (writer_.joinable())
         writer_.join();
-    ::unlink(path_.c_str());
+    outside::remove(path_);
     machine_.release(Machine::Holder::dump);
 }
 

@@ -10,6 +10,7 @@
 
 #include "vmm/base/hex.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/outside/outside.hpp"
 #include "vmm/kvm/access.hpp"
 #include "vmm/kvm/lists.hpp"
 #include "vmm/memory/layout.hpp"
@@ -50,7 +51,7 @@ constexpr std::array<Needed, 7> needed{{
 } // namespace
 
 Result<Kvm> Kvm::open() {
-    UniqueFd fd{::open(kvm_path, O_RDWR | O_CLOEXEC)};
+    UniqueFd fd = outside::open(kvm_path, O_RDWR);
     if (!fd)
         return open_failed();
     Kvm kvm{std::move(fd)};

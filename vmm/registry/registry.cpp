@@ -14,6 +14,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include "vmm/base/outside/outside.hpp"
 #include "vmm/config/config_text.hpp"
 
 namespace inox::registry {
@@ -142,7 +143,7 @@ Result<Claim> Claim::take(const std::string& id, const std::string& socket) {
 
 Claim::~Claim() {
     if (lock_)
-        ::unlink(path_.c_str());
+        outside::remove(path_);
 }
 
 Result<void> check(const std::string& id) {

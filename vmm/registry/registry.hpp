@@ -33,6 +33,8 @@ public:
     ~Claim();
     /// Path of the API's socket.
     [[nodiscard]] const std::string& socket() const { return socket_; }
+    /// The file that is removed at the end.
+    [[nodiscard]] const std::string& path() const { return path_; }
 
 private:
     Claim(UniqueFd lock, std::string path, std::string socket)

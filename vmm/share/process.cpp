@@ -17,6 +17,7 @@ extern "C" { // glibc 2.36 forgot it in this header
 
 #include "vmm/base/log.hpp"
 #include "vmm/base/open_hint.hpp"
+#include "vmm/base/outside/outside.hpp"
 #ifdef INOX_WITH_LIBFUSE
 #include "vmm/share/confine.hpp"
 #include "vmm/share/server.hpp"
@@ -51,12 +52,9 @@ struct Attributes {
 constexpr int end_time_ms = 40;
 constexpr int socket_room = 1024 * 1024;
 
-/// Of a process that is gone; empty when it is not, or was reaped.
-std::string reap(int process) {
-    siginfo_t info{};
-    if (::waitid(P_PIDFD, static_cast<id_t>(process), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
-        return {};
-    return format(info.si_code == CLD_EXITED ? "exit status %d" : "signal %d", info.si_status);
+std::unexpected<Error> cannot_open(const std::string& path) {
+    return fail_errno(Errc::not_found, "cannot share the folder '" + path + "'",
+                      errno == ENOTDIR ? "name a folder" : open_hint(errno, "name a folder that exists"));
 }
 
 } // namespace
@@ -67,8 +65,7 @@ Result<UniqueFd> open_folder(const std::string& path) {
                     "start a daemon such as virtiofsd and name its socket instead of the path");
     UniqueFd folder{::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)}; // NOLINT(*-vararg)
     if (!folder)
-        return fail_errno(Errc::not_found, "cannot share the folder '" + path + "'",
-                          errno == ENOTDIR ? "name a folder" : open_hint(errno, "name a folder that exists"));
+        return cannot_open(path);
     // NOLINTNEXTLINE(*-vararg)
     const UniqueFd readable{::openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     if (!readable || ::faccessat(folder.get(), ".", X_OK, AT_EACCESS) != 0)
@@ -80,7 +77,23 @@ Result<UniqueFd> open_folder(const std::string& path) {
 ServerProcess& ServerProcess::operator=(ServerProcess&& other) noexcept {
     end();
     process_ = std::move(other.process_);
+    helper_ = std::exchange(other.helper_, 0);
     return *this;
+}
+
+/// How it ended, once it is gone; empty when it is not, or was reaped.
+std::string ServerProcess::reap() noexcept {
+    if (helper_ != 0) {
+        auto* const door = outside::door();
+        const auto how = door != nullptr ? door->status(helper_) : std::nullopt;
+        if (!how)
+            return {};
+        return WIFEXITED(*how) ? format("exit status %d", WEXITSTATUS(*how)) : format("signal %d", WTERMSIG(*how));
+    }
+    siginfo_t info{};
+    if (::waitid(P_PIDFD, static_cast<id_t>(process_.get()), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+        return {};
+    return format(info.si_code == CLD_EXITED ? "exit status %d" : "signal %d", info.si_status);
 }
 
 std::string ServerProcess::outcome() noexcept {
@@ -88,7 +101,7 @@ std::string ServerProcess::outcome() noexcept {
         return "not started";
     pollfd gone{process_.get(), POLLIN, 0};
     ::poll(&gone, 1, end_time_ms);
-    const auto how = reap(process_.get());
+    const auto how = reap();
     return how.empty() ? "still running" : how;
 }
 
@@ -96,26 +109,31 @@ std::string ServerProcess::outcome() noexcept {
 void ServerProcess::end() noexcept {
     if (!process_)
         return;
-    ::pidfd_send_signal(process_.get(), SIGKILL, nullptr, 0);
-    pollfd gone{process_.get(), POLLIN, 0};
-    ::poll(&gone, 1, end_time_ms);
-    reap(process_.get());
+    if (helper_ != 0) {
+        if (auto* const door = outside::door())
+            door->end(helper_);
+        helper_ = 0;
+    } else {
+        ::pidfd_send_signal(process_.get(), SIGKILL, nullptr, 0);
+        pollfd gone{process_.get(), POLLIN, 0};
+        ::poll(&gone, 1, end_time_ms);
+        (void)reap();
+    }
     process_.reset();
 }
 
-Result<StartedServer> start(int folder, bool read_only, const char* program) {
-    constexpr std::string_view what = "cannot start the server of a shared folder";
+Spawned spawn(int folder, bool read_only, const char* program) {
     int ends[2] = {-1, -1};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-        return fail_errno(Errc::host_error, std::string{what});
-    StartedServer started{.socket = UniqueFd{ends[0]}};
+        return {};
+    UniqueFd near{ends[0]};
     const UniqueFd given{ends[1]};
     for (const int end : ends) // as far as the host lets it (net.core.wmem_max): fewer turns for one message
         ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &socket_room, sizeof socket_room);
     const auto socket = moved_up(given.get());
     const auto root = moved_up(folder);
     if (!socket || !root)
-        return fail_errno(Errc::host_error, std::string{what});
+        return {};
 
     Actions actions;
     ::posix_spawn_file_actions_addopen(&actions.all, STDIN_FILENO, "/dev/null", O_RDWR, 0);
@@ -137,13 +155,29 @@ Result<StartedServer> start(int folder, bool read_only, const char* program) {
     char* arguments[] = {words[0].data(), words[1].data(), words[2].data(), nullptr};
     char* environment[] = {nullptr};
     pid_t child{};
-    const int error = ::posix_spawn(&child, program, &actions.all, &attributes.all, arguments, environment);
-    if (error != 0) {
-        errno = error;
-        return fail_errno(Errc::host_error, std::string{what} + " (" + program + ")");
-    }
-    started.process = ServerProcess{UniqueFd{::pidfd_open(child, 0)}};
-    return started;
+    errno = ::posix_spawn(&child, program, &actions.all, &attributes.all, arguments, environment);
+    return errno == 0 ? Spawned{child, std::move(near)} : Spawned{};
+}
+
+namespace {
+
+constexpr const char* cannot_start = "cannot start the server of a shared folder";
+
+} // namespace
+
+Result<StartedServer> start(int folder, bool read_only, const char* program) {
+    auto spawned = spawn(folder, read_only, program);
+    if (spawned.pid < 0)
+        return fail_errno(Errc::host_error, std::string{cannot_start} + " (" + program + ")");
+    return StartedServer{std::move(spawned.socket), ServerProcess{UniqueFd{::pidfd_open(spawned.pid, 0)}}};
+}
+
+Result<StartedServer> start_outside(const std::string& path, bool read_only) {
+    auto* const door = outside::door();
+    auto helper = door != nullptr ? door->start_share(path, read_only) : std::nullopt;
+    if (!helper)
+        return errno == EAGAIN || errno == ETIMEDOUT ? fail_errno(Errc::host_error, cannot_start) : cannot_open(path);
+    return StartedServer{std::move(helper->socket), ServerProcess{std::move(helper->process), helper->number}};
 }
 
 #ifndef INOX_WITH_LIBFUSE

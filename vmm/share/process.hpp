@@ -10,6 +10,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <sys/types.h>
+#include <utility>
 
 #include "vmm/base/os.hpp"
 
@@ -28,7 +30,8 @@ struct StartedServer;
 class ServerProcess {
 public:
     ServerProcess() = default;
-    ServerProcess(ServerProcess&& other) noexcept = default;
+    ServerProcess(ServerProcess&& other) noexcept
+        : process_{std::move(other.process_)}, helper_{std::exchange(other.helper_, 0)} {}
     ServerProcess& operator=(ServerProcess&& other) noexcept;
     ServerProcess(const ServerProcess&) = delete;
     ServerProcess& operator=(const ServerProcess&) = delete;
@@ -39,10 +42,13 @@ public:
 
 private:
     friend Result<StartedServer> start(int folder, bool read_only, const char* program);
-    explicit ServerProcess(UniqueFd process) : process_{std::move(process)} {}
+    friend Result<StartedServer> start_outside(const std::string& path, bool read_only);
+    explicit ServerProcess(UniqueFd process, int helper = 0) : process_{std::move(process)}, helper_{helper} {}
+    [[nodiscard]] std::string reap() noexcept;
     void end() noexcept;
 
     UniqueFd process_{}; ///< a pidfd
+    int helper_{};       ///< the number that the outside::Door gave it; 0: it is a child of this process
 };
 
 struct StartedServer {
@@ -50,9 +56,19 @@ struct StartedServer {
     ServerProcess process{};
 };
 
+/// The server's process, and the other end of its socket. pid -1: errno.
+struct Spawned {
+    pid_t pid{-1};
+    UniqueFd socket{};
+};
+Spawned spawn(int folder, bool read_only, const char* program);
+
 inline constexpr const char* own_program = "/proc/self/exe";
 /// About a millisecond; does not wait for the server. `program`: for tests.
 Result<StartedServer> start(int folder, bool read_only, const char* program);
+
+/// The same by the outside::Door, which there must be: it opens the folder. The errors of open_folder(), too.
+Result<StartedServer> start_outside(const std::string& path, bool read_only);
 
 /// The word after inox's name that makes it a server. Not for people.
 inline constexpr std::string_view command = "share-server";

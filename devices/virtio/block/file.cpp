@@ -19,6 +19,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/open_hint.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -35,7 +36,7 @@ std::string hint_for(int error, bool read_only) {
 
 Result<UniqueFd> open_image(const std::string& path, bool read_only) {
     // O_NONBLOCK: opening a FIFO by mistake must not wait for its writer.
-    UniqueFd fd{::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)};
+    UniqueFd fd = outside::open(path, (read_only ? O_RDONLY : O_RDWR) | O_NOCTTY | O_NONBLOCK);
     if (!fd && errno == EISDIR)
         return fail(Errc::disk_invalid, "disk image " + quoted(path) + " is a directory",
                     "give a raw image file or a block device");

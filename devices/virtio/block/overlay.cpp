@@ -9,10 +9,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <string>
 
 #include "devices/virtio/block/file.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -33,20 +33,11 @@ int first_part(const BlockJob& job, std::uint64_t length, std::array<iovec, 64>&
 }
 
 Result<UniqueFd> unnamed_file() {
-    const char* folder = std::getenv("TMPDIR"); // NOLINT(concurrency-mt-unsafe): nobody sets it
-    if (folder == nullptr || *folder == '\0')
-        folder = "/var/tmp";
-    UniqueFd file{::open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)}; // NOLINT(*-vararg)
-    if (!file && (errno == EOPNOTSUPP || errno == EISDIR)) {             // a file system without them
-        auto name = std::string{folder} + "/inox.XXXXXX";
-        file.reset(::mkostemp(name.data(), O_CLOEXEC));
-        if (file)
-            ::unlink(name.c_str());
-    }
+    auto file = outside::open_unnamed();
     if (!file)
         return inox::fail_errno(Errc::output_unwritable,
                                 "cannot make a file for what is written to a temporary disk in '" +
-                                    std::string{folder} + "'",
+                                    outside::unnamed_folder() + "'",
                                 "set TMPDIR to a folder with room");
     return file;
 }

@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "vmm/base/outside/outside.hpp"
+
 namespace inox::devices::virtio {
 namespace {
 
@@ -40,12 +42,10 @@ std::string StreamPeer::why_lost(int error) {
 }
 
 Result<UniqueFd> SocketPeer::connect() {
-    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
-    if (path_.size() >= sizeof address.sun_path)
+    if (path_.size() >= sizeof(sockaddr_un::sun_path))
         return fail(Errc::config_value, "'" + path_ + "' is too long for the path of a socket");
-    std::ranges::copy(path_, address.sun_path);
     UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-    if (!socket || ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) // NOLINT
+    if (!socket || !outside::connect(socket.get(), path_))
         return unreachable();
     return socket;
 }

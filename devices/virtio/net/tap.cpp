@@ -14,6 +14,7 @@
 
 #include "devices/virtio/net/header.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -137,12 +138,13 @@ Result<void> Tap::open(unsigned pairs) {
 }
 
 Result<UniqueFd> Tap::open_queue(bool several) const {
-    auto fd = TRY(open_control());
-    ifreq request = request_for(name_);
-    request.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0));
-    if (::ioctl(fd.get(), TUNSETIFF, &request) != 0)
-        return fail_errno(Errc::internal, ""); // open() finds the words for it
-    return fd;
+    auto fd = outside::open_tap(name_, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0));
+    if (fd)
+        return fd;
+    auto failed = fail_errno(Errc::internal, "cannot use tap '" + name_ + "'"); // open() finds the words for it
+    if (!outside::is_shut())
+        TRY_VOID(open_control()); // it was this that failed
+    return failed;
 }
 
 std::unexpected<Error> Tap::explain(int error, bool existed, bool several) const {

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/base/open_hint.hpp"
-#include "vmm/base/unix_socket.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -27,18 +27,11 @@ Result<void> check_length(const std::string& path) {
     return problem.empty() ? Result<void>{} : fail(Errc::config_value, problem, shorter_hint);
 }
 
-Result<sockaddr_un> address_of(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
+Result<void> check_address(const std::string& path) {
     if (path.empty() || path.size() > longest_path)
         return fail(Errc::config_value,
                     format("socket path of %zu bytes: it may have 1 to %zu", path.size(), longest_path), shorter_hint);
-    std::memcpy(address.sun_path, path.data(), path.size());
-    return address;
-}
-
-template <class F> int with(const sockaddr_un& address, F call) {
-    return call(reinterpret_cast<const sockaddr*>(&address), socklen_t{sizeof address}); // NOLINT: the socket API
+    return {};
 }
 
 /// Whether there is an old socket that may be replaced; refuses everything else.
@@ -63,12 +56,9 @@ std::unexpected<Error> cannot_make(const std::string& path) {
 } // namespace
 
 UniqueFd connect_unix(const std::string& path) {
-    const auto address = address_of(path);
     errno = 0;
     UniqueFd socket = stream_socket();
-    if (!address || !socket)
-        return {};
-    if (with(*address, [&](auto... to) { return ::connect(socket.get(), to...); }) != 0)
+    if (!check_address(path) || !socket || !outside::connect(socket.get(), path))
         return {};
     return socket;
 }
@@ -85,11 +75,11 @@ std::string VsockListener::length_problem(std::size_t bytes) {
 
 Result<VsockListener> VsockListener::create(const std::string& path) {
     TRY_VOID(check_length(path));
-    const auto address = TRY(address_of(path));
+    TRY_VOID(check_address(path));
     if (TRY(is_left_over(path)))
-        ::unlink(path.c_str());
+        outside::remove(path);
     VsockListener listener{stream_socket(), path};
-    if (listener.fd() < 0 || !bind_with_mode(listener.fd(), address, S_IRUSR | S_IWUSR))
+    if (listener.fd() < 0 || !outside::bind(listener.fd(), path, S_IRUSR | S_IWUSR))
         return cannot_make(path);
     ::lstat(path.c_str(), &listener.identity_);
     if (::listen(listener.fd(), SOMAXCONN) != 0)
@@ -108,7 +98,7 @@ VsockListener::~VsockListener() {
     struct stat now {};
     if (socket_ && identity_.st_ino != 0 && ::lstat(path_.c_str(), &now) == 0 && now.st_ino == identity_.st_ino &&
         now.st_dev == identity_.st_dev)
-        ::unlink(path_.c_str());
+        outside::remove(path_);
 }
 
 UniqueFd VsockListener::accept() const {

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/base/outside/outside.hpp"
+
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#include "vmm/base/replace_output.hpp"
+#include "vmm/base/unix_socket.hpp"
+
+namespace inox::outside {
+namespace {
+
+std::atomic<Door*> through{nullptr};
+std::atomic<bool> closed{false};
+std::atomic<void (*)() noexcept> confine_with{nullptr};
+
+/// The Door, or errno.
+Door* ask() {
+    Door* const who = door();
+    if (who == nullptr)
+        errno = refused;
+    return who;
+}
+
+std::optional<sockaddr_un> address_of(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return std::nullopt;
+    }
+    std::memcpy(address.sun_path, path.data(), path.size());
+    return address;
+}
+
+UniqueFd make_unnamed() {
+    const auto folder = unnamed_folder();
+    UniqueFd file{::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600)}; // NOLINT(*-vararg)
+    if (!file && (errno == EOPNOTSUPP || errno == EISDIR)) {                     // a file system without them
+        auto name = folder + "/inox.XXXXXX";
+        file.reset(::mkostemp(name.data(), O_CLOEXEC));
+        if (file)
+            ::unlink(name.c_str());
+    }
+    return file;
+}
+
+UniqueFd make_tap(const std::string& name, int flags) {
+    UniqueFd fd{::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC)}; // NOLINT(*-vararg)
+    ifreq request{};
+    std::memcpy(request.ifr_name, name.data(), std::min(name.size(), sizeof request.ifr_name - 1));
+    request.ifr_flags = static_cast<short>(flags);
+    if (fd && ::ioctl(fd.get(), TUNSETIFF, &request) != 0) // NOLINT(*-vararg)
+        return {};
+    return fd;
+}
+
+} // namespace
+
+void use(Door* door) noexcept { through.store(door, std::memory_order_release); }
+Door* door() noexcept { return through.load(std::memory_order_acquire); }
+void shut() noexcept { closed.store(true, std::memory_order_release); }
+bool is_shut() noexcept { return closed.load(std::memory_order_acquire); }
+
+void begin_thread() noexcept {
+    if (const auto confine = confine_with.load(std::memory_order_acquire))
+        confine();
+}
+void confine_threads(void (*confine)() noexcept) noexcept { confine_with.store(confine, std::memory_order_release); }
+
+UniqueFd open(const std::string& path, int flags, unsigned mode, Wait wait) {
+    if (!is_shut())
+        return UniqueFd{::open(path.c_str(), flags | O_CLOEXEC, mode)}; // NOLINT(*-vararg)
+    Door* const who = ask();
+    return who != nullptr ? who->open(path, flags | O_CLOEXEC, mode, wait) : UniqueFd{};
+}
+
+std::string unnamed_folder() {
+    const char* folder = std::getenv("TMPDIR"); // NOLINT(concurrency-mt-unsafe): nobody sets it
+    return folder == nullptr || *folder == '\0' ? "/var/tmp" : folder;
+}
+
+UniqueFd open_unnamed() {
+    if (!is_shut())
+        return make_unnamed();
+    Door* const who = ask();
+    return who != nullptr ? who->open_unnamed() : UniqueFd{};
+}
+
+UniqueFd open_tap(const std::string& name, int flags) {
+    if (!is_shut())
+        return make_tap(name, flags);
+    Door* const who = ask();
+    return who != nullptr ? who->open_tap(name, flags) : UniqueFd{};
+}
+
+bool bind(int socket, const std::string& path, unsigned mode) {
+    if (!is_shut()) {
+        const auto address = address_of(path);
+        return address && bind_with_mode(socket, *address, mode);
+    }
+    Door* const who = ask();
+    return who != nullptr && who->bind(socket, path, mode);
+}
+
+bool connect(int socket, const std::string& path) {
+    if (!is_shut()) {
+        const auto address = address_of(path);
+        // NOLINTNEXTLINE: the socket interface casts
+        return address && ::connect(socket, reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0;
+    }
+    Door* const who = ask();
+    return who != nullptr && who->connect(socket, path);
+}
+
+bool remove(const std::string& path) {
+    if (!is_shut())
+        return ::unlink(path.c_str()) == 0;
+    Door* const who = ask();
+    return who != nullptr && who->remove(path);
+}
+
+bool replace(const std::string& path, std::string_view text) {
+    if (!is_shut()) {
+        const auto done = replace_output(path, text);
+        errno = done ? 0 : done.error().sys_errno;
+        return done.has_value();
+    }
+    Door* const who = ask();
+    return who != nullptr && who->replace(path, text);
+}
+
+} // namespace inox::outside

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is outside of a confined process: files, sockets with a path, programs. All that is opened, bound, connected,
+// removed or started once the guest may run passes here. Before shut() the calls act themselves; after it a Door acts,
+// by its own rules, or nobody does. Failures are errno, as of the system call; `refused` when the rules are the reason.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cerrno>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "vmm/base/os.hpp"
+
+namespace inox::outside {
+
+/// No system call fails with it here. fail_errno() makes `refused_code` of it, with the hint to use --allow.
+inline constexpr int refused = EKEYREJECTED;
+inline constexpr Errc refused_code = Errc::not_allowed;
+
+/// How long a caller can wait for the Door.
+enum class Wait : std::uint8_t {
+    briefly, ///< the loop: ETIMEDOUT after five seconds
+    long_,   ///< a thread of its own; meanwhile the Door serves others
+};
+
+/// A program that serves this process, started by the Door and its child.
+struct Helper {
+    int number{};       ///< the Door's name for it
+    UniqueFd process{}; ///< a pidfd
+    UniqueFd socket{};  ///< of a server that the Door gave one; else none
+};
+
+/// Any thread.
+class Door {
+public:
+    Door() = default;
+    Door(const Door&) = delete;
+    Door& operator=(const Door&) = delete;
+    virtual ~Door() = default;
+    virtual UniqueFd open(const std::string& path, int flags, unsigned mode, Wait wait) = 0;
+    virtual UniqueFd open_unnamed() = 0;
+    virtual UniqueFd open_tap(const std::string& name, int flags) = 0;
+    virtual bool bind(int socket, const std::string& path, unsigned mode) = 0;
+    virtual bool connect(int socket, const std::string& path) = 0;
+    virtual bool remove(const std::string& path) = 0;
+    virtual bool replace(const std::string& path, std::string_view text) = 0;
+    /// passt with these words; `served` becomes its descriptor 3, `errors` its standard error.
+    virtual std::optional<Helper> start_passt(const std::vector<std::string>& words, int served, int errors) = 0;
+    virtual std::optional<Helper> start_share(const std::string& folder, bool read_only) = 0;
+    /// How a helper ended, as waitpid(2) tells; nullopt while it runs.
+    virtual std::optional<int> status(int helper) = 0;
+    /// Kills it, and forgets it.
+    virtual void end(int helper) = 0;
+};
+
+/// From now on helpers are started by it; null: no more. It outlives its use. Before other threads exist.
+void use(Door* door) noexcept;
+/// Null: there is none.
+[[nodiscard]] Door* door() noexcept;
+/// From now on nothing is done by this process itself. For ever.
+void shut() noexcept;
+[[nodiscard]] bool is_shut() noexcept;
+
+/// In a thread that is there before shut() and opens nothing itself: it is confined at once. enter_thread() calls it.
+void begin_thread() noexcept;
+/// How that is done; null: not at all. Before other threads exist.
+void confine_threads(void (*confine)() noexcept) noexcept;
+
+/// open(2) with O_CLOEXEC added.
+UniqueFd open(const std::string& path, int flags, unsigned mode = 0, Wait wait = Wait::briefly);
+/// A file without a name in TMPDIR or /var/tmp, open for reading and writing.
+UniqueFd open_unnamed();
+/// The folder of open_unnamed().
+std::string unnamed_folder();
+/// A queue of the tap `name`, attached with these flags of TUNSETIFF.
+UniqueFd open_tap(const std::string& name, int flags);
+/// bind(2) of a unix socket to a file of exactly this mode.
+bool bind(int socket, const std::string& path, unsigned mode);
+/// connect(2) of a unix socket.
+bool connect(int socket, const std::string& path);
+/// unlink(2)
+bool remove(const std::string& path);
+/// replace_output()
+bool replace(const std::string& path, std::string_view text);
+
+} // namespace inox::outside
