@@ -9,7 +9,6 @@ import sys
 # A folder may include itself and these; the longest prefix of a file's path counts.
 LAYERS = {
     "vmm/base": [],
-    "vmm/confine": ["vmm/base"],
     "vmm/confine/tables": ["vmm/base", "vmm/confine", "vmm/kvm", "devices"],  # numbers of ioctls
     "vmm/memory": ["vmm/base"],
     "vmm/bus": ["vmm/base", "vmm/memory"],
@@ -17,14 +16,15 @@ LAYERS = {
     "vmm/boot": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/kvm"],
     "iommu": ["vmm/base", "vmm/memory"],
     "vmm/share": ["vmm/base"],
+    "vmm/confine": ["vmm/base", "vmm/share"],
     "devices": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/share", "iommu"],
     "vmm/config": ["vmm/base", "vmm/memory", "vmm/boot", "iommu", "devices"],
     "vmm/guest_root": ["vmm/base", "vmm/memory", "vmm/boot", "iommu", "devices", "vmm/config", "vmm/share"],
     "vmm/host": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/share", "iommu", "devices", "vmm/config"],
     "vmm/machine": ["vmm/base", "vmm/memory", "vmm/bus", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config",
                     "vmm/host", "vmm/guest_root"],
-    "vmm/instance": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config", "vmm/host",
-                     "vmm/guest_root", "vmm/machine"],
+    "vmm/instance": ["vmm/base", "vmm/confine", "vmm/memory", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config",
+                     "vmm/host", "vmm/guest_root", "vmm/machine"],
     "api": ["vmm/base", "vmm/config", "vmm/host", "vmm/machine", "vmm/instance"],
     "vmm/gdb": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "vmm/config", "vmm/machine", "vmm/instance", "api"],
     "vmm/registry": ["vmm/base", "vmm/config"],
