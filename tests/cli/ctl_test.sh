@@ -22,7 +22,7 @@ truncate -s 1M "$scratch/disk" "$scratch/disk2"
 mkfifo "$scratch/input"
 exec 8<>"$scratch/input" # never ends
 "$inox" run --kernel "$guests/echo" --api-sock "$sock" --disk "path=$scratch/disk,id=first" --balloon size=2 \
-    --timeout 900s >/dev/null 2>"$scratch/log" <"$scratch/input" &
+    --allow "$scratch/disk2" --allow /nonexistent --timeout 900s >/dev/null 2>"$scratch/log" <"$scratch/input" &
 vmm=$!
 trap 'kill "$vmm" 2>/dev/null; rm -rf "$scratch"' EXIT
 ctl() { "$inox" ctl -s "$sock" "$@"; }
@@ -44,6 +44,7 @@ accepted 'first     disk     0000:00:' ctl devices
 accepted '' ctl add-disk second "$scratch/disk2"
 accepted 'second    disk' ctl devices
 refused 97 disk_missing '/nonexistent' 'path' ctl add-disk third /nonexistent
+refused 86 not_allowed "$scratch/other" '--allow' ctl add-disk third "$scratch/other"
 accepted '' ctl remove second --force
 refused 121 not_found '' '' ctl remove second --kind disk
 # A temporary one only reads its image, which need not be writable

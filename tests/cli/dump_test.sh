@@ -41,8 +41,8 @@ assert seen, 'the code of the guest is not in the core'
 END
 }
 
-"$inox" run --kernel "$guests/spin" --memory 16M --timeout 100s --api-sock "$sock" >"$scratch/serial" \
-    2>"$scratch/vmm.err" </dev/null &
+"$inox" run --kernel "$guests/spin" --memory 16M --timeout 100s --api-sock "$sock" --allow "$scratch" \
+    >"$scratch/serial" 2>"$scratch/vmm.err" </dev/null &
 vmm=$!
 eventually grep -q s "$scratch/serial"
 accepted '16' "$inox" ctl -s "$sock" dump "$scratch/core"
@@ -52,7 +52,8 @@ checks=$((checks + 2))
 [ "$(stat -c %b "$scratch/core")" -lt 8192 ] || fail 'pages that the guest has not touched should be holes'
 # One that exists is not replaced, and one without room does not stay.
 refused 99 in_use "a file is at $scratch/core already" 'remove it' "$inox" ctl -s "$sock" dump "$scratch/core"
-refused 119 output_unwritable '' '' "$inox" ctl -s "$sock" dump ''
+refused 86 not_allowed '' '--allow' "$inox" ctl -s "$sock" dump ''
+refused 86 not_allowed "$HOME/core" '--allow' "$inox" ctl -s "$sock" dump "$HOME/core"
 refused 119 output_unwritable 'missing/core' '' "$inox" ctl -s "$sock" dump "$scratch/missing/core"
 accepted Running "$inox" ctl -s "$sock" status
 # A paused guest stays paused.

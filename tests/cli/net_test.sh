@@ -64,7 +64,7 @@ fi
 [ -w /dev/kvm ] || { echo 'the rest needs /dev/kvm'; finish; }
 guests=$(dirname "$inox")/tests/kvm/guests
 
-children() { pgrep -P "$1"; }
+children() { pgrep -P "$(pgrep -d, -P "$1")"; } # of the process that starts programs for inox
 serving() { [ -n "$(children "$1")" ] && [ -S "$scratch/api.sock" ] && "$inox" ctl -s "$scratch/api.sock" status; }
 files() { find /tmp /run -maxdepth 1 -name '*passt*' 2>/dev/null; }
 

@@ -82,7 +82,8 @@ class Life:
                             "boot_args": "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0"},
             "machine-config": {"vcpu_count": 1, "mem_size_mib": 256},
             "network-interfaces": [{"iface_id": "first", "host_dev_name": "inox0", "guest_mac": "02:00:00:00:00:01"}],
-            "mmds-config": {"network_interfaces": ["first"], "version": "V2"}}))
+            "mmds-config": {"network_interfaces": ["first"], "version": "V2"},
+            "inox": {"allow": [DISK, "/dev/net/tun"]}}))
         self.sum = lab.sha256(DISK)
         self.held = []
         self.guest = Guest(inox, "run", "--config", CONFIG, "--api-sock", SOCKET, "--timeout", "1400s")
@@ -95,7 +96,7 @@ class Life:
             if not check(name, self.a_disk_and_an_interface_come_and_go, turn):
                 return
             self.held.append(self.guest.holdings(256))
-        check(name, self.holds_nothing_of_what_is_gone)
+        checks(name, self.holds_nothing_of_what_is_gone, self.what_was_not_allowed_is_refused)
         for turn in (1, 2):
             check(name, self.both_are_torn_out, turn)
         checks(name, self.the_guest_gives_a_disk_back_without_being_asked, self.firecrackers_paths_do_the_same,
@@ -116,6 +117,11 @@ class Life:
         self.api.ask("PUT", "/inox/devices/extra", {"net": {"host_dev_name": "inox1"}})
         expect(self.api.listed("data") and self.api.listed("extra"), "not both are listed")
         self.guest.ask(HAVE_BOTH)
+
+    def what_was_not_allowed_is_refused(self):
+        for path in ("/etc/shadow", DISK + "/../other", os.path.dirname(DISK)):
+            body = self.api.ask("PUT", "/inox/devices/other", {"disk": {"path_on_host": path}}, 400)
+            expect("not_allowed" in str(body) and "--allow" in str(body), f"{path}: {body}")
 
     def remove_both(self, query=""):
         self.api.ask("DELETE", f"/inox/devices/data{query}")

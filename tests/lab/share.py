@@ -77,7 +77,8 @@ class Life:
             "boot-source": {"kernel_image_path": kernel, "initrd_path": initrd,
                             "boot_args": "console=ttyS0 quiet loglevel=1 panic=-1"},
             "machine-config": {"vcpu_count": 1, "mem_size_mib": 256},
-            "shares": [{"tag": "work", "path": str(WORK)}, {"tag": "same", "path": str(WORK), "read_only": True}]}))
+            "shares": [{"tag": "work", "path": str(WORK)}, {"tag": "same", "path": str(WORK), "read_only": True}],
+            "inox": {"allow": [str(LATE), "/nonexistent"]}}))
         self.guest = Guest(*AS_USER, inox, "run", "--config", CONFIG, "--api-sock", SOCKET, "--timeout", "1400s")
         self.api = lab.Api(SOCKET)
 
@@ -221,6 +222,7 @@ class Life:
             self.api.gone("late")
             expect_same(len(self.servers()), 2)
         self.api.ask("PUT", "/inox/devices/late", {"share": {"path": "/nonexistent"}}, 400)
+        self.api.ask("PUT", "/inox/devices/late", {"share": {"path": str(LATE.parent)}}, 400)  # not allowed
 
     def mounts_again_when_the_server_was_killed(self):
         for server in self.servers():

@@ -44,7 +44,8 @@ class Life:
         self.held = []
         self.inox = inox
         self.guest = Guest(inox, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "256M", "--cmdline",
-                           "console=ttyS0 quiet loglevel=1 panic=-1", "--api-sock", SOCKET, "--timeout", "1400s")
+                           "console=ttyS0 quiet loglevel=1 panic=-1", "--api-sock", SOCKET, "--timeout", "1400s",
+                           "--allow", "/dev/vfio", "--allow", "/dev/iommu")
         self.api = lab.Api(SOCKET)
 
     def boots_to_a_shell(self):

@@ -11,6 +11,7 @@
 #include "vmm/base/thread_failure.hpp"
 #include "vmm/boot/vmcoreinfo.hpp"
 #include "vmm/guest_root/guest_root.hpp"
+#include "vmm/instance/confinement/confinement.hpp"
 #include "vmm/instance/output_files.hpp"
 #include "vmm/instance/verdict/places.hpp"
 #include "vmm/machine/preparation.hpp"
@@ -80,6 +81,8 @@ Result<void> Instance::prepare_start() {
         TRY_VOID(placed(Symbols::check(file_.run.symbols), "/inox/symbols"));
     if (file_.metrics && !metrics_)
         TRY_VOID(placed(check_output(file_.metrics->path), "/metrics/metrics_path"));
+    if (confinement_)
+        TRY_VOID(confinement_->allow(file_));
     gate_ = TRY(RunGate::create());
     console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, owner_));
     return {};
@@ -103,6 +106,11 @@ void Instance::on_started(Result<void> started, Started done) {
     flush_metrics_later();
     console_->start_input();
     done({});
+}
+
+void Instance::keep_removable(std::string path) {
+    if (confinement_)
+        confinement_->add(std::move(path));
 }
 
 void Instance::after_start(std::move_only_function<void()> work) {
@@ -155,6 +163,8 @@ Result<void> Instance::run_machine(Result<std::unique_ptr<Machine>> made) {
         debugger_->attach(*machine_);
     if (counts_exits_ |= !file_.run.exits.empty(); counts_exits_)
         machine_->count_exits();
+    if (confinement_)
+        TRY_VOID(confinement_->enter(file_));
     return machine_->start();
 }
 

@@ -22,6 +22,8 @@
 
 namespace inox {
 
+class Confinement;
+
 /// What an instance tells its owner, on the loop's thread. The owner outlives it.
 class InstanceEvents : public ConsoleEvents {
 public:
@@ -91,6 +93,9 @@ public:
     /// Ends the guest as if it had asked for it; `what` is the sentence that says so.
     void leave(std::string what) { owner_.on_end({GuestEnd::How::stopped, 0, {}, std::move(what)}); }
     /// Before the start; it outlives the machine.
+    void use_confinement(Confinement& confinement) { confinement_ = &confinement; }
+    /// Before the start: this file may be removed at the end, though the configuration does not name it.
+    void keep_removable(std::string path);
     void use_debugger(Debugger& debugger) { debugger_ = &debugger; }
     /// Null before the start.
     [[nodiscard]] Machine* machine() const { return machine_.get(); }
@@ -197,6 +202,7 @@ private:
     Identity identity_;
     InstanceEvents& owner_;
     Debugger* debugger_{nullptr};
+    Confinement* confinement_{nullptr}; ///< null: a test's instance
     EventLog events_;
     MmdsStore mmds_;
     std::optional<MetricsFile> metrics_{};

@@ -12,6 +12,7 @@
 #include "vmm/base/os.hpp"
 #include "vmm/base/shared_output.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/instance/confinement/confinement.hpp"
 #include "vmm/instance/exits/report.hpp"
 #include "vmm/instance/verdict/hang_watch.hpp"
 #include "vmm/instance/verdict/result.hpp"
@@ -48,8 +49,10 @@ std::string how_it_ended(const GuestEnd& end, int code) {
 /// Everything one run owns, on the thread that runs the loop.
 class GuestRun final : private InstanceEvents {
 public:
-    GuestRun(ConfigFile file, Timeline& timeline, const RunPlan& plan)
-        : plan_{plan}, options_{file.run}, instance_{loop_, timeline, std::move(file), plan.identity, *this} {}
+    GuestRun(ConfigFile file, Timeline& timeline, const RunPlan& plan, Confinement& confinement)
+        : plan_{plan}, options_{file.run}, instance_{loop_, timeline, std::move(file), plan.identity, *this} {
+        instance_.use_confinement(confinement);
+    }
 
     Result<int> run();
 
@@ -324,9 +327,9 @@ Result<int> GuestRun::run() {
 }
 
 /// The constructor of an event loop throws when there are no descriptors left.
-Result<int> run_guest(const ConfigFile& file, Timeline& timeline, const RunPlan& plan) {
+Result<int> run_guest(const ConfigFile& file, Timeline& timeline, const RunPlan& plan, Confinement& confinement) {
     try {
-        GuestRun guest{file, timeline, plan};
+        GuestRun guest{file, timeline, plan, confinement};
         return guest.run();
     } catch (const std::exception& thrown) {
         const int error = loop_errno(thrown);
@@ -351,9 +354,7 @@ Result<void> check_reports(const RunOptions& options) {
 
 } // namespace
 
-void tell(std::string_view text) {
-    (void)SharedOutput{STDERR_FILENO}.write_within(text, std::chrono::milliseconds{250});
-}
+void tell(std::string_view text) { (void)shared_error().write_within(text, std::chrono::milliseconds{250}); }
 
 void print_error(const Error& error) { tell(error.report()); }
 
@@ -361,10 +362,14 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     const std::string drawing = file.run.boot_timeline;
     if (auto checked = check_reports(file.run); !checked)
         return plan.start_failed(std::move(checked).error());
-    auto result = run_guest(file, timeline, plan);
+    auto confinement = Confinement::create(file); // forks, so it comes before all threads
+    if (!confinement)
+        return plan.start_failed(std::move(confinement).error());
+    auto result = run_guest(file, timeline, plan, **confinement);
     timeline.mark(Timeline::Step::ended);
-    int code = result ? *result : plan.start_failed(with_descriptor_limit(std::move(result).error(), file));
-    if (result && !drawing.empty()) // of a guest that started
+    const bool started = result.has_value();
+    int code = started ? *result : plan.start_failed(with_descriptor_limit(std::move(result).error(), file));
+    if (started && !drawing.empty())
         if (auto saved = timeline.save(drawing); !saved) {
             print_error(saved.error());
             code = code == 0 ? exit_code(saved.error().code) : code;

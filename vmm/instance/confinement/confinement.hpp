@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run can still open once its guest runs: what its configuration names, and what --allow adds.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "vmm/config/config_file.hpp"
+#include "vmm/confine/broker.hpp"
+
+namespace inox {
+
+/// All that the configuration names. Reads sysfs for assigned devices.
+std::vector<confine::Allowed> named_paths(const ConfigFile& file);
+/// Whether something may be opened, connected, removed or started after the guest's first instruction.
+bool opens_later(const ConfigFile& file);
+/// Files and folders that stay readable without the broker: what the kernel says of itself and of devices.
+std::vector<std::string> readable_paths(const ConfigFile& file);
+
+/// Of this process, on the thread of the loop.
+class Confinement {
+public:
+    /// Starts the broker, if the run needs one. While this process has one thread. host_error.
+    static Result<std::unique_ptr<Confinement>> create(const ConfigFile& file);
+    ~Confinement();
+    Confinement(const Confinement&) = delete;
+    Confinement& operator=(const Confinement&) = delete;
+
+    /// One more that the configuration does not name, such as the file of an id. Before enter().
+    void add(std::string path) { more_.push_back(std::move(path)); }
+    /// Before a machine is made: helpers are started while it is made. Nothing happens after enter().
+    Result<void> allow(const ConfigFile& file);
+    /// Before the guest's first instruction. From here on this process opens nothing itself, and this thread and those
+    /// that it makes cannot. Once; nothing happens after that.
+    Result<void> enter(const ConfigFile& file);
+
+private:
+    explicit Confinement(std::unique_ptr<confine::Broker> broker);
+
+    std::unique_ptr<confine::Broker> broker_; ///< null: nothing is opened later
+    std::vector<std::string> more_{};
+    bool entered_{false};
+};
+
+} // namespace inox
