@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "vmm/base/open_hint.hpp"
+#include "vmm/base/outside/given_socket.hpp"
+#include "vmm/base/outside/outside.hpp"
 #include "vmm/base/unix_socket.hpp"
 
 namespace inox::api {
@@ -136,11 +138,14 @@ SocketFile::SocketFile(UniqueFd socket, std::string path, PeerRule peers)
 
 SocketFile::~SocketFile() {
     struct stat status {};
-    if (socket_ && ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ && status.st_ino == inode_)
-        ::unlink(path_.c_str());
+    if (socket_ && !path_.empty() && ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ &&
+        status.st_ino == inode_)
+        outside::remove(path_);
 }
 
 Result<void> SocketFile::check_path(const std::string& path, const char* whose) {
+    if (const auto given = given_socket::number(path))
+        return given_socket::check(*given);
     TRY_VOID(check_length(path, whose));
     TRY_VOID(is_stale(path, whose));
     errno = creation_error(path);
@@ -160,6 +165,14 @@ Result<SocketFile> SocketFile::create(const std::string& path, const std::string
     if (!group.empty()) {
         owner = TRY(find_group(group));
         peers = PeerRule{owner};
+    }
+    if (const auto given = given_socket::number(path)) {
+        TRY_VOID(given_socket::check(*given));
+        UniqueFd own{::fcntl(*given, F_DUPFD_CLOEXEC, 3)};
+        if (!own || ::fcntl(own.get(), F_SETFL, ::fcntl(own.get(), F_GETFL) | O_NONBLOCK) != 0)
+            return fail_errno(Errc::host_error, at(path, whose) + " Cannot use it");
+        ::close(*given);
+        return SocketFile{std::move(own), {}, peers};
     }
     UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!socket)

@@ -21,8 +21,9 @@ private:
     bool has_group_{false};
 };
 
-/// A listening unix socket. Its file has its mode, 0600 or with a group 0660, before anybody can reach it, and goes
-/// away with this object unless somebody replaced it.
+/// A listening unix socket. "fd:N" as its path is one that whoever started inox made: its file is theirs, and stays.
+/// Else its file has its mode, 0600 or with a group 0660, before anybody can reach it, and goes away with this object
+/// unless somebody replaced it.
 class SocketFile {
 public:
     static constexpr std::size_t longest_path = 107;

@@ -7,6 +7,7 @@
 #include "api/firecracker/log_and_metrics.hpp"
 #include "api/firecracker/protocol.hpp"
 #include "vmm/base/descriptors.hpp"
+#include "vmm/base/outside/given_socket.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/instance/logging.hpp"
 #include "vmm/instance/output_files.hpp"
@@ -79,14 +80,17 @@ Result<void> apply(const Flags& given, ConfigFile& file) {
             return wrong_arguments("'--allow' names no path: " + in_quotes(text));
         file.allow.push_back(std::move(*allowed));
     }
-    if (file.allow.empty()) // as there: a client may name what the process can open, which a jail limits
-        file.allow.push_back({.path = "/"});
     if (given.has("no-api")) {
         file.api = {};
         return {};
     }
-    if (given.has("api-sock") || file.api.socket.empty())
-        file.api.socket = given.has("api-sock") ? given.value("api-sock") : default_socket;
+    if (file.allow.empty()) // as there: a client may name what the process can open, which a jail limits
+        file.allow.push_back({.path = "/"});
+    const auto handed_over = TRY(given_socket::of_service_manager());
+    if (given.has("api-sock"))
+        file.api.socket = given.value("api-sock");
+    else if (file.api.socket.empty())
+        file.api.socket = handed_over.empty() ? default_socket : handed_over;
     if (given.has("api-group")) {
         file.api.group = given.value("api-group");
         if (file.api.group.empty())

@@ -6,6 +6,7 @@
 #include "api/socket_file.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/base/os.hpp"
+#include "vmm/base/outside/given_socket.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/gdb/server.hpp"
 #include "vmm/main_commands.hpp"
@@ -45,6 +46,7 @@ void close_inherited(const ConfigFile& file) {
             descriptors::keep(fd);
     for (const int fd : file.run.keep_fds)
         descriptors::keep(fd);
+    descriptors::keep(given_socket::number(file.api.socket).value_or(-1));
     descriptors::close_inherited();
 }
 
@@ -123,12 +125,16 @@ decltype(RunPlan::companion) control_api(const ApiConfig& config, std::size_t ma
     return [options, id = config.id](EventLoop& loop, Instance& instance) mutable -> Result<Registration> {
         std::optional<registry::Claim> claim;
         if (!id.empty()) {
-            auto taken = registry::Claim::take(id, options.path);
+            const auto given = given_socket::number(options.path);
+            auto taken = registry::Claim::take(id, given ? given_socket::path_of(*given) : options.path);
             if (!taken) {
                 taken.error().where = id_key;
                 return std::unexpected<Error>{std::move(taken).error()};
             }
-            options.path = taken->socket();
+            if (!given)
+                options.path = taken->socket();
+            instance.keep_removable(taken->path());
+            instance.keep_removable(taken->socket());
             claim.emplace(std::move(*taken));
         }
         auto served = api::serve(options, loop, instance);

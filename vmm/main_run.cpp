@@ -4,6 +4,7 @@
 #include <csignal>
 
 #include "api/firecracker/log_and_metrics.hpp"
+#include "vmm/base/outside/given_socket.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/host/host_report.hpp"
@@ -25,6 +26,7 @@ constexpr const char* run_examples = R"(Examples:
   inox run --kernel bzImage --initrd rd.gz --timeout 60s --expect 'login:'
   inox run --kernel bzImage --root / -- make test   the host's files, this directory
   inox run --config vm.json --boot-timeline boot.svg
+  inox run --id vm1 --allow images                  its API may name files of this folder later
 
 Every option has a matching key in the configuration file (docs/config.md). Ctrl-A X ends
 a guest from the terminal. The exit codes are in docs/exit-codes.md.)";
@@ -202,6 +204,11 @@ int run_command(Arguments words, Timeline& timeline) {
         return *over;
     auto& [file, config_path] = static_cast<RunAsked&>(asked);
     const auto& given = asked.given;
+    auto given_socket = given_socket::of_service_manager();
+    if (!given_socket)
+        return report_problem(std::move(given_socket).error());
+    if (file.api.socket.empty())
+        file.api.socket = *given_socket;
     close_inherited(file);
     const ConfigFile before = file;
     RunPlan plan;

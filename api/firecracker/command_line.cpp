@@ -157,7 +157,7 @@ Result<void> check_id(const std::string& id) {
 
 const char* const help = R"(inox with Firecracker's flags:
 
-  --api-sock PATH               the control API's socket; default /run/firecracker.socket
+  --api-sock PATH               the control API's socket, or fd:N; default: LISTEN_FDS, or /run/firecracker.socket
   --config-file FILE            start the guest that this file describes; without it, the API starts a guest
   --no-api                      serve no API; needs --config-file
   --id ID                       name of the instance: 1 to 64 letters, digits and '-'

@@ -73,7 +73,7 @@ starts() {
 guest_runs() { ctl --json status | grep -q Running; }
 
 starts --disk "path=$scratch/disk,id=first" --result "$scratch/result.json" --exits "$scratch/exits" \
-    --allow "$scratch/pool" --vsock "cid=3,uds=$scratch/vsock" --gdb "unix:$scratch/gdb,wait=off"
+    --seccomp off --allow "$scratch/pool" --vsock "cid=3,uds=$scratch/vsock" --gdb "unix:$scratch/gdb,wait=off"
 refused 86 not_allowed "$scratch/other" '--allow' ctl add-disk second "$scratch/other"
 refused 86 not_allowed way '--allow' ctl add-disk second "$scratch/pool/way"
 refused 86 not_allowed other '--allow' ctl add-disk second "$scratch/pool/../other"
@@ -87,7 +87,8 @@ is 'one process opens files for it' test "$(wc -w <<<"$broker")" = 1
 for task in /proc/"$vmm"/task/*; do
     is "$(cat "$task/comm") gets no new privileges" grep -q '^NoNewPrivs:.1' "$task/status"
 done
-# What code that runs in a thread of inox can open, whatever inox itself would do
+# What code that runs in a thread of inox can open, whatever inox itself would do; without the lists of system calls,
+# some of which do not even have the call
 landlock=$(python3 -c 'import ctypes; print(ctypes.CDLL(None).syscall(444, None, 0, 1))')
 if [ "$landlock" -gt 0 ] && [ "$(id -u)" = 0 ]; then
     python=$(python3 -c 'import sys; print(sys.executable)')

@@ -9,6 +9,7 @@
 #include "devices/virtio/vsock/listener.hpp"
 #include "iommu/pasid/ioasid_types.hpp"
 #include "vmm/base/descriptors.hpp"
+#include "vmm/base/outside/given_socket.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/memory/layout.hpp"
 
@@ -291,7 +292,11 @@ constexpr Field inox_section[] = {
     {"gdb", Need::optional, Null::refused, read_gdb},
     {"boot_timeline", Need::optional, Null::refused, read_boot_timeline},
     {"api_sock", Need::optional, Null::refused,
-     [](const JsonValue& value, ConfigFile& file) { read_socket_path(value, file.api.socket); }},
+     [](const JsonValue& value, ConfigFile& file) {
+         read_socket_path(value, file.api.socket);
+         if (auto text = value.text().value_or(""); given_socket::number(text))
+             file.api.socket = std::move(text); // not a path, so not one in the file's folder
+     }},
     {"id", Need::optional, Null::refused,
      [](const JsonValue& value, ConfigFile& file) { file.api.id = read_id(value); }},
     {"api_group", Need::optional, Null::refused, read_group},

@@ -72,7 +72,8 @@ void shut() noexcept { closed.store(true, std::memory_order_release); }
 bool is_shut() noexcept { return closed.load(std::memory_order_acquire); }
 
 void begin_thread() noexcept {
-    if (const auto confine = confine_with.load(std::memory_order_acquire))
+    const auto confine = confine_with.load(std::memory_order_acquire);
+    if (confine && !is_shut()) // else whoever made the thread is confined
         confine();
 }
 void confine_threads(void (*confine)() noexcept) noexcept { confine_with.store(confine, std::memory_order_release); }

@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include "devices/vfio/iommufd_uapi.hpp"
 #include "vmm/kvm/lists.hpp"
@@ -96,12 +97,16 @@ Rules of_assigned_devices() {
            one_of("madvise", 2, {madv_collapse, MADV_POPULATE_WRITE, MADV_DONTFORK, MADV_DOFORK});
 }
 
+/// Requests to the broker: each has a pair of sockets, for its answer.
+Rules asks_broker() { return calls("socketpair recvmsg sendmsg"); }
+
 /// Looks at files by their paths.
 Rules finds_files() { return calls("openat statx readlink readlinkat faccessat faccessat2 access getdents64 statfs"); }
 
 /// Assigned devices that come or go.
 Rules opens_assigned_devices() {
-    return of_assigned_devices() + threads() + finds_files() + calls("fstatfs eventfd2 epoll_ctl timerfd_settime") +
+    return of_assigned_devices() + threads() + finds_files() + asks_broker() +
+           calls("fstatfs eventfd2 epoll_ctl timerfd_settime") +
            ioctls({VFIO_GET_API_VERSION,
                    VFIO_CHECK_EXTENSION,
                    VFIO_SET_IOMMU,
@@ -150,7 +155,7 @@ Rules of_api() {
 
 /// The vhost-user daemon of a shared folder may come back, at its socket.
 Rules of_share() {
-    return runtime() + no_files() +
+    return runtime() + no_files() + asks_broker() +
            calls(
                "connect recvfrom recvmsg sendmsg shutdown eventfd2 epoll_ctl getsockopt faccessat faccessat2 access") +
            one_of("socket", 0, {AF_UNIX}) + one_of("fcntl", 1, {F_GETFL, F_SETFL});
@@ -161,7 +166,9 @@ Rules of_dump() { return runtime() + no_files() + calls("pwrite64 pwritev ftrunc
 
 /// Connections of vsock and of GDB; files and sockets that are made or removed while the guest runs, and at its end.
 Rules of_files_and_sockets() {
-    return finds_files() +
+    return finds_files() + asks_broker() + calls("pipe2") + // what passt says
+           Rules{{"wait4", {is(2, WNOHANG)}}} +             // the end of the broker
+           one_of("memfd_create", 1, {MFD_CLOEXEC}) +       // contents of an output that it replaces
            calls("unlink rename fstatfs ftruncate connect getsockopt setsockopt getsockname getpeername") +
            one_of("socket", 0, {AF_UNIX}) +
            one_of("fcntl", 1, {F_GETFD, F_SETFD, F_SETFL, F_OFD_SETLK, F_OFD_GETLK, F_SETLK, F_GETLK});
