@@ -177,6 +177,8 @@ bool Broker::connect(int socket, const std::string& path) {
     return done(ask(number(Op::connect), 0, 0, path, {socket}));
 }
 
+bool Broker::can_bind(int type, std::string_view address) { return done(ask(number(Op::can_bind), type, 0, address)); }
+
 bool Broker::remove(const std::string& path) { return done(ask(number(Op::remove), 0, 0, path)); }
 
 bool Broker::replace(const std::string& path, std::string_view text) {

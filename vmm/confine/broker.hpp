@@ -36,6 +36,7 @@ public:
     UniqueFd open_tap(const std::string& name, int flags) override;
     bool bind(int socket, const std::string& path, unsigned mode) override;
     bool connect(int socket, const std::string& path) override;
+    bool can_bind(int type, std::string_view address) override;
     bool remove(const std::string& path) override;
     bool replace(const std::string& path, std::string_view text) override;
     std::optional<outside::Helper> start_passt(const std::vector<std::string>& words, int served, int errors) override;

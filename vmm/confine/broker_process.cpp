@@ -128,6 +128,8 @@ Outcome Server::act(const Request& request, std::string text, Packet& packet) {
         return done(packet.fds[1] && list_.bind(packet.fds[1].get(), text, request.mode & 0777U));
     case Op::connect:
         return done(packet.fds[1] && list_.connect(packet.fds[1].get(), text));
+    case Op::can_bind:
+        return done(outside::can_bind(request.flags, text));
     case Op::remove:
         return done(list_.remove(text));
     case Op::replace:

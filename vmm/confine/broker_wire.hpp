@@ -22,6 +22,7 @@ enum class Op : std::uint32_t {
     open_tap, ///< text is the name
     bind,     ///< with the socket
     connect,  ///< with the socket
+    can_bind, ///< `flags` is the type of socket, text the address
     remove,
     replace,     ///< with a descriptor of the contents
     start_passt, ///< text is the words, each ended by NUL; with its socket and its standard error

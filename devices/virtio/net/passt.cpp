@@ -17,6 +17,7 @@
 
 #include "devices/virtio/net/loopback.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/outside/outside.hpp"
 #include "vmm/base/plain_text.hpp"
 
 namespace inox::devices::virtio {
@@ -111,30 +112,25 @@ std::vector<std::string> name_servers_of(const std::string& path) {
     return servers;
 }
 
+template <class Address> std::string_view bytes_of(const Address& address) {
+    return {reinterpret_cast<const char*>(&address),
+            sizeof address}; // NOLINT(*-reinterpret-cast): they are only copied
+}
+
 /// Whether passt could bind a forward's port now, with the option it uses. passt itself may tell only once its device
 /// is shown.
 Result<void> check_port(const PortForward& forward) {
-    sockaddr_in6 six{.sin6_family = AF_INET6,
-                     .sin6_port = htons(forward.host),
-                     .sin6_flowinfo = 0,
-                     .sin6_addr = {},
-                     .sin6_scope_id = 0};
-    sockaddr_in four{.sin_family = AF_INET, .sin_port = six.sin6_port, .sin_addr = {}, .sin_zero = {}};
+    sockaddr_in four{.sin_family = AF_INET, .sin_port = htons(forward.host), .sin_addr = {}, .sin_zero = {}};
+    sockaddr_in6 six{};
+    six.sin6_family = AF_INET6;
+    six.sin6_port = four.sin_port;
     const bool is_four = ::inet_pton(AF_INET, forward.address.c_str(), &four.sin_addr) == 1;
     if (!is_four)
         ::inet_pton(AF_INET6, forward.address.c_str(), &six.sin6_addr);
-    const int family = is_four ? AF_INET : AF_INET6;
-    const UniqueFd socket{::socket(family, (forward.udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0)};
-    const int yes = 1;
-    if (!socket || ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0)
-        return {};                                                           // passt finds out
-    const auto* address = is_four ? reinterpret_cast<const sockaddr*>(&four) // NOLINT
-                                  : reinterpret_cast<const sockaddr*>(&six); // NOLINT
-    if (::bind(socket.get(), address, is_four ? sizeof four : sizeof six) == 0 || errno == EAFNOSUPPORT)
+    if (outside::can_bind(forward.udp ? SOCK_DGRAM : SOCK_STREAM, is_four ? bytes_of(four) : bytes_of(six)))
         return {};
-    const bool not_here = errno == EADDRNOTAVAIL;
     return fail_errno(Errc::host_error, "cannot forward " + forward.text(),
-                      not_here ? "forward an address that this host has" : another_port);
+                      errno == EADDRNOTAVAIL ? "forward an address that this host has" : another_port);
 }
 
 bool is_loopback(const std::string& address) { return address.starts_with("127.") || address == "::1"; }

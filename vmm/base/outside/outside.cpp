@@ -64,6 +64,21 @@ UniqueFd make_tap(const std::string& name, int flags) {
     return fd;
 }
 
+bool try_bind(int type, std::string_view address) {
+    sockaddr_storage place{};
+    if (address.size() > sizeof place) {
+        errno = EINVAL;
+        return false;
+    }
+    std::memcpy(&place, address.data(), address.size());
+    const bool internet = place.ss_family == AF_INET || place.ss_family == AF_INET6;
+    const UniqueFd socket{::socket(internet ? place.ss_family : AF_INET, type | SOCK_CLOEXEC, 0)};
+    const int yes = 1;
+    const auto size = static_cast<socklen_t>(address.size());
+    return socket && ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
+           ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&place), size) == 0; // NOLINT: as sockets cast
+}
+
 } // namespace
 
 void use(Door* door) noexcept { through.store(door, std::memory_order_release); }
@@ -114,13 +129,20 @@ bool bind(int socket, const std::string& path, unsigned mode) {
 }
 
 bool connect(int socket, const std::string& path) {
-    if (!is_shut()) {
+    if (!is_shut() && door() == nullptr) {
         const auto address = address_of(path);
         // NOLINTNEXTLINE: the socket interface casts
         return address && ::connect(socket, reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0;
     }
     Door* const who = ask();
     return who != nullptr && who->connect(socket, path);
+}
+
+bool can_bind(int type, std::string_view address) {
+    if (!is_shut())
+        return try_bind(type, address);
+    Door* const who = ask();
+    return who != nullptr && who->can_bind(type, address);
 }
 
 bool remove(const std::string& path) {

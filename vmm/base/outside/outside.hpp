@@ -46,6 +46,7 @@ public:
     virtual UniqueFd open_tap(const std::string& name, int flags) = 0;
     virtual bool bind(int socket, const std::string& path, unsigned mode) = 0;
     virtual bool connect(int socket, const std::string& path) = 0;
+    virtual bool can_bind(int type, std::string_view address) = 0;
     virtual bool remove(const std::string& path) = 0;
     virtual bool replace(const std::string& path, std::string_view text) = 0;
     /// passt with these words; `served` becomes its descriptor 3, `errors` its standard error.
@@ -80,8 +81,11 @@ std::string unnamed_folder();
 UniqueFd open_tap(const std::string& name, int flags);
 /// bind(2) of a unix socket to a file of exactly this mode.
 bool bind(int socket, const std::string& path, unsigned mode);
-/// connect(2) of a unix socket.
+/// connect(2) of a unix socket. By the Door also before shut(): threads whose list has no such call are there by then.
 bool connect(int socket, const std::string& path);
+/// Whether a socket of `type` (SOCK_STREAM, SOCK_DGRAM) could be bound, with SO_REUSEADDR, to `address`: the bytes of a
+/// sockaddr_in or sockaddr_in6.
+bool can_bind(int type, std::string_view address);
 /// unlink(2)
 bool remove(const std::string& path);
 /// replace_output()
