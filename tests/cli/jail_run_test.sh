@@ -75,7 +75,7 @@ left() {
 
 truncate -s 1M "$scratch/disks/one" "$scratch/disks/late"
 chown 3001 "$scratch/disks/late"
-starts --bind "$scratch/disks" -- --disk "path=$scratch/disks/one,readonly=on"
+starts -- --disk "path=$scratch/disks/one,readonly=on" --allow "$scratch/disks"
 same "user and groups" "3001 3001 3001 3001 3002 3002 3002 3002" "$(field Uid) $(field Gid)"
 same "other groups" "" "$(field Groups)"
 same "capabilities" "0000000000000000 0000000000000000" "$(field CapEff) $(field CapPrm)"
@@ -91,7 +91,7 @@ done)"
 same "its devices" "fd kvm null random stderr stdin stdout urandom zero" \
     "$(find "/proc/$vmm/root/dev" -mindepth 1 ! -name userfaultfd -printf '%f\n' | sort | xargs)"
 same "whose they are" "3001 3002 600" "$(stat -c '%u %g %a' "/proc/$vmm/root/dev/kvm")"
-same "its processes" "1 2" "$(cd "/proc/$vmm/root/proc" && echo [0-9]*)"
+same "its processes" "1 2 3" "$(cd "/proc/$vmm/root/proc" && echo [0-9]*)"
 same "files it only reads" ro "$(awk -v path="$guest" '$5 == path { print substr($6, 1, 2) }' "/proc/$vmm/mountinfo")"
 [ -z "$top" ] || same "its control group" "/$parent/" "$(grep -o "/$parent/" "/proc/$vmm/cgroup" | head -n 1)"
 accepted "" "$inox" ctl -s "$scratch/out/api" status
@@ -116,7 +116,8 @@ helpers=(--share "tag=t,path=$scratch/shared,ro=on")
 ! command -v passt >/dev/null ||
     ! setpriv --reuid 3001 --regid 3002 --clear-groups unshare -U true 2>/dev/null || helpers+=(--net user)
 starts -- "${helpers[@]}"
-same "what inox starts" "$((${#helpers[@]} / 2))" "$(pgrep -c -P "$vmm")"
+broker=$(pgrep -P "$vmm")
+same "what inox starts" "$((${#helpers[@]} / 2))" "$(pgrep -c -P "$broker")"
 for helper in $(pgrep -P "$vmm"); do
     same "$(cat "/proc/$helper/comm"): processes and user" "$(readlink "/proc/$vmm/ns/pid") 3001" \
         "$(readlink "/proc/$helper/ns/pid") $(awk '/^Uid:/ { print $2 }' "/proc/$helper/status")"

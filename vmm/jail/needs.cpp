@@ -55,6 +55,8 @@ public:
         if (!file.api.group.empty())
             for (const char* names : {"/etc/group", "/etc/passwd", "/etc/nsswitch.conf"})
                 show(names, false);
+        for (const auto& allowed : file.allow)
+            allow(allowed);
         if (needs_.libraries)
             libraries();
     }
@@ -93,6 +95,27 @@ private:
         needs_.sockets.push_back(whole(path));
     }
 
+    /// The whole root stands for what is in the jail anyway.
+    void allow(const AllowedPath& allowed) {
+        const auto path = whole(allowed.path);
+        if (path == "/")
+            return;
+        if (path.starts_with("/dev/vfio"))
+            sysfs();
+        if (!path.starts_with("/dev/") || kind_of_file(path) != S_IFDIR)
+            return show(path, !allowed.read_only);
+        std::error_code error; // the jail's /dev has device files of its own
+        for (const auto& one : std::filesystem::recursive_directory_iterator{path, error})
+            if (kind_of_file(one.path()) != S_IFDIR)
+                show(one.path(), !allowed.read_only);
+    }
+
+    /// What says which devices there are.
+    void sysfs() {
+        for (const char* path : {"/sys/bus", "/sys/devices", "/sys/kernel/iommu_groups", "/sys/class", "/sys/module"})
+            show(path, false);
+    }
+
     void root(const RootConfig& root) {
         show(root.path, root.writable);
         show(root.modules, false);
@@ -123,8 +146,7 @@ private:
     void device_needs(const DsaConfig& dsa) { show(dsa.forward, true); }
     void device_needs(const VfioConfig& device) {
         needs_.locks_memory = true;
-        for (const char* path : {"/sys/bus", "/sys/devices", "/sys/kernel/iommu_groups", "/sys/class", "/sys/module"})
-            show(path, false);
+        sysfs();
         needs_.devices.emplace_back("/dev/vfio/vfio");
         needs_.devices.emplace_back("/dev/iommu");
         const auto address = devices::vfio::check_options(device.open);
