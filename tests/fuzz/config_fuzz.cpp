@@ -20,8 +20,12 @@ void check_dialect(std::string_view text, Dialect dialect) {
     const auto parsed = parse_config(text, dialect);
     for (const auto& problem : parsed.problems)
         check_problem(problem);
-    if (parsed.problems.empty())
-        require(inox::check(parsed.file.config).empty());
+    if (parsed.problems.empty()) {
+        auto config = parsed.file.config;
+        if (config.boot.kernel.empty() && !parsed.file.test.kernels.empty()) // a root needs one
+            config.boot.kernel = parsed.file.test.kernels.front();
+        require(inox::check(config).empty());
+    }
     require(check_json("fuzz", parsed, {}).ends_with("}\n"));
 }
 
