@@ -39,6 +39,25 @@ mapfile -t objects < <(cd "$build" && ninja -t inputs inox 2>/dev/null | grep -E
 expect "no object asks for an executable stack" "$(cd "$build" && for object in "${objects[@]}"; do
     readelf -SW "$object" | grep -E '\.note\.GNU-stack.* X' && echo "$object"
 done)"
+expect "every object has marks of control-flow enforcement" "$(cd "$build" && for object in "${objects[@]}"; do
+    readelf -nW "$object" | grep -q 'x86 feature: IBT, SHSTK' || echo "$object"
+done)"
+flags='-fstack-protector-strong -fstack-clash-protection -fcf-protection=full'
+calls=$(cd "$build" && nm "${objects[@]}" | awk '$1 == "U" { print $2 }' | sort -u)
+has "objects have stack protectors" '^__stack_chk_fail$' "$calls"
+if grep -q -e '^INOX_SANITIZE:STRING=.' -e '^CMAKE_BUILD_TYPE:STRING=Debug' "$build/CMakeCache.txt"; then
+    echo "not checked: checked library calls, which a debug build and one with sanitizers do not have"
+else
+    has "objects have checked library calls" '^__(memcpy|read|vsnprintf|snprintf)_chk$' "$calls"
+    flags+=" $(grep -m1 -o -e '-D_FORTIFY_SOURCE=[23]' "$build/build.ninja" || echo -D_FORTIFY_SOURCE)"
+fi
+expect "every object was compiled with all options" "$(cd "$build" && ninja -t commands inox |
+    grep -E ' -c [^ ]+\.cpp$' | while read -r line; do
+        for flag in $flags; do
+            [[ $line == *" $flag "* ]] || echo "$flag is missing: ${line##* -c }"
+        done
+    done | sort | uniq)"
+
 # The same objects, with shared libraries
 if grep -q '^INOX_STATIC:BOOL=ON' "$build/CMakeCache.txt"; then
     scratch=$(mktemp -d)

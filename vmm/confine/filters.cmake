@@ -8,9 +8,10 @@ add_library(confine_tables STATIC ${CMAKE_SOURCE_DIR}/vmm/confine/tables/rule.cp
   ${CMAKE_SOURCE_DIR}/vmm/confine/tables/tables.cpp)
 target_include_directories(confine_tables PUBLIC ${CMAKE_SOURCE_DIR})
 target_compile_definitions(confine_tables PUBLIC _GNU_SOURCE)
+target_link_libraries(confine_tables PRIVATE inox_hardening)
 add_executable(compile_filters ${CMAKE_SOURCE_DIR}/vmm/confine/tables/compile.cpp)
 target_include_directories(compile_filters SYSTEM PRIVATE ${LIBSECCOMP_INCLUDE})
-target_link_libraries(compile_filters PRIVATE confine_tables ${LIBSECCOMP_LIBRARY})
+target_link_libraries(compile_filters PRIVATE inox_hardening confine_tables ${LIBSECCOMP_LIBRARY})
 add_custom_command(
   OUTPUT ${filters_inc}
   COMMAND compile_filters ${filters_inc}

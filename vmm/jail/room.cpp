@@ -71,7 +71,7 @@ Result<void> make_usual() {
 Result<void> enter_room(const Options& options, const Needs& needs, const std::string& program,
                         const std::string& folder) {
     TRY_VOID(leave_mounts());
-    static_cast<void>(::sethostname(options.id.c_str(), options.id.size()));
+    (void)!::sethostname(options.id.c_str(), options.id.size()); // a name is for people only
     auto binds = needs.binds;
     for (const auto& text : options.binds)
         binds.push_back(parse_bind(text));
