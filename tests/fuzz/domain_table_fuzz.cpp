@@ -35,7 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     };
     size = std::min(size, most_steps * 3);
     for (std::size_t at = 0; at + 3 <= size; at += 3) {
-        const std::uint64_t first = (data[at + 1] | data[at + 2] << 8U) & 0x3fffU;
+        const std::uint64_t first = (data[at + 1] | unsigned{data[at + 2]} << 8U) & 0x3fffU;
         const std::uint64_t count = (data[at] >> 2U) + 1;
         if ((data[at] & 1U) == 0) { // a run of single pages, or one large page
             const bool single = (data[at] & 2U) == 0;

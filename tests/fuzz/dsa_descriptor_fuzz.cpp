@@ -75,7 +75,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         return *driver;
     };
     while (!input.empty()) {
-        const auto kind = input.take<std::uint8_t>() % 8;
+        const auto kind = input.take<std::uint8_t>() % 8U;
         if (kind == 0) {
             const auto offset = input.take<std::uint16_t>();
             device().set(offset, input.take<std::uint32_t>());
