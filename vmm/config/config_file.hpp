@@ -84,7 +84,7 @@ struct RunOptions {
     std::string dump_on_panic{}; ///< path of an ELF core, written when the guest's kernel panics
     bool quiet{false};           ///< no closing line on standard error
     OnReboot on_reboot{OnReboot::end};
-    Seccomp seccomp{Seccomp::off};
+    Seccomp seccomp{Seccomp::on};
     std::optional<std::chrono::milliseconds> grace{}; ///< for a guest to power off after SIGTERM; none: it ends at once
 };
 

@@ -306,7 +306,7 @@ constexpr CommandOption of_run[] = {
      "/inox/keep_fds", set_keep_fds},
     {"--seccomp", "WHAT",
      "on: a system call that a thread has no use for ends the run; log: the kernel logs it only; off: no filters; "
-     "default off",
+     "default on",
      "/inox/seccomp", set_seccomp},
     {"--allow", "PATH[:ro]", "the API may name this file later, or files in this folder", "/inox/allow", add_allowed,
      true},

@@ -21,8 +21,7 @@ std::atomic<Refusal> refusal_in_use{};
 
 /// A thread cannot go on without being confined, and nobody waits for its answer.
 void confine_this_thread(ThreadKind kind) noexcept {
-    // The loop executes programs that serve devices.
-    if (kind == ThreadKind::start || (kind == ThreadKind::loop && (features_in_use & changing) != 0))
+    if (kind == ThreadKind::start)
         return;
     int error = drop_capabilities(capabilities_of(kind, features_in_use));
     if (error == 0)

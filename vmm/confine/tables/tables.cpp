@@ -10,6 +10,7 @@
 #include <linux/futex.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/memfd.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <linux/vfio.h>
@@ -50,6 +51,7 @@ Rules runtime() {
                {"madvise", {is(2, MADV_DONTNEED)}},
                {"tgkill", {own_process(0)}},
                {"rt_sigaction", {is_not(0, SIGSYS)}},
+               {"rt_sigaction", {null(1)}}, // looks at a handler
                {"prctl", {is(0, PR_SET_NAME)}},
                {"prctl", {is(0, PR_GET_NAME)}},       // lines of the log have the name
                {"sendto", {null(4), null(5)}},        // send(2) to standard error
@@ -100,8 +102,11 @@ Rules of_assigned_devices() {
 /// Requests to the broker: each has a pair of sockets, for its answer.
 Rules asks_broker() { return calls("socketpair recvmsg sendmsg"); }
 
-/// Looks at files by their paths.
-Rules finds_files() { return calls("openat statx readlink readlinkat faccessat faccessat2 access getdents64 statfs"); }
+/// Looks at files by their paths, and reads them as far as Landlock lets it. The broker opens what is to be written.
+Rules finds_files() {
+    return calls("statx readlink readlinkat faccessat faccessat2 access getdents64 statfs") +
+           Rules{{"openat", {without(2, O_ACCMODE | O_CREAT | O_TRUNC)}}};
+}
 
 /// Assigned devices that come or go.
 Rules opens_assigned_devices() {
@@ -156,32 +161,31 @@ Rules of_api() {
 /// The vhost-user daemon of a shared folder may come back, at its socket.
 Rules of_share() {
     return runtime() + no_files() + asks_broker() +
-           calls(
-               "connect recvfrom recvmsg sendmsg shutdown eventfd2 epoll_ctl getsockopt faccessat faccessat2 access") +
+           calls("recvfrom recvmsg sendmsg shutdown eventfd2 epoll_ctl getsockopt faccessat faccessat2 access") +
            one_of("socket", 0, {AF_UNIX}) + one_of("fcntl", 1, {F_GETFL, F_SETFL});
 }
 
 /// Writes a core of the guest, with holes where it has no memory.
 Rules of_dump() { return runtime() + no_files() + calls("pwrite64 pwritev ftruncate mincore fdatasync"); }
 
-/// Connections of vsock and of GDB; files and sockets that are made or removed while the guest runs, and at its end.
+/// Connections of vsock and of GDB; files that are read or written while the guest runs, and at its end.
 Rules of_files_and_sockets() {
     return finds_files() + asks_broker() + calls("pipe2") + // what passt says
            Rules{{"wait4", {is(2, WNOHANG)}}} +             // the end of the broker
            one_of("memfd_create", 1, {MFD_CLOEXEC}) +       // contents of an output that it replaces
-           calls("unlink rename fstatfs ftruncate connect getsockopt setsockopt getsockname getpeername") +
-           one_of("socket", 0, {AF_UNIX}) +
+           calls("fstatfs ftruncate getsockopt setsockopt getsockname getpeername") + one_of("socket", 0, {AF_UNIX}) +
            one_of("fcntl", 1, {F_GETFD, F_SETFD, F_SETFL, F_OFD_SETLK, F_OFD_GETLK, F_SETLK, F_GETLK});
 }
 
 /// Devices that come while the guest runs, and all of them when it starts anew.
 Rules of_new_devices() {
-    return calls("bind listen socketpair io_uring_setup io_uring_register timerfd_create pipe2") +
+    return calls("listen io_uring_setup io_uring_register timerfd_create") +
            Rules{{"socket", {is(0, AF_INET), with(1, SOCK_DGRAM)}}, // the settings of a tap
                  {"prctl", {is(0, PR_SET_VMA)}}} +
            one_of("fcntl", 1, {F_ADD_SEALS}) +
-           one_of("memfd_create", 1, {MFD_CLOEXEC, MFD_CLOEXEC | MFD_ALLOW_SEALING}) +
-           one_of("madvise", 2, {MADV_DONTFORK, MADV_DOFORK, MADV_DONTDUMP, MADV_HUGEPAGE}) +
+           one_of("memfd_create", 1,
+                  {MFD_CLOEXEC | MFD_ALLOW_SEALING, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | MFD_HUGE_2MB}) +
+           one_of("madvise", 2, {MADV_DONTFORK, MADV_DOFORK, MADV_DONTDUMP, MADV_HUGEPAGE, MADV_POPULATE_WRITE}) +
            calls("sendfile") + // kernels and initial RAM disks
            ioctls({TUNSETIFF, TUNSETVNETHDRSZ, SIOCETHTOOL, SIOCGIFFLAGS, SIOCGIFMTU, SIOCSIFFLAGS, SIOCGIFINDEX,
                    BLKGETSIZE64, BLKSSZGET, BLKPBSZGET, BLKIOMIN, BLKIOOPT});
