@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <set>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <thread>
 #include <utility>
@@ -25,6 +26,16 @@ namespace {
 constexpr std::chrono::milliseconds last_answers{250};
 constexpr std::chrono::milliseconds accept_later{100};
 constexpr std::size_t most_refusals = 64; ///< that linger at the same time
+constexpr unsigned most_accepted = 16;    ///< in one turn: who connects without end must not delay those who ask
+
+/// A client that has gone again and sent nothing: nobody to answer, and no reason to close another's connection.
+bool has_left(int socket) {
+    pollfd poll{socket, 0, 0};
+    if (::poll(&poll, 1, 0) != 1 || (poll.revents & POLLHUP) == 0)
+        return false;
+    int unread = 0;
+    return ::ioctl(socket, FIONREAD, &unread) == 0 && unread == 0; // NOLINT(*-vararg)
+}
 
 } // namespace
 
@@ -125,7 +136,7 @@ void Server::Core::accept_soon() {
 }
 
 void Server::Core::accept_some() {
-    for (;;) {
+    for (unsigned i = 0; i < most_accepted; ++i) {
         UniqueFd peer{::accept4(file_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
         if (peer) {
             admit(std::move(peer));
@@ -149,10 +160,13 @@ void Server::Core::accept_some() {
         });
         return;
     }
+    accept_soon();
 }
 
 void Server::Core::admit(UniqueFd peer) {
     ++counters_.connections;
+    if (has_left(peer.get()))
+        return;
     const bool allowed = file_.peers().admits(peer.get());
     const bool full = allowed && shared_.count(Connection::Role::client) >= options_.max_connections && !close_idle();
     if (!allowed || full) {
