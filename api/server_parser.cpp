@@ -92,7 +92,7 @@ void RequestParser::restart() {
 
 void RequestParser::feed(std::string_view bytes) { buffer_.append(bytes); }
 
-bool RequestParser::idle() const { return !header_done_ && buffer_.empty(); }
+bool RequestParser::idle() const { return !message_->parser.got_some() && buffer_.empty(); }
 
 RequestParser::Step RequestParser::refuse(const std::string& why) {
     refusal_ = {400, firecracker::last_protocol_error(why), "application/json", false};

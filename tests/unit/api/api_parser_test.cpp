@@ -27,6 +27,20 @@ std::string refusal_of(const std::string& bytes) {
 
 } // namespace
 
+TEST_CASE("from its first byte to its last a request keeps the parser busy") {
+    const std::string whole = "PUT /x HTTP/1.1\r\nA: b\r\nContent-Length: 2\r\n\r\n{";
+    for (std::size_t size = 1; size <= whole.size(); ++size) {
+        INFO(size);
+        RequestParser parser;
+        REQUIRE(parse(parser, whole.substr(0, size)) == Step::more);
+        CHECK_FALSE(parser.idle());
+    }
+    RequestParser parser;
+    REQUIRE(parse(parser, whole + "}") == Step::request);
+    CHECK(parser.take().body == "{}");
+    CHECK(parser.idle());
+}
+
 TEST_CASE("a request is taken apart, also when it comes byte by byte, and the next one follows in the same bytes") {
     const std::string first =
         "PUT /drives/a?x=1 HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\nContent-Length: 4\r\n\r\n{\"\"}";
