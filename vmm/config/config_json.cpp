@@ -10,7 +10,10 @@ namespace {
 
 using nlohmann::json;
 
-/// Builds the tree; stops at the first syntax error, goes on after a duplicate key.
+/// Each costs a walk and has the pointer of its container, which may be as long as the text.
+constexpr std::size_t most_duplicates = 100;
+
+/// Builds the tree; stops at the first syntax error, goes on after a duplicate key unless there are many.
 class Builder final : public nlohmann::json_sax<json> {
 public:
     Builder(JsonText& out, Quote quote) : out_{out}, quote_{quote} {}
@@ -32,7 +35,7 @@ public:
             problem("the key " + in_quotes(name) + " appears twice", "keep one of them",
                     json_pointer(pointer_to(open_.back()), name), DuplicateKey{});
         key_ = std::move(name);
-        return true;
+        return out_.problems.size() < most_duplicates;
     }
 
     bool parse_error(std::size_t /*position*/, const std::string& /*token*/,

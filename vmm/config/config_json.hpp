@@ -15,8 +15,8 @@ inline constexpr std::size_t json_max_size = 1024 * 1024;
 inline constexpr std::size_t json_max_depth = 32;
 
 struct JsonText {
-    nlohmann::json root{};         ///< null when the text is no JSON; of a duplicate key the last value
-    std::vector<Error> problems{}; ///< config_syntax; a duplicate key has its pointer in `where`
+    nlohmann::json root{};         ///< null when the text was not read to its end; of a duplicate key the last value
+    std::vector<Error> problems{}; ///< config_syntax; a duplicate key has its pointer in `where`; a hundred at most
 };
 /// Whether a syntax error quotes the text, which may be secret.
 enum class Quote : bool { no, yes };

@@ -34,6 +34,15 @@ TEST_CASE("duplicate keys are reported with their pointer, at any depth") {
     CHECK(read.root["a"] == 3);
 }
 
+TEST_CASE("duplicate keys beyond a hundred are not looked for: each costs a walk, and a pointer as long as the text") {
+    std::string again = R"("k": 0)";
+    for (int i = 0; i < 3000; ++i)
+        again += R"(, "k": 0)";
+    const auto read = read_json("{\"" + std::string(20'000, 'x') + "\": {" + again + "}}");
+    CHECK(read.problems.size() == 100);
+    CHECK(read.root.is_null());
+}
+
 TEST_CASE("depth is bounded") {
     const auto nested = [](std::size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
     CHECK(read_json(nested(json_max_depth)).problems.empty());
