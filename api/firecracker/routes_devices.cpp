@@ -14,6 +14,9 @@ namespace {
 
 constexpr const char* drive_error = "Drive config error: ";
 constexpr const char* net_error = "Network config error: ";
+/// That a configuration may have before the start. Any machine has room for fewer, which the start tells; but before it
+/// the list must not grow without bound, and each change of it costs a look at all.
+constexpr std::size_t most_stored = 64;
 
 Response different_ids() {
     return refusal(Errc::bad_option, "The id from the path does not match the id from the body!",
@@ -30,6 +33,13 @@ using devices::virtio::NetOptions;
 
 /// Before the start, stores the device in place of the one with its id, or adds it.
 Result<void> store(Services& services, const DeviceConfig& device) {
+    const auto& stored = services.instance.file().config.devices;
+    const auto has_its_name = [name = device_name(device)](const DeviceConfig& other) {
+        return device_name(other) == name;
+    };
+    if (stored.size() >= most_stored && std::ranges::none_of(stored, has_its_name))
+        return fail(Errc::no_resource, format("%zu devices are configured already", stored.size()),
+                    "use fewer devices");
     return services.instance.configure([&](ConfigFile& file) { put_device(file.config, device); });
 }
 

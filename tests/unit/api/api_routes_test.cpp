@@ -288,6 +288,22 @@ TEST_CASE("one reader of events too many is told so") {
     CHECK(client.instance().events().recent().empty());
 }
 
+TEST_CASE("devices without end are not stored before the start") {
+    const fakes::TempImage image{4096};
+    ApiClient client;
+    const auto store = [&](int number) {
+        const auto id = "d" + std::to_string(number);
+        return client
+            .put("/drives/" + id,
+                 R"({"drive_id": ")" + id + R"(", "is_root_device": false, "path_on_host": ")" + image.path() + R"("})")
+            .status;
+    };
+    for (int i = 0; i < 64; ++i)
+        CHECK(store(i) == 204);
+    CHECK(store(64) == 400);
+    CHECK(store(3) == 204); // in place of one that is there
+}
+
 TEST_CASE("a device to plug in is of one kind") {
     ApiClient client;
     const auto fault = [&](const char* body) { return ApiClient::fault(client.put("/inox/devices/a", body)); };
