@@ -99,12 +99,12 @@ Result<void> Tap::check(unsigned pairs) {
         close();
         return opened;
     }
-    const auto fd = TRY(open_control());
     // A request without a type: the kernel checks whether we may make an interface, and then refuses to make this one.
-    ifreq request = request_for(name_);
-    if (::ioctl(fd.get(), TUNSETIFF, &request) == 0 || errno == EINVAL)
+    const auto made = ask(0);
+    if (made || made.error().sys_errno == EINVAL)
         return {};
-    return explain(errno, false, pairs > 1);
+    return made.error().code == Errc::internal ? explain(made.error().sys_errno, false, pairs > 1)
+                                               : std::unexpected{made.error()};
 }
 
 Result<void> Tap::open(unsigned pairs) {
@@ -138,10 +138,14 @@ Result<void> Tap::open(unsigned pairs) {
 }
 
 Result<UniqueFd> Tap::open_queue(bool several) const {
-    auto fd = outside::open_tap(name_, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0));
+    return ask(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (several ? IFF_MULTI_QUEUE : 0));
+}
+
+Result<UniqueFd> Tap::ask(int flags) const {
+    auto fd = outside::open_tap(name_, flags);
     if (fd)
         return fd;
-    auto failed = fail_errno(Errc::internal, "cannot use tap '" + name_ + "'"); // open() finds the words for it
+    auto failed = fail_errno(Errc::internal, "cannot use tap '" + name_ + "'"); // the caller finds the words for it
     if (!outside::is_shut())
         TRY_VOID(open_control()); // it was this that failed
     return failed;

@@ -30,6 +30,8 @@ public:
 private:
     explicit Tap(std::string name) : name_{std::move(name)}, title_{"tap '" + name_ + "'"} {}
     Result<UniqueFd> open_queue(bool several) const;
+    /// The kernel's answer to a request for the name with these flags (IFF_); Errc::internal for what explain() tells.
+    Result<UniqueFd> ask(int flags) const;
     Result<void> set_up(int fd);
     [[nodiscard]] std::unexpected<Error> explain(int error, bool existed, bool several) const;
     void bring_up() const noexcept;
