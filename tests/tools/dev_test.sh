@@ -42,6 +42,7 @@ refuses "kernel has no argument '6.1'" dev kernel 6.12 6.1
 refuses "vmlinux needs the name of a kernel" dev vmlinux
 refuses "fuzz config: 'soon' is not a number" dev fuzz config soon
 refuses "stress: '1h' is not a number" dev stress 1h
+refuses "hostile: 'soon' is not a number" dev hostile soon
 refuses "no option but --json" dev bench api --jsno
 refuses "it takes no arguments" quickstart --help
 INOX_CACHE=/proc/nope refuses "the cache /proc/nope cannot be written" dev kernel 6.12
