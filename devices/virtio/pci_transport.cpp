@@ -148,7 +148,7 @@ void PciTransport::on_bar_mapped(unsigned, Gpa address) noexcept {
                                                {}, transport_.doorbell(queue));
         if (doorbell)
             doorbells_.push_back(std::move(*doorbell));
-        else // then the write exits and bar_write() notifies: slower but correct
+        else if (limiter_.allow()) // the write exits and bar_write() notifies: slower but correct
             log::write(log::Level::warning, "%s: %s", device().name().c_str(), doorbell.error().message().c_str());
     }
 }

@@ -10,6 +10,7 @@
 #include "devices/virtio/transport.hpp"
 #include "iommu/domains.hpp"
 #include "vmm/base/event_loop.hpp"
+#include "vmm/base/log.hpp"
 #include "vmm/bus/irq.hpp"
 
 namespace inox::devices::virtio {
@@ -61,6 +62,7 @@ private:
     std::unique_ptr<IrqLine> intx_;
     Registration resample_watch_;
     std::vector<Registration> doorbells_;
+    log::Throttle limiter_{}; // the guest maps BARs as often as it likes
 
     // Written by any vCPU; each is a register of its own.
     std::atomic<std::uint32_t> device_feature_select_{0};

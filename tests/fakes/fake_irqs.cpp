@@ -48,6 +48,8 @@ Result<std::unique_ptr<MsiVector>> FakeIrqs::msi() {
 
 Result<Registration> FakeDoorbells::add(Gpa address, unsigned size, std::optional<std::uint64_t> match,
                                         const EventFd& event) {
+    if (bells->size() == capacity)
+        return fail(Errc::no_resource, "the fake has no more doorbells");
     const Bell bell{address, size, match, event.fd()};
     bells->push_back(bell);
     return Registration{[list = bells, bell] { std::erase(*list, bell); }};

@@ -84,6 +84,7 @@ public:
                              const EventFd& event) override;
 
     std::shared_ptr<std::vector<Bell>> bells{std::make_shared<std::vector<Bell>>()};
+    std::size_t capacity{4096};
 };
 
 } // namespace inox::fakes

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Both transports, used through their registers as Linux uses them.
+#include <algorithm>
+
 #include "devices/pci/root_bus.hpp"
 #include "devices/virtio/mmio_transport.hpp"
 #include "devices/virtio/pci_transport.hpp"
@@ -8,6 +10,7 @@
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/virtio_device.hpp"
 #include "tests/fakes/virtqueue_driver.hpp"
+#include "tests/support/log_capture.hpp"
 
 namespace inox::virtio_transport_test {
 
@@ -336,6 +339,21 @@ TEST_CASE("doorbells follow the BAR, and INTx works without MSI-X") {
     CHECK(world.irqs.lines.front()->take() == 1);
     CHECK(world.read<std::uint8_t>(pci.base + 0x1000) == 1);
     CHECK(world.read<std::uint8_t>(pci.base + 0x1000) == 0);
+}
+
+TEST_CASE("doorbells that the host refuses cost few log lines, however often the guest maps the BAR") {
+    World world;
+    Pci pci{world};
+    pci.config(4, std::uint16_t{0});
+    world.doorbells.capacity = 0;
+    const tests::LogCapture log;
+    for (int i = 0; i < 500; ++i) {
+        pci.config(4, std::uint16_t{6});
+        pci.config(4, std::uint16_t{0});
+    }
+    const auto text = log.text();
+    CHECK(text.find("no more doorbells") != std::string::npos);
+    CHECK(std::ranges::count(text, '\n') < 100); // a throttle's five a second, on any machine
 }
 
 TEST_CASE("a vector out of range reads back as none") {
