@@ -31,12 +31,21 @@ void HangWatch::tell(Error error) {
         hung(std::move(error));
 }
 
+std::chrono::nanoseconds HangWatch::late(Clock::time_point& due, std::chrono::nanoseconds next) {
+    const auto now = Clock::now();
+    const auto after = std::max(now - due, std::chrono::nanoseconds{0});
+    due = now + next;
+    return after;
+}
+
 void HangWatch::expect_words(std::chrono::milliseconds within) {
-    heard_at_ = Clock::now();
+    heard_at_ = words_due_ = Clock::now();
     listen(within);
 }
 
 void HangWatch::listen(std::chrono::milliseconds within) {
+    const std::chrono::nanoseconds next = std::chrono::nanoseconds{within} / 8;
+    heard_at_ += late(words_due_, next);
     const auto now = Clock::now();
     if (heard())
         heard_at_ = now;
@@ -45,11 +54,16 @@ void HangWatch::listen(std::chrono::milliseconds within) {
             make_error(Errc::guest_silent,
                        format("the guest's console said nothing for %lld ms", static_cast<long long>(within.count())),
                        "see above where its CPUs are; --symbols System.map names the places"));
-    silence_ = loop_.after(std::chrono::nanoseconds{within} / 8, [this, within] { listen(within); });
+    silence_ = loop_.after(next, [this, within] { listen(within); });
 }
 
 void HangWatch::expect_interrupts() {
     const auto now = Clock::now();
+    if (interrupts_due_ == Clock::time_point{})
+        interrupts_due_ = now;
+    const auto stopped = late(interrupts_due_, between_looks);
+    for (auto& entry : deaf_since_)
+        entry.second += stopped;
     const auto deaf = instance_.deaf_vcpus();
     std::erase_if(deaf_since_, [&](const auto& entry) { return std::ranges::find(deaf, entry.first) == deaf.end(); });
     for (const auto id : deaf) {

@@ -14,7 +14,8 @@
 
 namespace inox {
 
-/// On the loop's thread. A guest that is paused, or held by a debugger, does not hang.
+/// On the loop's thread. A guest that is paused, or held by a debugger, does not hang. Time in which the loop did not
+/// run, because inox or the whole host was stopped (SIGSTOP, a freezer, a debugger of inox), counts for nothing.
 class HangWatch {
 public:
     /// A vCPU that takes no interrupt for so long is a hard lockup. Linux's own detector waits half as long, and is off
@@ -37,6 +38,8 @@ private:
     void listen(std::chrono::milliseconds within);
     void await_words(std::chrono::steady_clock::time_point until);
     [[nodiscard]] bool heard();
+    /// By how much this look is later than it was to be; `due` becomes the next one.
+    static std::chrono::nanoseconds late(std::chrono::steady_clock::time_point& due, std::chrono::nanoseconds next);
     void tell(Error error);
 
     EventLoop& loop_;
@@ -45,6 +48,8 @@ private:
     std::function<void()> done_{};
     std::uint64_t console_bytes_{0};
     std::chrono::steady_clock::time_point heard_at_{};
+    std::chrono::steady_clock::time_point words_due_{};
+    std::chrono::steady_clock::time_point interrupts_due_{};
     std::map<unsigned, std::chrono::steady_clock::time_point> deaf_since_{};
     std::optional<unsigned> locked_up_{};
     Registration silence_;
