@@ -92,6 +92,10 @@ public:
     VmExit run() noexcept;
     /// Makes the current or the next run() return Interrupted. Any thread; pair it with a signal to the vCPU's thread.
     void interrupt() noexcept { std::atomic_ref{kvm_run().immediate_exit}.store(1, std::memory_order_release); }
+    /// Whether run() was interrupted, or will be, by interrupt().
+    [[nodiscard]] bool interrupt_asked() const noexcept {
+        return std::atomic_ref{kvm_run().immediate_exit}.load(std::memory_order_acquire) != 0;
+    }
     /// Forgets interrupt().
     void clear_interrupt() noexcept { std::atomic_ref{kvm_run().immediate_exit}.store(0, std::memory_order_release); }
 

@@ -165,7 +165,12 @@ bool VcpuThread::handle(const VmExit& exit) noexcept {
                               serve_mmio(context_.memory, mmio);
                               return true;
                           },
-                          [](const vm_exit::Interrupted&) { return true; },
+                          [&](const vm_exit::Interrupted&) {
+                              // Nobody here asked: the process was stopped (SIGSTOP, a freezer), and goes on.
+                              if (!vcpu_->interrupt_asked())
+                                  vcpu_->tell_clock_stopped();
+                              return true;
+                          },
                           [](const vm_exit::Halt&) { return true; },
                           [&](const vm_exit::MsrAccess& msr) {
                               access_msr(msr);
