@@ -77,11 +77,11 @@ Watchdog::Options stopping(EventLoop& loop, std::vector<int>& signals) {
 /// A loop that hangs once `ready` was called, under a watchdog.
 template <class Ready> void run_hanging(EventLoop& loop, Watchdog::Options options, const Ready& ready) {
     auto dog = *Watchdog::create(loop, std::move(options));
-    (void)dog->start();
-    loop.post([&] {
+    loop.post([&] { // before a time limit that is short can stop the loop
         ready();
         hang();
     });
+    (void)dog->start();
     loop.run();
 }
 
