@@ -13,6 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/base/unix_socket.hpp"
+
 namespace inox::api {
 namespace {
 
@@ -198,17 +200,15 @@ std::string percent_encoded(std::string_view text) {
 }
 
 Result<UniqueFd> Client::connect(const Wait& wait) const {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path_.empty() || path_.size() >= sizeof address.sun_path)
+    const auto address = unix_address(path_);
+    if (path_.empty() || !address)
         return fail(Errc::bad_option, format("the socket's path has %zu bytes", path_.size()),
                     "name the socket that --api-sock named: 1 to 107 bytes");
-    std::memcpy(address.sun_path, path_.data(), path_.size());
     UniqueFd socket{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!socket)
         return fail_errno(Errc::host_error, "no socket");
-    const auto* generic = reinterpret_cast<const sockaddr*>(&address); // NOLINT: what connect(2) takes
-    while (::connect(socket.get(), generic, sizeof address) != 0) {
+    const auto* generic = reinterpret_cast<const sockaddr*>(&*address); // NOLINT: what connect(2) takes
+    while (::connect(socket.get(), generic, sizeof *address) != 0) {
         if (errno == EAGAIN && !wait.over()) { // the backlog is full
             ::usleep(10'000);
             continue;

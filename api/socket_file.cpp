@@ -26,13 +26,6 @@ std::string at(const std::string& path, const char* whose) {
     return format("Failed to open the %s socket at: ", whose) + path + ".";
 }
 
-sockaddr_un address_of(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, path.data(), path.size());
-    return address;
-}
-
 const sockaddr* generic(const sockaddr_un& address) {
     return reinterpret_cast<const sockaddr*>(&address); // NOLINT: what bind(2) and connect(2) take
 }
@@ -88,7 +81,7 @@ Result<bool> is_stale(const std::string& path, const char* whose) {
     if (!S_ISSOCK(status.st_mode))
         return fail(Errc::in_use, at(path, whose) + " There is a file of another kind", "choose another path");
     const UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-    const auto address = address_of(path);
+    const auto address = *unix_address(path); // its length was looked at
     if (!probe || ::connect(probe.get(), generic(address), sizeof address) == 0 || errno != ECONNREFUSED)
         return fail(Errc::in_use, at(path, whose) + " Check that it is not already used.",
                     "another process answers there: end it, or choose another path");
@@ -179,7 +172,7 @@ Result<SocketFile> SocketFile::create(const std::string& path, const std::string
         return fail_errno(Errc::host_error, format("no socket for the %s", whose));
     const auto lock = lock_folder(path);
     TRY_VOID(remove_stale(path, whose));
-    const auto address = address_of(path);
+    const auto address = *unix_address(path); // its length was looked at
     const bool shared = !group.empty();
     if (!bind_with_mode(socket.get(), address, shared ? 0660 : 0600))
         return cannot_make(path, whose);

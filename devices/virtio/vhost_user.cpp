@@ -13,6 +13,7 @@
 #include "devices/virtio/device.hpp"
 #include "vmm/base/open_hint.hpp"
 #include "vmm/base/outside/outside.hpp"
+#include "vmm/base/unix_socket.hpp"
 
 namespace inox::devices::virtio {
 
@@ -76,15 +77,12 @@ std::uint64_t user_address(const GuestMemory& memory, Iova address, std::uint64_
     return host ? reinterpret_cast<std::uint64_t>(host->data()) : 0; // NOLINT
 }
 
-Result<sockaddr_un> address_of(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path)
-        return fail(Errc::config_value,
-                    format("socket path of %zu bytes is longer than %zu", path.size(), sizeof address.sun_path - 1),
-                    "use a shorter path");
-    std::memcpy(address.sun_path, path.data(), path.size());
-    return address;
+Result<void> check_length(const std::string& path) {
+    if (unix_address(path))
+        return {};
+    return fail(Errc::config_value,
+                format("socket path of %zu bytes is longer than %zu", path.size(), sizeof(sockaddr_un::sun_path) - 1),
+                "use a shorter path");
 }
 
 using Clock = std::chrono::steady_clock;
@@ -119,7 +117,7 @@ Error VhostUser::unasked() const {
 
 Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
     constexpr int full_backlog_pause_ms = 10;
-    TRY_VOID(address_of(path));
+    TRY_VOID(check_length(path));
     VhostUser client{path, UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)}, cancel};
     client.begin();
     while (!outside::connect(client.fd(), path)) {
@@ -134,7 +132,7 @@ Result<VhostUser> VhostUser::connect(const std::string& path, int cancel) {
 }
 
 Result<void> VhostUser::check(const std::string& path) {
-    TRY_VOID(address_of(path));
+    TRY_VOID(check_length(path));
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0 || ::access(path.c_str(), W_OK) != 0)
         return no_daemon(path);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/unix_socket.hpp"
 #include "vmm/config/config_text.hpp"
 
 namespace inox::guest_root {
@@ -262,13 +263,11 @@ Result<int> Session::run(const ExecRequest& request) {
 } // namespace
 
 Result<UniqueFd> connect_exec(const std::string& socket, std::chrono::milliseconds limit) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (socket.size() >= sizeof address.sun_path)
+    const auto address = unix_address(socket);
+    if (!address)
         return fail(Errc::not_found, in_quotes(socket) + " is too long for the path of a socket");
-    std::memcpy(address.sun_path, socket.c_str(), socket.size() + 1);
     UniqueFd guest{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    if (::connect(guest.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) // NOLINT: its type
+    if (::connect(guest.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0) // NOLINT: its type
         return fail_errno(Errc::not_found, "cannot connect to the guest's vsock at " + in_quotes(socket),
                           "the guest has ended, or the socket is another user's");
     TRY_VOID(shake_hands(guest.get(), limit));

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "vmm/base/host_files.hpp"
+#include "vmm/base/unix_socket.hpp"
 #include "vmm/jail/cgroup.hpp"
 #include "vmm/jail/remove_tree.hpp"
 #include "vmm/jail/words.hpp"
@@ -66,13 +67,11 @@ UniqueFd open_process(pid_t pid) {
 /// A socket that nobody has open any more.
 void remove_socket(const std::string& path) {
     struct stat status {};
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path || ::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode))
+    const auto address = unix_address(path);
+    if (!address || ::lstat(path.c_str(), &status) != 0 || !S_ISSOCK(status.st_mode))
         return;
-    path.copy(address.sun_path, path.size());
     const UniqueFd client{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-    if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
+    if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&*address), sizeof *address) != 0 &&
         errno == ECONNREFUSED)
         ::unlink(path.c_str());
 }

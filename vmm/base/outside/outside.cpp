@@ -6,7 +6,6 @@
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -29,17 +28,6 @@ Door* ask() {
     if (who == nullptr)
         errno = refused;
     return who;
-}
-
-std::optional<sockaddr_un> address_of(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) {
-        errno = ENAMETOOLONG;
-        return std::nullopt;
-    }
-    std::memcpy(address.sun_path, path.data(), path.size());
-    return address;
 }
 
 UniqueFd make_unnamed() {
@@ -121,7 +109,7 @@ UniqueFd open_tap(const std::string& name, int flags) {
 
 bool bind(int socket, const std::string& path, unsigned mode) {
     if (!is_shut()) {
-        const auto address = address_of(path);
+        const auto address = unix_address(path);
         return address && bind_with_mode(socket, *address, mode);
     }
     Door* const who = ask();
@@ -130,7 +118,7 @@ bool bind(int socket, const std::string& path, unsigned mode) {
 
 bool connect(int socket, const std::string& path) {
     if (!is_shut() && door() == nullptr) {
-        const auto address = address_of(path);
+        const auto address = unix_address(path);
         // NOLINTNEXTLINE: the socket interface casts
         return address && ::connect(socket, reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0;
     }
