@@ -3,8 +3,6 @@
 // test's.
 #include "devices/virtio/net/passt.hpp"
 
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +15,7 @@
 #include "tests/fakes/virtio_driver.hpp"
 #include "tests/support/log_capture.hpp"
 #include "tests/support/run_loop.hpp"
+#include "tests/support/taken_port.hpp"
 
 namespace inox::virtio_net_user_test {
 
@@ -155,15 +154,9 @@ TEST_CASE("what passt says when it refuses is in the error, without what a termi
 TEST_CASE("a forward of a port in use is refused before passt is started") {
     EventLoop loop;
     const Script script{"touch \"$0.started\"\n" + std::string{serving}};
-    const UniqueFd taken{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    sockaddr_in address{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
-    socklen_t size = sizeof address;
-    auto* const generic = reinterpret_cast<sockaddr*>(&address); // NOLINT
-    REQUIRE(::bind(taken.get(), generic, size) == 0);
-    REQUIRE(::listen(taken.get(), 1) == 0);
-    REQUIRE(::getsockname(taken.get(), generic, &size) == 0);
+    const tests::TakenPort taken;
     NetOptions options{};
-    options.forwards.push_back({.host = ntohs(address.sin_port), .guest = 22});
+    options.forwards.push_back({.host = ntohs(taken.address.sin_port), .guest = 22});
     const auto net = start(script, loop, options);
     REQUIRE_FALSE(net);
     CHECK(net.error().code == Errc::host_error);

@@ -17,6 +17,7 @@
 
 #include "tests/catch.hpp"
 #include "tests/support/eventually.hpp"
+#include "tests/support/taken_port.hpp"
 #include "vmm/confine/broker_wire.hpp"
 #include "vmm/confine/landlock.hpp"
 #include "vmm/confine/sanitized.hpp"
@@ -389,26 +390,21 @@ TEST_CASE("neither TCP nor processes outside are in reach of a confined thread, 
 }
 
 TEST_CASE("a confined process hears from its broker whether a port is free") {
-    const UniqueFd taken{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    sockaddr_in address{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
-    socklen_t size = sizeof address;
-    auto* const generic = reinterpret_cast<sockaddr*>(&address); // NOLINT
-    REQUIRE(::bind(taken.get(), generic, size) == 0);
-    REQUIRE(::listen(taken.get(), 1) == 0);
-    REQUIRE(::getsockname(taken.get(), generic, &size) == 0);
-    CHECK(in_child([&] {
-              const auto broker = *Broker::start();
-              outside::use(broker.get());
-              outside::shut();
-              if (!confine::landlock::restrict_thread({}, confine::landlock::version()))
-                  return 1;
-              const std::string_view bytes{reinterpret_cast<const char*>(&address), sizeof address}; // NOLINT
-              if (outside::can_bind(SOCK_STREAM, bytes) || errno != EADDRINUSE)
-                  return 2;
-              if (!outside::can_bind(SOCK_DGRAM, bytes)) // of another protocol
-                  return 3;
-              return outside::can_bind(SOCK_STREAM, bytes.substr(0, 3)) ? 4 : 0;
-          }) == 0);
+    const tests::TakenPort taken;
+    CHECK(
+        in_child([&] {
+            const auto broker = *Broker::start();
+            outside::use(broker.get());
+            outside::shut();
+            if (!confine::landlock::restrict_thread({}, confine::landlock::version()))
+                return 1;
+            const std::string_view bytes{reinterpret_cast<const char*>(&taken.address), sizeof taken.address}; // NOLINT
+            if (outside::can_bind(SOCK_STREAM, bytes) || errno != EADDRINUSE)
+                return 2;
+            if (!outside::can_bind(SOCK_DGRAM, bytes)) // of another protocol
+                return 3;
+            return outside::can_bind(SOCK_STREAM, bytes.substr(0, 3)) ? 4 : 0;
+        }) == 0);
 }
 
 TEST_CASE("a confined process opens through its broker, and nothing without one") {
