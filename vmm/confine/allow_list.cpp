@@ -6,14 +6,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <climits>
-#include <cstring>
+#include <utility>
 
 #include "vmm/base/outside/outside.hpp"
 #include "vmm/base/replace_output.hpp"
@@ -64,16 +63,6 @@ private:
     UniqueFd back_;
     bool there_{false};
 };
-
-bool fill(sockaddr_un& address, const std::string& name) {
-    address.sun_family = AF_UNIX;
-    if (name.size() >= sizeof address.sun_path) {
-        errno = ENAMETOOLONG;
-        return false;
-    }
-    std::memcpy(address.sun_path, name.data(), name.size());
-    return true;
-}
 
 bool writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)) != 0; }
 
@@ -147,89 +136,77 @@ std::vector<AllowList::Match> AllowList::matches(const std::string& path, Purpos
     return found;
 }
 
+/// What `act` makes of the first match that it can do something with, else the first reason why not.
+template <class F> auto AllowList::try_each(const std::string& path, Purpose purpose, F&& act) const {
+    int error = outside::refused;
+    for (const auto& match : matches(path, purpose)) {
+        if (auto done = act(match))
+            return done;
+        if (error == outside::refused)
+            error = errno;
+    }
+    errno = error;
+    return decltype(act(std::declval<const Match&>())){};
+}
+
 UniqueFd AllowList::open(const std::string& path, int flags, unsigned mode) const {
     if ((flags & ~known_flags) != 0) {
         errno = EINVAL;
         return {};
     }
-    int error = outside::refused;
-    for (const auto& [entry, rest] : matches(path, writes(flags) ? Purpose::write : Purpose::read)) {
-        UniqueFd file;
-        if (rest.empty() || entry->path == "/") {
-            file.reset(::open(normal(path, folder_).c_str(), flags, mode)); // NOLINT(*-vararg)
-        } else {
-            const auto folder = open_path(entry->path, O_DIRECTORY);
-            if (folder)
-                file = open_beneath(folder.get(), rest, flags, mode);
-            else if (errno == ENOTDIR)
-                errno = outside::refused;
-        }
-        if (file)
-            return file;
-        if (error == outside::refused)
-            error = errno;
-    }
-    errno = error;
-    return {};
+    return try_each(path, writes(flags) ? Purpose::write : Purpose::read, [&](const Match& match) {
+        if (match.is_named())
+            return UniqueFd{::open(normal(path, folder_).c_str(), flags, mode)}; // NOLINT(*-vararg)
+        const auto top = open_path(match.entry->path, O_DIRECTORY);
+        if (top)
+            return open_beneath(top.get(), match.rest, flags, mode);
+        if (errno == ENOTDIR)
+            errno = outside::refused;
+        return UniqueFd{};
+    });
+}
+
+/// The folder `beneath` a match's entry, or, of one that the operator named, `whole`.
+UniqueFd AllowList::folder_of(const Match& match, const std::string& beneath, const std::string& whole) {
+    if (match.is_named())
+        return open_path(whole, O_DIRECTORY);
+    const auto top = open_path(match.entry->path, O_DIRECTORY);
+    return top ? open_beneath(top.get(), beneath, O_PATH | O_DIRECTORY | O_CLOEXEC, 0) : UniqueFd{};
 }
 
 UniqueFd AllowList::open_folder(const std::string& path, bool read_only) const {
-    int error = outside::refused;
-    for (const auto& [entry, rest] : matches(path, read_only ? Purpose::read : Purpose::write)) {
-        UniqueFd folder =
-            rest.empty() || entry->path == "/" ? open_path(normal(path, folder_), O_DIRECTORY) : UniqueFd{};
-        if (!folder && !rest.empty() && entry->path != "/")
-            if (const auto top = open_path(entry->path, O_DIRECTORY))
-                folder = open_beneath(top.get(), rest, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-        if (folder)
-            return folder;
-        if (error == outside::refused)
-            error = errno;
-    }
-    errno = error;
-    return {};
+    return try_each(path, read_only ? Purpose::read : Purpose::write,
+                    [&](const Match& match) { return folder_of(match, match.rest, normal(path, folder_)); });
 }
 
 /// Calls `act` with the last part of the path, while the folder that holds it is the working directory.
 template <class F> bool AllowList::in_folder(const std::string& path, Purpose purpose, F&& act) const {
-    int error = outside::refused;
-    for (const auto& [entry, rest] : matches(path, purpose)) {
-        const auto whole = normal(path, folder_);
-        const auto slash = whole.rfind('/');
-        const auto name = whole.substr(slash + 1);
-        UniqueFd folder;
-        if (rest.empty() || entry->path == "/") {
-            folder = open_path(whole.substr(0, slash + 1), O_DIRECTORY);
-        } else if (const auto top = open_path(entry->path, O_DIRECTORY)) {
-            const auto last = rest.rfind('/');
-            folder = open_beneath(top.get(), last == rest.npos ? "." : rest.substr(0, last),
-                                  O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
-        }
-        if (folder && !name.empty()) {
-            const Visit visit{folder.get()};
-            if (visit && act(name, rest.empty() || entry->path == "/"))
-                return true;
-        }
-        if (error == outside::refused)
-            error = errno;
-    }
-    errno = error;
-    return false;
+    const auto whole = normal(path, folder_);
+    const auto slash = whole.rfind('/');
+    const auto name = whole.substr(slash + 1);
+    return try_each(path, purpose, [&](const Match& match) {
+        const auto last = match.rest.rfind('/');
+        const auto folder =
+            folder_of(match, last == match.rest.npos ? "." : match.rest.substr(0, last), whole.substr(0, slash + 1));
+        if (!folder || name.empty())
+            return false;
+        const Visit visit{folder.get()};
+        return visit && act(name, match.is_named());
+    });
 }
 
 bool AllowList::bind(int socket, const std::string& path, unsigned mode) const {
     return in_folder(path, Purpose::write, [&](const std::string& name, bool /*named*/) {
-        sockaddr_un address{};
-        return fill(address, name) && bind_with_mode(socket, address, mode);
+        const auto address = unix_address(name);
+        return address && bind_with_mode(socket, *address, mode);
     });
 }
 
 bool AllowList::connect(int socket, const std::string& path) const {
     const auto connect_to = [&](const std::string& name) {
-        sockaddr_un address{};
+        const auto address = unix_address(name);
         // NOLINTNEXTLINE: the socket interface casts
-        return fill(address, name) &&
-               ::connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+        return address && ::connect(socket, reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0;
     };
     const auto wanted = folder_.empty() ? std::string{} : normal(path, folder_);
     for (const auto& entry : entries_)

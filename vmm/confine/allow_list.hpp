@@ -58,8 +58,12 @@ private:
     struct Match {
         const Entry* entry;
         std::string rest;
+        /// The operator said that it may be opened wherever it leads.
+        [[nodiscard]] bool is_named() const { return rest.empty() || entry->path == "/"; }
     };
     [[nodiscard]] std::vector<Match> matches(const std::string& path, Purpose purpose) const;
+    template <class F> [[nodiscard]] auto try_each(const std::string& path, Purpose purpose, F&& act) const;
+    [[nodiscard]] static UniqueFd folder_of(const Match& match, const std::string& beneath, const std::string& whole);
     template <class F> [[nodiscard]] bool in_folder(const std::string& path, Purpose purpose, F&& act) const;
 
     std::vector<Entry> entries_{};
