@@ -34,10 +34,7 @@ using devices::virtio::NetOptions;
 /// Before the start, stores the device in place of the one with its id, or adds it.
 Result<void> store(Services& services, const DeviceConfig& device) {
     const auto& stored = services.instance.file().config.devices;
-    const auto has_its_name = [name = device_name(device)](const DeviceConfig& other) {
-        return device_name(other) == name;
-    };
-    if (stored.size() >= most_stored && std::ranges::none_of(stored, has_its_name))
+    if (stored.size() >= most_stored && std::ranges::find(stored, device_name(device), device_name) == stored.end())
         return fail(Errc::no_resource, format("%zu devices are configured already", stored.size()),
                     "use fewer devices");
     return services.instance.configure([&](ConfigFile& file) { put_device(file.config, device); });

@@ -130,7 +130,6 @@ ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
 
 /// Whether it has ended.
 bool ChildProcess::look() {
-    int status = 0;
     if (helper_ > 0) {
         auto* const door = outside::door();
         const auto how = door != nullptr ? door->status(helper_) : std::optional{0};
@@ -140,6 +139,7 @@ bool ChildProcess::look() {
         if (door != nullptr)
             door->end(std::exchange(helper_, 0));
     } else if (pid_ > 0) {
+        int status = 0;
         const pid_t got = ::waitpid(pid_, &status, WNOHANG);
         if (got != pid_ && (got >= 0 || errno != ECHILD)) // ECHILD: whoever started inox ignores SIGCHLD
             return false;

@@ -44,7 +44,7 @@ void keep_named(std::string_view text) {
         std::erase(plain, '\\');
         text = plain;
     }
-    for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"})
+    for (const auto folder : folders)
         for (auto at = text.find(folder); at != text.npos; at = text.find(folder, at + 1)) {
             const auto digits = text.substr(at + folder.size());
             unsigned number = 0;

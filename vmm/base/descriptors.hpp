@@ -2,6 +2,7 @@
 // The process's descriptors as a whole: how many there may be, for whom, and which came with the start.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,9 @@ namespace inox::descriptors {
 
 /// The limit (RLIMIT_NOFILE) becomes as high as it may: many systems keep it low for programs that use select(2).
 void raise_limit();
+
+/// Where the kernel shows a process its own.
+inline constexpr std::array<std::string_view, 2> folders{"/dev/fd/", "/proc/self/fd/"};
 
 /// A path in `text` such as /dev/fd/5 or /proc/self/fd/5 names a descriptor that the process was started with: it
 /// stays open. Before close_inherited(), on the main thread.

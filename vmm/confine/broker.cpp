@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "vmm/base/descriptors.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/confine/broker_wire.hpp"
 
@@ -26,7 +27,7 @@ constexpr int slow_patience_ms = 120'000;
 
 /// The number of a descriptor that the path names as its own: "/dev/fd/5"; -1: none.
 int named_descriptor(std::string_view path) {
-    for (const std::string_view folder : {"/dev/fd/", "/proc/self/fd/"}) {
+    for (const auto folder : descriptors::folders) {
         if (!path.starts_with(folder))
             continue;
         const auto digits = path.substr(folder.size());
@@ -78,8 +79,8 @@ Broker::~Broker() {
 }
 
 /// One request and its answer.
-Broker::Reply Broker::ask(std::uint32_t op, int flags, unsigned mode, std::string_view text,
-                          std::initializer_list<int> fds, int patience_ms) {
+Broker::Reply Broker::ask(Op op, int flags, unsigned mode, std::string_view text, std::initializer_list<int> fds,
+                          int patience_ms) {
     if (text.size() > wire::most_text)
         return {.error = ENAMETOOLONG};
     std::array<int, 2> ends{-1, -1};
@@ -89,7 +90,7 @@ Broker::Reply Broker::ask(std::uint32_t op, int flags, unsigned mode, std::strin
     UniqueFd far{ends[1]};
     std::array<int, wire::most_fds> sent{far.get()};
     std::ranges::copy(fds, sent.begin() + 1);
-    const wire::Request request{static_cast<Op>(op), flags, mode};
+    const wire::Request request{op, flags, mode};
     // Nobody may wait for a broker that does not read: its socket's buffer is full then.
     if (!wire::send(socket_.get(), std::as_bytes(std::span{&request, 1}), text, std::span{sent}.first(1 + fds.size()),
                     MSG_DONTWAIT)) {
@@ -129,8 +130,6 @@ template <class Reply> UniqueFd first_of(Reply reply) {
     return fd;
 }
 
-constexpr std::uint32_t number(Op op) { return static_cast<std::uint32_t>(op); }
-
 } // namespace
 
 Result<void> Broker::allow(std::span<const Allowed> entries) {
@@ -142,7 +141,7 @@ Result<void> Broker::allow(std::span<const Allowed> entries) {
         const bool room = i + 1 < entries.size() && text.size() + entries[i + 1].path.size() + 2 <= wire::most_text;
         if (room)
             continue;
-        if (path.contains('\0') || !done(ask(number(Op::allow), 0, 0, text)))
+        if (path.contains('\0') || !done(ask(Op::allow, 0, 0, text)))
             return fail_errno(Errc::host_error, "cannot tell the process that opens files for inox what it may open");
         text.clear();
     }
@@ -150,68 +149,64 @@ Result<void> Broker::allow(std::span<const Allowed> entries) {
 }
 
 Result<void> Broker::seal() {
-    if (done(ask(number(Op::seal), 0, 0, "")))
+    if (done(ask(Op::seal, 0, 0, "")))
         return {};
     return fail_errno(Errc::host_error, "the process that opens files for inox does not answer");
 }
 
 UniqueFd Broker::open(const std::string& path, int flags, unsigned mode, outside::Wait wait) {
     const bool slow = wait == outside::Wait::long_;
-    const auto op = number(slow ? Op::open_slowly : Op::open);
+    const auto op = slow ? Op::open_slowly : Op::open;
     if (const int own = named_descriptor(path); own >= 0)
-        return first_of(ask(number(Op::open), flags, mode, path, {own}));
+        return first_of(ask(Op::open, flags, mode, path, {own}));
     return first_of(ask(op, flags, mode, path, {}, slow ? slow_patience_ms : usual_patience_ms));
 }
 
-UniqueFd Broker::open_unnamed() { return first_of(ask(number(Op::open_unnamed), 0, 0, "")); }
+UniqueFd Broker::open_unnamed() { return first_of(ask(Op::open_unnamed, 0, 0, "")); }
 
-UniqueFd Broker::open_tap(const std::string& name, int flags) {
-    return first_of(ask(number(Op::open_tap), flags, 0, name));
-}
+UniqueFd Broker::open_tap(const std::string& name, int flags) { return first_of(ask(Op::open_tap, flags, 0, name)); }
 
 bool Broker::bind(int socket, const std::string& path, unsigned mode) {
-    return done(ask(number(Op::bind), 0, mode, path, {socket}));
+    return done(ask(Op::bind, 0, mode, path, {socket}));
 }
 
-bool Broker::connect(int socket, const std::string& path) {
-    return done(ask(number(Op::connect), 0, 0, path, {socket}));
-}
+bool Broker::connect(int socket, const std::string& path) { return done(ask(Op::connect, 0, 0, path, {socket})); }
 
-bool Broker::can_bind(int type, std::string_view address) { return done(ask(number(Op::can_bind), type, 0, address)); }
+bool Broker::can_bind(int type, std::string_view address) { return done(ask(Op::can_bind, type, 0, address)); }
 
-bool Broker::remove(const std::string& path) { return done(ask(number(Op::remove), 0, 0, path)); }
+bool Broker::remove(const std::string& path) { return done(ask(Op::remove, 0, 0, path)); }
 
 bool Broker::replace(const std::string& path, std::string_view text) {
     const UniqueFd contents{::memfd_create("inox-output", MFD_CLOEXEC)};
     if (!contents || !write_all(contents.get(), text))
         return false;
-    return done(ask(number(Op::replace), 0, 0, path, {contents.get()}));
+    return done(ask(Op::replace, 0, 0, path, {contents.get()}));
 }
 
 std::optional<outside::Helper> Broker::start_passt(const std::vector<std::string>& words, int served, int errors) {
     std::string text;
     for (const auto& word : words)
         text.append(word).push_back('\0');
-    auto reply = ask(number(Op::start_passt), 0, 0, text, {served, errors});
+    auto reply = ask(Op::start_passt, 0, 0, text, {served, errors});
     if (!done(reply))
         return std::nullopt;
     return outside::Helper{reply.number, std::move(reply.first), {}};
 }
 
 std::optional<outside::Helper> Broker::start_share(const std::string& folder, bool read_only) {
-    auto reply = ask(number(Op::start_share), read_only ? 1 : 0, 0, folder);
+    auto reply = ask(Op::start_share, read_only ? 1 : 0, 0, folder);
     if (!done(reply))
         return std::nullopt;
     return outside::Helper{reply.number, std::move(reply.first), std::move(reply.second)};
 }
 
 std::optional<int> Broker::status(int helper) {
-    const auto reply = ask(number(Op::status), 0, static_cast<unsigned>(helper), "");
+    const auto reply = ask(Op::status, 0, static_cast<unsigned>(helper), "");
     if (reply.error == EAGAIN)
         return std::nullopt; // it runs
     return reply.error == 0 ? reply.number : 0;
 }
 
-void Broker::end(int helper) { (void)ask(number(Op::end), 0, static_cast<unsigned>(helper), ""); }
+void Broker::end(int helper) { (void)ask(Op::end, 0, static_cast<unsigned>(helper), ""); }
 
 } // namespace inox::confine

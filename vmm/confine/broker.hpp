@@ -12,6 +12,10 @@
 
 namespace inox::confine {
 
+namespace wire {
+enum class Op : std::uint32_t;
+}
+
 /// Any thread, once it has started. Each request has a socket of its own for its answer, so nobody waits for the
 /// request of another thread, unless the broker serves that one.
 class Broker final : public outside::Door {
@@ -53,7 +57,7 @@ private:
     };
     static constexpr int usual_patience_ms = 5000;
     Broker(UniqueFd socket, pid_t pid) : socket_{std::move(socket)}, pid_{pid} {}
-    [[nodiscard]] Reply ask(std::uint32_t op, int flags, unsigned mode, std::string_view text,
+    [[nodiscard]] Reply ask(wire::Op op, int flags, unsigned mode, std::string_view text,
                             std::initializer_list<int> fds = {}, int patience_ms = usual_patience_ms);
 
     UniqueFd socket_;

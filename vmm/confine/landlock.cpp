@@ -3,15 +3,16 @@
 
 #include <fcntl.h>
 #include <linux/landlock.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdint>
 
 #include "vmm/base/os.hpp"
+#include "vmm/confine/privileges.hpp"
 
 namespace inox::confine::landlock {
 namespace {
@@ -48,7 +49,8 @@ int version() noexcept {
 Result<void> restrict_thread(std::span<const std::string> readable, int abi) {
     static constexpr const char* what = "cannot confine this thread with Landlock";
     static constexpr const char* hint = "is inox inside of 16 such confinements already?";
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) // NOLINT(*-vararg)
+    errno = no_new_privileges();
+    if (errno != 0)
         return fail_errno(Errc::host_error, "cannot renounce new privileges");
     if (abi <= 0)
         return {};

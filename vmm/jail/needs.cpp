@@ -7,6 +7,7 @@
 #include "devices/vfio/pci_address.hpp"
 #include "devices/virtio/fs_options.hpp"
 #include "devices/virtio/net/options.hpp"
+#include "vmm/base/descriptors.hpp"
 #include "vmm/base/host_files.hpp"
 #include "vmm/config/config_text.hpp"
 
@@ -20,8 +21,8 @@ mode_t kind_of_file(const std::string& path) {
 
 /// These come with the jail, or name descriptors that stay open.
 bool comes_along(const std::string& path) {
-    for (const std::string_view start : {"/dev/fd/", "/proc/self/fd/"})
-        if (path.starts_with(start))
+    for (const auto folder : descriptors::folders)
+        if (path.starts_with(folder))
             return true;
     return path == "-" || path == "/dev/null" || path == "/dev/stdout" || path == "/dev/stderr" || path == "/dev/stdin";
 }

@@ -107,8 +107,8 @@ bool opens_later(const ConfigFile& file) {
                             !run.dump_on_panic.empty() || !run.symbols.empty() || (run.gdb && !run.gdb->socket.empty());
     const auto& config = file.config;
     return api || at_the_end || !file.allow.empty() || run.on_reboot == OnReboot::restart || config.root ||
-           any_of<NetOptions>(config, [](const NetOptions& net) { return net.user || !net.socket.empty(); }) ||
-           any_of<NetOptions>(config, [](const NetOptions& net) { return !net.tap.empty(); }) ||
+           any_of<NetOptions>(
+               config, [](const NetOptions& net) { return net.user || !net.socket.empty() || !net.tap.empty(); }) ||
            any_of<FsOptions>(config, [](const FsOptions&) { return true; }) ||
            any_of<VsockOptions>(config, [](const VsockOptions&) { return true; });
 }
