@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // host-probe: what tools/lab must know of this machine, as two words on one line:
-//   the TSC's rate in kHz, measured against the clock for 50 ms ("cpu MHz" is the current clock of a core, not the TSC)
+//   the TSC's rate in kHz, measured against the clock ("cpu MHz" is the current clock of a core, not the TSC)
 //   /dev/kvm: good, interpreting (guest code goes through an instruction emulator, or Linux would stop at an instruction),
 //   missing, denied or broken
 #include <cpuid.h>
@@ -22,12 +22,41 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+// The clock in seconds and the TSC at one moment. A process that loses its CPU between two readings would take them for
+// one moment: of twenty the pair counts that the clock says was read fastest.
+struct moment {
+    double clock, tsc;
+};
+
+static struct moment moment(void) {
+    struct moment best = {0, 0};
+    double fastest = 1;
+    for (int attempt = 0; attempt < 20; ++attempt) {
+        const double before = now();
+        const unsigned long long tsc = __rdtsc();
+        const double after = now();
+        if (after - before >= fastest) continue;
+        fastest = after - before;
+        best = (struct moment){(before + after) / 2, (double)tsc};
+    }
+    return best;
+}
+
+// In two intervals of 25 ms that agree to 20 parts in a million, or the last of 40: the lab's kernel must not be told a
+// rate that is off by a thousandth (docs/lab.md)
 static long tsc_khz(void) {
-    const double start = now();
-    const unsigned long long first = __rdtsc();
-    usleep(50000);
-    const unsigned long long last = __rdtsc();
-    return (long)((double)(last - first) / (now() - start) / 1000);
+    double rate = 0;
+    struct moment last = moment();
+    for (int interval = 0; interval < 40; ++interval) {
+        usleep(25000);
+        const struct moment next = moment();
+        const double before = rate;
+        rate = (next.tsc - last.tsc) / (next.clock - last.clock);
+        last = next;
+        const double apart = rate > before ? rate - before : before - rate;
+        if (apart < rate * 20e-6) return (long)((rate + before) / 2 / 1000);
+    }
+    return (long)(rate / 1000);
 }
 
 // A guest of one page table, one page of code and one of data
