@@ -6,4 +6,4 @@ if ! clang++-19 -fsanitize=address,undefined -x c++ - -o /dev/null <<<'int main(
     echo 'skipped: clang++-19 or its sanitizers are missing (tools/test installs them)'
     exit 77
 fi
-exec nice -n 5 tools/dev build clang --target unit_tests fuzz_targets
+exec nice -n 5 tools/dev build clang --target unit_tests fuzz_targets --parallel 1
