@@ -9,6 +9,9 @@ import fcntl, tempfile, termios, time, traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SKIPPED = 77
+AGAIN = 198     # the status of an inside that the lab itself has spoilt
+# What Linux says when a timer of its own did not ring for 20 seconds. KVM keeps those timers, not the VMM.
+LOST_TIMER = "Possible timer handling issue on cpu="
 passed, failures = [], []
 
 
@@ -43,9 +46,12 @@ def main(outside, inside):
 
 
 def enter(*options, **facts):
-    """This test's inside, in a lab machine with these options of tools/lab."""
+    """This test's inside, in a lab machine with these options of tools/lab; once more where the lab has spoilt it."""
     command = [sys.executable, os.path.realpath(sys.argv[0]), "--inside", json.dumps(facts)]
-    status = subprocess.run([ROOT / "tools/lab", *options, "--", *command], stdin=subprocess.DEVNULL).returncode
+    for _ in range(2):
+        status = subprocess.run([ROOT / "tools/lab", *options, "--", *command], stdin=subprocess.DEVNULL).returncode
+        if status != AGAIN:
+            break
     if status == 126:
         raise Skip("the lab machine cannot start here")
     if status == SKIPPED:
@@ -92,6 +98,9 @@ def fail(text, seen):
         if guest.process.poll() is None or guest is Guest.started[-1]:
             for line in tail(guest.console, 15) + tail(guest.errors(), 15):
                 print("  |", line)
+            if LOST_TIMER in guest.console and os.environ.get("INOX_LAB"):
+                note("the lab lost a timer's interrupt of this guest (docs/lab.md): the test starts once more")
+                sys.exit(AGAIN)
     return False
 
 
