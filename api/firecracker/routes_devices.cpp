@@ -69,15 +69,22 @@ Error tap_problem(Error error, const std::string& tap) {
     return error;
 }
 
+/// Firecracker's words for an image that cannot be opened.
+Error image_problem(Error error, const std::string& path) {
+    error.what =
+        "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing file: " +
+        firecracker::os_error(error) + " " + path;
+    error.sys_errno = 0;
+    if (error.hint.empty())
+        error.hint = "check the path and its permissions";
+    return error;
+}
+
 Result<void> check_image(const std::string& path, bool read_only) {
-    const auto file = open_file(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, Errc::disk_missing);
+    auto file = open_file(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, Errc::disk_missing);
     if (file)
         return {};
-    return fail(Errc::disk_missing,
-                "Unable to create the virtio block device: Virtio backend error: Error manipulating the backing "
-                "file: " +
-                    firecracker::os_error(file.error()) + " " + path,
-                "check the path and its permissions");
+    return std::unexpected<Error>{image_problem(std::move(file).error(), path)};
 }
 
 } // namespace

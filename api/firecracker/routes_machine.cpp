@@ -20,7 +20,9 @@ std::optional<Response> cannot_open(const std::string& path, Errc code, const st
     const auto file = open_file(path, O_RDONLY | O_NONBLOCK, code);
     if (file)
         return std::nullopt;
-    return refusal(code, text + firecracker::os_error(file.error()), "check the path '" + path + "'");
+    const auto& error = file.error(); // with a code and a hint of its own where inox is confined
+    return refusal(error.code, text + firecracker::os_error(error),
+                   error.hint.empty() ? "check the path '" + path + "'" : error.hint);
 }
 
 Response store_machine(Services& services, const MachineConfig& machine) {

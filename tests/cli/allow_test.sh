@@ -171,12 +171,13 @@ firecracker() {
     printf '{"boot-source": {"kernel_image_path": "%s"}, "machine-config": {"vcpu_count": 1, "mem_size_mib": 32},
         "drives": [{"drive_id": "d", "path_on_host": "%s", "is_root_device": false}]}' \
         "$guests/echo" "$scratch/disk" >"$scratch/vm.json"
-    "$inox" --api-sock "$sock" --config-file "$scratch/vm.json" "$@" <"$scratch/input" >"$scratch/out" \
+    "$inox" --api-sock "$sock" --enable-pci --config-file "$scratch/vm.json" "$@" <"$scratch/input" >"$scratch/out" \
         2>"$scratch/log" &
     vmm=$!
     is "the guest runs with $*" eventually guest_runs
 }
 if command -v curl >/dev/null; then
+    python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$scratch/left"
     firecracker
     is 'any image by PATCH' test -z \
         "$(api PATCH /drives/d "{\"drive_id\": \"d\", \"path_on_host\": \"$scratch/other\"}")"
@@ -184,6 +185,14 @@ if command -v curl >/dev/null; then
     firecracker --allow "$scratch/pool"
     is 'not any image with --allow' test -n \
         "$(api PATCH /drives/d "{\"drive_id\": \"d\", \"path_on_host\": \"$scratch/other\"}")"
+    says_why() { grep -q 'Permission denied (os error 13).*not_allowed.*--allow' <<<"$answer"; }
+    answer=$(api PUT /drives/new \
+        "{\"drive_id\": \"new\", \"path_on_host\": \"$scratch/other\", \"is_root_device\": false}")
+    is "PUT /drives says why: $answer" says_why
+    answer=$(api PATCH /drives/d "{\"drive_id\": \"d\", \"path_on_host\": \"$scratch/other\"}")
+    is "PATCH /drives says why: $answer" grep -q 'not_allowed.*--allow' <<<"$answer"
+    answer=$(api PUT /inox/devices/vsock "{\"vsock\": {\"guest_cid\": 9, \"uds_path\": \"$scratch/left\"}}")
+    is "a socket that is left over is not taken for one in use: $answer" grep -q not_allowed <<<"$answer"
     is 'but that one' test -z \
         "$(api PATCH /drives/d "{\"drive_id\": \"d\", \"path_on_host\": \"$scratch/pool/one\"}")"
     is 'and the one that it had' test -z \

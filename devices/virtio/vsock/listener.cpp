@@ -42,10 +42,13 @@ Result<bool> is_left_over(const std::string& path) {
     if (!S_ISSOCK(there.st_mode))
         return fail(Errc::already_exists, "'" + path + "' exists and is not a socket",
                     "give the vsock device a path of its own");
-    if (connect_unix(path) || errno != ECONNREFUSED)
+    if (connect_unix(path) || errno == EAGAIN) // as it says while there is no room for one more connection
         return fail(Errc::already_exists, "another process listens at '" + path + "'",
                     "give each guest a vsock path of its own");
-    return true;
+    if (errno == ECONNREFUSED)
+        return true;
+    return fail_errno(Errc::already_exists, "cannot tell whether a process listens at '" + path + "'",
+                      "give each guest a vsock path of its own");
 }
 
 std::unexpected<Error> cannot_make(const std::string& path) {
