@@ -65,7 +65,7 @@ exec 8<>"$scratch/input" # never ends
 # starts OPTION...: a guest that waits for input
 starts() {
     rm -f "$sock"
-    "$inox" run --kernel "$guests/echo" --memory 16M --api-sock "$sock" --timeout 900s "$@" \
+    "$inox" run --kernel "$guests/${kernel:-echo}" --memory 16M --api-sock "$sock" --timeout 900s "$@" \
         <"$scratch/input" >"$scratch/out" 2>"$scratch/log" &
     vmm=$!
     is "the guest runs with $*" eventually guest_runs
@@ -154,6 +154,18 @@ is 'and the socket is removed' test ! -e "$sock"
 run "$inox" run --kernel "$guests/echo" --memory 16M --disk "path=$scratch/disk" --on-reboot restart --timeout 3s
 checks=$((checks + 1))
 [ "$code" = 124 ] || fail 'a guest that may restart should run to its time limit'
+
+# What is added interrupts a guest that halts, and a guest without an IDT goes on: it masks that
+kernel=idle starts --allow "$scratch/pool" --allow /dev/net/tun
+accepted '' ctl add-disk second "$scratch/pool/one"
+tap=inoxallow$((BASHPID % 100000))
+if ip tuntap add dev "$tap" mode tap 2>/dev/null; then
+    ip tuntap delete dev "$tap" mode tap
+    accepted '' ctl add-net third "$tap"
+fi
+sleep 1.5 # it is reminded after a second
+is 'the guest goes on' guest_runs
+leave
 
 # A run that opens nothing later has no broker
 "$inox" run --kernel "$guests/echo" --memory 16M --disk "path=$scratch/disk" --timeout 900s <"$scratch/input" \
