@@ -12,6 +12,7 @@
 #include "api/routes_reply.hpp"
 #include "vmm/config/config_json.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/instance/confinement/confinement.hpp"
 #include "vmm/instance/exits/report.hpp"
 
 namespace inox::api {
@@ -49,6 +50,15 @@ Result<DeviceName> name_of(const Machine& machine, const std::string& id, std::o
 }
 
 std::string hex(std::uint64_t value) { return format("%#llx", static_cast<unsigned long long>(value)); }
+
+/// Null: this run has none.
+Json broker_json(const Instance& instance) {
+    using State = confine::Broker::State;
+    const auto state = instance.confinement() != nullptr ? instance.confinement()->broker_state() : std::nullopt;
+    if (!state)
+        return nullptr;
+    return *state == State::answers ? "answers" : *state == State::silent ? "silent" : "ended";
+}
 
 std::string time_text(std::chrono::system_clock::time_point time) {
     const auto since = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
@@ -143,6 +153,7 @@ Prepared get_status(Call& call) {
                    {"vcpus", config.machine.cpus},
                    {"memory_bytes", config.machine.memory},
                    {"pci", config.machine.transport == Transport::pci},
+                   {"broker", broker_json(instance)},
                    {"exits", machine != nullptr ? machine->exits() : 0},
                    {"devices", machine != nullptr ? machine->devices().list().size() : 0},
                    {"first_instruction_us", us(Timeline::Step::first_instruction)},

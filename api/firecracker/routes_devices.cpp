@@ -60,6 +60,11 @@ Response removed(const Result<void>& result) {
     return refusal(firecracker::in_words(std::move(error)));
 }
 
+/// Whether opening the device failed, and not the rules for adding one.
+bool is_of_host(const Error& error) {
+    return error.where.empty() && std::holds_alternative<std::monostate>(error.detail);
+}
+
 /// Firecracker's words for a tap that cannot be used.
 Error tap_problem(Error error, const std::string& tap) {
     error.what = "Could not create the network device: Open tap device failed: Error while creating ifreq structure: " +
@@ -103,13 +108,16 @@ Prepared put_drive(Call& call) {
     const auto& drive = *device_of<DriveConfig>(body.file.config);
     if (drive.block.id != call.id)
         return different_ids();
-    return answering([drive](Services& services) {
-        if (auto good = check_image(drive.block.path, drive.block.read_only || drive.block.temporary); !good)
-            return refusal(good.error(), drive_error);
+    return Action{[drive](Services& services, const std::shared_ptr<Exchange>& exchange) {
         if (running(services))
-            return added(services.instance.add_device(drive), drive_error);
-        return outcome(store(services, drive), drive_error);
-    });
+            return services.instance.add_device(drive, [exchange, path = drive.block.path](auto status) {
+                if (!status && status.error().sys_errno != 0)
+                    return exchange->answer(refusal(image_problem(std::move(status).error(), path), drive_error));
+                exchange->answer(added(status, drive_error));
+            });
+        const auto good = check_image(drive.block.path, drive.block.read_only || drive.block.temporary);
+        exchange->answer(good ? outcome(store(services, drive), drive_error) : refusal(good.error(), drive_error));
+    }};
 }
 
 Prepared patch_drive(Call& call) {
@@ -119,15 +127,18 @@ Prepared patch_drive(Call& call) {
     const auto& drive = *device_of<DriveConfig>(body.file.config);
     if (drive.block.id != call.id)
         return different_ids();
-    return answering([drive](Services& services) {
-        const auto changed = services.instance.change_drive(drive.block.id, drive.block.path, drive.block.limits);
-        if (changed)
-            return done();
-        Error error = firecracker::in_words(changed.error());
-        error.what = "Unable to patch the block device: " + error.message() + " Please verify the request arguments.";
-        error.sys_errno = 0;
-        return refusal(error, drive_error);
-    });
+    return Action{[drive](Services& services, const std::shared_ptr<Exchange>& exchange) {
+        services.instance.change_drive(drive.block.id, drive.block.path, drive.block.limits,
+                                       [exchange](const Result<void>& changed) {
+                                           if (changed)
+                                               return exchange->answer(done());
+                                           Error error = firecracker::in_words(changed.error());
+                                           error.what = "Unable to patch the block device: " + error.message() +
+                                                        " Please verify the request arguments.";
+                                           error.sys_errno = 0;
+                                           exchange->answer(refusal(error, drive_error));
+                                       });
+    }};
 }
 
 Prepared delete_drive(Call& call) {
@@ -148,18 +159,18 @@ Prepared put_net(Call& call) {
     const auto& net = *device_of<NetOptions>(body.file.config);
     if (net.id != call.id)
         return different_net_ids(call.id, net.id);
-    return answering([net](Services& services) {
-        if (running(services)) {
-            const auto status = services.instance.add_device(net);
-            if (const auto tap = status || net.tap.empty() ? Result<void>{} : check_tap(net.tap);
-                !tap && services.instance.machine()->devices().check_free({kind_of<NetOptions>, net.id}))
-                return refusal(tap_problem(tap.error(), net.tap), net_error);
-            return added(status, net_error);
-        }
+    return Action{[net](Services& services, const std::shared_ptr<Exchange>& exchange) {
+        if (running(services))
+            return services.instance.add_device(net, [exchange, tap = net.tap](auto status) {
+                if (!status && !tap.empty() && is_of_host(status.error()))
+                    return exchange->answer(refusal(tap_problem(std::move(status).error(), tap), net_error));
+                exchange->answer(added(status, net_error));
+            });
         if (auto good = check_way(net); !good)
-            return net.tap.empty() ? outcome(good, net_error) : refusal(tap_problem(good.error(), net.tap), net_error);
-        return outcome(store(services, net), net_error);
-    });
+            return exchange->answer(net.tap.empty() ? outcome(good, net_error)
+                                                    : refusal(tap_problem(good.error(), net.tap), net_error));
+        exchange->answer(outcome(store(services, net), net_error));
+    }};
 }
 
 Prepared patch_net(Call& call) {

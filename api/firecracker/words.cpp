@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/firecracker/words.hpp"
 
+#include <cerrno>
 #include <cstring>
 
 #include "vmm/base/outside/outside.hpp"
@@ -55,7 +56,10 @@ Error in_words(Error error) {
 }
 
 std::string os_error(const Error& error) {
-    const int number = error.sys_errno == outside::refused ? EACCES : error.sys_errno;
+    const int number = error.sys_errno == outside::refused      ? EACCES
+                       : error.sys_errno == outside::gone       ? EPIPE
+                       : error.sys_errno == outside::unanswered ? ETIMEDOUT
+                                                                : error.sys_errno;
     return std::string{std::strerror(number)} + " (os error " + std::to_string(number) + ")";
 }
 

@@ -153,8 +153,10 @@ private:
         case ENXIO:
             return failed(Errc::vfio_missing, fd, "opening " + path, "sudo modprobe vfio-pci");
         case outside::refused:
-            errno = outside::refused;
-            return fail_errno(outside::refused_code, "opening " + path + " for " + device_.name());
+        case outside::gone:
+        case outside::unanswered:
+            errno = -fd;
+            return fail_errno(Errc::host_error, "opening " + path + " for " + device_.name());
         default:
             break;
         }

@@ -56,6 +56,8 @@ struct SpawnPlan {
 };
 
 std::string ending(int status) {
+    if (status == outside::Door::unknown)
+        return "ended";
     if (WIFEXITED(status))
         return format("ended with status %d", WEXITSTATUS(status));
     return format("was ended by signal %d", WTERMSIG(status));
@@ -132,7 +134,7 @@ ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
 bool ChildProcess::look() {
     if (helper_ > 0) {
         auto* const door = outside::door();
-        const auto how = door != nullptr ? door->status(helper_) : std::optional{0};
+        const auto how = door != nullptr ? door->status(helper_) : std::optional{outside::Door::unknown};
         if (!how)
             return false;
         how_ = ending(*how);

@@ -92,8 +92,16 @@ std::string_view error_name(Errc code) { return table.at(static_cast<std::size_t
 int exit_code(Errc code) { return table.at(static_cast<std::size_t>(code)).exit; }
 
 std::string Error::message() const {
-    if (sys_errno == outside::refused)
+    switch (sys_errno) {
+    case outside::refused:
         return what + ": inox is confined to what its configuration names";
+    case outside::gone:
+        return what + ": the process that opens files for inox has ended";
+    case outside::unanswered:
+        return what + ": the process that opens files for inox does not answer";
+    default:
+        break;
+    }
     return sys_errno == 0 ? what : format("%s: %s (errno %d)", what.c_str(), std::strerror(sys_errno), sys_errno);
 }
 
@@ -115,8 +123,16 @@ std::string Error::report() const {
 
 std::unexpected<Error> fail_errno(Errc code, std::string what, std::string hint) {
     const int saved = errno;
-    if (saved == outside::refused)
-        return std::unexpected<Error>{Error{outside::refused_code, std::move(what), open_hint(saved), {}, saved}};
+    switch (saved) {
+    case outside::refused:
+        return std::unexpected<Error>{Error{Errc::not_allowed, std::move(what), open_hint(saved), {}, saved}};
+    case outside::gone:
+        return std::unexpected<Error>{Error{Errc::host_error, std::move(what), open_hint(saved), {}, saved}};
+    case outside::unanswered:
+        return std::unexpected<Error>{Error{Errc::timed_out, std::move(what), open_hint(saved), {}, saved}};
+    default:
+        break;
+    }
     return std::unexpected<Error>{Error{code, std::move(what), std::move(hint), {}, saved}};
 }
 

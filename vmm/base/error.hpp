@@ -114,7 +114,7 @@ inline std::unexpected<Error> fail_at(std::string where, Errc code, std::string 
                                       ErrorDetail detail = {}) {
     return std::unexpected{error_at(std::move(where), code, std::move(what), std::move(hint), std::move(detail))};
 }
-/// A failed system call: keeps the current errno. not_allowed instead of `code` when that is outside::refused.
+/// A failed system call: keeps the current errno. Where that is one of vmm/base/outside, its code instead of `code`.
 std::unexpected<Error> fail_errno(Errc code, std::string what, std::string hint = {});
 
 /// printf into a std::string, checked by the compiler.

@@ -13,6 +13,8 @@
 
 #include <fcntl.h>
 
+#include "vmm/base/outside/outside.hpp"
+
 namespace inox {
 
 namespace asio = boost::asio;
@@ -91,7 +93,10 @@ struct EventLoop::Watch : std::enable_shared_from_this<Watch> {
 EventLoop::EventLoop() : impl_{std::make_unique<Impl>()} {}
 EventLoop::~EventLoop() = default;
 
-void EventLoop::run() { impl_->context.run(); }
+void EventLoop::run() {
+    const outside::Brief brief;
+    impl_->context.run();
+}
 void EventLoop::stop() { impl_->context.stop(); }
 void EventLoop::restart() { impl_->context.restart(); }
 

@@ -17,6 +17,10 @@ std::string open_hint(int error, std::string otherwise) {
         return "that is a socket, or a device without a driver: name a file";
     case outside::refused:
         return "start inox with --allow PATH: this file, or a folder that holds it";
+    case outside::gone:
+        return "nothing more can be opened in this run, and what is open works on: to open more, start inox again";
+    case outside::unanswered:
+        return "look at inox-broker, a child of inox: is it stopped, or does it wait for storage? Then try again";
     case ENOTDIR:
         return "check the path: a part of it before a '/' is not a folder";
     default:

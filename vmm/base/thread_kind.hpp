@@ -20,7 +20,7 @@ enum class ThreadKind : std::uint8_t {
     share,    ///< talks to the daemon of a shared folder
     assigned, ///< opens, pins, unpins and closes assigned devices
     dump,     ///< writes the guest's memory to a file
-    start,    ///< makes a machine, before its guest's first instruction; has no list of its own
+    start,    ///< makes a machine, or opens what is added to one; has no list but that of the thread that made it
 };
 inline constexpr std::array<std::string_view, 11> thread_kind_names{
     "loop", "vcpu", "api", "watchdog", "engine", "disk", "iommu", "share", "assigned", "dump", "start"};

@@ -4,7 +4,9 @@
 // guest has memory, knows nothing of the guest, and ends when this process does.
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <mutex>
 #include <span>
 
 #include "vmm/base/outside/outside.hpp"
@@ -17,7 +19,9 @@ enum class Op : std::uint32_t;
 }
 
 /// Any thread, once it has started. Each request has a socket of its own for its answer, so nobody waits for the
-/// request of another thread, unless the broker serves that one.
+/// request of another thread, unless the broker serves that one. A thread that is outside::Brief waits for 50 ms in
+/// 100 ms, and not at all while the broker owes an answer that was waited for too long: a ping behind that request
+/// tells when it answers again.
 class Broker final : public outside::Door {
 public:
     /// Forks. While this process has one thread. host_error.
@@ -31,15 +35,28 @@ public:
         const Allowed one{path, purpose};
         return allow({&one, 1});
     }
-    /// Before the guest runs: from here on, the list stays as it is.
+    /// Before the guest runs: from here on, the list stays as it is. Does not wait: what is asked later is behind it.
     Result<void> seal();
     [[nodiscard]] pid_t pid() const { return pid_; }
+
+    enum class State : std::uint8_t {
+        answers, ///< as far as anybody has asked
+        silent,  ///< somebody has waited for too long, and it has not answered since
+        ended,   ///< for ever: a confined process cannot start one that may open files
+    };
+    [[nodiscard]] State state();
+    /// A line, once.
+    static void tell_gone();
+    /// Readable once it has ended.
+    [[nodiscard]] int fd() const { return socket_.get(); }
 
     UniqueFd open(const std::string& path, int flags, unsigned mode, outside::Wait wait) override;
     UniqueFd open_unnamed() override;
     UniqueFd open_tap(const std::string& name, int flags) override;
     bool bind(int socket, const std::string& path, unsigned mode) override;
     bool connect(int socket, const std::string& path) override;
+    UniqueFd connect_later(int socket, const std::string& path) override;
+    bool connected(int answer) override;
     bool can_bind(int type, std::string_view address) override;
     bool remove(const std::string& path) override;
     bool replace(const std::string& path, std::string_view text) override;
@@ -55,13 +72,29 @@ private:
         UniqueFd first{};
         UniqueFd second{};
     };
+    using Fds = std::initializer_list<int>;
+    using Clock = std::chrono::steady_clock;
     static constexpr int usual_patience_ms = 5000;
+    static constexpr int brief_patience_ms = 50; ///< in twice this time
     Broker(UniqueFd socket, pid_t pid) : socket_{std::move(socket)}, pid_{pid} {}
-    [[nodiscard]] Reply ask(wire::Op op, int flags, unsigned mode, std::string_view text,
-                            std::initializer_list<int> fds = {}, int patience_ms = usual_patience_ms);
+    [[nodiscard]] UniqueFd request(wire::Op op, int flags, unsigned mode, std::string_view text, Fds fds = {});
+    [[nodiscard]] Reply ask(wire::Op op, int flags, unsigned mode, std::string_view text, Fds fds = {},
+                            int patience_ms = usual_patience_ms);
+    [[nodiscard]] Reply ask_once(wire::Op op, int flags, unsigned mode, std::string_view text, Fds fds,
+                                 int patience_ms);
+    [[nodiscard]] Reply take(int answer);
+    [[nodiscard]] bool is_silent();
+    void note_silence();
+    [[nodiscard]] int patience_now(int wanted_ms);
+    void spend(Clock::time_point from);
 
     UniqueFd socket_;
     pid_t pid_;
+    std::mutex mutex_{}; // guards all below
+    UniqueFd ping_{};    ///< the answer that is owed
+    Clock::time_point silent_since_{};
+    Clock::time_point spent_since_{}; ///< by threads that are Brief
+    Clock::duration spent_{};
 };
 
 } // namespace inox::confine

@@ -74,7 +74,7 @@ private:
     [[nodiscard]] Outcome status(int number);
     void end(int number);
     void open_slowly(const Request& request, const std::string& path, const UniqueFd& answer);
-    static void answer(const UniqueFd& to, const Outcome& outcome);
+    static bool answer(const UniqueFd& to, const Outcome& outcome);
 
     UniqueFd socket_;
     AllowList list_{};
@@ -84,12 +84,30 @@ private:
     int next_{1};
 };
 
-void Server::answer(const UniqueFd& to, const Outcome& outcome) {
+/// Who does not wait any more gets nothing, and what would be nobody's is not made.
+bool is_in_vain(Op op, const UniqueFd& to) {
+    switch (op) {
+    case Op::open:
+    case Op::open_slowly:
+    case Op::open_unnamed:
+    case Op::open_tap:
+    case Op::bind:
+    case Op::connect:
+    case Op::start_passt:
+    case Op::start_share: {
+        pollfd other{to.get(), 0, 0};
+        return ::poll(&other, 1, 0) == 1 && (other.revents & POLLHUP) != 0;
+    }
+    default:
+        return false;
+    }
+}
+
+bool Server::answer(const UniqueFd& to, const Outcome& outcome) {
     const Answer answer{outcome.error, outcome.number};
     std::array<int, 2> fds{outcome.first.get(), outcome.second.get()};
     const std::size_t count = outcome.second ? 2 : outcome.first ? 1 : 0;
-    // Who does not wait any more gets nothing.
-    (void)send(to.get(), std::as_bytes(std::span{&answer, 1}), {}, std::span{fds}.first(count), MSG_DONTWAIT);
+    return send(to.get(), std::as_bytes(std::span{&answer, 1}), {}, std::span{fds}.first(count), MSG_DONTWAIT);
 }
 
 void Server::run() {
@@ -102,10 +120,16 @@ void Server::run() {
         std::memcpy(&request, packet.bytes.data(), sizeof request);
         std::string text(packet.size - sizeof request, '\0');
         std::memcpy(text.data(), packet.bytes.data() + sizeof request, text.size());
-        if (request.op == Op::open_slowly)
+        if (is_in_vain(request.op, to))
+            continue;
+        if (request.op == Op::open_slowly) {
             open_slowly(request, text, to);
-        else
-            answer(to, act(request, std::move(text), packet));
+            continue;
+        }
+        const auto outcome = act(request, std::move(text), packet);
+        const bool helper = request.op == Op::start_passt || request.op == Op::start_share;
+        if (!answer(to, outcome) && helper)
+            end(outcome.number);
     }
 }
 
@@ -142,6 +166,8 @@ Outcome Server::act(const Request& request, std::string text, Packet& packet) {
         return status(number);
     case Op::end:
         end(number);
+        return {};
+    case Op::ping:
         return {};
     case Op::open_slowly:
         break;

@@ -29,6 +29,7 @@ enum class Op : std::uint32_t {
     start_share, ///< text is the folder, `flags` 1: read-only
     status,      ///< `mode` is the helper
     end,         ///< the same
+    ping,
 };
 
 struct Request {

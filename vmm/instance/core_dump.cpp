@@ -50,15 +50,17 @@ Result<void> CoreDump::check(const std::string& path) {
 
 Result<std::unique_ptr<CoreDump>> CoreDump::start(EventLoop& loop, Machine& machine, const std::string& path, File how,
                                                   Done done) {
-    auto file = TRY(open_dump(path, how));
-    std::unique_ptr<CoreDump> dump{new CoreDump{machine, path, std::move(file), std::move(done)}};
+    std::unique_ptr<CoreDump> dump{new CoreDump{machine, path, TRY(EventFd::create()), std::move(done)}};
     machine.hold(Machine::Holder::dump);
     for (unsigned id = 0; id < machine.vcpu_count(); ++id)
         dump->cpus_.push_back({TRY(machine.vcpu(id).regs()), TRY(machine.vcpu(id).sregs())});
     try {
-        dump->writer_ = std::thread{[&loop, self = dump.get(), alive = std::weak_ptr{dump->alive_}] {
-            enter_thread(ThreadKind::dump, "dump");
-            auto written = self->write();
+        dump->writer_ = std::thread{[&loop, how, self = dump.get(), alive = std::weak_ptr{dump->alive_}] {
+            enter_thread(ThreadKind::start, "dump");
+            auto written = self->open(how);
+            enter_thread(ThreadKind::dump, "dump"); // which opens nothing
+            if (written)
+                written = self->write();
             loop.post([self, alive, written = std::move(written)] {
                 if (alive.lock())
                     self->finish(written);
@@ -70,6 +72,17 @@ Result<std::unique_ptr<CoreDump>> CoreDump::start(EventLoop& loop, Machine& mach
     return dump;
 }
 
+Result<void> CoreDump::open(File how) {
+    const outside::Until until{stop_opening_.fd()};
+    file_ = TRY(open_dump(path_, how));
+    return {};
+}
+
+void CoreDump::remove_file() const {
+    if (file_)
+        outside::remove(path_);
+}
+
 Result<void> CoreDump::write() {
     const boot::Vmcore core{machine_.memory(), cpus_, boot::find_vmcoreinfo(machine_.memory()).value_or("")};
     size_ = core.size();
@@ -79,13 +92,14 @@ Result<void> CoreDump::write() {
 void CoreDump::finish(const Result<void>& written) {
     writer_.join();
     if (!written)
-        outside::remove(path_);
+        remove_file();
     machine_.release(Machine::Holder::dump);
     auto done = std::exchange(done_, nullptr);
     if (written)
         return done(size_); // may destroy this
     auto error = written.error();
-    error.what += ": " + path_;
+    if (file_)
+        error.what += ": " + path_;
     done(std::unexpected<Error>{std::move(error)});
 }
 
@@ -93,9 +107,10 @@ CoreDump::~CoreDump() {
     if (!done_)
         return;
     stop_ = true;
+    stop_opening_.signal();
     if (writer_.joinable())
         writer_.join();
-    outside::remove(path_);
+    remove_file();
     machine_.release(Machine::Holder::dump);
 }
 

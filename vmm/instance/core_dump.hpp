@@ -24,8 +24,8 @@ public:
     /// Whether a dump can be written there, by what is there now; nothing is made.
     static Result<void> check(const std::string& path);
     /// Stops the guest, and lets it go on after `done`, which is called on the loop, never before this returns. The
-    /// file is readable for its owner only, and does not stay after a failure. output_unwritable; in_use where
-    /// File::made finds a file.
+    /// file is opened beside the loop too, is readable for its owner only, and does not stay after a failure. `done`
+    /// gets output_unwritable, or in_use where File::made finds a file.
     static Result<std::unique_ptr<CoreDump>> start(EventLoop& loop, Machine& machine, const std::string& path, File how,
                                                    Done done);
     /// Gives up what is not written yet; `done` is not called then. Before the machine goes.
@@ -34,18 +34,23 @@ public:
     CoreDump& operator=(const CoreDump&) = delete;
 
 private:
-    CoreDump(Machine& machine, std::string path, UniqueFd file, Done done)
-        : machine_{machine}, path_{std::move(path)}, file_{std::move(file)}, done_{std::move(done)} {}
-    [[nodiscard]] Result<void> write(); // on the writer's thread
+    CoreDump(Machine& machine, std::string path, EventFd stop_opening, Done done)
+        : machine_{machine}, path_{std::move(path)}, done_{std::move(done)}, stop_opening_{std::move(stop_opening)} {}
+    // On the writer's thread.
+    [[nodiscard]] Result<void> open(File how);
+    [[nodiscard]] Result<void> write();
+
+    void remove_file() const;
     void finish(const Result<void>& written);
 
     Machine& machine_;
     std::string path_;
-    UniqueFd file_;
-    Done done_; ///< empty once it was called
+    UniqueFd file_{}; ///< empty: it could not be opened
+    Done done_;       ///< empty once it was called
     std::vector<boot::CoreCpu> cpus_{};
     std::uint64_t size_{0}; ///< of what was written
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
+    EventFd stop_opening_;
     std::atomic<bool> stop_{false};
     std::thread writer_{};
 };

@@ -81,8 +81,6 @@ Result<void> Instance::prepare_start() {
         TRY_VOID(placed(Symbols::check(file_.run.symbols), "/inox/symbols"));
     if (file_.metrics && !metrics_)
         TRY_VOID(placed(check_output(file_.metrics->path), "/metrics/metrics_path"));
-    if (confinement_)
-        TRY_VOID(confinement_->allow(file_));
     gate_ = TRY(RunGate::create());
     console_ = TRY(GuestConsole::create(file_, loop_, *gate_, timeline_, owner_));
     return {};
@@ -126,10 +124,14 @@ void Instance::make_machine(Started done) {
                                .console = *console_,
                                .net_filters = [this](const std::string& id) { return net_filter(id); },
                                .debugger = debugger_};
-    auto make = [this, &start = *start_, owner, config = file_.config](const std::stop_token& stop) {
+    auto make = [this, &start = *start_, owner, file = file_](const std::stop_token& stop) {
         {
             const EventLoop::Apart apart{loop_};
-            start.machine = Machine::create(config, loop_, timeline_, *gate_, owner, stop);
+            start.machine = [&]() -> Result<std::unique_ptr<Machine>> {
+                if (confinement_)
+                    TRY_VOID(confinement_->allow(file));
+                return Machine::create(file.config, loop_, timeline_, *gate_, owner, stop);
+            }();
         }
         loop_.post([this] { on_made(); });
     };
@@ -163,8 +165,13 @@ Result<void> Instance::run_machine(Result<std::unique_ptr<Machine>> made) {
         debugger_->attach(*machine_);
     if (counts_exits_ |= !file_.run.exits.empty(); counts_exits_)
         machine_->count_exits();
-    if (confinement_)
+    if (confinement_) {
         TRY_VOID(confinement_->enter(file_));
+        broker_watch_ = TRY(confinement_->watch(loop_, [this] {
+            events_.publish("broker-ended");
+            broker_watch_.reset(); // may destroy this
+        }));
+    }
     return machine_->start();
 }
 
@@ -341,6 +348,7 @@ void Instance::stop() {
         start_->maker.request_stop();
     restart_timer_.reset();
     metrics_timer_.reset();
+    broker_watch_.reset();
     static_cast<void>(flush_metrics());
     if (machine_)
         machine_->stop();
@@ -367,6 +375,8 @@ Samples Instance::samples() const {
     // Firecracker's name for the same: its guest writes one byte at a time.
     samples.push_back({"uart", {}, "missed_write_count", missed_serial, {}});
     samples.push_back({"logger", {}, "missed_console_bytes", console_ ? console_->missed_console() : 0, {}});
+    if (confinement_)
+        confinement_->collect(samples);
     if (more_samples_)
         more_samples_(samples);
     if (machine_)

@@ -94,6 +94,8 @@ public:
     void leave(std::string what) { owner_.on_end({GuestEnd::How::stopped, 0, {}, std::move(what)}); }
     /// Before the start; it outlives the machine.
     void use_confinement(Confinement& confinement) { confinement_ = &confinement; }
+    /// Null for a test's instance.
+    [[nodiscard]] const Confinement* confinement() const { return confinement_; }
     /// Before the start: this file may be removed at the end, though the configuration does not name it.
     void keep_removable(std::string path);
     void use_debugger(Debugger& debugger) { debugger_ = &debugger; }
@@ -110,16 +112,15 @@ public:
     Registration add_samples(std::function<void(Samples&)> source);
 
     // While the guest runs. not_found for a device that is not there.
-    /// Opens the device and shows it to the guest.
-    Result<DeviceStatus> add_device(const DeviceConfig& config);
-    /// The same where its coming may take time, as memory that is pinned for an assigned device does: `done` is called
-    /// on the loop, perhaps before this returns, at the machine's end at the latest.
+    /// Opens the device beside the loop and shows it to the guest. `done` is called on the loop, perhaps before this
+    /// returns, at the machine's end at the latest.
     void add_device(const DeviceConfig& config, Platform::Added done);
     /// Cancels the adding of a device. False when no device of this name is being added.
     bool cancel_device(const DeviceName& name) { return machine_ && machine_->cancel_device(name); }
     Result<void> remove_device(const DeviceName& name, Removal how);
-    /// Another image, other limits, or both; empty: as it is.
-    Result<void> change_drive(const std::string& id, const std::string& path, const devices::RateLimits& limits);
+    /// Another image, other limits, or both; empty: as it is. `done` as above.
+    void change_drive(const std::string& id, const std::string& path, const devices::RateLimits& limits,
+                      Platform::Done done);
     Result<void> change_net(const std::string& id, const devices::RateLimits& receive, const devices::RateLimits& send);
     Result<void> change_balloon(std::uint64_t target);
     Result<void> change_balloon_statistics(std::chrono::seconds interval);
@@ -192,6 +193,9 @@ private:
     /// The metadata service, for an interface that it answers on; null for others.
     Result<std::shared_ptr<devices::virtio::NetFilter>> net_filter(const std::string& id);
     Result<void> check_complete() const;
+    /// The disk, when it may get this image.
+    [[nodiscard]] Result<std::shared_ptr<devices::virtio::Block>> changing_drive(const std::string& id,
+                                                                                 const std::string& path) const;
     /// The machine, when it may get this device.
     [[nodiscard]] Result<Machine*> may_add(const DeviceConfig& config) const;
     void flush_metrics_later();
@@ -208,6 +212,7 @@ private:
     std::optional<MetricsFile> metrics_{};
     std::function<void(Samples&)> more_samples_{};
     Registration metrics_timer_{};
+    Registration broker_watch_{};
     std::chrono::steady_clock::time_point started_at_{};
     Registration restart_timer_{};
     std::uint64_t restarts_{0};

@@ -67,13 +67,6 @@ Result<Machine*> Instance::may_add(const DeviceConfig& config) const {
     return machine;
 }
 
-Result<DeviceStatus> Instance::add_device(const DeviceConfig& config) {
-    auto* machine = TRY(may_add(config));
-    auto status = TRY(machine->add_device(config));
-    put_device(file_.config, config);
-    return status;
-}
-
 void Instance::add_device(const DeviceConfig& config, Platform::Added done) {
     auto machine = may_add(config);
     if (!machine)
@@ -116,23 +109,37 @@ void merge(devices::RateLimits& into, const devices::RateLimits& from) {
 
 } // namespace
 
-Result<void> Instance::change_drive(const std::string& id, const std::string& path, const devices::RateLimits& limits) {
-    const auto disk = TRY(running_machine())->disk(id);
+Result<std::shared_ptr<devices::virtio::Block>> Instance::changing_drive(const std::string& id,
+                                                                         const std::string& path) const {
+    auto disk = TRY(running_machine())->disk(id);
     if (!disk)
         return no_device("drive", id);
     ConfigFile changed = file_;
-    if (auto* drive = find_device<DriveConfig>(changed.config, id)) {
-        if (!path.empty())
-            drive->block.path = path;
-        merge(drive->block.limits, limits);
-    }
-    if (!path.empty()) {
-        TRY_VOID(check_outputs_apart(changed));
-        TRY_VOID(disk->replace(path));
-    }
-    disk->update_limits(limits);
-    file_ = std::move(changed);
-    return {};
+    if (auto* drive = find_device<DriveConfig>(changed.config, id); drive && !path.empty())
+        drive->block.path = path;
+    TRY_VOID(check_outputs_apart(changed));
+    return disk;
+}
+
+void Instance::change_drive(const std::string& id, const std::string& path, const devices::RateLimits& limits,
+                            Platform::Done done) {
+    auto disk = changing_drive(id, path);
+    if (!disk)
+        return done(std::unexpected{std::move(disk).error()});
+    auto changed = [this, id, path, limits, disk = *disk, done = std::move(done)](Result<void> replaced) mutable {
+        if (!replaced)
+            return done(std::move(replaced));
+        disk->update_limits(limits);
+        if (auto* drive = find_device<DriveConfig>(file_.config, id)) {
+            if (!path.empty())
+                drive->block.path = path;
+            merge(drive->block.limits, limits);
+        }
+        done({});
+    };
+    if (path.empty())
+        return changed({});
+    machine_->replace_image(*disk, path, std::move(changed));
 }
 
 Result<void> Instance::change_net(const std::string& id, const devices::RateLimits& receive,

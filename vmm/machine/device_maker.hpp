@@ -37,13 +37,12 @@ struct OpeningContext {
     const GuestMemory& memory;
     ConsolePeer* console{};   ///< of the virtio console; null: what it prints is not taken
     NetFilters net_filters{}; ///< empty: none
-    bool running{false};      ///< the guest runs, and its loop waits for this device
 };
 
 /// How a machine gets a device of a kind. Each kind defines these in kinds/; without them the program does not link. On
 /// the loop's thread, or before it runs.
 template <class Options> struct Maker {
-    /// Opens images, taps, sockets.
+    /// Opens images, taps, sockets. Any thread that is EventLoop::Apart, too.
     static Result<OpenedDevice> open(const Options& options, const OpeningContext& context);
     static Result<NewDevice> make(const Options& options, OpenedDevice opened, PlatformParts& parts);
     /// About so many of the process's descriptors it takes once a driver uses it.

@@ -88,11 +88,12 @@ public:
     /// Null without a virtio console.
     [[nodiscard]] devices::virtio::Console* console() const { return platform_->console(); }
 
-    /// Adds a device; the guest is told when it runs. See DeviceTable for errors.
-    Result<DeviceStatus> add_device(const DeviceConfig& config) { return platform_->add(config); }
-    /// The same, for kinds whose coming takes time; see Platform.
+    /// Adds a device; the guest is told when it runs. See DeviceTable for errors, Platform for the rest.
     void add_device(const DeviceConfig& config, Platform::Added done) { platform_->add_later(config, std::move(done)); }
-    /// A device that is not there yet does not come any more. False: there is none.
+    void replace_image(std::shared_ptr<devices::virtio::Block> disk, const std::string& path, Platform::Done done) {
+        platform_->replace_image(std::move(disk), path, std::move(done));
+    }
+    /// An assigned device that is not there yet does not come any more. False: there is none.
     bool cancel_device(const DeviceName& name) { return platform_->cancel(name); }
     /// MachineEvents::on_device tells when it is gone.
     Result<void> remove_device(const DeviceName& name, Removal how) { return platform_->table().remove(name, how); }

@@ -81,7 +81,8 @@ std::function<void(const devices::vfio::HostDeviceEvent&)> PlatformParts::listen
 }
 
 Platform::Platform(const PlatformContext& context)
-    : context_{context}, parts_{std::make_unique<PlatformParts>(context)}, table_{context.loop, context.events} {
+    : context_{context}, parts_{std::make_unique<PlatformParts>(context)}, table_{context.loop, context.events},
+      beside_{context.loop} {
     parts_->on_host_event = [this](const DeviceName& name, const devices::vfio::HostDeviceEvent& event) {
         on_assigned_event(name, event);
     };
@@ -137,6 +138,7 @@ Result<void> Platform::add_legacy() {
 }
 
 void Platform::stop() {
+    beside_.stop();
     if (parts_->assigned)
         parts_->assigned->stop();
 }
@@ -173,9 +175,45 @@ Result<void> Platform::check_name(const DeviceName& name) const {
 }
 
 void Platform::add_later(const DeviceConfig& config, Added done) {
-    const auto* device = std::get_if<VfioConfig>(&config);
-    if (!device || !parts_->pci)
-        return done(add(config));
+    if (const auto* assigned = std::get_if<VfioConfig>(&config); assigned && parts_->pci)
+        return add_assigned_later(*assigned, std::move(done));
+    const auto opened = std::make_shared<Result<OpenedDevice>>(fail(Errc::internal, "nothing was opened"));
+    auto begin = [this, config, opened]() -> Result<BesideLoop::Work> {
+        TRY_VOID(may_add(device_name(config)));
+        NetFilters filters; // made of what is the loop's
+        if (const auto* net = std::get_if<devices::virtio::NetOptions>(&config); net && context_.net_filters)
+            filters = [filter = TRY(context_.net_filters(net->id))](const std::string& /*id*/) { return filter; };
+        return [this, config, opened, filters = std::move(filters)] {
+            *opened = open_device(config, {.loop = context_.loop, .memory = context_.memory, .net_filters = filters});
+        };
+    };
+    beside_.run(std::move(begin), [this, config, opened, done = std::move(done)](Result<void> ready) mutable {
+        auto add = [&]() -> Result<DeviceStatus> {
+            TRY_VOID(std::move(ready));
+            return add_opened(config, TRY(std::move(*opened)));
+        };
+        done(add());
+    });
+}
+
+void Platform::replace_image(std::shared_ptr<devices::virtio::Block> disk, const std::string& path, Done done) {
+    using devices::virtio::BlockFile;
+    const auto other = std::make_shared<Result<std::shared_ptr<BlockFile>>>();
+    auto begin = [disk, path, other]() -> Result<BesideLoop::Work> {
+        if (disk->has_image(path))
+            return [] {};
+        return [path, other, options = disk->options()] { *other = devices::virtio::Block::open_other(options, path); };
+    };
+    beside_.run(std::move(begin), [disk, path, other, done = std::move(done)](Result<void> ready) mutable {
+        auto replace = [&]() -> Result<void> {
+            TRY_VOID(std::move(ready));
+            return disk->replace(path, TRY(std::move(*other)));
+        };
+        done(replace());
+    });
+}
+
+void Platform::add_assigned_later(const VfioConfig& config, Added done) {
     DeviceName name = device_name(config);
     if (auto free = check_name(name); !free)
         return done(std::unexpected{std::move(free).error()});
@@ -187,7 +225,7 @@ void Platform::add_later(const DeviceConfig& config, Added done) {
     auto& assigned = parts_->use_assigned();
     assigned.guest_starts(); // also when this device is the first of its kind
     assigned.make_later(
-        *device, where, std::move(listener),
+        config, where, std::move(listener),
         [this, name = std::move(name), place = std::move(*place), done = std::move(done)](auto made) mutable {
             if (!made)
                 return done(std::unexpected{std::move(made).error()});
@@ -199,18 +237,20 @@ bool Platform::cancel(const DeviceName& name) {
     return name.kind == kind_of<VfioConfig> && parts_->assigned && parts_->assigned->cancel(name.id);
 }
 
-/// Adds a device to a running machine.
-Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
-    const DeviceName name = device_name(config);
+Result<void> Platform::may_add(const DeviceName& name) const {
     TRY_VOID(check_name(name));
     if (is_single(name.kind))
         for (const DeviceStatus& other : table_.list())
             if (other.name.kind == name.kind)
                 return fail(Errc::already_exists, "there is already: " + other.name.text(), "a machine has one");
-    return add_opened(config, TRY(open_device(config, {.loop = context_.loop,
-                                                       .memory = context_.memory,
-                                                       .net_filters = context_.net_filters,
-                                                       .running = true})));
+    return {};
+}
+
+Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
+    TRY_VOID(may_add(device_name(config)));
+    return add_opened(
+        config, TRY(open_device(
+                    config, {.loop = context_.loop, .memory = context_.memory, .net_filters = context_.net_filters})));
 }
 
 Result<DeviceStatus> Platform::add_opened(const DeviceConfig& config, OpenedDevice opened) {

@@ -19,6 +19,7 @@
 #include "vmm/bus/guest_mappings.hpp"
 #include "vmm/bus/irq.hpp"
 #include "vmm/config/config.hpp"
+#include "vmm/machine/beside_loop.hpp"
 #include "vmm/machine/device_maker.hpp"
 #include "vmm/machine/device_table.hpp"
 #include "vmm/memory/dma_memory.hpp"
@@ -91,14 +92,18 @@ public:
     void send_ctrl_alt_del();
     /// Presses the power button, again each second until the guest has seen it.
     void press_power_button();
-    /// Opens what the device needs and shows it to the guest; a running one is told. On the loop's thread. Assigned
-    /// devices: before the guest runs.
+    /// Opens what the device needs and shows it to the guest; a running one is told. On the loop's thread, before the
+    /// guest runs.
     Result<DeviceStatus> add(const DeviceConfig& config);
-    /// The same for a running machine, where an assigned device is opened and its memory pinned beside the loop.
-    /// `done` is called on the loop, perhaps before this returns, and at the platform's end at the latest.
+    /// The same for a running machine: opens the device, and pins memory for an assigned one, beside the loop. `done`
+    /// is called on the loop, perhaps before this returns, and at the platform's end at the latest.
     using Added = std::move_only_function<void(Result<DeviceStatus>)>;
     void add_later(const DeviceConfig& config, Added done);
-    /// A device that add_later() is at work on is not to come any more: its `done` is told. False: there is none.
+    /// Block::replace(), with the image opened beside the loop. `done` as above.
+    using Done = BesideLoop::End;
+    void replace_image(std::shared_ptr<devices::virtio::Block> disk, const std::string& path, Done done);
+    /// An assigned device that add_later() is at work on is not to come any more: its `done` is told. False: there is
+    /// none.
     bool cancel(const DeviceName& name);
     /// No device comes any more; those that were on their way are told so.
     void stop();
@@ -116,6 +121,8 @@ public:
 private:
     explicit Platform(const PlatformContext& context);
     Result<void> add_legacy();
+    void add_assigned_later(const VfioConfig& config, Added done);
+    [[nodiscard]] Result<void> may_add(const DeviceName& name) const;
     Result<DeviceStatus> add_opened(const DeviceConfig& config, OpenedDevice opened);
     Result<DeviceStatus> add_to_pci(NewDevice device);
     Result<DeviceStatus> add_to_mmio(const NewDevice& device);
@@ -127,6 +134,7 @@ private:
     std::unique_ptr<PlatformParts> parts_;
     Registration button_reminder_{};
     DeviceTable table_; // leaves the buses first
+    BesideLoop beside_;
 };
 
 } // namespace inox

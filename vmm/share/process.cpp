@@ -86,7 +86,7 @@ std::string ServerProcess::reap() noexcept {
     if (helper_ != 0) {
         auto* const door = outside::door();
         const auto how = door != nullptr ? door->status(helper_) : std::nullopt;
-        if (!how)
+        if (!how || *how == outside::Door::unknown)
             return {};
         return WIFEXITED(*how) ? format("exit status %d", WEXITSTATUS(*how)) : format("signal %d", WTERMSIG(*how));
     }
@@ -176,7 +176,7 @@ Result<StartedServer> start_outside(const std::string& path, bool read_only) {
     auto* const door = outside::door();
     auto helper = door != nullptr ? door->start_share(path, read_only) : std::nullopt;
     if (!helper)
-        return errno == EAGAIN || errno == ETIMEDOUT ? fail_errno(Errc::host_error, cannot_start) : cannot_open(path);
+        return errno == EAGAIN ? fail_errno(Errc::host_error, cannot_start) : cannot_open(path);
     return StartedServer{std::move(helper->socket), ServerProcess{std::move(helper->process), helper->number}};
 }
 

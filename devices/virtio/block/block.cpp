@@ -64,14 +64,19 @@ Result<void> Block::watch_engine() {
     return {};
 }
 
-Result<void> Block::replace(const std::string& path) {
+bool Block::has_image(const std::string& path) const { return file_->is(path); }
+
+Result<std::shared_ptr<BlockFile>> Block::open_other(BlockOptions options, const std::string& path) {
     static constexpr auto way_out = "add it as another disk with format=raw: this one keeps the format it was given";
-    std::shared_ptr<BlockFile> other;
-    if (!file_->is(path)) {
-        auto options = options_;
-        options.path = path;
-        other = std::make_shared<BlockFile>(TRY(BlockFile::open(options, way_out)));
-    }
+    options.path = path;
+    return std::make_shared<BlockFile>(TRY(BlockFile::open(options, way_out)));
+}
+
+Result<void> Block::replace(const std::string& path) {
+    return replace(path, has_image(path) ? nullptr : TRY(open_other(options_, path)));
+}
+
+Result<void> Block::replace(const std::string& path, std::shared_ptr<BlockFile> other) {
     Result<void> result{};
     with_lock([&](bool active) {
         if (other)

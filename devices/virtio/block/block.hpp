@@ -57,6 +57,11 @@ public:
     /// Uses another image from now on, or the same one with its new size. Requests in flight finish on the old one,
     /// which is closed after the last of them; the driver is notified of the size. Nothing changes on an error.
     Result<void> replace(const std::string& path);
+    /// The same in two parts. Any thread opens the image, with the options of this disk but for its path; none if
+    /// has_image(). `other`: what was opened; null: the same image as now.
+    static Result<std::shared_ptr<BlockFile>> open_other(BlockOptions options, const std::string& path);
+    Result<void> replace(const std::string& path, std::shared_ptr<BlockFile> other);
+    [[nodiscard]] bool has_image(const std::string& path) const;
     /// See RateLimiter::update.
     void update_limits(const RateLimits& limits);
 

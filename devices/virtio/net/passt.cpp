@@ -194,11 +194,15 @@ std::vector<std::string> Passt::words(const std::string& program) const {
 
 Result<UniqueFd> Passt::connect() {
     const auto now = Clock::now();
-    in_a_row_ = now - started_ < 60s ? in_a_row_ + 1 : 1;
-    if (in_a_row_ == most_in_a_row + 2)
-        log::write(log::Level::error, "passt ended %u times in a row: inox starts it again in a minute", most_in_a_row);
-    if (in_a_row_ > most_in_a_row + 1)
+    if (now - started_ >= 60s)
+        in_a_row_ = 0;
+    if (in_a_row_ > most_in_a_row) {
+        if (!std::exchange(rests_, true))
+            log::write(log::Level::error, "passt ended %u times in a row: inox starts it again in a minute",
+                       most_in_a_row);
         return fail(Errc::host_error, "passt ended too often");
+    }
+    rests_ = false;
     const auto program = TRY(find(host_.program));
     for (const auto& forward : forwards_)
         TRY_VOID(check_port(forward));
@@ -207,8 +211,9 @@ Result<UniqueFd> Passt::connect() {
         return fail_errno(Errc::host_error, "cannot make a pair of sockets");
     UniqueFd near{ends[0]};
     const UniqueFd far{ends[1]};
-    started_ = now;
     child_ = TRY(ChildProcess::start(words(program), far));
+    started_ = now;
+    ++in_a_row_;
     return near;
 }
 

@@ -61,7 +61,8 @@ private:
     bool no_route_{false};
     ChildProcess child_{};
     std::chrono::steady_clock::time_point started_{};
-    unsigned in_a_row_{0};
+    unsigned in_a_row_{0}; ///< starts without an answer to the next
+    bool rests_{false};    ///< it ended too often
 };
 
 } // namespace inox::devices::virtio

@@ -33,6 +33,8 @@ struct VsockConnection {
     ByteQueue backlog{};        ///< at most the flow's buffer size
     bool guest_sent_all{false}; ///< end the host's stream once the backlog is empty
     bool wants_read{false};     ///< the socket may have data for the guest
+    UniqueFd dial{};            ///< the socket is being connected: outside::connected(dial) will tell
+    Registration dialled{};     ///< watches that
     Registration readable{};
     Registration writable{};
     Registration deadline{};

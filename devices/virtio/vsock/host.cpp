@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "devices/virtio/vsock/vsock.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -14,6 +15,7 @@ constexpr unsigned accepts_at_once = 16;
 constexpr std::size_t longest_line = 32; // of a greeting, including its newline
 constexpr std::uint32_t first_host_port = 1U << 30;
 constexpr std::chrono::seconds descriptor_retry{1};
+constexpr std::chrono::seconds dial_time{2}; // as long as Linux's connect(2) waits by default
 
 } // namespace
 
@@ -110,6 +112,7 @@ void Vsock::open_from_host(UniqueFd socket, std::uint32_t guest_port) noexcept {
         make_room() ? add({guest_port, free_host_port()}, VsockFlow::Origin::host, std::move(socket)) : nullptr;
     if (!connection)
         return;
+    traffic_.opened.fetch_add(1, std::memory_order_relaxed);
     connection->deadline =
         loop_.after(request_timeout_, [weak = weak_from_this(), ports = connection->ports, id = connection->id] {
             if (const auto self = weak.lock())
@@ -120,6 +123,44 @@ void Vsock::open_from_host(UniqueFd socket, std::uint32_t guest_port) noexcept {
         });
     enqueue(*connection);
     feed();
+}
+
+/// Until the socket is connected, or for as long as a guest's program waits.
+bool Vsock::await_dial(VsockConnection& connection, UniqueFd answer) noexcept {
+    const auto tell = [weak = weak_from_this(), ports = connection.ports, id = connection.id](bool in_time) {
+        if (const auto self = weak.lock())
+            self->locked([&] {
+                if (VsockConnection* one = self->find(ports, id); one && one->dial)
+                    self->on_dialled(*one, in_time && outside::connected(one->dial));
+            });
+    };
+    connection.dial = std::move(answer);
+    connection.deadline = loop_.after(dial_time, [tell] { tell(false); });
+    auto watch = loop_.watch(connection.dial.get(), [tell] { tell(true); });
+    if (watch)
+        connection.dialled = std::move(*watch);
+    return watch.has_value();
+}
+
+void Vsock::on_dialled(VsockConnection& connection, bool connected) noexcept {
+    connection.dial.reset();
+    connection.dialled.reset();
+    connection.deadline.reset();
+    begin_stream(connection, connected);
+    feed();
+}
+
+void Vsock::begin_stream(VsockConnection& connection, bool connected) noexcept {
+    if (!connected || !watch_readable(connection))
+        return refuse(connection);
+    traffic_.opened.fetch_add(1, std::memory_order_relaxed);
+    enqueue(connection);
+}
+
+void Vsock::refuse(VsockConnection& connection) noexcept {
+    traffic_.refused.fetch_add(1, std::memory_order_relaxed);
+    answer_reset({connection.ports});
+    retire(connection);
 }
 
 void Vsock::on_request_timeout(VsockConnection& connection) noexcept {

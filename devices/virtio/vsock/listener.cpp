@@ -66,6 +66,15 @@ UniqueFd connect_unix(const std::string& path) {
     return socket;
 }
 
+UniqueFd connect_unix_later(const std::string& path, UniqueFd& answer) {
+    errno = 0;
+    UniqueFd socket = stream_socket();
+    if (!check_address(path) || !socket)
+        return {};
+    errno = outside::connect_later(socket.get(), path, answer);
+    return errno == 0 || answer ? std::move(socket) : UniqueFd{};
+}
+
 std::string VsockListener::length_problem(std::size_t bytes) {
     if (bytes != 0 && bytes <= longest_uds_path)
         return {};

@@ -43,7 +43,10 @@ private:
     struct stat identity_ {};
 };
 
-/// Connects to a program that listens at `path`, without waiting; empty when there is none.
+/// Connects to a program that listens at `path`; empty, with errno, when there is none.
 UniqueFd connect_unix(const std::string& path);
+/// The same for the loop. Where another process has to connect it, `answer` is readable once outside::connected(answer)
+/// can tell whether it has.
+UniqueFd connect_unix_later(const std::string& path, UniqueFd& answer);
 
 } // namespace inox::devices::virtio

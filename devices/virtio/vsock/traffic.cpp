@@ -77,6 +77,8 @@ void Vsock::dispatch(const VsockHeader& header, Chain& chain) noexcept {
     const VsockPorts ports = ports_of(header);
     const auto at = streams_.connections.find(ports);
     const auto operation = static_cast<VsockOp>(std::uint16_t{header.operation});
+    if (at != streams_.connections.end() && at->second.dial) // the guest has had no answer, so it gives up
+        return operation == VsockOp::reset ? retire(at->second) : refuse(at->second);
     if (at != streams_.connections.end())
         act(at->second, at->second.flow.on_packet(header), header, chain);
     else if (operation == VsockOp::request)
@@ -127,19 +129,21 @@ void Vsock::act(VsockConnection& connection, VsockFlow::Event event, const Vsock
 void Vsock::open_from_guest(VsockPorts ports, const VsockHeader& header, Chain& chain) noexcept {
     chain.work += 8 * Turn::system_call; // a socket, its connection, and the loop's watches
     const bool room = make_room();
-    UniqueFd socket = room ? connect_unix(listener_.path() + "_" + std::to_string(ports.host)) : UniqueFd{};
+    UniqueFd answer;
+    UniqueFd socket =
+        room ? connect_unix_later(listener_.path() + "_" + std::to_string(ports.host), answer) : UniqueFd{};
     if (room && !socket && (errno == EMFILE || errno == ENFILE))
         note_full();
     VsockConnection* connection = socket ? add(ports, VsockFlow::Origin::guest, std::move(socket)) : nullptr;
-    if (connection && watch_readable(*connection)) {
-        connection->flow.on_request(header);
-        enqueue(*connection);
-        return;
+    if (!connection) {
+        traffic_.refused.fetch_add(1, std::memory_order_relaxed);
+        return answer_reset({ports});
     }
-    traffic_.refused.fetch_add(1, std::memory_order_relaxed);
-    if (connection)
-        retire(*connection);
-    answer_reset({ports});
+    connection->flow.on_request(header);
+    if (answer && !await_dial(*connection, std::move(answer)))
+        return refuse(*connection);
+    if (!connection->dial)
+        begin_stream(*connection, true);
 }
 
 void Vsock::take_data(VsockConnection& connection, std::uint32_t bytes, Chain& chain) noexcept {

@@ -105,7 +105,6 @@ VsockConnection* Vsock::add(VsockPorts ports, VsockFlow::Origin origin, UniqueFd
     const std::uint32_t buffer = streams_.connections.size() < large_buffers ? large_buffer : small_buffer;
     const auto [at, added] =
         streams_.connections.try_emplace(ports, ++next_id_, ports, origin, buffer, std::move(socket));
-    traffic_.opened.fetch_add(1, std::memory_order_relaxed);
     count_open();
     return added ? &at->second : nullptr;
 }
@@ -124,6 +123,7 @@ void Vsock::retire(VsockConnection& connection) noexcept {
     dequeue(connection);
     connection.readable.reset();
     connection.deadline.reset();
+    connection.dialled.reset();
     const auto at = streams_.connections.find(connection.ports);
     if (connection.socket && !connection.backlog.empty()) {
         connection.guest_sent_all = true;

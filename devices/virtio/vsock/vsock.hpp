@@ -31,7 +31,7 @@ namespace inox::devices::virtio {
 struct VsockCounters {
     std::atomic<std::uint64_t> to_guest_bytes{0};
     std::atomic<std::uint64_t> to_host_bytes{0};
-    std::atomic<std::uint64_t> opened{0};
+    std::atomic<std::uint64_t> opened{0};        ///< but for those of the guest's that are refused
     std::atomic<std::uint64_t> refused{0};       ///< nobody listens, or as below
     std::atomic<std::uint64_t> refused_limit{0}; ///< there are as many as descriptors allow
     std::atomic<std::uint64_t> open{0};
@@ -106,6 +106,10 @@ private:
     void greet(UniqueFd socket) noexcept;
     void on_greeting(std::uint64_t id) noexcept;
     void open_from_host(UniqueFd socket, std::uint32_t guest_port) noexcept;
+    [[nodiscard]] bool await_dial(VsockConnection& connection, UniqueFd answer) noexcept;
+    void on_dialled(VsockConnection& connection, bool connected) noexcept;
+    void begin_stream(VsockConnection& connection, bool connected) noexcept;
+    void refuse(VsockConnection& connection) noexcept;
     void on_request_timeout(VsockConnection& connection) noexcept;
     [[nodiscard]] bool watch_readable(VsockConnection& connection) noexcept;
     void watch_writable(VsockConnection& connection) noexcept;

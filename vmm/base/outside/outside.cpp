@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "vmm/base/outside/counters.hpp"
 #include "vmm/base/replace_output.hpp"
 #include "vmm/base/unix_socket.hpp"
 
@@ -21,12 +22,16 @@ namespace {
 std::atomic<Door*> through{nullptr};
 std::atomic<bool> closed{false};
 std::atomic<void (*)() noexcept> confine_with{nullptr};
+thread_local unsigned brief = 0;
+thread_local int until = -1;
 
-/// The Door, or errno.
-Door* ask() {
+/// The Door, or errno, counted as `refusals`.
+Door* ask(std::atomic<std::uint64_t>& refusals) {
     Door* const who = door();
-    if (who == nullptr)
+    if (who == nullptr) {
+        refusals.fetch_add(1, std::memory_order_relaxed);
         errno = refused;
+    }
     return who;
 }
 
@@ -74,6 +79,14 @@ Door* door() noexcept { return through.load(std::memory_order_acquire); }
 void shut() noexcept { closed.store(true, std::memory_order_release); }
 bool is_shut() noexcept { return closed.load(std::memory_order_acquire); }
 
+Brief::Brief() noexcept { ++brief; }
+Brief::~Brief() { --brief; }
+bool is_brief() noexcept { return brief != 0; }
+
+Until::Until(int fd) noexcept { until = fd; }
+Until::~Until() { until = -1; }
+int until_fd() noexcept { return until; }
+
 void begin_thread() noexcept {
     const auto confine = confine_with.load(std::memory_order_acquire);
     if (confine && !is_shut()) // else whoever made the thread is confined
@@ -84,7 +97,7 @@ void confine_threads(void (*confine)() noexcept) noexcept { confine_with.store(c
 UniqueFd open(const std::string& path, int flags, unsigned mode, Wait wait) {
     if (!is_shut())
         return UniqueFd{::open(path.c_str(), flags | O_CLOEXEC, mode)}; // NOLINT(*-vararg)
-    Door* const who = ask();
+    Door* const who = ask(counters().files);
     return who != nullptr ? who->open(path, flags | O_CLOEXEC, mode, wait) : UniqueFd{};
 }
 
@@ -96,14 +109,14 @@ std::string unnamed_folder() {
 UniqueFd open_unnamed() {
     if (!is_shut())
         return make_unnamed();
-    Door* const who = ask();
+    Door* const who = ask(counters().files);
     return who != nullptr ? who->open_unnamed() : UniqueFd{};
 }
 
 UniqueFd open_tap(const std::string& name, int flags) {
     if (!is_shut())
         return make_tap(name, flags);
-    Door* const who = ask();
+    Door* const who = ask(counters().taps);
     return who != nullptr ? who->open_tap(name, flags) : UniqueFd{};
 }
 
@@ -112,7 +125,7 @@ bool bind(int socket, const std::string& path, unsigned mode) {
         const auto address = unix_address(path);
         return address && bind_with_mode(socket, *address, mode);
     }
-    Door* const who = ask();
+    Door* const who = ask(counters().sockets);
     return who != nullptr && who->bind(socket, path, mode);
 }
 
@@ -122,21 +135,34 @@ bool connect(int socket, const std::string& path) {
         // NOLINTNEXTLINE: the socket interface casts
         return address && ::connect(socket, reinterpret_cast<const sockaddr*>(&*address), sizeof *address) == 0;
     }
-    Door* const who = ask();
+    Door* const who = ask(counters().sockets);
     return who != nullptr && who->connect(socket, path);
+}
+
+int connect_later(int socket, const std::string& path, UniqueFd& answer) {
+    Door* const who = door();
+    if (who == nullptr)
+        return connect(socket, path) ? 0 : errno;
+    answer = who->connect_later(socket, path);
+    return answer ? EINPROGRESS : errno;
+}
+
+bool connected(const UniqueFd& answer) {
+    Door* const who = ask(counters().sockets);
+    return who != nullptr && who->connected(answer.get());
 }
 
 bool can_bind(int type, std::string_view address) {
     if (!is_shut())
         return try_bind(type, address);
-    Door* const who = ask();
+    Door* const who = ask(counters().sockets);
     return who != nullptr && who->can_bind(type, address);
 }
 
 bool remove(const std::string& path) {
     if (!is_shut())
         return ::unlink(path.c_str()) == 0;
-    Door* const who = ask();
+    Door* const who = ask(counters().files);
     return who != nullptr && who->remove(path);
 }
 
@@ -146,7 +172,7 @@ bool replace(const std::string& path, std::string_view text) {
         errno = done ? 0 : done.error().sys_errno;
         return done.has_value();
     }
-    Door* const who = ask();
+    Door* const who = ask(counters().files);
     return who != nullptr && who->replace(path, text);
 }
 

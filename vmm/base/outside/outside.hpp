@@ -17,15 +17,41 @@
 
 namespace inox::outside {
 
-/// No system call fails with it here. fail_errno() makes `refused_code` of it, with the hint to use --allow.
+/// No system call fails with these here. fail_errno() makes Errc::not_allowed of it, with the hint to use --allow.
 inline constexpr int refused = EKEYREJECTED;
-inline constexpr Errc refused_code = Errc::not_allowed;
+/// The Door is no more: host_error.
+inline constexpr int gone = EKEYREVOKED;
+/// The Door did not answer in time: timed_out. It may do later what it was asked for.
+inline constexpr int unanswered = EKEYEXPIRED;
 
-/// How long a caller can wait for the Door.
+/// How long the Door may take.
 enum class Wait : std::uint8_t {
-    briefly, ///< the loop: ETIMEDOUT after five seconds
-    long_,   ///< a thread of its own; meanwhile the Door serves others
+    usual, ///< five seconds
+    long_, ///< two minutes: a device that is reset while it is opened
 };
+
+/// While this lives, others wait for its thread: the Door answers it within 50 ms, or `unanswered`. And at once, as
+/// long as it has not answered the last one. EventLoop::run() has one.
+class Brief {
+public:
+    Brief() noexcept;
+    ~Brief();
+    Brief(const Brief&) = delete;
+    Brief& operator=(const Brief&) = delete;
+};
+/// Of the calling thread.
+[[nodiscard]] bool is_brief() noexcept;
+
+/// While this lives, whatever its thread asks of the Door is `unanswered` once this descriptor is readable.
+class Until {
+public:
+    explicit Until(int fd) noexcept;
+    ~Until();
+    Until(const Until&) = delete;
+    Until& operator=(const Until&) = delete;
+};
+/// Of the calling thread; -1: none.
+[[nodiscard]] int until_fd() noexcept;
 
 /// A program that serves this process, started by the Door and its child.
 struct Helper {
@@ -46,14 +72,18 @@ public:
     virtual UniqueFd open_tap(const std::string& name, int flags) = 0;
     virtual bool bind(int socket, const std::string& path, unsigned mode) = 0;
     virtual bool connect(int socket, const std::string& path) = 0;
+    /// A descriptor that becomes readable with the answer, for connected().
+    virtual UniqueFd connect_later(int socket, const std::string& path) = 0;
+    virtual bool connected(int answer) = 0;
     virtual bool can_bind(int type, std::string_view address) = 0;
     virtual bool remove(const std::string& path) = 0;
     virtual bool replace(const std::string& path, std::string_view text) = 0;
     /// passt with these words; `served` becomes its descriptor 3, `errors` its standard error.
     virtual std::optional<Helper> start_passt(const std::vector<std::string>& words, int served, int errors) = 0;
     virtual std::optional<Helper> start_share(const std::string& folder, bool read_only) = 0;
-    /// How a helper ended, as waitpid(2) tells; nullopt while it runs.
+    /// How a helper ended, as waitpid(2) tells, or `unknown`; nullopt while it runs.
     virtual std::optional<int> status(int helper) = 0;
+    static constexpr int unknown = -1;
     /// Kills it, and forgets it.
     virtual void end(int helper) = 0;
 };
@@ -72,7 +102,7 @@ void begin_thread() noexcept;
 void confine_threads(void (*confine)() noexcept) noexcept;
 
 /// open(2) with O_CLOEXEC added.
-UniqueFd open(const std::string& path, int flags, unsigned mode = 0, Wait wait = Wait::briefly);
+UniqueFd open(const std::string& path, int flags, unsigned mode = 0, Wait wait = Wait::usual);
 /// A file without a name in TMPDIR or /var/tmp, open for reading and writing.
 UniqueFd open_unnamed();
 /// The folder of open_unnamed().
@@ -83,6 +113,10 @@ UniqueFd open_tap(const std::string& name, int flags);
 bool bind(int socket, const std::string& path, unsigned mode);
 /// connect(2) of a unix socket. By the Door also before shut(): threads whose list has no such call are there by then.
 bool connect(int socket, const std::string& path);
+/// The same for who must not wait: 0, or EINPROGRESS with an `answer` that is readable once connected() can tell, or
+/// another errno.
+int connect_later(int socket, const std::string& path, UniqueFd& answer);
+bool connected(const UniqueFd& answer);
 /// Whether a socket of `type` (SOCK_STREAM, SOCK_DGRAM) could be bound, with SO_REUSEADDR, to `address`: the bytes of a
 /// sockaddr_in or sockaddr_in6.
 bool can_bind(int type, std::string_view address);

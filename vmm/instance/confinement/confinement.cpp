@@ -9,6 +9,7 @@
 #include "devices/vfio/pci_address.hpp"
 #include "devices/vfio/sysfs.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/outside/counters.hpp"
 #include "vmm/base/outside/outside.hpp"
 #include "vmm/base/shared_output.hpp"
 #include "vmm/confine/landlock.hpp"
@@ -170,6 +171,35 @@ Result<void> Confinement::enter(const ConfigFile& file) {
         log::write(log::Level::info, "this host's kernel has no Landlock: it does not keep inox from opening files");
     outside::shut();
     return confine::landlock::restrict_thread(readable_paths(file), abi);
+}
+
+Result<Registration> Confinement::watch(EventLoop& loop, std::function<void()> ended) const {
+    if (!broker_)
+        return Registration{};
+    return loop.watch(broker_->fd(), [ended = std::move(ended)] {
+        confine::Broker::tell_gone();
+        ended();
+    });
+}
+
+void Confinement::collect(Samples& samples) const {
+    const auto add = [&](const char* name, std::uint64_t value) {
+        samples.push_back({"confinement", {}, name, value});
+    };
+    const auto& refused = outside::counters();
+    add("refused_files", refused.files);
+    add("refused_sockets", refused.sockets);
+    add("refused_taps", refused.taps);
+    add("refused_programs", refused.programs);
+    add("broker_timeouts", refused.unanswered);
+    const bool ended = broker_state() == confine::Broker::State::ended;
+    samples.push_back({"confinement", {}, "broker_ended", ended ? 1U : 0U, Sample::Type::gauge});
+    // Firecracker's: a call that is not in a thread's list ends the process, so nobody reads another number.
+    samples.push_back({"seccomp", {}, "num_faults", 0});
+}
+
+std::optional<confine::Broker::State> Confinement::broker_state() const {
+    return broker_ ? std::optional{broker_->state()} : std::nullopt;
 }
 
 } // namespace inox

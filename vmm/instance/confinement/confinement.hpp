@@ -2,12 +2,16 @@
 // What a run can still open once its guest runs: what its configuration names, and what --allow adds.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "vmm/base/event_loop.hpp"
 #include "vmm/config/config_file.hpp"
 #include "vmm/confine/broker.hpp"
+#include "vmm/instance/metrics.hpp"
 
 namespace inox {
 
@@ -29,11 +33,19 @@ public:
 
     /// One more that the configuration does not name, such as the file of an id. Before enter().
     void add(std::string path) { more_.push_back(std::move(path)); }
-    /// Before a machine is made: helpers are started while it is made. Nothing happens after enter().
+    /// Before a machine is made: helpers are started while it is made. Nothing happens after enter(). Not on the loop:
+    /// it waits for the broker.
     Result<void> allow(const ConfigFile& file);
     /// Before the guest's first instruction. From here on this process opens nothing itself, and this thread and those
     /// that it makes cannot. Once; nothing happens after that.
     Result<void> enter(const ConfigFile& file);
+
+    /// Calls `ended` on the loop, from the time on when the broker is no more until the registration dies.
+    Result<Registration> watch(EventLoop& loop, std::function<void()> ended) const;
+    /// What was refused, and how the broker is.
+    void collect(Samples& samples) const;
+    /// Nothing without a broker.
+    [[nodiscard]] std::optional<confine::Broker::State> broker_state() const;
 
 private:
     explicit Confinement(std::unique_ptr<confine::Broker> broker);

@@ -9,8 +9,8 @@ using devices::virtio::NetOptions;
 
 template <> Result<OpenedDevice> Maker<NetOptions>::open(const NetOptions& net, const OpeningContext& context) {
     auto filter = context.net_filters ? TRY(context.net_filters(net.id)) : nullptr;
-    const auto patience = context.running ? std::chrono::milliseconds{40} : std::chrono::seconds{3};
-    return OpenedDevice{TRY(devices::virtio::Net::create(net, context.loop, std::move(filter), patience))};
+    return OpenedDevice{
+        TRY(devices::virtio::Net::create(net, context.loop, std::move(filter), std::chrono::seconds{3}))};
 }
 
 template <>

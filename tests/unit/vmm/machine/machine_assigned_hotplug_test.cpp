@@ -136,7 +136,7 @@ TEST_CASE("what stands in a device's way is answered") {
     bench.platform->add_later(devices::virtio::EntropyOptions{}, [&](Result<DeviceStatus> status) {
         bench.answers.emplace_back("rng", std::move(status));
     });
-    REQUIRE(bench.answers.size() == 2);
+    REQUIRE(bench.run([&] { return bench.answers.size() == 2; }));
     CHECK(bench.answers[1].second);
 }
 

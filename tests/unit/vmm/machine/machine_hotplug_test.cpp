@@ -112,6 +112,66 @@ TEST_CASE("hot-plug: a device that cannot be opened is refused, and the machine 
     CHECK(Holdings::now() == before);
 }
 
+namespace {
+
+struct Later : Bench {
+    using Bench::Bench;
+    void add(const DeviceConfig& device) {
+        platform->add_later(device, [this](Result<DeviceStatus> status) { answers.push_back(std::move(status)); });
+    }
+    std::vector<Result<DeviceStatus>> answers{};
+};
+
+} // namespace
+
+TEST_CASE("hot-plug: devices are opened beside the loop, one after the other, and shown on it") {
+    fakes::TempImage image{1 * MiB};
+    fakes::TempImage other{2 * MiB};
+    Later bench;
+    bench.add(drive("data", image.path()));
+    bench.add(drive("data", other.path()));
+    bench.add(drive("none", "/nowhere/at/all"));
+    bench.add(devices::virtio::EntropyOptions{});
+    CHECK(bench.answers.empty());
+    CHECK(bench.platform->table().list().empty());
+    REQUIRE(tests::run_until(bench.loop, [&] { return bench.answers.size() == 4; }));
+    CHECK(bench.answers[0]);
+    CHECK(bench.answers[1].error().code == Errc::already_exists);
+    CHECK(bench.answers[2].error().code == Errc::disk_missing);
+    CHECK(bench.answers[3]);
+    CHECK(bench.platform->table().list().size() == 2);
+
+    std::vector<Result<void>> replaced;
+    const auto replace = [&](const std::string& path) {
+        bench.platform->replace_image(bench.platform->disk("data"), path,
+                                      [&](Result<void> done) { replaced.push_back(std::move(done)); });
+    };
+    replace(other.path());
+    replace("/nowhere/at/all");
+    replace(other.path()); // the same: its size is looked at again
+    CHECK(replaced.empty());
+    REQUIRE(tests::run_until(bench.loop, [&] { return replaced.size() == 3; }));
+    CHECK(replaced[0]);
+    CHECK(replaced[1].error().code == Errc::disk_missing);
+    CHECK(replaced[2]);
+    CHECK(bench.platform->disk("data")->options().path == other.path());
+}
+
+TEST_CASE("hot-plug: a machine that ends answers for what was to come") {
+    fakes::TempImage image{1 * MiB};
+    Later bench;
+    bench.add(drive("data", image.path()));
+    bench.add(devices::virtio::EntropyOptions{});
+    bench.platform->stop();
+    REQUIRE(bench.answers.size() == 2);
+    bench.add(devices::virtio::EntropyOptions{});
+    REQUIRE(bench.answers.size() == 3);
+    for (const auto& answer : bench.answers)
+        CHECK(answer.error().code == Errc::wrong_state);
+    tests::turn(bench.loop);
+    CHECK(bench.platform->table().list().empty());
+}
+
 TEST_CASE("hot-plug: the root disk and the console stay") {
     fakes::TempImage image{1 * MiB};
     Config config;
