@@ -117,6 +117,8 @@ helpers=(--share "tag=t,path=$scratch/shared,ro=on")
     ! setpriv --reuid 3001 --regid 3002 --clear-groups unshare -U true 2>/dev/null || helpers+=(--net user)
 starts -- "${helpers[@]}"
 broker=$(pgrep -P "$vmm")
+all_started() { [ "$(pgrep -c -P "$broker")" = "$((${#helpers[@]} / 2))" ]; }
+eventually all_started
 same "what inox starts" "$((${#helpers[@]} / 2))" "$(pgrep -c -P "$broker")"
 for helper in $(pgrep -P "$vmm"); do
     same "$(cat "/proc/$helper/comm"): processes and user" "$(readlink "/proc/$vmm/ns/pid") 3001" \
