@@ -115,15 +115,26 @@ mkdir "$scratch/shared"
 helpers=(--share "tag=t,path=$scratch/shared,ro=on")
 ! command -v passt >/dev/null ||
     ! setpriv --reuid 3001 --regid 3002 --clear-groups unshare -U true 2>/dev/null || helpers+=(--net user)
-starts -- "${helpers[@]}"
-broker=$(pgrep -P "$vmm")
+# A helper that ended is started again when the guest uses its device, which this one does not: then another jail
 all_started() { [ "$(pgrep -c -P "$broker")" = "$((${#helpers[@]} / 2))" ]; }
-eventually all_started
-same "what inox starts" "$((${#helpers[@]} / 2))" "$(pgrep -c -P "$broker")"
-for helper in $(pgrep -P "$vmm"); do
-    same "$(cat "/proc/$helper/comm"): processes and user" "$(readlink "/proc/$vmm/ns/pid") 3001" \
-        "$(readlink "/proc/$helper/ns/pid") $(awk '/^Uid:/ { print $2 }' "/proc/$helper/status")"
+for try in 1 2 3; do
+    starts -- "${helpers[@]}"
+    broker=$(pgrep -P "$vmm")
+    end=$((SECONDS + 20))
+    until all_started || [ $SECONDS -ge $end ]; do sleep 0.1; done
+    ! all_started && [ $try -lt 3 ] || break
+    echo "jail $try has not started all of ${helpers[*]}:"
+    ps --ppid 2 -p 2 --deselect -o pid,ppid,uid,stat,comm
+    cat "$scratch/stderr"
+    kill -TERM "$outer"
+    await "$outer" "the jail"
+    until_no left
 done
+same "what inox starts" "$((${#helpers[@]} / 2))" "$(pgrep -c -P "$broker")"
+for helper in "$broker" $(pgrep -P "$broker"); do
+    same "$(cat "/proc/$helper/comm"): user" 3001 "$(awk '/^Uid:/ { print $2 }' "/proc/$helper/status")"
+done
+same "the broker's processes" "$(readlink "/proc/$vmm/ns/pid")" "$(readlink "/proc/$broker/ns/pid")"
 kill -TERM "$outer"
 await "$outer" "the jail"
 until_no left

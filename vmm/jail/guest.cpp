@@ -143,13 +143,23 @@ private:
         return std::max(code_of(status), 1);
     }
 
+    /// The file gets its name once the number is in it, where the file system can do that: an empty one is nobody's,
+    /// and would be left behind.
     [[nodiscard]] Result<void> write_pid(const std::string& path) const {
         if (path.empty())
             return {};
-        const UniqueFd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)}; // NOLINT(*-vararg)
+        const auto folder = std::filesystem::path{path}.parent_path().string();
+        UniqueFd file{::open(folder.c_str(), O_WRONLY | O_TMPFILE | O_CLOEXEC, 0644)}; // NOLINT(*-vararg)
+        const bool unnamed = static_cast<bool>(file);
+        if (!unnamed)
+            file = UniqueFd{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644)}; // NOLINT(*-vararg)
         if (!file)
             return fail_os("Failed to open file " + printable(path));
-        return write_all(file.get(), std::to_string(::getpid()));
+        TRY_VOID(write_all(file.get(), std::to_string(::getpid())));
+        const auto name = format("/proc/self/fd/%d", file.get());
+        if (unnamed && ::linkat(AT_FDCWD, name.c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW) != 0)
+            return fail_os("Failed to open file " + printable(path));
+        return {};
     }
 
     /// A program that is not linked statically needs its libraries in the jail, too.

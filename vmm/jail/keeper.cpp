@@ -76,9 +76,16 @@ void remove_socket(const std::string& path) {
         ::unlink(path.c_str());
 }
 
+/// Not one that has ended and that its parent has not waited for.
+bool runs(pid_t pid) {
+    const auto process = open_process(pid);
+    pollfd end{process.get(), POLLIN, 0};
+    return process && ::poll(&end, 1, 0) == 0;
+}
+
 void remove_pid_file(const std::string& path) {
     const auto pid = static_cast<pid_t>(host::read_number(path));
-    if (pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH)
+    if (pid > 0 && !runs(pid))
         ::unlink(path.c_str());
 }
 
