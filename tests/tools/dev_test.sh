@@ -41,10 +41,23 @@ refuses "image has no argument 'x'" dev image x
 refuses "kernel has no argument '6.1'" dev kernel 6.12 6.1
 refuses "vmlinux needs the name of a kernel" dev vmlinux
 refuses "fuzz config: 'soon' is not a number" dev fuzz config soon
+refuses "fuzz-table: 'soon' is not a number" dev fuzz-table soon
+refuses "no fuzz target is called 'nothing'" dev fuzz-table 1 nothing
 refuses "stress: '1h' is not a number" dev stress 1h
 refuses "hostile: 'soon' is not a number" dev hostile soon
 refuses "no option but --json" dev bench api --jsno
 refuses "it takes no arguments" quickstart --help
 INOX_CACHE=/proc/nope refuses "the cache /proc/nope cannot be written" dev kernel 6.12
 INOX_CACHE=/proc/nope refuses "the cache /proc/nope cannot be written" dev initramfs 6.12
+
+# Each fuzz target says whose bytes it takes, and what its parser is
+parser_of() { bash -c '. "$1/tools/lib/fuzz_table.sh"; parser_of "$2"' bash "$root" "$1"; }
+for target in "$root"/tests/fuzz/*_fuzz.cpp; do
+    name=$(basename "$target" _fuzz.cpp)
+    grep -q "^|.*\`$name\`.*|" "$root/tests/fuzz/README.md" || { echo "FAIL README.md has no $name"; failed=1; }
+    check "the parser of $name is there" "" "$(root=$root parser_of "$name" | while read -r file; do
+        [ -e "$root/$file" ] || echo "$file"
+    done)"
+    check "and is not empty" yes "$([ -z "$(root=$root parser_of "$name")" ] || echo yes)"
+done
 exit $failed

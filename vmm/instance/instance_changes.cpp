@@ -164,8 +164,8 @@ Result<std::shared_ptr<devices::virtio::Balloon>> Instance::balloon() const {
 
 Result<Instance::BalloonReport> Instance::balloon_report() const {
     const auto device = TRY(balloon());
-    auto statistics = TRY(device->statistics());
-    return BalloonReport{device->target(), device->actual(), std::move(statistics)};
+    const auto statistics = TRY(device->statistics());
+    return BalloonReport{device->target(), device->actual(), statistics};
 }
 
 Result<devices::virtio::BalloonHinting> Instance::balloon_hinting() const { return TRY(balloon())->hinting(); }
