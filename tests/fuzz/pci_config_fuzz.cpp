@@ -59,6 +59,14 @@ public:
             require(!still);
     }
 
+    /// What a device does with its vectors.
+    void reset() {
+        (void)msix_.trigger_fd(0);
+        require(!msix_.trigger_fd(99));
+        msix_.reset();
+        require(!msix_.enabled());
+    }
+
     std::array<bool, bar_count> mapped{};
 
 private:
@@ -90,8 +98,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const auto kind = input.take<std::uint8_t>();
         const auto how = input.take<std::uint8_t>();
         const auto& target = targets[kind / 8 % 2];
-        if (kind % 8 < 3)
-            access(machine.ports, 0xcf8 + kind % 8U * 2, how, input.take<std::uint32_t>());
+        if (kind % 8 < 3) // and 0xcf9, which resets the machine
+            access(machine.ports, 0xcf8 + kind % 8U * 2 + (kind >= 240 ? 1 : 0), how, input.take<std::uint32_t>());
         else if (kind % 8 == 3)
             access(machine.ports, target->config().bar_address(1) + kind / 16, how, input.take<std::uint32_t>());
         else if (kind % 8 < 7) {
@@ -99,10 +107,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             access(machine.memory, address, how, input.take<std::uint64_t>());
         } else {
             const devices::pci::Address last{2, 0};
-            if (machine.root->find(last))
-                require(machine.root->remove(last).has_value());
-            else
+            if (!machine.root->find(last))
                 require(machine.root->add(targets[1], last).has_value());
+            else if (how % 2 == 0)
+                require(machine.root->remove(last).has_value());
+            else // and what is left of it is replaced
+                require(machine.root->tear_out(last).has_value() && machine.root->remove(last).has_value());
+            require(!machine.root->add(targets[0], devices::pci::Address{1, 0}) && !machine.root->remove({9, 0}) &&
+                    !machine.root->tear_out({9, 0}) && !machine.root->add(targets[1], devices::pci::Address{99, 0}));
+            if (how >= 250)
+                target->reset();
         }
     }
     return 0;

@@ -17,6 +17,7 @@ namespace {
 using devices::virtio::Chain;
 using devices::virtio::Queue;
 using fakes::IommuWorld;
+using Status = IommuWorld::Status;
 using fuzz::Input;
 using fuzz::require;
 
@@ -26,6 +27,7 @@ constexpr std::uint64_t pages = 64;       ///< that the guest maps among, after 
 
 struct Target {
     IommuWorld world{{.address_bits = 48, .mappings = 200}, false, false};
+    bool bypass{false}; ///< all of RAM is in reach
 
     /// Whether the device may do this to host memory, as the mappings are now.
     [[nodiscard]] bool allowed(const iovec& piece, bool write) const {
@@ -33,6 +35,8 @@ struct Target {
         const auto* start = static_cast<const std::byte*>(piece.iov_base);
         if (start < host.data() || start + piece.iov_len > host.data() + host.size() || piece.iov_len == 0)
             return false;
+        if (bypass)
+            return true;
         const auto first = static_cast<std::uint64_t>(start - host.data());
         const auto mappings = *world.domains.mappings(iommu::DomainId{domain}, Iova{0}, SIZE_MAX);
         for (auto at = first; at < first + piece.iov_len; at += page_size - at % page_size)
@@ -54,12 +58,26 @@ struct Target {
         const auto hold = world.disk_memory->hold();
         if (!queue.refresh())
             return;
+        queue.ask_notifications(false);
         for (unsigned n = 0; n < 20 && queue.pop(chain); ++n) {
             check(chain);
+            std::array<std::byte, 40> bytes{};
+            (void)chain.copy_from(n, bytes);
+            (void)chain.copy_to(n, bytes);
+            auto pieces = chain.writable;
+            require(devices::virtio::drop_front(pieces, n * 10) == (Chain::bytes(chain.writable) >= n * 10));
+            devices::virtio::keep_front(pieces, 30);
+            if (n % 7 == 6) {
+                queue.undo_pop(chain.head);
+                require(queue.has_work());
+                break;
+            }
             queue.push(chain.head, static_cast<std::uint32_t>(Chain::bytes(chain.writable)));
             if (n % 3 == 0)
                 (void)queue.take_interrupt();
         }
+        queue.ask_notifications(true);
+        chain.clear();
     }
 };
 
@@ -77,6 +95,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                  Iova{ring_page * page_size + 0x400}, Iova{ring_page * page_size + 0x500}},
                 true};
     Chain chain;
+    chain.keeps_addresses = true;
     for (int step = 0; step < 40 && !input.empty(); ++step) {
         const auto kind = input.take<std::uint8_t>();
         const auto first = ring_page + input.take<std::uint8_t>() % pages;
@@ -90,13 +109,24 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         case 2:
             (void)target.world.unmap(domain, first, first + count);
             break;
+        case 6: // out of its domain and back, whose mappings went with it
+            require(target.world.detach(domain, IommuWorld::disk) == Status::ok);
+            target.bypass = count == 1 && target.world.attach(domain + 1, IommuWorld::disk, true) == Status::ok;
+            if (count != 0)
+                target.work(queue, chain);
+            if (std::exchange(target.bypass, false))
+                require(target.world.detach(domain + 1, IommuWorld::disk) == Status::ok);
+            require(target.world.attach(domain, IommuWorld::disk) == Status::ok);
+            (void)target.world.map(domain, ring_page, ring_page, 16);
+            break;
         case 3: // a mapping goes while the device is at work on an older chain
             target.work(queue, chain);
             (void)target.world.unmap(domain, first, first);
             break;
         case 4:
         case 5: // the ring itself
-            (void)target.world.ram.memory.write(Gpa{16 * page_size + (first % 16) * 0x60}, input.take(count * 16 + 6));
+            (void)target.world.ram.memory.write(Gpa{16 * page_size + ((first - ring_page) % 48) * 0x20},
+                                                input.take(count * 16 + 6));
             break;
         default:
             target.work(queue, chain);
@@ -105,5 +135,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     target.work(queue, chain);
     if (queue.broken())
         require(queue.broken_reason() && !queue.pop(chain));
+    const auto counts = target.world.disk_memory->counts();
+    require(counts.hits + counts.misses + counts.faults > 0);
     return 0;
 }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// A guest's packets to a socket device with programs at both kinds of socket, in any order, with any header. Whatever
-// the input, the guest gets well-formed packets only.
+// A guest's packets to a socket device with programs at both kinds of socket, in any order, with any header. Another
+// process may have to connect for the device, and answers now, later or never. Whatever the input, the guest gets
+// well-formed packets only.
+
+#include <poll.h>
 
 #include "tests/fakes/vsock_guest.hpp"
 #include "tests/fuzz/input.hpp"
 #include "tests/support/run_loop.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/outside/outside.hpp"
 
 using namespace inox;
 
@@ -15,14 +19,71 @@ using namespace devices::virtio;
 using fuzz::Input;
 using fuzz::require;
 
+/// Connects when it is told to.
+class LateDoor final : public outside::Door {
+public:
+    UniqueFd connect_later(int socket, const std::string& path) override {
+        std::array<int, 2> ends{};
+        if (waiting.size() >= 8 || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+            errno = outside::unanswered;
+            return {};
+        }
+        waiting.push_back({UniqueFd{::dup(socket)}, UniqueFd{ends[1]}, path});
+        return UniqueFd{ends[0]};
+    }
+    bool connected(int answer) override {
+        char good = 0;
+        return ::recv(answer, &good, 1, MSG_DONTWAIT) == 1 && good == 1;
+    }
+    /// Answers the oldest that waits.
+    void answer(bool connects) {
+        if (waiting.empty())
+            return;
+        auto one = std::move(waiting.front());
+        waiting.erase(waiting.begin());
+        outside::use(nullptr);
+        const char good = connects && outside::connect(one.socket.get(), one.path) ? 1 : 0;
+        outside::use(this);
+        (void)!::send(one.answer.get(), &good, 1, MSG_NOSIGNAL);
+    }
+
+    UniqueFd open(const std::string&, int, unsigned, outside::Wait) override { return {}; }
+    UniqueFd open_unnamed() override { return {}; }
+    UniqueFd open_tap(const std::string&, int) override { return {}; }
+    bool bind(int, const std::string&, unsigned) override { return false; }
+    bool connect(int, const std::string&) override { return false; }
+    bool can_bind(int, std::string_view) override { return false; }
+    bool remove(const std::string&) override { return false; }
+    bool replace(const std::string&, std::string_view) override { return false; }
+    std::optional<outside::Helper> start_passt(const std::vector<std::string>&, int, int) override { return {}; }
+    std::optional<outside::Helper> start_share(const std::string&, bool) override { return {}; }
+    std::optional<int> status(int) override { return unknown; }
+    void end(int) override {}
+
+    struct Waiting {
+        UniqueFd socket;
+        UniqueFd answer;
+        std::string path;
+    };
+    std::vector<Waiting> waiting{};
+};
+
 struct Target {
+    LateDoor door{};
     fakes::VsockGuest guest{{}, 0};
     fakes::HostListener listener{guest.path("_1")};
     std::vector<fakes::HostStream> programs{};
+    std::vector<fakes::VsockGuest::Ports> opened{}; ///< by programs
 
-    void begin() {
+    void begin(bool late) {
         guest.device->reset();
         programs.clear();
+        opened.clear();
+        door.waiting.clear();
+        std::array<std::byte, 8> cid{};
+        guest.device->read_config(0, cid);
+        require(load_le(cid) == fakes::VsockGuest::cid);
+        outside::use(late ? &door : nullptr);
         guest.start(64);
     }
     void turn() {
@@ -34,11 +95,31 @@ struct Target {
     }
     void check(const fakes::VsockGuest::Packet& packet) {
         const VsockHeader& header = packet.header;
+        if (packet.op() == VsockOp::request)
+            opened.push_back({header.destination_port, header.source_port});
         // A packet that nobody takes is answered by a reset from its destination, in its own type.
         require(packet.op() == VsockOp::reset || (header.source_cid == vsock_host_cid && header.type == vsock_stream));
         require(header.destination_cid == fakes::VsockGuest::cid && header.length == packet.payload.size());
         require(header.operation >= 1 && header.operation <= 7);
         require((packet.op() == VsockOp::data) == (header.length != 0));
+    }
+    void short_packet(std::uint32_t bytes) {
+        auto chain = guest.driver[1].chain();
+        chain.raw({page_size, bytes, false}).post();
+        guest.device->kick(1);
+        while (guest.driver[1].used()) {
+        }
+    }
+    /// Of a connection that a program began, to it: acceptance, data that may be more than it reads, or an end.
+    void packet_to_program(Input& input, std::uint8_t how) {
+        if (opened.empty())
+            return;
+        constexpr std::array operations{VsockOp::response, VsockOp::data, VsockOp::data,          VsockOp::shutdown,
+                                        VsockOp::reset,    VsockOp::data, VsockOp::credit_update, VsockOp::response};
+        const auto operation = operations[how % 8];
+        const auto payload = operation == VsockOp::data ? input.take<std::uint16_t>() % 65000U + 1 : 0;
+        guest.send(operation, opened[how / 8U % opened.size()], std::string(payload, 'g'),
+                   operation == VsockOp::shutdown ? how / 64U : 0);
     }
     void packet(Input& input, std::uint8_t how) {
         VsockHeader header;
@@ -59,7 +140,8 @@ struct Target {
             programs.push_back(guest.connect());
             const auto line = input.take(how % 16U + 1U);
             programs.back().send({reinterpret_cast<const char*>(line.data()), line.size()}); // NOLINT
-            programs.back().send("\n");
+            if (how % 16 != 15)
+                programs.back().send("\n");
         } else if (!programs.empty()) {
             auto& chosen = programs[how % programs.size()];
             if (how < 128)
@@ -80,12 +162,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     log::set_level(log::Level::off);
     static Target target;
     Input input{std::as_bytes(std::span{data, size})};
-    target.begin();
+    target.begin(size != 0 && data[0] >= 192);
     for (int step = 0; step < 40 && !input.empty(); ++step) {
         const auto kind = input.take<std::uint8_t>();
         const auto how = input.take<std::uint8_t>();
         if (kind % 4 == 0)
             target.program(input, how);
+        else if (kind % 16 == 7)
+            target.packet_to_program(input, how);
+        else if (kind % 16 == 11)
+            target.door.answer(how % 2 != 0);
+        else if (kind == 14) // a packet that is shorter than its header
+            target.short_packet(how % sizeof(VsockHeader));
         else
             target.packet(input, how);
         target.turn();
