@@ -14,6 +14,11 @@ std::string TestRam::text(std::uint64_t address, std::size_t size) const {
     return out;
 }
 
+std::atomic_ref<std::uint16_t> TestRam::index(std::uint64_t address) const {
+    auto* const at = memory.host(Gpa{address}, sizeof(std::uint16_t)).value().data();
+    return std::atomic_ref{*reinterpret_cast<std::uint16_t*>(at)}; // NOLINT(*-reinterpret-cast): as devices do
+}
+
 VirtqueueDriver::VirtqueueDriver(TestRam& ram, std::uint16_t size) : ram_{ram} {
     layout.size = size;
     descriptors_ = ram.allocate(16U * size);
@@ -41,7 +46,7 @@ std::vector<VirtqueueDriver::Piece> VirtqueueDriver::Builder::post(bool indirect
 }
 
 std::optional<VirtqueueDriver::Used> VirtqueueDriver::used() {
-    if (ram_.get<std::uint16_t>(used_ + 2) == seen_)
+    if (ram_.index(used_ + 2).load(std::memory_order_acquire) == seen_)
         return std::nullopt;
     const auto at = used_ + 4 + 8U * (seen_++ % layout.size);
     return Used{ram_.get<std::uint32_t>(at), ram_.get<std::uint32_t>(at + 4)};
@@ -63,7 +68,7 @@ void VirtqueueDriver::make_available(std::uint16_t head) {
 
 void VirtqueueDriver::set_available_index(std::uint16_t index) {
     available_index_ = index;
-    ram_.put(available_ + 2, index);
+    ram_.index(available_ + 2).store(index, std::memory_order_release);
 }
 
 void VirtqueueDriver::post(const std::vector<Piece>& pieces, bool indirect) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -36,6 +37,8 @@ struct TestRam {
             throw std::out_of_range{"outside test RAM"};
     }
     std::string text(std::uint64_t address, std::size_t size) const;
+    /// An index of a ring, which driver and device share: 2.7.13 asks both for barriers.
+    [[nodiscard]] std::atomic_ref<std::uint16_t> index(std::uint64_t address) const;
 };
 
 class VirtqueueDriver {
