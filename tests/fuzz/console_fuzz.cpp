@@ -54,6 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         } else {
             const unsigned queue = kind < 0xa0 ? 0 : 1;
             auto chain = target.driver[queue].chain();
+            std::string text;
             for (unsigned pieces = 1 + operand % 4U; pieces != 0; --pieces) {
                 const auto length = input.take<std::uint8_t>();
                 if ((length & 0x80) != 0) {
@@ -64,12 +65,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                 if (bytes.empty())
                     continue;
                 chain.readable(bytes);
-                if (queue == 1)
-                    sent.append(reinterpret_cast<const char*>(bytes.data()), bytes.size()); // NOLINT
+                text.append(reinterpret_cast<const char*>(bytes.data()), bytes.size()); // NOLINT
             }
-            if (!chain.pieces.empty() && posted < 60) {
-                chain.post((operand & 0x40) != 0);
-                ++posted;
+            // A driver that uses a descriptor again before it comes back gets what it wrote over.
+            const bool indirect = (operand & 0x40) != 0;
+            const auto needed = indirect ? 1 : chain.pieces.size();
+            if (!chain.pieces.empty() && posted + needed <= 60) {
+                chain.post(indirect);
+                posted += needed;
+                if (queue == 1)
+                    sent += text;
                 target.console->kick(queue);
             }
         }

@@ -26,7 +26,7 @@ print("%.1f %% of %d" % (100 * covered / all, all))'
 
 # fuzz_row SECONDS NAME: runs it for so long, or ten million times, and prints a row of the table
 fuzz_row() {
-    local seconds=$1 name=$2 dir=$root/build/fuzz-coverage found files
+    local seconds=$1 name=$2 dir=$root/build/fuzz-coverage found files covered=unknown findings
     found=$dir/found/$name
     mkdir -p "$found"
     cd "$dir/found" || exit
@@ -35,13 +35,15 @@ fuzz_row() {
     LLVM_PROFILE_FILE=$found.profraw "$dir/tests/fuzz/fuzz_$name" "-max_total_time=$seconds" -runs=10000000 \
         -print_final_stats=1 "$found" "$root/tests/fuzz/corpus/$name" >"$found.log" 2>&1 ||
         say "fuzz_$name found something: $found.log"
-    llvm-profdata-19 merge -sparse "$found.profraw" -o "$found.profdata"
-    # shellcheck disable=SC2086 # one a line
+    findings=$(find . -maxdepth 1 \( -name 'crash-*' -o -name 'leak-*' -o -name 'timeout-*' -o -name 'oom-*' \) \
+        -newer "$found.profraw.begin" | wc -l)
+    # One that ends by a finding leaves no counts
+    if llvm-profdata-19 merge -sparse "$found.profraw" -o "$found.profdata" 2>/dev/null && [ "$findings" = 0 ]; then
+        # shellcheck disable=SC2086 # one a line
+        covered=$(lines_of "$dir/tests/fuzz/fuzz_$name" "$found.profdata" $files)
+    fi
     printf "| \`%s\` | %s | %s | %s | \`tools/dev fuzz-table %s %s\` |\n" "$name" \
-        "$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")" \
-        "$(lines_of "$dir/tests/fuzz/fuzz_$name" "$found.profdata" $files)" \
-        "$(find "$dir/found" -maxdepth 1 \( -name 'crash-*' -o -name 'leak-*' -o -name 'timeout-*' -o -name 'oom-*' \) \
-            -newer "$found.profraw.begin" | wc -l)" "$seconds" "$name"
+        "$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")" "$covered" "$findings" "$seconds" "$name"
 }
 
 # fuzz_table SECONDS [NAME...]
