@@ -25,7 +25,7 @@ public:
         if (address < memory_at || address - memory_at >= memory.size())
             return 0;
         const auto count = std::min<std::size_t>(to.size(), memory.size() - (address - memory_at));
-        std::memcpy(to.data(), memory.data() + (address - memory_at), count);
+        std::copy_n(memory.data() + (address - memory_at), count, to.data()); // of nothing, also to nowhere
         return count;
     }
     bool write(unsigned /*vcpu*/, std::uint64_t address, std::span<const std::byte> from) override {
