@@ -271,8 +271,8 @@ class Life(FaultyHost):
         return float(self.guest.ask("cat /proc/uptime").split()[0])
 
     def the_broker_stands_still(self):
-        """While a request needs it. That one is refused after five seconds; meanwhile no other client waits, nor does the
-        guest, whose connections to the host are reset. Later the same request is done"""
+        """While a request needs it. That one is refused after five seconds; meanwhile no other client waits, nor does
+        the guest, whose connections to the host are reset. Later the same request is done"""
         broker, = processes("inox-broker", parent=self.guest.pid)
         disk = {"disk": {"path_on_host": str(WORK / "late")}}
         self.pause()
