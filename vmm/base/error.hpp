@@ -52,9 +52,13 @@ enum class Errc : std::uint8_t {
     wrong_state,       ///< not now: before or after the start of the guest
     not_found,
     already_exists,
-    no_resource, ///< a limit of inox or of the host is reached
-    in_use,      ///< another process, or another device of this machine, holds it
-    not_allowed, ///< inox is confined, and neither its configuration nor --allow names the file
+    no_resource,       ///< a limit of inox or of the host is reached
+    in_use,            ///< another process, or another device of this machine, holds it
+    not_allowed,       ///< inox is confined, and neither its configuration nor --allow names the file
+    snapshot_missing,  ///< a snapshot's file cannot be opened or read
+    snapshot_invalid,  ///< damaged, truncated, of another program or of a newer version
+    snapshot_mismatch, ///< sound, but this host, or what it is restored with, differs from what it was saved with
+    unsaveable,        ///< the machine has a part whose state cannot be saved
     guest_triple_fault,
     guest_halted, ///< no vCPU can ever run again
     guest_emulation_failure,
