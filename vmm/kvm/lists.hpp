@@ -31,7 +31,10 @@ inline constexpr unsigned long set_cpuid2 = _IOW(KVMIO, 0x90, Header);
 inline constexpr unsigned long get_msrs = _IOWR(KVMIO, 0x88, Header);
 inline constexpr unsigned long get_xsave = _IOR(KVMIO, 0xa4, std::byte[4096]);
 inline constexpr unsigned long set_xsave = _IOW(KVMIO, 0xa5, std::byte[4096]);
+inline constexpr unsigned long get_xsave2 = _IOR(KVMIO, 0xcf, std::byte[4096]); // as large as KVM_CAP_XSAVE2 says
+inline constexpr unsigned long get_msr_index_list = _IOWR(KVMIO, 0x02, std::uint32_t);
 // NOLINTEND
+static_assert(get_xsave2 == 0x9000aecf && get_msr_index_list == 0xc004ae02);
 static_assert(get_supported_cpuid == 0xc008ae05 && set_gsi_routing == 0x4008ae6a && set_msrs == 0x4008ae89 &&
               set_cpuid2 == 0x4008ae90 && get_msrs == 0xc008ae88 && get_xsave == 0x9000aea4 && set_xsave == 0x5000aea5);
 

@@ -12,7 +12,8 @@
 
 namespace inox {
 
-Vcpu::Vcpu(unsigned id, UniqueFd fd, Mapping run) : id_{id}, fd_{std::move(fd)}, run_{std::move(run)} {}
+Vcpu::Vcpu(unsigned id, UniqueFd fd, Mapping run, std::size_t xsave_size)
+    : id_{id}, fd_{std::move(fd)}, run_{std::move(run)}, xsave_size_{xsave_size} {}
 
 /// Since Linux 6.8 KVM reports the page that it could not get, in an exit that Debian 12's headers do not have.
 VmExit Vcpu::failure(int error) const noexcept {
@@ -85,6 +86,7 @@ VmExit Vcpu::internal_error() const {
 
 Result<void> Vcpu::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
     TRY_VOID(kvm_list::send(fd_.get(), kvm_list::set_cpuid2, entries, "KVM_SET_CPUID2"));
+    cpuid_.assign(entries.begin(), entries.end());
     return {};
 }
 
@@ -164,15 +166,29 @@ Result<void> Vcpu::inject_nmi() {
 void Vcpu::tell_clock_stopped() noexcept { static_cast<void>(::ioctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0)); }
 
 bool Vcpu::shift_tsc(std::int64_t ticks) noexcept {
-    std::uint64_t offset = 0;
+    const auto offset = tsc_offset();
+    return offset && set_tsc_offset(*offset + static_cast<std::uint64_t>(ticks));
+}
+
+namespace {
+
+bool tsc_offset_call(int fd, unsigned long request, std::uint64_t& offset) noexcept {
     kvm_device_attr attribute{};
     attribute.group = KVM_VCPU_TSC_CTRL;
     attribute.attr = KVM_VCPU_TSC_OFFSET;
     attribute.addr = reinterpret_cast<std::uint64_t>(&offset); // NOLINT: the kernel's interface
-    if (::ioctl(fd_.get(), KVM_GET_DEVICE_ATTR, &attribute) != 0)
-        return false;
-    offset += static_cast<std::uint64_t>(ticks);
-    return ::ioctl(fd_.get(), KVM_SET_DEVICE_ATTR, &attribute) == 0;
+    return ::ioctl(fd, request, &attribute) == 0;
+}
+
+} // namespace
+
+std::optional<std::uint64_t> Vcpu::tsc_offset() const noexcept {
+    std::uint64_t offset = 0;
+    return tsc_offset_call(fd_.get(), KVM_GET_DEVICE_ATTR, offset) ? std::optional{offset} : std::nullopt;
+}
+
+bool Vcpu::set_tsc_offset(std::uint64_t offset) noexcept {
+    return tsc_offset_call(fd_.get(), KVM_SET_DEVICE_ATTR, offset);
 }
 
 Result<void> Vcpu::set_fpu(const kvm_fpu& fpu) {

@@ -15,6 +15,7 @@
 
 #include "vmm/base/address.hpp"
 #include "vmm/base/os.hpp"
+#include "vmm/kvm/vcpu_state.hpp"
 
 namespace inox {
 
@@ -85,7 +86,8 @@ using XsaveArea = std::array<std::byte, 4096>;
 /// All calls belong to the vCPU's own thread, except interrupt().
 class Vcpu {
 public:
-    Vcpu(unsigned id, UniqueFd fd, Mapping run);
+    /// `xsave_size`: KVM_CAP_XSAVE2 of the VM.
+    Vcpu(unsigned id, UniqueFd fd, Mapping run, std::size_t xsave_size = 0);
 
     [[nodiscard]] unsigned id() const { return id_; }
     /// Runs the guest until something needs attention.
@@ -134,7 +136,18 @@ public:
     /// Runs with interrupts off while one waits for it.
     [[nodiscard]] bool deaf() const;
 
+    /// All that the guest can see of this vCPU, while no vCPU of the machine runs and none has an exit to be finished
+    /// (see vcpu_state.hpp). `msrs`: Kvm::state_msrs().
+    [[nodiscard]] Result<VcpuState> save(std::span<const std::uint32_t> msrs) const;
+    /// Before the first run(), with the memory in place. kvm_unusable where this KVM refuses a part, which is named.
+    Result<void> restore(const VcpuState& state);
+    /// KVM_VCPU_TSC_OFFSET; nullopt when this KVM has none.
+    [[nodiscard]] std::optional<std::uint64_t> tsc_offset() const noexcept;
+    bool set_tsc_offset(std::uint64_t offset) noexcept;
+
 private:
+    [[nodiscard]] Result<std::vector<kvm_msr_entry>> read_msrs(std::span<const std::uint32_t> indices) const;
+    Result<void> restore_msrs(std::span<const kvm_msr_entry> msrs);
     [[nodiscard]] VmExit failure(int error) const noexcept;
     [[nodiscard]] struct kvm_run& kvm_run() const {
         return *reinterpret_cast<struct kvm_run*>(run_.bytes().data()); // NOLINT: the kernel's layout
@@ -145,6 +158,8 @@ private:
     unsigned id_;
     UniqueFd fd_;
     Mapping run_;
+    std::size_t xsave_size_;                ///< what KVM_GET_XSAVE2 fills; 0: KVM has only KVM_GET_XSAVE
+    std::vector<kvm_cpuid_entry2> cpuid_{}; ///< as set: KVM's own changes with the guest's registers
 };
 
 } // namespace inox

@@ -146,7 +146,10 @@ Result<void> Vm::map_ram(const GuestMemory& memory) {
 Result<std::unique_ptr<Vcpu>> Vm::create_vcpu(unsigned id) {
     UniqueFd fd{TRY(checked_ioctl(fd_.get(), KVM_CREATE_VCPU, std::uint64_t{id}, "KVM_CREATE_VCPU"))};
     auto run = TRY(Mapping::create(run_size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
-    return std::make_unique<Vcpu>(id, std::move(fd), std::move(run));
+    // Asked of the VM: the answer depends on what the process was permitted.
+    const int xsave =
+        checked_ioctl(fd_.get(), KVM_CHECK_EXTENSION, std::uint64_t{KVM_CAP_XSAVE2}, "KVM_CAP_XSAVE2").value_or(0);
+    return std::make_unique<Vcpu>(id, std::move(fd), std::move(run), static_cast<std::size_t>(std::max(xsave, 0)));
 }
 
 Result<void> Vm::report_emulation_failures() {

@@ -15,6 +15,7 @@
 #include "vmm/bus/irq.hpp"
 #include "vmm/kvm/irq_router.hpp"
 #include "vmm/kvm/vcpu.hpp"
+#include "vmm/kvm/vm_state.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
 namespace inox {
@@ -28,6 +29,8 @@ public:
     [[nodiscard]] int check(int capability) const;
     /// What the host can offer a guest (KVM_GET_SUPPORTED_CPUID).
     [[nodiscard]] Result<std::vector<kvm_cpuid_entry2>> supported_cpuid() const;
+    /// The MSRs that KVM says are state, and those that it keeps but does not list: see vcpu_state.hpp.
+    [[nodiscard]] Result<std::vector<std::uint32_t>> state_msrs() const;
 
 private:
     explicit Kvm(UniqueFd fd) : fd_{std::move(fd)} {}
@@ -56,6 +59,9 @@ public:
     /// The guest's kvm-clock, in nanoseconds.
     [[nodiscard]] Result<std::uint64_t> clock() const;
     Result<void> set_clock(std::uint64_t nanoseconds);
+    /// Interrupt chips and kvm-clock, while no vCPU runs. See vm_state.hpp for the order.
+    [[nodiscard]] Result<VmState> save() const;
+    Result<void> restore(const VmState& state);
     /// KVM learns of a VFIO group's or device's file, before the device opens, and forgets it with the registration: it
     /// must know of DMA that bypasses the caches. One thread at a time.
     Result<Registration> add_vfio_file(int file);

@@ -86,12 +86,87 @@ Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages
 }
 
 Result<GuestMemory> GuestMemory::create(std::uint64_t size, HugePages huge_pages, Sharing sharing, Gpa hole) {
+    return make(size, huge_pages, huge_pages != HugePages::transparent || sharing == Sharing::needed, hole);
+}
+
+Result<GuestMemory> GuestMemory::restore(std::uint64_t size, HugePages huge_pages, Sharing sharing, Gpa hole,
+                                         UniqueFd image) {
+    const bool copied = huge_pages == HugePages::two_mib || sharing == Sharing::needed;
+    auto memory = TRY(make(size, huge_pages, copied, hole));
+    if (copied) {
+        TRY_VOID(memory.copy_image(image.get()));
+    } else {
+        memory.image_ = std::move(image);
+        TRY_VOID(memory.map_image());
+    }
+    return memory;
+}
+
+/// In place of the mappings that are there.
+Result<void> GuestMemory::map_image() {
+    std::uint64_t offset = 0;
+    for (const auto& region : regions_) {
+        const auto size = region.host.size();
+        if (::mmap(region.host.data(), size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+                   image_.get(), static_cast<off_t>(offset)) == MAP_FAILED)
+            return fail_errno(Errc::memory_unavailable, "cannot map the snapshot's memory",
+                              "its file has to be on a file system that can map files");
+        ::madvise(region.host.data(), size, MADV_DONTFORK);
+        ::madvise(region.host.data(), size, MADV_DONTDUMP);
+        if (huge_pages_ == HugePages::transparent)
+            ::madvise(region.host.data(), size, MADV_HUGEPAGE);
+        offset += size;
+    }
+    return {};
+}
+
+Result<void> GuestMemory::copy_image(int image) {
+    std::uint64_t offset = 0;
+    for (const auto& region : regions_) {
+        const auto end = offset + region.host.size();
+        for (auto at = offset; at < end;) {
+            const auto data = ::lseek(image, static_cast<off_t>(at), SEEK_DATA);
+            if (data < 0 && errno == ENXIO)
+                break; // only a hole is left
+            if (data > 0)
+                at = static_cast<std::uint64_t>(data);
+            const auto hole = ::lseek(image, static_cast<off_t>(at), SEEK_HOLE);
+            const auto last = hole < 0 ? end : std::min(static_cast<std::uint64_t>(hole), end);
+            while (at < last) {
+                const auto got = ::pread(image, region.host.data() + (at - offset), last - at, static_cast<off_t>(at));
+                if (got < 0 && errno == EINTR)
+                    continue;
+                if (got <= 0)
+                    return fail_errno(Errc::snapshot_missing, "cannot read the snapshot's memory");
+                at += static_cast<std::uint64_t>(got);
+            }
+        }
+        offset = end;
+    }
+    return {};
+}
+
+bool GuestMemory::discard(std::span<std::byte> pages) const noexcept {
+    if (file_) // a hole in the file behind them: MADV_DONTNEED would only forget this process's view of it
+        return ::madvise(pages.data(), pages.size(), MADV_REMOVE) == 0;
+    if (!image_)
+        return ::madvise(pages.data(), pages.size(), MADV_DONTNEED) == 0;
+    // MADV_DONTNEED would bring back what the file has.
+    if (::mmap(pages.data(), pages.size(), PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+        return false;
+    ::madvise(pages.data(), pages.size(), MADV_DONTFORK);
+    ::madvise(pages.data(), pages.size(), MADV_DONTDUMP);
+    return true;
+}
+
+Result<GuestMemory> GuestMemory::make(std::uint64_t size, HugePages huge_pages, bool file, Gpa hole) {
     TRY_VOID(check_size(size, huge_pages));
     GuestMemory memory;
     memory.size_ = size;
     memory.huge_pages_ = huge_pages;
     const bool hugetlb = huge_pages == HugePages::two_mib;
-    if (huge_pages != HugePages::transparent || sharing == Sharing::needed)
+    if (file)
         memory.file_ = TRY(make_file(size, hugetlb));
     // mmap reserves the huge pages; otherwise their lack would kill the process at the first touch.
     const int flags = (memory.file_ ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | (hugetlb ? 0 : MAP_NORESERVE);

@@ -43,12 +43,22 @@ public:
     /// The same where RAM below 4 GiB ends at `hole` at the latest, a multiple of 2 MiB.
     static Result<GuestMemory> create(std::uint64_t size, HugePages huge_pages, Sharing sharing, Gpa hole);
 
+    /// With the contents of an open file, which has the regions one behind the other and is never written to again. It
+    /// is mapped, and nothing read, where the pages need not be shared and are none that the host sets aside; else it
+    /// is copied. memory_unavailable, snapshot_missing.
+    static Result<GuestMemory> restore(std::uint64_t size, HugePages huge_pages, Sharing sharing, Gpa hole,
+                                       UniqueFd image);
+
     [[nodiscard]] std::span<const RamRegion> regions() const { return regions_; }
     [[nodiscard]] std::uint64_t size() const { return size_; }
     /// Whether another process can be given this memory.
     [[nodiscard]] bool shared() const { return static_cast<bool>(file_); }
     /// The memfd; -1 when it is not shared.
     [[nodiscard]] int fd() const { return file_.get(); }
+    /// The file behind pages that nobody has touched; -1: there is none, and they are zero.
+    [[nodiscard]] int image_fd() const { return image_.get(); }
+    /// The host may have these pages back; they are zero from now on. Whole pages of one region. False with errno.
+    bool discard(std::span<std::byte> pages) const noexcept;
     [[nodiscard]] HugePages huge_pages() const { return huge_pages_; }
     /// Last byte of RAM below the hole.
     [[nodiscard]] Gpa low_last() const { return regions_.front().range.last(); }
@@ -72,7 +82,11 @@ public:
 
 private:
     GuestMemory() = default;
+    static Result<GuestMemory> make(std::uint64_t size, HugePages huge_pages, bool file, Gpa hole);
+    Result<void> map_image();
+    Result<void> copy_image(int image);
     UniqueFd file_;
+    UniqueFd image_;
     std::vector<Mapping> mappings_;
     std::vector<RamRegion> regions_;
     std::uint64_t size_{};

@@ -5,8 +5,7 @@
 
 #include "tests/catch.hpp"
 
-using namespace inox;
-
+namespace inox::base_state_test {
 namespace {
 
 enum class Colour : std::uint8_t { red, green, blue };
@@ -112,3 +111,5 @@ TEST_CASE("a field that is missing, of another kind or out of range is named, an
     nine["count"] = 9U;
     CHECK(restore(nine, part) == "the snapshot's part: nine is not possible");
 }
+
+} // namespace inox::base_state_test
