@@ -54,6 +54,8 @@ public:
     bool connect(int, const std::string&) override { return false; }
     bool can_bind(int, std::string_view) override { return false; }
     bool remove(const std::string&) override { return false; }
+    bool make_folder(const std::string&) override { return false; }
+    bool rename(const std::string&, const std::string&) override { return false; }
     bool replace(const std::string&, std::string_view) override { return false; }
     std::optional<outside::Helper> start_passt(const std::vector<std::string>&, int, int) override { return {}; }
     std::optional<outside::Helper> start_share(const std::string&, bool) override { return {}; }

@@ -35,4 +35,11 @@ Result<void> replace_output(const std::string& path, std::string_view text) {
     return written;
 }
 
+bool rename_durably(const std::string& from, const std::string& to) {
+    const auto slash = to.rfind('/');
+    const auto path = slash == to.npos ? std::string{"."} : to.substr(0, slash + 1);
+    const UniqueFd folder{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)}; // NOLINT(*-vararg)
+    return folder && ::rename(from.c_str(), to.c_str()) == 0 && ::fsync(folder.get()) == 0;
+}
+
 } // namespace inox

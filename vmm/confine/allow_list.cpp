@@ -242,6 +242,26 @@ bool AllowList::replace(const std::string& path, std::string_view text) const {
     });
 }
 
+bool AllowList::make_folder(const std::string& path) const {
+    return in_folder(path, Purpose::write,
+                     [](const std::string& name, bool /*named*/) { return ::mkdir(name.c_str(), 0700) == 0; });
+}
+
+bool AllowList::rename(const std::string& from, const std::string& to) const {
+    errno = outside::refused;
+    if (folder_.empty() || matches(to, Purpose::write).empty())
+        return false;
+    const auto source = normal(from, folder_);
+    const auto target = normal(to, folder_);
+    const auto name_at = target.rfind('/') + 1;
+    if (source.rfind('/') + 1 != name_at || source.compare(0, name_at, target, 0, name_at) != 0 ||
+        name_at == target.size())
+        return false;
+    return in_folder(from, Purpose::write, [&](const std::string& name, bool /*named*/) {
+        return rename_durably(name, target.substr(name_at));
+    });
+}
+
 bool AllowList::has_tap(const std::string& name) const {
     const auto is_control = [](const Entry& entry) {
         return entry.purpose == Purpose::write &&

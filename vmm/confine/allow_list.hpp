@@ -42,6 +42,9 @@ public:
     [[nodiscard]] bool connect(int socket, const std::string& path) const;
     [[nodiscard]] bool remove(const std::string& path) const;
     [[nodiscard]] bool replace(const std::string& path, std::string_view text) const;
+    [[nodiscard]] bool make_folder(const std::string& path) const;
+    /// Within one folder: rename_durably().
+    [[nodiscard]] bool rename(const std::string& from, const std::string& to) const;
     /// A folder to be shared.
     [[nodiscard]] UniqueFd open_folder(const std::string& path, bool read_only) const;
     [[nodiscard]] bool has_tap(const std::string& name) const;

@@ -302,6 +302,12 @@ bool Broker::can_bind(int type, std::string_view address) { return done(ask(Op::
 
 bool Broker::remove(const std::string& path) { return done(ask(Op::remove, 0, 0, path)); }
 
+bool Broker::make_folder(const std::string& path) { return done(ask(Op::make_folder, 0, 0, path)); }
+
+bool Broker::rename(const std::string& from, const std::string& to) {
+    return done(ask(Op::rename, 0, 0, from + '\0' + to, {}, slow_patience_ms));
+}
+
 bool Broker::replace(const std::string& path, std::string_view text) {
     const UniqueFd contents{::memfd_create("inox-output", MFD_CLOEXEC)};
     if (!contents || !write_all(contents.get(), text))

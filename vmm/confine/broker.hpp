@@ -59,6 +59,8 @@ public:
     bool connected(int answer) override;
     bool can_bind(int type, std::string_view address) override;
     bool remove(const std::string& path) override;
+    bool make_folder(const std::string& path) override;
+    bool rename(const std::string& from, const std::string& to) override;
     bool replace(const std::string& path, std::string_view text) override;
     std::optional<outside::Helper> start_passt(const std::vector<std::string>& words, int served, int errors) override;
     std::optional<outside::Helper> start_share(const std::string& folder, bool read_only) override;

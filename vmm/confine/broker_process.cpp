@@ -73,7 +73,8 @@ private:
     [[nodiscard]] Outcome keep(pid_t pid, UniqueFd socket);
     [[nodiscard]] Outcome status(int number);
     void end(int number);
-    void open_slowly(const Request& request, const std::string& path, const UniqueFd& answer);
+    void act_slowly(const Request& request, const std::string& text, const UniqueFd& answer);
+    [[nodiscard]] Outcome rename(const std::string& text) const;
     static bool answer(const UniqueFd& to, const Outcome& outcome);
 
     UniqueFd socket_;
@@ -122,8 +123,8 @@ void Server::run() {
         std::memcpy(text.data(), packet.bytes.data() + sizeof request, text.size());
         if (is_in_vain(request.op, to))
             continue;
-        if (request.op == Op::open_slowly) {
-            open_slowly(request, text, to);
+        if (request.op == Op::open_slowly || request.op == Op::rename) {
+            act_slowly(request, text, to);
             continue;
         }
         const auto outcome = act(request, std::move(text), packet);
@@ -156,6 +157,8 @@ Outcome Server::act(const Request& request, std::string text, Packet& packet) {
         return done(outside::can_bind(request.flags, text));
     case Op::remove:
         return done(list_.remove(text));
+    case Op::make_folder:
+        return done(list_.make_folder(text));
     case Op::replace:
         return replace(text, packet.fds[1]);
     case Op::start_passt:
@@ -170,6 +173,7 @@ Outcome Server::act(const Request& request, std::string text, Packet& packet) {
     case Op::ping:
         return {};
     case Op::open_slowly:
+    case Op::rename:
         break;
     }
     return {.error = EINVAL};
@@ -205,15 +209,22 @@ Outcome Server::open(const Request& request, const std::string& path, const Uniq
         UniqueFd{::open(format("/proc/self/fd/%d", again.get()).c_str(), flags | O_CLOEXEC)}); // NOLINT(*-vararg)
 }
 
-/// A device may take a second to open. A process of its own does it, so that others are served meanwhile.
-void Server::open_slowly(const Request& request, const std::string& path, const UniqueFd& to) {
+Outcome Server::rename(const std::string& text) const {
+    const auto end = text.find('\0');
+    errno = EINVAL;
+    return done(end != text.npos && list_.rename(text.substr(0, end), text.substr(end + 1)));
+}
+
+/// A device may take a second to open, and a disk to have a folder on it. A process of its own does that, so that
+/// others are served meanwhile.
+void Server::act_slowly(const Request& request, const std::string& text, const UniqueFd& to) {
     std::erase_if(slow_, [](pid_t one) { return ::waitpid(one, nullptr, WNOHANG) != 0; });
     const pid_t pid = slow_.size() < most_slow ? ::fork() : -1;
     if (pid > 0) {
         slow_.push_back(pid);
         return;
     }
-    answer(to, opened(list_.open(path, request.flags, request.mode)));
+    answer(to, request.op == Op::rename ? rename(text) : opened(list_.open(text, request.flags, request.mode)));
     if (pid == 0)
         ::_exit(0);
 }

@@ -24,6 +24,8 @@ enum class Op : std::uint32_t {
     connect,  ///< with the socket
     can_bind, ///< `flags` is the type of socket, text the address
     remove,
+    make_folder,
+    rename,      ///< text is the old name, NUL, the new one; in a process of its own
     replace,     ///< with a descriptor of the contents
     start_passt, ///< text is the words, each ended by NUL; with its socket and its standard error
     start_share, ///< text is the folder, `flags` 1: read-only

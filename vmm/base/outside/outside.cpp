@@ -6,6 +6,7 @@
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -164,6 +165,20 @@ bool remove(const std::string& path) {
         return ::unlink(path.c_str()) == 0;
     Door* const who = ask(counters().files);
     return who != nullptr && who->remove(path);
+}
+
+bool make_folder(const std::string& path) {
+    if (!is_shut())
+        return ::mkdir(path.c_str(), 0700) == 0;
+    Door* const who = ask(counters().files);
+    return who != nullptr && who->make_folder(path);
+}
+
+bool rename(const std::string& from, const std::string& to) {
+    if (!is_shut())
+        return rename_durably(from, to);
+    Door* const who = ask(counters().files);
+    return who != nullptr && who->rename(from, to);
 }
 
 bool replace(const std::string& path, std::string_view text) {

@@ -77,6 +77,8 @@ public:
     virtual bool connected(int answer) = 0;
     virtual bool can_bind(int type, std::string_view address) = 0;
     virtual bool remove(const std::string& path) = 0;
+    virtual bool make_folder(const std::string& path) = 0;
+    virtual bool rename(const std::string& from, const std::string& to) = 0;
     virtual bool replace(const std::string& path, std::string_view text) = 0;
     /// passt with these words; `served` becomes its descriptor 3, `errors` its standard error.
     virtual std::optional<Helper> start_passt(const std::vector<std::string>& words, int served, int errors) = 0;
@@ -122,6 +124,10 @@ bool connected(const UniqueFd& answer);
 bool can_bind(int type, std::string_view address);
 /// unlink(2)
 bool remove(const std::string& path);
+/// mkdir(2), for this user only.
+bool make_folder(const std::string& path);
+/// rename(2) within a folder, which then is on stable storage. May take long: not from the loop.
+bool rename(const std::string& from, const std::string& to);
 /// replace_output()
 bool replace(const std::string& path, std::string_view text);
 

@@ -168,6 +168,18 @@ Rules of_share() {
 /// Writes a core of the guest, with holes where it has no memory.
 Rules of_dump() { return runtime() + no_files() + calls("pwrite64 pwritev ftruncate mincore fdatasync"); }
 
+/// Writes a guest's memory and state to files that the broker opens, makes and names; looks which pages there are.
+Rules of_snapshot() {
+    return runtime() + no_files() + asks_broker() +
+           calls("pread64 pwrite64 ftruncate fsync fdatasync fstat newfstatat");
+}
+
+/// What KVM keeps of a machine, for a snapshot.
+Rules of_machine_state() {
+    return ioctls({KVM_GET_SREGS2, kvm_list::get_xsave2, KVM_GET_XCRS, KVM_GET_DEBUGREGS, KVM_GET_IRQCHIP,
+                   kvm_list::get_msr_index_list});
+}
+
 /// Connections of vsock and of GDB; files that are read or written while the guest runs, and at its end.
 Rules of_files_and_sockets() {
     return finds_files() + asks_broker() + calls("pipe2") + // what passt says
@@ -205,7 +217,7 @@ Rules of_another_machine() {
 Rules of_loop(Features features) {
     auto all =
         threads() + disk_io() + of_api() + of_share() + of_dump() + of_devices() + of_cpu_state() +
-        of_files_and_sockets() + of_another_machine() +
+        of_files_and_sockets() + of_another_machine() + of_snapshot() + of_machine_state() +
         ioctls({KVM_NMI, KVM_GET_CLOCK, KVM_SET_CLOCK, KVM_GET_TSC_KHZ, KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR}) +
         one_of("madvise", 2, {MADV_REMOVE, MADV_FREE, madv_collapse});
     std::erase_if(all, [](const Rule& rule) { return rule.call == "openat" && rule.error != 0; });
@@ -239,6 +251,8 @@ Rules rules_of(ThreadKind kind, Features features) {
         return runtime() + opens_assigned_devices();
     case ThreadKind::dump:
         return of_dump();
+    case ThreadKind::snapshot:
+        return of_snapshot();
     case ThreadKind::start:
         break;
     }
