@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/acpi_power.hpp"
 
+#include "devices/state_fields.hpp"
+
 namespace inox::devices {
 namespace {
 
@@ -12,16 +14,21 @@ constexpr unsigned sleep_type(std::uint8_t value) { return (value >> 2) & 7; }
 /// The guest cannot read back sleep control, and it never wakes up, so WAK_STS stays 0.
 void AcpiPower::read(std::uint64_t offset, std::span<std::byte> data) noexcept {
     for (auto& byte : data)
-        byte = std::byte{offset++ == button && pressed_.exchange(false)};
+        byte = std::byte{offset++ == button ? untold_.exchange(0) : std::uint8_t{0}};
 }
 
-void AcpiPower::press_button() noexcept {
-    pressed_.store(true);
+void AcpiPower::tell(std::uint8_t what) noexcept {
+    untold_ |= what;
     line_->trigger();
 }
 
+void AcpiPower::state(State& state) {
+    state.version(1);
+    atomic_number(state, "untold", untold_, 0, button_pressed | new_generation);
+}
+
 bool AcpiPower::remind() noexcept {
-    const bool unseen = pressed_.load();
+    const bool unseen = untold_ != 0;
     if (unseen)
         line_->trigger();
     return unseen;

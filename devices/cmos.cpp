@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/state.hpp"
 
 namespace inox::devices {
 namespace {
@@ -80,6 +81,14 @@ void Cmos::write(std::uint64_t offset, std::span<const std::byte> data) noexcept
         else if (index_ != reg::c && index_ != reg::d)
             ram_[index_] = value;
     }
+}
+
+/// The clock is the host's.
+void Cmos::state(State& state) {
+    const std::lock_guard lock{mutex_};
+    state.version(1);
+    state.bytes("ram", std::as_writable_bytes(std::span{ram_}));
+    state.number("index", index_, std::uint8_t{0}, std::uint8_t{0x7f});
 }
 
 std::uint8_t Cmos::read_register(std::uint8_t index) const {

@@ -24,6 +24,7 @@ public:
     [[nodiscard]] std::string_view name() const override { return "cmos"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void state(State& state) override;
 
 private:
     [[nodiscard]] std::uint8_t read_register(std::uint8_t index) const;

@@ -4,7 +4,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "vmm/base/state.hpp"
+
 namespace inox::devices {
+namespace {
+
+constexpr bool is_printable(char c) { return c >= ' ' && c < 0x7f; }
+
+} // namespace
 
 void BootTimer::read(std::uint64_t, std::span<std::byte> data) noexcept { std::ranges::fill(data, std::byte{0xff}); }
 
@@ -25,11 +32,24 @@ void DebugPorts::write(std::uint64_t offset, std::span<const std::byte> data) no
         take_failure(static_cast<char>(data.front()));
 }
 
+/// It remembers nothing.
+void BootTimer::state(State& state) { state.version(1); }
+
+void DebugPorts::state(State& state) {
+    const std::lock_guard lock{mutex_};
+    state.version(1);
+    std::string text{failure_.data(), failure_size_};
+    state.text("failure", text, longest_failure);
+    state.check(std::ranges::all_of(text, is_printable), "its text has control characters");
+    failure_size_ = text.size();
+    std::ranges::copy(text, failure_.begin());
+}
+
 void DebugPorts::take_failure(char c) noexcept {
     std::lock_guard lock{mutex_};
     if (c == '\n')
         events_.root_failed({failure_.data(), std::exchange(failure_size_, 0)});
-    else if (c >= ' ' && c < 0x7f && failure_size_ < failure_.size())
+    else if (is_printable(c) && failure_size_ < failure_.size())
         failure_[failure_size_++] = c;
 }
 

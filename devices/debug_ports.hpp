@@ -23,6 +23,7 @@ public:
     [[nodiscard]] std::string_view name() const override { return "boot-timer"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void state(State& state) override;
 
 private:
     GuestEvents& events_;
@@ -40,6 +41,7 @@ public:
     [[nodiscard]] std::string_view name() const override { return "debug-ports"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void state(State& state) override;
 
 private:
     GuestEvents& events_;

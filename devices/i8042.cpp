@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "vmm/base/state.hpp"
+
 namespace inox::devices {
 namespace {
 
@@ -62,6 +64,15 @@ constexpr std::uint8_t output_port_no_reset = 0x01;
 constexpr std::uint8_t output_port_a20 = 0x02;
 constexpr std::uint8_t aux_missing = 0x02; // interface test: clock line stuck high
 constexpr std::uint8_t break_prefix = 0xf0;
+
+/// Commands of the controller that take a parameter; 0: none.
+constexpr bool may_await(std::uint8_t command) {
+    return command == 0 || (command >= cmd::write_ram && command < cmd::write_ram + 0x20) ||
+           (command >= cmd::write_output_port && command <= cmd::write_aux);
+}
+constexpr bool keyboard_may_await(std::uint8_t command) {
+    return command == 0 || command == key::set_leds || command == key::scan_code_set || command == key::set_rate;
+}
 
 constexpr bool known_command(std::uint8_t value) { return value >= key::set_leds && value != 0xef && value != 0xf1; }
 
@@ -162,6 +173,43 @@ void I8042::write_port(std::uint64_t offset, std::uint8_t value, Effects& effect
         break;
     }
     refill(effects);
+}
+
+void ByteQueue::state(State& state) {
+    state.bytes("bytes", std::as_writable_bytes(std::span{bytes_}));
+    state.number("head", head_, std::size_t{0}, bytes_.size() - 1);
+    state.number("count", count_, std::size_t{0}, bytes_.size());
+}
+
+void I8042::state(State& state) {
+    const std::lock_guard lock{mutex_};
+    state.version(1);
+    state.bytes("ram", std::as_writable_bytes(std::span{ram_}));
+    state.part("replies", [this](State& part) { replies_.state(part); });
+    state.part("keyboard", [this](State& part) { keyboard_.state(part); });
+    bool full = output_.has_value();
+    std::uint8_t output = output_.value_or(0);
+    state.flag("output_full", full);
+    state.number("output", output);
+    state.number("last_output", last_output_);
+    state.number("awaiting", awaiting_);
+    state.number("keyboard_awaiting", keyboard_awaiting_);
+    state.number("last_keyboard_byte", last_keyboard_byte_);
+    state.number("scan_code_set", scan_code_set_, std::uint8_t{1}, std::uint8_t{3});
+    state.number("control_b", control_b_);
+    state.flag("last_write_was_command", last_write_was_command_);
+    state.flag("scanning", scanning_);
+    state.check(may_await(awaiting_) && keyboard_may_await(keyboard_awaiting_), "it waits for a parameter of nothing");
+    output_ = full ? std::optional{output} : std::nullopt;
+}
+
+void I8042::resume() noexcept {
+    Effects effects;
+    {
+        const std::lock_guard lock{mutex_};
+        effects.interrupt = output_ && (ram_[0] & ctr_interrupt);
+    }
+    apply(effects);
 }
 
 void I8042::apply(const Effects& effects) noexcept {

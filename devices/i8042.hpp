@@ -34,6 +34,7 @@ public:
     }
     [[nodiscard]] std::size_t room() const { return bytes_.size() - count_; }
     void clear() { count_ = 0; }
+    void state(State& state);
 
 private:
     std::array<std::uint8_t, 32> bytes_{};
@@ -56,6 +57,8 @@ public:
     [[nodiscard]] std::string_view name() const override { return "i8042"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void state(State& state) override;
+    void resume() noexcept override;
 
 private:
     struct Effects {

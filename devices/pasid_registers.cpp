@@ -7,6 +7,7 @@
 
 #include "iommu/pasid/pasid_commands.hpp"
 #include "vmm/base/bytes.hpp"
+#include "vmm/base/state.hpp"
 
 namespace inox::devices {
 namespace {
@@ -47,6 +48,16 @@ void PasidRegisters::read(std::uint64_t offset, std::span<std::byte> data) noexc
         return;
     }
     store_le(data, value(offset - inside) >> 8 * inside);
+}
+
+/// Without the PASIDs, which are the service's.
+void PasidRegisters::state(State& state) {
+    const std::lock_guard lock{mutex_};
+    state.version(1);
+    state.number("command", command_);
+    state.number("operand", operand_);
+    state.number("response", response_);
+    state.check((response_ & iommu::vcmd::in_progress) == 0, "a command is in progress that nobody carries out");
 }
 
 void PasidRegisters::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "vmm/base/state.hpp"
+
 namespace inox::devices {
 
 void PvPanic::read(std::uint64_t, std::span<std::byte> data) noexcept {
@@ -16,6 +18,9 @@ void PvPanic::write(std::uint64_t, std::span<const std::byte> data) noexcept {
     else if (events & crash_loaded)
         events_.panicked(true);
 }
+
+/// It remembers nothing.
+void PvPanic::state(State& state) { state.version(1); }
 
 PvPanicFunction::PvPanicFunction(GuestEvents& events)
     : Function{{.vendor = 0x1b36, .device = 0x0011, .class_code = 0x088000}, pci::ConfigSpace::conventional},

@@ -23,6 +23,7 @@ public:
     [[nodiscard]] std::string_view name() const override { return "pvpanic"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void state(State& state) override;
 
 private:
     GuestEvents& events_;
@@ -37,6 +38,7 @@ public:
     [[nodiscard]] std::string_view name() const override { return "pvpanic-pci"; }
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void bar_write(unsigned bar, std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void state(State& state) override { register_.state(state); }
 
 private:
     explicit PvPanicFunction(GuestEvents& events);

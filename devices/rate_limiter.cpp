@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "vmm/base/state.hpp"
+
 namespace inox::devices {
 namespace {
 
@@ -57,6 +59,35 @@ void TokenBucket::spend(std::uint64_t tokens) {
     const std::uint64_t from_burst = std::min(tokens, burst_);
     burst_ -= from_burst;
     level_ -= Amount{tokens - from_burst} * refill_ns_;
+}
+
+/// The level is saved as the time that filling it took: another size does not matter then. Negative: tokens are owed.
+void TokenBucket::state(State& state, Time now) {
+    refill(now);
+    const Amount size{size_};
+    std::int64_t filled = static_cast<std::int64_t>(level_ / size - (level_ % size < 0 ? 1 : 0));
+    std::uint64_t burst = burst_;
+    state.signed_number("filled_ns", filled);
+    state.number("burst", burst);
+    state.check(filled >= -longest.count(), "it owes more than there are tokens");
+    if (!state.restores() || !state.ok())
+        return;
+    level_ = Amount{std::min(filled, refill_ns_)} * size;
+    burst_ = std::min(burst_, burst);
+    filled_at_ = now;
+}
+
+void RateLimiter::state(State& state, Time now) {
+    const auto bucket = [&](const char* name, std::optional<TokenBucket>& own) {
+        bool there = own.has_value();
+        state.part(name, [&](State& part) {
+            part.flag("limited", there);
+            if (part.ok() && there && own)
+                own->state(part, now);
+        });
+    };
+    bucket("bandwidth", bandwidth_);
+    bucket("ops", ops_);
 }
 
 RateLimiter::RateLimiter(const RateLimits& limits, Time now) { update(limits, now); }

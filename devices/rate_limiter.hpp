@@ -7,6 +7,10 @@
 #include <cstdint>
 #include <optional>
 
+namespace inox {
+class State;
+}
+
 namespace inox::devices {
 
 /// A bucket holds `size` tokens and fills from empty to full in `refill_time`. It starts full, with `one_time_burst`
@@ -36,6 +40,8 @@ public:
     [[nodiscard]] std::chrono::nanoseconds wait(std::uint64_t tokens, Time now);
     /// Takes the tokens; call when wait() is 0.
     void spend(std::uint64_t tokens);
+    /// What is left in it; the limits are the configuration's, and what is restored is never above them.
+    void state(State& state, Time now);
 
 private:
     // Tokens times the refill time in ns: what one nanosecond adds is then a whole number, the bucket's size.
@@ -65,6 +71,8 @@ public:
     [[nodiscard]] bool limits_bandwidth() const { return bandwidth_.has_value(); }
     /// Limits that are given replace those in force, with a full bucket; the others go on as they are.
     void update(const RateLimits& limits, Time now);
+    /// A bucket that is there on one side only starts full.
+    void state(State& state, Time now);
 
 private:
     std::optional<TokenBucket> bandwidth_{};

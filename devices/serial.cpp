@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "vmm/base/state.hpp"
+
 namespace inox::devices {
 namespace {
 
@@ -168,6 +170,45 @@ void Serial::write_register(unsigned reg, std::uint8_t value, Effects& effects) 
     default:
         scratch_ = value;
     }
+}
+
+/// Without wants_room_: input that waits is the host's, and the host's is new after a restore.
+void Serial::state(State& state) {
+    const std::lock_guard lock{mutex_};
+    state.version(1);
+    state.bytes("fifo", std::as_writable_bytes(std::span{fifo_}));
+    state.number("fifo_head", fifo_head_, std::size_t{0}, fifo_size - 1);
+    state.number("fifo_count", fifo_count_, std::size_t{0}, fifo_size);
+    state.number("divisor", divisor_);
+    state.number("interrupt_enable", interrupt_enable_, std::uint8_t{0}, std::uint8_t{0x0f});
+    state.number("fifo_control", fifo_control_);
+    state.number("line_control", line_control_);
+    state.number("modem_control", modem_control_, std::uint8_t{0}, std::uint8_t{0x1f});
+    state.number("modem_status", modem_status_);
+    state.number("scratch", scratch_);
+    state.flag("overrun", overrun_);
+    state.flag("transmit_pending", transmit_pending_);
+    state.flag("line_high", line_high_);
+    state.flag("looked_since_edge", looked_since_edge_);
+    state.flag("request_to_send_seen", request_to_send_seen_);
+    state.flag("looped_back", looped_back_);
+    state.bytes("held", std::as_writable_bytes(std::span{held_}));
+    state.number("held_count", held_count_, std::size_t{0}, fifo_size);
+    state.number("polls", polls_, 0U, waiting_polls);
+    state.flag("opened", opened_);
+    state.check((fifo_control_ & ~fcr_kept) == 0, "its FIFO has a control bit that there is not");
+    state.check(looped_back_ || held_count_ + fifo_count_ <= fifo_size, "more input is held than there can be");
+}
+
+/// An edge that was on its way when the machine was saved is lost, and a driver that sends waits for it.
+void Serial::resume() noexcept {
+    Effects effects;
+    {
+        const std::lock_guard lock{mutex_};
+        effects.interrupt = line_high_;
+        offer_room(effects);
+    }
+    apply(effects);
 }
 
 void Serial::apply(const Effects& effects) noexcept {

@@ -34,6 +34,8 @@ public:
     [[nodiscard]] std::string_view name() const override { return "serial"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void state(State& state) override;
+    void resume() noexcept override;
 
 private:
     static constexpr std::size_t fifo_size = 16;

@@ -30,6 +30,10 @@
 #include "vmm/base/os.hpp"
 #include "vmm/memory/guest_memory.hpp"
 
+namespace inox {
+class State;
+}
+
 namespace inox::iommu {
 
 /// What operators see of an endpoint.
@@ -113,6 +117,10 @@ public:
     /// reach everything, the operator is told, once.
     void in_use(EndpointId endpoint);
 
+    /// Bypass, domains, who is in them, and their mappings. Restoring: into domains that no driver has used yet, whose
+    /// endpoints are there; all of them are emulated.
+    void state(State& state);
+
     // Sight. Never waits for a host that maps or unmaps, however long that takes.
 
     [[nodiscard]] Faults& faults() { return faults_; }
@@ -130,11 +138,14 @@ public:
 private:
     struct Endpoint;
     struct Domain;
+    struct Saved;
     class ViewLocks;
     class Change;
 
     Result<Registration> add(std::unique_ptr<Endpoint> endpoint);
     void remove(EndpointId id, bool assigned);
+    [[nodiscard]] std::vector<Saved> save() const;
+    [[nodiscard]] Status restore(const Saved& saved);
 
     // With mutex_ held from here on. Those with a Change let go of it while a host is asked; meanwhile emulated
     // endpoints may come and go, and nothing else changes.

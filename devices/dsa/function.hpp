@@ -37,6 +37,10 @@ public:
     bool bar_enqueue(unsigned bar, std::uint64_t offset, WideBytes command) noexcept override;
     Result<void> on_added(pci::Address address) override;
     void on_removed() noexcept override;
+    void state(State& /*state*/) override {}
+    [[nodiscard]] std::optional<std::string> unsaveable() const override {
+        return "the accelerator (dsa) cannot be saved yet";
+    }
 
     [[nodiscard]] Accelerator& accelerator() { return accelerator_; }
 

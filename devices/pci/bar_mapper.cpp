@@ -29,6 +29,7 @@ public:
     bool enqueue(std::uint64_t offset, WideBytes command) noexcept override {
         return function_->bar_enqueue(bar_, offset, command);
     }
+    void state(State& /*state*/) override {} // is the function's
 
 private:
     std::shared_ptr<Function> function_;

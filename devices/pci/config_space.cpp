@@ -5,6 +5,7 @@
 #include <bit>
 #include <utility>
 
+#include "devices/state_fields.hpp"
 #include "vmm/base/hex.hpp"
 
 namespace inox::devices::pci {
@@ -83,6 +84,22 @@ void ConfigSpace::write(unsigned offset, std::span<const std::byte> data) noexce
 
 void ConfigSpace::watch(unsigned offset, unsigned size, std::function<void()> changed) {
     watches_.push_back({offset, size, std::move(changed)});
+}
+
+void ConfigSpace::state(State& state) {
+    std::vector<std::byte> bytes = bytes_;
+    state.version(1);
+    state.bytes("registers", std::span{bytes});
+    atomic_flag(state, "interrupt_status", interrupt_status_);
+    const auto differs = [&](std::size_t at) { return ((bytes[at] ^ bytes_[at]) & ~writable_[at]) != std::byte{0}; };
+    for (std::size_t at = 0; state.ok() && at < bytes.size(); ++at)
+        state.check(!differs(at), format("its register %#zx is another device's", at).c_str());
+    if (!state.restores() || !state.ok())
+        return;
+    bytes_ = std::move(bytes);
+    publish_command();
+    for (const auto& watch : watches_)
+        watch.changed();
 }
 
 Result<unsigned> ConfigSpace::add_capability(std::uint8_t id, std::span<const std::byte> body,

@@ -13,6 +13,10 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/error.hpp"
 
+namespace inox {
+class State;
+}
+
 namespace inox::devices::pci {
 
 struct Identity {
@@ -133,6 +137,9 @@ public:
     [[nodiscard]] std::uint16_t command() const noexcept { return command_.load(std::memory_order_acquire); }
     /// The interrupt status bit. From any thread.
     void set_interrupt_status(bool asserted) noexcept { interrupt_status_.store(asserted, std::memory_order_relaxed); }
+    /// Restoring calls every watcher, and refuses the registers of another function: what the guest cannot write
+    /// differs.
+    void state(State& state);
 
 private:
     struct Watch {

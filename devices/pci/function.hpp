@@ -12,6 +12,7 @@
 #include "vmm/base/address.hpp"
 #include "vmm/base/error.hpp"
 #include "vmm/bus/bus.hpp"
+#include "vmm/bus/stateful.hpp"
 
 namespace inox::devices::pci {
 
@@ -26,16 +27,15 @@ struct Address {
     constexpr auto operator<=>(const Address&) const = default;
 };
 
-/// Configuration access, on_added, on_removed and the BAR callbacks are serialised by the root bus's lock: they must
-/// neither call the root bus nor wait for the device loop. BAR access comes from any vCPU thread, several at once, and
-/// may still come for a moment after the BAR was unmapped.
-class Function {
+/// Configuration access, state() and what goes with it, on_added, on_removed and the BAR callbacks are serialised by
+/// the root bus's lock: they must neither call the root bus nor wait for the device loop. BAR access comes from any
+/// vCPU thread, several at once, and may still come for a moment after the BAR was unmapped. Configuration space and
+/// the places of BARs are the root bus's to save: state() comes after configuration space was restored, and before BARs
+/// are mapped.
+class Function : public Stateful {
 public:
     explicit Function(const Identity& identity, unsigned config_size = ConfigSpace::express)
         : config_{identity, config_size} {}
-    Function(const Function&) = delete;
-    Function& operator=(const Function&) = delete;
-    virtual ~Function() = default;
 
     [[nodiscard]] virtual std::string_view name() const = 0;
     [[nodiscard]] ConfigSpace& config() { return config_; }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/pci/hotplug.hpp"
 
+#include "devices/state_fields.hpp"
 #include "vmm/base/bytes.hpp"
 
 namespace inox::devices::pci {
@@ -28,6 +29,13 @@ void HotplugRegisters::write(std::uint64_t offset, std::span<const std::byte> da
             forget(slot); // otherwise the next device in the slot would be asked to leave
             eject_(slot);
         }
+}
+
+void HotplugRegisters::state(State& state) {
+    state.version(1);
+    atomic_number(state, "added", added_);
+    atomic_number(state, "wanted", wanted_);
+    state.check((added_ & wanted_) == 0, "a slot is both filled and to be emptied");
 }
 
 void HotplugRegisters::announce(unsigned slot) noexcept {

@@ -33,6 +33,8 @@ public:
     [[nodiscard]] std::string_view name() const override { return "pci-hotplug"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void state(State& state) override;
+    void resume() noexcept override { (void)remind(); }
 
     /// The slot holds a device that was not there before. A request for its predecessor is forgotten.
     void announce(unsigned slot) noexcept;

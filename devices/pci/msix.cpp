@@ -7,6 +7,7 @@
 
 #include "devices/pci/msi.hpp"
 #include "vmm/base/hex.hpp"
+#include "vmm/base/state.hpp"
 
 namespace inox::devices::pci {
 namespace {
@@ -125,6 +126,44 @@ void Msix::reset() noexcept {
     }
 }
 
+void Msix::state(State& state) {
+    struct Saved {
+        MsiMessage message{};
+        bool masked{};
+        bool pending{};
+    };
+    const std::lock_guard lock{mutex_};
+    std::vector<Saved> saved;
+    for (const auto& entry : entries_)
+        saved.push_back({entry.message, entry.masked, is_pending(entry)});
+    state.version(1);
+    state.list("vectors", saved, entries_.size(), [](State& one, Saved& entry) {
+        one.number("address", entry.message.address);
+        one.number("data", entry.message.data);
+        one.flag("masked", entry.masked);
+        one.flag("pending", entry.pending);
+        one.check((entry.message.address & 3) == 0, "an address that the table cannot hold");
+    });
+    state.check(saved.size() == entries_.size(), "another number of MSI-X vectors");
+    if (!state.restores() || !state.ok())
+        return;
+    for (unsigned index = 0; index < saved.size(); ++index) {
+        auto& entry = entries_[index];
+        entry.message = saved[index].message;
+        entry.masked = saved[index].masked;
+        entry.pending = false; // becoming live would interrupt
+        update(index);
+        entry.pending = saved[index].pending;
+    }
+}
+
+void Msix::resume() noexcept {
+    const std::lock_guard lock{mutex_};
+    for (auto& entry : entries_)
+        if (entry.live && std::exchange(entry.pending, false))
+            entry.vector->trigger();
+}
+
 void Msix::set_control(std::uint16_t control) noexcept {
     const std::lock_guard lock{mutex_};
     enabled_ = control & control_enable;
@@ -168,11 +207,14 @@ std::byte Msix::pending_byte(std::uint64_t offset) const {
         const std::uint64_t index = offset * 8 + bit;
         if (index >= entries_.size())
             break;
-        const auto& entry = entries_[index];
-        if (entry.pending || (enabled_ && !entry.live && entry.vector && entry.vector->pending()))
+        if (is_pending(entries_[index]))
             bits |= 1U << bit;
     }
     return static_cast<std::byte>(bits);
+}
+
+bool Msix::is_pending(const Entry& entry) const {
+    return entry.pending || (enabled_ && !entry.live && entry.vector && entry.vector->pending());
 }
 
 void Msix::update(unsigned index) noexcept {

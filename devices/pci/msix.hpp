@@ -53,6 +53,10 @@ public:
     [[nodiscard]] const MsixLayout& layout() const { return layout_; }
     /// As after power-on: disabled, every vector masked, nothing pending.
     void reset() noexcept;
+    /// The table and the pending bits. The control word is configuration space's, which is restored before.
+    void state(State& state);
+    /// Interrupts for what was restored as pending and is not masked.
+    void resume() noexcept;
 
 private:
     struct Entry {
@@ -68,6 +72,7 @@ private:
     [[nodiscard]] std::byte table_byte(std::uint64_t offset) const;
     void set_table_dword(std::uint64_t offset, std::uint32_t value) noexcept;
     [[nodiscard]] std::byte pending_byte(std::uint64_t offset) const;
+    [[nodiscard]] bool is_pending(const Entry& entry) const;
     void update(unsigned index) noexcept;
     void go_live(unsigned index) noexcept;
     Result<void> route(Entry& entry);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/state_fields.hpp"
+
 namespace inox::devices::pci {
 namespace {
 
@@ -12,6 +14,7 @@ class HostBridge final : public Function {
 public:
     HostBridge() : Function{{.vendor = 0x1b36, .device = 0x0008, .class_code = 0x060000}, ConfigSpace::conventional} {}
     [[nodiscard]] std::string_view name() const override { return "host-bridge"; }
+    void state(State& /*state*/) override {} // it is all configuration space
 };
 
 void fill_ones(std::span<std::byte> data) { std::ranges::fill(data, std::byte{0xff}); }
@@ -32,6 +35,10 @@ public:
     void config_write(unsigned, std::span<const std::byte>) noexcept override {}
     void bar_read(unsigned, std::uint64_t, std::span<std::byte> data) noexcept override {
         std::ranges::fill(data, std::byte{0});
+    }
+    void state(State& /*state*/) override {}
+    [[nodiscard]] std::optional<std::string> unsaveable() const override {
+        return "the guest has not ejected yet what is left of a device that was removed by force";
     }
 };
 
@@ -68,6 +75,8 @@ public:
         else if (const auto target = decode(offset))
             bus_.config_write(target->index, target->offset, data);
     }
+
+    void state(State& state) override { atomic_number(state, "config_address", address_); }
 
 private:
     static constexpr std::uint64_t address_port = 0;
@@ -119,6 +128,8 @@ public:
             bus_.config_write(index(offset), within(offset), data);
     }
 
+    void state(State& /*state*/) override {} // it remembers nothing
+
 private:
     static bool on_bus_0(std::uint64_t offset) { return offset >> 20 == 0; }
     static unsigned index(std::uint64_t offset) { return static_cast<unsigned>(offset >> 12 & 0xff); }
@@ -136,7 +147,8 @@ Result<std::unique_ptr<RootBus>> RootBus::create(MemoryBus& memory, PortBus& por
 }
 
 Result<void> RootBus::register_on(MemoryBus& memory, PortBus& ports, GuestEvents& events) {
-    ports_ = TRY(add_to(ports, layout::port_pci_config, std::make_shared<ConfigPorts>(*this, events)));
+    config_ports_ = std::make_shared<ConfigPorts>(*this, events);
+    ports_ = TRY(add_to(ports, layout::port_pci_config, config_ports_));
     ecam_ = TRY(add_to(memory, layout::ecam, std::make_shared<Ecam>(*this)));
     return {};
 }
@@ -229,6 +241,82 @@ void RootBus::config_write(unsigned index, unsigned offset, std::span<const std:
         return;
     functions_[index]->function->config_write(offset, data);
     sync(*functions_[index]);
+}
+
+void RootBus::state(State& state) {
+    const std::lock_guard lock{mutex_};
+    state.version(1);
+    config_ports_->state(state);
+    check_functions(state);
+    // A BAR may go where another's was before, so all of them leave first.
+    for (auto& attached : functions_)
+        if (attached && state.restores() && state.ok())
+            mapper_.unmap_all(*attached);
+    for (auto& attached : functions_)
+        if (attached)
+            state.part(attached->address.text().c_str(), [&](State& part) {
+                part.part("config", [&](State& config) { attached->function->config().state(config); });
+                if (part.ok())
+                    attached->function->state(part);
+            });
+    for (auto& attached : functions_)
+        if (attached && state.restores() && state.ok())
+            sync(*attached);
+}
+
+/// Whether the snapshot has the functions that are here.
+void RootBus::check_functions(State& state) const {
+    struct Present {
+        std::uint8_t index{};
+        std::string name{};
+    };
+    constexpr std::size_t longest_name = 256;
+    std::vector<Present> present;
+    for (unsigned index = 0; index < function_count; ++index)
+        if (functions_[index])
+            present.push_back({static_cast<std::uint8_t>(index),
+                               std::string{functions_[index]->function->name()}.substr(0, longest_name)});
+    std::vector<Present> wanted = present;
+    state.list("functions", wanted, function_count, [](State& one, Present& function) {
+        one.number("index", function.index);
+        one.text("name", function.name, longest_name);
+    });
+    for (std::size_t i = 0; i < present.size(); ++i) {
+        const Present& own = present[i];
+        const bool same = i < wanted.size() && wanted[i].index == own.index && wanted[i].name == own.name;
+        state.check(same, format("it does not have '%s' at %s, which this machine has", own.name.c_str(),
+                                 functions_[own.index]->address.text().c_str())
+                              .c_str());
+    }
+    state.check(wanted.size() == present.size(), "it has a PCI device that this machine does not have");
+}
+
+std::vector<std::shared_ptr<Function>> RootBus::functions() const {
+    const std::lock_guard lock{mutex_};
+    std::vector<std::shared_ptr<Function>> all;
+    for (const auto& attached : functions_)
+        if (attached)
+            all.push_back(attached->function);
+    return all;
+}
+
+std::optional<std::string> RootBus::unsaveable() const {
+    for (const auto& function : functions())
+        if (auto reason = function->unsaveable())
+            return reason;
+    return std::nullopt;
+}
+
+bool RootBus::drain() noexcept {
+    bool done = true;
+    for (const auto& function : functions())
+        done = function->drain() && done;
+    return done;
+}
+
+void RootBus::resume() noexcept {
+    for (const auto& function : functions())
+        function->resume();
 }
 
 Result<Address> RootBus::choose(std::optional<Address> where) const {

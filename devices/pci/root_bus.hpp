@@ -10,6 +10,8 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "devices/guest_events.hpp"
 #include "devices/pci/bar_mapper.hpp"
@@ -24,7 +26,7 @@ constexpr unsigned intx_gsi(unsigned slot, unsigned pin) { return layout::gsi_pc
 
 /// Thread-safe. One lock serialises all configuration access, adding and removing; functions are called with it held
 /// (see Function). Lock order: this, then a function's own locks, then those of the buses and of the interrupt router.
-class RootBus {
+class RootBus final : public Stateful {
 public:
     static constexpr unsigned slots = 32;
     static constexpr unsigned functions_per_slot = 8;
@@ -32,10 +34,8 @@ public:
     /// Registers itself on both buses, which must outlive it. The host bridge is function 00.0.
     static Result<std::unique_ptr<RootBus>> create(MemoryBus& memory, PortBus& ports, GuestEvents& events,
                                                    const Windows& windows = {});
-    RootBus(const RootBus&) = delete;
-    RootBus& operator=(const RootBus&) = delete;
     /// Removes every function. No vCPU may run any more.
-    ~RootBus();
+    ~RootBus() override;
 
     /// Places the BARs and shows the function to the guest, in the first free slot or at `where`.
     Result<Address> add(std::shared_ptr<Function> function, std::optional<Address> where = {});
@@ -53,6 +53,12 @@ public:
     void config_read(unsigned index, unsigned offset, std::span<std::byte> data) noexcept;
     void config_write(unsigned index, unsigned offset, std::span<const std::byte> data) noexcept;
 
+    /// With every function. Restoring needs the same functions at the same addresses, and maps their BARs.
+    void state(State& state) override;
+    [[nodiscard]] std::optional<std::string> unsaveable() const override;
+    [[nodiscard]] bool drain() noexcept override;
+    void resume() noexcept override;
+
 private:
     class ConfigPorts;
     class Ecam;
@@ -66,11 +72,14 @@ private:
     void mark_multi_function(unsigned slot);
     void sync(Attached& attached) noexcept;
     void retry_refused() noexcept;
+    [[nodiscard]] std::vector<std::shared_ptr<Function>> functions() const;
+    void check_functions(State& state) const;
 
     mutable std::mutex mutex_; // guards all below
     BarMapper mapper_;
     std::array<std::unique_ptr<Attached>, function_count> functions_{};
 
+    std::shared_ptr<ConfigPorts> config_ports_{};
     Registration ports_{};
     Registration ecam_{};
 };

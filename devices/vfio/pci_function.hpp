@@ -86,6 +86,10 @@ public:
     void on_removed() noexcept override;
     void on_bar_mapped(unsigned bar, Gpa address) noexcept override;
     void on_bar_unmapped(unsigned bar) noexcept override;
+    void state(State& /*state*/) override {}
+    [[nodiscard]] std::optional<std::string> unsaveable() const override {
+        return "the assigned device " + name_ + " cannot be saved";
+    }
 
 private:
     static constexpr const char* gone_text = "it does not answer any more: pulled out, or its link is down";

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <cstring>
 #include <linux/virtio_balloon.h>
-#include <sys/mman.h>
 #include <utility>
+
+#include "devices/state_fields.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -100,8 +101,8 @@ Result<void> Balloon::need(std::uint64_t offered, const char* what) const {
     return {};
 }
 
-/// Runs on a vCPU's thread. Queues that were not negotiated do not exist (5.5.2): those after them move up.
-void Balloon::on_activate() noexcept {
+/// Queues that were not negotiated do not exist (5.5.2): those after them move up.
+void Balloon::assign_roles() {
     roles_ = {Role::inflate, Role::deflate};
     if (negotiated(statistics_feature))
         roles_.push_back(Role::statistics);
@@ -110,6 +111,11 @@ void Balloon::on_activate() noexcept {
     if (negotiated(reporting_feature))
         roles_.push_back(Role::reporting);
     done_.assign(roles_.size(), 0);
+}
+
+/// Runs on a vCPU's thread.
+void Balloon::on_activate() noexcept {
+    assign_roles();
     later_.post(loop_, start_later, weak_from_this(), [](Balloon& balloon) {
         for (unsigned i = 0; i < balloon.queue_sizes_.size(); ++i)
             balloon.kick(i); // the driver may have notified before the device was ready
@@ -247,9 +253,7 @@ void Balloon::release(std::span<std::byte> bytes) noexcept {
     const std::uint64_t end = align_down(address + bytes.size(), unit);
     if (pinned_ || start >= end)
         return;
-    // Punches a hole into the file behind the memory; MADV_DONTNEED would only forget this process's view of it.
-    const int advice = memory_.shared() ? MADV_REMOVE : MADV_DONTNEED;
-    if (::madvise(bytes.data() + (start - address), end - start, advice) == 0)
+    if (memory_.discard(bytes.subspan(start - address, end - start)))
         released_.fetch_add(end - start, std::memory_order_relaxed);
 }
 
@@ -274,18 +278,23 @@ void Balloon::ask_statistics() noexcept {
     bool active = false;
     locked([&] {
         active = true;
-        const auto index = index_of(Role::statistics);
-        if (!index || !report_ || stopped())
-            return;
-        Queue* ring = queue(*index);
-        const auto hold = memory().hold();
-        if (!ring->refresh())
-            return;
-        ring->push(report_, 0);
-        signal(*index);
+        give_report_back();
     });
     if (active)
-        schedule_statistics(); // otherwise the next driver's start does
+        schedule_statistics(); // otherwise the next driver's start does, or the end of a rest
+}
+
+/// The guest answers with a new report.
+void Balloon::give_report_back() noexcept {
+    const auto index = index_of(Role::statistics);
+    if (!index || !report_ || stopped())
+        return;
+    Queue* ring = queue(*index);
+    const auto hold = memory().hold();
+    if (!ring->refresh())
+        return;
+    ring->push(report_, 0);
+    signal(*index);
 }
 
 Result<BalloonStatistics> Balloon::statistics() const {
@@ -301,6 +310,52 @@ Result<void> Balloon::set_statistics_interval(std::chrono::seconds interval) {
     interval_ = interval;
     schedule_statistics();
     return {};
+}
+
+// Rest.
+
+/// A run of hinting is over when the machine is restored: what the guest hinted then was in the memory that was saved.
+void Balloon::on_state(State& state) {
+    std::int64_t guest_command = guest_command_;
+    state.version(1);
+    atomic_number(state, "target_pages", target_pages_, 0, static_cast<std::uint32_t>(memory_.size() / page_size));
+    atomic_number(state, "actual_pages", actual_pages_);
+    atomic_number(state, "host_command", host_command_);
+    atomic_number(state, "poison", poison_);
+    state.number("last_run", last_run_, hinting_done);
+    state.flag("acknowledge", acknowledge_);
+    state.signed_number("guest_command", guest_command);
+    state.check(guest_command >= -1 && guest_command <= std::int64_t{~0U}, "a command that the guest cannot have sent");
+    statistics_state(state);
+    if (!state.restores() || !state.ok())
+        return;
+    guest_command_ = guest_command;
+    host_command_ = std::min(host_command_.load(), hinting_done);
+    if (active())
+        assign_roles();
+}
+
+void Balloon::statistics_state(State& state) {
+    auto interval = static_cast<std::uint64_t>(interval_.count());
+    constexpr std::uint64_t longest = 1'000'000'000;
+    state.number("statistics_interval", interval, std::uint64_t{0}, longest);
+    state.check((interval != 0) == ((features_ & statistics_feature) != 0), "statistics are on at one side only");
+    interval_ = std::chrono::seconds{interval};
+    state.part("statistics", [this](State& part) {
+        for (std::size_t tag = 0; tag < statistics_.values.size(); ++tag)
+            optional_number(part, BalloonStatistics::names[tag], statistics_.values[tag]);
+    });
+}
+
+/// The buffer that the device keeps goes back: the guest brings another.
+bool Balloon::on_drain() noexcept {
+    give_report_back();
+    return true;
+}
+
+void Balloon::on_resume() noexcept {
+    schedule_statistics();
+    config_changed();
 }
 
 // Free page hinting (5.5.6.4).

@@ -66,7 +66,13 @@ private:
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
     void on_reset_queue(unsigned queue) noexcept override;
+    void on_state(State& state) override;
+    [[nodiscard]] bool on_drain() noexcept override;
+    void on_resume() noexcept override;
 
+    void assign_roles();
+    void statistics_state(State& state);
+    void give_report_back() noexcept;
     [[nodiscard]] std::optional<unsigned> index_of(Role role) const;
     [[nodiscard]] bool serve_one(unsigned index, Queue& queue, Chain& chain) noexcept;
     void kick_later(unsigned index) noexcept;

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <linux/virtio_console.h>
 
+#include "vmm/base/state.hpp"
+
 namespace inox::devices::virtio {
 namespace {
 
@@ -72,6 +74,18 @@ void Console::on_kick(unsigned index) noexcept {
         if (const auto self = weak.lock())
             self->announce_size();
     });
+}
+
+/// The size is that of the terminal there is now, and so is input that waits.
+void Console::on_state(State& state) {
+    state.version(1);
+    state.flag("announced", announced_);
+    state.number("taken", taken_);
+}
+
+void Console::on_resume() noexcept {
+    if (announced_ && negotiated(features()))
+        config_changed();
 }
 
 void Console::offer_room() noexcept {

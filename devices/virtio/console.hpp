@@ -63,6 +63,8 @@ private:
         taken_ = 0;
         announced_ = false;
     }
+    void on_state(State& state) override;
+    void on_resume() noexcept override;
     void announce_size() noexcept;
     void transmit() noexcept;
     void transmit_later() noexcept;

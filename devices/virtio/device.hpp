@@ -13,6 +13,7 @@
 
 #include "devices/virtio/queue.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/bus/stateful.hpp"
 
 namespace inox::devices::virtio {
 
@@ -61,12 +62,9 @@ struct Counters {
 /// One lock serialises activation, kicks, resets and the device's own events: on_* are called with it held. Kicks come
 /// on the device loop (but see serves_at_once()); activation and reset on a vCPU thread. A device must not wait for a
 /// vCPU while it holds the lock.
-class Device {
+class Device : public Stateful {
 public:
     explicit Device(std::string name) : name_{std::move(name)} {}
-    Device(const Device&) = delete;
-    Device& operator=(const Device&) = delete;
-    virtual ~Device() = default;
 
     /// For people: "disk0 (virtio-blk)".
     [[nodiscard]] const std::string& name() const { return name_; }
@@ -105,6 +103,13 @@ public:
     void reset_queue(unsigned queue) noexcept;
     /// The driver enabled a queue after DRIVER_OK (2.6.1).
     void enable_queue(unsigned index, const Queue& fresh) noexcept;
+    /// The device was active when it was saved: as activate(), but it is at rest until resume(). state() follows.
+    void restore(const DmaMemory& memory, std::vector<std::optional<Queue>> queues, std::uint64_t features,
+                 Notifier& notifier) noexcept;
+    /// The rings' places, then on_state().
+    void state(State& state) final;
+    [[nodiscard]] bool drain() noexcept final;
+    void resume() noexcept final;
     /// The driver rang. On the device loop, or on a vCPU's thread if serves_at_once(); ignored while not active.
     void kick(unsigned queue) noexcept;
 
@@ -119,13 +124,20 @@ protected:
     virtual void on_reset() noexcept {}
     /// The same for one queue; the queue is gone when it returns.
     virtual void on_reset_queue(unsigned queue) noexcept { (void)queue; }
-    /// After either of them, without the lock: wait until nothing is resetting(), but not for long.
+    /// The device's own fields, also while it is not active. Restoring: as Stateful::state(), and before on_resume().
+    virtual void on_state(State& state) = 0;
+    /// While active and at rest: whether all that was taken from the rings is given back. Taking nothing more is the
+    /// base's work for kicks and locked(), and the device's for all else.
+    [[nodiscard]] virtual bool on_drain() noexcept { return true; }
+    /// While active, before every queue is kicked. On the loop's thread.
+    virtual void on_resume() noexcept {}
+    /// After either reset, without the lock: wait until nothing is resetting(), but not for long.
     virtual void settle() noexcept {}
 
-    /// For the device's own events (a packet, a finished read): runs `work` with the lock when active.
+    /// For the device's own events (a packet, a finished read): runs `work` with the lock when active and not at rest.
     template <class F> void locked(F&& work) noexcept {
         std::lock_guard lock{mutex_};
-        if (active_)
+        if (active_ && !at_rest_)
             work();
     }
 
@@ -150,6 +162,10 @@ protected:
     [[nodiscard]] std::uint64_t negotiated_features() const { return negotiated_; }
     [[nodiscard]] bool negotiated(std::uint64_t bits) const { return (negotiated_ & bits) == bits; }
     [[nodiscard]] const DmaMemory& memory() const { return *memory_; }
+    /// drain() was called, and resume() not yet.
+    [[nodiscard]] bool at_rest() const { return at_rest_; }
+    /// For on_resume(): the driver knows this device from before a restore.
+    [[nodiscard]] bool restored() const { return restored_; }
     /// The driver broke a ring: no work until it resets the device. Kicks look at this themselves.
     [[nodiscard]] bool stopped() const { return stopped_broken_; }
     /// Interrupts the driver if it wants to know of what was pushed.
@@ -166,6 +182,7 @@ protected:
     Counters counters_{};
 
 private:
+    void look_at(unsigned index) noexcept;
     void stop(const char* fault, const char* reason) noexcept;
 
     std::function<void(const char*)> on_broken_{};
@@ -173,6 +190,8 @@ private:
     std::mutex mutex_;                // guards all below
     std::atomic<bool> active_{false}; ///< read without it, too
     bool stopped_broken_{false};
+    bool at_rest_{false};
+    bool restored_{false}; ///< resume() has not come yet
     std::vector<std::optional<Queue>> queues_{};
     std::uint64_t negotiated_{};
     const DmaMemory* memory_{};

@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <sys/random.h>
 
+#include "vmm/base/state.hpp"
+
 namespace inox::devices::virtio {
 namespace {
 
@@ -36,6 +38,12 @@ Entropy::Entropy(const EntropyOptions& options, EventLoop& loop)
 
 void Entropy::read_config(std::uint64_t, std::span<std::byte> data) noexcept {
     std::ranges::fill(data, std::byte{0}); // 5.4.4: the device has no configuration
+}
+
+/// No random bytes: each guest gets its own.
+void Entropy::on_state(State& state) {
+    state.version(1);
+    state.part("limits", [this](State& part) { limiter_.state(part, RateLimiter::Time::clock::now()); });
 }
 
 void Entropy::on_kick(unsigned index) noexcept {

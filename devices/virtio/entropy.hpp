@@ -34,6 +34,7 @@ private:
 
     Entropy(const EntropyOptions& options, EventLoop& loop);
     void on_kick(unsigned queue) noexcept override;
+    void on_state(State& state) override;
     [[nodiscard]] bool serve_one(Queue& queue, Chain& chain) noexcept;
     void again(std::chrono::nanoseconds delay) noexcept;
 

@@ -29,12 +29,16 @@ public:
     [[nodiscard]] bool resetting() const noexcept override { return daemon_->stopping(); }
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    [[nodiscard]] std::optional<std::string> unsaveable() const override {
+        return name() + " is served by a daemon, which keeps its state to itself";
+    }
 
 protected:
     void on_activate() noexcept override;
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
     void on_reset_queue(unsigned queue) noexcept override;
+    void on_state(State& /*state*/) override {}
 
 private:
     static constexpr std::array<std::uint16_t, 2> sizes{128, 1024}; ///< high priority, requests

@@ -43,6 +43,9 @@ public:
     [[nodiscard]] std::uint64_t features() const override { return 0; }
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
+    [[nodiscard]] std::optional<std::string> unsaveable() const override {
+        return name() + " is served by a process, whose open files are not saved yet";
+    }
 
 private:
     static constexpr std::array<std::uint16_t, 2> sizes{128, 1024}; ///< high priority, requests
@@ -59,6 +62,7 @@ private:
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
     void on_reset_queue(unsigned queue) noexcept override;
+    void on_state(State& /*state*/) override {}
 
     // From the guest to the server
     [[nodiscard]] bool serve_one(unsigned index, Queue& queue, Chain& chain) noexcept;

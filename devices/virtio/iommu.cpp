@@ -90,6 +90,12 @@ void Iommu::on_kick(unsigned index) noexcept {
     // Buffers on the event queue stay there until there are faults.
 }
 
+/// Answers that wait for other devices' I/O come when those have come to rest, and so do the last faults.
+bool Iommu::on_drain() noexcept {
+    const std::lock_guard lock{pending_mutex_};
+    return late_.empty() && pending_.empty() && !posted_;
+}
+
 void Iommu::serve_requests(Turn turn) noexcept {
     Queue* ring = queue(request_queue);
     const auto hold = memory().hold();
@@ -227,7 +233,7 @@ void Iommu::serve_soon() noexcept {
 void Iommu::serve_rest() noexcept {
     with_lock([&](bool active) {
         posted_ = false;
-        if (!active || stopped())
+        if (!active || stopped() || at_rest())
             return;
         serve_requests(Turn{});
         if (const Queue* ring = queue(request_queue); ring && ring->broken())

@@ -74,6 +74,8 @@ private:
     void on_activate() noexcept override { domains_.driver_ready(); }
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
+    void on_state(State& state) override { domains_.state(state); }
+    [[nodiscard]] bool on_drain() noexcept override;
     void serve_requests(Turn turn) noexcept;
     bool answer(Queue& ring, Chain& chain) noexcept;
     void answer_later(Late late) noexcept;

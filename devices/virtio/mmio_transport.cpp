@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/mmio_transport.hpp"
 
+#include "devices/state_fields.hpp"
+
 namespace inox::devices::virtio {
 namespace {
 
@@ -166,6 +168,22 @@ void MmioTransport::write_queue_register(std::uint64_t offset, std::uint32_t val
     default:
         return;
     }
+}
+
+void MmioTransport::state(State& state) {
+    state.version(1);
+    atomic_number(state, "device_feature_select", device_feature_select_);
+    atomic_number(state, "driver_feature_select", driver_feature_select_);
+    atomic_number(state, "queue_select", queue_select_);
+    atomic_number(state, "interrupt_status", interrupt_status_, 0, interrupt_queue | interrupt_config);
+    if (state.ok())
+        state.part("transport", [this](State& part) { transport_.state(part); });
+}
+
+void MmioTransport::resume() noexcept {
+    if (interrupt_status_ != 0)
+        irq_->trigger();
+    device().resume();
 }
 
 void MmioTransport::interrupt(std::uint8_t bit) noexcept {

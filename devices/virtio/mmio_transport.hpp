@@ -26,6 +26,10 @@ public:
 
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    void state(State& state) override;
+    [[nodiscard]] std::optional<std::string> unsaveable() const override { return device().unsaveable(); }
+    [[nodiscard]] bool drain() noexcept override { return device().drain(); }
+    void resume() noexcept override;
 
 private:
     MmioTransport(std::shared_ptr<Device> device, const TransportContext& context, Range<Gpa> registers, unsigned gsi);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "devices/virtio/pci_transport.hpp"
 
+#include <algorithm>
 #include <array>
 #include <unistd.h>
 
 #include "devices/pci/root_bus.hpp"
+#include "devices/state_fields.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -331,8 +333,55 @@ void PciTransport::interrupt(std::uint16_t vector, std::uint8_t isr_bit) noexcep
     }
     isr_ |= isr_bit;
     config().set_interrupt_status(true);
+    trigger_intx();
+}
+
+void PciTransport::trigger_intx() noexcept {
     if (intx_ && (config().command() & pci::command_bit::intx_disable) == 0)
         intx_->trigger();
+}
+
+void PciTransport::state(State& state) {
+    state.version(1);
+    atomic_number(state, "device_feature_select", device_feature_select_);
+    atomic_number(state, "driver_feature_select", driver_feature_select_);
+    atomic_number(state, "queue_select", queue_select_);
+    atomic_number(state, "isr", isr_, 0, isr_queue | isr_config);
+    vectors_state(state);
+    if (state.ok())
+        state.part("msix", [this](State& part) { msix_.state(part); });
+    if (state.ok())
+        state.part("transport", [this](State& part) { transport_.state(part); });
+    if (!state.restores() || !state.ok())
+        return;
+    config().set_interrupt_status(isr_ != 0);
+    if (endpoint_ && device().active())
+        context_.iommu->in_use(iommu::pci_endpoint(place_.slot, place_.function));
+}
+
+void PciTransport::vectors_state(State& state) {
+    struct Vector {
+        std::uint16_t number{};
+    };
+    const auto known = [this](std::uint16_t vector) { return vector == no_vector || vector < msix_.layout().vectors; };
+    std::vector<Vector> vectors;
+    for (const auto& vector : queue_vectors_)
+        vectors.push_back({vector.load()});
+    atomic_number(state, "config_vector", config_vector_);
+    state.list("queue_vectors", vectors, queue_vectors_.size(),
+               [](State& one, Vector& vector) { one.number("number", vector.number); });
+    state.check(vectors.size() == queue_vectors_.size() && known(config_vector_) &&
+                    std::ranges::all_of(vectors, known, &Vector::number),
+                "an interrupt vector that there is not");
+    for (std::size_t i = 0; state.ok() && i < vectors.size(); ++i)
+        queue_vectors_[i] = vectors[i].number;
+}
+
+void PciTransport::resume() noexcept {
+    msix_.resume();
+    if (isr_ != 0 && !msix_.enabled())
+        trigger_intx();
+    device().resume();
 }
 
 void PciTransport::used_buffers(unsigned queue) noexcept { interrupt(queue_vectors_[queue], isr_queue); }

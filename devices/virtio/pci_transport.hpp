@@ -34,6 +34,10 @@ public:
     void on_removed() noexcept override;
     void on_bar_mapped(unsigned bar, Gpa address) noexcept override;
     void on_bar_unmapped(unsigned bar) noexcept override;
+    void state(State& state) override;
+    [[nodiscard]] std::optional<std::string> unsaveable() const override { return transport_.device().unsaveable(); }
+    [[nodiscard]] bool drain() noexcept override { return device().drain(); }
+    void resume() noexcept override;
 
 private:
     PciTransport(std::shared_ptr<Device> device, const TransportContext& context);
@@ -51,6 +55,8 @@ private:
     [[nodiscard]] std::uint16_t accepted_vector(std::uint64_t value) const;
     void set_status(std::uint8_t value) noexcept;
     std::uint8_t take_isr() noexcept;
+    void vectors_state(State& state);
+    void trigger_intx() noexcept;
 
     TransportContext context_;
     std::unique_ptr<iommu::EndpointMemory> endpoint_; ///< when it is behind an IOMMU

@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstring>
 
+#include "vmm/base/state.hpp"
+
 namespace inox::devices::virtio {
 namespace {
 
@@ -301,6 +303,29 @@ void Queue::ask_notifications(bool wanted) noexcept {
     }
     // The request for notifications must be visible before the caller looks for work again.
     std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+bool Queue::ask_for_more() noexcept {
+    if (broken_)
+        return true;
+    const std::uint16_t there = available_index();
+    if (event_index_)
+        shared(used_, ring_start + std::size_t{layout_.size} * 8).store(there, std::memory_order_relaxed);
+    else
+        shared(used_, 0).store(0, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst); // as above
+    return available_index() == there;
+}
+
+void Queue::state(State& state) {
+    bool was_broken = broken();
+    state.number("next_available", next_available_);
+    state.number("next_used", next_used_);
+    state.number("signalled_used", signalled_used_);
+    state.flag("first_signal", first_signal_);
+    state.flag("broken", was_broken);
+    if (was_broken)
+        (void)fail("it was broken when the machine was saved");
 }
 
 } // namespace inox::devices::virtio

@@ -17,6 +17,10 @@
 #include "vmm/base/address.hpp"
 #include "vmm/memory/dma_memory.hpp"
 
+namespace inox {
+class State;
+}
+
 namespace inox::devices::virtio {
 
 /// Where the driver put a queue.
@@ -107,6 +111,13 @@ public:
 
     /// Asks the driver to notify, or not to bother. After asking, look at has_work() once more.
     void ask_notifications(bool wanted) noexcept;
+
+    /// Asks the driver to notify of the next chain that it adds, while others wait in the ring untaken. False: it has
+    /// added one meanwhile.
+    [[nodiscard]] bool ask_for_more() noexcept;
+
+    /// Where it is in its rings, which are guest memory. Saving: nothing is outstanding.
+    void state(State& state);
 
     [[nodiscard]] bool broken() const { return broken_ != nullptr; }
     /// Why, for the log; null while the queue is fine.

@@ -3,6 +3,9 @@
 
 #include <bit>
 
+#include "devices/state_fields.hpp"
+#include "vmm/base/hex.hpp"
+
 namespace inox::devices::virtio {
 
 TransportCore::TransportCore(std::shared_ptr<Device> device, const DmaMemory& memory, Notifier& notifier,
@@ -104,7 +107,7 @@ void TransportCore::set_queue(unsigned index, const std::function<void(QueueStat
         change(queues_[index]);
 }
 
-bool TransportCore::usable(const QueueState& queue) const {
+bool TransportCore::usable(const QueueState& queue) {
     return queue.size != 0 && std::has_single_bit(queue.size) && queue.size <= queue.max_size;
 }
 
@@ -131,11 +134,62 @@ void TransportCore::reset_queue(unsigned index) {
     queues_[index] = {queues_[index].max_size, queues_[index].max_size, 0, 0, 0, false};
 }
 
-void TransportCore::activate() {
+std::vector<std::optional<Queue>> TransportCore::make_queues() const {
     std::vector<std::optional<Queue>> queues;
     for (const QueueState& state : queues_)
         queues.push_back(state.enabled ? std::optional{make_queue(state)} : std::nullopt);
-    device_->activate(memory_, std::move(queues), accepted_, notifier_);
+    return queues;
+}
+
+void TransportCore::activate() { device_->activate(memory_, make_queues(), accepted_, notifier_); }
+
+/// The status that a driver sees while a reset is not done is not saved: a device at rest has none under way.
+void TransportCore::state(State& state) {
+    std::lock_guard lock{mutex_};
+    bool active = device_->active();
+    state.version(1);
+    atomic_number(state, "status", status_);
+    atomic_number(state, "config_generation", generation_);
+    state.number("accepted_features", accepted_);
+    state.flag("active", active);
+    queues_state(state);
+    if (state.ok())
+        check_status(state, active);
+    if (state.restores() && state.ok() && active)
+        device_->restore(memory_, make_queues(), accepted_, notifier_);
+    if (state.ok())
+        state.part("device", [&](State& part) { device_->state(part); });
+}
+
+void TransportCore::queues_state(State& state) {
+    std::vector<QueueState> queues = queues_;
+    state.list("queues", queues, queues_.size(), [](State& one, QueueState& queue) {
+        one.number("size", queue.size);
+        one.number("max_size", queue.max_size);
+        one.number("descriptors", queue.descriptors);
+        one.number("available", queue.available);
+        one.number("used", queue.used);
+        one.flag("enabled", queue.enabled);
+    });
+    state.check(queues.size() == queues_.size(), "another number of queues");
+    for (std::size_t i = 0; state.ok() && i < queues.size(); ++i) {
+        state.check(queues[i].max_size == queues_[i].max_size, "queues of another size");
+        state.check(!queues[i].enabled || usable(queues[i]), "a queue in use has an impossible size");
+    }
+    if (state.ok())
+        queues_ = std::move(queues);
+}
+
+/// What a driver uses must be there; what it does not know of may be.
+void TransportCore::check_status(State& state, bool active) const {
+    const std::uint64_t missing = accepted_ & ~all_features();
+    const bool agreed = (status_ & status::features_ok) != 0;
+    state.check(!agreed || missing == 0,
+                format("the driver uses features that the device does not have here (%#llx)", hex(missing)).c_str());
+    state.check(!agreed || (accepted_ & feature::access_platform) != 0 || !translated_,
+                "the driver does not use the IOMMU that the device is behind");
+    state.check(!active || (agreed && (status_ & status::driver_ok) != 0),
+                "the device is active, and its driver has not said so");
 }
 
 } // namespace inox::devices::virtio

@@ -86,6 +86,9 @@ public:
     /// Ring reset (2.6.1), or disabling by virtio-mmio.
     void reset_queue(unsigned index);
 
+    /// With the device, which is active afterwards if it was.
+    void state(State& state);
+
     [[nodiscard]] std::uint8_t config_generation() const { return generation_.load(std::memory_order_acquire); }
     void bump_config_generation() { generation_.fetch_add(1, std::memory_order_release); }
 
@@ -93,7 +96,10 @@ private:
     [[nodiscard]] std::uint64_t all_features() const;
     void activate();    // under mutex_
     void reset_state(); // under mutex_
-    [[nodiscard]] bool usable(const QueueState& queue) const;
+    [[nodiscard]] static bool usable(const QueueState& queue);
+    [[nodiscard]] std::vector<std::optional<Queue>> make_queues() const;
+    void queues_state(State& state);
+    void check_status(State& state, bool active) const;
     [[nodiscard]] Queue make_queue(const QueueState& state) const;
 
     std::shared_ptr<Device> device_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/fakes/pci_function.hpp"
 
+#include "vmm/base/state.hpp"
+
 namespace inox::fakes {
 
 PciFunction::PciFunction(std::string name)
@@ -20,6 +22,8 @@ Result<void> PciFunction::on_added(devices::pci::Address where) {
         return fail(Errc::no_resource, "refused by the test");
     return {};
 }
+
+void PciFunction::state(State& state) { state.version(1); }
 
 std::uint64_t PciMachine::ecam(devices::pci::Address at, unsigned reg) {
     return layout::ecam.start().raw() + (std::uint64_t{at.index()} << 12) + reg;

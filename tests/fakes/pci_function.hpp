@@ -23,6 +23,7 @@ public:
     void on_removed() noexcept override { ++removed; }
     void on_bar_mapped(unsigned bar, Gpa where) noexcept override { mapped[bar] = where.raw(); }
     void on_bar_unmapped(unsigned bar) noexcept override { mapped.erase(bar); }
+    void state(State& state) override;
 
     struct Write {
         unsigned bar;

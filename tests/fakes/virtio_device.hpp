@@ -16,6 +16,7 @@ public:
     void read_config(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void on_kick(unsigned index) noexcept override;
     void on_reset() noexcept override { ++resets; }
+    void on_state(State& /*state*/) override {}
     void change_config();
 
     static constexpr std::array<std::uint16_t, 2> sizes{16, 8};

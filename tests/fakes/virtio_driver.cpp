@@ -15,6 +15,7 @@ void VirtioDriver::prepare(devices::virtio::Device& device, std::uint64_t featur
         sizes.assign(device.queue_sizes().begin(), device.queue_sizes().end());
     bus_ = memory ? memory : &ram.direct;
     features_ = features;
+    sizes_ = sizes;
     const bool event_index = (features & devices::virtio::feature::event_index) != 0;
     queues.clear();
     rings_.clear();
@@ -26,6 +27,16 @@ void VirtioDriver::prepare(devices::virtio::Device& device, std::uint64_t featur
             size == 0 ? std::nullopt
                       : std::optional<devices::virtio::Queue>{std::in_place, *bus_, queues.back().layout, event_index});
     }
+}
+
+void VirtioDriver::restore(devices::virtio::Device& device) {
+    const bool event_index = (features_ & devices::virtio::feature::event_index) != 0;
+    std::vector<std::optional<devices::virtio::Queue>> rings;
+    for (std::size_t i = 0; i < queues.size(); ++i)
+        rings.push_back(sizes_[i] == 0 ? std::nullopt
+                                       : std::optional<devices::virtio::Queue>{std::in_place, *bus_, queues[i].layout,
+                                                                               event_index});
+    device.restore(*bus_, std::move(rings), features_, notifier);
 }
 
 void VirtioDriver::clear_rings(std::uint16_t size) {

@@ -20,6 +20,8 @@ public:
     void prepare(devices::virtio::Device& device, std::uint64_t features, std::vector<std::uint16_t> sizes = {},
                  const DmaMemory* memory = nullptr);
     void start(devices::virtio::Device& device) { device.activate(*bus_, std::move(rings_), features_, notifier); }
+    /// `device` takes the place of the one that was active: where it was in the rings comes with its state.
+    void restore(devices::virtio::Device& device);
     VirtqueueDriver& operator[](std::size_t index) { return queues[index]; }
 
     TestRam ram;
@@ -29,6 +31,7 @@ public:
 private:
     const DmaMemory* bus_{};
     std::uint64_t features_{};
+    std::vector<std::uint16_t> sizes_{};
     std::vector<std::optional<devices::virtio::Queue>> rings_{};
 
     void clear_rings(std::uint16_t size);

@@ -50,6 +50,7 @@ public:
         require(range && (layout::pci_bars_32.contains(*range) || layout::pci_bars_64.contains(*range)));
         mapped[bar] = true;
     }
+    void state(State& /*state*/) override {}
     void on_bar_unmapped(unsigned bar) noexcept override {
         require(mapped[bar]);
         mapped[bar] = false;

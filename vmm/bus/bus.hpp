@@ -15,6 +15,7 @@
 #include "vmm/base/hex.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/base/range.hpp"
+#include "vmm/bus/stateful.hpp"
 
 namespace inox {
 
@@ -22,12 +23,8 @@ namespace inox {
 using WideBytes = std::span<const std::byte, 64>;
 
 /// A device with trapped registers. Calls come from any vCPU thread, several at once: the device locks for itself.
-class BusDevice {
+class BusDevice : public Stateful {
 public:
-    BusDevice() = default;
-    BusDevice(const BusDevice&) = delete;
-    BusDevice& operator=(const BusDevice&) = delete;
-    virtual ~BusDevice() = default;
     [[nodiscard]] virtual std::string_view name() const = 0;
     /// `offset` is relative to the range's start; `data` is 1 to 8 bytes and must be filled whole.
     virtual void read(std::uint64_t offset, std::span<std::byte> data) noexcept = 0;

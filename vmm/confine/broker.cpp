@@ -50,6 +50,8 @@ std::atomic<std::uint64_t>* refusals_of(Op op) {
     case Op::open_unnamed:
     case Op::remove:
     case Op::replace:
+    case Op::make_folder:
+    case Op::rename:
         return &all.files;
     case Op::bind:
     case Op::connect:

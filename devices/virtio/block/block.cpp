@@ -8,6 +8,7 @@
 #include <array>
 
 #include "devices/virtio/block/file.hpp"
+#include "vmm/base/state.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -158,6 +159,44 @@ void Block::on_reset() noexcept {
 void Block::on_reset_queue(unsigned index) noexcept {
     abandon(std::uint64_t{1} << index);
     starved_ &= ~(std::uint64_t{1} << index);
+}
+
+std::optional<std::string> Block::unsaveable() const {
+    if (options_.temporary)
+        return name() + " is temporary: what the guest wrote to it is nowhere but in this process";
+    return std::nullopt;
+}
+
+/// What the driver was told of the image has to hold for the one that is here now.
+void Block::on_state(State& state) {
+    std::uint64_t sectors = 0;
+    std::uint32_t block = 0;
+    {
+        std::lock_guard lock{config_mutex_};
+        sectors = config_.capacity;
+        block = config_.blk_size;
+    }
+    const std::uint64_t own_sectors = sectors;
+    const std::uint32_t own_block = block;
+    bool writeback = writeback_;
+    state.version(1);
+    state.number("sectors", sectors);
+    state.number("block_size", block);
+    state.flag("writeback", writeback);
+    state.part("limits", [this](State& part) { limiter_.state(part, steady_clock::now()); });
+    state.check(sectors == own_sectors,
+                format("'%s' has %llu sectors now, and had %llu", file_->path().c_str(),
+                       static_cast<unsigned long long>(own_sectors), static_cast<unsigned long long>(sectors))
+                    .c_str());
+    state.check(block == own_block,
+                format("'%s' has blocks of %u bytes now, and had %u", file_->path().c_str(), own_block, block).c_str());
+    writeback_ = writeback;
+}
+
+/// Requests that have begun come to their end, whatever the limits say.
+bool Block::on_drain() noexcept {
+    serve(0);
+    return in_flight_ == 0;
 }
 
 void Block::finish_orphans() noexcept {

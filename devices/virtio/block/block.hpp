@@ -76,6 +76,8 @@ public:
     void write_config(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
     [[nodiscard]] bool resetting() const noexcept override { return orphans_.load(std::memory_order_acquire) != 0; }
 
+    [[nodiscard]] std::optional<std::string> unsaveable() const override;
+
     /// The guest has waited too long for the memory of requests: they are cancelled and the disk breaks.
     void pins_overdue() noexcept override;
 
@@ -103,6 +105,9 @@ private:
     void on_reset() noexcept override;
     void on_reset_queue(unsigned index) noexcept override;
     void settle() noexcept override;
+    void on_state(State& state) override;
+    [[nodiscard]] bool on_drain() noexcept override;
+    void on_resume() noexcept override { throttled_ = false; }
     void engine_ready() noexcept;
     void finish_orphans() noexcept; // with the lock held, while not active
 
@@ -114,6 +119,7 @@ private:
     Next take_requests(Queue& ring, unsigned index) noexcept;
     bool take(Slot& slot, Queue& ring) noexcept;
     bool throttle(std::uint64_t bytes, std::uint64_t operations) noexcept;
+    [[nodiscard]] bool held_back(const Slot& slot) noexcept;
     [[nodiscard]] bool turn_is_over() const noexcept;
     [[nodiscard]] std::uint64_t first_bytes(const BlockRequest& request) const noexcept;
     Slot& take_slot();

@@ -41,7 +41,9 @@ void Block::serve(std::uint64_t queues) noexcept {
     run_engine();
     turn_end_ = steady_clock::now() + turn_time;
     starved_ |= queues;
-    if (!stopped() && !throttled_) {
+    if (at_rest()) {
+        next_pieces();
+    } else if (!stopped() && !throttled_) {
         const bool pieces_first = std::exchange(pieces_first_, !pieces_first_);
         if (pieces_first)
             next_pieces();

@@ -152,18 +152,21 @@ void Block::finish_step(Slot& slot) noexcept {
 }
 
 /// The rate limit counts each piece separately.
+bool Block::held_back(const Slot& slot) noexcept {
+    return !at_rest() && (throttled_ || throttle(piece(slot.request.ranges[slot.steps_done], slot.range_done), 0));
+}
+
 void Block::go_on(Slot& slot) noexcept {
-    if (slot.steps_done < slot.request.range_count &&
-        (throttled_ || throttle(piece(slot.request.ranges[slot.steps_done], slot.range_done), 0)))
+    if (slot.steps_done < slot.request.range_count && held_back(slot))
         paused_.push_back(&slot);
     else
         next_step(slot);
 }
 
 void Block::next_pieces() noexcept {
-    for (std::size_t left = paused_.size(); left != 0 && !throttled_; --left) {
+    for (std::size_t left = paused_.size(); left != 0; --left) {
         Slot& slot = *paused_.front();
-        if (throttle(piece(slot.request.ranges[slot.steps_done], slot.range_done), 0))
+        if (held_back(slot))
             break;
         paused_.pop_front();
         next_step(slot);

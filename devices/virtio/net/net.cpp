@@ -9,6 +9,7 @@
 #include "devices/virtio/net/stream_port.hpp"
 #include "devices/virtio/net/tap.hpp"
 #include "devices/virtio/net/uapi.hpp"
+#include "vmm/base/state.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -136,6 +137,50 @@ void Net::on_reset_queue(unsigned index) noexcept {
         pairs_[index / 2].receiver.forget();
 }
 
+/// The MTU is what the driver was told; the address is the configuration's.
+void Net::on_state(State& state) {
+    const std::uint64_t allowed = negotiated_features() & net_feature::offloads;
+    unsigned active_pairs = started_ ? active_pairs_ : 1;
+    std::uint64_t offloads = started_ ? offloads_ : 0;
+    state.version(1);
+    state.number("mtu", mtu_);
+    state.check(mtu_ == 0 || mtu_ >= 68, "an MTU that is too small");
+    state.flag("started", started_);
+    state.number("active_pairs", active_pairs, 1U, static_cast<unsigned>(pairs_.size()));
+    state.number("offloads", offloads);
+    state.check((offloads & ~allowed) == 0, "offloads that the driver did not agree to");
+    state.check(!started_ || active(), "it works for no driver");
+    state.part("receive_limits",
+               [this](State& part) { receive_limiter_.state(part, RateLimiter::Time::clock::now()); });
+    state.part("send_limits", [this](State& part) { send_limiter_.state(part, RateLimiter::Time::clock::now()); });
+    if (!state.restores() || !state.ok())
+        return;
+    active_pairs_ = active_pairs;
+    offloads_ = offloads;
+}
+
+/// A frame that is on its way to a stream goes on.
+bool Net::on_drain() noexcept {
+    for (unsigned i = 0; i < pairs_.size(); ++i) {
+        pairs_[i].readable.reset();
+        pairs_[i].limited.reset();
+        if (Queue* ring = queue(2 * i))
+            pairs_[i].receiver.give_back(*ring);
+    }
+    return true;
+}
+
+/// The port may be another one, or have been lost and found meanwhile.
+void Net::on_resume() noexcept {
+    if (!started_)
+        return start();
+    on_port_open();
+    configure_receivers();
+    if (port_->fd(0) < 0)
+        look_for_port_later();
+    config_changed();
+}
+
 /// 5.1.2: the control queue comes after the pairs that exist for this driver.
 unsigned Net::control_queue() const {
     return negotiated(net_feature::queue_pairs) ? static_cast<unsigned>(2 * pairs_.size()) : 2;
@@ -172,11 +217,15 @@ Net::Done Net::change_port(unsigned pairs, std::uint64_t offloads) noexcept {
     active_pairs_ = pairs;
     offloads_ = offloads;
     tell_port();
-    for (Pair& pair : pairs_)
-        pair.receiver.configure(negotiated(net_feature::mergeable), offloads, mtu_);
+    configure_receivers();
     for (unsigned i = 0; more && i < 2 * pairs; ++i)
         again(i);
     return Done::yes;
+}
+
+void Net::configure_receivers() noexcept {
+    for (Pair& pair : pairs_)
+        pair.receiver.configure(negotiated(net_feature::mergeable), offloads_, mtu_);
 }
 
 void Net::tell_port() noexcept {

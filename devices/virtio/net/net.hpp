@@ -80,6 +80,9 @@ private:
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
     void on_reset_queue(unsigned queue) noexcept override;
+    void on_state(State& state) override;
+    [[nodiscard]] bool on_drain() noexcept override;
+    void on_resume() noexcept override;
 
     // All below: on the loop's thread, with the lock held.
     void start() noexcept;
@@ -105,6 +108,7 @@ private:
     [[nodiscard]] Done change_port(unsigned pairs, std::uint64_t offloads) noexcept;
     void tell_port() noexcept;
     void on_port_open() noexcept;
+    void configure_receivers() noexcept;
 
     void lose_port(int error) noexcept;
     void log_link(const std::string& text) noexcept;

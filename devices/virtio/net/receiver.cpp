@@ -36,6 +36,10 @@ void NetReceiver::forget() noexcept {
 void NetReceiver::follow_translations(Queue& queue) noexcept {
     if (std::exchange(generation_, queue.memory().generation()) == queue.memory().generation())
         return;
+    give_back(queue);
+}
+
+void NetReceiver::give_back(Queue& queue) noexcept {
     for (Buffer& buffer : buffers_)
         queue.undo_pop(buffer.head);
     forget();

@@ -37,6 +37,8 @@ public:
     void configure(bool mergeable, std::uint64_t offloads, std::uint16_t mtu);
     /// The queue is gone; so is a frame that waited for buffers.
     void forget() noexcept;
+    /// The buffers go back to the ring; a frame that waited for more of them is lost.
+    void give_back(Queue& queue) noexcept;
 
     Outcome receive(Queue& queue, NetPort& port, unsigned pair) noexcept;
     /// Hands over a frame that did not come from the port. When the driver has no buffers it waits, and the next

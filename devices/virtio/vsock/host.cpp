@@ -60,12 +60,16 @@ void Vsock::greet(UniqueFd socket) noexcept {
         return;
     }
     const std::uint64_t id = ++next_id_;
-    auto watch = loop_.watch(socket.get(), [weak = weak_from_this(), id] {
+    auto watch = watch_greeting(id, socket);
+    if (watch)
+        streams_.greetings.try_emplace(id, Greeting{std::move(socket), {}, std::move(*watch)});
+}
+
+Result<Registration> Vsock::watch_greeting(std::uint64_t id, const UniqueFd& socket) {
+    return loop_.watch(socket.get(), [weak = weak_from_this(), id] {
         if (const auto self = weak.lock())
             self->locked([&] { self->on_greeting(id); });
     });
-    if (watch)
-        streams_.greetings.try_emplace(id, Greeting{std::move(socket), {}, std::move(*watch)});
 }
 
 void Vsock::on_greeting(std::uint64_t id) noexcept {
@@ -113,16 +117,20 @@ void Vsock::open_from_host(UniqueFd socket, std::uint32_t guest_port) noexcept {
     if (!connection)
         return;
     traffic_.opened.fetch_add(1, std::memory_order_relaxed);
-    connection->deadline =
-        loop_.after(request_timeout_, [weak = weak_from_this(), ports = connection->ports, id = connection->id] {
+    start_deadline(*connection);
+    enqueue(*connection);
+    feed();
+}
+
+void Vsock::start_deadline(VsockConnection& connection) noexcept {
+    connection.deadline =
+        loop_.after(request_timeout_, [weak = weak_from_this(), ports = connection.ports, id = connection.id] {
             if (const auto self = weak.lock())
                 self->locked([&] {
                     if (VsockConnection* late = self->find(ports, id))
                         self->on_request_timeout(*late);
                 });
         });
-    enqueue(*connection);
-    feed();
 }
 
 /// Until the socket is connected, or for as long as a guest's program waits.
@@ -195,9 +203,9 @@ bool Vsock::watch_readable(VsockConnection& connection) noexcept {
     return watch.has_value();
 }
 
-void Vsock::watch_writable(VsockConnection& connection) noexcept {
+bool Vsock::watch_writable(VsockConnection& connection) noexcept {
     if (connection.writable)
-        return;
+        return true;
     auto watch = loop_.watch_writable(connection.socket.get(),
                                       [weak = weak_from_this(), ports = connection.ports, id = connection.id] {
                                           const auto self = weak.lock();
@@ -210,8 +218,7 @@ void Vsock::watch_writable(VsockConnection& connection) noexcept {
                                       });
     if (watch)
         connection.writable = std::move(*watch);
-    else
-        host_ended(connection, -1);
+    return watch.has_value();
 }
 
 void Vsock::on_writable(VsockConnection& connection) noexcept {

@@ -153,8 +153,8 @@ void Vsock::take_data(VsockConnection& connection, std::uint32_t bytes, Chain& c
     traffic_.to_host_bytes.fetch_add(bytes, std::memory_order_relaxed);
     if (!connection.write(chain.readable, bytes))
         connection.flow.host_shuts(vsock_shutdown_receive);
-    else if (!connection.backlog.empty())
-        watch_writable(connection);
+    else if (!connection.backlog.empty() && !watch_writable(connection))
+        host_ended(connection, -1);
 }
 
 void Vsock::answer_reset(const Reset& reset) noexcept { resets_.push_back(reset); }
@@ -169,7 +169,7 @@ void Vsock::feed() noexcept {
 /// Goes on within the turn that is under way.
 void Vsock::feed_on() noexcept {
     Queue* ring = queue(0);
-    if (!ring || stopped())
+    if (!ring || stopped() || waits_for_driver_)
         return;
     const auto hold = memory().hold();
     if (!ring->refresh())

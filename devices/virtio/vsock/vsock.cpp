@@ -6,6 +6,7 @@
 #include <linux/virtio_vsock.h>
 
 #include "vmm/base/descriptors.hpp"
+#include "vmm/base/state.hpp"
 
 namespace inox::devices::virtio {
 namespace {
@@ -64,7 +65,37 @@ void Vsock::on_kick(unsigned queue) noexcept {
         feed();
     else if (queue == 1)
         transmit();
-    // Event buffers stay where they are: the one event there is tells of a migration.
+    else
+        serve_events();
+}
+
+/// Event buffers stay where they are but for the one event there is. A driver that gives the buffer back has seen it.
+void Vsock::serve_events() noexcept {
+    Queue* ring = queue(event_queue);
+    if (!ring || stopped() || (!untold_ && !waits_for_driver_))
+        return;
+    const auto hold = memory().hold();
+    if (!ring->refresh())
+        return;
+    waits_for_driver_ = untold_ && tell_restored(*ring);
+    if (!waits_for_driver_)
+        again(0);
+}
+
+/// False when there is no buffer yet. Then traffic goes on: packets of connections that are gone are answered anyway.
+bool Vsock::tell_restored(Queue& ring) noexcept {
+    ring.ask_notifications(true);
+    if (!ring.pop(sent_))
+        return false;
+    std::array<std::byte, sizeof(virtio_vsock_event)> event{};
+    store_le(std::span{event}, VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
+    ring.push(sent_.head, static_cast<std::uint32_t>(sent_.copy_to(0, event)));
+    sent_.clear();
+    untold_ = false;
+    // Before the driver can look: it does so once it is interrupted.
+    const bool heard = !ring.ask_for_more();
+    signal(event_queue);
+    return !heard;
 }
 
 void Vsock::on_reset() noexcept { forget_all(); }
@@ -74,9 +105,55 @@ void Vsock::forget_all() noexcept {
     ready_.clear();
     resets_.clear();
     blocked_ = false;
+    untold_ = waits_for_driver_ = false;
     if (!streams_.greetings.empty() || !streams_.connections.empty() || !streams_.draining.empty())
         loop_.post([gone = std::make_unique<Streams>(std::exchange(streams_, {}))] {});
     count_open();
+}
+
+void Vsock::on_state(State& state) {
+    state.version(1);
+    state.number("next_host_port", next_host_port_);
+    if (state.restores())
+        untold_ = waits_for_driver_ = active();
+}
+
+/// Sockets that are ready would wake the loop again and again for nothing.
+bool Vsock::on_drain() noexcept {
+    const auto still = [](VsockConnection& connection) {
+        connection.readable.reset();
+        connection.writable.reset();
+    };
+    for (auto& [ports, connection] : streams_.connections)
+        still(connection);
+    for (auto& node : streams_.draining)
+        still(node.mapped());
+    for (auto& [id, greeting] : streams_.greetings)
+        greeting.readable.reset();
+    listening_.reset();
+    return true;
+}
+
+/// Every socket is looked at again. What has to be fed is fed when the queues are.
+void Vsock::on_resume() noexcept {
+    listen();
+    for (auto at = streams_.greetings.begin(); at != streams_.greetings.end();) {
+        auto watch = watch_greeting(at->first, at->second.socket);
+        if (watch)
+            at->second.readable = std::move(*watch);
+        at = watch ? std::next(at) : streams_.greetings.erase(at);
+    }
+    streams_.draining.remove_if([this](auto& node) { return !watch_writable(node.mapped()); });
+    for (auto& [ports, connection] : streams_.connections) {
+        if (connection.deadline)
+            start_deadline(connection);
+        if (!connection.socket)
+            continue;
+        connection.wants_read = connection.flow.open() && connection.flow.guest_reads();
+        if (!connection.backlog.empty() && !watch_writable(connection))
+            host_ended(connection, -1);
+        enqueue_if_due(connection);
+    }
 }
 
 /// Whether one more connection may exist; connections that only drain are closed for it.

@@ -37,6 +37,9 @@ struct VsockCounters {
     std::atomic<std::uint64_t> open{0};
 };
 
+/// Connections do not outlive a save and a restore: the driver is told (5.10.6.6) and ends them, and those of before
+/// are answered with a reset. A machine that goes on after a save keeps them.
+///
 /// Drop the last reference on the loop's thread, or when the loop does not run.
 class Vsock final : public Device, public std::enable_shared_from_this<Vsock> {
 public:
@@ -86,6 +89,9 @@ private:
     void on_activate() noexcept override;
     void on_kick(unsigned queue) noexcept override;
     void on_reset() noexcept override;
+    void on_state(State& state) override;
+    [[nodiscard]] bool on_drain() noexcept override;
+    void on_resume() noexcept override;
 
     // All below: on the loop's thread, with the lock held.
 
@@ -99,20 +105,24 @@ private:
     void retire(VsockConnection& connection) noexcept;
     void forget_all() noexcept;
     void count_open() noexcept;
+    void serve_events() noexcept;
+    [[nodiscard]] bool tell_restored(Queue& ring) noexcept;
 
     // Host programs (host.cpp).
     void listen() noexcept;
     [[nodiscard]] bool accept_some() noexcept;
     void greet(UniqueFd socket) noexcept;
+    [[nodiscard]] Result<Registration> watch_greeting(std::uint64_t id, const UniqueFd& socket);
     void on_greeting(std::uint64_t id) noexcept;
     void open_from_host(UniqueFd socket, std::uint32_t guest_port) noexcept;
     [[nodiscard]] bool await_dial(VsockConnection& connection, UniqueFd answer) noexcept;
     void on_dialled(VsockConnection& connection, bool connected) noexcept;
     void begin_stream(VsockConnection& connection, bool connected) noexcept;
     void refuse(VsockConnection& connection) noexcept;
+    void start_deadline(VsockConnection& connection) noexcept;
     void on_request_timeout(VsockConnection& connection) noexcept;
     [[nodiscard]] bool watch_readable(VsockConnection& connection) noexcept;
-    void watch_writable(VsockConnection& connection) noexcept;
+    [[nodiscard]] bool watch_writable(VsockConnection& connection) noexcept;
     void on_writable(VsockConnection& connection) noexcept;
     void host_ended(VsockConnection& connection, int result) noexcept;
     [[nodiscard]] std::uint32_t free_host_port() noexcept;
@@ -153,6 +163,8 @@ private:
     std::list<VsockConnection*> ready_{}; // have something for the guest, next first
     std::deque<Reset> resets_{};          // answers that belong to no connection
     bool blocked_{false};                 // packets of the guest wait until resets_ is shorter
+    bool untold_{false};                  // the driver has to hear that its connections are gone
+    bool waits_for_driver_{false};        // nothing is fed until it has heard: it could end new connections, too
     std::uint64_t next_id_{0};
     std::uint32_t next_host_port_{0};
     Turn turn_{}; ///< of the kick or event that is at work

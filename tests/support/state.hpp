@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Saves and restores one part of a machine, and damages what was saved.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "vmm/base/state.hpp"
+#include "vmm/bus/stateful.hpp"
+
+namespace inox::tests {
+
+nlohmann::json save(Stateful& part);
+/// By what State tells of it.
+Result<void> restore(Stateful& part, nlohmann::json value);
+
+/// Calls `restore` once for each way to damage one field of `saved`: it is missing, of another kind, or the least, the
+/// largest or another number, or a byte longer or shorter. `must_fail`: no part takes this.
+void for_each_damage(const nlohmann::json& saved,
+                     const std::function<void(const nlohmann::json& damaged, bool must_fail)>& restore);
+
+} // namespace inox::tests
