@@ -47,6 +47,11 @@ Result<void> restore(Stateful& part, json value) {
     return state.result();
 }
 
+Result<void> replace(fakes::VirtioDriver& driver, devices::virtio::Device& fresh, json value) {
+    driver.restore(fresh);
+    return restore(fresh, std::move(value));
+}
+
 void for_each_damage(const json& saved, const std::function<void(const json&, bool)>& restore) {
     const json flat = saved; // pointers below are into copies of it
     const std::function<void(const json&, const json::json_pointer&)> visit = [&](const json& at,

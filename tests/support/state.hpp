@@ -5,6 +5,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "tests/fakes/virtio_driver.hpp"
 #include "vmm/base/state.hpp"
 #include "vmm/bus/stateful.hpp"
 
@@ -13,6 +14,9 @@ namespace inox::tests {
 nlohmann::json save(Stateful& part);
 /// By what State tells of it.
 Result<void> restore(Stateful& part, nlohmann::json value);
+
+/// `fresh` takes the place of the driver's device, which is at rest and of which `value` was saved.
+Result<void> replace(fakes::VirtioDriver& driver, devices::virtio::Device& fresh, nlohmann::json value);
 
 /// Calls `restore` once for each way to damage one field of `saved`: it is missing, of another kind, or the least, the
 /// largest or another number, or a byte longer or shorter. `must_fail`: no part takes this.

@@ -170,11 +170,11 @@ bool Net::on_drain() noexcept {
     return true;
 }
 
-/// The port may be another one, or have been lost and found meanwhile.
+/// The port may be another one, and its link another.
 void Net::on_resume() noexcept {
     if (!started_)
         return start();
-    on_port_open();
+    tell_port();
     configure_receivers();
     if (port_->fd(0) < 0)
         look_for_port_later();
@@ -281,21 +281,22 @@ void Net::look_for_port_later() noexcept {
 
 /// Opening may wait for other users of the host's network, so it runs without the lock, for which a vCPU could wait.
 void Net::look_for_port() noexcept {
-    bool found = port_->open(static_cast<unsigned>(pairs_.size())).has_value();
-    bool active = false;
-    locked([&] {
-        active = true;
-        if (!found)
-            return look_for_port_later();
-        log_link(port_->name() + " is back; the link is up");
+    const bool found = port_->open(static_cast<unsigned>(pairs_.size())).has_value();
+    with_lock([&](bool active) {
+        if (!found) {
+            if (active)
+                look_for_port_later();
+            return;
+        }
         link_up_ = true;
         on_port_open();
+        if (!active)
+            return;
+        log_link(port_->name() + " is back; the link is up");
         for (unsigned i = 0; i < 2 * active_pairs_; ++i)
             again(i);
         config_changed();
     });
-    if (!active && found)
-        link_up_ = true;
 }
 
 } // namespace inox::devices::virtio
