@@ -50,7 +50,6 @@ void PasidRegisters::read(std::uint64_t offset, std::span<std::byte> data) noexc
     store_le(data, value(offset - inside) >> 8 * inside);
 }
 
-/// Without the PASIDs, which are the service's.
 void PasidRegisters::state(State& state) {
     const std::lock_guard lock{mutex_};
     state.version(1);
@@ -58,6 +57,8 @@ void PasidRegisters::state(State& state) {
     state.number("operand", operand_);
     state.number("response", response_);
     state.check((response_ & iommu::vcmd::in_progress) == 0, "a command is in progress that nobody carries out");
+    if (state.ok())
+        state.part("pasids", [this](State& part) { service_.state(part); });
 }
 
 void PasidRegisters::write(std::uint64_t offset, std::span<const std::byte> data) noexcept {

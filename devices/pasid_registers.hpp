@@ -31,10 +31,8 @@ public:
     [[nodiscard]] std::string_view name() const override { return "pasid-commands"; }
     void read(std::uint64_t offset, std::span<std::byte> data) noexcept override;
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept override;
+    /// With the service. Before the devices that use PASIDs.
     void state(State& state) override;
-    [[nodiscard]] std::optional<std::string> unsaveable() const override {
-        return "a machine with PASIDs cannot be saved yet";
-    }
 
 private:
     [[nodiscard]] std::uint64_t value(std::uint64_t offset) const;

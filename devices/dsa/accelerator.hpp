@@ -22,6 +22,10 @@
 #include "vmm/base/error.hpp"
 #include "vmm/base/log.hpp"
 
+namespace inox {
+class State;
+}
+
 namespace inox::devices::dsa {
 
 /// What the function's configuration space says. Any combination may be seen between two writes of the guest.
@@ -70,6 +74,12 @@ public:
     void pause() noexcept;
     /// Goes on where pause() left off.
     void resume() noexcept;
+    /// All that was submitted is done, and so is the command that waited for it; else engines are at work on it, also
+    /// after pause(). Ask again until it is true, and submit nothing.
+    [[nodiscard]] bool drain() noexcept;
+    /// Registers, and which queues are on. Saving: after drain(). Restoring: into one that was never configured; PASIDs
+    /// and the bus state are there.
+    void state(State& state);
     /// A function-level reset: registers as after power-on, all work aborted without a trace. Does not wait; where an
     /// engine is at work CMDSTS is active until it has let go.
     void reset_function() noexcept;
@@ -155,6 +165,8 @@ private:
     void report(const SoftwareError& error, Raise& raise);
     void begin_command(std::uint32_t value, Raise& raise);
     void finish_command(std::uint8_t error, bool interrupt, Raise& raise);
+    void registers_state(State& state);
+    void queues_state(State& state);
     [[nodiscard]] CommandError enable_device();
     [[nodiscard]] CommandError check_groups() const;
     [[nodiscard]] CommandError enable_queue(std::uint32_t operand);

@@ -2,6 +2,9 @@
 #include "devices/dsa/function.hpp"
 
 #include <array>
+#include <utility>
+
+#include "vmm/base/state.hpp"
 
 namespace inox::devices::dsa {
 namespace {
@@ -138,6 +141,25 @@ void DsaFunction::on_device_control() noexcept {
     // Writing zeros everywhere clears every bit that the guest can set, and notifies those who watch.
     static constexpr std::array<std::byte, pci::ConfigSpace::express> zeros{};
     config().write(0, zeros);
+}
+
+void DsaFunction::state(State& state) {
+    state.version(1);
+    state.part("msix", [this](State& part) { msix_.state(part); });
+    if (state.ok())
+        state.part("portals", [this](State& part) { portals_.state(part); });
+    if (state.ok())
+        state.part("accelerator", [this](State& part) { accelerator_.state(part); });
+    restored_ = state.restores();
+}
+
+/// An interrupt may have been lost on its way, and a driver that is interrupted for nothing finds nothing.
+void DsaFunction::resume() noexcept {
+    msix_.resume();
+    if (std::exchange(restored_, false))
+        for (unsigned vector = 0; vector < accelerator_.vectors(); ++vector)
+            msix_.trigger(vector);
+    accelerator_.resume();
 }
 
 void DsaFunction::bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept {

@@ -37,10 +37,9 @@ public:
     bool bar_enqueue(unsigned bar, std::uint64_t offset, WideBytes command) noexcept override;
     Result<void> on_added(pci::Address address) override;
     void on_removed() noexcept override;
-    void state(State& /*state*/) override {}
-    [[nodiscard]] std::optional<std::string> unsaveable() const override {
-        return "the accelerator (dsa) cannot be saved yet";
-    }
+    void state(State& state) override;
+    [[nodiscard]] bool drain() noexcept override { return accelerator_.drain(); }
+    void resume() noexcept override;
 
     [[nodiscard]] Accelerator& accelerator() { return accelerator_; }
 
@@ -61,6 +60,7 @@ private:
     unsigned ats_{};
     unsigned page_requests_{};
     unsigned pasid_{};
+    bool restored_{false}; ///< resume() has not come yet
 };
 
 } // namespace inox::devices::dsa

@@ -5,6 +5,8 @@
 #include <bit>
 #include <cstring>
 
+#include "vmm/base/state.hpp"
+
 namespace inox::devices::dsa {
 namespace {
 
@@ -87,6 +89,38 @@ void Portals::write_wide(std::uint64_t offset, std::span<const std::byte, descri
 bool Portals::enqueue(std::uint64_t offset, std::span<const std::byte, descriptor_size> command) noexcept {
     return accelerator_.enqueue(queue_of(offset), is_limited(offset), descriptor_of(command)) ==
            Accelerator::Reply::accepted;
+}
+
+void Portals::state(State& state) {
+    struct Saved {
+        std::uint32_t number{}; ///< over all pages
+        std::uint32_t status{};
+        Slot slot{};
+    };
+    constexpr std::uint32_t none = 3; // for SlotStatus::incomplete
+    const std::lock_guard lock{mutex_};
+    const std::size_t slots = pages_.size() * slots_per_page;
+    std::vector<Saved> saved;
+    for (std::size_t number = 0; number < slots; ++number)
+        if (const auto& page = pages_[number / slots_per_page]) {
+            const Slot& one = (*page)[number % slots_per_page];
+            const bool incomplete = one.status == SlotStatus::incomplete;
+            if (one.present != 0 || !incomplete)
+                saved.push_back({static_cast<std::uint32_t>(number),
+                                 incomplete ? none : static_cast<std::uint32_t>(one.status), one});
+        }
+    state.list("slots", saved, slots, [slots](State& one, Saved& each) {
+        one.number("number", each.number, 0U, static_cast<std::uint32_t>(slots - 1));
+        one.number("status", each.status, 0U, none);
+        one.number("present", each.slot.present, std::uint16_t{0}, std::uint16_t{0xfffe});
+        one.bytes("bytes", std::span{each.slot.bytes});
+    });
+    if (!state.restores() || !state.ok())
+        return;
+    for (Saved& each : saved) {
+        each.slot.status = each.status == none ? SlotStatus::incomplete : static_cast<SlotStatus>(each.status);
+        *slot(std::uint64_t{each.number} * descriptor_size) = each.slot;
+    }
 }
 
 void Portals::reset() noexcept {

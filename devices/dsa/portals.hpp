@@ -13,6 +13,10 @@
 
 #include "devices/dsa/accelerator.hpp"
 
+namespace inox {
+class State;
+}
+
 namespace inox::devices::dsa {
 
 /// What a read of a slot gives. Real portals read as ones.
@@ -34,6 +38,8 @@ public:
     void write(std::uint64_t offset, std::span<const std::byte> data) noexcept;
     void write_wide(std::uint64_t offset, std::span<const std::byte, descriptor_size> data) noexcept;
     bool enqueue(std::uint64_t offset, std::span<const std::byte, descriptor_size> command) noexcept;
+    /// Descriptors that are written in part, and what became of the last ones.
+    void state(State& state);
     /// Forgets what was written so far.
     void reset() noexcept;
 

@@ -2,6 +2,9 @@
 #include "devices/dsa/work_queue.hpp"
 
 #include <algorithm>
+#include <span>
+
+#include "vmm/base/state.hpp"
 
 namespace inox::devices::dsa {
 namespace {
@@ -24,6 +27,15 @@ std::uint32_t WorkQueue::word(unsigned index) const {
 void WorkQueue::write(unsigned index, std::uint32_t value, bool device_enabled) {
     if (state_ == State::disabled && !(device_enabled && index == wq::size_word))
         words_[index] = value & writable[index];
+}
+
+void WorkQueue::state(inox::State& state) {
+    auto words = words_;
+    state.bytes("words", std::as_writable_bytes(std::span{words}));
+    for (unsigned index = 0; index < words.size(); ++index)
+        state.check((words[index] & ~writable[index]) == 0, "a queue's register has bits that there are not");
+    if (state.ok())
+        words_ = words;
 }
 
 CommandError WorkQueue::check(bool pasid_on) const {

@@ -12,6 +12,10 @@
 #include "devices/dsa/registers.hpp"
 #include "devices/dsa/spaces.hpp"
 
+namespace inox {
+class State;
+}
+
 namespace inox::devices::dsa {
 
 /// A descriptor with the address space it may use.
@@ -80,6 +84,9 @@ public:
     void abort(std::optional<iommu::HostPasid> pasid);
     /// Something waits that was submitted up to `number` (by this PASID).
     [[nodiscard]] bool waits(std::uint64_t number, std::optional<iommu::HostPasid> pasid) const;
+
+    /// The configuration, while nothing waits or runs. Restoring: into a queue that is disabled.
+    void state(inox::State& state);
 
     unsigned credit{}; ///< descriptors it may still send in this round of its group
     QueueCounts counts{};

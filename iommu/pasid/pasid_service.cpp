@@ -15,7 +15,7 @@ constexpr std::uint64_t table_address_bits = 0x000f'ffff'ffff'f000;
 } // namespace
 
 PasidService::PasidService(IoasidCore& core, const GuestMemory& memory, Options options)
-    : core_{core}, options_{options}, spaces_{memory}, numbers_{max_ioasid + 1} {
+    : core_{core}, options_{options}, spaces_{memory}, first_{options.first}, numbers_{max_ioasid + 1} {
     numbers_.take(0);
     spaces_.set_sink([this](const PasidFault& fault) {
         counters_.faults.fetch_add(1, std::memory_order_relaxed);
@@ -94,9 +94,9 @@ PasidStatus PasidService::counted(PasidStatus status, std::atomic<std::uint64_t>
 }
 
 IoasidResult<HostPasid> PasidService::alloc_host() {
-    auto host = core_.alloc(set_, options_.first, HostPasid{max_ioasid});
-    if (!host && options_.first.raw() > 1)
-        host = core_.alloc(set_, HostPasid{1}, HostPasid{options_.first.raw() - 1});
+    auto host = core_.alloc(set_, first_, HostPasid{max_ioasid});
+    if (!host && first_.raw() > 1)
+        host = core_.alloc(set_, HostPasid{1}, HostPasid{first_.raw() - 1});
     return host;
 }
 

@@ -27,6 +27,10 @@
 #include "iommu/pasid/submission_gate.hpp"
 #include "vmm/base/log.hpp"
 
+namespace inox {
+class State;
+}
+
 namespace inox::iommu {
 
 /// What the guest is told about a command.
@@ -116,6 +120,10 @@ public:
     void reset();
     /// Frees what was allocated by requests, and not freed since by either way.
     void reset_requests();
+    /// The guest's numbers, by which way they came, and what is bound; never the host's, which are others after a
+    /// restore. Restoring: into a service that has given out none, whose endpoints are there; no attacher has part in
+    /// it.
+    void state(State& state);
     /// The guest has ended: from now on nothing is translated. Empties the table, drains submissions and drops the
     /// CPU's references; ids stay until they are freed (R38).
     void stop_submissions();
@@ -212,6 +220,9 @@ private:
     [[nodiscard]] bool may_bind(EndpointId id) const;
     [[nodiscard]] PasidAttacher* attacher(EndpointId id) const;
     [[nodiscard]] IoasidResult<HostPasid> alloc_host();
+    struct Saved;
+    [[nodiscard]] std::vector<Saved> save() const;
+    [[nodiscard]] PasidStatus restore(const Saved& saved);
     void free_locked(GuestPasid guest, HostPasid host);
     void finish(HostPasid host, const std::vector<std::shared_ptr<PasidSpace>>& spaces);
     void remove_endpoint(EndpointId id);
@@ -231,6 +242,8 @@ private:
     Spaces iommu_{*this};
     PasidFaultSink sink_{};
 
+    std::uint32_t moves_{0};                        ///< restores so far; changes before the guest runs
+    HostPasid first_;                               ///< as Options::first, since the last of them
     mutable std::mutex commands_;                   ///< one command at a time; taken before the core's locks
     IdPool numbers_;                                // guarded by commands_: the guest's
     std::unordered_set<std::uint32_t> requested_{}; // guarded by commands_: the guest's numbers allocated by requests

@@ -35,18 +35,6 @@ std::vector<json> wrong_values(const json& good) {
 
 } // namespace
 
-json save(Stateful& part) {
-    State state;
-    part.state(state);
-    return state.take();
-}
-
-Result<void> restore(Stateful& part, json value) {
-    State state{std::move(value), "test"};
-    part.state(state);
-    return state.result();
-}
-
 Result<void> replace(fakes::VirtioDriver& driver, devices::virtio::Device& fresh, json value) {
     driver.restore(fresh);
     return restore(fresh, std::move(value));

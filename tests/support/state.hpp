@@ -7,13 +7,20 @@
 
 #include "tests/fakes/virtio_driver.hpp"
 #include "vmm/base/state.hpp"
-#include "vmm/bus/stateful.hpp"
 
 namespace inox::tests {
 
-nlohmann::json save(Stateful& part);
-/// By what State tells of it.
-Result<void> restore(Stateful& part, nlohmann::json value);
+/// `part` has a function state(State&).
+template <class P> nlohmann::json save(P& part) {
+    State state;
+    part.state(state);
+    return state.take();
+}
+template <class P> Result<void> restore(P& part, nlohmann::json value) {
+    State state{std::move(value), "test"};
+    part.state(state);
+    return state.result();
+}
 
 /// `fresh` takes the place of the driver's device, which is at rest and of which `value` was saved.
 Result<void> replace(fakes::VirtioDriver& driver, devices::virtio::Device& fresh, nlohmann::json value);
