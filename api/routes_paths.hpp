@@ -23,7 +23,6 @@ Prepared put_boot_source(Call& call);
 Prepared put_logger(Call& call);
 Prepared put_metrics(Call& call);
 Prepared put_serial(Call& call);
-Prepared put_snapshot(Call& call);
 
 // firecracker/routes_devices.cpp
 Prepared put_drive(Call& call);
@@ -47,6 +46,12 @@ Prepared patch_balloon_statistics(Call& call);
 Prepared get_balloon_hinting(Call& call);
 Prepared start_balloon_hinting(Call& call);
 Prepared stop_balloon_hinting(Call& call);
+
+// firecracker/routes_snapshot.cpp
+Prepared put_snapshot_create(Call& call);
+Prepared put_snapshot_load(Call& call);
+Prepared put_own_snapshot(Call& call);
+Prepared delete_own_snapshot(Call& call);
 
 // firecracker/routes_mmds.cpp
 Prepared get_mmds(Call& call);

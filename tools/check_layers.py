@@ -22,17 +22,17 @@ LAYERS = {
     "vmm/guest_root": ["vmm/base", "vmm/memory", "vmm/boot", "iommu", "devices", "vmm/config", "vmm/share"],
     "vmm/host": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/share", "iommu", "devices", "vmm/config"],
     "vmm/snapshot": ["vmm/base", "vmm/memory"],
-    "vmm/machine": ["vmm/base", "vmm/memory", "vmm/snapshot", "vmm/bus", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config",
-                    "vmm/host", "vmm/guest_root"],
-    "vmm/instance": ["vmm/base", "vmm/confine", "vmm/memory", "vmm/snapshot", "vmm/kvm", "vmm/boot", "iommu", "devices", "vmm/config",
-                     "vmm/host", "vmm/guest_root", "vmm/machine"],
+    "vmm/machine": ["vmm/base", "vmm/memory", "vmm/snapshot", "vmm/bus", "vmm/kvm", "vmm/boot", "iommu", "devices",
+                    "vmm/config", "vmm/host", "vmm/guest_root"],
+    "vmm/instance": ["vmm/base", "vmm/confine", "vmm/memory", "vmm/snapshot", "vmm/kvm", "vmm/boot", "iommu",
+                     "devices", "vmm/config", "vmm/host", "vmm/guest_root", "vmm/machine"],
     "api": ["vmm/base", "vmm/config", "vmm/host", "vmm/machine", "vmm/instance"],
     "vmm/gdb": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "vmm/config", "vmm/machine", "vmm/instance", "api"],
     "vmm/registry": ["vmm/base", "vmm/config"],
     "vmm/jail": ["vmm/base", "vmm/config", "devices"],
     "vmm/test": ["vmm/base", "vmm/config"],
-    "vmm": ["vmm/base", "vmm/confine", "vmm/config", "vmm/guest_root", "vmm/host", "vmm/instance", "vmm/gdb",
-            "vmm/jail", "vmm/registry", "vmm/share", "vmm/test", "api"],  # main
+    "vmm": ["vmm/base", "vmm/confine", "vmm/config", "vmm/snapshot", "vmm/guest_root", "vmm/host", "vmm/instance",
+            "vmm/gdb", "vmm/jail", "vmm/registry", "vmm/share", "vmm/test", "api"],  # main
 }
 
 PRODUCT = list(LAYERS)
@@ -42,8 +42,9 @@ LAYERS["tests/fakes"] = PRODUCT + ["tests/support"]  # also for programs without
 # A library may be included only by files that match; this keeps a build on two cores quick.
 LIBRARIES = {
     "boost/": ["vmm/base/event_loop*.cpp", "api/server*"],
-    "nlohmann/": ["vmm/base/state.*", "vmm/snapshot/*", "vmm/config/*", "vmm/host/host_report*", "vmm/instance/config_check*",
-                  "vmm/instance/verdict/result*", "vmm/instance/mmds*", "vmm/test/outcome*",
+    "nlohmann/": ["vmm/base/state.*", "vmm/snapshot/*", "vmm/config/*", "vmm/host/host_report*",
+                  "vmm/instance/config_check*", "vmm/instance/verdict/result*", "vmm/instance/mmds*",
+                  "vmm/instance/snapshot/describe*", "vmm/test/outcome*",
                   "api/routes*", "api/json*", "api/firecracker/*", "tests/*"],
     "CLI/": ["vmm/main*"],
     "fuse3/": ["vmm/share/libfuse.hpp"],

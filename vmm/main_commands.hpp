@@ -27,6 +27,8 @@ int exec_command(Arguments all);
 /// The running guests of this user that have an id.
 int ps_command(Arguments arguments);
 int test_command(Arguments arguments);
+/// Looks at snapshots.
+int snapshot_command(Arguments arguments);
 /// What the words behind `inox run` ask for. An exit code when they are wrong, which is printed, or ask for help.
 struct RunAsked {
     ConfigFile file{};

@@ -6,6 +6,7 @@
 #include "vmm/confine/sanitized.hpp"
 #include "vmm/instance/raw_terminal.hpp"
 #include "vmm/main_commands.hpp"
+#include "vmm/snapshot/memory_file.hpp"
 
 namespace inox::cli {
 namespace {
@@ -26,6 +27,8 @@ bool has_servers(const Config& config) {
 } // namespace
 
 Result<void> confine_process(const ConfigFile& file, Manner manner) {
+    if (!file.api.socket.empty() || !file.api.id.empty())
+        static_cast<void>(snapshot::page_map()); // while it can be opened
     if (file.run.seccomp == Seccomp::off)
         return {};
     confine::Features features = 0;

@@ -116,6 +116,17 @@ const CtlCommand commands[] = {
          return Request{
              "PUT", "/inox/dump", api::object_text({{"path", api::quoted_json(in_this_folder(given.words[0]))}}), {}};
      }},
+    {"snapshot", "DIR", 1, 1, "save the guest into this folder; `inox run --from DIR` goes on from there",
+     [](const Given& given) {
+         return Request{"PUT",
+                        "/inox/snapshot",
+                        api::object_text({{"path", api::quoted_json(in_this_folder(given.words[0]))}}),
+                        {}};
+     }},
+    {"cancel-snapshot", "", 0, 0, "give up the snapshot that is being written",
+     [](const Given&) {
+         return Request{"DELETE", "/inox/snapshot", {}, {}};
+     }},
     {"flush-metrics", "", 0, 0, "write a line to the metrics file now",
      [](const Given&) { return action("FlushMetrics"); }},
     {"machine", "", 0, 0, "show CPUs and memory", [](const Given&) { return look("/machine-config", View::machine); }},

@@ -12,6 +12,7 @@
 #include "vmm/instance/logging.hpp"
 #include "vmm/instance/output_files.hpp"
 #include "vmm/instance/run.hpp"
+#include "vmm/instance/snapshot/contents.hpp"
 #include "vmm/main_command.hpp"
 #include "vmm/main_commands.hpp"
 #include "vmm/main_test_options.hpp"
@@ -27,6 +28,7 @@ constexpr const char* run_examples = R"(Examples:
   inox run --kernel bzImage --root / -- make test   the host's files, this directory
   inox run --config vm.json --boot-timeline boot.svg
   inox run --id vm1 --allow images                  its API may name files of this folder later
+  inox run --from snap --disk root.img              goes on where `inox ctl vm1 snapshot snap` saved it
 
 Every option has a matching key in the configuration file (docs/config.md). Ctrl-A X ends
 a guest from the terminal. The exit codes are in docs/exit-codes.md.)";
@@ -127,7 +129,68 @@ void apply_options(std::span<Given> given, ConfigFile& file, std::vector<Error>&
 struct Asked : RunAsked {
     std::vector<Given> given{};
     bool made_id{false}; ///< of the guest
+    std::string from{};  ///< folder of a snapshot; empty: the guest boots
+    bool paused{false};
+    RestoredClock clock{RestoredClock::goes_on};
 };
+
+/// What a snapshot has itself.
+bool is_of_machine(std::string_view twin) {
+    static constexpr std::string_view sections[] = {"/boot-source",
+                                                    "/machine-config",
+                                                    "/smbios",
+                                                    "/pasid",
+                                                    "/root",
+                                                    "/command",
+                                                    "/inox/pci_window_32_mib",
+                                                    "/inox/pci_window_64_mib"};
+    return std::ranges::any_of(sections, [&](std::string_view one) { return twin.starts_with(one); });
+}
+
+/// The options that only a restored guest has; and those that it cannot have.
+Result<void> check_from(const Command& command, std::span<const Given> given, const std::string& clock, Asked& asked) {
+    if (!command.has("--from")) {
+        for (const char* name : {"--paused", "--clock"})
+            if (command.has(name))
+                return fail_at(name, Errc::bad_option, "this is for a guest that is restored", "add --from DIR");
+        return {};
+    }
+    if (asked.from.empty())
+        return fail_at("--from", Errc::bad_option, "the path is empty", "name the folder of a snapshot");
+    if (command.has("--config"))
+        return fail_at("--config", Errc::bad_option, "a snapshot has its own configuration", "leave one of them out");
+    for (const auto& one : given)
+        if (is_of_machine(one.option.twin))
+            return fail_at(one.option.name, Errc::bad_option, "the snapshot says that, and it cannot be changed",
+                           "leave it out; `inox snapshot info` shows what the machine has");
+    if (!clock.empty() && clock != "continue" && clock != "realtime")
+        return fail_at("--clock", Errc::bad_option, in_quotes(clock) + " is neither continue nor realtime",
+                       "use continue or realtime");
+    asked.clock = clock == "realtime" ? RestoredClock::real_time : RestoredClock::goes_on;
+    asked.paused = command.has("--paused");
+    return {};
+}
+
+/// In place of the machine that the options alone would have made.
+Result<Restored> take_snapshot(Asked& asked) {
+    auto& file = asked.file;
+    if (file.run.on_reboot == OnReboot::restart)
+        return fail_at("--on-reboot", Errc::bad_option,
+                       "a restored guest cannot start anew: nothing of its boot is left", "use end or fail");
+    auto opened = open_snapshot(SnapshotFiles::in(asked.from));
+    if (!opened)
+        opened.error().where = "--from";
+    auto saved = TRY(std::move(opened));
+    TRY_VOID(use_names(saved.config, file.config));
+    TRY_VOID(check_names(saved.config, file.config, file.allow));
+    if (std::ranges::any_of(asked.given, [](const Given& one) { return one.option.twin == "/inox/on_panic"; }))
+        saved.config.machine.end_on_panic = file.config.machine.end_on_panic;
+    if (std::ranges::any_of(asked.given, [](const Given& one) { return one.option.twin == "/inox/panic_text"; }))
+        saved.config.machine.panic_text = file.config.machine.panic_text;
+    file.config = std::move(saved.config);
+    file.mmds = std::move(saved.mmds);
+    return Restored{std::move(saved.parts), std::move(saved.image), asked.clock};
+}
 
 /// The options as the command line has them, with the values that they got.
 std::optional<int> parse_words(Arguments words, Asked& asked) {
@@ -148,6 +211,13 @@ std::optional<int> parse_words(Arguments words, Asked& asked) {
             command.add(options[i].name, values[i].front(), options[i].value, options[i].help, options[i].letter);
     }
     command.add("--config", asked.config_path, "FILE", "configuration file; options override it");
+    std::string clock;
+    command.add("--from", asked.from, "DIR", "go on with a guest that `inox ctl snapshot` saved into this folder");
+    command.add(
+        "--clock", clock, "WHAT",
+        "with --from: continue, the guest's clock goes on as if no time had passed; realtime, kvm-clock jumps to "
+        "the present; default continue");
+    command.add_switch("--paused", "with --from: the guest waits for `inox ctl resume`");
     command.add_switch("--verbose", "log what inox does, too: the same as --log-level Info", 'v');
     if (const auto over = command.parse())
         return *over;
@@ -165,6 +235,8 @@ std::optional<int> parse_words(Arguments words, Asked& asked) {
     for (std::size_t i = 0; i < options.size(); ++i)
         if (command.has(options[i].name))
             given.push_back({options[i], values[i]});
+    if (auto good = check_from(command, given, clock, asked); !good)
+        return report_problem(std::move(good).error());
     asked.made_id = std::ranges::any_of(
         given, [](const Given& one) { return one.option.twin == "/inox/id" && one.values.front().empty(); });
     if (end != words.end()) {
@@ -210,8 +282,17 @@ int run_command(Arguments words, Timeline& timeline) {
     if (file.api.socket.empty())
         file.api.socket = *given_socket;
     close_inherited(file);
-    const ConfigFile before = file;
     RunPlan plan;
+    if (!asked.from.empty()) {
+        auto restored = take_snapshot(asked);
+        if (!restored)
+            return report_problem(std::move(restored).error());
+        plan.before_start = [from = std::make_shared<Restored>(std::move(*restored)),
+                             paused = asked.paused](Instance& instance) {
+            instance.use_snapshot(std::move(*from), paused ? Machine::Begin::paused : Machine::Begin::running);
+        };
+    }
+    const ConfigFile before = file;
     plan.closing_line = true;
     if (!file.api.id.empty())
         plan.identity.id = file.api.id;

@@ -220,11 +220,4 @@ Prepared put_serial(Call& call) {
     });
 }
 
-Prepared put_snapshot(Call& /*call*/) {
-    return refusal(Errc::unsupported,
-                   "The requested operation is not supported: snapshots are not in this version of "
-                   "inox",
-                   "boot the guest anew");
-}
-
 } // namespace inox::api

@@ -11,7 +11,8 @@ import sys
 OPTION = re.compile(r"^  (?:(-\w),? ?)?(--[a-z0-9-]+)(?: ([^ ].*?))?(?:  +(.*))?$")
 WORD = re.compile(r"^  ([a-z][a-z-]*)(?: ([^ ].*?))?  +(.*)$")
 SYNOPSES = {"": "COMMAND [OPTIONS]", "ctl": "ID COMMAND [ARGUMENTS]", "check": "FILE",
-            "jail": "[OPTIONS] \\-\\- run [OPTIONS]", "exec": "ID [\\-\\- COMMAND]", "test": "[OPTIONS] \\-\\- COMMAND"}
+            "jail": "[OPTIONS] \\-\\- run [OPTIONS]", "exec": "ID [\\-\\- COMMAND]", "test": "[OPTIONS] \\-\\- COMMAND",
+            "snapshot": "info|verify DIR"}
 PATHS = ("FILE", "PATH", "DIR", "SOCKET")
 
 

@@ -141,12 +141,23 @@ Bytes hotplug() {
 /// ACPI 6.5, 4.8.2.2.1.2: a button that notifies of a press.
 Bytes power_button() { return device("PWRB", {hardware_id("PNP0C0C"), name("_UID", integer(0))}); }
 
+/// "Virtual Machine Generation ID" (Microsoft, 2018): ADDR says where the id is. The guest is notified when it changes.
+/// Linux before 6.10 compares too few characters of a _CID, and knows the device by its _HID.
+Bytes generation_id() {
+    constexpr std::uint64_t address = layout::generation_id.raw();
+    return device("VGEN", {name("_HID", string("VMGENCTR")), name("_CID", string("VM_Gen_Counter")),
+                           name("_DDN", string("VM_Gen_Counter")), name("_STA", integer(0xf)),
+                           name("ADDR", package({integer(address & UINT32_MAX), integer(address >> 32)}))});
+}
+
 /// ACPI 6.5, 5.6.9: turns an interrupt into a call of _EVT.
 Bytes generic_event_device(bool pci) {
     constexpr std::uint8_t pressed = 0x80;
+    constexpr std::uint8_t changed = 0x80;
     const auto button = *Range<IoPort>::closed(layout::port_acpi.last(), layout::port_acpi.last());
     std::vector<Bytes> news{store(path("BTNS"), local(0)),
-                            if_true(bit_and(local(0), integer(1), nowhere()), {notify("\\_SB.PWRB", pressed)})};
+                            if_true(bit_and(local(0), integer(1), nowhere()), {notify("\\_SB.PWRB", pressed)}),
+                            if_true(bit_and(local(0), integer(2), nowhere()), {notify("\\_SB.VGEN", changed)})};
     if (pci)
         news.push_back(path("\\_SB.PCI0.NEWS"));
     return device("GED", {name("_HID", string("ACPI0013")), name("_UID", integer(0)),
@@ -177,8 +188,8 @@ Bytes pci_host_bridge(const AcpiConfig& config) {
 } // namespace
 
 Bytes dsdt_body(const AcpiConfig& config) {
-    std::vector<Bytes> devices{motherboard(config.pci), serial_port(), keyboard_controller(), pvpanic(),
-                               power_button()};
+    std::vector<Bytes> devices{motherboard(config.pci), serial_port(),  keyboard_controller(), pvpanic(),
+                               power_button(),          generation_id()};
     for (unsigned i = 0; i < config.virtio_mmio.size(); ++i)
         devices.push_back(virtio_mmio(i, config.virtio_mmio[i]));
     if (config.pasids)

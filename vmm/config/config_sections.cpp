@@ -165,7 +165,7 @@ void read_cpu_template(const JsonValue& value, ConfigFile& /*file*/) {
 void read_track_dirty_pages(const JsonValue& value, ConfigFile& /*file*/) {
     if (value.boolean().value_or(false))
         value.report(Errc::unsupported, "tracking of dirty pages is not in this version of inox",
-                     "only snapshots need it, and they are not in this version of inox: set it to false");
+                     "only Diff snapshots need it, and they are not in this version of inox: set it to false");
 }
 
 constexpr Field machine_config[] = {

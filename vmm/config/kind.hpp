@@ -15,6 +15,7 @@ namespace inox {
 struct Config;
 struct CommandOption;
 struct Section;
+class State;
 
 /// A path of the host that a device names, for the rules among all paths of a configuration.
 struct UsedPath {
@@ -51,6 +52,7 @@ struct UsualKind {
 ///   section     its key in the configuration file: "drives"
 ///   sections()  the keys of this section, and other sections that make such a device
 ///   option()    of the command line
+///   state()     each key of a device, for snapshots: see vmm/base/state.hpp
 template <class Options> struct Kind;
 
 } // namespace inox

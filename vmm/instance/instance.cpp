@@ -2,6 +2,7 @@
 #include "vmm/instance/instance.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -74,8 +75,12 @@ void Instance::start(Started done) {
 
 /// Finds what can be wrong without a machine. Outputs are only checked: a start that fails leaves no file behind.
 Result<void> Instance::prepare_start() {
-    TRY_VOID(check_complete());
-    TRY_VOID(guest_root::add_device(file_.config));
+    std::error_code no_folder; // then relative paths stay so
+    folder_ = std::filesystem::current_path(no_folder).string();
+    if (!restored_) {
+        TRY_VOID(check_complete());
+        TRY_VOID(guest_root::add_device(file_.config));
+    }
     TRY_VOID(check_outputs_apart(file_));
     if (!file_.run.symbols.empty())
         TRY_VOID(placed(Symbols::check(file_.run.symbols), "/inox/symbols"));
@@ -124,13 +129,15 @@ void Instance::make_machine(Started done) {
                                .console = *console_,
                                .net_filters = [this](const std::string& id) { return net_filter(id); },
                                .debugger = debugger_};
-    auto make = [this, &start = *start_, owner, file = file_](const std::stop_token& stop) {
+    auto make = [this, &start = *start_, owner, file = file_,
+                 from = std::exchange(restored_, std::nullopt)](const std::stop_token& stop) mutable {
         {
             const EventLoop::Apart apart{loop_};
             start.machine = [&]() -> Result<std::unique_ptr<Machine>> {
                 if (confinement_)
                     TRY_VOID(confinement_->allow(file));
-                return Machine::create(file.config, loop_, timeline_, *gate_, owner, stop);
+                return from ? Machine::restore(file.config, loop_, timeline_, *gate_, owner, std::move(*from))
+                            : Machine::create(file.config, loop_, timeline_, *gate_, owner, stop);
             }();
         }
         loop_.post([this] { on_made(); });
@@ -172,7 +179,7 @@ Result<void> Instance::run_machine(Result<std::unique_ptr<Machine>> made) {
             broker_watch_.reset(); // may destroy this
         }));
     }
-    return machine_->start();
+    return machine_->start(std::exchange(begin_, Machine::Begin::running));
 }
 
 void Instance::on_device_error(const DeviceName& name, const std::string& what) {
@@ -344,6 +351,7 @@ void Instance::stop() {
         return;
     finished_ = true;
     dump_.reset();
+    save_.reset();
     if (start_)
         start_->maker.request_stop();
     restart_timer_.reset();

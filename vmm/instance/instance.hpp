@@ -17,6 +17,7 @@
 #include "vmm/instance/guest_console.hpp"
 #include "vmm/instance/metrics.hpp"
 #include "vmm/instance/mmds_store.hpp"
+#include "vmm/instance/snapshot/save.hpp"
 #include "vmm/machine/machine.hpp"
 #include "vmm/machine/run_gate.hpp"
 
@@ -88,10 +89,19 @@ public:
     /// Writes the guest's memory and CPUs to a new file, an ELF core; the guest stands still meanwhile. `done` is
     /// called on the loop; never when end() comes first. in_use while another dump is written.
     void dump(const std::string& path, CoreDump::Done done);
+    /// Saves the guest, which stands still meanwhile; see SnapshotSave. `done` is called on the loop; never when end()
+    /// comes first. in_use while another snapshot or a dump is written.
+    void save_snapshot(const SnapshotFiles& files, SnapshotSave::Existing existing, SnapshotSave::Done done);
+    /// Gives up the one that is being made. wrong_state when there is none.
+    Result<void> cancel_snapshot();
+    /// Before the start: the guest is not booted, but goes on where it was saved. configure() has its configuration.
+    void use_snapshot(Restored from, Machine::Begin begin);
     /// Whether --dump-on-panic has left its file.
     [[nodiscard]] bool dumped_panic() const { return panic_dump_complete_; }
     /// Ends the guest as if it had asked for it; `what` is the sentence that says so.
     void leave(std::string what) { owner_.on_end({GuestEnd::How::stopped, 0, {}, std::move(what)}); }
+    /// Ends the run with this error, a moment later: an answer is on its way.
+    void give_up(Error why);
     /// Before the start; it outlives the machine.
     void use_confinement(Confinement& confinement) { confinement_ = &confinement; }
     /// Null for a test's instance.
@@ -165,6 +175,8 @@ public:
 private:
     void stop();
     [[nodiscard]] Result<Machine*> running_machine() const;
+    /// The same for changes of its devices: none while a snapshot takes their state.
+    [[nodiscard]] Result<Machine*> changeable_machine() const;
     [[nodiscard]] Result<std::shared_ptr<devices::virtio::Balloon>> balloon() const;
     /// A machine that is being made.
     struct Start {
@@ -188,6 +200,7 @@ private:
     void dump_panic();
     void start_dump(const std::string& path, CoreDump::File how, CoreDump::Done done);
     void on_dumped(const std::string& path, const Result<std::uint64_t>& bytes);
+    void on_saved(const SnapshotFiles& files, const Result<SnapshotSave::Written>& written);
     void restart_later();
     void restart();
     /// The metadata service, for an interface that it answers on; null for others.
@@ -215,6 +228,7 @@ private:
     Registration broker_watch_{};
     std::chrono::steady_clock::time_point started_at_{};
     Registration restart_timer_{};
+    Registration give_up_timer_{};
     std::uint64_t restarts_{0};
     bool counts_exits_{false};
     std::vector<ExitCount> exits_before_{}; ///< of machines before a restart
@@ -227,6 +241,10 @@ private:
     std::unique_ptr<GuestConsole> console_;
     std::unique_ptr<Machine> machine_;
     std::unique_ptr<CoreDump> dump_;
+    std::unique_ptr<SnapshotSave> save_;
+    std::optional<Restored> restored_{}; ///< of a start that has not come
+    Machine::Begin begin_{Machine::Begin::running};
+    std::string folder_{}; ///< where relative paths start
     std::optional<GuestEnd> end_after_dump_{};
     bool panic_dumped_{false};
     bool panic_dump_complete_{false};

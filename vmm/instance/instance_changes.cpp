@@ -55,7 +55,7 @@ Result<void> Instance::check_complete() const {
 }
 
 Result<Machine*> Instance::may_add(const DeviceConfig& config) const {
-    auto* machine = TRY(running_machine());
+    auto* machine = TRY(changeable_machine());
     if (file_.config.machine.transport == Transport::mmio)
         return fail(Errc::wrong_state, "a machine without PCI cannot gain devices while it runs",
                     "start with --enable-pci", PciOff{});
@@ -79,7 +79,7 @@ void Instance::add_device(const DeviceConfig& config, Platform::Added done) {
 }
 
 Result<void> Instance::remove_device(const DeviceName& name, Removal how) {
-    return TRY(running_machine())->remove_device(name, how);
+    return TRY(changeable_machine())->remove_device(name, how);
 }
 
 void Instance::on_device(const DeviceEvent& event) {
@@ -111,7 +111,7 @@ void merge(devices::RateLimits& into, const devices::RateLimits& from) {
 
 Result<std::shared_ptr<devices::virtio::Block>> Instance::changing_drive(const std::string& id,
                                                                          const std::string& path) const {
-    auto disk = TRY(running_machine())->disk(id);
+    auto disk = TRY(changeable_machine())->disk(id);
     if (!disk)
         return no_device("drive", id);
     ConfigFile changed = file_;
@@ -144,7 +144,7 @@ void Instance::change_drive(const std::string& id, const std::string& path, cons
 
 Result<void> Instance::change_net(const std::string& id, const devices::RateLimits& receive,
                                   const devices::RateLimits& send) {
-    const auto device = TRY(running_machine())->net(id);
+    const auto device = TRY(changeable_machine())->net(id);
     if (!device)
         return no_device("network interface", id);
     device->update_limits(receive, send);
@@ -173,6 +173,7 @@ Result<void> Instance::start_balloon_hinting(bool acknowledge) { return TRY(ball
 Result<void> Instance::stop_balloon_hinting() { return TRY(balloon())->stop_hinting(); }
 
 Result<void> Instance::change_balloon(std::uint64_t target) {
+    static_cast<void>(TRY(changeable_machine()));
     const auto device = TRY(balloon());
     TRY_VOID(device->set_target(target));
     device_of<devices::virtio::BalloonOptions>(file_.config)->target = target;
@@ -180,6 +181,7 @@ Result<void> Instance::change_balloon(std::uint64_t target) {
 }
 
 Result<void> Instance::change_balloon_statistics(std::chrono::seconds interval) {
+    static_cast<void>(TRY(changeable_machine()));
     const auto device = TRY(balloon());
     TRY_VOID(device->set_statistics_interval(interval));
     device_of<devices::virtio::BalloonOptions>(file_.config)->statistics_interval = interval;

@@ -308,6 +308,8 @@ Result<int> GuestRun::run() {
         companion = TRY(plan_.companion(loop_, instance_));
     started_at_ = std::chrono::steady_clock::now();
     if (plan_.start_now) {
+        if (plan_.before_start)
+            plan_.before_start(instance_);
         instance_.start([this](Result<void> started) { on_started(std::move(started)); });
         long_start_ = loop_.after(quick_start, [this] { watch(); });
     } else {

@@ -20,9 +20,10 @@ struct RunPlan {
     /// Starts what works beside the guest, such as the control API. Called before the guest starts; the registration
     /// dies after the guest ended, while the loop does not run.
     std::function<Result<Registration>(EventLoop& loop, Instance& instance)> companion{};
-    std::function<void()> on_started{};       ///< after a start that start_now asked for
-    std::function<void()> on_user_space_up{}; ///< the guest says so
-    bool closing_line{false};                 ///< print how the guest ended and when, unless `quiet` is set
+    std::function<void(Instance& instance)> before_start{}; ///< where start_now is set
+    std::function<void()> on_started{};                     ///< after a start that start_now asked for
+    std::function<void()> on_user_space_up{};               ///< the guest says so
+    bool closing_line{false}; ///< print how the guest ended and when, unless `quiet` is set
     /// Prints why the guest cannot start; returns the process's exit code.
     std::function<int(Error error)> start_failed{[](const Error& error) {
         print_error(error);

@@ -21,7 +21,6 @@ constexpr std::size_t most_xsave = 1 * MiB;
 constexpr std::uint32_t msr_tsc = 0x10;
 constexpr std::uint32_t msr_apic_base = 0x1b;
 constexpr std::uint32_t msr_pred_cmd = 0x49;
-constexpr std::uint32_t msr_mtrr_cap = 0xfe;
 constexpr std::uint32_t msr_flush_cmd = 0x10b;
 constexpr std::uint32_t msr_mcg_cap = 0x179;
 constexpr std::uint32_t msr_mcg_ctl = 0x17b;

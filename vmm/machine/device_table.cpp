@@ -66,6 +66,12 @@ Result<DeviceName> DeviceTable::find(std::string_view id) const {
     return found.front();
 }
 
+bool DeviceTable::at_rest() const {
+    return leaving_.empty() && !slots_.any(SlotState::promised) && !slots_.any(SlotState::torn_out) &&
+           !slots_.any(SlotState::held) &&
+           std::ranges::all_of(entries_, [](const Entry& entry) { return entry.status.state == DeviceState::active; });
+}
+
 std::shared_ptr<devices::virtio::Device> DeviceTable::device(const DeviceName& name) const {
     const auto entry = at(name);
     return entry == entries_.end() ? nullptr : entry->device;

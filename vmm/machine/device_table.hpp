@@ -95,6 +95,10 @@ public:
     void report_failure(const DeviceName& name, std::string text) const;
 
     [[nodiscard]] std::vector<DeviceStatus> list() const;
+    /// Null without PCI.
+    [[nodiscard]] devices::pci::HotplugRegisters* registers() const { return registers_.get(); }
+    /// Devices are where they are: none has just left, or was asked to, and no slot waits for the guest.
+    [[nodiscard]] bool at_rest() const;
     /// already_exists when a device has this name.
     [[nodiscard]] Result<void> check_free(const DeviceName& name) const;
     /// The device with this id, whatever its kind; in_use when several kinds have one.

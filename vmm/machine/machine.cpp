@@ -82,6 +82,7 @@ Result<void> Machine::build(const Config& config, const std::stop_token& stop) {
     }
     loaded_ = TRY(std::move(loaded));
     TRY_VOID(built);
+    renew_generation();
     Vcpu& first = vcpus_.front()->vcpu();
     auto sregs = TRY(first.sregs());
     kvm_regs regs{};
@@ -90,7 +91,7 @@ Result<void> Machine::build(const Config& config, const std::stop_token& stop) {
     return first.set_regs(regs);
 }
 
-Result<void> Machine::build_hardware(const Config& config) {
+Result<void> Machine::build_hardware(const Config& config, const DevicePlaces& places) {
     TRY_VOID(look_at_assigned(config));
     auto opened = TRY(
         open_devices(config, {.loop = loop_, .memory = memory_, .console = this, .net_filters = owner_.net_filters}));
@@ -120,7 +121,8 @@ Result<void> Machine::build_hardware(const Config& config) {
                                       .pasids = pasids_ ? &pasids_->service() : nullptr,
                                       .add_vfio_file = [this](int file) { return vm_->add_vfio_file(file); },
                                       .windows = {.memory32 = addresses_.bars_32, .memory64 = addresses_.bars_64},
-                                      .net_filters = owner_.net_filters}));
+                                      .net_filters = owner_.net_filters,
+                                      .places = places}));
     return create_vcpus(config);
 }
 
@@ -194,12 +196,20 @@ Result<void> Machine::create_vcpus(const Config& config) {
     return {};
 }
 
-Result<void> Machine::start() {
+Result<void> Machine::start(Begin how) {
     if (state_ != State::ready)
         return fail(Errc::wrong_state, "the guest was started before", "start it once");
-    state_ = State::running;
+    state_ = how == Begin::paused ? State::paused : State::running;
+    if (how == Begin::paused)
+        gate_.set(RunGate::State::paused);
     timeline_.mark(Step::first_instruction);
     platform_->guest_starts();
+    if (restored_) {
+        // Before they run: the guest's watchdogs are not to take the time away for a lockup.
+        for (auto& thread : vcpus_)
+            thread->vcpu().tell_clock_stopped();
+        platform_->resume();
+    }
     // Made before this thread is confined, so that each has its own list only.
     all_confined_ = std::make_unique<std::latch>(static_cast<std::ptrdiff_t>(vcpus_.size()) + 1);
     std::ptrdiff_t missing = static_cast<std::ptrdiff_t>(vcpus_.size());
@@ -214,6 +224,8 @@ Result<void> Machine::start() {
     }
     enter_thread(ThreadKind::loop, "loop");
     all_confined_->arrive_and_wait();
+    if (how == Begin::paused)
+        gate_.wait_until_parked(static_cast<unsigned>(vcpus_.size()));
     schedule_stuck_check(std::chrono::seconds{1});
     return {};
 }

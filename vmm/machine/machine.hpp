@@ -32,8 +32,22 @@
 #include "vmm/machine/run_gate.hpp"
 #include "vmm/machine/vcpu_thread.hpp"
 #include "vmm/memory/address_map.hpp"
+#include "vmm/snapshot/parts.hpp"
 
 namespace inox {
+
+/// What becomes of the guest's clocks in the time between a save and a restore.
+enum class RestoredClock : std::uint8_t {
+    goes_on,   ///< they go on as if there had been none: no jump, and a real time that is late
+    real_time, ///< kvm-clock jumps ahead by it
+};
+
+/// A machine that was saved.
+struct Restored {
+    std::shared_ptr<const snapshot::Parts> parts;
+    UniqueFd image; ///< the memory file: it must not change as long as the machine lives
+    RestoredClock clock{RestoredClock::goes_on};
+};
 
 /// Everything is called on the loop's thread unless it says otherwise.
 class Machine final : private devices::GuestEvents, private SerialOutput, private ConsolePeer {
@@ -53,13 +67,18 @@ public:
     /// loop's thread or EventLoop::Apart; a kernel of any size is given up soon once `stop` asks for it (wrong_state).
     static Result<std::unique_ptr<Machine>> create(const Config& config, EventLoop& loop, Timeline& timeline,
                                                    RunGate& gate, const Owner& owner, const std::stop_token& stop);
+    /// The same of a machine that was saved: it goes on where that one was. `config` is the saved one, perhaps with
+    /// other names of the host. snapshot_invalid, snapshot_mismatch, and the errors of a start.
+    static Result<std::unique_ptr<Machine>> restore(const Config& config, EventLoop& loop, Timeline& timeline,
+                                                    RunGate& gate, const Owner& owner, Restored from);
     ~Machine() override;
 
-    Result<void> start();
+    enum class Begin : std::uint8_t { running, paused };
+    Result<void> start(Begin how = Begin::running);
     /// Returns once no vCPU is in the guest or in a device.
     Result<void> pause();
     Result<void> resume();
-    enum class Holder : std::uint8_t { debugger = 1, dump = 2, report = 4 };
+    enum class Holder : std::uint8_t { debugger = 1, dump = 2, report = 4, snapshot = 8 };
     /// No vCPU runs until each holder has released it, whatever pause() and resume() do meanwhile, and the guest's
     /// clocks stand still. Returns once no vCPU is in the guest or in a device. Safe in any state, also twice.
     void hold(Holder holder);
@@ -70,6 +89,16 @@ public:
     void close_gate() noexcept { gate_.set(RunGate::State::paused); }
     /// Ends and joins the vCPU threads. Safe in any state, also twice.
     void stop();
+
+    // A snapshot, while Holder::snapshot holds the machine.
+    /// unsaveable, naming what cannot be saved; wrong_state while a device comes or leaves. In any state.
+    [[nodiscard]] Result<void> saveable() const;
+    /// Devices take up no more work. True once guest memory and their state stay as they are; ask again until then.
+    [[nodiscard]] bool drain() noexcept { return platform_->drain(); }
+    /// After drain(), when it was true.
+    Result<void> save(snapshot::Parts& parts);
+    /// Devices go on; before the machine is released.
+    void undrain() noexcept { platform_->resume(); }
     [[nodiscard]] State state() const { return state_; }
 
     /// Returns how many bytes the serial port took.
@@ -134,7 +163,10 @@ private:
     Machine(EventLoop& loop, Timeline& timeline, RunGate& gate, const Owner& owner, const AddressMap& addresses,
             GuestMemory memory);
     Result<void> build(const Config& config, const std::stop_token& stop);
-    Result<void> build_hardware(const Config& config);
+    Result<void> build_hardware(const Config& config, const DevicePlaces& places = {});
+    Result<void> put_back(const Restored& from);
+    Result<void> restore_vcpus(const snapshot::Parts& parts);
+    void renew_generation();
     void watch_iommu();
     void park();
     void unpark();
@@ -177,6 +209,7 @@ private:
     };
     std::optional<Clocks> stopped_clocks_{}; ///< while they stand still
     std::atomic<bool> ended_{false};
+    bool restored_{false}; ///< it goes on where another machine was
     bool end_on_panic_{false};
     std::atomic<bool> panicked_{false};
     std::atomic<bool> crash_kernel_{false};

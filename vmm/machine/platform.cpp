@@ -21,6 +21,7 @@
 #include "iommu/pasid/pasid_requests.hpp"
 #include "vmm/base/hex.hpp"
 #include "vmm/base/log.hpp"
+#include "vmm/base/state.hpp"
 #include "vmm/boot/cmdline.hpp"
 #include "vmm/machine/assigned_devices.hpp"
 #include "vmm/machine/device_maker.hpp"
@@ -128,13 +129,18 @@ Result<void> Platform::add_legacy() {
     TRY_VOID(ports.add(devices::I8042::ports, own.keyboard));
 
     const auto below_4g = context_.memory.regions().front().range.size();
-    TRY_VOID(
-        ports.add(layout::port_cmos, std::make_shared<devices::Cmos>(below_4g, context_.memory.size() - below_4g)));
+    const auto cmos = std::make_shared<devices::Cmos>(below_4g, context_.memory.size() - below_4g);
+    TRY_VOID(ports.add(layout::port_cmos, cmos));
     own.power = std::make_shared<devices::AcpiPower>(guest, TRY(irqs.line(layout::gsi_ged, TriggerMode::edge)));
     TRY_VOID(ports.add(layout::port_acpi, own.power));
-    TRY_VOID(ports.add(layout::port_pvpanic, std::make_shared<devices::PvPanic>(guest)));
-    TRY_VOID(ports.add(devices::DebugPorts::ports, std::make_shared<devices::DebugPorts>(guest)));
-    return context_.mmio.add(devices::BootTimer::mmio, std::make_shared<devices::BootTimer>(guest));
+    const auto panic = std::make_shared<devices::PvPanic>(guest);
+    TRY_VOID(ports.add(layout::port_pvpanic, panic));
+    const auto debug = std::make_shared<devices::DebugPorts>(guest);
+    TRY_VOID(ports.add(devices::DebugPorts::ports, debug));
+    const auto timer = std::make_shared<devices::BootTimer>(guest);
+    own.fixed = {{"serial", own.serial}, {"keyboard", own.keyboard}, {"cmos", cmos},       {"acpi", own.power},
+                 {"pvpanic", panic},     {"debug_ports", debug},     {"boot_timer", timer}};
+    return context_.mmio.add(devices::BootTimer::mmio, timer);
 }
 
 void Platform::stop() {
@@ -256,6 +262,9 @@ Result<DeviceStatus> Platform::add(const DeviceConfig& config) {
 Result<DeviceStatus> Platform::add_opened(const DeviceConfig& config, OpenedDevice opened) {
     NewDevice device = TRY(make_device(config, std::move(opened), *parts_));
     device.name = device_name(config);
+    for (const auto& [name, where] : context_.places)
+        if (name == device.name && !device.where)
+            device.where = where;
     if (device.device)
         device.device->on_broken(
             [&loop = context_.loop, &events = context_.events, who = device.name](const char* reason) {
@@ -300,6 +309,53 @@ Result<DeviceStatus> Platform::add_to_mmio(const NewDevice& device) {
     parts_->mmio.push_back(std::move(transport));
     TRY_VOID(table_.add_fixed(device.name, device.device));
     return DeviceStatus{device.name};
+}
+
+// Snapshots
+
+template <class F> void Platform::each_fixed(F&& call) const {
+    for (const auto& [name, part] : parts_->fixed)
+        call(std::string{name}, *part);
+    if (auto* hotplug = table_.registers())
+        call("hotplug", *hotplug);
+    for (std::size_t i = 0; i < parts_->mmio.size(); ++i)
+        call("virtio_mmio" + std::to_string(i), *parts_->mmio[i]);
+}
+
+std::optional<std::string> Platform::unsaveable() const {
+    std::optional<std::string> why;
+    if (parts_->assigned)
+        why = "it has an assigned device, whose state is in its hardware";
+    each_fixed([&](const std::string& /*name*/, const Stateful& part) { why = why ? why : part.unsaveable(); });
+    if (!why && parts_->pci)
+        why = parts_->pci->unsaveable();
+    return why;
+}
+
+bool Platform::drain() noexcept {
+    bool quiet = parts_->pci ? parts_->pci->drain() : true;
+    each_fixed([&](const std::string& /*name*/, Stateful& part) { quiet &= part.drain(); });
+    return quiet;
+}
+
+void Platform::resume() noexcept {
+    each_fixed([&](const std::string& /*name*/, Stateful& part) { part.resume(); });
+    if (parts_->pci)
+        parts_->pci->resume();
+}
+
+void Platform::state(State& state) {
+    state.version(1);
+    each_fixed([&](const std::string& name, Stateful& part) {
+        state.part(name.c_str(), [&](State& inner) { part.state(inner); });
+    });
+    if (parts_->pci)
+        state.part("pci", [&](State& inner) { parts_->pci->state(inner); });
+}
+
+void Platform::tell_generation() noexcept {
+    parts_->power->tell_generation();
+    remind_of_button();
 }
 
 std::shared_ptr<devices::virtio::Block> Platform::disk(const std::string& id) const {

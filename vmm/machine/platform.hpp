@@ -59,6 +59,9 @@ std::string kernel_cmdline(const Config& config);
 /// Where the IOMMU sits; ACPI names it before it exists.
 inline constexpr devices::pci::Address iommu_address{1, 0};
 
+/// Where devices were on the bus; one that is not there gets a free slot.
+using DevicePlaces = std::vector<std::pair<DeviceName, devices::pci::Address>>;
+
 struct PlatformContext {
     PortBus& ports;
     MemoryBus& mmio;
@@ -79,6 +82,7 @@ struct PlatformContext {
     std::string vfio_root{};                                  ///< before every path of the host's
     devices::pci::Windows windows{};                          ///< for BARs
     NetFilters net_filters{};                                 ///< see OpeningContext
+    DevicePlaces places{};                                    ///< of a machine that is restored
 };
 
 class Platform {
@@ -110,6 +114,14 @@ public:
     /// The guest runs from now on.
     void guest_starts();
     [[nodiscard]] DeviceTable& table() { return table_; }
+    // For snapshots, in the order of vmm/bus/stateful.hpp.
+    /// Why the machine cannot be saved, naming the device; nullopt: it can.
+    [[nodiscard]] std::optional<std::string> unsaveable() const;
+    [[nodiscard]] bool drain() noexcept;
+    void resume() noexcept;
+    void state(State& state);
+    /// The guest's generation id is another one.
+    void tell_generation() noexcept;
     // Null when there is none.
     [[nodiscard]] std::shared_ptr<devices::virtio::Block> disk(const std::string& id) const;
     [[nodiscard]] std::shared_ptr<devices::virtio::Net> net(const std::string& id) const;
@@ -127,6 +139,8 @@ private:
     Result<DeviceStatus> add_to_pci(NewDevice device);
     Result<DeviceStatus> add_to_mmio(const NewDevice& device);
     [[nodiscard]] Result<void> check_name(const DeviceName& name) const;
+    /// Calls it with the name and the state of each part that is not on the PCI bus.
+    template <class F> void each_fixed(F&& call) const;
     void remind_of_button();
     void on_assigned_event(const DeviceName& name, const devices::vfio::HostDeviceEvent& event);
 

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "vmm/machine/platform.hpp"
@@ -49,6 +50,8 @@ struct PlatformParts {
     std::function<void(const DeviceName& name, const devices::vfio::HostDeviceEvent& event)> on_host_event;
     /// Null without PASIDs or IOMMU; before the bus, because the IOMMU device there uses it to its end.
     std::unique_ptr<iommu::PasidRequests> pasid_requests;
+    /// What is at fixed places, by the names that snapshots have for it; `serial` to `power` among them.
+    std::vector<std::pair<const char*, std::shared_ptr<Stateful>>> fixed;
     std::shared_ptr<devices::Serial> serial;
     std::shared_ptr<devices::I8042> keyboard;
     std::shared_ptr<devices::AcpiPower> power;

@@ -24,11 +24,25 @@ Result<AddressMap> plan_memory(const Config& config) {
     return placed(std::move(plan), memory ? "/machine-config/mem_size_mib" : "/inox/pci_window_64_mib");
 }
 
-Result<GuestMemory> create_memory(const Config& config) {
-    const auto plan = TRY(plan_memory(config));
+namespace {
+
+GuestMemory::Sharing sharing_of(const Config& config) {
     const auto shares = devices_of<devices::virtio::FsOptions>(config);
     const bool daemon = std::ranges::any_of(shares, [](const auto* share) { return !share->socket.empty(); });
-    const auto sharing = daemon ? GuestMemory::Sharing::needed : GuestMemory::Sharing::unneeded;
+    return daemon ? GuestMemory::Sharing::needed : GuestMemory::Sharing::unneeded;
+}
+
+} // namespace
+
+Result<GuestMemory> restore_memory(const Config& config, Gpa hole, UniqueFd image) {
+    TRY_VOID(check_memory_limits({}, config.machine.memory, config.machine.huge_pages));
+    return GuestMemory::restore(config.machine.memory, config.machine.huge_pages, sharing_of(config), hole,
+                                std::move(image));
+}
+
+Result<GuestMemory> create_memory(const Config& config) {
+    const auto plan = TRY(plan_memory(config));
+    const auto sharing = sharing_of(config);
     const bool two_mib = config.machine.huge_pages == HugePages::two_mib;
     TRY_VOID(placed(check_memory_limits({}, config.machine.memory, config.machine.huge_pages),
                     "/machine-config/huge_pages"));

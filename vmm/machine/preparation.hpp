@@ -26,6 +26,8 @@ template <class T> Result<T> placed(Result<T> result, std::string_view where) {
 Result<AddressMap> plan_memory(const Config& config);
 /// The same, and memory_unavailable.
 Result<GuestMemory> create_memory(const Config& config);
+/// The same with the contents of a snapshot's memory file, where RAM below 4 GiB ends at `hole`.
+Result<GuestMemory> restore_memory(const Config& config, Gpa hole, UniqueFd image);
 
 /// Kernel and initrd into guest memory; with a root, the initrd that inox makes for it. The errors of boot::load() and
 /// guest_root::make_initrd().

@@ -64,6 +64,9 @@ public:
     [[nodiscard]] Error standing_error() const;
 
     [[nodiscard]] Vcpu& vcpu() { return *vcpu_; }
+    /// IA32_PASID, which KVM does not know. While the thread is parked, or was not started.
+    [[nodiscard]] std::uint64_t pasid_register() const noexcept { return ia32_pasid_; }
+    void set_pasid_register(std::uint64_t value) noexcept { ia32_pasid_ = value; }
     /// Exits to user space so far.
     [[nodiscard]] std::uint64_t exits() const noexcept { return exits_.load(std::memory_order_relaxed); }
     /// From now on exits are counted by reason and place. On the loop's thread.

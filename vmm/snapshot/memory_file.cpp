@@ -108,12 +108,12 @@ void mark_data(int file, std::uint64_t from, std::vector<bool>& marks) {
 }
 
 /// The same of pages that this process has in memory or has swapped out.
-void mark_own(int page_map, std::span<const std::byte> bytes, std::vector<bool>& marks) {
+void mark_own(int pages, std::span<const std::byte> bytes, std::vector<bool>& marks) {
     constexpr std::uint64_t present_or_swapped = std::uint64_t{3} << 62;
     std::vector<std::uint64_t> entries(marks.size());
     const auto first = reinterpret_cast<std::uintptr_t>(bytes.data()) / page_size; // NOLINT: the kernel's index
     const auto want = entries.size() * sizeof(std::uint64_t);
-    const auto got = ::pread(page_map, entries.data(), want, static_cast<off_t>(first * sizeof(std::uint64_t)));
+    const auto got = ::pread(pages, entries.data(), want, static_cast<off_t>(first * sizeof(std::uint64_t)));
     const auto known = got == static_cast<ssize_t>(want);
     for (std::size_t i = 0; i < marks.size(); ++i)
         if (!known || (entries[i] & present_or_swapped) != 0)
@@ -131,9 +131,12 @@ MemoryId new_memory_id() {
 
 std::uint64_t id_offset() { return layout::snapshot_id.raw(); } // the first region begins at address 0
 
-UniqueFd open_page_map() { return UniqueFd{::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)}; } // NOLINT(*-vararg)
+int page_map() {
+    static const UniqueFd file{::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)}; // NOLINT(*-vararg)
+    return file.get();
+}
 
-Result<MemoryContents> write_memory(int file, const GuestMemory& memory, int page_map, const MemoryId& id,
+Result<MemoryContents> write_memory(int file, const GuestMemory& memory, int pages, const MemoryId& id,
                                     const std::atomic<bool>& stop, std::atomic<std::uint64_t>& done) {
     if (::ftruncate(file, static_cast<off_t>(memory.size())) != 0)
         return fail_errno(Errc::output_unwritable, "cannot make the snapshot's memory as large as the guest's",
@@ -155,7 +158,7 @@ Result<MemoryContents> write_memory(int file, const GuestMemory& memory, int pag
             } else {
                 if (memory.image_fd() >= 0)
                     mark_data(memory.image_fd(), offset + start, marks);
-                mark_own(page_map, part, marks);
+                mark_own(pages, part, marks);
             }
             for (std::size_t i = 0; i < marks.size(); ++i) {
                 const auto at = offset + start + i * page_size;

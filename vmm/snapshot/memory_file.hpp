@@ -29,12 +29,13 @@ struct MemoryContents {
 /// Where the id is in the file.
 [[nodiscard]] std::uint64_t id_offset();
 
-/// Which pages of private memory there are: /proc/self/pagemap, before the thread that uses it is confined.
-UniqueFd open_page_map();
+/// Which pages of private memory there are: /proc/self/pagemap. A process that gave up its privileges cannot open it
+/// any more, so it is opened by the first call, and kept. -1: it cannot be had, and all of memory is looked at.
+int page_map();
 
 /// Writes all of the memory to an empty regular file; nobody changes the memory meanwhile. `stop` ends it early
-/// (wrong_state); `done` counts the bytes looked at. Any thread. output_unwritable.
-Result<MemoryContents> write_memory(int file, const GuestMemory& memory, int page_map, const MemoryId& id,
+/// (wrong_state); `pages` is page_map(); `done` counts the bytes looked at. Any thread. output_unwritable.
+Result<MemoryContents> write_memory(int file, const GuestMemory& memory, int pages, const MemoryId& id,
                                     const std::atomic<bool>& stop, std::atomic<std::uint64_t>& done);
 
 /// The same sums, of a file. snapshot_missing when it cannot be read.

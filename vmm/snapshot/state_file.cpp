@@ -70,15 +70,12 @@ json parse(std::span<const std::byte> bytes) {
     return json::from_cbor(begin, begin + bytes.size(), true, false);
 }
 
-} // namespace
+json with_sum(std::vector<std::uint8_t> bytes) {
+    const auto sum = checksum(std::as_bytes(std::span{bytes}));
+    return json::array({sum, json::binary(std::move(bytes))});
+}
 
-std::vector<std::byte> encode(const json& parts) {
-    json body = json::object();
-    for (const auto& [name, part] : parts.items()) {
-        auto bytes = json::to_cbor(part);
-        const auto sum = checksum(std::as_bytes(std::span{bytes}));
-        body[name] = json::array({sum, json::binary(std::move(bytes))});
-    }
+std::vector<std::byte> with_header(const json& body) {
     const auto bytes = json::to_cbor(body);
     Header header;
     std::ranges::copy(magic, header.magic.begin());
@@ -91,6 +88,21 @@ std::vector<std::byte> encode(const json& parts) {
     std::memcpy(out.data(), &header, sizeof header);
     std::memcpy(out.data() + header_size, bytes.data(), bytes.size());
     return out;
+}
+
+} // namespace
+
+std::vector<std::byte> encode(const json& parts) {
+    json body = json::object();
+    for (const auto& [name, part] : parts.items())
+        body[name] = with_sum(json::to_cbor(part));
+    return with_header(body);
+}
+
+std::vector<std::byte> wrap(std::string_view part, std::span<const std::byte> bytes) {
+    std::vector<std::uint8_t> plain(bytes.size());
+    std::ranges::transform(bytes, plain.begin(), [](std::byte one) { return std::to_integer<std::uint8_t>(one); });
+    return with_header({{std::string{part}, with_sum(std::move(plain))}});
 }
 
 Result<json> decode(std::span<const std::byte> bytes) {

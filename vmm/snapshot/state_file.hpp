@@ -26,6 +26,8 @@ inline constexpr std::size_t most_bytes = 64UL << 20;
 
 /// `parts`: an object; each member is a part.
 [[nodiscard]] std::vector<std::byte> encode(const nlohmann::json& parts);
+/// A file with one part, whose bytes are these: for tests.
+[[nodiscard]] std::vector<std::byte> wrap(std::string_view part, std::span<const std::byte> bytes);
 /// snapshot_invalid, with what is wrong.
 Result<nlohmann::json> decode(std::span<const std::byte> bytes);
 /// Reads and decodes an open file; `path` for errors. snapshot_missing, snapshot_invalid.

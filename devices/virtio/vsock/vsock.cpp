@@ -123,6 +123,7 @@ bool Vsock::on_drain() noexcept {
     const auto still = [](VsockConnection& connection) {
         connection.readable.reset();
         connection.writable.reset();
+        connection.dialled.reset();
     };
     for (auto& [ports, connection] : streams_.connections)
         still(connection);
@@ -145,6 +146,10 @@ void Vsock::on_resume() noexcept {
     }
     streams_.draining.remove_if([this](auto& node) { return !watch_writable(node.mapped()); });
     for (auto& [ports, connection] : streams_.connections) {
+        if (connection.dial) { // where that cannot be watched, its time ends it
+            static_cast<void>(await_dial(connection, std::move(connection.dial)));
+            continue;
+        }
         if (connection.deadline)
             start_deadline(connection);
         if (!connection.socket)

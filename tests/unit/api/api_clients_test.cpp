@@ -86,11 +86,12 @@ TEST_CASE("firecracker-go-sdk, and so firectl, containerd and kata: its requests
               put("/mmds", R"({"latest": {}})")}); // firectl sends it after the start
 }
 
-TEST_CASE("firecracker-go-sdk from a snapshot is told that there are none") {
+TEST_CASE("firecracker-go-sdk may load a snapshot, but not after it named devices") {
     const Host host;
     in_order({put("/logger", host.logger), put("/metrics", host.metrics),
               put("/vsock", R"({"guest_cid": 3, "uds_path": "/tmp/v.sock", "vsock_id": "1"})"),
-              put("/snapshot/load", R"({"snapshot_path": "s", "mem_file_path": "m"})", "not in this version")});
+              put("/snapshot/load", R"({"snapshot_path": "s", "mem_file_path": "m"})",
+                  "not allowed after configuring boot-specific resources")});
 }
 
 TEST_CASE("ignite's old word for hyper-threading is refused, as it is by Firecracker") {

@@ -190,13 +190,39 @@ TEST_CASE("what needs a running guest is refused before the start") {
 
 TEST_CASE("what inox does not have says so") {
     ApiClient client;
-    for (const char* path : {"/snapshot/create", "/snapshot/load", "/pmem/a", "/hotplug/memory"}) {
+    for (const char* path : {"/pmem/a", "/hotplug/memory"}) {
         const auto response = client.put(path, "{}");
         CHECK(ApiClient::fault(response).find("not in this version of inox") != std::string::npos);
         CHECK(nlohmann::json::parse(response.body).at("code") == "unsupported");
     }
     CHECK(client.del("/pmem/a").status == 400);
     CHECK(client.get("/hotplug/memory").status == 400);
+}
+
+TEST_CASE("a snapshot is created of a guest, and loaded in place of one") {
+    ApiClient client;
+    const char* files = R"({"snapshot_path": "/none/s", "mem_file_path": "/none/m"})";
+    CHECK(ApiClient::fault(client.put("/snapshot/create", files)) ==
+          "The requested operation is not supported before starting the microVM.");
+    CHECK(ApiClient::fault(client.put("/snapshot/create", R"({"snapshot_path": "s"})"))
+              .find("missing field `mem_file_path`") != std::string::npos);
+    CHECK(ApiClient::fault(client.put("/snapshot/create", R"({"snapshot_path": "s", "mem_file_path": "m",
+                                                              "snapshot_type": "Half"})"))
+              .find("Half") != std::string::npos);
+    const auto load = [&](const char* body) { return ApiClient::fault(client.put("/snapshot/load", body)); };
+    CHECK(load(R"({"snapshot_path": "s"})") == "missing field: either `mem_backend` or `mem_file_path` is required");
+    CHECK(load(R"({"snapshot_path": "s", "mem_file_path": "m", "mem_backend": {"backend_type": "File",
+                   "backend_path": "m"}})") ==
+          "too many fields: either `mem_backend` or `mem_file_path` exclusively is required.");
+    CHECK(load(R"({"snapshot_path": "s", "mem_file_path": "m", "colour": 1})").find("unknown field `colour`") !=
+          std::string::npos);
+    CHECK(load(R"({"snapshot_path": "s", "mem_backend": {"backend_type": "Uffd", "backend_path": "m"}})")
+              .find("not in this version") != std::string::npos);
+    REQUIRE(
+        client.put("/drives/a", R"({"drive_id": "a", "path_on_host": "/dev/null", "is_root_device": false})").status ==
+        204);
+    CHECK(load(files) == "Load snapshot error: Loading a microVM snapshot not allowed after configuring boot-specific "
+                         "resources.");
 }
 
 TEST_CASE("metadata is put, patched, read and limited") {

@@ -3,6 +3,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/memory/layout.hpp"
 
@@ -56,6 +57,17 @@ void Kind<BalloonOptions>::check(const Config& config, std::vector<Error>& probl
                                     "a balloon of " + size_text(balloon->target) + " leaves nothing of " +
                                         size_text(config.machine.memory) + " of memory",
                                     "give the guest more memory, or make the balloon smaller"));
+}
+
+void Kind<BalloonOptions>::state(State& state, BalloonOptions& balloon) {
+    state.text("id", balloon.id, most_text);
+    state.number("target", balloon.target, std::uint64_t{0}, layout::max_ram);
+    state.flag("deflate_on_oom", balloon.deflate_on_oom);
+    state.flag("free_page_reporting", balloon.free_page_reporting);
+    state.flag("free_page_hinting", balloon.free_page_hinting);
+    auto seconds = static_cast<std::uint64_t>(balloon.statistics_interval.count());
+    state.number("statistics_interval", seconds, std::uint64_t{0}, std::uint64_t{UINT16_MAX});
+    balloon.statistics_interval = std::chrono::seconds{seconds};
 }
 
 } // namespace inox

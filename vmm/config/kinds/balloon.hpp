@@ -12,6 +12,7 @@ template <> struct Kind<devices::virtio::BalloonOptions> : UsualKind {
     static constexpr bool single = true;
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, devices::virtio::BalloonOptions& options);
     static void check(const Config& config, std::vector<Error>& problems);
 };
 

@@ -3,6 +3,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 
 namespace inox {
 namespace {
@@ -29,6 +30,11 @@ std::span<const Section> Kind<ConsoleConfig>::sections() {
 CommandOption Kind<ConsoleConfig>::option() {
     return {"--console", "FILE", "a virtio console (hvc0) whose output goes to FILE; terminal: it uses this terminal",
             "/console", add};
+}
+
+void Kind<ConsoleConfig>::state(State& state, ConsoleConfig& console) {
+    state.text("id", console.id, most_text);
+    state.text("path", console.path, most_text);
 }
 
 } // namespace inox

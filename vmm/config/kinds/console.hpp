@@ -20,6 +20,7 @@ template <> struct Kind<ConsoleConfig> : UsualKind {
     static constexpr bool plugged = false;
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, ConsoleConfig& options);
     static std::vector<UsedPath> paths(const ConsoleConfig& console) { return {{console.path, UsedPath::Use::output}}; }
 };
 

@@ -3,6 +3,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 #include "vmm/config/config_text.hpp"
 
 namespace inox {
@@ -131,6 +132,22 @@ void Kind<DriveConfig>::check(const Config& config, std::vector<Error>& problems
     if (std::ranges::count_if(drives, [](const auto* drive) { return drive->root; }) > 1)
         problems.push_back(error_at("/drives", Errc::config_value, "more than one disk is the root disk",
                                     "set is_root_device on one drive only", SecondRootDisk{}));
+}
+
+void Kind<DriveConfig>::state(State& state, DriveConfig& drive) {
+    auto& block = drive.block;
+    state.text("id", block.id, most_text);
+    state.text("path", block.path, most_text);
+    state.flag("read_only", block.read_only);
+    state.flag("temporary", block.temporary);
+    state.choice("contents", block.contents, devices::virtio::ImageContents::anything);
+    state.choice("cache", block.cache, BlockCache::writethrough);
+    state.choice("engine", block.engine, BlockEngineKind::io_uring);
+    limits_state(state, "limits", block.limits);
+    state.number("queues", block.queues, 1U, devices::virtio::BlockOptions::max_queues);
+    state.text("serial", block.serial, devices::virtio::BlockOptions::longest_serial);
+    state.flag("root", drive.root);
+    state.text("partuuid", drive.partuuid, most_text);
 }
 
 } // namespace inox

@@ -22,6 +22,7 @@ template <> struct Kind<DriveConfig> : UsualKind {
     static auto& id(auto& drive) { return drive.block.id; }
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, DriveConfig& options);
     static void check(const Config& config, std::vector<Error>& problems);
     static std::vector<UsedPath> paths(const DriveConfig& drive) { return {{drive.block.path, UsedPath::Use::image}}; }
     /// The root disk, so that it is Linux's vda.

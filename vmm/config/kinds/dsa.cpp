@@ -3,6 +3,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 
 namespace inox {
 namespace {
@@ -55,6 +56,14 @@ void Kind<DsaConfig>::check(const Config& config, std::vector<Error>& problems) 
     if (dsa->shape.entries < dsa->shape.queues)
         problems.push_back(error_at("/dsa/entries", Errc::config_value, "there are fewer entries than queues",
                                     "give each queue at least one entry"));
+}
+
+void Kind<DsaConfig>::state(State& state, DsaConfig& dsa) {
+    state.text("id", dsa.id, most_text);
+    state.number("queues", dsa.shape.queues, 1U, devices::dsa::max_queues);
+    state.number("entries", dsa.shape.entries, 1U, devices::dsa::max_entries);
+    state.number("engines", dsa.shape.engines, 1U, devices::dsa::max_engines);
+    state.text("forward", dsa.forward, most_text);
 }
 
 } // namespace inox

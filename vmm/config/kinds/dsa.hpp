@@ -23,6 +23,7 @@ template <> struct Kind<DsaConfig> : UsualKind {
     static constexpr bool plugged = false;
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, DsaConfig& options);
     static void check(const Config& config, std::vector<Error>& problems);
 };
 

@@ -3,6 +3,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 
 namespace inox {
 namespace {
@@ -28,6 +29,11 @@ std::span<const Section> Kind<EntropyOptions>::sections() {
 
 CommandOption Kind<EntropyOptions>::option() {
     return {"--entropy", nullptr, "a source of random numbers", "/entropy", add};
+}
+
+void Kind<EntropyOptions>::state(State& state, EntropyOptions& entropy) {
+    state.text("id", entropy.id, most_text);
+    limits_state(state, "limits", entropy.limits);
 }
 
 } // namespace inox

@@ -12,6 +12,7 @@ template <> struct Kind<devices::virtio::EntropyOptions> : UsualKind {
     static constexpr bool single = true;
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, devices::virtio::EntropyOptions& options);
 };
 
 } // namespace inox

@@ -3,6 +3,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 
 namespace inox {
 namespace {
@@ -40,6 +41,19 @@ void Kind<IommuConfig>::check(const Config& config, std::vector<Error>& problems
         problems.push_back(error_at("/iommu", Errc::config_value,
                                     "an IOMMU needs PCI, which this machine does not have",
                                     "start it with PCI (--enable-pci), or leave out the IOMMU"));
+}
+
+void Kind<IommuConfig>::state(State& state, IommuConfig& iommu) {
+    state.text("id", iommu.id, most_text);
+    std::optional<std::uint8_t> bypass;
+    if (iommu.bypass)
+        bypass = *iommu.bypass ? 1 : 0;
+    optional_field(state, "bypass", bypass);
+    state.number("address_bits", iommu.limits.address_bits, 32U, 64U);
+    state.number("max_domains", iommu.limits.domains, std::size_t{1}, std::size_t{65536});
+    state.number("max_mappings", iommu.limits.mappings, std::size_t{1}, std::size_t{16777216});
+    if (state.restores())
+        iommu.bypass = bypass ? std::optional{*bypass != 0} : std::nullopt;
 }
 
 } // namespace inox

@@ -25,6 +25,7 @@ template <> struct Kind<IommuConfig> : UsualKind {
     static constexpr bool plugged = false;
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, IommuConfig& options);
     static void check(const Config& config, std::vector<Error>& problems);
 };
 

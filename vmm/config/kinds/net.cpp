@@ -9,6 +9,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 #include "vmm/config/config_text.hpp"
 
 namespace inox {
@@ -213,6 +214,43 @@ Result<void> add_forward(const CommandOption& self, const std::string& text, Con
         return refuse_option(self, "no --net user stands before it", "write --net user --forward " + printable(text));
     user->forwards.push_back(std::move(*forward));
     return {};
+}
+
+void Kind<NetOptions>::state(State& state, NetOptions& net) {
+    state.text("id", net.id, most_text);
+    state.text("tap", net.tap, most_text);
+    state.flag("user", net.user);
+    state.text("socket", net.socket, most_text);
+    state.flag("host", net.host);
+    state.text("dns", net.dns, most_text);
+    std::vector<std::string> forwards;
+    for (const auto& forward : net.forwards)
+        forwards.push_back(forward.text());
+    state.list("forwards", forwards, NetOptions::max_forwards,
+               [](State& inner, std::string& text) { inner.text("text", text, most_text); });
+    std::vector<std::byte> mac;
+    if (net.mac)
+        mac.assign(std::as_bytes(std::span{net.mac->bytes}).begin(), std::as_bytes(std::span{net.mac->bytes}).end());
+    state.bytes("mac", mac, sizeof net.mac->bytes);
+    state.text("mac_seed", net.mac_seed, most_text);
+    optional_field(state, "mtu", net.mtu);
+    state.number("queue_pairs", net.queue_pairs, 1U, NetOptions::max_pairs);
+    limits_state(state, "receive_limits", net.receive_limits);
+    limits_state(state, "send_limits", net.send_limits);
+    state.check(mac.empty() || mac.size() == sizeof net.mac->bytes, "a MAC address that is none");
+    if (!state.restores() || !state.ok())
+        return;
+    net.forwards.clear();
+    for (const auto& text : forwards) {
+        auto forward = devices::virtio::PortForward::parse(text);
+        state.check(forward.has_value(), "a forwarded port that is none");
+        if (forward)
+            net.forwards.push_back(std::move(*forward));
+    }
+    net.mac.reset();
+    if (!mac.empty())
+        std::ranges::transform(mac, net.mac.emplace().bytes.begin(),
+                               [](std::byte byte) { return std::to_integer<std::uint8_t>(byte); });
 }
 
 } // namespace inox

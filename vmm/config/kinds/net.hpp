@@ -15,6 +15,7 @@ template <> struct Kind<devices::virtio::NetOptions> : UsualKind {
     static constexpr std::string_view id_key = "iface_id";
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, devices::virtio::NetOptions& options);
     static void check(const Config& config, std::vector<Error>& problems);
 };
 

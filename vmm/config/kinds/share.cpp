@@ -3,6 +3,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 #include "vmm/config/config_text.hpp"
 
 namespace inox {
@@ -68,6 +69,13 @@ void Kind<FsOptions>::check(const Config& config, std::vector<Error>& problems) 
     for (std::size_t i = 0; i < shares.size(); ++i)
         if (auto problem = who_serves(*shares[i], "/shares/" + std::to_string(i)))
             problems.push_back(std::move(*problem));
+}
+
+void Kind<FsOptions>::state(State& state, FsOptions& share) {
+    state.text("tag", share.tag, FsOptions::longest_tag);
+    state.text("path", share.path, most_text);
+    state.text("socket", share.socket, most_text);
+    state.flag("read_only", share.read_only);
 }
 
 } // namespace inox

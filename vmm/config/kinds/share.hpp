@@ -14,6 +14,7 @@ template <> struct Kind<devices::virtio::FsOptions> : UsualKind {
     static auto& id(auto& share) { return share.tag; }
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, devices::virtio::FsOptions& options);
     static void check(const Config& config, std::vector<Error>& problems);
     /// The socket is another process's.
 };

@@ -4,6 +4,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 #include "vmm/config/config_text.hpp"
 
 namespace inox {
@@ -130,6 +131,12 @@ void Kind<VfioConfig>::check(const Config& config, std::vector<Error>& problems)
     if (!devices.empty() && config.machine.transport == Transport::mmio)
         problems.push_back(error_at("/vfio", Errc::config_value, "a machine without PCI cannot have host devices",
                                     "start inox with --enable-pci"));
+}
+
+/// A machine with such a device is not saved, so a state that names one is none of ours.
+void Kind<VfioConfig>::state(State& state, VfioConfig& device) {
+    state.text("id", device.open.id, most_text);
+    state.check(false, "an assigned device of the host");
 }
 
 } // namespace inox

@@ -25,6 +25,7 @@ template <> struct Kind<VfioConfig> : UsualKind {
     static auto& id(auto& device) { return device.open.id; }
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, VfioConfig& options);
     static void check(const Config& config, std::vector<Error>& problems);
 };
 

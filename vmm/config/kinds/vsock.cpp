@@ -3,6 +3,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 
 namespace inox {
 namespace {
@@ -34,6 +35,12 @@ std::span<const Section> Kind<VsockOptions>::sections() {
 CommandOption Kind<VsockOptions>::option() {
     return {"--vsock", "cid=N,uds=PATH", "stream sockets between host and guest, through this unix socket", "/vsock",
             add_element};
+}
+
+void Kind<VsockOptions>::state(State& state, VsockOptions& vsock) {
+    state.text("id", vsock.id, most_text);
+    state.number("guest_cid", vsock.guest_cid, std::uint64_t{3}, std::uint64_t{0xfffffffe});
+    state.text("uds_path", vsock.uds_path, most_text);
 }
 
 } // namespace inox

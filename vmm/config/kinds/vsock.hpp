@@ -14,6 +14,7 @@ template <> struct Kind<devices::virtio::VsockOptions> : UsualKind {
     static constexpr bool single = true;
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, devices::virtio::VsockOptions& options);
     static std::vector<UsedPath> paths(const devices::virtio::VsockOptions& vsock) {
         return {{vsock.uds_path, UsedPath::Use::socket}};
     }

@@ -174,7 +174,7 @@ TEST_CASE("threads without business at the host's files and programs get at none
         {"KVM_CREATE_VM", SYS_ioctl, {0, 0xae01, 0}},
     };
     for (const auto kind : {ThreadKind::vcpu, ThreadKind::engine, ThreadKind::disk, ThreadKind::iommu,
-                            ThreadKind::watchdog, ThreadKind::dump})
+                            ThreadKind::watchdog, ThreadKind::dump, ThreadKind::snapshot})
         for (const auto& attack : more) {
             INFO(name_of(kind) << ": " << attack.what);
             CHECK(is_refused(in_child(kind, all_features, [&] { attempt(attack); })));

@@ -355,4 +355,26 @@ TEST_CASE("passt is started with inox's own options only") {
     }
 }
 
+TEST_CASE("folders are made, and files renamed, beneath what may be written only") {
+    const Place place;
+    AllowList list;
+    REQUIRE(list.add(place.top + "/images", Purpose::write));
+    REQUIRE(list.add(place.top + "/images2", Purpose::read));
+    CHECK(list.make_folder(place.top + "/images/new"));
+    CHECK(fs::is_directory(place.top + "/images/new"));
+    CHECK(error_of(list.make_folder(place.top + "/images/new")) == EEXIST);
+    CHECK(error_of(list.make_folder(place.top + "/other")) == outside::refused);
+    CHECK(error_of(list.make_folder(place.top + "/images2/new")) == outside::refused);
+    CHECK(list.rename(place.top + "/images/disk", place.top + "/images/renamed"));
+    CHECK(fs::exists(place.top + "/images/renamed"));
+    CHECK_FALSE(fs::exists(place.top + "/images/disk"));
+    // Neither out of a folder nor into another one
+    CHECK(error_of(list.rename(place.top + "/images/renamed", place.top + "/secret")) == outside::refused);
+    CHECK(error_of(list.rename(place.top + "/secret", place.top + "/images/secret")) == outside::refused);
+    CHECK(error_of(list.rename(place.top + "/images/renamed", place.top + "/images/deep/x")) == outside::refused);
+    CHECK(error_of(list.rename(place.top + "/images2/disk", place.top + "/images2/x")) == outside::refused);
+    CHECK(error_of(list.rename(place.top + "/images/none", place.top + "/images/x")) == ENOENT);
+    CHECK(fs::exists(place.top + "/images/renamed"));
+}
+
 } // namespace inox::confine_allow_list_test

@@ -2,6 +2,7 @@
 #include "vmm/config/config.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_sections.hpp"
+#include "vmm/config/config_state.hpp"
 
 namespace inox {
 namespace {
@@ -21,6 +22,11 @@ std::span<const Section> Kind<ToyConfig>::sections() {
 }
 
 CommandOption Kind<ToyConfig>::option() { return {"--toy", "id=ID[,colour=C]", "a toy", "/toys", add_element, true}; }
+
+void Kind<ToyConfig>::state(State& state, ToyConfig& toy) {
+    state.text("id", toy.id, most_text);
+    state.text("colour", toy.colour, most_text);
+}
 
 void Kind<ToyConfig>::check(const Config& config, std::vector<Error>& problems) {
     check_unique(

@@ -21,6 +21,7 @@ template <> struct Kind<ToyConfig> : UsualKind {
     static constexpr std::string_view id_key = "id";
     static std::span<const Section> sections();
     static CommandOption option();
+    static void state(State& state, ToyConfig& options);
     static void check(const Config& config, std::vector<Error>& problems);
 };
 

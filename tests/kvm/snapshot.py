@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A bare guest that counts its timer's interrupts is saved and restored again and again: no number is lost, and none
+comes twice. What is damaged, foreign or of another machine is refused by name.
+
+    snapshot.py INOX GUESTS
+"""
+import json, os, pathlib, signal, subprocess, sys, tempfile, time
+
+INOX, GUESTS = os.path.realpath(sys.argv[1]), pathlib.Path(sys.argv[2])
+TURNS = int(os.environ.get("INOX_SNAPSHOT_TURNS", "5"))
+WORK = pathlib.Path(tempfile.mkdtemp(prefix="inox-snapshot."))
+failures = 0
+
+
+def check(name, good, seen=""):
+    global failures
+    print(("PASS " if good else "FAIL ") + name + ("" if good else f": {seen}"))
+    failures += not good
+
+
+def inox(*words):
+    return subprocess.run([INOX, *map(str, words)], capture_output=True, text=True, timeout=120)
+
+
+class Run:
+    """A guest whose lines are numbers."""
+
+    def __init__(self, *words):
+        self.socket = WORK / "api"
+        self.socket.unlink(missing_ok=True)
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen([INOX, "run", "--api-sock", self.socket, "--allow", WORK, "--timeout", "100s",
+                                         *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=self.errors, text=True)
+
+    def numbers(self, count):
+        lines = [self.process.stdout.readline().strip() for _ in range(count)]
+        try:
+            return [int(line, 16) for line in lines]
+        except ValueError:
+            self.errors.seek(0)
+            raise SystemExit(f"FAIL the guest said {lines}: {self.errors.read()}")
+
+    def ctl(self, *words):
+        return inox("ctl", "-s", self.socket, *words)
+
+    def save(self, folder):
+        """Paused, so that what is printed before is all there is."""
+        for words in (["pause"], ["snapshot", folder]):
+            done = self.ctl(*words)
+            if done.returncode:
+                raise SystemExit(f"FAIL {words}: {done.stderr}")
+
+    def end(self):
+        """All numbers that came before."""
+        self.process.kill()
+        rest = self.process.stdout.read().split()
+        self.process.wait()
+        return [int(line, 16) for line in rest if len(line) == 8]
+
+
+def in_order(numbers, first):
+    return numbers == list(range(first, first + len(numbers)))
+
+
+def generations():
+    run = Run("--kernel", GUESTS / "ticks", "--memory", "32M")
+    next_number = 1
+    for turn in range(1, TURNS + 1):
+        numbers = run.numbers(20)
+        folder = WORK / f"snap{turn}"
+        run.save(folder)
+        numbers += run.end()
+        check(f"turn {turn}: no number is lost or comes twice", in_order(numbers, next_number), numbers)
+        next_number += len(numbers)
+        run = Run("--from", folder)
+    more = run.numbers(20)
+    check("the last one goes on", in_order(more, next_number), more)
+    run.end()
+    twice = Run("--from", WORK / "snap1")
+    first = twice.numbers(3)
+    twice.end()
+    again = Run("--from", WORK / "snap1")
+    check("one snapshot can be restored twice", again.numbers(3) == first, first)
+    again.end()
+
+
+def paused_and_running():
+    run = Run("--from", WORK / "snap1", "--paused")
+    deadline = time.monotonic() + 30
+    while (status := run.ctl("status", "--json")).returncode and time.monotonic() < deadline:
+        time.sleep(0.1)
+    check("a guest that is restored paused waits", json.loads(status.stdout)["state"] == "Paused", status.stdout)
+    run.ctl("resume")
+    numbers = run.numbers(3)
+    check("and goes on when it is told", in_order(numbers, numbers[0]), numbers)
+    done = run.ctl("snapshot", WORK / "running")
+    check("a running guest is saved, and goes on", done.returncode == 0, done.stderr)
+    numbers = run.numbers(30)
+    check("without losing a number", in_order(numbers, numbers[0]), numbers)
+    done = run.ctl("snapshot", WORK / "running")
+    check("a snapshot is not written over", "[in_use]" in done.stderr or "in_use" in done.stderr, done.stderr)
+    done = run.ctl("snapshot", "/var/inox-not-allowed")
+    check("nothing is written where nobody allowed it", "not_allowed" in done.stderr, done.stderr)
+    run.end()
+
+
+def refusals():
+    good = WORK / "snap1"
+    info = inox("snapshot", "info", good)
+    check("info shows what it is", "32 MiB" in info.stdout and "1 CPU" in info.stdout, info.stdout + info.stderr)
+    check("verify finds a good one good", inox("snapshot", "verify", good).returncode == 0)
+
+    def refused(name, change, code, *words):
+        bad = WORK / "bad"
+        subprocess.run(["rm", "-rf", bad])
+        subprocess.run(["cp", "-r", "--sparse=always", good, bad], check=True)
+        change(bad)
+        done = inox(*(words or ("run", "--from")), bad, "--timeout", "20s") if not words else inox(*words, bad)
+        check(name, f"[{code}]" in done.stderr, done.stderr)
+
+    def flip(path, at):
+        data = bytearray(path.read_bytes())
+        data[at] ^= 0x40
+        path.write_bytes(data)
+
+    refused("a truncated state", lambda bad: os.truncate(bad / "state", 1000), "snapshot_invalid")
+    refused("an altered state", lambda bad: flip(bad / "state", 500), "snapshot_invalid")
+    refused("a state of something else", lambda bad: (bad / "state").write_bytes(b"x" * 5000), "snapshot_invalid")
+    refused("no memory", lambda bad: (bad / "memory").unlink(), "snapshot_missing")
+    refused("a shorter memory", lambda bad: os.truncate(bad / "memory", 1 << 20), "snapshot_invalid")
+    refused("another snapshot's memory", lambda bad: (bad / "memory").write_bytes((WORK / "snap2/memory").read_bytes()),
+            "snapshot_invalid")
+    refused("damaged memory is found by verify", lambda bad: flip(bad / "memory", 0x100010), "snapshot_invalid",
+            "snapshot", "verify")
+    done = inox("run", "--from", good, "--memory", "64M")
+    check("what the snapshot says is not said again", "[bad_option]" in done.stderr and "--memory" in done.stderr,
+          done.stderr)
+
+
+def killed_saves():
+    """Whenever it is killed, no snapshot has its name, or a whole one."""
+    whole = 0
+    for turn in range(12):
+        run = Run("--from", WORK / "snap1")
+        run.numbers(1)
+        folder = WORK / f"killed{turn}"
+        asker = subprocess.Popen([INOX, "ctl", "-s", run.socket, "snapshot", folder], stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
+        time.sleep(0.004 * turn)
+        run.process.send_signal(signal.SIGKILL)
+        run.end()
+        asker.wait()
+        if (folder / "state").exists():
+            whole += 1
+            done = inox("snapshot", "verify", folder)
+            check(f"turn {turn}: the one with its name is whole", done.returncode == 0, done.stderr)
+    print(f"NOTE {whole} of 12 saves were complete when inox was killed")
+
+
+try:
+    generations()
+    paused_and_running()
+    refusals()
+    killed_saves()
+finally:
+    subprocess.run(["rm", "-rf", WORK])
+sys.exit(1 if failures else 0)

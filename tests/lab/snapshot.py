@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Debian's kernel with disk, network, vsock and console is saved and restored again and again, in both transports and
+with one and two CPUs: by inox's own commands, and by Firecracker's requests. Its disk, its network and its log are as
+if nothing had happened, and two that go on from one snapshot draw different random numbers. One start of the lab.
+
+    snapshot.py INOX
+INOX_SNAPSHOT_TURNS: how often (default 4).
+"""
+import json, os, pathlib, subprocess, sys
+import lab
+from lab import Guest, check, checks, expect
+
+TURNS = int(os.environ.get("INOX_SNAPSHOT_TURNS", "4"))
+HOST, GUEST = "192.0.2.1", "192.0.2.2"
+WORK = pathlib.Path("/tmp/snapshot")
+COMPLAINTS = "BUG|WARNING|Oops|Call Trace|stall|lockup|hung task|unstable|I/O error|Buffer I/O|timeout"
+
+
+def outside(inox):
+    lab.enter("--smp", "2", "--memory", "2500", "--timeout", "900", inox=inox, kernel=lab.dev("kernel", "6.12"),
+              initrd=lab.dev("initramfs"))
+
+
+def inside(inox, kernel, initrd):
+    lab.own_network()
+    lab.make_tap("inox0", f"{HOST}/24")
+    WORK.mkdir()
+    for transport, cpus in (("pci", 2), ("mmio", 1), ("pci", 1), ("mmio", 2)):
+        Machine(inox, kernel, initrd, transport, cpus).live()
+
+
+class Machine:
+    def __init__(self, inox, kernel, initrd, transport, cpus):
+        self.inox, self.transport, self.cpus, self.count = inox, transport, cpus, 0
+        self.name = f"{transport}, {cpus} CPUs"
+        self.disk, self.socket = str(WORK / "disk.img"), str(WORK / "api")
+        lab.random_file(self.disk, 8 << 20)
+        self.config = {
+            "boot-source": {"kernel_image_path": kernel, "initrd_path": initrd,
+                            "boot_args": "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0"},
+            "machine-config": {"vcpu_count": cpus, "mem_size_mib": 256},
+            "drives": [{"drive_id": "data", "path_on_host": self.disk, "is_root_device": False,
+                        "is_read_only": False}],
+            "network-interfaces": [{"iface_id": "eth0", "host_dev_name": "inox0", "guest_mac": "02:00:00:00:00:01"}],
+            "vsock": {"guest_cid": 3, "uds_path": str(WORK / "vsock")}}
+        self.guest = None
+
+    # How it is started, saved and restored: inox's own way for PCI, Firecracker's for MMIO
+
+    def start(self, *more):
+        lab.remove(self.socket, WORK / "vsock")
+        self.guest = Guest(self.inox, *more)
+        self.api = lab.Api(self.socket)
+
+    def boot(self):
+        if self.transport == "pci":
+            self.config["console"] = {"path": str(WORK / "console")}
+            self.config["inox"] = {"allow": [str(WORK)]}
+        lab.write(WORK / "config.json", json.dumps(self.config))
+        if self.transport == "pci":
+            self.start("run", "--config", str(WORK / "config.json"), "--api-sock", self.socket, "--timeout", "800s")
+        else:
+            self.start("--api-sock", self.socket, "--config-file", str(WORK / "config.json"))
+
+    def folder(self, number):
+        return WORK / f"{self.transport}{self.cpus}.{number}"
+
+    def save(self, number):
+        folder = self.folder(number)
+        if self.transport == "pci":
+            lab.output(self.inox, "ctl", "-s", self.socket, "snapshot", str(folder))
+        else:
+            folder.mkdir()
+            self.api.ask("PATCH", "/vm", {"state": "Paused"})
+            self.api.ask("PUT", "/snapshot/create", {"snapshot_type": "Full", "snapshot_path": str(folder / "state"),
+                                                     "mem_file_path": str(folder / "memory")})
+        self.guest.kill()
+
+    def restore(self, number):
+        folder = self.folder(number)
+        if self.transport == "pci":
+            self.start("run", "--from", str(folder), "--allow", str(WORK), "--net", "inox0,id=eth0", "--api-sock",
+                       self.socket, "--timeout", "800s")
+        else:
+            self.start("--api-sock", self.socket)
+            lab.wait_until("the API's socket is there", 60, lambda: os.path.exists(self.socket))
+            self.api.ask("PUT", "/snapshot/load", {"snapshot_path": str(folder / "state"), "resume_vm": True,
+                                                   "mem_backend": {"backend_type": "File",
+                                                                   "backend_path": str(folder / "memory")}})
+
+    # What it shows
+
+    def live(self):
+        if not check(self.name, self.boots_and_uses_its_devices):
+            return
+        for turn in range(1, TURNS + 1):
+            if not check(self.name, self.is_saved_and_goes_on, turn):
+                return
+        checks(self.name, self.has_no_complaint_in_its_log, self.two_of_one_snapshot_draw_different_numbers)
+        self.guest.kill()
+
+    def boots_and_uses_its_devices(self):
+        self.boot()
+        self.guest.enter_shell()
+        self.guest.ask(f"ip link set eth0 up && ip address add {GUEST}/24 dev eth0 && ping -c 2 -W 10 {HOST}")
+        self.guest.ask("until [ -b /dev/vda ]; do usleep 20000; done")
+
+    def is_saved_and_goes_on(self, turn):
+        guest = self.guest
+        # Something that is only in memory, something on the disk, and a process that runs meanwhile
+        guest.ask(f"echo word{turn} >/tmp/word; dd if=/dev/urandom of=/tmp/bytes bs=4096 count=200 2>/dev/null;"
+                  " sha256sum </tmp/bytes >/tmp/sum; dd if=/tmp/bytes of=/dev/vda bs=4096 conv=fsync 2>/dev/null")
+        guest.ask("kill $(cat /tmp/pid 2>/dev/null) 2>/dev/null; "
+                  "( while :; do dd if=/dev/vda of=/dev/null bs=64k skip=32 count=32 iflag=direct 2>/dev/null; done & "
+                  "echo $! >/tmp/pid )")
+        self.save(turn)
+        self.restore(turn)
+        guest = self.guest
+        guest.says(f"word{turn}", "cat /tmp/word")
+        guest.ask("sha256sum </tmp/bytes | cmp - /tmp/sum && echo 3 >/proc/sys/vm/drop_caches &&"
+                  " dd if=/dev/vda bs=4096 count=200 2>/dev/null | sha256sum | cmp - /tmp/sum")
+        guest.ask("kill -0 $(cat /tmp/pid)")
+        guest.ask(f"ping -c 2 -W 10 {HOST}")
+        guest.says(str(self.cpus), "nproc")
+        guest.ask("sleep 1")
+        guest.says(str(turn), "dmesg | grep -c 'crng reseeded due to virtual machine fork'")
+
+    def has_no_complaint_in_its_log(self):
+        self.guest.complaints(COMPLAINTS)
+
+    def two_of_one_snapshot_draw_different_numbers(self):
+        self.guest.kill()
+        drawn = []
+        for _ in range(2):
+            self.restore(TURNS)
+            self.guest.ask("sleep 1")
+            drawn.append(self.guest.ask("head -c 16 /dev/urandom | od -An -tx1").strip())
+            self.guest.kill()
+        self.restore(TURNS)
+        expect(drawn[0] != drawn[1], f"both drew {drawn[0]}")
+
+
+lab.main(outside, inside)

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vmm/instance/snapshot/contents.hpp"
+
+#include <algorithm>
+#include <fcntl.h>
+
+#include "vmm/base/open_hint.hpp"
+#include "vmm/config/config_state.hpp"
+#include "vmm/config/config_text.hpp"
+#include "vmm/confine/allow_list.hpp"
+#include "vmm/memory/layout.hpp"
+#include "vmm/snapshot/state_file.hpp"
+
+namespace inox {
+namespace {
+
+using devices::virtio::FsOptions;
+using devices::virtio::NetOptions;
+using devices::virtio::VsockOptions;
+
+Result<UniqueFd> open_part(const std::string& path, const char* what) {
+    auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, Errc::snapshot_missing);
+    if (!file) {
+        file.error().what = std::string{"cannot open the snapshot's "} + what + " " + path;
+        file.error().hint = open_hint(file.error().sys_errno, "name a folder that `inox ctl snapshot` has made");
+    }
+    return file;
+}
+
+/// Calls it with each text of the device that names something of the host: `path` for a file or a socket.
+template <class F> void each_name(const DeviceConfig& device, F&& call) {
+    enum Kind : bool { word, path };
+    const auto of = [&](Kind kind, const std::string& name, const char* key) {
+        if (!name.empty())
+            call(kind == path, name, key);
+    };
+    if (const auto* drive = std::get_if<DriveConfig>(&device))
+        of(path, drive->block.path, "path");
+    if (const auto* net = std::get_if<NetOptions>(&device)) {
+        of(word, net->tap, "tap");
+        of(path, net->socket, "socket");
+    }
+    if (const auto* vsock = std::get_if<VsockOptions>(&device))
+        of(path, vsock->uds_path, "uds");
+    if (const auto* console = std::get_if<ConsoleConfig>(&device))
+        of(path, console->path, "path");
+    if (const auto* share = std::get_if<FsOptions>(&device)) {
+        of(path, share->path, "path");
+        of(path, share->socket, "socket");
+    }
+    if (const auto* dsa = std::get_if<DsaConfig>(&device))
+        of(path, dsa->forward, "forward");
+}
+
+bool lies_beneath(const std::string& path, const AllowedPath& allowed) {
+    const auto whole = confine::AllowList::normal(path, "/");
+    const auto top = confine::AllowList::normal(allowed.path, "/");
+    return top == "/" || whole == top || whole.starts_with(top + "/");
+}
+
+bool is_read_only(const DeviceConfig& device) {
+    if (const auto* drive = std::get_if<DriveConfig>(&device))
+        return drive->block.read_only || drive->block.temporary;
+    const auto* share = std::get_if<FsOptions>(&device);
+    return share != nullptr && share->read_only;
+}
+
+/// "--disk id=root,path=/srv/root.img"
+std::string option_for(const DeviceConfig& device, const std::string& name, const char* key) {
+    const auto id = device_name(device);
+    const std::string option = "--" + std::string{kind_name(id.kind)} + " ";
+    if (std::holds_alternative<ConsoleConfig>(device))
+        return option + name;
+    if (const auto* vsock = std::get_if<VsockOptions>(&device))
+        return option + format("cid=%llu,uds=", static_cast<unsigned long long>(vsock->guest_cid)) + name;
+    return option + "id=" + id.id + "," + key + "=" + name;
+}
+
+} // namespace
+
+SnapshotFiles SnapshotFiles::in(const std::string& folder) {
+    const std::string base = folder.ends_with('/') ? folder : folder + "/";
+    return {base + "state", base + "memory", folder};
+}
+
+void SnapshotOrigin::state(State& state) {
+    state.version(1);
+    state.text("inox", version, most_text);
+    state.number("saved_at", saved_at);
+}
+
+void memory_state(State& state, snapshot::MemoryContents& contents, snapshot::MemoryId& id) {
+    constexpr std::size_t most_pieces = layout::max_ram / snapshot::piece_size;
+    state.version(1);
+    state.bytes("id", id);
+    state.number("size", contents.size, layout::min_ram, layout::max_ram);
+    state.number("stored", contents.stored, std::uint64_t{0}, layout::max_ram);
+    state.list("sums", contents.sums, most_pieces,
+               [](State& inner, std::uint64_t& sum) { inner.number("xxh64", sum); });
+}
+
+Result<SavedMachine> open_snapshot(const SnapshotFiles& files) {
+    SavedMachine saved;
+    const auto state = TRY(open_part(files.state, "state"));
+    const auto parts =
+        std::make_shared<const snapshot::Parts>(TRY(snapshot::read_state(state.get(), files.state.c_str())));
+    saved.parts = parts;
+    TRY_VOID(parts->restore("origin", [&](State& one) { saved.origin.state(one); }));
+    TRY_VOID(parts->restore("config", [&](State& one) { config_state(one, saved.config); }));
+    TRY_VOID(parts->restore("mmds", [&](State& one) { mmds_state(one, saved.mmds); }));
+    TRY_VOID(parts->restore("memory", [&](State& one) { memory_state(one, saved.memory, saved.id); }));
+    if (saved.memory.size != saved.config.machine.memory)
+        return fail(Errc::snapshot_invalid, "the snapshot's memory is not as large as its machine's");
+    saved.image = TRY(open_part(files.memory, "memory"));
+    TRY_VOID(snapshot::check_memory(saved.image.get(), saved.memory.size, saved.id, files.memory.c_str()));
+    return saved;
+}
+
+Result<void> verify_snapshot(const SnapshotFiles& files) {
+    const auto saved = TRY(open_snapshot(files));
+    const auto found = TRY(snapshot::read_sums(saved.image.get(), saved.memory.size));
+    for (std::size_t i = 0; i < found.sums.size(); ++i)
+        if (i >= saved.memory.sums.size() || found.sums[i] != saved.memory.sums[i])
+            return fail(Errc::snapshot_invalid,
+                        format("the snapshot's memory is damaged between %llu MiB and %llu MiB: %s",
+                               static_cast<unsigned long long>(i * snapshot::piece_size / MiB),
+                               static_cast<unsigned long long>((i + 1) * snapshot::piece_size / MiB),
+                               files.memory.c_str()),
+                        "take another copy of it, or save the guest again");
+    return {};
+}
+
+void make_paths_absolute(Config& config, const std::string& folder) {
+    const auto whole = [&](std::string& path) { path = path_below(folder, std::move(path)); };
+    whole(config.boot.kernel);
+    whole(config.boot.initrd);
+    for (auto& device : config.devices) {
+        if (auto* drive = std::get_if<DriveConfig>(&device))
+            whole(drive->block.path);
+        if (auto* net = std::get_if<NetOptions>(&device))
+            whole(net->socket);
+        if (auto* vsock = std::get_if<VsockOptions>(&device))
+            whole(vsock->uds_path);
+        if (auto* console = std::get_if<ConsoleConfig>(&device))
+            whole(console->path);
+        if (auto* share = std::get_if<FsOptions>(&device)) {
+            whole(share->path);
+            whole(share->socket);
+        }
+        if (auto* dsa = std::get_if<DsaConfig>(&device))
+            whole(dsa->forward);
+    }
+}
+
+Result<void> use_names(Config& saved, const Config& given) {
+    for (const auto& device : given.devices) {
+        const auto name = device_name(device);
+        auto* const target = find_device(saved, name);
+        if (target == nullptr)
+            return fail_at("--" + std::string{kind_name(name.kind)}, Errc::snapshot_mismatch,
+                           "the snapshot has no " + name.text(), "`inox snapshot info` lists what it has");
+        if (const auto* drive = std::get_if<DriveConfig>(&device)) {
+            std::get<DriveConfig>(*target).block.path = drive->block.path;
+        } else if (const auto* net = std::get_if<NetOptions>(&device)) {
+            auto& out = std::get<NetOptions>(*target);
+            out.tap = net->tap;
+            out.user = net->user;
+            out.socket = net->socket;
+            out.host = net->host;
+            out.dns = net->dns;
+            out.forwards = net->forwards;
+        } else if (const auto* vsock = std::get_if<VsockOptions>(&device)) {
+            std::get<VsockOptions>(*target).uds_path = vsock->uds_path;
+        } else if (const auto* console = std::get_if<ConsoleConfig>(&device)) {
+            std::get<ConsoleConfig>(*target).path = console->path;
+        } else if (const auto* share = std::get_if<FsOptions>(&device)) {
+            std::get<FsOptions>(*target).path = share->path;
+            std::get<FsOptions>(*target).socket = share->socket;
+        }
+    }
+    return {};
+}
+
+Result<void> check_names(const Config& saved, const Config& given, const std::vector<AllowedPath>& allow) {
+    for (const auto& device : saved.devices) {
+        const auto name = device_name(device);
+        const bool named =
+            std::ranges::any_of(given.devices, [&](const auto& one) { return device_name(one) == name; });
+        Result<void> good{};
+        if (!named)
+            each_name(device, [&](bool is_path, const std::string& what, const char* key) {
+                const bool covered = is_path && std::ranges::any_of(allow, [&](const AllowedPath& one) {
+                                         return lies_beneath(what, one) && (!one.read_only || is_read_only(device));
+                                     });
+                if (!covered && good)
+                    good = fail_at("--from", Errc::not_allowed,
+                                   "the snapshot's " + name.text() + " is " + in_quotes(what) +
+                                       ", which nobody has named here",
+                                   "add " + option_for(device, what, key) +
+                                       (is_path ? ", or --allow with a folder that it lies in" : ""));
+            });
+        TRY_VOID(good);
+    }
+    return {};
+}
+
+} // namespace inox

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two files of a snapshot, and what their state says beside the machine itself.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "vmm/config/config_file.hpp"
+#include "vmm/snapshot/memory_file.hpp"
+#include "vmm/snapshot/parts.hpp"
+
+namespace inox {
+
+struct SnapshotFiles {
+    std::string state{};
+    std::string memory{};
+    std::string folder{}; ///< to be made, if it is not there; empty: none
+
+    /// DIR/state and DIR/memory.
+    static SnapshotFiles in(const std::string& folder);
+};
+
+/// What `inox snapshot info` shows first.
+struct SnapshotOrigin {
+    std::string version{INOX_VERSION};
+    std::uint64_t saved_at{0}; ///< seconds since 1970
+
+    void state(State& state);
+};
+
+void memory_state(State& state, snapshot::MemoryContents& contents, snapshot::MemoryId& id);
+
+/// A snapshot that was read, with its memory open.
+struct SavedMachine {
+    std::shared_ptr<const snapshot::Parts> parts;
+    SnapshotOrigin origin{};
+    Config config{};
+    std::optional<MmdsConfig> mmds{};
+    snapshot::MemoryContents memory{};
+    snapshot::MemoryId id{};
+    UniqueFd image{};
+};
+
+/// Opens and checks both, as far as that reads little. snapshot_missing, snapshot_invalid.
+Result<SavedMachine> open_snapshot(const SnapshotFiles& files);
+/// Reads all of the memory, too.
+Result<void> verify_snapshot(const SnapshotFiles& files);
+
+/// Paths of the host in a configuration that start here, whoever reads it where.
+void make_paths_absolute(Config& config, const std::string& folder);
+
+/// Puts names of the host that the operator gave over those that were saved: for a device of the same kind and id the
+/// disk's file, the interface's tap or other way, the vsock's and the console's path. bad_option for a device that the
+/// snapshot has not.
+Result<void> use_names(Config& saved, const Config& given);
+/// A snapshot names files, taps and sockets of the host, and nobody vouches for it: each must be named again in
+/// `given`, or lie beneath `allow`. not_allowed, with what to write.
+Result<void> check_names(const Config& saved, const Config& given, const std::vector<AllowedPath>& allow);
+
+} // namespace inox

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// A machine as state, and back.
+#include <chrono>
+#include <limits>
+#include <sys/random.h>
+
+#include "vmm/base/hex.hpp"
+#include "vmm/base/log.hpp"
+#include "vmm/base/state.hpp"
+#include "vmm/kvm/vcpu_state.hpp"
+#include "vmm/kvm/vm_state.hpp"
+#include "vmm/machine/machine.hpp"
+#include "vmm/machine/preparation.hpp"
+#include "vmm/memory/layout.hpp"
+
+namespace inox {
+namespace {
+
+std::string vcpu_part(unsigned id) { return "vcpu" + std::to_string(id); }
+
+void address(State& state, const char* name, Gpa& field) {
+    std::uint64_t value = field.raw();
+    state.number(name, value);
+    field = Gpa{value};
+}
+
+void range(State& state, const char* name, Range<Gpa>& field) {
+    state.part(name, [&](State& inner) {
+        Gpa start = field.start();
+        Gpa last = field.last();
+        address(inner, "start", start);
+        address(inner, "last", last);
+        const auto closed = Range<Gpa>::closed(start, last);
+        inner.check(closed.has_value(), "a range that ends before it begins");
+        if (closed)
+            field = *closed;
+    });
+}
+
+/// The map of a machine is made by the host that it starts on, and the guest has read it.
+void address_map_state(State& state, AddressMap& map) {
+    state.version(1);
+    address(state, "hole", map.hole);
+    range(state, "bars_32", map.bars_32);
+    bool has_64 = map.bars_64.has_value();
+    state.flag("has_bars_64", has_64);
+    auto bars_64 = map.bars_64.value_or(layout::pci_bars_64);
+    range(state, "bars_64", bars_64);
+    map.bars_64 = has_64 ? std::optional{bars_64} : std::nullopt;
+    state.check(map.hole.raw() >= layout::min_ram && map.hole.raw() <= layout::ram_above_hole.raw() &&
+                    map.hole.raw() % (2 * MiB) == 0,
+                "memory below 4 GiB that ends where it cannot");
+}
+
+struct Place {
+    DeviceName name{};
+    devices::pci::Address where{};
+};
+
+void place_state(State& state, Place& place) {
+    constexpr std::size_t most_name = 256;
+    std::string kind{kind_name(place.name.kind)};
+    state.text("kind", kind, most_name);
+    state.text("id", place.name.id, most_name);
+    state.number("slot", place.where.slot, std::uint8_t{0}, std::uint8_t{31});
+    state.number("function", place.where.function, std::uint8_t{0}, std::uint8_t{7});
+    if (!state.restores())
+        return;
+    const auto found = parse_kind(kind);
+    state.check(found.has_value(), "a kind of device that this inox has not");
+    place.name.kind = found.value_or(DeviceKind{});
+}
+
+constexpr std::size_t most_places = 256;
+
+/// The guest takes interrupts of this pin of the IO-APIC.
+bool listens(const VmState& vm, unsigned gsi) {
+    constexpr std::uint64_t masked = 1U << 16;
+    return (vm.chips[KVM_IRQCHIP_IOAPIC].chip.ioapic.redirtbl[gsi].bits & masked) == 0;
+}
+
+/// CPUID of the first vCPU as this host would give it, to compare with the saved one.
+Result<void> check_cpu(const VcpuState& saved, const Config& config, const Kvm& kvm, std::uint32_t tsc_khz) {
+    auto request = cpuid_request(config, kvm);
+    request.tsc_khz = tsc_khz;
+    auto supported = TRY(kvm.supported_cpuid());
+    const auto offered = TRY(guest_cpuid(config, std::move(supported), request));
+    const auto missing = missing_cpuid(saved.cpuid, offered);
+    if (missing.empty())
+        return {};
+    std::string what = "this host's CPU lacks what the guest was saved with: " + missing.front();
+    for (std::size_t i = 1; i < missing.size(); ++i)
+        what += ", " + missing[i];
+    return fail(Errc::snapshot_mismatch, std::move(what),
+                "restore on a host with the same CPU, or save a guest that was started with fewer features "
+                "(cpu-config)");
+}
+
+} // namespace
+
+Result<void> Machine::saveable() const {
+    if (const auto why = platform_->unsaveable())
+        return fail(Errc::unsaveable, "this machine cannot be saved: " + *why, "docs/snapshot.md says what can");
+    if (!platform_->table().at_rest())
+        return fail(Errc::wrong_state, "a device is on its way, or the guest has not ejected one",
+                    "wait until `inox ctl devices` shows none that is ejecting");
+    return {};
+}
+
+/// Devices first: what they drained may have raised interrupts, which then are in KVM's part.
+Result<void> Machine::save(snapshot::Parts& parts) {
+    parts.save("map", [&](inox::State& state) { address_map_state(state, addresses_); });
+    parts.save("places", [&](inox::State& state) {
+        std::vector<Place> places;
+        for (const auto& device : platform_->table().list())
+            if (device.address)
+                places.push_back({device.name, *device.address});
+        state.list("list", places, most_places, place_state);
+    });
+    parts.save("devices", [&](inox::State& state) { platform_->state(state); });
+    const auto msrs = TRY(kvm_->state_msrs());
+    for (auto& thread : vcpus_) {
+        auto cpu = TRY(thread->vcpu().save(msrs));
+        cpu.ia32_pasid = thread->pasid_register();
+        parts.save(vcpu_part(thread->vcpu().id()), [&](inox::State& state) { cpu.state(state); });
+    }
+    auto vm = TRY(vm_->save());
+    if (stopped_clocks_)
+        vm.clock = stopped_clocks_->kvm_clock;
+    parts.save("vm", [&](inox::State& state) { vm.state(state); });
+    return {};
+}
+
+Result<std::unique_ptr<Machine>> Machine::restore(const Config& config, EventLoop& loop, Timeline& timeline,
+                                                  RunGate& gate, const Owner& owner, Restored from) {
+    auto addresses = TRY(plan_memory(config));
+    const auto here = addresses;
+    TRY_VOID(from.parts->restore("map", [&](inox::State& state) { address_map_state(state, addresses); }));
+    if (addresses.bars_64 && addresses.bars_64->last().raw() >> host_address_bits() != 0)
+        return fail(Errc::snapshot_mismatch,
+                    format("the guest's devices lie at addresses up to %#llx, which this host's CPU does not reach",
+                           hex(addresses.bars_64->last())),
+                    "restore on a host with the same CPU, or give the guest a smaller --pci-window-64");
+    if (here.hole != addresses.hole || here.bars_32 != addresses.bars_32)
+        return fail(Errc::snapshot_invalid, "the snapshot's memory map is not that of its configuration");
+    DevicePlaces places;
+    TRY_VOID(from.parts->restore("places", [&](inox::State& state) {
+        std::vector<Place> list;
+        state.list("list", list, most_places, place_state);
+        for (auto& one : list)
+            places.emplace_back(std::move(one.name), one.where);
+    }));
+    auto memory = TRY(restore_memory(config, addresses.hole, std::move(from.image)));
+    timeline.mark(Timeline::Step::memory_ready);
+    std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, owner, addresses, std::move(memory)}};
+    machine->end_on_panic_ = config.machine.end_on_panic;
+    machine->restored_ = true;
+    if (config.machine.panic_text)
+        machine->watch_consoles();
+    TRY_VOID(machine->build_hardware(config, places));
+    VcpuState first;
+    TRY_VOID(from.parts->restore(vcpu_part(0), [&](inox::State& state) { first.state(state); }));
+    TRY_VOID(check_cpu(first, config, *machine->kvm_, machine->vcpus_.front()->vcpu().tsc_khz()));
+    TRY_VOID(machine->put_back(from));
+    return machine;
+}
+
+/// vCPUs with their local APICs, then the interrupt chips, which inject into those, then the clock, then devices.
+Result<void> Machine::put_back(const Restored& from) {
+    TRY_VOID(restore_vcpus(*from.parts));
+    VmState vm;
+    TRY_VOID(from.parts->restore("vm", [&](inox::State& state) { vm.state(state); }));
+    if (from.clock == RestoredClock::real_time) {
+        const auto now = static_cast<std::uint64_t>(
+            std::chrono::nanoseconds{std::chrono::system_clock::now().time_since_epoch()}.count());
+        vm.clock += now > vm.wall ? now - vm.wall : 0; // a clock never goes back
+    }
+    TRY_VOID(vm_->restore(vm));
+    TRY_VOID(from.parts->restore("devices", [&](inox::State& state) { platform_->state(state); }));
+    // A guest that does not listen reads the new id when its driver starts; an interrupt would reach it through PICs
+    // that it has not set up.
+    renew_generation();
+    if (listens(vm, layout::gsi_ged))
+        platform_->tell_generation();
+    return {};
+}
+
+Result<void> Machine::restore_vcpus(const snapshot::Parts& parts) {
+    for (auto& thread : vcpus_) {
+        VcpuState cpu;
+        TRY_VOID(parts.restore(vcpu_part(thread->vcpu().id()), [&](inox::State& state) { cpu.state(state); }));
+        TRY_VOID(thread->vcpu().restore(cpu));
+        thread->set_pasid_register(cpu.ia32_pasid);
+    }
+    // Each TSC was read, and is set, at another moment. With different offsets KVM gives up its master clock, and the
+    // guest may see time run backwards between CPUs.
+    const auto offset = vcpus_.front()->vcpu().tsc_offset();
+    for (std::size_t i = 1; offset && i < vcpus_.size(); ++i)
+        vcpus_[i]->vcpu().set_tsc_offset(*offset);
+    return {};
+}
+
+/// On the page that the guest's ACPI names.
+void Machine::renew_generation() {
+    std::array<std::byte, 16> id{};
+    if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size()) ||
+        !memory_.write(layout::generation_id, id))
+        log::write(log::Level::error, "the guest gets no new generation id");
+}
+
+} // namespace inox
