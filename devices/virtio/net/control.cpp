@@ -50,6 +50,10 @@ Net::Done Net::execute(const Chain& chain) noexcept {
             return Done::refused;
         return change_port(pairs, offloads_);
     }
+    if (command.kind == VIRTIO_NET_CTRL_ANNOUNCE && command.command == VIRTIO_NET_CTRL_ANNOUNCE_ACK) {
+        announces_ = false;
+        return negotiated(net_feature::announce) ? Done::yes : Done::refused;
+    }
     if (command.kind == VIRTIO_NET_CTRL_GUEST_OFFLOADS && command.command == VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET) {
         std::uint64_t offloads = 0;
         const std::uint64_t allowed = negotiated_features() & net_feature::offloads;

@@ -14,6 +14,7 @@ static_assert(offsetof(NetHeader, checksum_offset) == offsetof(virtio_net_hdr_v1
 static_assert(offsetof(NetHeader, buffers) == offsetof(virtio_net_hdr_v1, num_buffers));
 static_assert(net_feature::queue_pairs == feature::bit(VIRTIO_NET_F_MQ));
 static_assert(net_feature::guest_offloads == feature::bit(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS));
+static_assert(net_feature::announce == feature::bit(VIRTIO_NET_F_GUEST_ANNOUNCE));
 static_assert(net_feature::host_tso6 == feature::bit(VIRTIO_NET_F_HOST_TSO6));
 
 constexpr std::uint8_t needs_checksum = VIRTIO_NET_HDR_F_NEEDS_CSUM;

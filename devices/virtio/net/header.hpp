@@ -27,6 +27,7 @@ inline constexpr std::uint64_t host_ufo = feature::bit(14);
 inline constexpr std::uint64_t mergeable = feature::bit(15);
 inline constexpr std::uint64_t status = feature::bit(16);
 inline constexpr std::uint64_t control = feature::bit(17);
+inline constexpr std::uint64_t announce = feature::bit(21); ///< the driver tells its network where it is, when asked
 inline constexpr std::uint64_t queue_pairs = feature::bit(22);
 
 /// What the driver may turn on and off at run time.

@@ -84,8 +84,8 @@ Result<void> Net::open(const NetOptions& options, std::chrono::milliseconds pati
     on_port_open();
     mtu_ = static_cast<std::uint16_t>(options.mtu.value_or(port_->mtu()));
     features_ = port_->capabilities() | net_feature::mac | net_feature::status | net_feature::mergeable |
-                net_feature::control | net_feature::guest_offloads | (mtu_ != 0 ? net_feature::mtu : 0) |
-                (pairs > 1 ? net_feature::queue_pairs : 0);
+                net_feature::control | net_feature::guest_offloads | net_feature::announce |
+                (mtu_ != 0 ? net_feature::mtu : 0) | (pairs > 1 ? net_feature::queue_pairs : 0);
     queue_sizes_.assign(2 * pairs, queue_size);
     queue_sizes_.push_back(control_queue_size);
     if (filter_) {
@@ -99,8 +99,10 @@ Result<void> Net::open(const NetOptions& options, std::chrono::milliseconds pati
 }
 
 void Net::read_config(std::uint64_t offset, std::span<std::byte> data) noexcept {
-    const NetConfig config{mac_, static_cast<std::uint16_t>(link_up_ ? VIRTIO_NET_S_LINK_UP : 0),
-                           static_cast<std::uint16_t>(pairs_.size()), mtu_};
+    const NetConfig config{
+        mac_,
+        static_cast<std::uint16_t>((link_up_ ? VIRTIO_NET_S_LINK_UP : 0) | (announces_ ? VIRTIO_NET_S_ANNOUNCE : 0)),
+        static_cast<std::uint16_t>(pairs_.size()), mtu_};
     const auto bytes = std::as_bytes(std::span{&config, 1});
     std::ranges::fill(data, std::byte{0});
     if (offset < bytes.size())
@@ -128,6 +130,7 @@ void Net::start() noexcept {
 void Net::on_reset() noexcept {
     // Watches of the loop that remain find the device inactive and end.
     started_ = false;
+    announces_ = false;
     for (Pair& pair : pairs_)
         pair.receiver.forget();
 }
@@ -170,8 +173,10 @@ bool Net::on_drain() noexcept {
     return true;
 }
 
-/// The port may be another one, and its link another.
+/// The port may be another one, and its link another. A network that the card has moved in must hear of it (5.1.5.1).
 void Net::on_resume() noexcept {
+    if (restored() && negotiated(net_feature::announce))
+        announces_ = true;
     if (!started_)
         return start();
     tell_port();

@@ -124,6 +124,7 @@ private:
     std::uint64_t features_{0};
     std::vector<std::uint16_t> queue_sizes_{};
     std::atomic<bool> link_up_{true};
+    std::atomic<bool> announces_{false}; ///< the driver is asked to tell its network where it is
     NetCounters traffic_{};
     RateLimiter receive_limiter_{};
     RateLimiter send_limiter_{};

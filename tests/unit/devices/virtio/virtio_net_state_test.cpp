@@ -18,7 +18,8 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr std::uint64_t agreed = offers | net_feature::guest_checksum | net_feature::guest_tso4 |
-                                 net_feature::guest_offloads | net_feature::queue_pairs | net_feature::mtu;
+                                 net_feature::guest_offloads | net_feature::queue_pairs | net_feature::mtu |
+                                 net_feature::announce;
 
 /// The same card on another host.
 struct Other {
@@ -64,6 +65,16 @@ TEST_CASE("a restored card receives where it was, and its port has the driver's 
     REQUIRE(used);
     CHECK(used->id == 1);
     CHECK(used->length == 82);
+    const auto status = [&] {
+        std::array<std::byte, 2> bytes{};
+        other.net->read_config(6, bytes);
+        return load_le<std::uint16_t>(bytes);
+    };
+    CHECK(status() == (VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE));
+    const auto asked = s.driver[4].chain().readable(std::string{"\3\0", 2}).writable(1).post();
+    other.net->kick(4);
+    CHECK(s.driver.ram.get<std::uint8_t>(asked.back().address) == VIRTIO_NET_OK);
+    CHECK(status() == VIRTIO_NET_S_LINK_UP);
     s.driver[3].chain().readable(NetHeader{}).readable(frame(60)).post();
     other.net->kick(3);
     CHECK(other.port->take(1));
