@@ -7,7 +7,7 @@ if nothing had happened, and two that go on from one snapshot draw different ran
     snapshot.py INOX
 INOX_SNAPSHOT_TURNS: how often (default 4).
 """
-import json, os, pathlib, subprocess, sys
+import json, os, pathlib, shutil
 import lab
 from lab import Guest, check, checks, expect
 
@@ -18,7 +18,7 @@ COMPLAINTS = "BUG|WARNING|Oops|Call Trace|stall|lockup|hung task|unstable|I/O er
 
 
 def outside(inox):
-    lab.enter("--smp", "2", "--memory", "2500", "--timeout", "900", inox=inox, kernel=lab.dev("kernel", "6.12"),
+    lab.enter("--smp", "1", "--memory", "2000", "--timeout", "1000", inox=inox, kernel=lab.dev("kernel", "6.12"),
               initrd=lab.dev("initramfs"))
 
 
@@ -92,13 +92,18 @@ class Machine:
     # What it shows
 
     def live(self):
+        self.live_on()
+        self.guest.kill()
+        shutil.rmtree(WORK)
+        WORK.mkdir()
+
+    def live_on(self):
         if not check(self.name, self.boots_and_uses_its_devices):
             return
         for turn in range(1, TURNS + 1):
             if not check(self.name, self.is_saved_and_goes_on, turn):
                 return
         checks(self.name, self.has_no_complaint_in_its_log, self.two_of_one_snapshot_draw_different_numbers)
-        self.guest.kill()
 
     def boots_and_uses_its_devices(self):
         self.boot()
@@ -116,6 +121,7 @@ class Machine:
                   "echo $! >/tmp/pid )")
         self.save(turn)
         self.restore(turn)
+        shutil.rmtree(self.folder(turn - 1), ignore_errors=True)    # the machine keeps files in its memory
         guest = self.guest
         guest.says(f"word{turn}", "cat /tmp/word")
         guest.ask("sha256sum </tmp/bytes | cmp - /tmp/sum && echo 3 >/proc/sys/vm/drop_caches &&"
@@ -127,7 +133,7 @@ class Machine:
         guest.says(str(turn), "dmesg | grep -c 'crng reseeded due to virtual machine fork'")
 
     def has_no_complaint_in_its_log(self):
-        self.guest.complaints(COMPLAINTS)
+        self.guest.complaints(COMPLAINTS, "Speculative Return Stack Overflow")
 
     def two_of_one_snapshot_draw_different_numbers(self):
         self.guest.kill()

@@ -17,6 +17,7 @@ void VmState::state(State& state) {
         chips[i].chip_id = static_cast<std::uint32_t>(i);
     }
     state.number("clock", clock);
+    state.number("tsc", tsc);
     state.number("wall", wall);
 }
 

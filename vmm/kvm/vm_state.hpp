@@ -16,6 +16,7 @@ struct VmState {
     /// again.
     std::array<kvm_irqchip, 3> chips{};
     std::uint64_t clock{0}; ///< kvm-clock in nanoseconds
+    std::uint64_t tsc{0};   ///< the TSC of all vCPUs at that moment
     std::uint64_t wall{0};  ///< the host's real time then, in nanoseconds since 1970
 
     void state(State& state);

@@ -166,6 +166,7 @@ private:
     Result<void> build_hardware(const Config& config, const DevicePlaces& places = {});
     Result<void> put_back(const Restored& from);
     Result<void> restore_vcpus(const snapshot::Parts& parts);
+    void restore_tsc(std::uint64_t tsc);
     void renew_generation();
     void watch_iommu();
     void park();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A machine as state, and back.
+#include <algorithm>
 #include <chrono>
 #include <limits>
 #include <sys/random.h>
@@ -72,6 +73,13 @@ void place_state(State& state, Place& place) {
 }
 
 constexpr std::size_t most_places = 256;
+constexpr std::uint32_t msr_tsc = 0x10;
+
+/// Of a TSC of this frequency, in so many nanoseconds.
+std::uint64_t ticks(std::uint64_t nanoseconds, std::uint64_t khz) {
+    constexpr std::uint64_t million = 1'000'000;
+    return nanoseconds / million * khz + nanoseconds % million * khz / million;
+}
 
 /// The guest takes interrupts of this pin of the IO-APIC.
 bool listens(const VmState& vm, unsigned gsi) {
@@ -99,7 +107,10 @@ Result<void> check_cpu(const VcpuState& saved, const Config& config, const Kvm& 
 } // namespace
 
 Result<void> Machine::saveable() const {
-    if (const auto why = platform_->unsaveable())
+    auto why = platform_->unsaveable();
+    if (!why && pasids_)
+        why = pasids_->state().unsaveable();
+    if (why)
         return fail(Errc::unsaveable, "this machine cannot be saved: " + *why, "docs/snapshot.md says what can");
     if (!platform_->table().at_rest())
         return fail(Errc::wrong_state, "a device is on its way, or the guest has not ejected one",
@@ -117,6 +128,8 @@ Result<void> Machine::save(snapshot::Parts& parts) {
                 places.push_back({device.name, *device.address});
         state.list("list", places, most_places, place_state);
     });
+    if (pasids_)
+        parts.save("pasids", [&](inox::State& state) { pasids_->state().state(state); });
     parts.save("devices", [&](inox::State& state) { platform_->state(state); });
     const auto msrs = TRY(kvm_->state_msrs());
     for (auto& thread : vcpus_) {
@@ -125,8 +138,13 @@ Result<void> Machine::save(snapshot::Parts& parts) {
         parts.save(vcpu_part(thread->vcpu().id()), [&](inox::State& state) { cpu.state(state); });
     }
     auto vm = TRY(vm_->save());
-    if (stopped_clocks_)
-        vm.clock = stopped_clocks_->kvm_clock;
+    vm.tsc = TRY(vcpus_.front()->vcpu().msr(msr_tsc));
+    if (stopped_clocks_) {
+        // Both as they were when the guest was stopped: it sees nothing of the time that this took.
+        const auto since = vm.clock - std::min(stopped_clocks_->kvm_clock, vm.clock);
+        vm.tsc -= ticks(since, vcpus_.front()->vcpu().tsc_khz());
+        vm.clock -= since;
+    }
     parts.save("vm", [&](inox::State& state) { vm.state(state); });
     return {};
 }
@@ -176,6 +194,9 @@ Result<void> Machine::put_back(const Restored& from) {
         vm.clock += now > vm.wall ? now - vm.wall : 0; // a clock never goes back
     }
     TRY_VOID(vm_->restore(vm));
+    restore_tsc(vm.tsc);
+    if (pasids_) // before the accelerator, whose queues open theirs
+        TRY_VOID(from.parts->restore("pasids", [&](inox::State& state) { pasids_->state().state(state); }));
     TRY_VOID(from.parts->restore("devices", [&](inox::State& state) { platform_->state(state); }));
     // A guest that does not listen reads the new id when its driver starts; an interrupt would reach it through PICs
     // that it has not set up.
@@ -192,12 +213,19 @@ Result<void> Machine::restore_vcpus(const snapshot::Parts& parts) {
         TRY_VOID(thread->vcpu().restore(cpu));
         thread->set_pasid_register(cpu.ia32_pasid);
     }
-    // Each TSC was read, and is set, at another moment. With different offsets KVM gives up its master clock, and the
-    // guest may see time run backwards between CPUs.
-    const auto offset = vcpus_.front()->vcpu().tsc_offset();
+    return {};
+}
+
+/// Right behind the clock, for the two not to drift apart by what the restore of all else took: guests watch for that.
+/// Each vCPU's TSC was read, and is set, at another moment. With different offsets KVM gives up its master clock, and
+/// the guest may see time run backwards between CPUs.
+void Machine::restore_tsc(std::uint64_t tsc) {
+    Vcpu& first = vcpus_.front()->vcpu();
+    if (const auto now = first.msr(msr_tsc))
+        first.shift_tsc(static_cast<std::int64_t>(tsc - *now));
+    const auto offset = first.tsc_offset();
     for (std::size_t i = 1; offset && i < vcpus_.size(); ++i)
         vcpus_[i]->vcpu().set_tsc_offset(*offset);
-    return {};
 }
 
 /// On the page that the guest's ACPI names.

@@ -52,7 +52,9 @@ Result<std::unique_ptr<Pasids>> Pasids::create(const GuestMemory& memory, Memory
     std::unique_ptr<Pasids> pasids{new Pasids{}};
     pasids->service_ = TRY(iommu::PasidService::create(pasids->core_, memory, {.quota = quota}));
     pasids->service_->set_fault_sink([self = pasids.get()](const iommu::PasidFault& fault) { self->write_log(fault); });
-    TRY_VOID(bus.add(layout::pasid_registers, std::make_shared<devices::PasidRegisters>(*pasids->service_)));
+    auto registers = std::make_shared<devices::PasidRegisters>(*pasids->service_);
+    pasids->registers_ = registers;
+    TRY_VOID(bus.add(layout::pasid_registers, std::move(registers)));
     return pasids;
 }
 

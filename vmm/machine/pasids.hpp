@@ -24,6 +24,8 @@ public:
     void report_to(iommu::Faults& faults);
 
     [[nodiscard]] iommu::PasidService& service() { return *service_; }
+    /// With all of the guest's PASIDs; before the devices that hold them.
+    [[nodiscard]] Stateful& state() { return *registers_; }
     /// A moment's picture, with at most `most` PASIDs after the first `skip`; any thread.
     [[nodiscard]] PasidView view(std::size_t skip = 0, std::size_t most = iommu::PasidService::most_shown) const;
 
@@ -34,6 +36,7 @@ private:
     log::Throttle fault_log_{};
     iommu::IoasidCore core_{};
     std::unique_ptr<iommu::PasidService> service_{};
+    std::shared_ptr<Stateful> registers_{};
 };
 
 } // namespace inox

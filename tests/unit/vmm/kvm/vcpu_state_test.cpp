@@ -95,6 +95,7 @@ TEST_CASE("interrupt chips and clock are restored as they were saved") {
     VmState vm;
     vm.chips[2].chip.ioapic.redirtbl[3].bits = 0x1234;
     vm.clock = 99;
+    vm.tsc = 98;
     vm.wall = 100;
     State saved;
     vm.state(saved);
@@ -105,6 +106,7 @@ TEST_CASE("interrupt chips and clock are restored as they were saved") {
     CHECK(other.chips[2].chip.ioapic.redirtbl[3].bits == 0x1234);
     CHECK(other.chips[2].chip_id == 2);
     CHECK(other.clock == 99);
+    CHECK(other.tsc == 98);
 }
 
 } // namespace inox::vcpu_state_test
