@@ -11,7 +11,7 @@ accepted 'inox 0.' "$inox" --version
 
 refused 153 bad_option 'no command given' 'inox run' "$inox"
 refused 153 bad_option "unknown command 'rnu'" "did you mean 'run'?" "$inox" rnu
-refused 153 bad_option "unknown command 'frobnicate'" 'run, test, check, host, jail, ps, ctl and exec' \
+refused 153 bad_option "unknown command 'frobnicate'" 'run, test, check, host, jail, snapshot, ps, ctl and exec' \
     "$inox" frobnicate
 refused 153 bad_option "unknown option '--kernal'" "did you mean '--kernel'?" "$inox" run --kernal x
 refused 153 bad_option "unknown option '--mem'" "did you mean '--memory'?" "$inox" run --mem=512
@@ -112,6 +112,23 @@ refused 119 output_unwritable "--api-sock: Failed to open" 'folder' "$inox" run 
 printf '{"drives": [{"path": "/nonexistent/a"}]}' >"$scratch/vm.json"
 refused 97 disk_missing "$scratch/vm.json#/drives/0/path_on_host: " '' \
     "$inox" run --config "$scratch/vm.json" --disk /nonexistent/d
+
+# A guest that was saved
+refused 82 snapshot_missing "--from: cannot open the snapshot's state /nonexistent/s/state" 'snapshot' \
+    "$inox" run --from /nonexistent/s
+mkdir "$scratch/snap"
+head -c 5000 /dev/zero >"$scratch/snap/state"
+refused 83 snapshot_invalid "--from: the snapshot's state is none" 'state file' "$inox" run --from "$scratch/snap"
+refused 83 snapshot_invalid "the snapshot's state is none" '' "$inox" snapshot info "$scratch/snap"
+refused 83 snapshot_invalid "the snapshot's state is none" '' "$inox" snapshot verify "$scratch/snap"
+refused 153 bad_option '--from: the path is empty' 'folder' "$inox" run --from ''
+refused 153 bad_option '--paused: ' '--from DIR' "$inox" run --paused
+refused 153 bad_option "--clock: 'late'" 'realtime' "$inox" run --from "$scratch/snap" --clock late
+refused 153 bad_option '--memory: ' 'inox snapshot info' "$inox" run --from "$scratch/snap" --memory 64M
+refused 153 bad_option '--on-reboot: ' 'fail' "$inox" run --from "$scratch/snap" --on-reboot restart
+refused 153 bad_option 'the command is missing' 'info and verify' "$inox" snapshot
+refused 153 bad_option "unknown command 'inof'" "did you mean 'info'?" "$inox" snapshot inof x
+accepted 'verify' "$inox" snapshot --help
 
 # All problems at once, the first one's exit code.
 refused 107 cpus_invalid '--cpus: 0 CPUs' '' "$inox" run --cpus 0 --memory 1
