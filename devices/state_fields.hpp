@@ -6,6 +6,8 @@
 #include <concepts>
 #include <limits>
 #include <optional>
+#include <type_traits>
+#include <vector>
 
 #include "vmm/base/state.hpp"
 
