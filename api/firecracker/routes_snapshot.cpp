@@ -94,19 +94,20 @@ void read_pages(const Members& members, Load& out) {
     out.huge_from_file = out.huge_pages == HugePages::two_mib;
 }
 
-void read_backend(const Members& members, const JsonValue& whole, Load& out) {
+/// What is wrong with the two ways to name it together.
+std::optional<Response> read_backend(const Members& members, Load& out) {
     const bool file = members.has("mem_file_path");
     const bool backend = members.has("mem_backend");
-    if (file == backend && whole.problems().empty())
-        return whole.report(Errc::config_value,
-                            file ? "too many fields: either `mem_backend` or `mem_file_path` exclusively is required."
-                                 : "missing field: either `mem_backend` or `mem_file_path` is required",
-                            "send mem_backend with backend_type File and backend_path");
+    if (file == backend)
+        return refusal(Errc::config_value,
+                       file ? "too many fields: either `mem_backend` or `mem_file_path` exclusively is required."
+                            : "missing field: either `mem_backend` or `mem_file_path` is required",
+                       "send mem_backend with backend_type File and backend_path");
     out.deprecated |= file;
     if (file)
         out.files.memory = members.text("mem_file_path");
     if (!backend)
-        return;
+        return std::nullopt;
     static constexpr std::string_view types[] = {"File", "Uffd"};
     const auto value = members.at("mem_backend");
     const Members inner{value, {"backend_path", "backend_type"}};
@@ -115,6 +116,7 @@ void read_backend(const Members& members, const JsonValue& whole, Load& out) {
         out.userfaultfd = inner.at("backend_type").one_of(types).value_or(0) == 1;
     else if (value.json().is_object())
         value.report_missing("backend_type");
+    return std::nullopt;
 }
 
 // Words
@@ -192,13 +194,14 @@ Prepared put_snapshot_load(Call& call) {
     auto json = read_json(call.request.body);
     const JsonValue whole{json.root, "", json.problems};
     Load load;
+    std::optional<Response> backend_problem;
     if (json.problems.empty()) {
         const Members members{whole,
                               {"snapshot_path", "mem_backend", "mem_file_path", "track_dirty_pages",
                                "enable_diff_snapshots", "resume_vm", "network_overrides", "vsock_override",
                                "clock_realtime", "huge_pages"}};
         load.files.state = members.text("snapshot_path");
-        read_backend(members, whole, load);
+        backend_problem = read_backend(members, load);
         load.tracked = members.flag("track_dirty_pages") || members.flag("enable_diff_snapshots");
         load.deprecated |= members.has("enable_diff_snapshots");
         load.resume = members.flag("resume_vm");
@@ -208,6 +211,8 @@ Prepared put_snapshot_load(Call& call) {
     }
     if (!json.problems.empty())
         return body_refusal(json.problems.front(), {json.root, call.request.body});
+    if (backend_problem)
+        return *backend_problem;
     if (load.userfaultfd || load.tracked)
         return refusal(Errc::unsupported,
                        std::string{"The requested operation is not supported: "} +

@@ -131,7 +131,8 @@ expect 204 '' PUT /inox/devices/data "{\"disk\": {\"path_on_host\": \"$scratch/d
 expect 204 '' DELETE /drives/data
 expect 400 'Device not found' DELETE /drives/none
 expect 400 'Cannot unplug root device' DELETE /drives/rootfs
-expect 400 'not in this version' PUT /snapshot/create '{"snapshot_path": "a", "mem_file_path": "b"}'
+expect 400 'save/restore unavailable while running' PUT /snapshot/create '{"snapshot_path": "a", "mem_file_path": "b"}'
+expect 400 'removed by force' PUT /inox/snapshot '{"path": "/nonexistent/snap"}'
 expect 204 '' PUT /actions '{"action_type": "FlushMetrics"}'
 expect 204 '' PUT /actions '{"action_type": "SendCtrlAltDel"}'
 tail -n 1 "$scratch/metrics" >"$scratch/metrics.last"
