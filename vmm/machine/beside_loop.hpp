@@ -29,6 +29,7 @@ public:
 
     /// The work runs EventLoop::Apart. `end` may be called before this returns.
     void run(Begin begin, End end);
+    [[nodiscard]] bool busy() const { return !changes_.empty(); }
     /// Nothing begins any more. What waits for an outside::Door gives up; returns once the thread is gone.
     void stop();
 

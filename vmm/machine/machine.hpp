@@ -126,6 +126,8 @@ public:
     bool cancel_device(const DeviceName& name) { return platform_->cancel(name); }
     /// MachineEvents::on_device tells when it is gone.
     Result<void> remove_device(const DeviceName& name, Removal how) { return platform_->table().remove(name, how); }
+    /// A device that was asked for, or another image of a disk, is on its way.
+    [[nodiscard]] bool changing() const { return platform_->changing(); }
     [[nodiscard]] const DeviceTable& devices() const { return platform_->table(); }
     // For changes while they run; null when there is no such device.
     [[nodiscard]] std::shared_ptr<devices::virtio::Block> disk(const std::string& id) const {

@@ -109,6 +109,8 @@ public:
     /// An assigned device that add_later() is at work on is not to come any more: its `done` is told. False: there is
     /// none.
     bool cancel(const DeviceName& name);
+    /// A device or an image is on its way.
+    [[nodiscard]] bool changing() const { return beside_.busy(); }
     /// No device comes any more; those that were on their way are told so.
     void stop();
     /// The guest runs from now on.

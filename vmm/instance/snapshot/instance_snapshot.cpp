@@ -13,6 +13,8 @@ void Instance::save_snapshot(const SnapshotFiles& files, SnapshotSave::Existing 
     if (save_ || dump_)
         return done(fail(Errc::in_use, save_ ? "another snapshot is being written" : "a dump is being written",
                          "wait for its end"));
+    if (machine->changing())
+        return done(fail(Errc::in_use, "a device or a disk's image is being opened", "wait for its end"));
     SnapshotSave::Plan plan{.files = files, .existing = existing, .config = file_.config, .mmds = file_.mmds};
     make_paths_absolute(plan.config, folder_);
     plan.progress = [this](std::uint64_t looked_at, std::uint64_t total) {
