@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "api/query.hpp"
 #include "api/routes_paths.hpp"
 #include "api/routes_reply.hpp"
 #include "vmm/instance/snapshot/contents.hpp"
@@ -280,6 +281,8 @@ Prepared put_snapshot_create(Call& call) {
 }
 
 Prepared put_own_snapshot(Call& call) {
+    if (const Query query{call.request.query, {}}; query.refusal())
+        return *query.refusal();
     const auto body = read_object(call.request.body, {{"path", FieldSpec::Type::text}});
     if (body.refusal)
         return *body.refusal;
@@ -297,7 +300,9 @@ Prepared put_own_snapshot(Call& call) {
     }};
 }
 
-Prepared delete_own_snapshot(Call& /*call*/) {
+Prepared delete_own_snapshot(Call& call) {
+    if (const Query query{call.request.query, {}}; query.refusal())
+        return *query.refusal();
     return answering([](Services& services) { return outcome(services.instance.cancel_snapshot()); });
 }
 
