@@ -259,7 +259,7 @@ check 'one of four starts succeeds' test "$(cat "$scratch"/start? | grep -c 204)
 kill -TERM "$vmm"
 ends 143
 start_vmm run --kernel "$guests/idle" --api-sock "$sock"
-expect 200 '"state":"Running"' GET /
+check 'the guest of inox run runs soon' eventually is_running
 kill -TERM "$vmm"
 ends 143
 
@@ -272,6 +272,7 @@ some_is_lost() {
 }
 for overflow in wait drop; do
     start_vmm run --kernel "$guests/flood" --memory 16M --api-sock "$sock" --console-overflow "$overflow" --timeout 100s
+    eventually is_running
     sleep 0.5
     for _ in 1 2 3; do
         expect 204 '' PATCH /vm '{"state": "Paused"}'

@@ -60,8 +60,9 @@ if [ -w /dev/kvm ]; then
     "$inox" run --id --kernel "$guest" --memory 16M --api-sock "$scratch/own.sock" >"$scratch/out2" 2>"$scratch/err2" \
         </dev/null &
     two=$!
-    answers() { "$inox" ctl vm1 status && "$inox" ctl -s "$scratch/own.sock" status; }
-    eventually answers
+    runs() { "$inox" ctl "$@" status | grep -q Running; }
+    eventually runs vm1
+    eventually runs -s "$scratch/own.sock"
     accepted 'Running' "$inox" ctl vm1 status
     accepted "\"id\": \"vm1\"" "$inox" ctl vm1 --json status
     made=$(sed -n 's/^inox: the id of this guest is //p' "$scratch/err2")
