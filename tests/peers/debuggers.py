@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Debuggers know a guest's kernel: crash and drgn find the panic's backtrace in a dump of --dump-on-panic, and the
-kernel's own scripts for GDB read its log and its processes through --gdb. The guests run in one start of the lab
-machine, the readers of dumps outside it.
+"""Debuggers know a guest's kernel: crash and drgn find the panic's backtrace in a dump of --dump-on-panic, crash those
+of a running guest's CPUs in one of `inox ctl dump`, and the kernel's own scripts for GDB read its log and its processes
+through --gdb. The guests run in one start of the lab machine, the readers of dumps outside it.
 
     debuggers.py INOX DRGN CRASH     INOX_TEST_GUEST_KERNEL as in tests/lab/verdict.py
 """
-import os, pathlib, subprocess, sys
+import os, pathlib, re, subprocess, sys, time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 import lab
 from lab import Guest, check, checks, expect, expect_match, expect_same
 
 KERNEL = os.environ["INOX_TEST_GUEST_KERNEL"]
-GDB = "/tmp/debuggers.gdb"
+GDB, API = "/tmp/debuggers.gdb", "/tmp/debuggers.api"
 DRGN = r"""
 thread = prog.crashed_thread()
 print("crashed", thread.object.comm.string_().decode(), thread.object.pid.value_())
@@ -25,7 +25,8 @@ def outside(inox, drgn, crash):
     work = lab.work_directory("debuggers")
     lab.enter("--smp", "1", "--memory", "3072", "--timeout", "3600", "--out", str(work), inox=inox, work=str(work))
     dumps = Dumps(work, drgn, crash)
-    checks("", dumps.crash_shows_where_the_panic_was, dumps.drgn_shows_where_the_panic_was)
+    checks("", dumps.crash_shows_where_the_panic_was, dumps.drgn_shows_where_the_panic_was,
+           dumps.crash_shows_where_the_cpus_of_a_running_guest_are)
 
 
 class Dumps:
@@ -54,9 +55,17 @@ class Dumps:
         expect_match(r"^#\d+ +do_one_initcall", said)
         expect_match(r"^6\.12", said)
 
+    def crash_shows_where_the_cpus_of_a_running_guest_are(self):
+        said = self.crash("running", "bt -a")
+        busy, idle = (re.search(rf'COMMAND: "{name}(.*?)(?=^PID|\Z)', said, re.M | re.S) for name in ("dd", "swapper"))
+        expect(busy and idle, f"both CPUs should have a task: {said}")
+        expect_match(r"#\d+ \[\w+\] vfs_read at .*\n.*ksys_read at", busy[1])
+        expect_match(r"#\d+ \[\w+\] do_idle at .*\n.*cpu_startup_entry at", idle[1])
+
 
 def inside(inox, work):
     check("", a_panic_leaves_a_dump, inox, work)
+    check("", a_running_guest_leaves_a_dump, inox, work)
     check("", a_running_guest_is_read_by_the_kernels_own_scripts, inox)
 
 
@@ -65,6 +74,16 @@ def a_panic_leaves_a_dump(inox, work):
                    f"{work}/panic", "--", "insmod", f"{KERNEL}/trouble.ko", "what=panic", seconds=300)
     expect_same(done.returncode, 120)
     expect(os.path.getsize(f"{work}/panic") > 32 << 20, "the dump is small")
+
+
+def a_running_guest_leaves_a_dump(inox, work):
+    guest = Guest(inox, "run", "--kernel", f"{KERNEL}/bzImage", "--cpus", "2", "--memory", "256M", "--root", "/",
+                  "--api-sock", API, "--allow", work, "--timeout", "10m", "--", "sh", "-c",
+                  "echo ready; exec dd if=/dev/zero of=/dev/null bs=16M")
+    guest.wait_for("ready", 300)
+    time.sleep(2)   # dd has begun
+    lab.output(inox, "ctl", "-s", API, "dump", f"{work}/running")
+    guest.stop()
 
 
 def a_running_guest_is_read_by_the_kernels_own_scripts(inox):

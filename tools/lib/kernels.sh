@@ -263,26 +263,17 @@ guest_kernel() {
 }
 
 build_guest_kernel() {
-    local dir=$1 work source out fragments=("$root/configs/guest.config" "$root/tools/guest/debug.config") line
+    local dir=$1 work source out fragments=("$root/configs/guest.config" "$root/tools/guest/debug.config")
     [ ! -e "$dir/bzImage" ] || return 0 # another process was quicker
     need gcc make flex bison bc libelf-dev libssl-dev xz-utils zstd
     work=${INOX_KERNEL_BUILD:-$cache/build-guest-kernel}
     fetch_kernel_source "$work"
     source=$work/linux-source-6.12 out=$work/guest
-    mkdir -p "$out"
-    make -s -C "$source" O="$out" tinyconfig >&2
-    (cd "$source" && scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "${fragments[@]}") >"$out/merge.log"
-    make -s -C "$source" O="$out" olddefconfig >&2
-    while read -r line; do
-        case $line in
-            "# "*) ! grep -q "^$(cut -d' ' -f2 <<<"$line")=" "$out/.config" ;;
-            *) grep -qxF "$line" "$out/.config" ;;
-        esac || die "the kernel did not take $line" "adapt ${fragments[*]} to this kernel version"
-    done < <(grep -hE '^(CONFIG|# CONFIG.* is not set)' "${fragments[@]}")
+    configure_guest_kernel "$source" "$out" "${fragments[@]}"
     say "building the guest kernel: 3 to 15 minutes on 2 cores, log in $work/build.log"
     timeout 4h make -C "$source" O="$out" -j"$(nproc)" bzImage vmlinux modules scripts_gdb \
         >"$work/build.log" 2>&1 &
-    show_progress $! "$work/build.log" 1100
+    show_progress $! "$work/build.log" 2200
     rm -rf "$dir"
     mkdir -p "$dir/debug/scripts" "$work/modules"
     cp "$root/tools/guest/trouble.c" "$work/modules/"
@@ -297,6 +288,22 @@ build_guest_kernel() {
     cp "$out/arch/x86/boot/bzImage" "$dir/bzImage.new"
     mv "$dir/bzImage.new" "$dir/bzImage"
     rm -rf "$work"
+}
+
+# configure_guest_kernel SOURCE OUT FRAGMENT...: tinyconfig and these; every line of them must hold
+configure_guest_kernel() {
+    local source=$1 out=$2 line
+    shift 2
+    mkdir -p "$out"
+    make -s -C "$source" O="$out" tinyconfig >&2
+    (cd "$source" && scripts/kconfig/merge_config.sh -m -O "$out" "$out/.config" "$@") >"$out/merge.log"
+    make -s -C "$source" O="$out" olddefconfig >&2
+    while read -r line; do
+        case $line in
+            "# "*) ! grep -q "^$(cut -d' ' -f2 <<<"$line")=" "$out/.config" ;;
+            *) grep -qxF "$line" "$out/.config" ;;
+        esac || die "the kernel did not take $line" "adapt $* to this kernel version"
+    done < <(grep -hE '^(CONFIG|# CONFIG.* is not set)' "$@")
 }
 
 # configure_lab_kernel SOURCE OUT: everything off but what the fragment asks for; every line of it must hold

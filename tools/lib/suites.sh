@@ -50,20 +50,23 @@ suite_download() {
         die "these packages of $suite could not be fetched: $*" "check the network, then run the same command again"
 }
 
-# suite_tree SUITE DIR PROGRAM PACKAGE SIZE: PACKAGE and what it needs, as if nothing were installed, unpacked into DIR
-# on first use; PROGRAM (a path in it) tells whether it is there. DIR/package names what it is.
+# suite_tree SUITE DIR PROGRAM PACKAGES SIZE: PACKAGES (a list of names) and what they need, as if only Python and Perl
+# were installed, unpacked into DIR on first use; PROGRAM (a path in it) tells whether it is there. DIR/package names
+# what they are.
 suite_tree() {
     sums_hold "$2" "$3" || with_lock "tree-${2##*/}" fetch_suite_tree "$@"
 }
 
 fetch_suite_tree() {
-    local suite=$1 dir=$2 program=$3 package=$4 tmp deb
+    local suite=$1 dir=$2 program=$3 package packages tmp deb
     ! sums_hold "$dir" "$program" || return 0 # another was quicker
-    say "fetching $package from Debian's $suite (about $5; nothing is installed)"
+    read -ra packages <<<"$4"
+    say "fetching ${packages[*]} from Debian's $suite (about $5; nothing is installed)"
     mkdir -p "${dir%/*}"
     scratch tmp "${dir%/*}"
-    suite_apt "$suite" -y -qq --no-install-recommends --print-uris install "$package" |
-        sed -n "s/^'[^']*' \([^_ ]*\)_.*/\1/p" | grep -vE '^(base-|dpkg|apt|perl|python|debconf)' >"$tmp/packages"
+    suite_apt "$suite" -y -qq --no-install-recommends --print-uris install "${packages[@]}" |
+        sed -n "s/^'[^']*' \([^_ ]*\)_.*/\1/p" |
+        grep -vE '^(base-|dpkg|apt|perl|python[0-9.]*(-minimal)?$|debconf)' >"$tmp/packages"
     mkdir "$tmp"/{debs,tree}
     # shellcheck disable=SC2046  # a list of names
     suite_download "$suite" "$tmp/debs" $(cat "$tmp/packages")
@@ -71,7 +74,7 @@ fetch_suite_tree() {
         dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$tmp/tree" --no-same-owner \
             --exclude='./usr/share/doc*' --exclude='./usr/share/man*' --exclude='./usr/share/locale*'
     done
-    basename "$tmp/debs/$package"_*.deb >"$tmp/tree/package"
+    for package in "${packages[@]}"; do basename "$tmp/debs/$package"_*.deb; done >"$tmp/tree/package"
     (cd "$tmp/tree" && find . -type f -printf '%P\n' | sort | xargs -d '\n' sha256sum >"$tmp/sums") &&
         mv "$tmp/sums" "$tmp/tree/SHA256SUMS"
     rm -rf "$dir"
