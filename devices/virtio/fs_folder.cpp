@@ -349,7 +349,7 @@ Result<void> FsFolder::start_server() {
 void FsFolder::lose_server(const char* why) noexcept {
     readable_.reset();
     writable_.reset();
-    const auto outcome = server_.process.outcome();
+    const auto outcome = server_.process.ended(std::chrono::milliseconds{40}).value_or("still running");
     with_lock([&](bool active) {
         alive_ = false;
         Turn turn;

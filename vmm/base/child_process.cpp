@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/base/child_process.hpp"
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 #include <fcntl.h>
+#include <poll.h>
+#include <span>
 #include <spawn.h>
 #include <string_view>
 #include <sys/wait.h>
-#include <thread>
 #include <unistd.h>
+
+extern "C" { // glibc 2.36 forgot it in this header
+#include <sys/pidfd.h>
+}
 
 #include "vmm/base/outside/outside.hpp"
 
@@ -21,7 +26,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int served_fd = 3;
+constexpr int first_fd = STDERR_FILENO + 1;
 
 /// posix_spawn's lists, destroyed at the end.
 struct SpawnPlan {
@@ -39,25 +44,27 @@ struct SpawnPlan {
     SpawnPlan(const SpawnPlan&) = delete;
     SpawnPlan& operator=(const SpawnPlan&) = delete;
 
-    void set(int served, int errors) {
-        ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-        ::posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-        ::posix_spawn_file_actions_adddup2(&files, errors, STDERR_FILENO);
-        ::posix_spawn_file_actions_adddup2(&files, served, served_fd); // clears close-on-exec also where they are equal
-        ::posix_spawn_file_actions_addclosefrom_np(&files, served_fd + 1);
+    void set(std::span<const UniqueFd> descriptors, const UniqueFd& errors) {
+        ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDWR, 0);
+        ::posix_spawn_file_actions_adddup2(&files, STDIN_FILENO, STDOUT_FILENO);
+        if (errors)
+            ::posix_spawn_file_actions_adddup2(&files, errors.get(), STDERR_FILENO);
+        int own = first_fd;
+        for (const auto& fd : descriptors)
+            ::posix_spawn_file_actions_adddup2(&files, fd.get(), own++);
+        ::posix_spawn_file_actions_addclosefrom_np(&files, own);
         sigset_t none;
         sigset_t all;
         ::sigemptyset(&none);
         ::sigfillset(&all);
         ::posix_spawnattr_setsigmask(&attributes, &none);
         ::posix_spawnattr_setsigdefault(&attributes, &all);
-        ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+        ::posix_spawnattr_setflags(
+            &attributes, static_cast<short>(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID));
     }
 };
 
 std::string ending(int status) {
-    if (status == outside::Door::unknown)
-        return "ended";
     if (WIFEXITED(status))
         return format("ended with status %d", WEXITSTATUS(status));
     return format("was ended by signal %d", WTERMSIG(status));
@@ -80,106 +87,93 @@ std::string find_program(const std::string& name) {
     return {};
 }
 
-pid_t spawn_serving(const std::vector<std::string>& words, const UniqueFd& served, const UniqueFd& errors) {
-    // adddup2 for standard error comes first, so no descriptor it needs may be the served one's new number.
-    const UniqueFd error_end{::fcntl(errors.get(), F_DUPFD_CLOEXEC, served_fd + 1)};
-    const UniqueFd own{::fcntl(served.get(), F_DUPFD_CLOEXEC, served_fd + 1)};
-    if (!error_end || !own)
+pid_t spawn(const ServingProgram& program) {
+    // Out of the way of the numbers that its descriptors get
+    const int above = first_fd + static_cast<int>(program.descriptors.size());
+    const auto copy = [&](int fd) { return UniqueFd{::fcntl(fd, F_DUPFD_CLOEXEC, above)}; }; // NOLINT(*-vararg)
+    std::vector<UniqueFd> descriptors;
+    for (const int fd : program.descriptors)
+        if (!descriptors.emplace_back(copy(fd)))
+            return -1;
+    const auto errors = program.errors >= 0 ? copy(program.errors) : UniqueFd{};
+    if (program.errors >= 0 && !errors)
         return -1;
     SpawnPlan plan;
-    plan.set(own.get(), error_end.get());
-    std::vector<char*> arguments;
-    for (const auto& word : words)
-        arguments.push_back(const_cast<char*>(word.c_str())); // NOLINT: as exec(3) asks
-    arguments.push_back(nullptr);
+    plan.set(descriptors, errors);
+    std::vector<char*> words;
+    for (const auto& word : program.words)
+        words.push_back(const_cast<char*>(word.c_str())); // NOLINT: as exec(3) asks
+    words.push_back(nullptr);
+    std::array<char*, 1> nothing{};
     pid_t pid = -1;
-    errno = ::posix_spawn(&pid, words.front().c_str(), &plan.files, &plan.attributes, arguments.data(), environ);
+    errno = ::posix_spawn(&pid, program.path.c_str(), &plan.files, &plan.attributes, words.data(),
+                          program.environment ? environ : nothing.data());
     return errno == 0 ? pid : -1;
 }
 
-Result<ChildProcess> ChildProcess::start(const std::vector<std::string>& words, const UniqueFd& served) {
-    std::array<int, 2> pipe{};
-    if (::pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK) != 0)
-        return fail_errno(Errc::host_error, "cannot make a pipe");
-    ChildProcess child;
-    child.errors_ = UniqueFd{pipe[0]};
-    const UniqueFd far{pipe[1]};
-    if (auto* const door = outside::door()) {
-        const auto helper = door->start_passt(words, served.get(), far.get());
-        child.helper_ = helper ? helper->number : 0;
-    } else {
-        child.pid_ = spawn_serving(words, served, far);
+Result<ChildProcess> ChildProcess::start(const ServingProgram& program) {
+    const pid_t pid = spawn(program);
+    if (pid < 0)
+        return fail_errno(Errc::host_error, "cannot start " + program.path);
+    UniqueFd process{::pidfd_open(pid, 0)};
+    if (!process) {
+        auto failed = fail_errno(Errc::host_error, "cannot watch " + program.path);
+        ::kill(pid, SIGKILL);
+        ::waitpid(pid, nullptr, 0);
+        return failed;
     }
-    if (!child)
-        return fail_errno(Errc::host_error, "cannot start " + words.front());
-    return child;
+    return ChildProcess{std::move(process)};
 }
-
-ChildProcess::ChildProcess(ChildProcess&& other) noexcept
-    : pid_{std::exchange(other.pid_, -1)}, helper_{std::exchange(other.helper_, 0)}, errors_{std::move(other.errors_)},
-      how_{std::move(other.how_)} {}
 
 ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
     if (this != &other) {
-        end();
-        pid_ = std::exchange(other.pid_, -1);
+        end({});
+        process_ = std::move(other.process_);
         helper_ = std::exchange(other.helper_, 0);
-        errors_ = std::move(other.errors_);
         how_ = std::move(other.how_);
     }
     return *this;
 }
 
-/// Whether it has ended.
-bool ChildProcess::look() {
-    if (helper_ > 0) {
+/// How it ended, as far as anybody can tell: whoever started inox may ignore SIGCHLD, and a Door may be gone.
+std::string ChildProcess::reap() noexcept {
+    if (helper_ != 0) {
         auto* const door = outside::door();
-        const auto how = door != nullptr ? door->status(helper_) : std::optional{outside::Door::unknown};
-        if (!how)
-            return false;
-        how_ = ending(*how);
+        const auto status = door != nullptr ? door->status(helper_) : std::nullopt;
         if (door != nullptr)
-            door->end(std::exchange(helper_, 0));
-    } else if (pid_ > 0) {
-        int status = 0;
-        const pid_t got = ::waitpid(pid_, &status, WNOHANG);
-        if (got != pid_ && (got >= 0 || errno != ECHILD)) // ECHILD: whoever started inox ignores SIGCHLD
-            return false;
-        how_ = got == pid_ ? ending(status) : "ended";
-        pid_ = -1;
+            door->end(helper_);
+        return status && *status != outside::Door::unknown ? ending(*status) : "ended";
     }
-    return true;
+    siginfo_t info{};
+    if (::waitid(P_PIDFD, static_cast<id_t>(process_.get()), &info, WEXITED | WNOHANG) != 0 || info.si_pid == 0)
+        return "ended";
+    return ending(info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status);
 }
 
 std::optional<std::string> ChildProcess::ended(std::chrono::milliseconds patience) {
-    const auto until = std::chrono::steady_clock::now() + patience;
-    while (!look()) {
-        if (std::chrono::steady_clock::now() >= until)
+    if (process_) {
+        pollfd gone{process_.get(), POLLIN, 0};
+        if (::poll(&gone, 1, static_cast<int>(patience.count())) <= 0)
             return std::nullopt;
-        std::this_thread::sleep_for(500us);
+        how_ = reap();
+        helper_ = 0;
+        process_.reset();
     }
     return how_;
 }
 
-std::string ChildProcess::take_errors() {
-    std::string text(64 * 1024, '\0');
-    const auto got = errors_ ? ::read(errors_.get(), text.data(), text.size()) : 0;
-    text.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
-    return text;
-}
-
-void ChildProcess::end() noexcept {
-    if (!*this || ended(50ms))
+void ChildProcess::end(std::chrono::milliseconds patience) noexcept {
+    if (ended(patience))
         return;
-    if (helper_ > 0) {
+    if (helper_ != 0) {
         if (auto* const door = outside::door())
             door->end(helper_);
         helper_ = 0;
-        return;
+    } else {
+        ::pidfd_send_signal(process_.get(), SIGKILL, nullptr, 0);
+        (void)ended(50ms);
     }
-    ::kill(pid_, SIGKILL);
-    (void)ended(50ms);
-    pid_ = -1;
+    process_.reset();
 }
 
 } // namespace inox

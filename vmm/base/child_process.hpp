@@ -7,6 +7,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "vmm/base/os.hpp"
@@ -17,42 +18,46 @@ namespace inox {
 /// none.
 std::string find_program(const std::string& name);
 
-/// Starts it as ChildProcess does; -1 with errno. `errors`: its standard error, which should not block.
-pid_t spawn_serving(const std::vector<std::string>& words, const UniqueFd& served, const UniqueFd& errors);
+/// What to start. Its standard input and output are nothing; it has a session of its own (no key of the terminal
+/// reaches it) and no signal blocked.
+struct ServingProgram {
+    std::string path{};
+    std::vector<std::string> words{};
+    std::vector<int> descriptors{}; ///< its 3, 4, ...
+    int errors{-1};                 ///< its standard error; -1: that of this process
+    bool environment{true};         ///< false: it has none
+};
+/// -1 with errno. Takes the same time for any size of this process.
+pid_t spawn(const ServingProgram& program);
 
-/// Started with a descriptor of the caller's as its 3, nothing on its standard input and output, a process group of its
-/// own (no key of the terminal reaches it) and no signal blocked. Whoever starts it sees to it that it ends by itself
-/// when that descriptor's other end closes: then it also ends when this process is killed. Where there is an
-/// outside::Door, the Door starts it, if it is passt. One thread at a time.
+/// A started program. Whoever starts it sees to it that it ends by itself when the other end of a descriptor of its own
+/// closes: then it also ends when this process is killed. One thread at a time.
 class ChildProcess {
 public:
     ChildProcess() = default;
-    /// `words`: the program's path and its arguments. host_error.
-    static Result<ChildProcess> start(const std::vector<std::string>& words, const UniqueFd& served);
-    ChildProcess(ChildProcess&& other) noexcept;
+    /// `process`: a pidfd. `helper`: the number that the outside::Door gave it; 0: it is a child of this process.
+    explicit ChildProcess(UniqueFd process, int helper = 0) : process_{std::move(process)}, helper_{helper} {}
+    /// A child of this process. host_error.
+    static Result<ChildProcess> start(const ServingProgram& program);
+    ChildProcess(ChildProcess&& other) noexcept
+        : process_{std::move(other.process_)}, helper_{std::exchange(other.helper_, 0)}, how_{std::move(other.how_)} {}
     ChildProcess& operator=(ChildProcess&& other) noexcept;
     ChildProcess(const ChildProcess&) = delete;
     ChildProcess& operator=(const ChildProcess&) = delete;
-    ~ChildProcess() { end(); }
+    ~ChildProcess() { end({}); }
 
-    [[nodiscard]] explicit operator bool() const { return pid_ > 0 || helper_ > 0; }
-    /// -1 when it is the Door's child.
-    [[nodiscard]] pid_t pid() const { return pid_; }
     /// How it ended, for people ("ended with status 1"); nullopt when it still runs after `patience`.
     std::optional<std::string> ended(std::chrono::milliseconds patience = {});
-    /// What it wrote to standard error since the last call. At most what a pipe holds: the rest is lost, and the
-    /// program never waits for a reader.
-    std::string take_errors();
-    /// Gives it a moment to end by itself, then kills it. Takes at most about 100 ms.
-    void end() noexcept;
+    /// Kills it if it does not end by itself within `patience`. Takes at most 50 ms longer: one that waits for storage
+    /// cannot be killed, and stays behind as a child until this process ends.
+    void end(std::chrono::milliseconds patience) noexcept;
 
 private:
-    [[nodiscard]] bool look();
+    [[nodiscard]] std::string reap() noexcept;
 
-    pid_t pid_{-1};
-    int helper_{}; ///< the Door's number of it; 0: it is none of the Door's
-    UniqueFd errors_{};
-    std::string how_{}; ///< it ended
+    UniqueFd process_{}; ///< none: it has ended, or there was none
+    int helper_{};
+    std::string how_{"ended"};
 };
 
 } // namespace inox

@@ -259,7 +259,8 @@ Outcome Server::start_passt(const std::string& text, UniqueFd served, UniqueFd e
     words.front() = find_program("passt");
     if (words.front().empty())
         return {.error = ENOENT};
-    const pid_t pid = spawn_serving(words, served, errors);
+    const pid_t pid =
+        spawn({.path = words.front(), .words = words, .descriptors = {served.get()}, .errors = errors.get()});
     return pid < 0 ? Outcome{.error = errno} : keep(pid, {});
 }
 
@@ -269,8 +270,9 @@ Outcome Server::start_share(const std::string& folder, bool read_only) {
     const auto root = list_.open_folder(folder, read_only);
     if (!root)
         return {.error = errno};
-    auto spawned = share::spawn(root.get(), read_only, share::own_program);
-    return spawned.pid < 0 ? Outcome{.error = errno} : keep(spawned.pid, std::move(spawned.socket));
+    auto planned = share::plan(root.get(), read_only, share::own_program);
+    const pid_t pid = planned ? spawn(planned->program) : -1;
+    return pid < 0 ? Outcome{.error = errno} : keep(pid, std::move(planned->socket));
 }
 
 Outcome Server::status(int number) {

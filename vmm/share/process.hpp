@@ -7,12 +7,12 @@
 // end of the thread that started it, and machines are made by a thread that ends when they are done.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
-#include <utility>
 
+#include "vmm/base/child_process.hpp"
 #include "vmm/base/os.hpp"
 
 namespace inox::share {
@@ -24,44 +24,19 @@ namespace inox::share {
 /// may not look into it. unsupported where !available().
 Result<UniqueFd> open_folder(const std::string& path);
 
-struct StartedServer;
-
-/// Kills and reaps it at the end.
-class ServerProcess {
-public:
-    ServerProcess() = default;
-    ServerProcess(ServerProcess&& other) noexcept
-        : process_{std::move(other.process_)}, helper_{std::exchange(other.helper_, 0)} {}
-    ServerProcess& operator=(ServerProcess&& other) noexcept;
-    ServerProcess(const ServerProcess&) = delete;
-    ServerProcess& operator=(const ServerProcess&) = delete;
-    ~ServerProcess() { end(); }
-
-    /// How it ended: "exit status 1", "signal 9". Waits for an end that has begun, but not for long.
-    [[nodiscard]] std::string outcome() noexcept;
-
-private:
-    friend Result<StartedServer> start(int folder, bool read_only, const char* program);
-    friend Result<StartedServer> start_outside(const std::string& path, bool read_only);
-    explicit ServerProcess(UniqueFd process, int helper = 0) : process_{std::move(process)}, helper_{helper} {}
-    [[nodiscard]] std::string reap() noexcept;
-    void end() noexcept;
-
-    UniqueFd process_{}; ///< a pidfd
-    int helper_{};       ///< the number that the outside::Door gave it; 0: it is a child of this process
-};
-
 struct StartedServer {
     UniqueFd socket{}; ///< blocking
-    ServerProcess process{};
+    ChildProcess process{};
 };
 
-/// The server's process, and the other end of its socket. pid -1: errno.
-struct Spawned {
-    pid_t pid{-1};
+/// A socket of the server's, and what to start with the other end of it, which is to be closed once that runs.
+struct ServerPlan {
     UniqueFd socket{};
+    UniqueFd given{};
+    ServingProgram program{};
 };
-Spawned spawn(int folder, bool read_only, const char* program);
+/// Errors are errno.
+std::optional<ServerPlan> plan(int folder, bool read_only, const char* program);
 
 inline constexpr const char* own_program = "/proc/self/exe";
 /// About a millisecond; does not wait for the server. `program`: for tests.

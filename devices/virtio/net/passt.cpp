@@ -211,10 +211,28 @@ Result<UniqueFd> Passt::connect() {
         return fail_errno(Errc::host_error, "cannot make a pair of sockets");
     UniqueFd near{ends[0]};
     const UniqueFd far{ends[1]};
-    child_ = TRY(ChildProcess::start(words(program), far));
+    TRY_VOID(start(words(program), far));
     started_ = now;
     ++in_a_row_;
     return near;
+}
+
+Result<void> Passt::start(std::vector<std::string> words, const UniqueFd& served) {
+    std::array<int, 2> pipe{};
+    if (::pipe2(pipe.data(), O_CLOEXEC | O_NONBLOCK) != 0)
+        return fail_errno(Errc::host_error, "cannot make a pipe");
+    errors_ = UniqueFd{pipe[0]};
+    const UniqueFd far{pipe[1]};
+    if (auto* const door = outside::door()) {
+        auto helper = door->start_passt(words, served.get(), far.get());
+        if (!helper)
+            return fail_errno(Errc::host_error, "cannot start " + words.front());
+        child_ = ChildProcess{std::move(helper->process), helper->number};
+        return {};
+    }
+    child_ = TRY(ChildProcess::start(
+        {.path = words.front(), .words = std::move(words), .descriptors = {served.get()}, .errors = far.get()}));
+    return {};
 }
 
 Result<void> Passt::await(UniqueFd& connection, const MacAddress& mac, std::chrono::milliseconds patience) {
@@ -261,7 +279,10 @@ std::unexpected<Error> Passt::failed(const std::string& how) {
 
 std::string Passt::complaint() {
     std::string text;
-    std::istringstream lines{child_.take_errors()};
+    std::string written(64UL * 1024, '\0');
+    const auto got = errors_ ? ::read(errors_.get(), written.data(), written.size()) : 0;
+    written.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+    std::istringstream lines{std::move(written)};
     for (std::string line; std::getline(lines, line);)
         if (!line.empty() && !line.starts_with("Failed to send ") && !line.starts_with("Don't run as root"))
             text += (text.empty() ? "" : "; ") + line;

@@ -34,7 +34,7 @@ public:
     [[nodiscard]] const std::string& name() const override { return name_; }
     /// host_error also when a forward's port is in use.
     Result<UniqueFd> connect() override;
-    void disconnect() noexcept override { child_.end(); }
+    void disconnect() noexcept override { child_.end(std::chrono::milliseconds{50}); }
     /// Asks who has the gateway's address, which passt answers once it serves. On a host without a way out it is
     /// started again with what is left to reach: forwards, and the host's loopback if that was asked for.
     Result<void> await(UniqueFd& connection, const MacAddress& mac, std::chrono::milliseconds patience) override;
@@ -49,7 +49,10 @@ private:
     [[nodiscard]] std::vector<std::string> name_servers() const;
     [[nodiscard]] bool go_without_route(std::string_view complaint);
     [[nodiscard]] std::unexpected<Error> failed(const std::string& how);
-    /// The lines it wrote that say what is wrong.
+    /// Where there is an outside::Door, the Door starts it.
+    Result<void> start(std::vector<std::string> words, const UniqueFd& served);
+    /// The lines it wrote since the last call that say what is wrong. At most what a pipe holds: the rest is lost, and
+    /// passt never waits for a reader.
     [[nodiscard]] std::string complaint();
 
     Host host_;
@@ -60,6 +63,7 @@ private:
     std::vector<PortForward> forwards_;
     bool no_route_{false};
     ChildProcess child_{};
+    UniqueFd errors_{}; ///< its standard error
     std::chrono::steady_clock::time_point started_{};
     unsigned in_a_row_{0}; ///< starts without an answer to the next
     bool rests_{false};    ///< it ended too often

@@ -113,7 +113,7 @@ TEST_CASE("a server that cannot be started is an error, and one that ends is rea
     REQUIRE(ends);
     char byte = 0;
     CHECK(::read(ends->socket.get(), &byte, 1) == 0); // nobody else holds its end
-    CHECK(ends->process.outcome() == "exit status 1");
+    CHECK(ends->process.ended(std::chrono::seconds{10}) == "ended with status 1");
     auto stays = share::start(folder->get(), false, "/bin/cat"); // waits for nothing: its input is empty
     REQUIRE(stays);
     stays = {};
