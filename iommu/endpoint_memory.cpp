@@ -88,8 +88,8 @@ bool EndpointMemory::find(std::uint64_t address, Known& known) const noexcept {
     return found;
 }
 
-Translated EndpointMemory::translate(Range<Iova> range, Access access, std::vector<iovec>& out,
-                                     TranslationLimit& limit) const noexcept {
+Translated EndpointMemory::do_translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                        TranslationLimit& limit) const noexcept {
     Request request{range.start().raw(), range.last().raw(), access, out, limit};
     if (view_ == View::direct)
         return translate_direct(request);

@@ -26,15 +26,14 @@ namespace inox::iommu {
 class EndpointMemory final : public DmaMemory {
 public:
     /// Both must outlive it. Reaches nothing until it is added to the domains.
-    EndpointMemory(const GuestMemory& memory, Faults& faults) : memory_{memory}, faults_{faults} {}
+    EndpointMemory(const GuestMemory& memory, Faults& faults)
+        : DmaMemory{&memory.dirty()}, memory_{memory}, faults_{faults} {}
 
     Hold hold() const override;
     void pin(DmaPin& pin) const override { pins_->add(pin); }
     [[nodiscard]] std::uint64_t generation() const noexcept override {
         return generation_.load(std::memory_order_acquire);
     }
-    [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
-                                       TranslationLimit& limit) const noexcept override;
 
     struct Counts {
         std::uint64_t hits{};
@@ -74,6 +73,8 @@ private:
     };
     static constexpr std::size_t line_count = 64;
 
+    [[nodiscard]] Translated do_translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                          TranslationLimit& limit) const noexcept override;
     [[nodiscard]] Line& line_of(std::uint64_t address) const { return lines_[address / page_size % line_count]; }
     /// One call of translate().
     struct Request;

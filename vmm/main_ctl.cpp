@@ -26,6 +26,7 @@ struct Given {
     bool once{false};
     bool json{false};
     bool force{false};
+    bool diff{false};
 };
 
 struct Request {
@@ -116,11 +117,15 @@ const CtlCommand commands[] = {
          return Request{
              "PUT", "/inox/dump", api::object_text({{"path", api::quoted_json(in_this_folder(given.words[0]))}}), {}};
      }},
-    {"snapshot", "DIR", 1, 1, "save the guest into this folder; `inox run --from DIR` goes on from there",
+    {"snapshot", "DIR", 1, 1,
+     "save the guest into this folder; `inox run --from DIR` goes on from there; with --diff, only what changed since "
+     "the "
+     "last one, for `inox snapshot merge`",
      [](const Given& given) {
          return Request{"PUT",
                         "/inox/snapshot",
-                        api::object_text({{"path", api::quoted_json(in_this_folder(given.words[0]))}}),
+                        api::object_text({{"path", api::quoted_json(in_this_folder(given.words[0]))},
+                                          {"diff", given.diff ? "true" : "false"}}),
                         {}};
      }},
     {"cancel-snapshot", "", 0, 0, "give up the snapshot that is being written",
@@ -200,7 +205,9 @@ std::string help() {
     }
     return out +
            "\n  -s, --socket PATH   the socket of the control API\n  --json              print the answer as JSON\n"
-           "  --force             remove the device at once\n  --kind KIND         the kind of the device, if several "
+           "  --force             remove the device at once\n  --diff              save only what changed since the "
+           "last snapshot\n"
+           "  --kind KIND         the kind of the device, if several "
            "devices have the id\n"
            "  --interval TIME     between two frames of top; default 1s\n"
            "  --once              one frame of top\n"
@@ -242,6 +249,8 @@ Result<Given> parse(Arguments arguments) {
             given.json = true;
         else if (word == "--force")
             given.force = true;
+        else if (word == "--diff")
+            given.diff = true;
         else if (word == "-h" || word == "--help")
             given.command = "help";
         else if (word.starts_with("-") && word != "-")

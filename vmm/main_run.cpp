@@ -160,7 +160,7 @@ Result<void> check_from(const Command& command, std::span<const Given> given, co
     if (command.has("--config"))
         return fail_at("--config", Errc::bad_option, "a snapshot has its own configuration", "leave one of them out");
     for (const auto& one : given)
-        if (is_of_machine(one.option.twin))
+        if (is_of_machine(one.option.twin) && one.option.twin != "/machine-config/track_dirty_pages")
             return fail_at(one.option.name, Errc::bad_option, "the snapshot says that, and it cannot be changed",
                            "leave it out; `inox snapshot info` shows what the machine has");
     if (!clock.empty() && clock != "continue" && clock != "realtime")
@@ -187,6 +187,7 @@ Result<Restored> take_snapshot(Asked& asked) {
         saved.config.machine.end_on_panic = file.config.machine.end_on_panic;
     if (std::ranges::any_of(asked.given, [](const Given& one) { return one.option.twin == "/inox/panic_text"; }))
         saved.config.machine.panic_text = file.config.machine.panic_text;
+    saved.config.machine.track_dirty_pages = file.config.machine.track_dirty_pages; // the guest sees nothing of it
     file.config = std::move(saved.config);
     file.mmds = std::move(saved.mmds);
     return Restored{std::move(saved.parts), std::move(saved.image), asked.clock};

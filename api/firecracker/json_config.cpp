@@ -84,7 +84,7 @@ Json machine_config_json(const MachineConfig& config) {
     return {{"vcpu_count", config.cpus},
             {"mem_size_mib", config.memory / MiB},
             {"smt", config.smt},
-            {"track_dirty_pages", false},
+            {"track_dirty_pages", config.track_dirty_pages},
             {"huge_pages", pages[static_cast<std::size_t>(config.huge_pages)]}};
 }
 

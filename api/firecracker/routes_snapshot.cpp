@@ -167,6 +167,7 @@ Result<void> use_overrides(Config& config, const Load& load) {
                         "the snapshot has no vsock device");
         vsock->uds_path = load.vsock;
     }
+    config.machine.track_dirty_pages = load.tracked;
     if (load.huge_pages)
         config.machine.huge_pages = *load.huge_pages;
     return {};
@@ -214,12 +215,10 @@ Prepared put_snapshot_load(Call& call) {
         return body_refusal(json.problems.front(), {json.root, call.request.body});
     if (backend_problem)
         return *backend_problem;
-    if (load.userfaultfd || load.tracked)
+    if (load.userfaultfd)
         return refusal(Errc::unsupported,
-                       std::string{"The requested operation is not supported: "} +
-                           (load.userfaultfd ? "memory by userfaultfd is" : "tracking of dirty pages is") +
-                           " not in this version of inox",
-                       load.userfaultfd ? "use backend_type File" : "leave out track_dirty_pages");
+                       "The requested operation is not supported: memory by userfaultfd is not in this version of inox",
+                       "use backend_type File");
     if (load.huge_from_file)
         return refusal(Errc::config_value,
                        std::string{load_prefix} + "Cannot restore hugetlbfs backed snapshot by mapping the memory "
@@ -262,11 +261,8 @@ Prepared put_snapshot_create(Call& call) {
     }
     if (!json.problems.empty())
         return body_refusal(json.problems.front(), {json.root, call.request.body});
-    if (diff)
-        return refusal(Errc::unsupported,
-                       "The requested operation is not supported: Diff snapshots are not in this version of inox",
-                       "use snapshot_type Full: its file has holes where memory is zero");
-    return Action{[files](Services& services, const std::shared_ptr<Exchange>& exchange) {
+    const auto kind = diff ? Instance::SnapshotKind::diff : Instance::SnapshotKind::full;
+    return Action{[files, kind](Services& services, const std::shared_ptr<Exchange>& exchange) {
         if (services.instance.state() != Instance::State::paused)
             return exchange->answer(refusal(Errc::wrong_state,
                                             std::string{create_prefix} +
@@ -274,7 +270,7 @@ Prepared put_snapshot_create(Call& call) {
                                                 "unavailable while running",
                                             "PATCH /vm with the state Paused first"));
         services.instance.save_snapshot(
-            files, SnapshotSave::Existing::replaced, [exchange](const Result<SnapshotSave::Written>& written) {
+            files, kind, SnapshotSave::Existing::replaced, [exchange](const Result<SnapshotSave::Written>& written) {
                 exchange->answer(written ? done() : refusal(written.error(), create_prefix));
             });
     }};
@@ -283,13 +279,15 @@ Prepared put_snapshot_create(Call& call) {
 Prepared put_own_snapshot(Call& call) {
     if (const Query query{call.request.query, {}}; query.refusal())
         return *query.refusal();
-    const auto body = read_object(call.request.body, {{"path", FieldSpec::Type::text}});
+    const auto body =
+        read_object(call.request.body, {{"path", FieldSpec::Type::text}, {"diff", FieldSpec::Type::boolean, false}});
     if (body.refusal)
         return *body.refusal;
-    return Action{[folder = body.root.at("path").get<std::string>()](Services& services,
-                                                                     const std::shared_ptr<Exchange>& exchange) {
+    const auto kind = body.root.value("diff", false) ? Instance::SnapshotKind::diff : Instance::SnapshotKind::full;
+    return Action{[kind, folder = body.root.at("path").get<std::string>()](Services& services,
+                                                                           const std::shared_ptr<Exchange>& exchange) {
         const auto files = SnapshotFiles::in(folder);
-        services.instance.save_snapshot(files, SnapshotSave::Existing::refused,
+        services.instance.save_snapshot(files, kind, SnapshotSave::Existing::refused,
                                         [exchange, files](const Result<SnapshotSave::Written>& written) {
                                             exchange->answer(written ? ok({{"state", files.state},
                                                                            {"memory", files.memory},

@@ -33,6 +33,7 @@ bool write_record(const DmaMemory& memory, std::uint64_t address, const Completi
     const auto bytes = std::as_bytes(std::span{&record, 1});
     std::memcpy(to + 1, bytes.data() + 1, completion_size - 1);
     std::atomic_ref{*reinterpret_cast<std::uint8_t*>(to)}.store(record.status, std::memory_order_release); // NOLINT
+    memory.wrote(to, completion_size);
     return true;
 }
 

@@ -8,8 +8,8 @@ class Nothing final : public DmaMemory {
 public:
     Hold hold() const override { return {}; }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    [[nodiscard]] Translated translate(Range<Iova>, Access, std::vector<iovec>&,
-                                       TranslationLimit&) const noexcept override {
+    [[nodiscard]] Translated do_translate(Range<Iova>, Access, std::vector<iovec>&,
+                                          TranslationLimit&) const noexcept override {
         return Translated::fault;
     }
 };

@@ -88,8 +88,9 @@ std::optional<Stop> Transfer::copy_backward(std::uint64_t source, std::uint64_t 
             iovec& a = sources.back();
             iovec& b = destinations.back();
             const std::size_t bytes = std::min(a.iov_len - source_end, b.iov_len - destination_end);
-            std::memmove(static_cast<std::byte*>(b.iov_base) + (b.iov_len - destination_end - bytes),
-                         static_cast<std::byte*>(a.iov_base) + (a.iov_len - source_end - bytes), bytes);
+            auto* const written = static_cast<std::byte*>(b.iov_base) + (b.iov_len - destination_end - bytes);
+            std::memmove(written, static_cast<std::byte*>(a.iov_base) + (a.iov_len - source_end - bytes), bytes);
+            memory_.wrote(written, bytes);
             rest -= bytes;
             source_end += bytes;
             destination_end += bytes;

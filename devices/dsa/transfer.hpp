@@ -87,9 +87,14 @@ public:
             const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(size - done, chunk_size));
             const auto hold = memory_.hold();
             const Reach reach = reach_all(operands, done, want);
-            if (reach.bytes != 0)
-                if (const auto at = step(std::span{pieces_}, reach.bytes, done))
+            if (reach.bytes != 0) {
+                const auto at = step(std::span{pieces_}, reach.bytes, done);
+                for (std::size_t i = 0; i < operands.size(); ++i)
+                    if (operands[i].access == Access::write)
+                        memory_.wrote(pieces_[i]);
+                if (at)
                     return Stop{Stop::Why::found, done + *at, 0, false};
+            }
             done += reach.bytes;
             if (reach.bytes < want)
                 return Stop{Stop::Why::fault, done, operands[reach.limiting].address + done,

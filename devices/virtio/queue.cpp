@@ -82,13 +82,21 @@ std::size_t Chain::copy_to(std::uint64_t offset, std::span<const std::byte> from
             continue;
         }
         const auto count = std::min<std::size_t>(piece.iov_len - offset, from.size() - done);
-        std::memcpy(static_cast<std::byte*>(piece.iov_base) + offset, from.data() + done, count);
+        auto* const to = static_cast<std::byte*>(piece.iov_base) + offset;
+        std::memcpy(to, from.data() + done, count);
+        if (memory)
+            memory->wrote(to, count);
         done += count;
         offset = 0;
         if (done == from.size())
             break;
     }
     return done;
+}
+
+void Chain::wrote() const noexcept {
+    if (memory)
+        memory->wrote(writable);
 }
 
 bool drop_front(std::vector<iovec>& pieces, std::uint64_t bytes) {
@@ -170,6 +178,7 @@ bool Queue::pop(Chain& chain) noexcept {
     const std::size_t slot = next_available_ % layout_.size;
     const std::uint16_t head = shared(available_, ring_start + slot * 2).load(std::memory_order_relaxed);
     chain.head = {};
+    chain.memory = &memory_;
     chain.readable.clear();
     chain.writable.clear();
     chain.addresses.clear();
@@ -273,6 +282,8 @@ void Queue::push(ChainHead& head, std::uint32_t written) noexcept {
     ++next_used_;
     // Release: the entry and the buffers are visible before the index.
     shared(used_, ring_index).store(next_used_, std::memory_order_release);
+    memory_.wrote(used_ + at, sizeof entry);
+    memory_.wrote(used_, ring_start);
 }
 
 bool Queue::take_interrupt() noexcept {
@@ -301,8 +312,15 @@ void Queue::ask_notifications(bool wanted) noexcept {
     } else {
         shared(used_, 0).store(wanted ? 0 : no_notify, std::memory_order_relaxed);
     }
+    wrote_request();
     // The request for notifications must be visible before the caller looks for work again.
     std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+/// The request for notifications is in one of two places.
+void Queue::wrote_request() const noexcept {
+    const auto at = event_index_ ? ring_start + std::size_t{layout_.size} * 8 : 0;
+    memory_.wrote(used_ + at, sizeof(std::uint16_t));
 }
 
 bool Queue::ask_for_more() noexcept {
@@ -313,6 +331,7 @@ bool Queue::ask_for_more() noexcept {
         shared(used_, ring_start + std::size_t{layout_.size} * 8).store(there, std::memory_order_relaxed);
     else
         shared(used_, 0).store(0, std::memory_order_relaxed);
+    wrote_request();
     std::atomic_thread_fence(std::memory_order_seq_cst); // as above
     return available_index() == there;
 }

@@ -57,6 +57,7 @@ private:
 /// One request: host memory of the buffers, in the driver's order. Reusable, so that steady work allocates nothing.
 struct Chain {
     ChainHead head{};
+    const DmaMemory* memory{};     ///< that the buffers lie in; null before the first pop()
     std::uint32_t work{};          ///< that taking it was: descriptors read and mappings looked up
     std::vector<iovec> readable{}; ///< by the device
     std::vector<iovec> writable{};
@@ -72,6 +73,8 @@ struct Chain {
     std::size_t copy_from(std::uint64_t offset, std::span<std::byte> to) const;
     /// Copies into the writable part at `offset`; returns how many bytes fit.
     std::size_t copy_to(std::uint64_t offset, std::span<const std::byte> from) const;
+    /// The writable part was written by other means, later than on the turn of the loop that took it.
+    void wrote() const noexcept;
 };
 
 /// Cuts `bytes` off the front; false, with nothing changed, when there are fewer.
@@ -149,6 +152,7 @@ private:
     bool add(const Descriptor& descriptor, Walk& walk) noexcept;
     [[nodiscard]] bool map(Iova start, std::uint64_t size, Access access, std::byte*& out) noexcept;
     [[nodiscard]] std::uint16_t available_index() const noexcept;
+    void wrote_request() const noexcept;
 
     const DmaMemory& memory_;
     QueueLayout layout_;

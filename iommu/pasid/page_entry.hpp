@@ -25,9 +25,14 @@ template <std::unsigned_integral Entry> [[nodiscard]] Entry load(Entry* entry) {
 }
 
 /// Sets bits in an entry that was read as `value`. False when it is another by now.
-template <std::unsigned_integral Entry> [[nodiscard]] bool set_bits(Entry* entry, Entry value, std::uint64_t bits) {
+template <std::unsigned_integral Entry>
+[[nodiscard]] bool set_bits(const GuestMemory& memory, Entry* entry, Entry value, std::uint64_t bits) {
     const auto wanted = static_cast<Entry>(value | bits);
-    return wanted == value || std::atomic_ref{*entry}.compare_exchange_strong(value, wanted);
+    if (wanted == value)
+        return true;
+    const bool set = std::atomic_ref{*entry}.compare_exchange_strong(value, wanted);
+    memory.dirty().mark(entry, sizeof *entry);
+    return set;
 }
 
 [[nodiscard]] inline std::uint32_t access_code(PageAccess access, const Paging& paging) {

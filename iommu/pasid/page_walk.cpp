@@ -71,7 +71,7 @@ std::optional<WalkResult> PageWalker::finish(std::span<const Step> path, unsigne
         return std::unexpected{PageFault{PageFault::Cause::protection, code}};
     for (const Step& step : path) {
         const bool last = &step == &path.back();
-        if (!set_bits(step.entry, step.value, bit_accessed | (last && access.write ? bit_dirty : 0)))
+        if (!set_bits(memory_, step.entry, step.value, bit_accessed | (last && access.write ? bit_dirty : 0)))
             return std::nullopt;
     }
     const std::uint64_t inside = (1ULL << page_bits(level)) - 1;

@@ -25,10 +25,10 @@ template <class Entry> struct Read {
 };
 
 /// Marks an access that is permitted: accessed bits, and for a write the page's dirty bit. False when an entry changed.
-template <class Entry> bool mark(std::span<const Read<Entry>> path, bool write) {
+template <class Entry> bool mark(const GuestMemory& memory, std::span<const Read<Entry>> path, bool write) {
     for (const auto& step : path) {
         const bool last = &step == &path.back();
-        if (!set_bits(step.entry, step.value, bit_accessed | (last && write ? bit_dirty : 0)))
+        if (!set_bits(memory, step.entry, step.value, bit_accessed | (last && write ? bit_dirty : 0)))
             return false;
     }
     return true;
@@ -71,7 +71,7 @@ std::optional<WalkResult> PageWalker::attempt_32(std::uint32_t linear, PageAcces
         std::uint32_t code = access_code(access, paging_) | PageFault::present;
         if (!allowed(access, rights, 0, code))
             return WalkResult{std::unexpected{PageFault{PageFault::Cause::protection, code}}};
-        if (!mark(std::span<const Read<std::uint32_t>>{path}.first(at + 1), access.write))
+        if (!mark(memory_, std::span<const Read<std::uint32_t>>{path}.first(at + 1), access.write))
             return std::nullopt;
         const std::uint64_t page = large ? (value & 0xffc00000U) | std::uint64_t{value >> 13 & 0xffU} << 32
                                          : std::uint64_t{value & 0xfffff000U};
@@ -115,7 +115,7 @@ std::optional<WalkResult> PageWalker::attempt_pae(std::uint32_t linear, PageAcce
         std::uint32_t code = access_code(access, paging_) | PageFault::present;
         if (!allowed(access, rights, 0, code))
             return WalkResult{std::unexpected{PageFault{PageFault::Cause::protection, code}}};
-        if (!mark(std::span<const Read<std::uint64_t>>{path}.first(at + 1), access.write))
+        if (!mark(memory_, std::span<const Read<std::uint64_t>>{path}.first(at + 1), access.write))
             return std::nullopt;
         const std::uint64_t inside = (1ULL << bits) - 1;
         return PageMapping{Gpa{(value & address_bits & ~inside) | (linear & inside)}, static_cast<std::uint8_t>(bits),

@@ -80,17 +80,18 @@ public:
 private:
     class View final : public DmaMemory {
     public:
-        View(const PasidSpace& space, bool privileged) : space_{space}, privileged_{privileged} {}
+        View(const PasidSpace& space, bool privileged)
+            : DmaMemory{&space.memory_.dirty()}, space_{space}, privileged_{privileged} {}
         Hold hold() const override { return space_.hold(); }
         [[nodiscard]] std::uint64_t generation() const noexcept override {
             return space_.generation_.load(std::memory_order_acquire);
         }
-        [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
-                                           TranslationLimit& limit) const noexcept override {
-            return space_.translate(range, access, privileged_, out, limit);
-        }
 
     private:
+        [[nodiscard]] Translated do_translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                              TranslationLimit& limit) const noexcept override {
+            return space_.translate(range, access, privileged_, out, limit);
+        }
         const PasidSpace& space_;
         bool privileged_;
     };

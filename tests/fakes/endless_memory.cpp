@@ -12,8 +12,8 @@ EndlessMemory::Hold EndlessMemory::hold() const {
     return {};
 }
 
-Translated EndlessMemory::translate(Range<Iova> range, Access, std::vector<iovec>& out,
-                                    TranslationLimit& limit) const noexcept {
+Translated EndlessMemory::do_translate(Range<Iova> range, Access, std::vector<iovec>& out,
+                                       TranslationLimit& limit) const noexcept {
     const std::size_t before = out.size();
     longest = std::max(longest.load(), range.size_minus_one() + 1);
     static std::atomic<std::size_t> threads{0};

@@ -19,8 +19,8 @@ public:
 
     Hold hold() const override;
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    [[nodiscard]] Translated translate(Range<Iova> range, Access, std::vector<iovec>& out,
-                                       TranslationLimit& limit) const noexcept override;
+    [[nodiscard]] Translated do_translate(Range<Iova> range, Access, std::vector<iovec>& out,
+                                          TranslationLimit& limit) const noexcept override;
 
     static constexpr std::size_t page_count = 8;
     std::array<std::array<std::byte, page_size>, page_count> pages{};

@@ -8,8 +8,8 @@ PagedMemory::Hold PagedMemory::hold() const {
     return {};
 }
 
-Translated PagedMemory::translate(Range<Iova> range, Access access, std::vector<iovec>& out,
-                                  TranslationLimit& limit) const noexcept {
+Translated PagedMemory::do_translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                     TranslationLimit& limit) const noexcept {
     const std::size_t before = out.size();
     for (std::uint64_t at = range.start().raw();;) {
         const auto found = pages_.find(at / page);

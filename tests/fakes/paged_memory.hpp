@@ -21,8 +21,8 @@ public:
 
     Hold hold() const override;
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
-                                       TranslationLimit& limit) const noexcept override;
+    [[nodiscard]] Translated do_translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                          TranslationLimit& limit) const noexcept override;
 
     /// Maps whole pages, backwards in the host, so that neighbours never lie together.
     void map(std::uint64_t address, std::uint64_t size, Access access = Access::read_write);

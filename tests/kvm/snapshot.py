@@ -10,6 +10,7 @@ import json, os, pathlib, signal, subprocess, sys, tempfile, time
 INOX, GUESTS = os.path.realpath(sys.argv[1]), pathlib.Path(sys.argv[2])
 TURNS = int(os.environ.get("INOX_SNAPSHOT_TURNS", "5"))
 WORK = pathlib.Path(tempfile.mkdtemp(prefix="inox-snapshot."))
+ID_PAGE = 0xef     # of the guest: it has the id of the snapshot
 failures = 0
 
 
@@ -142,6 +143,87 @@ def refusals():
           done.stderr)
 
 
+def chains():
+    """A chain of Diffs is what a whole snapshot is, with a log of writes and without."""
+    for name, *words in (("with a log", "--kernel", GUESTS / "ticks", "--memory", "32M", "--track-dirty-pages"),
+                         ("of a restored guest without a log", "--from", WORK / "snap1"),
+                         ("of a restored guest with a log", "--from", WORK / "snap1", "--track-dirty-pages"),
+                         ("of a booted guest without a log", "--kernel", GUESTS / "ticks", "--memory", "32M")):
+        run = Run(*words)
+        base = WORK / "base"
+        subprocess.run(["rm", "-rf", base])
+        run.numbers(3)
+        if "--from" not in words:
+            done = run.ctl("snapshot", WORK / "none", "--diff")
+            check(f"{name}: the first one is no Diff", "wrong_state" in done.stderr, done.stderr)
+        run.save(base)
+        for turn in range(1, 6):
+            run.ctl("resume")
+            run.numbers(3)
+            run.ctl("pause")
+            diff = WORK / f"diff{turn}"
+            subprocess.run(["rm", "-rf", diff])
+            done = run.ctl("snapshot", diff, "--diff")
+            check(f"{name}: a Diff is saved", done.returncode == 0, done.stderr)
+        full = WORK / "full"
+        subprocess.run(["rm", "-rf", full])
+        done = run.ctl("snapshot", full)
+        numbers = run.end()
+        info = {where.name: json.loads(inox("snapshot", "info", where, "--json").stdout)
+                for where in (base, WORK / "diff1", full)}
+        check(f"{name}: it is called a Diff", info["diff1"]["type"] == "Diff", info)
+        if name != "of a booted guest without a log":   # which touched a huge page or two
+            check(f"{name}: a Diff is smaller", info["diff1"]["stored_bytes"] < info["full"]["stored_bytes"], info)
+        done = inox("run", "--from", WORK / "diff1", "--timeout", "20s")
+        check(f"{name}: a Diff is not restored alone", "[snapshot_mismatch]" in done.stderr, done.stderr)
+        done = inox("snapshot", "merge", base, WORK / "diff2")
+        check(f"{name}: a Diff is not merged onto another base", "[snapshot_mismatch]" in done.stderr, done.stderr)
+        check(f"{name}: verify reads a Diff", inox("snapshot", "verify", WORK / "diff1").returncode == 0)
+        for turn in range(1, 6):
+            done = inox("snapshot", "merge", base, WORK / f"diff{turn}")
+            check(f"{name}: Diff {turn} is merged", done.returncode == 0, done.stderr)
+        check(f"{name}: what was merged is whole", inox("snapshot", "verify", base).returncode == 0)
+        check(f"{name}: and the same as a whole one", memory_of(base) == memory_of(full))
+        run = Run("--from", base)
+        more = run.numbers(3)
+        check(f"{name}: it goes on", in_order(more, more[0]) and (not numbers or more[0] >= numbers[-1]), more)
+        run.end()
+
+
+def memory_of(folder):
+    """Without the page that has the id."""
+    data = bytearray((folder / "memory").read_bytes())
+    both = [bytes(data[at:at + 4096]) for at in range(0, len(data), 4096)]
+    return both[:ID_PAGE] + both[ID_PAGE + 1:]
+
+
+def firecrackers_diff():
+    """Written over a copy of the base, and never over what a guest runs from."""
+    work = {"state": str(WORK / "fc.state"), "memory": str(WORK / "fc.memory")}
+    subprocess.run(["cp", "--sparse=always", WORK / "snap1/memory", work["memory"]], check=True)
+    run = Run("--from", WORK / "snap1")
+    first = run.numbers(3)
+    run.ctl("pause")
+
+    def create(memory):
+        return run.ctl("request", "PUT", "/snapshot/create", json.dumps(
+            {"snapshot_type": "Diff", "snapshot_path": work["state"], "mem_file_path": str(memory)}))
+    done = create(WORK / "snap1/memory")
+    check("a Diff does not go over the file that its guest runs from", "in_use" in done.stderr + done.stdout,
+          done.stderr)
+    done = create(work["memory"])
+    check("it goes over a copy", done.returncode == 0, done.stderr)
+    run.end()
+    folder = WORK / "fc"
+    folder.mkdir()
+    os.rename(work["state"], folder / "state")
+    os.rename(work["memory"], folder / "memory")
+    run = Run("--from", folder)
+    more = run.numbers(3)
+    check("which is restored then", in_order(more, more[0]) and more[0] > first[-1], more)
+    run.end()
+
+
 def killed_saves():
     """Whenever it is killed, no snapshot has its name, or a whole one."""
     whole = 0
@@ -166,6 +248,8 @@ try:
     generations()
     paused_and_running()
     refusals()
+    chains()
+    firecrackers_diff()
     killed_saves()
 finally:
     subprocess.run(["rm", "-rf", WORK])

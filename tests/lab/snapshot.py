@@ -2,16 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Debian's kernel with disk, network, vsock and console is saved and restored again and again, in both transports and
 with one and two CPUs: by inox's own commands, and by Firecracker's requests. Its disk, its network and its log are as
-if nothing had happened, and two that go on from one snapshot draw different random numbers. One start of the lab.
+if nothing had happened, and two that go on from one snapshot draw different random numbers. A chain of five Diffs is
+the same as a whole snapshot, with a log of written pages and without. One start of the lab.
 
     snapshot.py INOX
 INOX_SNAPSHOT_TURNS: how often (default 4).
 """
-import json, os, pathlib, shutil
+import hashlib, json, os, pathlib, shutil, time
 import lab
 from lab import Guest, check, checks, expect
 
 TURNS = int(os.environ.get("INOX_SNAPSHOT_TURNS", "4"))
+ID_PAGE = 0xef000      # of the guest
 HOST, GUEST = "192.0.2.1", "192.0.2.2"
 WORK = pathlib.Path("/tmp/snapshot")
 COMPLAINTS = "BUG|WARNING|Oops|Call Trace|stall|lockup|hung task|unstable|I/O error|Buffer I/O|timeout"
@@ -28,6 +30,8 @@ def inside(inox, kernel, initrd):
     WORK.mkdir()
     for transport, cpus in (("pci", 2), ("mmio", 1), ("pci", 1), ("mmio", 2)):
         Machine(inox, kernel, initrd, transport, cpus).live()
+    for tracked in (True, False):
+        chain(inox, kernel, initrd, tracked)
 
 
 class Machine:
@@ -145,6 +149,73 @@ class Machine:
             self.guest.kill()
         self.restore(TURNS)
         expect(drawn[0] != drawn[1], f"both drew {drawn[0]}")
+
+
+def hash_of(folder):
+    """Of the memory, without the page that has the snapshot's id."""
+    digest = hashlib.sha256()
+    with open(folder / "memory", "rb") as file:
+        digest.update(file.read(ID_PAGE))
+        file.seek(ID_PAGE + 4096)
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def an_idle_guest_has_a_small_diff(part):
+    expect(part < 0.05, f"{part:.1%} of what the whole one has")
+
+
+def what_is_merged_is_what_is_saved_as_a_whole():
+    expect(hash_of(WORK / "base") == hash_of(WORK / "full"), "the hashes differ")
+
+
+def it_goes_on(guest):
+    guest.ask(f"cat /tmp/read5 >/dev/null && ping -c 2 -W 10 {HOST}")
+    guest.complaints(COMPLAINTS, "Speculative Return Stack Overflow")
+
+
+def chain(inox, kernel, initrd, tracked):
+    """The guest writes to its memory by its CPUs, by a disk's reads and by its network, then is idle."""
+    disk, socket = str(WORK / "disk.img"), str(WORK / "api")
+    lab.random_file(disk, 32 << 20)
+    name = "a chain with a log" if tracked else "a chain without one"
+    ctl = lambda *words: lab.output(inox, "ctl", "-s", socket, *words)
+    info = lambda folder: json.loads(lab.output(inox, "snapshot", "info", str(folder), "--json"))
+    guest = Guest(inox, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "512M", "--cpus", "2", "--append",
+                  "quiet loglevel=1 panic=-1 net.ifnames=0", "--disk", disk, "--net", "inox0,id=eth0", "--api-sock",
+                  socket, "--allow", str(WORK), "--timeout", "800s", *(["--track-dirty-pages"] if tracked else []))
+    guest.enter_shell()
+    guest.ask(f"ip link set eth0 up && ip address add {GUEST}/24 dev eth0 && ping -c 1 -W 10 {HOST}")
+    guest.ask("until [ -b /dev/vda ]; do usleep 20000; done")
+    ctl("snapshot", str(WORK / "base"))
+    if tracked:
+        time.sleep(10)
+        ctl("snapshot", str(WORK / "idle"), "--diff")
+        part = info(WORK / "idle")["stored_bytes"] / info(WORK / "base")["stored_bytes"]
+        lab.note(f"a Diff of an idle guest after 10 s has {part:.2%} of what the whole one has")
+        check(name, an_idle_guest_has_a_small_diff, part)
+        lab.output(inox, "snapshot", "merge", str(WORK / "base"), str(WORK / "idle"))
+    for turn in range(1, 6):
+        guest.ask(f"dd if=/dev/vda of=/tmp/read{turn} bs=64k skip={turn * 32} count=32 2>/dev/null;"
+                  f" dd if=/dev/urandom of=/tmp/made{turn} bs=64k count=32 2>/dev/null; ping -c 1 -W 10 {HOST};"
+                  f" rm -f /tmp/made{turn - 1}")
+        ctl("pause")
+        ctl("snapshot", str(WORK / f"diff{turn}"), "--diff")
+        if turn == 5:
+            ctl("snapshot", str(WORK / "full"))
+        ctl("resume")
+        lab.output(inox, "snapshot", "merge", str(WORK / "base"), str(WORK / f"diff{turn}"))
+        shutil.rmtree(WORK / f"diff{turn}")     # the machine keeps files in its memory
+    guest.kill()
+    check(name, what_is_merged_is_what_is_saved_as_a_whole)
+    lab.remove(socket)
+    guest = Guest(inox, "run", "--from", str(WORK / "base"), "--allow", str(WORK), "--net", "inox0,id=eth0",
+                  "--api-sock", socket, "--timeout", "800s")
+    check(name, it_goes_on, guest)
+    guest.kill()
+    shutil.rmtree(WORK)
+    WORK.mkdir()
 
 
 lab.main(outside, inside)

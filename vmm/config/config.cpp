@@ -243,6 +243,19 @@ Error used_twice(const std::string& id, const char* where) {
     return error_at(where, Errc::config_value, in_quotes(id) + " is used twice", "give each its own");
 }
 
+/// Who writes to the guest's memory without telling.
+void check_tracking(const Config& config, std::vector<Error>& problems) {
+    if (!config.machine.track_dirty_pages)
+        return;
+    for (const auto& device : config.devices) {
+        const auto* share = std::get_if<devices::virtio::FsOptions>(&device);
+        if (std::holds_alternative<VfioConfig>(device) || (share != nullptr && !share->socket.empty()))
+            problems.push_back(error_at("/machine-config/track_dirty_pages", Errc::config_value,
+                                        "what " + device_name(device).text() + " writes to memory cannot be tracked",
+                                        "leave out one of them"));
+    }
+}
+
 std::vector<Error> check(const Config& config) {
     static constexpr auto name_kernel = "name the kernel too: the built-in guest takes no initrd and no command line";
     std::vector<Error> problems;
@@ -261,6 +274,7 @@ std::vector<Error> check(const Config& config) {
         add(error_at("/boot-source/initrd_path", Errc::config_missing_key, "an initrd needs a kernel", name_kernel));
     if (config.boot.kernel.empty() && !config.boot.cmdline.empty())
         add(error_at("/boot-source/boot_args", Errc::config_missing_key, "a command line needs a kernel", name_kernel));
+    check_tracking(config, problems);
     check_root(config, problems);
     DeviceKinds::each([&]<class Options>() { Kind<Options>::check(config, problems); });
     check_room(config, problems);

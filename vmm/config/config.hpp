@@ -38,6 +38,7 @@ struct MachineConfig {
     std::uint64_t memory{128 * MiB};       ///< bytes
     HugePages huge_pages{HugePages::none}; ///< Firecracker's default; see initial_config()
     bool smt{false};                       ///< two threads per core
+    bool track_dirty_pages{false};         ///< from the start on, for small Diff snapshots
     Transport transport{Transport::pci};
     bool end_on_panic{false};                 ///< whatever its kernel would do next
     bool panic_text{true};                    ///< a panic that a console shows counts, too

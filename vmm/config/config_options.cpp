@@ -90,6 +90,11 @@ Result<void> set_huge_pages(const CommandOption& self, const std::string& text, 
     return {};
 }
 
+Result<void> set_track_dirty_pages(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
+    file.config.machine.track_dirty_pages = true;
+    return {};
+}
+
 Result<void> set_smt(const CommandOption& /*self*/, const std::string& /*text*/, ConfigFile& file) {
     file.config.machine.smt = true;
     return {};
@@ -244,6 +249,8 @@ constexpr CommandOption of_machine[] = {
     {"--huge-pages", "KIND", "none, transparent or 2M; default transparent", "/machine-config/huge_pages",
      set_huge_pages},
     {"--smt", nullptr, "two threads per core", "/machine-config/smt", set_smt},
+    {"--track-dirty-pages", nullptr, "note which memory is written, for small Diff snapshots",
+     "/machine-config/track_dirty_pages", set_track_dirty_pages},
     {"--pci-window-32", "SIZE",
      "address space for BARs below 4 GiB; default 480M; more takes the place of memory there",
      "/inox/pci_window_32_mib", set_window<&PciWindows::bars_32>},

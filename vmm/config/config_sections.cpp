@@ -162,12 +162,6 @@ void read_cpu_template(const JsonValue& value, ConfigFile& /*file*/) {
                      "leave out cpu_template: the guest then sees the host's CPU");
 }
 
-void read_track_dirty_pages(const JsonValue& value, ConfigFile& /*file*/) {
-    if (value.boolean().value_or(false))
-        value.report(Errc::unsupported, "tracking of dirty pages is not in this version of inox",
-                     "only Diff snapshots need it, and they are not in this version of inox: set it to false");
-}
-
 constexpr Field machine_config[] = {
     {"vcpu_count", Need::required_by_firecracker, Null::refused, read_cpus},
     {"mem_size_mib", Need::required_by_firecracker, Null::refused, read_memory},
@@ -176,7 +170,11 @@ constexpr Field machine_config[] = {
          file.config.machine.smt = value.boolean().value_or(file.config.machine.smt);
      }},
     {"cpu_template", Need::optional, Null::means_absent, read_cpu_template},
-    {"track_dirty_pages", Need::optional, Null::refused, read_track_dirty_pages},
+    {"track_dirty_pages", Need::optional, Null::refused,
+     [](const JsonValue& value, ConfigFile& file) {
+         auto& track = file.config.machine.track_dirty_pages;
+         track = value.boolean().value_or(track);
+     }},
     {"huge_pages", Need::optional, Null::refused, read_huge_pages},
 };
 

@@ -185,7 +185,10 @@ std::optional<Gpa> MachineTarget::physical(Vcpu& vcpu, std::uint64_t address) co
 std::span<std::byte> MachineTarget::piece(Vcpu& vcpu, std::uint64_t address, std::size_t most) const {
     const auto place = physical(vcpu, address);
     const auto size = std::min<std::uint64_t>(most, page_size - address % page_size);
-    return place ? machine_->memory().host(*place, size).value_or(std::span<std::byte>{}) : std::span<std::byte>{};
+    const auto bytes = place ? machine_->memory().host(*place, size) : std::nullopt;
+    if (bytes)
+        machine_->memory().dirty().mark(bytes->data(), bytes->size()); // the debugger may write there
+    return bytes.value_or(std::span<std::byte>{});
 }
 
 std::size_t MachineTarget::read(unsigned id, std::uint64_t address, std::span<std::byte> to) const {
@@ -253,12 +256,19 @@ Result<void> MachineTarget::insert_software(unsigned vcpu, const Breakpoint& bre
 }
 
 /// The guest may have written something else there since; that stays.
+void MachineTarget::put_back(const Software& one) const {
+    if (*one.place != int3)
+        return;
+    *one.place = one.original;
+    if (machine_)
+        machine_->memory().dirty().mark(one.place, 1);
+}
+
 void MachineTarget::remove(const Breakpoint& breakpoint) {
     std::erase_if(software_, [&](const Software& one) {
         if (breakpoint.kind != Breakpoint::Kind::software || one.address != breakpoint.address)
             return false;
-        if (*one.place == int3)
-            *one.place = one.original;
+        put_back(one);
         return true;
     });
     std::ranges::replace(hardware_, std::optional{breakpoint}, std::optional<Breakpoint>{});
@@ -266,8 +276,7 @@ void MachineTarget::remove(const Breakpoint& breakpoint) {
 
 void MachineTarget::remove_all() {
     for (const auto& one : software_)
-        if (*one.place == int3)
-            *one.place = one.original;
+        put_back(one);
     software_.clear();
     hardware_.fill(std::nullopt);
 }

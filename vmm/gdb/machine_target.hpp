@@ -56,6 +56,7 @@ private:
         std::byte* place; ///< in guest memory
         std::byte original;
     };
+    void put_back(const Software& one) const;
     [[nodiscard]] Result<Machine*> machine() const;
     [[nodiscard]] std::optional<Gpa> physical(Vcpu& vcpu, std::uint64_t address) const;
     /// The host's bytes from `address` to the end of its page, `most` at most; empty where there is no RAM.

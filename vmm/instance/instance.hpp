@@ -89,9 +89,15 @@ public:
     /// Writes the guest's memory and CPUs to a new file, an ELF core; the guest stands still meanwhile. `done` is
     /// called on the loop; never when end() comes first. in_use while another dump is written.
     void dump(const std::string& path, CoreDump::Done done);
+    enum class SnapshotKind : std::uint8_t {
+        full,
+        diff, ///< what was written since the last snapshot or restore; wrong_state when there was none, unless
+              ///< `existing` is replaced: then all that the guest touched
+    };
     /// Saves the guest, which stands still meanwhile; see SnapshotSave. `done` is called on the loop; never when end()
     /// comes first. in_use while another snapshot or a dump is written.
-    void save_snapshot(const SnapshotFiles& files, SnapshotSave::Existing existing, SnapshotSave::Done done);
+    void save_snapshot(const SnapshotFiles& files, SnapshotKind kind, SnapshotSave::Existing existing,
+                       SnapshotSave::Done done);
     /// Gives up the one that is being made. wrong_state when there is none.
     Result<void> cancel_snapshot();
     /// Before the start: the guest is not booted, but goes on where it was saved. configure() has its configuration.
@@ -244,7 +250,8 @@ private:
     std::unique_ptr<SnapshotSave> save_;
     std::optional<Restored> restored_{}; ///< of a start that has not come
     Machine::Begin begin_{Machine::Begin::running};
-    std::string folder_{}; ///< where relative paths start
+    std::optional<snapshot::MemoryId> base_{}; ///< the snapshot that a Diff would be based on
+    std::string folder_{};                     ///< where relative paths start
     std::optional<GuestEnd> end_after_dump_{};
     bool panic_dumped_{false};
     bool panic_dump_complete_{false};

@@ -136,10 +136,42 @@ Result<void> Vm::map_ram(const GuestMemory& memory) {
             slot.guest_phys_addr = region.range.start().raw() + done;
             slot.memory_size = std::min(region.range.size() - done, largest);
             slot.userspace_addr = reinterpret_cast<std::uint64_t>(region.host.data()) + done; // NOLINT
-            TRY_VOID(checked_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION"));
+            slot.flags = memory.dirty().tracked() ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+            TRY_VOID(set_ram(slot));
+            ram_.push_back(slot);
             slots_used_.push_back(true);
             done += slot.memory_size;
         }
+    return {};
+}
+
+Result<void> Vm::set_ram(kvm_userspace_memory_region slot) {
+    TRY_VOID(checked_ioctl(fd(), KVM_SET_USER_MEMORY_REGION, &slot, "KVM_SET_USER_MEMORY_REGION"));
+    return {};
+}
+
+Result<void> Vm::log_writes(bool on) {
+    for (auto& slot : ram_) {
+        slot.flags = on ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+        TRY_VOID(set_ram(slot));
+    }
+    return {};
+}
+
+Result<void> Vm::collect_writes(DirtyPages& pages) {
+    std::vector<std::uint64_t> bits;
+    std::size_t first = 0; // word of the slot: slots begin where a word does, for layout's RAM is in units of 2 MiB
+    for (const auto& slot : ram_) {
+        const auto words = (slot.memory_size / page_size + DirtyPages::word_pages - 1) / DirtyPages::word_pages;
+        bits.assign(words, 0);
+        kvm_dirty_log log{};
+        log.slot = slot.slot;
+        log.dirty_bitmap = bits.data();
+        TRY_VOID(checked_ioctl(fd(), KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG"));
+        for (std::size_t i = 0; i < words; ++i)
+            pages.add_word(first + i, bits[i]);
+        first += words;
+    }
     return {};
 }
 

@@ -39,8 +39,14 @@ private:
 
 class Vm final : public Irqs, public Doorbells, public GuestMappings {
 public:
-    /// VM with this RAM and with in-kernel PIC, IO-APIC and local APICs. `memory` must outlive it.
+    /// VM with this RAM and with in-kernel PIC, IO-APIC and local APICs. `memory` must outlive it. When its pages are
+    /// tracked, so they are here from the first instruction on.
     static Result<std::unique_ptr<Vm>> create(const Kvm& kvm, const GuestMemory& memory);
+    /// Whether KVM keeps a log of the pages of RAM that vCPUs, and it itself, write; not at first. The log begins
+    /// empty. It makes a guest's huge pages small. May wait some milliseconds; any thread, one at a time.
+    Result<void> log_writes(bool on);
+    /// Adds KVM's log to `pages`, and empties it. Any thread, one at a time.
+    Result<void> collect_writes(DirtyPages& pages);
 
     [[nodiscard]] int fd() const { return fd_.get(); }
     Result<Registration> map(Range<Gpa> range, std::span<std::byte> host, bool read_only,
@@ -69,10 +75,12 @@ public:
 private:
     Vm(const Kvm& kvm, UniqueFd fd);
     Result<void> map_ram(const GuestMemory& memory);
+    Result<void> set_ram(kvm_userspace_memory_region slot);
     UniqueFd fd_;
     std::unique_ptr<IrqRouter> router_;
     std::mutex slots_mutex_;
-    std::vector<bool> slots_used_; // guarded by slots_mutex_; index is the slot number
+    std::vector<bool> slots_used_;                 // guarded by slots_mutex_; index is the slot number
+    std::vector<kvm_userspace_memory_region> ram_; // its slots, in the order of its pages
     std::size_t run_size_{};
     UniqueFd vfio_; // KVM's VFIO device, once there is a file to tell it of
 };

@@ -47,6 +47,10 @@ struct Restored {
     std::shared_ptr<const snapshot::Parts> parts;
     UniqueFd image; ///< the memory file: it must not change as long as the machine lives
     RestoredClock clock{RestoredClock::goes_on};
+    std::optional<GuestMemory> memory{}; ///< in place of the image
+    bool moved{false};                   ///< it was moved, not copied: its generation id stays
+    /// Called when all is in place, on the thread that makes the machine: the guest runs only if this succeeds.
+    std::move_only_function<Result<void>()> before_run{};
 };
 
 /// Everything is called on the loop's thread unless it says otherwise.
@@ -95,8 +99,14 @@ public:
     [[nodiscard]] Result<void> saveable() const;
     /// Devices take up no more work. True once guest memory and their state stay as they are; ask again until then.
     [[nodiscard]] bool drain() noexcept { return platform_->drain(); }
+    /// Gives up the locks on disks' images, for another process to take them over; or takes them again (in_use).
+    Result<void> lock_images(bool on);
     /// After drain(), when it was true.
     Result<void> save(snapshot::Parts& parts);
+    /// From now on memory().dirty() notes what is written, or not any more; it keeps what it has.
+    Result<void> track_writes(bool on);
+    /// The pages that were written since the last clear of memory().dirty(): adds what KVM knows. While it is tracked.
+    Result<void> collect_writes() { return vm_->collect_writes(memory_.dirty()); }
     /// Devices go on; before the machine is released.
     void undrain() noexcept { platform_->resume(); }
     [[nodiscard]] State state() const { return state_; }

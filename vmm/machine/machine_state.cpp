@@ -5,6 +5,7 @@
 #include <limits>
 #include <sys/random.h>
 
+#include "devices/virtio/block/block.hpp"
 #include "vmm/base/hex.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/state.hpp"
@@ -118,6 +119,18 @@ Result<void> Machine::saveable() const {
     return {};
 }
 
+Result<void> Machine::lock_images(bool on) {
+    for (const auto& device : platform_->table().list())
+        if (const auto block = disk(device.name.id); block && kind_name(device.name.kind) == "disk")
+            TRY_VOID(block->lock_image(on));
+    return {};
+}
+
+Result<void> Machine::track_writes(bool on) {
+    memory_.dirty().track(on);
+    return vm_->log_writes(on);
+}
+
 /// Devices first: what they drained may have raised interrupts, which then are in KVM's part.
 Result<void> Machine::save(snapshot::Parts& parts) {
     parts.save("map", [&](inox::State& state) { address_map_state(state, addresses_); });
@@ -168,7 +181,8 @@ Result<std::unique_ptr<Machine>> Machine::restore(const Config& config, EventLoo
         for (auto& one : list)
             places.emplace_back(std::move(one.name), one.where);
     }));
-    auto memory = TRY(restore_memory(config, addresses.hole, std::move(from.image)));
+    auto memory =
+        from.memory ? std::move(*from.memory) : TRY(restore_memory(config, addresses.hole, std::move(from.image)));
     timeline.mark(Timeline::Step::memory_ready);
     std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, owner, addresses, std::move(memory)}};
     machine->end_on_panic_ = config.machine.end_on_panic;
@@ -180,6 +194,8 @@ Result<std::unique_ptr<Machine>> Machine::restore(const Config& config, EventLoo
     TRY_VOID(from.parts->restore(vcpu_part(0), [&](inox::State& state) { first.state(state); }));
     TRY_VOID(check_cpu(first, config, *machine->kvm_, machine->vcpus_.front()->vcpu().tsc_khz()));
     TRY_VOID(machine->put_back(from));
+    if (from.before_run)
+        TRY_VOID(from.before_run());
     return machine;
 }
 
@@ -198,6 +214,8 @@ Result<void> Machine::put_back(const Restored& from) {
     if (pasids_) // before the accelerator, whose queues open theirs
         TRY_VOID(from.parts->restore("pasids", [&](inox::State& state) { pasids_->state().state(state); }));
     TRY_VOID(from.parts->restore("devices", [&](inox::State& state) { platform_->state(state); }));
+    if (from.moved)
+        return {}; // its time did not fork
     // A guest that does not listen reads the new id when its driver starts; an interrupt would reach it through PICs
     // that it has not set up.
     renew_generation();

@@ -36,8 +36,10 @@ GuestMemory::Sharing sharing_of(const Config& config) {
 
 Result<GuestMemory> restore_memory(const Config& config, Gpa hole, UniqueFd image) {
     TRY_VOID(check_memory_limits({}, config.machine.memory, config.machine.huge_pages));
-    return GuestMemory::restore(config.machine.memory, config.machine.huge_pages, sharing_of(config), hole,
-                                std::move(image));
+    auto memory = TRY(GuestMemory::restore(config.machine.memory, config.machine.huge_pages, sharing_of(config), hole,
+                                           std::move(image)));
+    memory.dirty().track(config.machine.track_dirty_pages);
+    return memory;
 }
 
 Result<GuestMemory> create_memory(const Config& config) {
@@ -46,8 +48,10 @@ Result<GuestMemory> create_memory(const Config& config) {
     const bool two_mib = config.machine.huge_pages == HugePages::two_mib;
     TRY_VOID(placed(check_memory_limits({}, config.machine.memory, config.machine.huge_pages),
                     "/machine-config/huge_pages"));
-    return placed(GuestMemory::create(config.machine.memory, config.machine.huge_pages, sharing, plan.hole),
-                  two_mib ? "/machine-config/huge_pages" : "/machine-config/mem_size_mib");
+    auto memory = TRY(placed(GuestMemory::create(config.machine.memory, config.machine.huge_pages, sharing, plan.hole),
+                             two_mib ? "/machine-config/huge_pages" : "/machine-config/mem_size_mib"));
+    memory.dirty().track(config.machine.track_dirty_pages);
+    return memory;
 }
 
 std::string_view load_place(Errc code) {

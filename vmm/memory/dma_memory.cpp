@@ -40,11 +40,14 @@ bool DmaMemory::write(Iova to, std::span<const std::byte> from) const noexcept {
         std::memcpy(piece.iov_base, from.data(), piece.iov_len);
         from = from.subspan(piece.iov_len);
     }
+    wrote(*pieces);
     return true;
 }
 
-Translated DirectMemory::translate(Range<Iova> range, Access, std::vector<iovec>& out,
-                                   TranslationLimit& limit) const noexcept {
+DirectMemory::DirectMemory(const GuestMemory& memory) : DmaMemory{&memory.dirty()}, memory_{memory} {}
+
+Translated DirectMemory::do_translate(Range<Iova> range, Access, std::vector<iovec>& out,
+                                      TranslationLimit& limit) const noexcept {
     const auto bytes = memory_.host(Gpa{range.start().raw()}, range.size());
     if (!bytes)
         return Translated::fault;

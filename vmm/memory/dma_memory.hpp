@@ -15,6 +15,7 @@
 #include "vmm/base/address.hpp"
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/range.hpp"
+#include "vmm/memory/dirty_pages.hpp"
 #include "vmm/memory/dma_pins.hpp"
 
 namespace inox {
@@ -45,7 +46,8 @@ enum class Translated : std::uint8_t {
 /// Thread-safe.
 class DmaMemory {
 public:
-    DmaMemory() = default;
+    /// `dirty`: of the guest memory behind it, which outlives this; null: nobody asks what is written.
+    explicit DmaMemory(DirtyPages* dirty = nullptr) : dirty_{dirty} {}
     DmaMemory(const DmaMemory&) = delete;
     DmaMemory& operator=(const DmaMemory&) = delete;
     virtual ~DmaMemory() = default;
@@ -69,9 +71,27 @@ public:
     [[nodiscard]] virtual std::uint64_t generation() const noexcept = 0;
 
     /// Appends the host bytes behind the range, in order, possibly in several pieces; nothing unless the answer is
-    /// `whole`. Never does more work, nor appends more, than `limit` has left.
-    [[nodiscard]] virtual Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
-                                               TranslationLimit& limit) const noexcept = 0;
+    /// `whole`. Never does more work, nor appends more, than `limit` has left. What may be written counts as written at
+    /// once; who writes later than this turn of the loop, or on another thread, calls wrote() behind it.
+    [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                       TranslationLimit& limit) const noexcept {
+        const auto before = out.size();
+        const auto translated = do_translate(range, access, out, limit);
+        if (translated == Translated::whole && access != Access::read)
+            wrote(std::span{out}.subspan(before == 0 ? 0 : before - 1)); // the last one may have become longer
+        return translated;
+    }
+    /// These bytes of guest memory, which were translated, have changed.
+    void wrote(std::span<const iovec> pieces) const noexcept {
+        if (dirty_ == nullptr || !dirty_->tracked())
+            return;
+        for (const iovec& piece : pieces)
+            dirty_->mark(piece.iov_base, piece.iov_len);
+    }
+    void wrote(const void* start, std::size_t size) const noexcept {
+        if (dirty_ != nullptr)
+            dirty_->mark(start, size);
+    }
 
     /// Copies. False when any byte may not be accessed; nothing is copied then.
     bool read(Iova from, std::span<std::byte> to) const noexcept;
@@ -85,6 +105,11 @@ public:
     template <GuestPod T> [[nodiscard]] bool write(Iova to, const T& value) const noexcept {
         return write(to, std::as_bytes(std::span{&value, 1}));
     }
+
+private:
+    [[nodiscard]] virtual Translated do_translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                                  TranslationLimit& limit) const noexcept = 0;
+    DirtyPages* dirty_;
 };
 
 class GuestMemory;
@@ -93,13 +118,13 @@ class GuestMemory;
 class DirectMemory final : public DmaMemory {
 public:
     /// `memory` must outlive it.
-    explicit DirectMemory(const GuestMemory& memory) : memory_{memory} {}
+    explicit DirectMemory(const GuestMemory& memory);
     Hold hold() const override { return {}; }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return 0; }
-    [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
-                                       TranslationLimit& limit) const noexcept override;
 
 private:
+    [[nodiscard]] Translated do_translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                          TranslationLimit& limit) const noexcept override;
     const GuestMemory& memory_;
 };
 

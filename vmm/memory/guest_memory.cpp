@@ -147,6 +147,12 @@ Result<void> GuestMemory::copy_image(int image) {
 }
 
 bool GuestMemory::discard(std::span<std::byte> pages) const noexcept {
+    const bool discarded = give_back(pages);
+    dirty_->mark_given_back(pages);
+    return discarded;
+}
+
+bool GuestMemory::give_back(std::span<std::byte> pages) const noexcept {
     if (file_) // a hole in the file behind them: MADV_DONTNEED would only forget this process's view of it
         return ::madvise(pages.data(), pages.size(), MADV_REMOVE) == 0;
     if (!image_)
@@ -196,6 +202,7 @@ Result<GuestMemory> GuestMemory::make(std::uint64_t size, HugePages huge_pages, 
     TRY_VOID(add(Gpa{0}, low, 0));
     if (size > low)
         TRY_VOID(add(layout::ram_above_hole, size - low, low));
+    memory.dirty_ = std::make_unique<DirtyPages>(TRY(DirtyPages::create(memory.regions_)));
     return memory;
 }
 
@@ -224,9 +231,11 @@ bool GuestMemory::write(Gpa to, std::span<const std::byte> from) const {
     if (from.empty())
         return true;
     const auto bytes = host(to, from.size());
-    if (bytes)
-        std::memcpy(bytes->data(), from.data(), from.size());
-    return bytes.has_value();
+    if (!bytes)
+        return false;
+    std::memcpy(bytes->data(), from.data(), from.size());
+    dirty_->mark(bytes->data(), bytes->size());
+    return true;
 }
 
 } // namespace inox

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "vmm/base/bytes.hpp"
 #include "vmm/base/os.hpp"
 #include "vmm/base/range.hpp"
+#include "vmm/memory/dirty_pages.hpp"
 
 namespace inox {
 
@@ -63,7 +65,11 @@ public:
     /// Last byte of RAM below the hole.
     [[nodiscard]] Gpa low_last() const { return regions_.front().range.last(); }
 
+    /// What the VMM writes: write(), discard() and DmaMemory keep it.
+    [[nodiscard]] DirtyPages& dirty() const { return *dirty_; }
+
     /// Host bytes of a range that lies wholly in one region; nullopt otherwise. The bytes may change under the reader.
+    /// Who writes to them once a guest runs marks them in dirty().
     [[nodiscard]] std::optional<std::span<std::byte>> host(Range<Gpa> range) const;
     [[nodiscard]] std::optional<std::span<std::byte>> host(Gpa start, std::uint64_t size) const;
 
@@ -83,12 +89,14 @@ public:
 private:
     GuestMemory() = default;
     static Result<GuestMemory> make(std::uint64_t size, HugePages huge_pages, bool file, Gpa hole);
+    [[nodiscard]] bool give_back(std::span<std::byte> pages) const noexcept;
     Result<void> map_image();
     Result<void> copy_image(int image);
     UniqueFd file_;
     UniqueFd image_;
     std::vector<Mapping> mappings_;
     std::vector<RamRegion> regions_;
+    std::unique_ptr<DirtyPages> dirty_; ///< never null; stays where it is
     std::uint64_t size_{};
     HugePages huge_pages_{HugePages::none};
 };

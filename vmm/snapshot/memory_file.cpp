@@ -5,7 +5,8 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <functional>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +19,8 @@ namespace {
 
 using Page = std::array<std::byte, page_size>;
 
+} // namespace
+
 bool is_zero(std::span<const std::byte> bytes) {
     // The first word differs from 0, or each byte equals the one before it: one call of the C library's fastest loop.
     std::uint64_t first = 0;
@@ -25,11 +28,21 @@ bool is_zero(std::span<const std::byte> bytes) {
     return first == 0 && std::memcmp(bytes.data(), bytes.data() + sizeof first, bytes.size() - sizeof first) == 0;
 }
 
+namespace {
+
 /// The sums of a file's pages, which come in order.
 class Sums {
 public:
     explicit Sums(std::uint64_t size) : contents_{.size = size} {}
 
+    /// Of a Diff.
+    void note_changed(std::uint64_t offset) {
+        auto& changed = contents_.changed;
+        if (changed.empty() || changed.back().number != offset / piece_size)
+            changed.push_back({.number = offset / piece_size});
+        const auto page = offset % piece_size / page_size;
+        changed.back().pages[page / 8] |= std::byte{1} << page % 8;
+    }
     void add(std::uint64_t offset, std::span<const std::byte> page) {
         const auto piece = offset / piece_size;
         while (contents_.sums.size() < piece)
@@ -107,20 +120,60 @@ void mark_data(int file, std::uint64_t from, std::vector<bool>& marks) {
     }
 }
 
-/// The same of pages that this process has in memory or has swapped out.
-void mark_own(int pages, std::span<const std::byte> bytes, std::vector<bool>& marks) {
+/// The same of pages that this process has in memory or has swapped out; of a mapped file: only those that differ from
+/// it, if that is asked for.
+enum class FilePages : bool { counted, left_out };
+void mark_own(int pages, std::span<const std::byte> bytes, FilePages file_pages, std::vector<bool>& marks) {
     constexpr std::uint64_t present_or_swapped = std::uint64_t{3} << 62;
+    constexpr std::uint64_t of_file = std::uint64_t{1} << 61;
     std::vector<std::uint64_t> entries(marks.size());
     const auto first = reinterpret_cast<std::uintptr_t>(bytes.data()) / page_size; // NOLINT: the kernel's index
     const auto want = entries.size() * sizeof(std::uint64_t);
     const auto got = ::pread(pages, entries.data(), want, static_cast<off_t>(first * sizeof(std::uint64_t)));
     const auto known = got == static_cast<ssize_t>(want);
     for (std::size_t i = 0; i < marks.size(); ++i)
-        if (!known || (entries[i] & present_or_swapped) != 0)
+        if (!known || ((entries[i] & present_or_swapped) != 0 &&
+                       (file_pages == FilePages::counted || (entries[i] & of_file) == 0)))
             marks[i] = true;
 }
 
+Result<void> read_whole(int file, std::span<std::byte> to, std::uint64_t at) {
+    while (!to.empty()) {
+        const auto got = ::pread(file, to.data(), to.size(), static_cast<off_t>(at));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return fail_errno(Errc::snapshot_missing, "cannot read the snapshot's memory");
+        to = to.subspan(static_cast<std::size_t>(got));
+        at += static_cast<std::uint64_t>(got);
+    }
+    return {};
+}
+
+Result<void> write_whole(int file, std::span<const std::byte> from, std::uint64_t at) {
+    Writer writer{file};
+    TRY_VOID(writer.add(at, from));
+    return writer.flush();
+}
+
 } // namespace
+
+void mark_pages(const GuestMemory& memory, const RamRegion& region, std::size_t start, int pages, Pages which,
+                std::vector<bool>& marks) {
+    const auto part = region.host.subspan(start, marks.size() * page_size);
+    const auto offset = region.file_offset + start;
+    if (which != Pages::all)
+        for (std::size_t i = 0; i < marks.size(); ++i)
+            marks[i] = memory.dirty().test(offset / page_size + i);
+    if (which == Pages::written)
+        return;
+    if (memory.shared())
+        return mark_data(memory.fd(), offset, marks);
+    if (which == Pages::all && memory.image_fd() >= 0)
+        mark_data(memory.image_fd(), offset, marks);
+    const bool only_own = which == Pages::touched && memory.image_fd() >= 0;
+    mark_own(pages, part, only_own ? FilePages::left_out : FilePages::counted, marks);
+}
 
 MemoryId new_memory_id() {
     MemoryId id{};
@@ -136,7 +189,14 @@ int page_map() {
     return file.get();
 }
 
-Result<MemoryContents> write_memory(int file, const GuestMemory& memory, int pages, const MemoryId& id,
+Result<void> write_id(int file, const MemoryId& id) {
+    TRY_VOID(write_whole(file, id, id_offset()));
+    if (::fdatasync(file) != 0)
+        return fail_errno(Errc::output_unwritable, "cannot write the snapshot's memory");
+    return {};
+}
+
+Result<MemoryContents> write_memory(int file, const GuestMemory& memory, int pages, const MemoryId& id, Pages which,
                                     const std::atomic<bool>& stop, std::atomic<std::uint64_t>& done) {
     if (::ftruncate(file, static_cast<off_t>(memory.size())) != 0)
         return fail_errno(Errc::output_unwritable, "cannot make the snapshot's memory as large as the guest's",
@@ -146,26 +206,22 @@ Result<MemoryContents> write_memory(int file, const GuestMemory& memory, int pag
     constexpr std::size_t step = 4 * MiB;
     Page with_id{};
     const auto id_page = id_offset() & ~(page_size - 1);
-    std::uint64_t offset = 0;
+    const bool diff = which != Pages::all;
     for (const auto& region : memory.regions()) {
         for (std::size_t start = 0; start < region.host.size(); start += step) {
             if (stop.load(std::memory_order_relaxed))
                 return fail(Errc::wrong_state, "the snapshot was given up");
             const auto part = region.host.subspan(start, std::min(step, region.host.size() - start));
             std::vector<bool> marks(part.size() / page_size);
-            if (memory.shared()) {
-                mark_data(memory.fd(), region.file_offset + start, marks);
-            } else {
-                if (memory.image_fd() >= 0)
-                    mark_data(memory.image_fd(), offset + start, marks);
-                mark_own(pages, part, marks);
-            }
+            mark_pages(memory, region, start, pages, which, marks);
             for (std::size_t i = 0; i < marks.size(); ++i) {
-                const auto at = offset + start + i * page_size;
+                const auto at = region.file_offset + start + i * page_size;
                 const bool own = at == id_page;
                 std::span<const std::byte> page = part.subspan(i * page_size, page_size);
-                if (!own && (!marks[i] || is_zero(page)))
+                if (!own && (!marks[i] || (!diff && is_zero(page))))
                     continue;
+                if (diff)
+                    sums.note_changed(at);
                 if (own) {
                     std::ranges::copy(page, with_id.begin());
                     std::ranges::copy(id, with_id.begin() + static_cast<std::ptrdiff_t>(id_offset() - id_page));
@@ -176,10 +232,73 @@ Result<MemoryContents> write_memory(int file, const GuestMemory& memory, int pag
             }
             done.fetch_add(part.size(), std::memory_order_relaxed);
         }
-        offset += region.host.size();
     }
     TRY_VOID(writer.flush());
+    auto contents = sums.take();
+    contents.diff = diff;
+    return contents;
+}
+
+Result<MemoryContents>
+read_changed(int file, const MemoryContents& contents,
+             const std::function<Result<void>(std::uint64_t offset, std::span<const std::byte> page)>& each) {
+    Sums sums{contents.size};
+    Page page{};
+    for (const auto& piece : contents.changed)
+        for (std::uint64_t i = 0; i < piece_size / page_size; ++i) {
+            const auto at = piece.number * piece_size + i * page_size;
+            if ((piece.pages[i / 8] >> i % 8 & std::byte{1}) == std::byte{})
+                continue;
+            if (at >= contents.size)
+                return fail(Errc::snapshot_invalid,
+                            "the snapshot's state speaks of memory behind the end of its memory");
+            TRY_VOID(read_whole(file, page, at));
+            sums.add(at, page);
+            TRY_VOID(each(at, page));
+        }
     return sums.take();
+}
+
+namespace {
+
+/// A copy with the same holes; one that shares the blocks, where the file system can.
+Result<void> copy_file(int from, int to, std::uint64_t size) {
+    if (::ioctl(to, FICLONE, from) == 0) // NOLINT(*-vararg)
+        return {};
+    if (::ftruncate(to, static_cast<off_t>(size)) != 0)
+        return fail_errno(Errc::output_unwritable, "cannot write the snapshot's memory");
+    std::vector<std::byte> buffer(4 * MiB);
+    for (std::uint64_t at = 0; at < size;) {
+        const auto data = ::lseek(from, static_cast<off_t>(at), SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            break;
+        if (data > 0)
+            at = static_cast<std::uint64_t>(data) & ~(page_size - 1);
+        const auto part = std::span{buffer}.first(std::min<std::uint64_t>(buffer.size(), size - at));
+        TRY_VOID(read_whole(from, part, at));
+        Writer writer{to};
+        for (std::size_t i = 0; i < part.size(); i += page_size)
+            if (const auto page = part.subspan(i, page_size); !is_zero(page))
+                TRY_VOID(writer.add(at + i, page));
+        TRY_VOID(writer.flush());
+        at += part.size();
+    }
+    return {};
+}
+
+} // namespace
+
+Result<MemoryContents> merge_memory(int base, int diff, const MemoryContents& contents, int out) {
+    TRY_VOID(copy_file(base, out, contents.size));
+    const auto found = TRY(read_changed(diff, contents, [&](std::uint64_t at, std::span<const std::byte> page) {
+        if (is_zero(page) && ::fallocate(out, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at),
+                                         static_cast<off_t>(page.size())) == 0)
+            return Result<void>{};
+        return write_whole(out, page, at);
+    }));
+    if (found.sums != contents.sums)
+        return fail(Errc::snapshot_invalid, "the memory of the Diff is damaged", "take another copy of it");
+    return read_sums(out, contents.size);
 }
 
 Result<MemoryContents> read_sums(int file, std::uint64_t size) {
@@ -193,21 +312,13 @@ Result<MemoryContents> read_sums(int file, std::uint64_t size) {
         if (data > 0)
             at = static_cast<std::uint64_t>(data) & ~(page_size - 1);
         const auto want = std::min<std::uint64_t>(buffer.size(), size - at);
-        std::size_t have = 0;
-        while (have < want) {
-            const auto got = ::pread(file, buffer.data() + have, want - have, static_cast<off_t>(at + have));
-            if (got < 0 && errno == EINTR)
-                continue;
-            if (got <= 0)
-                return fail_errno(Errc::snapshot_missing, "cannot read the snapshot's memory");
-            have += static_cast<std::size_t>(got);
-        }
-        for (std::size_t i = 0; i + page_size <= have; i += page_size) {
+        TRY_VOID(read_whole(file, std::span{buffer}.first(want), at));
+        for (std::size_t i = 0; i + page_size <= want; i += page_size) {
             const auto page = std::span{buffer}.subspan(i, page_size);
             if (!is_zero(page))
                 sums.add(at + i, page);
         }
-        at += have;
+        at += want;
     }
     return sums.take();
 }

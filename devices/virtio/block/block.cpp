@@ -73,6 +73,13 @@ Result<std::shared_ptr<BlockFile>> Block::open_other(BlockOptions options, const
     return std::make_shared<BlockFile>(TRY(BlockFile::open(options, way_out)));
 }
 
+Result<void> Block::lock_image(bool on) {
+    if (on)
+        return file_->lock(options_.read_only || options_.temporary);
+    file_->unlock();
+    return {};
+}
+
 Result<void> Block::replace(const std::string& path) {
     return replace(path, has_image(path) ? nullptr : TRY(open_other(options_, path)));
 }

@@ -66,6 +66,8 @@ public:
     void update_limits(const RateLimits& limits);
 
     /// As asked for, with the path in use now.
+    /// Gives up the lock on the image, while it is drained; or takes it again. in_use.
+    Result<void> lock_image(bool on);
     [[nodiscard]] const BlockOptions& options() const { return options_; }
     [[nodiscard]] const BlockCounters& block_counters() const { return block_counters_; }
 

@@ -176,6 +176,13 @@ Result<void> BlockFile::lock(bool read_only) {
     return {};
 }
 
+void BlockFile::unlock() const noexcept {
+    struct flock lock {};
+    lock.l_type = F_UNLCK;
+    lock.l_whence = SEEK_SET;
+    static_cast<void>(::fcntl(fd(), F_OFD_SETLK, &lock)); // NOLINT(*-vararg)
+}
+
 bool BlockFile::is(const std::string& path) const {
     struct stat status {};
     return ::stat(path.c_str(), &status) == 0 && status.st_dev == device_id_ && status.st_ino == inode_;

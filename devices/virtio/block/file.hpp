@@ -65,11 +65,14 @@ public:
     /// By the cheapest way the host has, writing zeroes in the end.
     [[nodiscard]] int write_zeroes(std::uint64_t offset, std::uint64_t length, bool unmap) const noexcept;
 
+    /// Keeps others out, as open() does; in_use. And lets them in again.
+    Result<void> lock(bool read_only);
+    void unlock() const noexcept;
+
 private:
     BlockFile(UniqueFd fd, std::string path) : fd_{std::move(fd)}, path_{std::move(path)} {}
     Result<void> inspect();
     [[nodiscard]] Result<void> check_format(const char* way_out) const;
-    Result<void> lock(bool read_only);
     void read_device_topology();
 
     UniqueFd fd_;

@@ -136,6 +136,8 @@ void Block::run_engine() noexcept {
 
 void Block::finish_step(Slot& slot) noexcept {
     slot.in_engine = false;
+    if (slot.request.kind == BlockRequestKind::read)
+        slot.chain.wrote(); // whatever becomes of it, the kernel may have written
     if (slot.orphan || slot.cancelled)
         return drop(slot);
     if (slot.error != 0)
@@ -243,8 +245,10 @@ std::byte* Block::status_byte(Slot& slot) noexcept {
 
 void Block::answer(Slot& slot, BlockStatus status) noexcept {
     std::byte* byte = status_byte(slot);
-    if (byte)
+    if (byte) {
         *byte = static_cast<std::byte>(status);
+        memory().wrote(byte, 1);
+    }
     // The driver may unmap as soon as it sees the used element, and must not find the pin then.
     slot.pin.release();
     if (Queue* ring = queue(slot.queue); ring && ring->refresh()) // the ring may have moved meanwhile

@@ -172,6 +172,7 @@ void NetReceiver::hand_over(Queue& queue, std::uint64_t bytes) noexcept {
     }
     header_.buffers = static_cast<std::uint16_t>(count);
     copy_in(0, std::as_bytes(std::span{&header_, 1}));
+    queue.memory().wrote(std::span{pieces_}.subspan(1, pieces)); // they were translated on an earlier turn
     for (std::size_t i = 0; i < count; ++i) {
         const std::uint64_t part = std::min(bytes, buffers_[i].bytes);
         queue.push(buffers_[i].head, static_cast<std::uint32_t>(part));

@@ -171,13 +171,13 @@ Rules of_dump() { return runtime() + no_files() + calls("pwrite64 pwritev ftrunc
 /// Writes a guest's memory and state to files that the broker opens, makes and names; looks which pages there are.
 Rules of_snapshot() {
     return runtime() + no_files() + asks_broker() +
-           calls("pread64 pwrite64 ftruncate fsync fdatasync fstat newfstatat");
+           calls("pread64 pwrite64 ftruncate fsync fdatasync fstat newfstatat") + one_of("fcntl", 1, {F_OFD_SETLK});
 }
 
 /// What KVM keeps of a machine, for a snapshot.
 Rules of_machine_state() {
     return ioctls({KVM_GET_SREGS2, kvm_list::get_xsave2, KVM_GET_XCRS, KVM_GET_DEBUGREGS, KVM_GET_IRQCHIP,
-                   kvm_list::get_msr_index_list});
+                   kvm_list::get_msr_index_list, KVM_GET_DIRTY_LOG});
 }
 
 /// Connections of vsock and of GDB; files that are read or written while the guest runs, and at its end.

@@ -91,15 +91,30 @@ void SnapshotOrigin::state(State& state) {
 
 void memory_state(State& state, snapshot::MemoryContents& contents, snapshot::MemoryId& id) {
     constexpr std::size_t most_pieces = layout::max_ram / snapshot::piece_size;
-    state.version(1);
+    const auto version = state.version(contents.diff || state.restores() ? 2 : 1); // older ones restore what is whole
     state.bytes("id", id);
     state.number("size", contents.size, layout::min_ram, layout::max_ram);
     state.number("stored", contents.stored, std::uint64_t{0}, layout::max_ram);
     state.list("sums", contents.sums, most_pieces,
                [](State& inner, std::uint64_t& sum) { inner.number("xxh64", sum); });
+    if (version < 2)
+        return;
+    contents.diff = true;
+    state.bytes("base", contents.base);
+    state.list("changed", contents.changed, most_pieces, [](State& inner, snapshot::ChangedPiece& piece) {
+        inner.number("piece", piece.number, std::uint64_t{0}, std::uint64_t{most_pieces - 1});
+        inner.bytes("pages", piece.pages);
+    });
+    state.check(std::ranges::is_sorted(contents.changed, std::ranges::less_equal{}, &snapshot::ChangedPiece::number),
+                "changed pages that are not in order");
 }
 
-Result<SavedMachine> open_snapshot(const SnapshotFiles& files) {
+namespace {
+
+/// What a merge gives the name of the state when the memory has its name.
+constexpr const char* merged = ".merged";
+
+Result<SavedMachine> open_parts(const SnapshotFiles& files) {
     SavedMachine saved;
     const auto state = TRY(open_part(files.state, "state"));
     const auto parts =
@@ -113,12 +128,38 @@ Result<SavedMachine> open_snapshot(const SnapshotFiles& files) {
         return fail(Errc::snapshot_invalid, "the snapshot's memory is not as large as its machine's");
     saved.image = TRY(open_part(files.memory, "memory"));
     TRY_VOID(snapshot::check_memory(saved.image.get(), saved.memory.size, saved.id, files.memory.c_str()));
+    // Who writes a Diff over a memory file asks for this lock. A file system without locks has none to ask for, either.
+    struct flock lock {};
+    lock.l_type = F_RDLCK;
+    static_cast<void>(::fcntl(saved.image.get(), F_OFD_SETLK, &lock)); // NOLINT(*-vararg)
+    return saved;
+}
+
+} // namespace
+
+Result<SavedMachine> open_snapshot(const SnapshotFiles& files, Whole whole) {
+    auto saved = open_parts(files);
+    if (!saved && saved.error().code == Errc::snapshot_invalid) { // a merge was killed between its two renames
+        auto files_of_merge = files;
+        files_of_merge.state += merged;
+        if (auto other = open_parts(files_of_merge))
+            saved = std::move(other);
+    }
+    if (saved && saved->memory.diff && whole == Whole::needed)
+        return fail(Errc::snapshot_mismatch,
+                    "this is a Diff: it has only the memory that changed since another snapshot",
+                    "merge it first: inox snapshot merge BASE DIFF");
     return saved;
 }
 
 Result<void> verify_snapshot(const SnapshotFiles& files) {
-    const auto saved = TRY(open_snapshot(files));
-    const auto found = TRY(snapshot::read_sums(saved.image.get(), saved.memory.size));
+    const auto saved = TRY(open_snapshot(files, Whole::unneeded));
+    if (saved.memory.sums.empty())
+        return fail(Errc::unsupported, "the memory of this snapshot was merged by others: it has no checksums",
+                    "restore it and save it again");
+    const auto nothing = [](std::uint64_t, std::span<const std::byte>) { return Result<void>{}; };
+    const auto found = TRY(saved.memory.diff ? snapshot::read_changed(saved.image.get(), saved.memory, nothing)
+                                             : snapshot::read_sums(saved.image.get(), saved.memory.size));
     for (std::size_t i = 0; i < found.sums.size(); ++i)
         if (i >= saved.memory.sums.size() || found.sums[i] != saved.memory.sums[i])
             return fail(Errc::snapshot_invalid,
@@ -127,6 +168,48 @@ Result<void> verify_snapshot(const SnapshotFiles& files) {
                                static_cast<unsigned long long>((i + 1) * snapshot::piece_size / MiB),
                                files.memory.c_str()),
                         "take another copy of it, or save the guest again");
+    return {};
+}
+
+Result<void> merge_snapshots(const SnapshotFiles& base, const SnapshotFiles& diff) {
+    TRY_VOID(verify_snapshot(base));
+    const auto under = TRY(open_snapshot(base));
+    const auto over = TRY(open_snapshot(diff, Whole::unneeded));
+    if (!over.memory.diff)
+        return fail(Errc::snapshot_mismatch, "the second snapshot is whole, and no Diff: " + diff.folder,
+                    "the order is BASE DIFF");
+    if (over.memory.base != under.id || over.memory.size != under.memory.size)
+        return fail(Errc::snapshot_mismatch, "the Diff is based on another snapshot than " + base.folder,
+                    "merge a chain in the order in which it was saved");
+    const auto create = [](const std::string& path) -> Result<UniqueFd> {
+        auto file = open_file(path, O_RDWR | O_CREAT | O_TRUNC, Errc::output_unwritable, 0600);
+        if (!file)
+            file.error().what = "cannot write " + path;
+        return file;
+    };
+    const auto temporary = base.memory + ".partial";
+    const auto next = base.state + merged;
+    const auto write = [&]() -> Result<void> {
+        const auto memory = TRY(create(temporary));
+        auto contents = TRY(snapshot::merge_memory(under.image.get(), over.image.get(), over.memory, memory.get()));
+        auto parts = *over.parts;
+        auto id = over.id;
+        parts.save("memory", [&](State& one) { memory_state(one, contents, id); });
+        const auto state = TRY(create(next));
+        TRY_VOID(write_all(state.get(), snapshot::encode(parts.value())));
+        for (const auto* file : {&memory, &state})
+            if (::fsync(file->get()) != 0)
+                return fail_errno(Errc::output_unwritable, "cannot write the merged snapshot", "is the disk full?");
+        return {};
+    };
+    if (auto written = write(); !written) {
+        ::unlink(temporary.c_str());
+        ::unlink(next.c_str());
+        return written;
+    }
+    // Between these two the state is found under its other name.
+    if (::rename(temporary.c_str(), base.memory.c_str()) != 0 || ::rename(next.c_str(), base.state.c_str()) != 0)
+        return fail_errno(Errc::output_unwritable, "cannot rename the merged snapshot in " + base.folder);
     return {};
 }
 

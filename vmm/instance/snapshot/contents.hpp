@@ -43,10 +43,16 @@ struct SavedMachine {
     UniqueFd image{};
 };
 
+/// A Diff is refused where a whole one is needed (snapshot_mismatch).
+enum class Whole : bool { unneeded, needed };
 /// Opens and checks both, as far as that reads little. snapshot_missing, snapshot_invalid.
-Result<SavedMachine> open_snapshot(const SnapshotFiles& files);
+Result<SavedMachine> open_snapshot(const SnapshotFiles& files, Whole whole = Whole::needed);
 /// Reads all of the memory, too.
 Result<void> verify_snapshot(const SnapshotFiles& files);
+/// The base becomes what the Diff, which is based on it, was saved of. Its files are written anew and renamed, so
+/// guests that go on from it stay as they are; one that is killed at any moment leaves the base, or what it becomes.
+/// snapshot_mismatch, output_unwritable, and the errors of verify_snapshot().
+Result<void> merge_snapshots(const SnapshotFiles& base, const SnapshotFiles& diff);
 
 /// Paths of the host in a configuration that start here, whoever reads it where.
 void make_paths_absolute(Config& config, const std::string& folder);

@@ -36,9 +36,11 @@ std::string name_on_host(const DeviceConfig& device) {
 std::string snapshot_text(const SavedMachine& saved) {
     const auto& machine = saved.config.machine;
     std::string out = "saved " + when(saved.origin.saved_at) + " by inox " + saved.origin.version + "\n";
-    out += format("machine: %u CPU%s, %s of memory (%s of it not zero), %s\n", machine.cpus,
-                  machine.cpus == 1 ? "" : "s", size_text(saved.memory.size).c_str(),
-                  size_text(saved.memory.stored).c_str(), machine.transport == Transport::pci ? "PCI" : "no PCI");
+    out += format("machine: %u CPU%s, %s of memory (%s of it %s), %s\n", machine.cpus, machine.cpus == 1 ? "" : "s",
+                  size_text(saved.memory.size).c_str(), size_text(saved.memory.stored).c_str(),
+                  saved.memory.diff ? "changed" : "not zero", machine.transport == Transport::pci ? "PCI" : "no PCI");
+    if (saved.memory.diff)
+        out += "a Diff: merge it with the snapshot that it is based on (inox snapshot merge)\n";
     for (const auto& device : saved.config.devices) {
         const auto host = name_on_host(device);
         out += device_name(device).text() + (host.empty() ? "" : ": " + host) + "\n";
@@ -56,13 +58,11 @@ std::string snapshot_json(const SavedMachine& saved) {
         devices.push_back({{"kind", kind_name(name.kind)}, {"id", name.id}, {"host", name_on_host(device)}});
     }
     const auto& machine = saved.config.machine;
-    const nlohmann::ordered_json out{{"inox_version", saved.origin.version},
-                                     {"saved_at", saved.origin.saved_at},
-                                     {"vcpus", machine.cpus},
-                                     {"memory_bytes", saved.memory.size},
-                                     {"stored_bytes", saved.memory.stored},
-                                     {"pci", machine.transport == Transport::pci},
-                                     {"devices", std::move(devices)}};
+    const nlohmann::ordered_json out{
+        {"inox_version", saved.origin.version},        {"saved_at", saved.origin.saved_at},
+        {"type", saved.memory.diff ? "Diff" : "Full"}, {"vcpus", machine.cpus},
+        {"memory_bytes", saved.memory.size},           {"stored_bytes", saved.memory.stored},
+        {"pci", machine.transport == Transport::pci},  {"devices", std::move(devices)}};
     return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

@@ -6,7 +6,8 @@
 
 namespace inox {
 
-void Instance::save_snapshot(const SnapshotFiles& files, SnapshotSave::Existing existing, SnapshotSave::Done done) {
+void Instance::save_snapshot(const SnapshotFiles& files, SnapshotKind kind, SnapshotSave::Existing existing,
+                             SnapshotSave::Done done) {
     auto* const machine = machine_.get();
     if (machine == nullptr || finished_ || machine->state() == Machine::State::stopped)
         return done(fail(Errc::wrong_state, "there is no guest to save", "start it first"));
@@ -15,7 +16,14 @@ void Instance::save_snapshot(const SnapshotFiles& files, SnapshotSave::Existing 
                          "wait for its end"));
     if (machine->changing())
         return done(fail(Errc::in_use, "a device or a disk's image is being opened", "wait for its end"));
+    const bool diff = kind == SnapshotKind::diff;
+    if (diff && !base_ && existing == SnapshotSave::Existing::refused)
+        return done(fail(Errc::wrong_state, "there is no snapshot of this guest that a Diff could be based on",
+                         "save all of it first, without --diff"));
     SnapshotSave::Plan plan{.files = files, .existing = existing, .config = file_.config, .mmds = file_.mmds};
+    if (diff)
+        plan.pages = base_ && machine->memory().dirty().tracked() ? snapshot::Pages::written : snapshot::Pages::touched;
+    plan.base = base_.value_or(snapshot::MemoryId{});
     make_paths_absolute(plan.config, folder_);
     plan.progress = [this](std::uint64_t looked_at, std::uint64_t total) {
         events_.publish("snapshot-progress", {{"bytes", looked_at}, {"of", total}});
@@ -51,17 +59,23 @@ Result<void> Instance::cancel_snapshot() {
 }
 
 void Instance::on_saved(const SnapshotFiles& files, const Result<SnapshotSave::Written>& written) {
-    if (written)
+    if (written) {
+        base_ = written->id;
         return events_.publish("snapshot-saved", {{"state", files.state},
                                                   {"memory", files.memory},
                                                   {"bytes", written->memory},
                                                   {"stored", written->stored}});
+    }
     events_.publish("snapshot-failed", {{"state", files.state},
                                         {"code", std::string{error_name(written.error().code)}},
                                         {"what", written.error().message()}});
 }
 
 void Instance::use_snapshot(Restored from, Machine::Begin begin) {
+    snapshot::MemoryContents contents;
+    snapshot::MemoryId id{};
+    if (from.parts && from.parts->restore("memory", [&](inox::State& state) { memory_state(state, contents, id); }))
+        base_ = id;
     restored_ = std::move(from);
     begin_ = begin;
 }

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -77,6 +78,8 @@ Result<void> SnapshotSave::collect() {
     parts_.save("config", [&](State& state) { config_state(state, plan_.config); });
     parts_.save("mmds", [&](State& state) { mmds_state(state, plan_.mmds); });
     TRY_VOID(machine_.save(parts_));
+    if (machine_.memory().dirty().tracked())
+        TRY_VOID(machine_.collect_writes()); // they are lost only when the snapshot has them
     id_ = snapshot::new_memory_id();
     try {
         writer_ = std::thread{[this, alive = std::weak_ptr{alive_}] {
@@ -111,17 +114,54 @@ Result<void> SnapshotSave::write() {
         return fail(Errc::in_use, "a snapshot is in " + files.folder + " already", "remove it, or name another folder");
     auto written = write_files();
     if (!written) {
-        outside::remove(files.memory + partial);
+        if (!over_)
+            outside::remove(files.memory + partial);
         outside::remove(files.state + partial);
     }
     return written;
 }
 
+/// A file that others merged a base into, or one of its own.
+Result<UniqueFd> SnapshotSave::open_memory() {
+    const auto& path = plan_.files.memory;
+    if (plan_.pages == snapshot::Pages::all || plan_.existing == Existing::refused)
+        return open_partial(path);
+    UniqueFd file = outside::open(path, O_RDWR | O_NONBLOCK, 0600, outside::Wait::long_);
+    if (!file && errno != ENOENT)
+        return unwritable(path);
+    if (!file)
+        return open_partial(path);
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode))
+        return fail(Errc::output_unwritable, path + " is not a regular file");
+    struct flock lock {};
+    lock.l_type = F_WRLCK;
+    struct stat image {};
+    const int mapped = machine_.memory().image_fd();
+    const bool own =
+        mapped >= 0 && ::fstat(mapped, &image) == 0 && image.st_dev == status.st_dev && image.st_ino == status.st_ino;
+    if (own || (::fcntl(file.get(), F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES))) // NOLINT
+        return fail(Errc::in_use, "a guest runs from this file, and would see it change: " + path,
+                    "name another file, or a copy of it");
+    const auto size = machine_.memory().size();
+    if (static_cast<std::uint64_t>(status.st_size) != size && ::ftruncate(file.get(), 0) != 0)
+        return unwritable(path);
+    over_ = true;
+    if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
+        return unwritable(path);
+    TRY_VOID(snapshot::write_id(file.get(), id_)); // the state that is there does not fit any more
+    return file;
+}
+
 Result<void> SnapshotSave::write_files() {
     const auto& files = plan_.files;
-    const auto memory = TRY(open_partial(files.memory));
-    contents_ =
-        TRY(snapshot::write_memory(memory.get(), machine_.memory(), snapshot::page_map(), id_, stop_, looked_at_));
+    const auto memory = TRY(open_memory());
+    contents_ = TRY(snapshot::write_memory(memory.get(), machine_.memory(), snapshot::page_map(), id_, plan_.pages,
+                                           stop_, looked_at_));
+    contents_.base = plan_.base;
+    if (plan_.existing == Existing::replaced && contents_.diff)
+        contents_ = {.size = contents_.size,
+                     .stored = contents_.stored}; // it is restored once the caller has merged it
     parts_.save("memory", [&](State& state) { memory_state(state, contents_, id_); });
     const auto state = TRY(open_partial(files.state));
     TRY_VOID(write_all(state.get(), snapshot::encode(parts_.value())));
@@ -131,7 +171,8 @@ Result<void> SnapshotSave::write_files() {
         return unwritable(files.state);
     if (stop_)
         return fail(Errc::wrong_state, "the snapshot was given up");
-    TRY_VOID(give_name(files.memory));
+    if (!over_)
+        TRY_VOID(give_name(files.memory));
     return give_name(files.state);
 }
 
@@ -146,11 +187,13 @@ void SnapshotSave::let_go() {
 void SnapshotSave::finish(Result<void> written) {
     if (writer_.joinable())
         writer_.join();
+    if (written)
+        machine_.memory().dirty().clear(); // before anything runs
     let_go();
     auto done = std::exchange(done_, nullptr);
     if (!written)
         return done(std::unexpected<Error>{std::move(written).error()}); // may destroy this
-    done(Written{contents_.size, contents_.stored});
+    done(Written{contents_.size, contents_.stored, id_});
 }
 
 SnapshotSave::~SnapshotSave() {

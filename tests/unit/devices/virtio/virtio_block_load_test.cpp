@@ -45,8 +45,8 @@ public:
     Hold hold() const override { return Hold{std::shared_lock{mutex_}}; }
     [[nodiscard]] std::uint64_t generation() const noexcept override { return generation_.load(); }
     void pin(DmaPin& pin) const override { pins_->add(pin); }
-    [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
-                                       TranslationLimit& limit) const noexcept override {
+    [[nodiscard]] Translated do_translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                          TranslationLimit& limit) const noexcept override {
         return mapped_ ? memory_.translate(range, access, out, limit) : Translated::fault;
     }
     /// Does what the guest does to its IOMMU. The drain ends when the device no longer uses the old memory.

@@ -189,8 +189,8 @@ TEST_CASE("buffers taken ahead follow when translations change") {
         explicit Moving(const TestRam& ram) : inner{ram.memory} {}
         Hold hold() const override { return {}; }
         [[nodiscard]] std::uint64_t generation() const noexcept override { return change; }
-        [[nodiscard]] Translated translate(Range<Iova> range, Access access, std::vector<iovec>& out,
-                                           TranslationLimit& limit) const noexcept override {
+        [[nodiscard]] Translated do_translate(Range<Iova> range, Access access, std::vector<iovec>& out,
+                                              TranslationLimit& limit) const noexcept override {
             const auto at = range.start().raw();
             const bool moves = moved && at >= 0x800000;
             return inner.translate(*Range<Iova>::sized(Iova{moves ? at + 0x100000 : at}, range.size()), access, out,

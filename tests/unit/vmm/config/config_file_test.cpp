@@ -45,7 +45,7 @@ TEST_CASE("every key reaches its field") {
     const auto parsed = parse(R"({
         "boot-source": {"kernel_image_path": "/k", "initrd_path": "/i", "boot_args": "console=ttyS0 root=/dev/vda"},
         "machine-config": {"vcpu_count": 4, "mem_size_mib": 512, "smt": true, "huge_pages": "2M",
-                           "track_dirty_pages": false, "cpu_template": "None"},
+                           "track_dirty_pages": true, "cpu_template": "None"},
         "logger": {"log_path": "/log", "level": "Debug", "show_level": true, "show_log_origin": false},
         "inox": {"timeout": "500ms", "expect": "up$", "serial_log": "/s", "boot_timeline": "t.svg", "quiet": true,
                  "on_panic": "end", "console_overflow": "drop", "keep_fds": "5,6",
@@ -60,6 +60,7 @@ TEST_CASE("every key reaches its field") {
     CHECK(config.machine.cpus == 4);
     CHECK(config.machine.memory == 512 * MiB);
     CHECK(config.machine.smt);
+    CHECK(config.machine.track_dirty_pages);
     CHECK(config.machine.huge_pages == HugePages::two_mib);
     CHECK(log.path == "/log");
     CHECK(log.level == log::Level::debug);
@@ -255,8 +256,6 @@ TEST_CASE("parts that inox does not have are refused by name, unless nothing is 
         CHECK(parse(R"({")" + name + R"(": []})").problems.empty());
     }
     CHECK(only_problem(R"({"machine-config": {"cpu_template": "T2"}})") == "unsupported /machine-config/cpu_template");
-    CHECK(only_problem(R"({"machine-config": {"track_dirty_pages": true}})") ==
-          "unsupported /machine-config/track_dirty_pages");
     CHECK(only_problem(R"({"cpu-config": {"msr_modifiers": [1]}})") == "unsupported /cpu-config/msr_modifiers");
 }
 

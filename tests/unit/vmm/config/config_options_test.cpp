@@ -45,6 +45,7 @@ TEST_CASE("each option sets its field") {
     CHECK(with("--huge-pages", "2m").config.machine.huge_pages == HugePages::two_mib);
     CHECK(with("--huge-pages", "Transparent").config.machine.huge_pages == HugePages::transparent);
     CHECK(with("--smt", "").config.machine.smt);
+    CHECK(with("--track-dirty-pages", "").config.machine.track_dirty_pages);
     CHECK(with("--timeout", "1m").run.timeout == std::chrono::milliseconds{60'000});
     CHECK(with("--expect", "a|b").run.expect == "a|b");
     CHECK(with("--serial-log", "/s").run.serial_log == "/s");

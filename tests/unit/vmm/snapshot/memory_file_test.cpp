@@ -26,10 +26,11 @@ GuestMemory guest(HugePages pages, GuestMemory::Sharing sharing) {
     return std::move(*memory);
 }
 
-snapshot::MemoryContents save(const GuestMemory& memory, int file, const snapshot::MemoryId& id) {
+snapshot::MemoryContents save(const GuestMemory& memory, int file, const snapshot::MemoryId& id,
+                              snapshot::Pages which = snapshot::Pages::all) {
     const std::atomic<bool> stop{false};
     std::atomic<std::uint64_t> done{0};
-    auto written = snapshot::write_memory(file, memory, snapshot::page_map(), id, stop, done);
+    auto written = snapshot::write_memory(file, memory, snapshot::page_map(), id, which, stop, done);
     REQUIRE(written);
     CHECK(done == size);
     return std::move(*written);
@@ -107,12 +108,78 @@ TEST_CASE("memory of another snapshot, another size and a damaged one are told a
     CHECK_FALSE(snapshot::read_sums(file.get(), size).value_or(contents).sums == contents.sums);
 }
 
+TEST_CASE("a chain of Diffs becomes what one whole snapshot is") {
+    using snapshot::Pages;
+    const auto which = GENERATE(Pages::touched, Pages::written);
+    const auto pages = GENERATE(HugePages::none, HugePages::transparent);
+    const bool restored = GENERATE(false, true);
+    auto memory = guest(pages, GuestMemory::Sharing::unneeded);
+    memory.dirty().track(which == Pages::written);
+    auto id = snapshot::new_memory_id();
+    auto base = new_file();
+    static_cast<void>(save(memory, base.get(), id));
+    memory.dirty().clear();
+    if (restored) {
+        auto again_mapped = GuestMemory::restore(size, pages, GuestMemory::Sharing::unneeded, hole, again(base));
+        REQUIRE(again_mapped);
+        memory = std::move(*again_mapped);
+        memory.dirty().track(which == Pages::written);
+    }
+    for (unsigned turn = 1; turn <= 5; ++turn) {
+        REQUIRE(memory.write(Gpa{turn * 10 * MiB}, std::uint64_t{turn}));            // new
+        REQUIRE(memory.write(Gpa{1 * MiB + turn * page_size}, std::uint64_t{turn})); // beside what is there
+        REQUIRE(memory.write(layout::ram_above_hole + turn * MiB, std::uint64_t{turn}));
+        if (turn == 2) // becomes zero, and then nothing
+            REQUIRE(memory.write(Gpa{0x1000}, std::uint64_t{0}));
+        if (turn == 3)
+            REQUIRE(memory.discard(*memory.host(Gpa{70 * MiB}, page_size)));
+        id = snapshot::new_memory_id();
+        const auto diff = new_file();
+        const auto contents = save(memory, diff.get(), id, which);
+        memory.dirty().clear();
+        CHECK(contents.diff);
+        if (which == Pages::written)
+            CHECK(contents.stored == (turn == 2 || turn == 3 ? 5 : 4) * page_size); // three, and the one with the id
+        auto merged = new_file();
+        const auto whole = snapshot::merge_memory(base.get(), diff.get(), contents, merged.get());
+        REQUIRE(whole);
+        base = std::move(merged);
+        CHECK(snapshot::check_memory(base.get(), size, id, "memory"));
+        const auto full = new_file();
+        const auto expected = save(memory, full.get(), id);
+        CHECK(whole->sums == expected.sums);
+        CHECK(whole->stored == expected.stored);
+        // A damaged Diff is not merged
+        REQUIRE(::pwrite(diff.get(), "x", 1, static_cast<off_t>(turn * 10 * MiB + 9)) == 1);
+        const auto refused = snapshot::merge_memory(base.get(), diff.get(), contents, new_file().get());
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == Errc::snapshot_invalid);
+    }
+}
+
+TEST_CASE("a Diff over a copy of its base is what a merge makes of them") {
+    auto memory = guest(HugePages::transparent, GuestMemory::Sharing::unneeded);
+    memory.dirty().track(true);
+    const auto file = new_file();
+    static_cast<void>(save(memory, file.get(), snapshot::new_memory_id()));
+    memory.dirty().clear();
+    REQUIRE(memory.write(Gpa{1 * MiB}, std::uint64_t{0}));
+    const auto id = snapshot::new_memory_id();
+    REQUIRE(snapshot::write_id(file.get(), id));
+    static_cast<void>(save(memory, file.get(), id, snapshot::Pages::written));
+    const auto full = new_file();
+    const auto expected = save(memory, full.get(), id);
+    const auto found = snapshot::read_sums(file.get(), size);
+    REQUIRE(found);
+    CHECK(found->sums == expected.sums);
+}
+
 TEST_CASE("a snapshot that is given up stops writing") {
     const auto memory = guest(HugePages::transparent, GuestMemory::Sharing::unneeded);
     const std::atomic<bool> stop{true};
     std::atomic<std::uint64_t> done{0};
     const auto file = new_file();
-    const auto written = snapshot::write_memory(file.get(), memory, -1, {}, stop, done);
+    const auto written = snapshot::write_memory(file.get(), memory, -1, {}, snapshot::Pages::all, stop, done);
     REQUIRE_FALSE(written);
     CHECK(written.error().code == Errc::wrong_state);
 }
