@@ -33,6 +33,8 @@ int snapshot_command(Arguments arguments);
 struct RunAsked {
     ConfigFile file{};
     std::string config_path{};
+    std::string from{};        ///< folder of a snapshot; empty: the guest boots
+    std::string page_server{}; ///< socket of the process that brings its memory; empty: its memory file does
 };
 std::optional<int> read_run(Arguments words, RunAsked& out);
 /// Firecracker's own flags: no command word.

@@ -51,6 +51,11 @@ int jail_guest(const jail::Given& given) {
     auto needs = jail::needs_of(asked.file, asked.config_path, std::filesystem::current_path(error).string());
     if (!needs)
         return report_problem(std::move(needs).error());
+    const auto here = std::filesystem::current_path(error).string();
+    if (!asked.from.empty())
+        needs->binds.push_back({path_below(here, asked.from), false});
+    if (!asked.page_server.empty())
+        needs->binds.push_back({path_below(here, asked.page_server), true});
     close_inherited(asked.file);
     auto code = jail::run_guest(*options, std::move(*needs));
     return code ? *code : report_problem(std::move(code).error());

@@ -129,7 +129,6 @@ void apply_options(std::span<Given> given, ConfigFile& file, std::vector<Error>&
 struct Asked : RunAsked {
     std::vector<Given> given{};
     bool made_id{false}; ///< of the guest
-    std::string from{};  ///< folder of a snapshot; empty: the guest boots
     bool paused{false};
     RestoredClock clock{RestoredClock::goes_on};
 };
@@ -150,13 +149,15 @@ bool is_of_machine(std::string_view twin) {
 /// The options that only a restored guest has; and those that it cannot have.
 Result<void> check_from(const Command& command, std::span<const Given> given, const std::string& clock, Asked& asked) {
     if (!command.has("--from")) {
-        for (const char* name : {"--paused", "--clock"})
+        for (const char* name : {"--paused", "--clock", "--page-server"})
             if (command.has(name))
                 return fail_at(name, Errc::bad_option, "this is for a guest that is restored", "add --from DIR");
         return {};
     }
     if (asked.from.empty())
         return fail_at("--from", Errc::bad_option, "the path is empty", "name the folder of a snapshot");
+    if (command.has("--page-server") && asked.page_server.empty())
+        return fail_at("--page-server", Errc::bad_option, "the path is empty", "name the server's socket");
     if (command.has("--config"))
         return fail_at("--config", Errc::bad_option, "a snapshot has its own configuration", "leave one of them out");
     for (const auto& one : given)
@@ -177,7 +178,10 @@ Result<Restored> take_snapshot(Asked& asked) {
     if (file.run.on_reboot == OnReboot::restart)
         return fail_at("--on-reboot", Errc::bad_option,
                        "a restored guest cannot start anew: nothing of its boot is left", "use end or fail");
-    auto opened = open_snapshot(SnapshotFiles::in(asked.from));
+    auto files = SnapshotFiles::in(asked.from);
+    if (!asked.page_server.empty())
+        files.memory.clear();
+    auto opened = open_snapshot(files);
     if (!opened)
         opened.error().where = "--from";
     auto saved = TRY(std::move(opened));
@@ -190,7 +194,11 @@ Result<Restored> take_snapshot(Asked& asked) {
     saved.config.machine.track_dirty_pages = file.config.machine.track_dirty_pages; // the guest sees nothing of it
     file.config = std::move(saved.config);
     file.mmds = std::move(saved.mmds);
-    return Restored{std::move(saved.parts), std::move(saved.image), asked.clock};
+    return Restored{.parts = std::move(saved.parts),
+                    .image = std::move(saved.image),
+                    .clock = asked.clock,
+                    .page_server = asked.page_server,
+                    .memory_id = saved.id};
 }
 
 /// The options as the command line has them, with the values that they got.
@@ -219,6 +227,9 @@ std::optional<int> parse_words(Arguments words, Asked& asked) {
         "with --from: continue, the guest's clock goes on as if no time had passed; realtime, kvm-clock jumps to "
         "the present; default continue");
     command.add_switch("--paused", "with --from: the guest waits for `inox ctl resume`");
+    command.add("--page-server", asked.page_server, "SOCKET",
+                "with --from: this process brings the memory, page by page at the first touch (userfaultfd); "
+                "tools/page_server.py is one");
     command.add_switch("--verbose", "log what inox does, too: the same as --log-level Info", 'v');
     if (const auto over = command.parse())
         return *over;
@@ -275,7 +286,8 @@ int run_command(Arguments words, Timeline& timeline) {
     Asked asked;
     if (const auto over = parse_words(words, asked))
         return *over;
-    auto& [file, config_path] = static_cast<RunAsked&>(asked);
+    auto& file = asked.file;
+    const auto& config_path = asked.config_path;
     const auto& given = asked.given;
     auto given_socket = given_socket::of_service_manager();
     if (!given_socket)

@@ -50,7 +50,7 @@ struct Load {
     bool resume{false};
     bool realtime{false};
     bool deprecated{false};
-    bool userfaultfd{false};
+    std::string page_server{}; ///< in place of the memory file
     bool tracked{false};
     std::vector<std::pair<std::string, std::string>> taps{}; ///< id, tap
     std::string vsock{};
@@ -92,7 +92,7 @@ void read_pages(const Members& members, Load& out) {
     const auto index = members.at("huge_pages").one_of(names).value_or(0);
     if (index != 0)
         out.huge_pages = static_cast<HugePages>(index - 1);
-    out.huge_from_file = out.huge_pages == HugePages::two_mib;
+    out.huge_from_file = out.huge_pages == HugePages::two_mib && out.page_server.empty();
 }
 
 /// What is wrong with the two ways to name it together.
@@ -112,9 +112,9 @@ std::optional<Response> read_backend(const Members& members, Load& out) {
     static constexpr std::string_view types[] = {"File", "Uffd"};
     const auto value = members.at("mem_backend");
     const Members inner{value, {"backend_path", "backend_type"}};
-    out.files.memory = inner.text("backend_path");
+    const auto path = inner.text("backend_path");
     if (inner.has("backend_type"))
-        out.userfaultfd = inner.at("backend_type").one_of(types).value_or(0) == 1;
+        (inner.at("backend_type").one_of(types).value_or(0) == 1 ? out.page_server : out.files.memory) = path;
     else if (value.json().is_object())
         value.report_missing("backend_type");
     return std::nullopt;
@@ -134,6 +134,11 @@ Error load_words(Error error) {
             reason;
     else if (error.code == Errc::snapshot_invalid)
         error.what = "Failed to get snapshot state from file: " + reason;
+    else if (error.code == Errc::page_server)
+        error.what =
+            "Failed to load guest memory: Error creating guest memory from uffd: Failed to connect to UDS Unix "
+            "stream: " +
+            reason;
     else if (error.code == Errc::not_found)
         return error;
     else
@@ -181,8 +186,11 @@ Result<void> prepare_load(Instance& instance, const Load& load) {
         if (!file.mmds)
             file.mmds = std::move(saved.mmds);
     }));
-    instance.use_snapshot({std::move(saved.parts), std::move(saved.image),
-                           load.realtime ? RestoredClock::real_time : RestoredClock::goes_on},
+    instance.use_snapshot({.parts = std::move(saved.parts),
+                           .image = std::move(saved.image),
+                           .clock = load.realtime ? RestoredClock::real_time : RestoredClock::goes_on,
+                           .page_server = load.page_server,
+                           .memory_id = saved.id},
                           load.resume ? Machine::Begin::running : Machine::Begin::paused);
     return {};
 }
@@ -215,10 +223,6 @@ Prepared put_snapshot_load(Call& call) {
         return body_refusal(json.problems.front(), {json.root, call.request.body});
     if (backend_problem)
         return *backend_problem;
-    if (load.userfaultfd)
-        return refusal(Errc::unsupported,
-                       "The requested operation is not supported: memory by userfaultfd is not in this version of inox",
-                       "use backend_type File");
     if (load.huge_from_file)
         return refusal(Errc::config_value,
                        std::string{load_prefix} + "Cannot restore hugetlbfs backed snapshot by mapping the memory "

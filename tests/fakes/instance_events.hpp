@@ -12,6 +12,7 @@ struct DeafOwner final : InstanceEvents {
     void on_expected(ConsoleOutput::Line /*line*/) override {}
     void on_leave() override {}
     void on_help() override {}
+    void on_stalled(const Error& /*why*/) noexcept override {}
 };
 
 } // namespace inox::fakes

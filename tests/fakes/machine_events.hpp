@@ -17,6 +17,7 @@ struct RecordingEvents : MachineEvents, SerialOutput, ConsolePeer {
     void on_device_error(const DeviceName& /*name*/, const std::string& /*what*/) override {}
     void on_panic(const GuestPanic& /*panic*/) override {}
     void on_user_space_up() override {}
+    void on_stalled(const Error& /*why*/) noexcept override {}
     void on_iommu_fault(const iommu::Faults::Entry& /*entry*/) override {}
     void serial_output(std::span<const std::byte> /*bytes*/) override {}
     void on_input_room() override {}

@@ -7,6 +7,7 @@ comes twice. What is damaged, foreign or of another machine is refused by name.
 """
 import json, os, pathlib, signal, subprocess, sys, tempfile, time
 
+TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 INOX, GUESTS = os.path.realpath(sys.argv[1]), pathlib.Path(sys.argv[2])
 TURNS = int(os.environ.get("INOX_SNAPSHOT_TURNS", "5"))
 WORK = pathlib.Path(tempfile.mkdtemp(prefix="inox-snapshot."))
@@ -108,6 +109,54 @@ def paused_and_running():
     done = run.ctl("snapshot", "/var/inox-not-allowed")
     check("nothing is written where nobody allowed it", "not_allowed" in done.stderr, done.stderr)
     run.end()
+
+
+def served():
+    """The memory comes from another process, which then dies."""
+    def server(folder):
+        path = WORK / "pages"
+        path.unlink(missing_ok=True)
+        process = subprocess.Popen([TOOLS / "page_server.py", path, folder / "memory"])
+        while not path.exists():
+            time.sleep(0.05)
+        return process, path
+
+    before = Run("--from", WORK / "snap1")
+    expected = before.numbers(5)
+    before.end()
+    process, path = server(WORK / "snap1")
+    run = Run("--from", WORK / "snap1", "--page-server", path)
+    numbers = run.numbers(5)
+    check("a guest goes on whose memory a server brings", numbers == expected, numbers)
+    done = run.ctl("snapshot", WORK / "served")
+    good = inox("snapshot", "verify", WORK / "served")
+    check("and is saved as a whole", done.returncode == 0 and good.returncode == 0, done.stderr + good.stderr)
+    status = pathlib.Path(f"/proc/{run.process.pid}/task")
+    lists = {(task / "comm").read_text().strip(): "Seccomp:\t2" in (task / "status").read_text()
+             for task in status.iterdir()}
+    check("the thread that watches the server has a list", lists.get("page-server"), lists)
+    for child in subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split():
+        os.kill(int(child), signal.SIGKILL)
+    killed = time.monotonic()
+    code = run.process.wait(30)
+    took = time.monotonic() - killed
+    run.errors.seek(0)
+    said = run.errors.read()
+    check("a guest whose server dies ends with its error", code == 81 and "[page_server]" in said, (code, said))
+    check("and soon", took < 5, took)
+    process.kill()
+    process.wait()
+    again = Run("--from", WORK / "served")
+    more = again.numbers(3)
+    check("what was saved of it goes on", in_order(more, more[0]) and more[0] > numbers[-1], more)
+    again.end()
+
+    done = inox("run", "--from", WORK / "snap1", "--page-server", path, "--timeout", "20s")
+    check("no server", done.returncode == 81 and "cannot connect to the page server" in done.stderr, done.stderr)
+    process, path = server(WORK / "snap2")
+    done = inox("run", "--from", WORK / "snap1", "--page-server", path, "--timeout", "20s")
+    check("a server of another snapshot", "[snapshot_invalid]" in done.stderr, done.stderr)
+    process.kill()
 
 
 def refusals():
@@ -224,6 +273,31 @@ def firecrackers_diff():
     run.end()
 
 
+def another_disk():
+    """What the guest had must be there, as it was; and for one guest at a time."""
+    disk, folder = WORK / "disk.img", WORK / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    run = Run("--kernel", GUESTS / "ticks", "--memory", "32M", "--disk", f"id=data,path={disk}")
+    run.numbers(3)
+    run.save(folder)
+    run.end()
+
+    def refused(name, code, text, *words):
+        done = inox("run", "--from", folder, "--timeout", "20s", *words)
+        check(name, f"[{code}]" in done.stderr and text in done.stderr, done.stderr)
+
+    named = ["--disk", f"id=data,path={disk}"]
+    refused("a disk that nobody names", "not_allowed", f"add --disk id=data,path={disk}")
+    refused("a disk of another name", "snapshot_mismatch", "has no disk 'other'", "--disk", f"id=other,path={disk}")
+    refused("a missing disk", "disk_missing", "nothing", "--disk", f"id=data,path={WORK}/nothing")
+    run = Run("--from", folder, *named)
+    run.numbers(3)
+    refused("a second guest with the same disk", "in_use", "end the other user", *named)
+    run.end()
+    os.truncate(disk, 2 << 20)
+    refused("a disk of another size", "snapshot_invalid", "has 4096 sectors now, and had 2048", *named)
+
+
 def killed_saves():
     """Whenever it is killed, no snapshot has its name, or a whole one."""
     whole = 0
@@ -247,9 +321,11 @@ def killed_saves():
 try:
     generations()
     paused_and_running()
+    served()
     refusals()
     chains()
     firecrackers_diff()
+    another_disk()
     killed_saves()
 finally:
     subprocess.run(["rm", "-rf", WORK])

@@ -61,6 +61,7 @@ constexpr std::array<Row, errc_count> table{{
     {Errc::no_resource, "no_resource", 123},
     {Errc::in_use, "in_use", 99},
     {Errc::not_allowed, "not_allowed", 86},
+    {Errc::page_server, "page_server", 81},
     {Errc::snapshot_missing, "snapshot_missing", 82},
     {Errc::snapshot_invalid, "snapshot_invalid", 83},
     {Errc::snapshot_mismatch, "snapshot_mismatch", 84},

@@ -55,6 +55,7 @@ enum class Errc : std::uint8_t {
     no_resource,       ///< a limit of inox or of the host is reached
     in_use,            ///< another process, or another device of this machine, holds it
     not_allowed,       ///< inox is confined, and neither its configuration nor --allow names the file
+    page_server,       ///< the process that brings a restored guest's memory is not there, or has ended
     snapshot_missing,  ///< a snapshot's file cannot be opened or read
     snapshot_invalid,  ///< damaged, truncated, of another program or of a newer version
     snapshot_mismatch, ///< sound, but this host, or what it is restored with, differs from what it was saved with

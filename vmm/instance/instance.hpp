@@ -32,6 +32,8 @@ public:
     virtual void on_end(GuestEnd end) = 0;
     /// The guest says so.
     virtual void on_user_space_up() = 0;
+    /// On another thread: see MachineEvents.
+    virtual void on_stalled(const Error& why) noexcept = 0;
 };
 
 /// Everything is called on the loop's thread, or before the loop runs. A machine is made by a thread of its own, so the
@@ -201,6 +203,7 @@ private:
     void on_device_error(const DeviceName& name, const std::string& what) override;
     void on_panic(const GuestPanic& panic) override;
     void on_user_space_up() override;
+    void on_stalled(const Error& why) noexcept override { owner_.on_stalled(why); }
     void on_iommu_fault(const iommu::Faults::Entry& entry) override;
     [[nodiscard]] bool dumps_first(const GuestEnd& end);
     void dump_panic();

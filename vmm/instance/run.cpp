@@ -73,6 +73,7 @@ private:
         if (plan_.on_user_space_up)
             plan_.on_user_space_up();
     }
+    void on_stalled(const Error& why) noexcept override { watchdog_->stalled(why); }
     void end(GuestEnd end);
     void on_signal(int signal);
     void end_well(const char* what) { end({GuestEnd::How::stopped, 0, {}, what}); }
@@ -322,6 +323,8 @@ Result<int> GuestRun::run() {
     }
     if (stopped_from_outside_)
         watchdog_->ending(*end_->error, instance_.starting() ? Watchdog::unfinished_start : Watchdog::devices);
+    else if (end_->error && end_->error->code == Errc::page_server)
+        watchdog_->ending(*end_->error, Watchdog::lost_memory);
     instance_.end(*end_);
     companion.reset();
     instance_.await_start(); // the API has closed; only the watchdog limits this wait

@@ -19,6 +19,7 @@
 namespace inox {
 namespace {
 
+constexpr std::chrono::milliseconds most_stall{100};
 constexpr std::chrono::milliseconds patience{25}; ///< for the reader of standard error
 
 sigset_t set_of(std::initializer_list<int> signals) {
@@ -93,6 +94,12 @@ void Watchdog::ending(const Error& why, Rest rest) {
     woken_.signal();
 }
 
+void Watchdog::stalled(const Error& why) {
+    const std::lock_guard lock{stalled_mutex_};
+    stalled_ = why;
+    woken_.signal();
+}
+
 // The thread
 
 void Watchdog::watch() {
@@ -116,6 +123,10 @@ void Watchdog::watch() {
             }
             if (may_stop_.exchange(false))
                 stop_process();
+            const std::lock_guard lock{stalled_mutex_};
+            if (auto why = std::exchange(stalled_, std::nullopt))
+                ask(
+                    std::move(*why), [] {}, most_stall);
         }
         if (polls[2].revents != 0) {
             stopping_ = true;
@@ -126,7 +137,7 @@ void Watchdog::watch() {
         const auto now = Clock::now();
         if (time_is_up_ && now >= *time_is_up_) {
             time_is_up_.reset();
-            ask(end_by_timeout(*options_.timeout), options_.on_timeout);
+            ask(end_by_timeout(*options_.timeout), options_.on_timeout, options_.hears_within);
         }
         if (!give_up_ || now < *give_up_)
             continue;
@@ -154,7 +165,8 @@ void Watchdog::on_readable() {
         return;
     const int signal = static_cast<int>(info.ssi_signo);
     if (auto error = end_by(signal))
-        return ask(std::move(*error), [this, signal] { options_.on_signal(signal); });
+        return ask(
+            std::move(*error), [this, signal] { options_.on_signal(signal); }, options_.hears_within);
     tell_once(signal);
 }
 
@@ -183,13 +195,13 @@ void Watchdog::stop_process() {
 }
 
 /// The first reason stands: asking again neither extends the deadline nor makes the loop's list grow.
-void Watchdog::ask(Error why, std::function<void()> tell) {
+void Watchdog::ask(Error why, std::function<void()> tell, std::chrono::milliseconds hears_within) {
     if (give_up_ && (ends_ || !shared_->heard))
         return;
     if (!ends_ && !why_)
         why_ = std::move(why);
     shared_->heard = false;
-    give_up_ = Clock::now() + options_.hears_within;
+    give_up_ = Clock::now() + hears_within;
     loop_.post_urgent([shared = shared_, tell = std::move(tell)] {
         shared->heard = true;
         tell();

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -49,6 +50,10 @@ public:
     static constexpr Rest devices{std::chrono::milliseconds{10'000}, "the devices did not stop"};
     /// A start has nothing to lose: what is in a call of the kernel's then goes with the process.
     static constexpr Rest unfinished_start{std::chrono::milliseconds{60}, "the start did not stop"};
+    static constexpr Rest lost_memory{std::chrono::milliseconds{1000}, "a thread waits for the guest's memory"};
+    /// Any thread: the loop has been told to end because of `why`; if it does not react within 100 ms, the process
+    /// ends.
+    void stalled(const Error& why);
     /// The loop has stopped because of `why`. On the loop's thread.
     void ending(const Error& why, Rest rest = devices);
 
@@ -69,7 +74,7 @@ private:
     void on_readable();
     void tell_once(int signal);
     void stop_process();
-    void ask(Error why, std::function<void()> tell);
+    void ask(Error why, std::function<void()> tell, std::chrono::milliseconds hears_within);
     [[nodiscard]] int milliseconds_left() const;
     [[noreturn]] void end_process(const char* what) const;
 
@@ -81,6 +86,8 @@ private:
     std::atomic<bool> stop_{false};
     std::atomic<bool> may_stop_{false}; ///< the loop knows of the SIGTSTP
     std::atomic<const Error*> ending_{nullptr};
+    std::mutex stalled_mutex_{};
+    std::optional<Error> stalled_{}; ///< guarded by it
     std::optional<Error> ending_error_{};
     Rest rest_{devices};
     std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();

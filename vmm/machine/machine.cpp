@@ -217,6 +217,12 @@ Result<void> Machine::start(Begin how) {
     for (auto vcpu = vcpus_.begin(); started && vcpu != vcpus_.end(); ++vcpu)
         if (started = (*vcpu)->start(*all_confined_); started)
             --missing;
+    if (started) {
+        const std::lock_guard lock{threads_mutex_};
+        threads_ = Threads::run;
+        if (pages_ && pages_->ended())
+            started = std::unexpected<Error>{pages_->end_error()};
+    }
     if (!started) {
         gate_.set(RunGate::State::stopping);
         all_confined_->count_down(missing + 1);
@@ -324,6 +330,10 @@ void Machine::stop() {
     if (platform_)
         platform_->stop();
     gate_.set(RunGate::State::stopping);
+    {
+        const std::lock_guard lock{threads_mutex_};
+        threads_ = Threads::gone;
+    }
     for (auto& vcpu : vcpus_)
         vcpu->kick();
     exits_of_stopped_ = exit_counts();

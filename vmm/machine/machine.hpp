@@ -8,6 +8,7 @@
 #include <functional>
 #include <latch>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -32,6 +33,8 @@
 #include "vmm/machine/run_gate.hpp"
 #include "vmm/machine/vcpu_thread.hpp"
 #include "vmm/memory/address_map.hpp"
+#include "vmm/memory/page_server.hpp"
+#include "vmm/snapshot/memory_file.hpp"
 #include "vmm/snapshot/parts.hpp"
 
 namespace inox {
@@ -45,12 +48,14 @@ enum class RestoredClock : std::uint8_t {
 /// A machine that was saved.
 struct Restored {
     std::shared_ptr<const snapshot::Parts> parts;
-    UniqueFd image; ///< the memory file: it must not change as long as the machine lives
+    UniqueFd image; ///< the memory file: it must not change as long as the machine lives; none with a page server
     RestoredClock clock{RestoredClock::goes_on};
     std::optional<GuestMemory> memory{}; ///< in place of the image
     bool moved{false};                   ///< it was moved, not copied: its generation id stays
     /// Called when all is in place, on the thread that makes the machine: the guest runs only if this succeeds.
     std::move_only_function<Result<void>()> before_run{};
+    std::string page_server{};      ///< socket of the process that brings the memory; empty: none
+    snapshot::MemoryId memory_id{}; ///< of what it brings
 };
 
 /// Everything is called on the loop's thread unless it says otherwise.
@@ -176,6 +181,8 @@ private:
             GuestMemory memory);
     Result<void> build(const Config& config, const std::stop_token& stop);
     Result<void> build_hardware(const Config& config, const DevicePlaces& places = {});
+    Result<void> await_pages(const Restored& from);
+    PageServer::AtEnd on_pages_end() noexcept; // on the page server's thread
     Result<void> put_back(const Restored& from);
     Result<void> restore_vcpus(const snapshot::Parts& parts);
     void restore_tsc(std::uint64_t tsc);
@@ -223,6 +230,9 @@ private:
     std::optional<Clocks> stopped_clocks_{}; ///< while they stand still
     std::atomic<bool> ended_{false};
     bool restored_{false}; ///< it goes on where another machine was
+    enum class Threads : std::uint8_t { none, run, gone };
+    std::mutex threads_mutex_;
+    Threads threads_{Threads::none}; ///< whether there are vCPUs' threads, which do not come or go under this lock
     bool end_on_panic_{false};
     std::atomic<bool> panicked_{false};
     std::atomic<bool> crash_kernel_{false};
@@ -235,6 +245,7 @@ private:
     // In order of dependence: destruction runs from the bottom up.
     AddressMap addresses_;
     GuestMemory memory_;
+    std::unique_ptr<PageServer> pages_; // null: the memory is all here
     DirectMemory dma_{memory_};
     std::unique_ptr<iommu::Domains> iommu_;
     log::Throttle fault_limiter_{5};

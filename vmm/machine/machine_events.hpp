@@ -50,6 +50,8 @@ public:
     virtual void on_panic(const GuestPanic& panic) = 0;
     /// Once.
     virtual void on_user_space_up() = 0;
+    /// On a thread of its own: the machine has ended with this error, and the loop may be in a call that never returns.
+    virtual void on_stalled(const Error& why) noexcept = 0;
     /// The guest's IOMMU refused an access; rate limited: the numbers tell what was left out.
     virtual void on_iommu_fault(const iommu::Faults::Entry& entry) = 0;
 };

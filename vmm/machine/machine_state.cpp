@@ -182,21 +182,55 @@ Result<std::unique_ptr<Machine>> Machine::restore(const Config& config, EventLoo
             places.emplace_back(std::move(one.name), one.where);
     }));
     auto memory =
-        from.memory ? std::move(*from.memory) : TRY(restore_memory(config, addresses.hole, std::move(from.image)));
+        from.memory
+            ? std::move(*from.memory)
+            : TRY(from.page_server.empty()
+                      ? restore_memory(config, addresses.hole, std::move(from.image))
+                      : GuestMemory::awaiting(config.machine.memory, config.machine.huge_pages, addresses.hole));
     timeline.mark(Timeline::Step::memory_ready);
     std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, owner, addresses, std::move(memory)}};
     machine->end_on_panic_ = config.machine.end_on_panic;
     machine->restored_ = true;
     if (config.machine.panic_text)
         machine->watch_consoles();
+    if (!from.page_server.empty())
+        TRY_VOID(machine->await_pages(from));
     TRY_VOID(machine->build_hardware(config, places));
     VcpuState first;
     TRY_VOID(from.parts->restore(vcpu_part(0), [&](inox::State& state) { first.state(state); }));
     TRY_VOID(check_cpu(first, config, *machine->kvm_, machine->vcpus_.front()->vcpu().tsc_khz()));
     TRY_VOID(machine->put_back(from));
+    if (machine->pages_ && machine->pages_->ended())
+        return std::unexpected<Error>{machine->pages_->end_error()};
     if (from.before_run)
         TRY_VOID(from.before_run());
     return machine;
+}
+
+/// The first page that it brings tells whether the memory is that of the state.
+Result<void> Machine::await_pages(const Restored& from) {
+    pages_ = TRY(PageServer::hand_over(from.page_server, memory_, [this] { return on_pages_end(); }));
+    const auto id = memory_.read<snapshot::MemoryId>(layout::snapshot_id);
+    if (pages_->ended())
+        return std::unexpected<Error>{pages_->end_error()};
+    if (id != from.memory_id)
+        return fail(Errc::snapshot_invalid, "the page server brings another snapshot's memory than that of the state",
+                    "let it serve the memory file beside the state file");
+    return {};
+}
+
+/// The loop may wait for a page itself, and so never hear of it: on_stalled() sees to the process's end then.
+PageServer::AtEnd Machine::on_pages_end() noexcept {
+    const std::lock_guard lock{threads_mutex_};
+    if (threads_ == Threads::none)
+        return PageServer::AtEnd::release; // the start fails
+    if (threads_ == Threads::run) {
+        report_end({GuestEnd::How::failed, 0, pages_->end_error()});
+        for (auto& vcpu : vcpus_)
+            vcpu->kick();
+        owner_.events.on_stalled(pages_->end_error());
+    }
+    return PageServer::AtEnd::abandon;
 }
 
 /// vCPUs with their local APICs, then the interrupt chips, which inject into those, then the clock, then devices.

@@ -102,6 +102,12 @@ Result<GuestMemory> GuestMemory::restore(std::uint64_t size, HugePages huge_page
     return memory;
 }
 
+Result<GuestMemory> GuestMemory::awaiting(std::uint64_t size, HugePages huge_pages, Gpa hole) {
+    auto memory = TRY(make(size, huge_pages, huge_pages == HugePages::two_mib, hole));
+    memory.served_ = true;
+    return memory;
+}
+
 /// In place of the mappings that are there.
 Result<void> GuestMemory::map_image() {
     std::uint64_t offset = 0;

@@ -50,6 +50,9 @@ public:
     /// is copied. memory_unavailable, snapshot_missing.
     static Result<GuestMemory> restore(std::uint64_t size, HugePages huge_pages, Sharing sharing, Gpa hole,
                                        UniqueFd image);
+    /// Private memory whose pages another process brings (PageServer); a shared one of huge pages where the host sets
+    /// them aside.
+    static Result<GuestMemory> awaiting(std::uint64_t size, HugePages huge_pages, Gpa hole);
 
     [[nodiscard]] std::span<const RamRegion> regions() const { return regions_; }
     [[nodiscard]] std::uint64_t size() const { return size_; }
@@ -59,6 +62,8 @@ public:
     [[nodiscard]] int fd() const { return file_.get(); }
     /// The file behind pages that nobody has touched; -1: there is none, and they are zero.
     [[nodiscard]] int image_fd() const { return image_.get(); }
+    /// Pages that nobody has touched are another process's to bring: they are not zero because they are not there.
+    [[nodiscard]] bool served() const { return served_; }
     /// The host may have these pages back; they are zero from now on. Whole pages of one region. False with errno.
     bool discard(std::span<std::byte> pages) const noexcept;
     [[nodiscard]] HugePages huge_pages() const { return huge_pages_; }
@@ -99,6 +104,7 @@ private:
     std::unique_ptr<DirtyPages> dirty_; ///< never null; stays where it is
     std::uint64_t size_{};
     HugePages huge_pages_{HugePages::none};
+    bool served_{false};
 };
 
 } // namespace inox

@@ -167,6 +167,8 @@ void mark_pages(const GuestMemory& memory, const RamRegion& region, std::size_t 
             marks[i] = memory.dirty().test(offset / page_size + i);
     if (which == Pages::written)
         return;
+    if (memory.served() && which == Pages::all)
+        return marks.assign(marks.size(), true); // all are read, and so brought
     if (memory.shared())
         return mark_data(memory.fd(), offset, marks);
     if (which == Pages::all && memory.image_fd() >= 0)

@@ -13,6 +13,7 @@
 #include <linux/memfd.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
+#include <linux/userfaultfd.h>
 #include <linux/vfio.h>
 #include <sched.h>
 #include <sys/epoll.h>
@@ -174,6 +175,9 @@ Rules of_snapshot() {
            calls("pread64 pwrite64 ftruncate fsync fdatasync fstat newfstatat") + one_of("fcntl", 1, {F_OFD_SETLK});
 }
 
+/// Hears of the end of the page server, and lets go those who wait for it.
+Rules of_pages() { return runtime() + no_files() + calls("recvfrom") + ioctls({UFFDIO_UNREGISTER}); }
+
 /// What KVM keeps of a machine, for a snapshot.
 Rules of_machine_state() {
     return ioctls({KVM_GET_SREGS2, kvm_list::get_xsave2, KVM_GET_XCRS, KVM_GET_DEBUGREGS, KVM_GET_IRQCHIP,
@@ -217,7 +221,7 @@ Rules of_another_machine() {
 Rules of_loop(Features features) {
     auto all =
         threads() + disk_io() + of_api() + of_share() + of_dump() + of_devices() + of_cpu_state() +
-        of_files_and_sockets() + of_another_machine() + of_snapshot() + of_machine_state() +
+        of_files_and_sockets() + of_another_machine() + of_snapshot() + of_machine_state() + of_pages() +
         ioctls({KVM_NMI, KVM_GET_CLOCK, KVM_SET_CLOCK, KVM_GET_TSC_KHZ, KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR}) +
         one_of("madvise", 2, {MADV_REMOVE, MADV_FREE, madv_collapse});
     std::erase_if(all, [](const Rule& rule) { return rule.call == "openat" && rule.error != 0; });
@@ -253,6 +257,8 @@ Rules rules_of(ThreadKind kind, Features features) {
         return of_dump();
     case ThreadKind::snapshot:
         return of_snapshot();
+    case ThreadKind::pages:
+        return of_pages();
     case ThreadKind::start:
         break;
     }

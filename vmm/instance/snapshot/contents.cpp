@@ -126,6 +126,8 @@ Result<SavedMachine> open_parts(const SnapshotFiles& files) {
     TRY_VOID(parts->restore("memory", [&](State& one) { memory_state(one, saved.memory, saved.id); }));
     if (saved.memory.size != saved.config.machine.memory)
         return fail(Errc::snapshot_invalid, "the snapshot's memory is not as large as its machine's");
+    if (files.memory.empty())
+        return saved;
     saved.image = TRY(open_part(files.memory, "memory"));
     TRY_VOID(snapshot::check_memory(saved.image.get(), saved.memory.size, saved.id, files.memory.c_str()));
     // Who writes a Diff over a memory file asks for this lock. A file system without locks has none to ask for, either.

@@ -15,7 +15,7 @@ namespace inox {
 
 struct SnapshotFiles {
     std::string state{};
-    std::string memory{};
+    std::string memory{}; ///< empty: another process brings it
     std::string folder{}; ///< to be made, if it is not there; empty: none
 
     /// DIR/state and DIR/memory.

@@ -28,10 +28,10 @@ using namespace confine;
 
 namespace {
 
-constexpr ThreadKind confined_kinds[] = {ThreadKind::loop,     ThreadKind::vcpu,    ThreadKind::api,
-                                         ThreadKind::watchdog, ThreadKind::engine,  ThreadKind::disk,
-                                         ThreadKind::iommu,    ThreadKind::share,   ThreadKind::assigned,
-                                         ThreadKind::dump,     ThreadKind::snapshot};
+constexpr ThreadKind confined_kinds[] = {ThreadKind::loop,     ThreadKind::vcpu,     ThreadKind::api,
+                                         ThreadKind::watchdog, ThreadKind::engine,   ThreadKind::disk,
+                                         ThreadKind::iommu,    ThreadKind::share,    ThreadKind::assigned,
+                                         ThreadKind::dump,     ThreadKind::snapshot, ThreadKind::pages};
 
 int code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
 
@@ -103,7 +103,7 @@ TEST_CASE("what the loop's threads may do, the loop may: they inherit its list")
     for (Features features = 0; features <= all_features; ++features) {
         const auto loop = rules_of(ThreadKind::loop, features);
         for (const auto kind : {ThreadKind::watchdog, ThreadKind::disk, ThreadKind::iommu, ThreadKind::share,
-                                ThreadKind::dump, ThreadKind::snapshot, ThreadKind::assigned}) {
+                                ThreadKind::dump, ThreadKind::snapshot, ThreadKind::pages, ThreadKind::assigned}) {
             if (kind == ThreadKind::assigned && (features & vfio) == 0)
                 continue;
             for (const auto& rule : rules_of(kind, features)) {
