@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Firecracker's command line, as far as inox has its parts.
 #include <cerrno>
+#include <fcntl.h>
 #include <utility>
 
 #include "api/firecracker/command_line.hpp"
 #include "api/firecracker/log_and_metrics.hpp"
 #include "api/firecracker/protocol.hpp"
+#include "api/firecracker/words.hpp"
 #include "vmm/base/descriptors.hpp"
 #include "vmm/base/outside/given_socket.hpp"
 #include "vmm/config/config_text.hpp"
@@ -13,6 +15,8 @@
 #include "vmm/instance/output_files.hpp"
 #include "vmm/instance/run.hpp"
 #include "vmm/main_commands.hpp"
+#include "vmm/snapshot/parts.hpp"
+#include "vmm/snapshot/state_file.hpp"
 
 namespace inox::cli {
 
@@ -43,6 +47,20 @@ std::string own_version() {
     if (std::string_view{program_invocation_short_name} == "firecracker")
         return std::string{"Firecracker v"} + version + "\n";
     return "inox " INOX_VERSION "\n";
+}
+
+std::string snapshot_version(std::uint32_t format) { return "v" + std::to_string(format) + ".0.0\n"; }
+
+/// Of the state file at `path`, which has the one format that there is.
+Result<std::string> describe_snapshot(const std::string& path) {
+    const auto file = open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, Errc::snapshot_missing);
+    if (!file)
+        return fail(Errc::snapshot_missing, "Unable to open snapshot state file: " + os_error(file.error()),
+                    "name the state file of a snapshot");
+    if (auto read = snapshot::read_state(file->get(), path.c_str()); !read)
+        return fail(Errc::snapshot_invalid, "Invalid data format version of snapshot file: " + read.error().what,
+                    read.error().hint);
+    return snapshot_version(snapshot::format);
 }
 
 constexpr const char* default_socket = "/run/firecracker.socket";
@@ -190,6 +208,12 @@ int firecracker_command(Arguments arguments, Timeline& timeline) {
         return print_and_finish(help);
     if (given.has("version"))
         return print_and_finish(own_version());
+    if (given.has("snapshot-version"))
+        return print_and_finish(snapshot_version(snapshot::format));
+    if (given.has("describe-snapshot")) {
+        const auto found = describe_snapshot(given.value("describe-snapshot"));
+        return found ? print_and_finish(*found) : report_failure(given, found.error());
+    }
     auto result = start(given, timeline);
     return result ? *result : report_failure(given, std::move(result).error());
 }

@@ -15,20 +15,15 @@ namespace {
 struct Flag {
     std::string_view name; ///< without the dashes
     bool takes_value;
-    const char* missing_part{}; ///< why this version refuses the flag; nullptr: it works
-    const char* hint{};
     bool repeated{false};
 };
-
-constexpr const char* no_snapshots = "snapshots are not in this version of inox";
-constexpr const char* leave_away = "leave out the option";
 
 constexpr auto flags = std::to_array<Flag>({
     {"api-sock", true},
     {"api-group", true},
     {"api-connections", true},
     {"keep-fds", true},
-    {"allow", true, nullptr, nullptr, true},
+    {"allow", true, true},
     {"config-file", true},
     {"no-api", false},
     {"id", true},
@@ -50,8 +45,8 @@ constexpr auto flags = std::to_array<Flag>({
     {"parent-cpu-time-us", true},
     {"version", false},
     {"help", false},
-    {"snapshot-version", false, no_snapshots, leave_away},
-    {"describe-snapshot", true, no_snapshots, leave_away},
+    {"snapshot-version", false},
+    {"describe-snapshot", true},
 });
 
 std::unexpected<Error> unexpected_argument(const std::string& name) {
@@ -120,10 +115,6 @@ Result<void> Flags::check_rules() const {
         return wrong_arguments("Argument 'no-seccomp' cannot be used together with argument 'seccomp-filter'.");
     if (has("no-api") && !has("config-file"))
         return wrong_arguments("Argument 'config-file' required, but not found.");
-    for (const auto& flag : flags)
-        if (has(flag.name) && flag.missing_part != nullptr)
-            return std::unexpected<Error>{
-                error_at("--" + std::string{flag.name}, Errc::unsupported, flag.missing_part, flag.hint)};
     for (const std::string_view name : {"start-time-us", "start-time-cpu-us", "parent-cpu-time-us", "mmds-size-limit",
                                         "http-api-max-payload-size", "api-connections"})
         if (has(name) && !number(name))
@@ -170,6 +161,8 @@ const char* const help = R"(inox with Firecracker's flags:
   --no-seccomp                  no system call filters
   --seccomp-filter FILE         accepted, but not read: inox has its own filters (docs/confinement.md)
   --start-time-us N, --start-time-cpu-us N, --parent-cpu-time-us N
+  --snapshot-version            print the version of the snapshots that this inox writes
+  --describe-snapshot FILE      print the version of this snapshot's state file
   --version, --help
 and of inox:
   --api-group GROUP             members of this group may use the socket too

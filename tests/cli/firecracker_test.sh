@@ -28,10 +28,12 @@ refused 153 bad_option 'Invalid instance ID: Invalid len (65)' 'letters' \
     "$inox" --no-api --config-file "$vm" --id "$(printf '%065d' 0)"
 refused 152 bad_option "'loud' is not a log level" 'Warning' "$inox" --no-api --config-file "$vm" --level loud
 
-for flag in '--snapshot-version' '--describe-snapshot s'; do
-    # shellcheck disable=SC2086 # a flag and its value
-    refused 125 unsupported "${flag%% *}: " '' "$inox" --no-api --config-file "$vm" $flag
-done
+accepted 'v1.0.0' "$inox" --snapshot-version
+refused 1 snapshot_missing 'Unable to open snapshot state file: No such file or directory (os error 2)' 'state file' \
+    "$inox" --describe-snapshot "$scratch/nothing"
+echo nothing >"$scratch/no-state"
+refused 1 snapshot_invalid 'Invalid data format version of snapshot file: ' '' \
+    "$inox" --describe-snapshot "$scratch/no-state"
 wrong "Argument 'no-api' cannot be used together with argument 'api-sock'." 'try --help' \
     --no-api --config-file "$vm" --api-sock s
 for flag in 'api-group root' 'api-connections 3' 'keep-fds 0,1'; do

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "vmm/snapshot/state_file.hpp"
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -64,6 +65,20 @@ TEST_CASE("every truncation and every changed byte of a state is a fault that is
     auto longer = bytes;
     longer.push_back({});
     CHECK(fault_of(longer) == Errc::snapshot_invalid);
+}
+
+TEST_CASE("a state of a newer format, and one whose format was given up, are told apart") {
+    const auto of_format = [](std::uint32_t format) {
+        auto bytes = snapshot::encode(sample());
+        std::memcpy(bytes.data() + 8, &format, sizeof format);
+        const auto sum = snapshot::checksum(std::span{bytes}.first(snapshot::header_size - 8));
+        std::memcpy(bytes.data() + snapshot::header_size - 8, &sum, sizeof sum);
+        const auto decoded = snapshot::decode(bytes);
+        return decoded ? std::string{} : decoded.error().what;
+    };
+    CHECK(of_format(snapshot::format).empty());
+    CHECK(of_format(snapshot::format + 1).ends_with("was written by a newer inox"));
+    CHECK(of_format(snapshot::format - 1).ends_with("has a format that was given up"));
 }
 
 TEST_CASE("CBOR is looked at before it is parsed") {
