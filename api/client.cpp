@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <vector>
 
 #include "vmm/base/unix_socket.hpp"
 
@@ -26,6 +27,25 @@ std::string encoded(std::string_view text, bool (*stays)(unsigned char)) {
         else
             out += format("%%%02X", byte);
     return out;
+}
+
+/// send(2), with descriptors, which go with the first byte.
+ssize_t send_some(int socket, std::string_view bytes, std::span<const int> passed) {
+    iovec one{const_cast<char*>(bytes.data()), bytes.size()}; // NOLINT(*-const-cast): it is only read
+    msghdr message{};
+    message.msg_iov = &one;
+    message.msg_iovlen = 1;
+    std::vector<std::byte> control(passed.empty() ? 0 : CMSG_SPACE(passed.size_bytes()));
+    if (!passed.empty()) {
+        message.msg_control = control.data();
+        message.msg_controllen = control.size();
+        auto* const head = CMSG_FIRSTHDR(&message);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(passed.size_bytes());
+        std::memcpy(CMSG_DATA(head), passed.data(), passed.size_bytes());
+    }
+    return ::sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
 } // namespace
@@ -222,8 +242,8 @@ Result<UniqueFd> Client::connect(const Wait& wait) const {
     return socket;
 }
 
-Result<UniqueFd> Client::send(const Wait& wait, std::string_view method, std::string_view target,
-                              std::string_view body) const {
+Result<UniqueFd> Client::send(const Wait& wait, std::string_view method, std::string_view target, std::string_view body,
+                              std::span<const int> passed) const {
     auto socket = TRY(connect(wait));
     std::string request = std::string{method} + " " +
                           encoded(target, [](unsigned char c) { return c > ' ' && c < 0x7f; }) +
@@ -234,7 +254,8 @@ Result<UniqueFd> Client::send(const Wait& wait, std::string_view method, std::st
     request += body;
     std::string_view left{request};
     while (!left.empty()) {
-        const auto sent = ::send(socket.get(), left.data(), left.size(), MSG_NOSIGNAL);
+        const auto sent =
+            send_some(socket.get(), left, left.size() == request.size() ? passed : std::span<const int>{});
         if (sent < 0 && errno == EAGAIN && !wait.for_events(socket.get(), POLLOUT))
             return no_answer(wait);
         if (sent < 0 && (errno == EINTR || errno == EAGAIN))
@@ -246,9 +267,10 @@ Result<UniqueFd> Client::send(const Wait& wait, std::string_view method, std::st
     return socket;
 }
 
-Result<Client::Answer> Client::call(std::string_view method, std::string_view target, std::string_view body) const {
+Result<Client::Answer> Client::call(std::string_view method, std::string_view target, std::string_view body,
+                                    std::span<const int> passed) const {
     const Wait wait{limit_};
-    const auto socket = TRY(send(wait, method, target, body));
+    const auto socket = TRY(send(wait, method, target, body, passed));
     Reader reader{socket, wait};
     if (!reader.head())
         return no_answer(wait);

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -26,9 +27,9 @@ public:
         : path_{std::move(path)}, limit_{limit} {}
 
     /// not_found when nobody listens there, host_error when the answer is none, timed_out after the limit. What a
-    /// request line cannot hold of `target`, such as spaces, is percent-encoded.
-    [[nodiscard]] Result<Answer> call(std::string_view method, std::string_view target,
-                                      std::string_view body = {}) const;
+    /// request line cannot hold of `target`, such as spaces, is percent-encoded. `passed`: descriptors that go along.
+    [[nodiscard]] Result<Answer> call(std::string_view method, std::string_view target, std::string_view body = {},
+                                      std::span<const int> passed = {}) const;
     /// Calls `on_line` with each line of a chunked answer, until it returns false or the server ends the answer. Any
     /// other answer is returned.
     [[nodiscard]] Result<Answer> follow(std::string_view target,
@@ -39,7 +40,7 @@ private:
     class Reader;
     [[nodiscard]] Result<UniqueFd> connect(const Wait& wait) const;
     [[nodiscard]] Result<UniqueFd> send(const Wait& wait, std::string_view method, std::string_view target,
-                                        std::string_view body) const;
+                                        std::string_view body, std::span<const int> passed = {}) const;
     /// Why there is no answer.
     [[nodiscard]] std::unexpected<Error> no_answer(const Wait& wait) const;
     [[nodiscard]] Result<Answer> rest(Reader& reader, const Wait& wait) const;

@@ -7,6 +7,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "vmm/base/os.hpp"
 
 namespace inox::api {
 
@@ -19,6 +22,8 @@ struct Request {
     std::string path{};  ///< "/drives/rootfs": as sent, without scheme, host and query
     std::string query{}; ///< behind the '?'
     std::string body{};
+    /// That came with it (SCM_RIGHTS), in their order; null: none.
+    std::shared_ptr<std::vector<UniqueFd>> descriptors{};
 };
 
 struct Response {

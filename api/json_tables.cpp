@@ -85,6 +85,8 @@ const Columns drive_columns{{"ID", "drive_id"},      {"ROOT", "is_root_device"},
                             {"CACHE", "cache_type"}, {"ENGINE", "io_engine"},    {"PATH", "path_on_host"}};
 const Columns exits_columns{
     {"COUNT", "count"}, {"REASON", "reason"}, {"ACCESS", "access"}, {"ADDRESS", "address"}, {"PLACE", "place"}};
+const Columns clone_columns{
+    {"ID", "id"}, {"PID", "pid"}, {"SOCKET", "socket"}, {"FIRST INSTRUCTION (us)", "first_instruction_us"}};
 const Columns net_columns{{"ID", "iface_id"}, {"TAP", "host_dev_name"}, {"MAC", "guest_mac"}, {"MTU", "mtu"}};
 
 std::string iommu_text(const Json& iommu) {
@@ -183,6 +185,10 @@ std::string view_text(View view, const Json& json) {
                                          {"CPUS", "vcpus"},
                                          {"MEMORY", "memory"},
                                          {"KERNEL", "kernel"}});
+    case View::clones:
+        return page_text(json, clone_columns);
+    case View::spawned:
+        return table(json.at("clones"), clone_columns);
     case View::exits:
         return table(json.at("exits"), exits_columns);
     case View::irqs:

@@ -24,7 +24,9 @@ enum class View {
     iommu,
     mappings,
     pasids,
-    guests
+    guests,
+    clones,
+    spawned
 };
 
 /// The answer's body as text that ends with a newline; the body itself when it is no JSON.

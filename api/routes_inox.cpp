@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "api/firecracker/json_config.hpp"
+#include "api/json_events.hpp"
 #include "api/json_views.hpp"
 #include "api/openapi.hpp"
 #include "api/query.hpp"
@@ -58,38 +59,6 @@ Json broker_json(const Instance& instance) {
     if (!state)
         return nullptr;
     return *state == State::answers ? "answers" : *state == State::silent ? "silent" : "ended";
-}
-
-std::string time_text(std::chrono::system_clock::time_point time) {
-    const auto since = std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
-    const std::time_t seconds = since / 1'000'000;
-    tm parts{};
-    ::gmtime_r(&seconds, &parts);
-    return format("%04d-%02d-%02dT%02d:%02d:%02d.%06ldZ", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
-                  parts.tm_hour, parts.tm_min, parts.tm_sec, static_cast<long>(since % 1'000'000));
-}
-
-std::string event_line(const Event& event) {
-    Json out{{"sequence", event.sequence}, {"time", time_text(event.time)}, {"event", event.kind}};
-    for (const auto& [name, value] : event.details)
-        std::visit([&member = out[name]](const auto& one) { member = one; }, value);
-    return out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-/// Keeps the subscription as long as the reader reads.
-void stream_events(Instance& instance, const std::shared_ptr<Exchange>& exchange, std::uint64_t since) {
-    auto stream = exchange->stream("application/x-ndjson");
-    if (!stream)
-        return exchange->answer(refusal(
-            make_error(Errc::no_resource,
-                       "there are " + std::to_string(most_streams) + " readers of events already: that is the limit",
-                       "end one of them, and try again"),
-            {}, 503));
-    for (const auto& event : instance.events().recent())
-        if (event.sequence > since)
-            stream->write(event_line(event));
-    instance.events().watch(
-        [stream](const Event* event) { return stream->write(event != nullptr ? event_line(*event) : std::string{}); });
 }
 
 /// One page of a domain's mappings.
@@ -197,6 +166,12 @@ Prepared get_device(Call& call) {
                 return ok(device_json(*machine, status));
         return refuse(make_error(Errc::not_found, "Device not found", "see /inox/devices"));
     });
+}
+
+/// What a template's process answers (vmm/template).
+Prepared of_template(Call& /*call*/) {
+    return refusal(Errc::wrong_state, "this is a guest, and no template",
+                   "save it with inox ctl snapshot, and start inox template with the folder");
 }
 
 Prepared put_dump(Call& call) {
@@ -347,7 +322,7 @@ Prepared get_events(Call& call) {
     if (query.refusal())
         return *query.refusal();
     return Action{[since](Services& services, const std::shared_ptr<Exchange>& exchange) {
-        stream_events(services.instance, exchange, since);
+        stream_events(services.instance.events(), exchange, since);
     }};
 }
 

@@ -41,8 +41,12 @@ bool has_left(int socket) {
 
 class Server::Core {
 public:
-    Core(const ServerOptions& options, Handler handler, SocketFile file)
-        : options_{options}, handler_{std::move(handler)}, file_{std::move(file)} {}
+    /// `loop`: null for a thread of its own.
+    Core(const ServerOptions& options, Handler handler, SocketFile file, EventLoop* loop)
+        : options_{options}, handler_{std::move(handler)}, file_{std::move(file)},
+          own_{loop == nullptr ? std::make_unique<asio::io_context>(1) : nullptr}, context_{loop == nullptr
+                                                                                                ? *own_
+                                                                                                : loop->context()} {}
     ~Core() { stop(); }
     Core(const Core&) = delete;
     Core& operator=(const Core&) = delete;
@@ -68,7 +72,8 @@ private:
     const Handler handler_;
     SocketFile file_;
     ServerCounters counters_;
-    asio::io_context context_{1};
+    std::unique_ptr<asio::io_context> own_; ///< null: it is that of a loop
+    asio::io_context& context_;
     asio::executor_work_guard<asio::io_context::executor_type> work_{context_.get_executor()};
     asio::posix::stream_descriptor listener_{context_};
     asio::steady_timer timer_{context_};
@@ -92,6 +97,8 @@ Result<void> Server::Core::start() {
     listener_.assign(own);
     spare_.reset(::fcntl(file_.fd(), F_DUPFD_CLOEXEC, 0));
     accept_soon();
+    if (!own_)
+        return {};
     try {
         thread_ = std::thread{[this] {
             enter_thread(ThreadKind::api, "api");
@@ -104,6 +111,12 @@ Result<void> Server::Core::start() {
 }
 
 void Server::Core::stop() {
+    if (!own_) {
+        stopping_ = true;
+        for (const auto& connection : std::set{connections_})
+            connection->close();
+        return;
+    }
     if (!thread_.joinable())
         return;
     asio::post(context_, [this] {
@@ -124,7 +137,7 @@ void Server::Core::stop() {
 }
 
 void Server::Core::end_when_empty() {
-    if (stopping_ && connections_.empty())
+    if (own_ && stopping_ && connections_.empty())
         context_.stop();
 }
 
@@ -245,7 +258,14 @@ const ServerCounters& Server::counters() const { return core_->counters(); }
 
 Result<std::unique_ptr<Server>> Server::create(const ServerOptions& options, Handler handler) {
     auto file = TRY(SocketFile::create(options.path, options.group));
-    auto core = std::make_unique<Core>(options, std::move(handler), std::move(file));
+    auto core = std::make_unique<Core>(options, std::move(handler), std::move(file), nullptr);
+    TRY_VOID(core->start());
+    return std::unique_ptr<Server>{new Server{std::move(core)}};
+}
+
+Result<std::unique_ptr<Server>> Server::create(const ServerOptions& options, Handler handler, EventLoop& loop) {
+    auto file = TRY(SocketFile::create(options.path, options.group));
+    auto core = std::make_unique<Core>(options, std::move(handler), std::move(file), &loop);
     TRY_VOID(core->start());
     return std::unique_ptr<Server>{new Server{std::move(core)}};
 }

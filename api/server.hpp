@@ -10,6 +10,7 @@
 
 #include "api/http.hpp"
 #include "api/socket_file.hpp"
+#include "vmm/base/event_loop.hpp"
 
 namespace inox::api {
 
@@ -24,6 +25,7 @@ struct ServerOptions {
     std::chrono::milliseconds request_deadline{10'000};
     std::chrono::milliseconds idle_deadline{300'000}; ///< between two requests
     std::size_t stream_backlog{256 * 1024};           ///< bytes a slow reader of a stream may be behind
+    std::size_t max_descriptors{0};                   ///< that a request may bring along (SCM_RIGHTS), to 64
 };
 
 struct ServerCounters {
@@ -46,6 +48,8 @@ public:
     /// Listens; from then on `handler` is called on the server's thread, one request of a connection at a time. It must
     /// not wait.
     static Result<std::unique_ptr<Server>> create(const ServerOptions& options, Handler handler);
+    /// The same on the thread of this loop, which outlives it: it makes no thread, and the handler may wait.
+    static Result<std::unique_ptr<Server>> create(const ServerOptions& options, Handler handler, EventLoop& loop);
     /// Answers that are on their way get up to a quarter of a second, then all connections and the socket are gone.
     ~Server();
     Server(const Server&) = delete;

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/server_connection.hpp"
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <sys/socket.h>
+
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
 
@@ -188,7 +193,50 @@ std::optional<Connection::Idle> Connection::idle() const {
     return Idle{age >= unused_after ? Idle::Loss::unused : Idle::Loss::used, idle_since_};
 }
 
+/// One recvmsg(2); what comes along beyond the limit is closed.
+std::ptrdiff_t Connection::receive() {
+    constexpr std::size_t most = 64;
+    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(most * sizeof(int))> control{};
+    iovec bytes{input_.data(), input_.size()};
+    msghdr message{};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const auto got = ::recvmsg(socket_.native_handle(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    for (auto* one = got < 0 ? nullptr : CMSG_FIRSTHDR(&message); one != nullptr; one = CMSG_NXTHDR(&message, one)) {
+        if (one->cmsg_level != SOL_SOCKET || one->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (std::size_t at = 0; at + sizeof(int) <= one->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+            int fd = -1;
+            std::memcpy(&fd, CMSG_DATA(one) + at, sizeof fd);
+            UniqueFd own{fd};
+            if (descriptors_.size() < std::min(most, shared_.options.max_descriptors))
+                descriptors_.push_back(std::move(own));
+        }
+    }
+    return got;
+}
+
+void Connection::read_with_descriptors(bool in_request) {
+    socket_.async_wait(Socket::wait_read,
+                       [self = shared_from_this(), in_request](const boost::system::error_code& error) {
+                           if (self->phase_ == Phase::closed)
+                               return;
+                           const auto got = error ? 0 : self->receive();
+                           if (got < 0 && (errno == EAGAIN || errno == EINTR))
+                               return self->read_with_descriptors(in_request);
+                           if (got <= 0)
+                               return self->close();
+                           if (!in_request)
+                               self->set_deadline(self->shared_.options.request_deadline);
+                           self->on_bytes(static_cast<std::size_t>(got));
+                       });
+}
+
 void Connection::read_more(bool in_request) {
+    if (shared_.options.max_descriptors != 0)
+        return read_with_descriptors(in_request);
     socket_.async_read_some(asio::buffer(input_), [self = shared_from_this(), in_request](
                                                       const boost::system::error_code& error, std::size_t count) {
         if (self->phase_ == Phase::closed)
@@ -225,6 +273,8 @@ void Connection::dispatch() {
     phase_ = Phase::waiting;
     deadline_.cancel();
     auto request = parser_.take();
+    if (!descriptors_.empty())
+        request.descriptors = std::make_shared<std::vector<UniqueFd>>(std::exchange(descriptors_, {}));
     keep_ = parser_.keep_alive();
     shared_.handler(std::move(request), std::make_shared<Answer>(shared_from_this(), ++request_));
 }

@@ -76,6 +76,8 @@ private:
     void next_request();
     void read_more(bool in_request);
     void on_bytes(std::size_t count);
+    void read_with_descriptors(bool in_request);
+    [[nodiscard]] std::ptrdiff_t receive();
     void dispatch();
     void become(Role role);
     void refuse(Response response);
@@ -102,6 +104,7 @@ private:
     asio::steady_timer deadline_;
     RequestParser parser_;
     std::array<char, 8192> input_{};
+    std::vector<UniqueFd> descriptors_{}; ///< of the request that is being read
     std::string output_{};
     std::deque<std::string> pieces_{};
     std::atomic<std::size_t> backlog_{0}; ///< bytes in pieces_ and on their way to it

@@ -29,10 +29,12 @@ LAYERS = {
     "api": ["vmm/base", "vmm/config", "vmm/host", "vmm/machine", "vmm/instance"],
     "vmm/gdb": ["vmm/base", "vmm/memory", "vmm/kvm", "vmm/boot", "vmm/config", "vmm/machine", "vmm/instance", "api"],
     "vmm/registry": ["vmm/base", "vmm/config"],
+    "vmm/template": ["vmm/base", "vmm/confine", "vmm/snapshot", "vmm/config", "vmm/machine", "vmm/instance", "devices",
+                     "api"],
     "vmm/jail": ["vmm/base", "vmm/config", "devices"],
     "vmm/test": ["vmm/base", "vmm/config"],
     "vmm": ["vmm/base", "vmm/confine", "vmm/config", "vmm/snapshot", "vmm/guest_root", "vmm/host", "vmm/instance",
-            "vmm/gdb", "vmm/jail", "vmm/registry", "vmm/share", "vmm/test", "api"],  # main
+            "vmm/gdb", "vmm/jail", "vmm/registry", "vmm/share", "vmm/template", "vmm/test", "api"],  # main
 }
 
 PRODUCT = list(LAYERS)
@@ -44,7 +46,7 @@ LIBRARIES = {
     "boost/": ["vmm/base/event_loop*.cpp", "api/server*"],
     "nlohmann/": ["vmm/base/state.*", "vmm/snapshot/*", "vmm/config/*", "vmm/host/host_report*",
                   "vmm/instance/config_check*", "vmm/instance/verdict/result*", "vmm/instance/mmds*",
-                  "vmm/instance/snapshot/describe*", "vmm/test/outcome*",
+                  "vmm/instance/snapshot/describe*", "vmm/template/service*", "vmm/test/outcome*",
                   "api/routes*", "api/json*", "api/firecracker/*", "tests/*"],
     "CLI/": ["vmm/main*"],
     "fuse3/": ["vmm/share/libfuse.hpp"],

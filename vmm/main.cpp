@@ -22,6 +22,7 @@ constexpr const char* help = R"(inox: a small virtual machine monitor
                          boot kernels, run a command in each guest, and give a verdict
   inox jail -- run ...   the same in a jail: a root, processes and a user of its own
   inox snapshot ...      look at a snapshot that was saved
+  inox template DIR ...  load a snapshot once, and make clones of its guest on request
   inox ps                list your guests that were started with --id
   inox ctl ID ...        ask a running inox, through its control API (or -s SOCKET)
   inox exec ID -- CMD ...
@@ -38,8 +39,8 @@ Examples:
 )";
 
 int dispatch(cli::Arguments arguments, Timeline& timeline) {
-    static constexpr std::string_view commands[] = {"run", "check", "host", "test",    "jail",
-                                                    "ps",  "ctl",   "exec", "snapshot"};
+    static constexpr std::string_view commands[] = {"run", "check", "host", "test",     "jail",
+                                                    "ps",  "ctl",   "exec", "snapshot", "template"};
     if (arguments.empty()) {
         static_cast<void>(cli::print(help));
         return cli::report_problem(make_error(Errc::bad_option, "no command given", "try: inox run"));
@@ -62,6 +63,8 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::test_command(rest);
     if (first == "snapshot")
         return cli::snapshot_command(rest);
+    if (first == "template")
+        return cli::template_command(rest);
     if (first == "jail")
         return cli::jail_command(rest);
     if (first == share::command)
@@ -70,9 +73,10 @@ int dispatch(cli::Arguments arguments, Timeline& timeline) {
         return cli::print_and_finish(help);
     if (first.starts_with('-'))
         return cli::firecracker_command(arguments, timeline);
-    return cli::report_problem(make_error(
-        Errc::bad_option, "unknown command " + in_quotes(first),
-        suggestion(first, commands, "the commands are run, test, check, host, jail, snapshot, ps, ctl and exec")));
+    return cli::report_problem(
+        make_error(Errc::bad_option, "unknown command " + in_quotes(first),
+                   suggestion(first, commands,
+                              "the commands are run, test, check, host, jail, snapshot, template, ps, ctl and exec")));
 }
 
 /// The program's name says which of Firecracker's two programs it stands for: callers name a path and nothing else.

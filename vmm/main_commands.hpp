@@ -29,11 +29,13 @@ int ps_command(Arguments arguments);
 int test_command(Arguments arguments);
 /// Looks at snapshots.
 int snapshot_command(Arguments arguments);
+/// Makes clones of one.
+int template_command(Arguments words);
 /// What the words behind `inox run` ask for. An exit code when they are wrong, which is printed, or ask for help.
 struct RunAsked {
     ConfigFile file{};
     std::string config_path{};
-    std::string from{};        ///< folder of a snapshot; empty: the guest boots
+    std::string from{};        ///< folder of a snapshot, whose machine `file` then has; empty: the guest boots
     std::string page_server{}; ///< socket of the process that brings its memory; empty: its memory file does
 };
 std::optional<int> read_run(Arguments words, RunAsked& out);
@@ -56,6 +58,11 @@ int report_problem(Error problem);
 enum class Manner : std::uint8_t { inox, firecracker };
 /// From here on each thread is confined to what it needs, once it begins.
 Result<void> confine_process(const ConfigFile& file, Manner manner);
+
+/// The same of a template, whose clones say for themselves which features they have (features_of).
+Result<void> confine_template(Seccomp seccomp);
+/// What the lists of threads depend on: see vmm/confine/feature.hpp.
+unsigned features_of(const ConfigFile& file);
 
 /// Closes the descriptors that the process was started with and that neither its arguments nor the configuration name.
 void close_inherited(const ConfigFile& file);

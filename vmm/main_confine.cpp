@@ -26,19 +26,28 @@ bool has_servers(const Config& config) {
 
 } // namespace
 
-Result<void> confine_process(const ConfigFile& file, Manner manner) {
-    if (!file.api.socket.empty() || !file.api.id.empty())
-        static_cast<void>(snapshot::page_map()); // while it can be opened
-    if (file.run.seccomp == Seccomp::off)
-        return {};
+unsigned features_of(const ConfigFile& file) {
     confine::Features features = 0;
     const bool changes = !file.api.socket.empty() || !file.api.id.empty();
     if (changes || file.run.on_reboot == OnReboot::restart || has_servers(file.config))
         features |= confine::changing;
     if (changes || device_of<VfioConfig>(file.config) != nullptr)
         features |= confine::vfio;
+    return features;
+}
+
+Result<void> confine_template(Seccomp seccomp) {
+    return confine::confine(
+        {.refusal = refusal_of(seccomp), .exit_code = confine::refusal_code, .before_end = restore_terminal});
+}
+
+Result<void> confine_process(const ConfigFile& file, Manner manner) {
+    if (!file.api.socket.empty() || !file.api.id.empty())
+        static_cast<void>(snapshot::page_map()); // while it can be opened
+    if (file.run.seccomp == Seccomp::off)
+        return {};
     confine::Plan plan{.refusal = refusal_of(file.run.seccomp),
-                       .features = features,
+                       .features = features_of(file),
                        .exit_code = confine::refusal_code,
                        .before_end = restore_terminal};
     if (manner == Manner::firecracker) {

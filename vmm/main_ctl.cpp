@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // `inox ctl`: what the control API can do, from a shell.
 #include <algorithm>
+#include <climits>
 #include <filesystem>
 #include <optional>
 #include <span>
 
 #include "api/client.hpp"
+#include "api/json_spawn.hpp"
 #include "api/json_tables.hpp"
+#include "vmm/base/descriptors.hpp"
+#include "vmm/config/config_options.hpp"
 #include "vmm/config/config_text.hpp"
+#include "vmm/instance/snapshot/contents.hpp"
 #include "vmm/main_commands.hpp"
 #include "vmm/registry/registry.hpp"
 
@@ -15,6 +20,12 @@ namespace inox::cli {
 namespace {
 
 using api::View;
+
+/// What stands behind `spawn`.
+struct SpawnWords {
+    std::vector<std::pair<std::string, std::string>> options{}; ///< name and value
+    bool paused{false};
+};
 
 struct Given {
     std::string socket{};
@@ -27,6 +38,7 @@ struct Given {
     bool json{false};
     bool force{false};
     bool diff{false};
+    SpawnWords spawn{};
 };
 
 struct Request {
@@ -42,7 +54,7 @@ struct CtlCommand {
     std::size_t least;          ///< words it needs
     std::size_t most;
     const char* help;
-    Request (*request)(const Given& given);
+    Request (*request)(const Given& given); ///< null: the command is more than a request
 };
 
 Request action(const char* name) {
@@ -132,6 +144,9 @@ const CtlCommand commands[] = {
      [](const Given&) {
          return Request{"DELETE", "/inox/snapshot", {}, {}};
      }},
+    {"spawn", "[OPTIONS]", 0, 0, "of a template: make a clone; its options are below", nullptr},
+    {"clones", "", 0, 0, "of a template: list the clones that run",
+     [](const Given&) { return look("/inox/clones?limit=1000", View::clones); }},
     {"flush-metrics", "", 0, 0, "write a line to the metrics file now",
      [](const Given&) { return action("FlushMetrics"); }},
     {"machine", "", 0, 0, "show CPUs and memory", [](const Given&) { return look("/machine-config", View::machine); }},
@@ -212,18 +227,36 @@ std::string help() {
            "  --interval TIME     between two frames of top; default 1s\n"
            "  --once              one frame of top\n"
            "  --timeout TIME      how long to wait for an answer, such as 500ms or 2m; default 1m\n\n"
+           "Options of spawn, for what the clone has of its own; {n} in one of them is the clone's number:\n"
+           "  --id ID             its id for inox ps and inox ctl; with --count, -1, -2, ... follow it\n"
+           "  --api-sock PATH     the socket of its control API\n"
+           "  --net TAP,id=ID     of an interface of the snapshot: as inox run takes it\n"
+           "  --disk id=ID,path=FILE\n"
+           "                      of a disk; path=fd:5 is the file that inox ctl has open as descriptor 5\n"
+           "  --vsock cid=N,uds=PATH\n"
+           "                      its address and its socket\n"
+           "  --console FILE      of the virtio console\n"
+           "  --serial-log FILE   a copy of its console's output\n"
+           "  --allow PATH[:ro]   what its API may name later\n"
+           "  --clock WHAT        continue or realtime\n"
+           "  --paused            it waits for inox ctl resume\n"
+           "  --count N           so many clones\n\n"
            "KEY is a key of the configuration's section (docs/config.md); VALUE is true, false, a number, JSON, or "
            "text.\n"
            "The exit code is 0, or that of the refusal (docs/exit-codes.md).\n\n"
            "Examples:\n  inox run --id vm1 &\n  inox ctl vm1 status\n  inox run --api-sock /tmp/vm.sock &\n  inox ctl "
            "-s /tmp/vm.sock status\n"
            "  inox ctl -s /tmp/vm.sock add-disk data data.img\n"
-           "  inox ctl -s /tmp/vm.sock add-vfio nvme 0000:01:00.0 backend=iommufd rom=false\n";
+           "  inox ctl -s /tmp/vm.sock add-vfio nvme 0000:01:00.0 backend=iommufd rom=false\n"
+           "  inox ctl -s /tmp/template.sock spawn --id web --count 3 --disk 'id=root,path=/srv/{n}.img'\n";
 }
 
 std::unexpected<Error> wrong(std::string what, std::string hint = "see inox ctl --help") {
     return fail(Errc::bad_option, std::move(what), std::move(hint));
 }
+
+constexpr std::string_view spawn_options[] = {"--id",      "--api-sock",   "--net",   "--disk",  "--vsock",
+                                              "--console", "--serial-log", "--clock", "--count", "--allow"};
 
 Result<Given> parse(Arguments arguments) {
     Given given;
@@ -243,6 +276,11 @@ Result<Given> parse(Arguments arguments) {
             TRY_VOID(value(given.timeout));
         else if (word == "--interval")
             TRY_VOID(value(given.interval));
+        else if (std::ranges::find(spawn_options, word) != std::end(spawn_options)) {
+            given.spawn.options.emplace_back(word, "");
+            TRY_VOID(value(given.spawn.options.back().second));
+        } else if (word == "--paused")
+            given.spawn.paused = true;
         else if (word == "--once")
             given.once = true;
         else if (word == "--json")
@@ -331,17 +369,72 @@ Result<int> work_top(const Given& given) {
     return top(given.socket, *interval, given.once);
 }
 
+/// "fd:5" at the start or behind a '=' becomes its place among the descriptors that go along.
+Result<std::string> with_descriptors(const std::string& text, std::vector<int>& passed) {
+    const auto at = text.starts_with("fd:") ? 0 : text.find("=fd:");
+    if (at == text.npos)
+        return text;
+    const auto start = at == 0 ? 3 : at + 4;
+    const auto end = std::min(text.find(',', start), text.size());
+    const auto number = parse_number(text.substr(start, end - start));
+    if (!number || *number > INT_MAX || !descriptors::is_open(static_cast<int>(*number)))
+        return wrong(in_quotes(text.substr(start - 3, end - start + 3)) + " is no descriptor that is open",
+                     "open it where inox ctl is started, such as 5<>FILE in a shell");
+    passed.push_back(static_cast<int>(*number));
+    return text.substr(0, start) + std::to_string(passed.size() - 1) + text.substr(end);
+}
+
+Result<int> work_spawn(const Given& given, std::chrono::milliseconds limit) {
+    ConfigFile names = initial_config(Dialect::inox);
+    std::vector<std::pair<std::string, std::string>> own;
+    std::vector<int> passed;
+    std::string allowed;
+    for (const auto& [name, text] : given.spawn.options) {
+        const auto value = TRY(with_descriptors(text, passed));
+        const auto option = std::ranges::find_if(
+            run_options(), [&](const CommandOption& one) { return std::string_view{one.name} == name; });
+        if (name == "--count")
+            own.emplace_back("count", api::json_or_quoted(value));
+        else if (name == "--clock")
+            own.emplace_back("clock", api::quoted_json(value));
+        else if (name == "--allow")
+            allowed += (allowed.empty() ? "" : ",") + api::quoted_json(in_this_folder(value));
+        else if (name == "--id")
+            own.emplace_back("id", api::quoted_json(value));
+        else if (name == "--api-sock" || name == "--serial-log")
+            own.emplace_back(name == "--api-sock" ? "api_sock" : "serial_log",
+                             api::quoted_json(value.starts_with("fd:") ? value : in_this_folder(value)));
+        else if (option != run_options().end())
+            TRY_VOID(option->apply(*option, value, names));
+    }
+    if (!allowed.empty())
+        own.emplace_back("allow", "[" + allowed + "]");
+    if (given.spawn.paused)
+        own.emplace_back("paused", "true");
+    std::error_code error;
+    make_paths_absolute(names.config, std::filesystem::current_path(error).string());
+    const api::Client client{given.socket, limit};
+    const auto answer = TRY(client.call("PUT", "/inox/spawn", api::spawn_body(names.config, own), passed));
+    if (answer.status >= 300)
+        return report_problem(api::refusal_error(answer.status, answer.body));
+    return print_and_finish(given.json ? api::pretty(answer.body) : api::table_text(View::spawned, answer.body));
+}
+
 Result<int> work(Given& given) {
     TRY_VOID(find_guest(given));
     const auto* command = TRY(find_command(given));
-    if (command->request == nullptr)
+    if (command->name == "top")
         return work_top(given);
     if (given.once || !given.interval.empty())
         return wrong("--once and --interval are of top");
-    const auto request = command->request(given);
+    if (command->name != "spawn" && (given.spawn.paused || !given.spawn.options.empty()))
+        return wrong((given.spawn.options.empty() ? "--paused" : given.spawn.options.front().first) + " is of spawn");
     const auto limit = parse_duration(given.timeout.empty() ? "1m" : given.timeout);
     if (!limit)
         return wrong("--timeout: " + no_duration(given.timeout), duration_rule);
+    if (command->name == "spawn")
+        return work_spawn(given, *limit);
+    const auto request = command->request(given);
     const api::Client client{given.socket, *limit};
     if (command->name == "events") {
         bool heard = true;

@@ -48,14 +48,14 @@ int jail_guest(const jail::Given& given) {
     if (!options)
         return report_problem(options.error());
     std::error_code error;
-    auto needs = jail::needs_of(asked.file, asked.config_path, std::filesystem::current_path(error).string());
+    const auto folder = std::filesystem::current_path(error).string();
+    auto needs = jail::needs_of(asked.file, asked.config_path, folder);
     if (!needs)
         return report_problem(std::move(needs).error());
-    const auto here = std::filesystem::current_path(error).string();
     if (!asked.from.empty())
-        needs->binds.push_back({path_below(here, asked.from), false});
+        needs->binds.push_back({path_below(folder, asked.from), false});
     if (!asked.page_server.empty())
-        needs->binds.push_back({path_below(here, asked.page_server), true});
+        needs->binds.push_back({path_below(folder, asked.page_server), true});
     close_inherited(asked.file);
     auto code = jail::run_guest(*options, std::move(*needs));
     return code ? *code : report_problem(std::move(code).error());

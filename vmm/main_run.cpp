@@ -277,9 +277,13 @@ std::optional<int> parse_words(Arguments words, Asked& asked) {
 
 std::optional<int> read_run(Arguments words, RunAsked& out) {
     Asked asked;
-    const auto over = parse_words(words, asked);
+    if (const auto over = parse_words(words, asked))
+        return over;
+    if (!asked.from.empty())
+        if (const auto taken = take_snapshot(asked); !taken)
+            return report_problem(taken.error());
     out = std::move(asked);
-    return over;
+    return std::nullopt;
 }
 
 int run_command(Arguments words, Timeline& timeline) {
@@ -300,9 +304,9 @@ int run_command(Arguments words, Timeline& timeline) {
         auto restored = take_snapshot(asked);
         if (!restored)
             return report_problem(std::move(restored).error());
-        plan.before_start = [from = std::make_shared<Restored>(std::move(*restored)),
+        plan.before_start = [saved = std::make_shared<Restored>(std::move(*restored)),
                              paused = asked.paused](Instance& instance) {
-            instance.use_snapshot(std::move(*from), paused ? Machine::Begin::paused : Machine::Begin::running);
+            instance.use_snapshot(std::move(*saved), paused ? Machine::Begin::paused : Machine::Begin::running);
         };
     }
     const ConfigFile before = file;

@@ -103,6 +103,25 @@ same "SIGTERM for the guest" 143 "$code"
 checks=$((checks + 1))
 ! left >/dev/null || fail "a jail that ended in order leaves $(ls "$scratch/out" "$top/$parent" 2>/dev/null)"
 
+# A snapshot, from one jail to the next
+starts -- --allow "$scratch/out" --disk "path=$scratch/disks/one,readonly=on"
+accepted "" "$inox" ctl -s "$scratch/out/api" snapshot "$scratch/out/snap"
+kill -TERM "$outer"
+await "$outer" "the jail"
+until_no left
+"$inox" jail --uid 3001 --gid 3002 -- run --from "$scratch/out/snap" --disk "id=drive0,path=$scratch/disks/one" \
+    --api-sock "$scratch/out/api" >"$scratch/serial" 2>"$scratch/stderr" </dev/null &
+outer=$!
+started+=("$outer")
+eventually test -S "$scratch/out/api" || fail "the guest was not restored: $(cat "$scratch/stderr")"
+find_processes
+accepted "Running" "$inox" ctl -s "$scratch/out/api" status
+same "the memory that it maps is read-only there" ro \
+    "$(awk -v path="$scratch/out/snap" '$5 == path { print substr($6, 1, 2) }' "/proc/$vmm/mountinfo")"
+kill -TERM "$outer"
+await "$outer" "the jail"
+until_no left
+
 starts --user-ns --netns new --
 same "user namespace, network namespace" "yes yes" "$(own user) $(own net)"
 same "its map" "3001 3001 1" "$(xargs <"/proc/$vmm/uid_map")"

@@ -25,7 +25,7 @@ expect() {
 wanted() {
     echo "755 $1bin/inox"
     local command
-    for command in '' -run -test -check -host -jail -ps -ctl -exec -snapshot; do
+    for command in '' -run -test -check -host -jail -ps -ctl -exec -snapshot -template; do
         echo "644 $1share/man/man1/inox$command.1.gz"
     done
     echo "644 $1share/bash-completion/completions/inox"
@@ -54,7 +54,7 @@ expect "bash completes commands" "run" "$(completed inox ru)"
 commands=$("$program" nonsense 2>&1 | sed -n 's/.*the commands are //p' | sed 's/,//g; s/ and / /')
 expect "bash knows every command" "$(tr ' ' '\n' <<<"$commands" | sort | xargs)" \
     "$(completed inox '' | grep -v -- - | sort | xargs)"
-for command in run check host jail ps exec test snapshot; do
+for command in run check host jail ps exec test snapshot template; do
     expect "bash completes every option of inox $command" \
         "$("$program" $command --help | grep -oE '^  (-.,)?--[a-z0-9-]+' | grep -oE -- '--.*' | sort)" \
         "$(completed inox $command -- | sort)"

@@ -12,7 +12,7 @@ OPTION = re.compile(r"^  (?:(-\w),? ?)?(--[a-z0-9-]+)(?: ([^ ].*?))?(?:  +(.*))?
 WORD = re.compile(r"^  ([a-z][a-z-]*)(?: ([^ ].*?))?  +(.*)$")
 SYNOPSES = {"": "COMMAND [OPTIONS]", "ctl": "ID COMMAND [ARGUMENTS]", "check": "FILE",
             "jail": "[OPTIONS] \\-\\- run [OPTIONS]", "exec": "ID [\\-\\- COMMAND]", "test": "[OPTIONS] \\-\\- COMMAND",
-            "snapshot": "info|verify DIR"}
+            "snapshot": "info|verify DIR", "template": "DIR \\-\\-api\\-sock SOCKET [OPTIONS]"}
 PATHS = ("FILE", "PATH", "DIR", "SOCKET")
 
 

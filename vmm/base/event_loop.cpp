@@ -97,6 +97,7 @@ void EventLoop::run() {
     const outside::Brief brief;
     impl_->context.run();
 }
+asio::io_context& EventLoop::context() { return impl_->context; }
 void EventLoop::stop() { impl_->context.stop(); }
 void EventLoop::restart() { impl_->context.restart(); }
 

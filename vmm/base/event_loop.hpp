@@ -11,6 +11,10 @@
 
 #include "vmm/base/os.hpp"
 
+namespace boost::asio {
+class io_context;
+}
+
 namespace inox {
 
 class EventLoop {
@@ -65,6 +69,9 @@ public:
     /// Calls `handler` once after `delay` unless the registration dies first. From the loop's thread, before
     /// run(), or Apart.
     Registration after(std::chrono::nanoseconds delay, std::function<void()> handler);
+
+    /// For a server that works on this thread.
+    [[nodiscard]] boost::asio::io_context& context();
 
 private:
     struct Impl;

@@ -2,6 +2,7 @@
 #include "vmm/base/shared_output.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <fcntl.h>
 #include <poll.h>
@@ -15,6 +16,8 @@ namespace {
 // POSIX: a writable pipe takes this much without blocking.
 constexpr std::size_t never_blocks = 512;
 
+std::atomic<const SharedOutput*> error_output{nullptr};
+
 /// Opens the same pipe or terminal again, to have flags of its own. Needs /proc and the permission to open it.
 UniqueFd open_again(int fd) {
     return UniqueFd{
@@ -24,8 +27,16 @@ UniqueFd open_again(int fd) {
 } // namespace
 
 const SharedOutput& shared_error() {
-    static const auto* const only = new SharedOutput{STDERR_FILENO}; // a thread may write while the process ends
-    return *only;
+    if (const auto* const there = error_output.load(std::memory_order_acquire))
+        return *there;
+    static const auto* const first = new SharedOutput{STDERR_FILENO}; // a thread may write while the process ends
+    const SharedOutput* none = nullptr;
+    error_output.compare_exchange_strong(none, first, std::memory_order_acq_rel);
+    return *error_output.load(std::memory_order_acquire);
+}
+
+void renew_shared_error() {
+    error_output.store(new SharedOutput{STDERR_FILENO}, std::memory_order_release); // the old one may be in use
 }
 
 SharedOutput::SharedOutput(int fd) : fd_{fd} {

@@ -34,5 +34,7 @@ private:
 
 /// Standard error, opened at the first call; lives for ever. Any thread.
 const SharedOutput& shared_error();
+/// Another file is standard error now: it is opened anew. While there is one thread.
+void renew_shared_error();
 
 } // namespace inox

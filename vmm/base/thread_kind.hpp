@@ -22,11 +22,12 @@ enum class ThreadKind : std::uint8_t {
     dump,     ///< writes the guest's memory to a file
     snapshot, ///< the same, and its state, and gives the files their names
     pages,    ///< watches the process that brings the guest's memory
+    cloner,   ///< of a template: makes clones, each of which confines itself anew
     start,    ///< makes a machine, or opens what is added to one; has no list but that of the thread that made it
 };
-inline constexpr std::array<std::string_view, 13> thread_kind_names{"loop",     "vcpu",  "api",   "watchdog", "engine",
-                                                                    "disk",     "iommu", "share", "assigned", "dump",
-                                                                    "snapshot", "pages", "start"};
+inline constexpr std::array<std::string_view, 14> thread_kind_names{"loop",     "vcpu",  "api",    "watchdog", "engine",
+                                                                    "disk",     "iommu", "share",  "assigned", "dump",
+                                                                    "snapshot", "pages", "cloner", "start"};
 constexpr std::string_view name_of(ThreadKind kind) { return thread_kind_names[static_cast<std::size_t>(kind)]; }
 
 /// The first thing a thread does. `name`: what tools show, at most 15 bytes. The loop's thread says it before the

@@ -94,6 +94,10 @@ bool AllowList::add(const std::string& path, Purpose purpose) {
         std::array<char, PATH_MAX> here{};
         folder_ = ::getcwd(here.data(), here.size()) != nullptr ? here.data() : "/";
     }
+    if (bound_ && !bound_->covers(path, purpose)) {
+        errno = outside::refused;
+        return false;
+    }
     if (purpose == Purpose::tap) {
         entries_.push_back({path, purpose});
         return true;
@@ -115,6 +119,25 @@ bool AllowList::add(const std::string& path, Purpose purpose) {
         entries_.push_back(std::move(one));
     }
     return true;
+}
+
+void AllowList::narrow() {
+    auto all = std::make_shared<AllowList>(*this);
+    entries_.clear();
+    bound_ = std::move(all);
+}
+
+/// Whether this list lets somebody do what an entry of this purpose is for.
+bool AllowList::covers(const std::string& path, Purpose purpose) const {
+    if (purpose == Purpose::tap)
+        return has_tap(path);
+    if (purpose != Purpose::ports)
+        return !matches(path, purpose).empty();
+    const auto wanted = normal(path, folder_.empty() ? "/" : folder_);
+    const bool same = std::ranges::any_of(
+        entries_, [&](const Entry& one) { return one.purpose == Purpose::ports && one.path == wanted; });
+    return same ||
+           std::ranges::any_of(matches(path, Purpose::write), [](const Match& one) { return !one.rest.empty(); });
 }
 
 std::vector<AllowList::Match> AllowList::matches(const std::string& path, Purpose purpose) const {
@@ -139,7 +162,10 @@ std::vector<AllowList::Match> AllowList::matches(const std::string& path, Purpos
 /// What `act` makes of the first match that it can do something with, else the first reason why not.
 template <class F> auto AllowList::try_each(const std::string& path, Purpose purpose, F&& act) const {
     int error = outside::refused;
-    for (const auto& match : matches(path, purpose)) {
+    std::vector<Match> found = matches(path, purpose);
+    if (bound_ && !found.empty())
+        found = bound_->matches(path, purpose);
+    for (const auto& match : found) {
         if (auto done = act(match))
             return done;
         if (error == outside::refused)
@@ -212,6 +238,10 @@ bool AllowList::connect(int socket, const std::string& path) const {
     for (const auto& entry : entries_)
         if (entry.purpose == Purpose::ports && wanted.starts_with(entry.path + "_") &&
             is_port(std::string_view{wanted}.substr(entry.path.size() + 1))) {
+            if (bound_) {
+                // A folder of the wider list: no link is followed out of it.
+                return bound_->connect(socket, path);
+            }
             const auto slash = wanted.rfind('/');
             const auto folder = open_path(wanted.substr(0, slash + 1), O_DIRECTORY);
             const Visit visit{folder.get()};

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,9 @@ public:
     /// Relative paths start at the working directory, which must not change. ENOSPC: there are enough. A folder allows
     /// what is beneath it, now or later; "/" is everything, links of any kind included.
     bool add(const std::string& path, Purpose purpose);
+    /// From now on the list is empty, and what is added to it must be in what it was (outside::refused), which also
+    /// says how it is opened: a narrower list for somebody else, of whatever that one asks for.
+    void narrow();
 
     /// open(2). Links beneath an allowed folder may lead to what is beneath it only, and are relative. A path that an
     /// entry names itself is opened as the operator named it, links included.
@@ -64,13 +68,15 @@ private:
         /// The operator said that it may be opened wherever it leads.
         [[nodiscard]] bool is_named() const { return rest.empty() || entry->path == "/"; }
     };
+    [[nodiscard]] bool covers(const std::string& path, Purpose purpose) const;
     [[nodiscard]] std::vector<Match> matches(const std::string& path, Purpose purpose) const;
     template <class F> [[nodiscard]] auto try_each(const std::string& path, Purpose purpose, F&& act) const;
     [[nodiscard]] static UniqueFd folder_of(const Match& match, const std::string& beneath, const std::string& whole);
     template <class F> [[nodiscard]] bool in_folder(const std::string& path, Purpose purpose, F&& act) const;
 
     std::vector<Entry> entries_{};
-    std::string folder_{}; ///< the working directory, known from the first entry on
+    std::shared_ptr<const AllowList> bound_{}; ///< what acts; null: this list itself
+    std::string folder_{};                     ///< the working directory, known from the first entry on
 };
 
 } // namespace inox::confine

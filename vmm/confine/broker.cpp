@@ -102,8 +102,18 @@ void Broker::tell_gone() {
                    "the process that opens files for inox has ended: nothing can be opened any more");
 }
 
+Result<std::unique_ptr<Broker>> Broker::narrow() {
+    auto reply = ask(Op::narrow, 0, 0, "");
+    if (reply.error == 0 && reply.first)
+        return std::unique_ptr<Broker>{new Broker{std::move(reply.first), -1}};
+    errno = reply.error;
+    return fail_errno(Errc::host_error, "cannot start the process that opens files for a clone");
+}
+
 Broker::~Broker() {
     socket_.reset();
+    if (pid_ < 0)
+        return;
     for (int i = 0; i < 50; ++i) {
         if (::waitpid(pid_, nullptr, WNOHANG) != 0)
             return;

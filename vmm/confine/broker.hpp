@@ -26,7 +26,7 @@ class Broker final : public outside::Door {
 public:
     /// Forks. While this process has one thread. host_error.
     static Result<std::unique_ptr<Broker>> start();
-    /// The process ends, and is awaited for a moment.
+    /// The process ends, and is awaited for a moment; not one of narrow().
     ~Broker() override;
 
     /// Adds to what may be opened; not once the list is sealed. host_error.
@@ -37,6 +37,9 @@ public:
     }
     /// Before the guest runs: from here on, the list stays as it is. Does not wait: what is asked later is behind it.
     Result<void> seal();
+    /// Another one, whose list is empty, and takes only what this one's has (allow() then fails with not_allowed). Its
+    /// process is a child of this process's, which has to reap it. host_error.
+    Result<std::unique_ptr<Broker>> narrow();
     [[nodiscard]] pid_t pid() const { return pid_; }
 
     enum class State : std::uint8_t {
@@ -78,6 +81,7 @@ private:
     using Clock = std::chrono::steady_clock;
     static constexpr int usual_patience_ms = 5000;
     static constexpr int brief_patience_ms = 50; ///< in twice this time
+    /// `pid`: -1 where it is somebody else's child.
     Broker(UniqueFd socket, pid_t pid) : socket_{std::move(socket)}, pid_{pid} {}
     [[nodiscard]] UniqueFd request(wire::Op op, int flags, unsigned mode, std::string_view text, Fds fds = {});
     [[nodiscard]] Reply ask(wire::Op op, int flags, unsigned mode, std::string_view text, Fds fds = {},

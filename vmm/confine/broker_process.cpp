@@ -2,9 +2,11 @@
 // The broker's own process: one thread, no state but the list and the helpers it started.
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,7 +62,7 @@ struct Process {
 
 class Server {
 public:
-    explicit Server(UniqueFd socket) : socket_{std::move(socket)} {}
+    explicit Server(UniqueFd socket, AllowList list = {}) : socket_{std::move(socket)}, list_{std::move(list)} {}
     void run();
 
 private:
@@ -71,6 +73,7 @@ private:
     [[nodiscard]] Outcome start_passt(const std::string& text, UniqueFd served, UniqueFd errors);
     [[nodiscard]] Outcome start_share(const std::string& folder, bool read_only);
     [[nodiscard]] Outcome keep(pid_t pid, UniqueFd socket);
+    [[nodiscard]] Outcome narrow() const;
     [[nodiscard]] Outcome status(int number);
     void end(int number);
     void act_slowly(const Request& request, const std::string& text, const UniqueFd& answer);
@@ -95,6 +98,7 @@ bool is_in_vain(Op op, const UniqueFd& to) {
     case Op::bind:
     case Op::connect:
     case Op::start_passt:
+    case Op::narrow:
     case Op::start_share: {
         pollfd other{to.get(), 0, 0};
         return ::poll(&other, 1, 0) == 1 && (other.revents & POLLHUP) != 0;
@@ -172,6 +176,8 @@ Outcome Server::act(const Request& request, std::string text, Packet& packet) {
         return {};
     case Op::ping:
         return {};
+    case Op::narrow:
+        return narrow();
     case Op::open_slowly:
     case Op::rename:
         break;
@@ -322,6 +328,27 @@ void set_up(UniqueFd& socket) {
         if (::dup2(nothing, fd) < 0)
             ::close(fd);
     ::close_range(own + 1, ~0U, 0);
+}
+
+/// Its parent is that of this process, which outlives neither; it knows no helper of this one.
+Outcome Server::narrow() const {
+    std::array<int, 2> ends{-1, -1};
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+        return {.error = errno};
+    UniqueFd near{ends[0]};
+    UniqueFd far{ends[1]};
+    const long pid =
+        ::syscall(SYS_clone, CLONE_PARENT | SIGCHLD, nullptr, nullptr, nullptr, nullptr); // NOLINT(*-vararg)
+    if (pid < 0)
+        return {.error = errno};
+    if (pid == 0) {
+        set_up(far);
+        auto list = list_;
+        list.narrow();
+        Server{std::move(far), std::move(list)}.run();
+        ::_exit(0);
+    }
+    return {.number = static_cast<int>(pid), .first = std::move(near)};
 }
 
 } // namespace

@@ -32,6 +32,8 @@ enum class Op : std::uint32_t {
     status,      ///< `mode` is the helper
     end,         ///< the same
     ping,
+    narrow, ///< another broker, in a process of its own, whose list is empty and can have what this one's has: its
+            ///< socket
 };
 
 struct Request {

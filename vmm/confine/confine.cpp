@@ -62,4 +62,6 @@ Result<void> confine(const Plan& plan) {
     return {};
 }
 
+void use_features(Features features) noexcept { features_in_use = features; }
+
 } // namespace inox::confine

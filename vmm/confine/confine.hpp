@@ -41,6 +41,9 @@ struct Plan {
 /// the kernel has no filters.
 Result<void> confine(const Plan& plan);
 
+/// In a process that was forked from one that is confined: its threads get the lists for these features.
+void use_features(Features features) noexcept;
+
 /// Loads the list of this kind for the calling thread; for tests. Returns 0 or errno.
 int load_filter(ThreadKind kind, Features features, Refusal refusal) noexcept;
 

@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdint>
+#include <tuple>
 
 #include "vmm/base/os.hpp"
 #include "vmm/confine/privileges.hpp"
@@ -34,6 +35,20 @@ constexpr std::array<std::uint64_t, 8> file_rights{0,
 constexpr std::uint64_t tcp = 0b11;           // 4: bind, connect
 constexpr std::uint64_t outside_scope = 0b11; // 6: abstract sockets, signals
 constexpr std::uint64_t reading = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+constexpr std::uint64_t of_file = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | 1U << 14 | 1U << 15;
+
+/// A folder's rights where the path is one, else those that a file has.
+bool add_rule(int rules, int place, std::uint64_t folder, std::uint64_t file) {
+    landlock_path_beneath_attr rule{};
+    rule.parent_fd = place;
+    for (const auto rights : {folder, file}) {
+        rule.allowed_access = rights;
+        // NOLINTNEXTLINE(*-vararg)
+        if (::syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0)
+            return true;
+    }
+    return false;
+}
 
 long create_ruleset(const Attributes* attributes, std::size_t size, std::uint32_t flags) {
     return ::syscall(SYS_landlock_create_ruleset, attributes, size, flags); // NOLINT(*-vararg)
@@ -46,7 +61,7 @@ int version() noexcept {
     return got > 0 ? static_cast<int>(got) : 0;
 }
 
-Result<void> restrict_thread(std::span<const std::string> readable, int abi) {
+Result<void> restrict_thread(std::span<const std::string> readable, int abi, std::span<const std::string> writable) {
     static constexpr const char* what = "cannot confine this thread with Landlock";
     static constexpr const char* hint = "is inox inside of 16 such confinements already?";
     errno = no_new_privileges();
@@ -60,21 +75,14 @@ Result<void> restrict_thread(std::span<const std::string> readable, int abi) {
     const UniqueFd rules{static_cast<int>(create_ruleset(&all, size, 0))};
     if (!rules)
         return fail_errno(Errc::host_error, what, hint);
-    for (const auto& path : readable) {
-        const UniqueFd place{::open(path.c_str(), O_PATH | O_CLOEXEC)}; // NOLINT(*-vararg)
-        if (!place)
-            continue;
-        landlock_path_beneath_attr rule{};
-        rule.allowed_access = reading;
-        rule.parent_fd = place.get();
-        // NOLINTNEXTLINE(*-vararg)
-        if (::syscall(SYS_landlock_add_rule, rules.get(), LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0)
-            continue;
-        rule.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE; // of a file there is nothing to list
-        // NOLINTNEXTLINE(*-vararg)
-        if (::syscall(SYS_landlock_add_rule, rules.get(), LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0)
-            return fail_errno(Errc::host_error, std::string{"cannot allow reading "} + path);
-    }
+    const auto writing = all.files & ~std::uint64_t{LANDLOCK_ACCESS_FS_EXECUTE};
+    for (const auto& [paths, folder, file] :
+         {std::tuple{readable, reading, reading & of_file}, std::tuple{writable, writing, writing & of_file}})
+        for (const auto& path : paths) {
+            const UniqueFd place{::open(path.c_str(), O_PATH | O_CLOEXEC)}; // NOLINT(*-vararg)
+            if (place && !add_rule(rules.get(), place.get(), folder, file))
+                return fail_errno(Errc::host_error, std::string{"cannot allow the use of "} + path);
+        }
     if (::syscall(SYS_landlock_restrict_self, rules.get(), 0) != 0) // NOLINT(*-vararg)
         return fail_errno(Errc::host_error, what, hint);
     return {};

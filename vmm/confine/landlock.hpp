@@ -18,6 +18,9 @@ namespace inox::confine::landlock {
 /// version has it, too: no TCP socket is bound or connected (4), no abstract socket outside is reached and no process
 /// outside gets a signal (6). Descriptors that are open stay as they are. Takes effect as far as `abi`, a version(),
 /// goes; with 0 nothing happens. Paths that do not exist are left out. Also sets no_new_privs. host_error.
-Result<void> restrict_thread(std::span<const std::string> readable, int abi);
+/// Beneath `writable` files can also be written, made, removed and renamed, and devices used. Only the first version
+/// does without renaming.
+Result<void> restrict_thread(std::span<const std::string> readable, int abi,
+                             std::span<const std::string> writable = {});
 
 } // namespace inox::confine::landlock

@@ -26,6 +26,8 @@ std::uint64_t capabilities_of(ThreadKind kind, Features features) noexcept {
     // Files that the run ends with, and files and taps that come later, may belong to others.
     if (kind == ThreadKind::loop || kind == ThreadKind::assigned)
         kept |= bit(CAP_DAC_OVERRIDE);
+    if (kind == ThreadKind::cloner) // what a start needs: files of others, taps, and a guest's folder
+        kept |= bit(CAP_DAC_OVERRIDE) | bit(CAP_NET_ADMIN) | bit(CAP_CHOWN);
     if (kind == ThreadKind::loop && (features & changing) != 0)
         kept |= bit(CAP_NET_ADMIN);
     return kept;

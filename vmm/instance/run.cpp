@@ -367,7 +367,7 @@ int run(ConfigFile file, Timeline& timeline, const RunPlan& plan) {
     const std::string drawing = file.run.boot_timeline;
     if (auto checked = check_reports(file.run); !checked)
         return plan.start_failed(std::move(checked).error());
-    auto confinement = Confinement::create(file); // forks, so it comes before all threads
+    auto confinement = plan.confine(file);
     if (!confinement)
         return plan.start_failed(std::move(confinement).error());
     auto result = run_guest(file, timeline, plan, **confinement);

@@ -5,6 +5,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/base/timeline.hpp"
 #include "vmm/config/config_file.hpp"
+#include "vmm/instance/confinement/confinement.hpp"
 #include "vmm/instance/instance.hpp"
 
 namespace inox {
@@ -23,6 +24,8 @@ struct RunPlan {
     std::function<void(Instance& instance)> before_start{}; ///< where start_now is set
     std::function<void()> on_started{};                     ///< after a start that start_now asked for
     std::function<void()> on_user_space_up{};               ///< the guest says so
+    /// How the process is confined; forks, and is called before there are threads.
+    std::function<Result<std::unique_ptr<Confinement>>(const ConfigFile& file)> confine{Confinement::create};
     bool closing_line{false}; ///< print how the guest ended and when, unless `quiet` is set
     /// Prints why the guest cannot start; returns the process's exit code.
     std::function<int(Error error)> start_failed{[](const Error& error) {

@@ -70,7 +70,14 @@ int Kvm::check(int capability) const {
         .value_or(0);
 }
 
+Result<void> Kvm::remember() {
+    supported_ = TRY(supported_cpuid());
+    return {};
+}
+
 Result<std::vector<kvm_cpuid_entry2>> Kvm::supported_cpuid() const {
+    if (supported_)
+        return *supported_;
     constexpr std::size_t most = 256; // the kernel's own limit
     return kvm_list::fetch<kvm_cpuid_entry2>(fd(), kvm_list::get_supported_cpuid, most, "KVM_GET_SUPPORTED_CPUID");
 }

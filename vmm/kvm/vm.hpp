@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -32,9 +33,13 @@ public:
     /// The MSRs that KVM says are state, and those that it keeps but does not list: see vcpu_state.hpp.
     [[nodiscard]] Result<std::vector<std::uint32_t>> state_msrs() const;
 
+    /// Asks for it now, for a process that is forked later: it can use this object, and need not ask again.
+    [[nodiscard]] Result<void> remember();
+
 private:
     explicit Kvm(UniqueFd fd) : fd_{std::move(fd)} {}
     UniqueFd fd_;
+    std::optional<std::vector<kvm_cpuid_entry2>> supported_{}; ///< empty: not remembered
 };
 
 class Vm final : public Irqs, public Doorbells, public GuestMappings {

@@ -95,7 +95,8 @@ Result<void> Machine::build_hardware(const Config& config, const DevicePlaces& p
     TRY_VOID(look_at_assigned(config));
     auto opened = TRY(
         open_devices(config, {.loop = loop_, .memory = memory_, .console = this, .net_filters = owner_.net_filters}));
-    kvm_ = TRY(open_kvm(config));
+    if (!kvm_)
+        kvm_ = TRY(open_kvm(config));
     vm_ = TRY(Vm::create(*kvm_, memory_));
     timeline_.mark(Step::kvm_ready);
     if (const auto* iommu = device_of<IommuConfig>(config)) {
@@ -202,7 +203,6 @@ Result<void> Machine::start(Begin how) {
     state_ = how == Begin::paused ? State::paused : State::running;
     if (how == Begin::paused)
         gate_.set(RunGate::State::paused);
-    timeline_.mark(Step::first_instruction);
     platform_->guest_starts();
     if (restored_) {
         // Before they run: the guest's watchdogs are not to take the time away for a lockup.

@@ -56,6 +56,7 @@ struct Restored {
     std::move_only_function<Result<void>()> before_run{};
     std::string page_server{};      ///< socket of the process that brings the memory; empty: none
     snapshot::MemoryId memory_id{}; ///< of what it brings
+    std::optional<Kvm> kvm{};       ///< of a clone: opened before its process was made
 };
 
 /// Everything is called on the loop's thread unless it says otherwise.
@@ -80,6 +81,9 @@ public:
     /// other names of the host. snapshot_invalid, snapshot_mismatch, and the errors of a start.
     static Result<std::unique_ptr<Machine>> restore(const Config& config, EventLoop& loop, Timeline& timeline,
                                                     RunGate& gate, const Owner& owner, Restored from);
+    /// What many restores of it can share, for processes that are forked later: /dev/kvm is open, and the image is
+    /// mapped where it can be. The errors of restore().
+    static Result<void> prepare_clones(const Config& config, Restored& from);
     ~Machine() override;
 
     enum class Begin : std::uint8_t { running, paused };

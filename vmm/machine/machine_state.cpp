@@ -162,6 +162,17 @@ Result<void> Machine::save(snapshot::Parts& parts) {
     return {};
 }
 
+Result<void> Machine::prepare_clones(const Config& config, Restored& from) {
+    auto addresses = TRY(plan_memory(config));
+    TRY_VOID(from.parts->restore("map", [&](inox::State& state) { address_map_state(state, addresses); }));
+    if (maps_image(config)) {
+        from.memory = TRY(restore_memory(config, addresses.hole, std::move(from.image)));
+        from.memory->inherit();
+    }
+    from.kvm = TRY(open_kvm(config));
+    return from.kvm->remember();
+}
+
 Result<std::unique_ptr<Machine>> Machine::restore(const Config& config, EventLoop& loop, Timeline& timeline,
                                                   RunGate& gate, const Owner& owner, Restored from) {
     auto addresses = TRY(plan_memory(config));
@@ -191,6 +202,7 @@ Result<std::unique_ptr<Machine>> Machine::restore(const Config& config, EventLoo
     std::unique_ptr<Machine> machine{new Machine{loop, timeline, gate, owner, addresses, std::move(memory)}};
     machine->end_on_panic_ = config.machine.end_on_panic;
     machine->restored_ = true;
+    machine->kvm_ = std::move(from.kvm);
     if (config.machine.panic_text)
         machine->watch_consoles();
     if (!from.page_server.empty())

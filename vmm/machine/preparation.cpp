@@ -34,6 +34,10 @@ GuestMemory::Sharing sharing_of(const Config& config) {
 
 } // namespace
 
+bool maps_image(const Config& config) {
+    return config.machine.huge_pages != HugePages::two_mib && sharing_of(config) == GuestMemory::Sharing::unneeded;
+}
+
 Result<GuestMemory> restore_memory(const Config& config, Gpa hole, UniqueFd image) {
     TRY_VOID(check_memory_limits({}, config.machine.memory, config.machine.huge_pages));
     auto memory = TRY(GuestMemory::restore(config.machine.memory, config.machine.huge_pages, sharing_of(config), hole,

@@ -29,6 +29,9 @@ Result<GuestMemory> create_memory(const Config& config);
 /// The same with the contents of a snapshot's memory file, where RAM below 4 GiB ends at `hole`.
 Result<GuestMemory> restore_memory(const Config& config, Gpa hole, UniqueFd image);
 
+/// Whether restore_memory() maps the file, and does not copy it.
+bool maps_image(const Config& config);
+
 /// Kernel and initrd into guest memory; with a root, the initrd that inox makes for it. The errors of boot::load() and
 /// guest_root::make_initrd().
 Result<boot::Loaded> load_images(const Config& config, const GuestMemory& memory, const std::stop_token& stop = {});

@@ -107,7 +107,7 @@ void VcpuThread::ask_deaf() noexcept {
 }
 
 void VcpuThread::loop() noexcept {
-    for (;;) {
+    for (bool first = true;; first = false) {
         // Cleared before the gate is read: a kick that follows a change of the gate cannot be lost.
         vcpu_->clear_interrupt();
         if (context_.gate.pausing() && !finish_exit())
@@ -120,6 +120,8 @@ void VcpuThread::loop() noexcept {
         }
         if (asked_deaf_.load(std::memory_order_relaxed) && asked_deaf_.exchange(false, std::memory_order_acq_rel))
             deaf_.store(vcpu_->deaf() ? 1 : 0, std::memory_order_release);
+        if (first)
+            context_.timeline.mark(Timeline::Step::first_instruction);
         const VmExit exit = vcpu_->run();
         exits_.fetch_add(1, std::memory_order_relaxed);
         if (auto* table = counting_.load(std::memory_order_acquire))

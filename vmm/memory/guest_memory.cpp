@@ -126,6 +126,11 @@ Result<void> GuestMemory::map_image() {
     return {};
 }
 
+void GuestMemory::inherit() const noexcept {
+    for (const auto& region : regions_)
+        ::madvise(region.host.data(), region.host.size(), MADV_DOFORK);
+}
+
 Result<void> GuestMemory::copy_image(int image) {
     std::uint64_t offset = 0;
     for (const auto& region : regions_) {

@@ -54,6 +54,9 @@ public:
     /// them aside.
     static Result<GuestMemory> awaiting(std::uint64_t size, HugePages huge_pages, Gpa hole);
 
+    /// A process that is forked from this one has the same memory, as it is then. Nobody may have written to it.
+    void inherit() const noexcept;
+
     [[nodiscard]] std::span<const RamRegion> regions() const { return regions_; }
     [[nodiscard]] std::uint64_t size() const { return size_; }
     /// Whether another process can be given this memory.

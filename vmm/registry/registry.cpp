@@ -111,12 +111,17 @@ std::optional<Guest> look(const std::string& folder, const std::string& id) {
 
 } // namespace
 
-Result<Claim> Claim::take(const std::string& id, const std::string& socket) {
-    const auto folder = folder_path();
-    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-        return fail_errno(Errc::output_unwritable, "cannot make the folder " + in_quotes(folder),
+Result<std::string> folder() {
+    auto path = folder_path();
+    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+        return fail_errno(Errc::output_unwritable, "cannot make the folder " + in_quotes(path),
                           "set XDG_RUNTIME_DIR to a folder of your own, or leave out the id");
-    TRY_VOID(check_folder(folder));
+    TRY_VOID(check_folder(path));
+    return path;
+}
+
+Result<Claim> Claim::take(const std::string& id, const std::string& socket) {
+    const auto folder = TRY(registry::folder());
     const auto path = file_of(folder, id, lock_ending);
     std::error_code error; // our own folder is gone: the path stays as it is
     const auto whole = std::filesystem::absolute(socket, error).string();

@@ -44,6 +44,8 @@ private:
     std::string socket_;
 };
 
+/// Where the files of ids are; it is made if it is not there. output_unwritable.
+Result<std::string> folder();
 /// Whether take() would succeed; nothing is made.
 Result<void> check(const std::string& id);
 /// Those that run, by id. Removes what is left of those that are gone.

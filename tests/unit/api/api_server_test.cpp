@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server on a real socket: order, limits, deadlines, and clients that behave badly.
 #include <algorithm>
+#include <array>
 #include <fcntl.h>
+#include <filesystem>
 #include <mutex>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <thread>
 #include <vector>
 
+#include "api/client.hpp"
 #include "tests/catch.hpp"
 #include "tests/support/api_socket.hpp"
 #include "tests/support/eventually.hpp"
@@ -313,6 +318,43 @@ TEST_CASE("a request that nobody answers ends with 503") {
     ApiSocket client{path};
     REQUIRE(client.send(get_root));
     CHECK(client.receive_all().starts_with("HTTP/1.1 503"));
+}
+
+TEST_CASE("a server on a loop has no thread, and takes descriptors where it is told how many") {
+    const auto path = socket_path();
+    EventLoop loop;
+    std::vector<std::size_t> counts;
+    std::string read;
+    const auto threads = [] { return std::distance(std::filesystem::directory_iterator{"/proc/self/task"}, {}); };
+    const auto before = threads();
+    const auto server = api::Server::create(
+        {.path = path, .max_descriptors = 1},
+        [&](const api::Request& request, const auto& exchange) {
+            counts.push_back(request.descriptors ? request.descriptors->size() : 0);
+            if (request.descriptors) {
+                std::array<char, 4> bytes{};
+                (void)!::pread(request.descriptors->front().get(), bytes.data(), bytes.size(), 0);
+                read.assign(bytes.begin(), bytes.end());
+            }
+            exchange->answer({});
+        },
+        loop);
+    REQUIRE(server);
+    CHECK(threads() == before);
+    UniqueFd file{::memfd_create("passed", MFD_CLOEXEC)};
+    REQUIRE(write_all(file.get(), std::string_view{"text"}));
+    std::thread client{[&] {
+        const api::Client asks{path};
+        const std::array<int, 2> passed{file.get(), file.get()};
+        CHECK(asks.call("PUT", "/x", "{}")->status == 204);
+        CHECK(asks.call("PUT", "/x", "{}", std::span{passed}.first(1))->status == 204);
+        CHECK(asks.call("PUT", "/x", "{}", passed)->status == 204); // the second is closed
+        loop.stop();
+    }};
+    loop.run();
+    client.join();
+    CHECK(counts == std::vector<std::size_t>{0, 1, 1});
+    CHECK(read == "text");
 }
 
 } // namespace inox::api_server_test

@@ -9,10 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
+#include "vmm/base/descriptors.hpp"
 #include "vmm/base/outside/counters.hpp"
 #include "vmm/base/replace_output.hpp"
 #include "vmm/base/unix_socket.hpp"
@@ -22,6 +25,7 @@ namespace {
 
 std::atomic<Door*> through{nullptr};
 std::atomic<bool> closed{false};
+std::atomic<bool> fenced{false};
 std::atomic<void (*)() noexcept> confine_with{nullptr};
 thread_local unsigned brief = 0;
 thread_local int until = -1;
@@ -58,6 +62,10 @@ UniqueFd make_tap(const std::string& name, int flags) {
     return fd;
 }
 
+bool names_descriptor(const std::string& path) {
+    return std::ranges::any_of(descriptors::folders, [&](std::string_view one) { return path.starts_with(one); });
+}
+
 bool try_bind(int type, std::string_view address) {
     sockaddr_storage place{};
     if (address.size() > sizeof place) {
@@ -79,10 +87,17 @@ void use(Door* door) noexcept { through.store(door, std::memory_order_release); 
 Door* door() noexcept { return through.load(std::memory_order_acquire); }
 void shut() noexcept { closed.store(true, std::memory_order_release); }
 bool is_shut() noexcept { return closed.load(std::memory_order_acquire); }
+void reopen() noexcept {
+    fenced.store(true, std::memory_order_relaxed);
+    closed.store(false, std::memory_order_release);
+}
 
 Brief::Brief() noexcept { ++brief; }
 Brief::~Brief() { --brief; }
 bool is_brief() noexcept { return brief != 0; }
+
+Patient::Patient() noexcept : before_{std::exchange(brief, 0)} {}
+Patient::~Patient() { brief = before_; }
 
 Until::Until(int fd) noexcept { until = fd; }
 Until::~Until() { until = -1; }
@@ -96,7 +111,8 @@ void begin_thread() noexcept {
 void confine_threads(void (*confine)() noexcept) noexcept { confine_with.store(confine, std::memory_order_release); }
 
 UniqueFd open(const std::string& path, int flags, unsigned mode, Wait wait) {
-    if (!is_shut())
+    const bool own = fenced.load(std::memory_order_relaxed) && door() != nullptr && names_descriptor(path);
+    if (!is_shut() && !own)
         return UniqueFd{::open(path.c_str(), flags | O_CLOEXEC, mode)}; // NOLINT(*-vararg)
     Door* const who = ask(counters().files);
     return who != nullptr ? who->open(path, flags | O_CLOEXEC, mode, wait) : UniqueFd{};

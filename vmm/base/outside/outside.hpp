@@ -41,6 +41,17 @@ public:
 };
 /// Of the calling thread.
 [[nodiscard]] bool is_brief() noexcept;
+/// While this lives on a thread that is Brief, it is not: nobody waits for it but who asked for this work.
+class Patient {
+public:
+    Patient() noexcept;
+    ~Patient();
+    Patient(const Patient&) = delete;
+    Patient& operator=(const Patient&) = delete;
+
+private:
+    unsigned before_;
+};
 
 /// While this lives, whatever its thread asks of the Door is `unanswered` once this descriptor is readable.
 class Until {
@@ -97,6 +108,10 @@ void use(Door* door) noexcept;
 /// From now on nothing is done by this process itself. For ever.
 void shut() noexcept;
 [[nodiscard]] bool is_shut() noexcept;
+/// In a process that was forked from one that is shut(), before it has other threads: the calls act themselves until it
+/// is shut() again, as far as the kernel lets them (Landlock). What names a descriptor of this process is opened by the
+/// Door, if there is one: the kernel would look at where the file lies.
+void reopen() noexcept;
 
 /// In a thread that is there before shut() and opens nothing itself: it is confined at once. enter_thread() calls it.
 void begin_thread() noexcept;

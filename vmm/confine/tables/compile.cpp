@@ -112,7 +112,8 @@ void write_programs(std::FILE* out) {
                 continue;
             }
             auto program = compile(rules);
-            if (static_cast<ThreadKind>(kind) == ThreadKind::vcpu)
+            if (static_cast<ThreadKind>(kind) == ThreadKind::vcpu ||
+                static_cast<ThreadKind>(kind) == ThreadKind::cloner)
                 program = with_kvm_run_first(program);
             if (program.size() > BPF_MAXINSNS)
                 give_up("a list is too long", E2BIG);

@@ -232,6 +232,29 @@ Rules of_loop(Features features) {
     return all;
 }
 
+/// Puts back what KVM keeps of a machine.
+Rules of_restored_state() {
+    return ioctls({KVM_SET_SREGS2, KVM_SET_XCRS, KVM_SET_DEBUGREGS, KVM_SET_LAPIC, KVM_SET_IRQCHIP, KVM_SET_MP_STATE,
+                   KVM_SET_TSC_KHZ, KVM_HAS_DEVICE_ATTR, KVM_SET_PIT2, KVM_CREATE_PIT2});
+}
+
+/// A template, and each clone until it confines itself: its process, what a start does, and the lists of threads to
+/// come. It opens files as far as Landlock lets it.
+Rules of_cloner() {
+    auto all = of_loop(all_features) + of_restored_state();
+    // By the number of the process: a clone has another one
+    std::erase_if(all, [](const Rule& rule) { return rule.call == "tgkill"; });
+    constexpr std::uint64_t fork_flags = CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | SIGCHLD;
+    return all + Rules{{"clone", {is(0, fork_flags)}}} +
+           calls(
+               "openat wait4 setsid dup2 dup3 close_range signalfd4 getcwd readlink readlinkat mkdir unlink umask bind "
+               "listen connect socketpair flock lchown fchownat tgkill getuid getgid getegid "
+               "landlock_create_ruleset landlock_add_rule landlock_restrict_self pipe2 fcntl uname sysinfo") +
+           one_of("socket", 0, {AF_UNIX}) +
+           one_of("prctl", 0, {PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_PDEATHSIG}) +
+           one_of("madvise", 2, {MADV_DOFORK, MADV_DONTFORK, MADV_DONTDUMP, MADV_HUGEPAGE});
+}
+
 } // namespace
 
 Rules rules_of(ThreadKind kind, Features features) {
@@ -259,6 +282,8 @@ Rules rules_of(ThreadKind kind, Features features) {
         return of_snapshot();
     case ThreadKind::pages:
         return of_pages();
+    case ThreadKind::cloner:
+        return of_cloner();
     case ThreadKind::start:
         break;
     }

@@ -8,6 +8,7 @@
 
 #include "devices/vfio/pci_address.hpp"
 #include "devices/vfio/sysfs.hpp"
+#include "vmm/base/descriptors.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/outside/counters.hpp"
 #include "vmm/base/outside/outside.hpp"
@@ -150,8 +151,14 @@ Result<std::unique_ptr<Confinement>> Confinement::create(const ConfigFile& file)
     return std::unique_ptr<Confinement>{new Confinement{std::move(broker)}};
 }
 
+std::unique_ptr<Confinement> Confinement::with(std::unique_ptr<confine::Broker> broker) {
+    std::unique_ptr<Confinement> made{new Confinement{std::move(broker)}};
+    made->listed_ = true;
+    return made;
+}
+
 Result<void> Confinement::allow(const ConfigFile& file) {
-    if (entered_ || !broker_)
+    if (entered_ || listed_ || !broker_)
         return {};
     auto all = named_paths(file);
     for (const auto& path : more_)
@@ -171,6 +178,36 @@ Result<void> Confinement::enter(const ConfigFile& file) {
         log::write(log::Level::info, "this host's kernel has no Landlock: it does not keep inox from opening files");
     outside::shut();
     return confine::landlock::restrict_thread(readable_paths(file), abi);
+}
+
+Result<void> Confinement::enter_template(const ConfigFile& file, const std::vector<std::string>& writable) {
+    entered_ = true;
+    if (broker_)
+        TRY_VOID(broker_->seal());
+    ::tzset();
+    static_cast<void>(shared_error());
+    auto readable = readable_paths(file);
+    for (const auto& one : named_paths(file))
+        if (one.purpose == Purpose::read)
+            readable.push_back(one.path);
+    readable.insert(readable.end(), {"/sys", "/etc"}); // groups, local time, and what devices are checked with
+    outside::shut();
+    return confine::landlock::restrict_thread(readable, confine::landlock::version(), writable);
+}
+
+Result<std::unique_ptr<confine::Broker>> Confinement::narrow(const ConfigFile& file,
+                                                             const std::vector<std::string>& more) {
+    auto all = named_paths(file);
+    for (const auto& path : more)
+        all.push_back({path, Purpose::write});
+    std::erase_if(all, [](const confine::Allowed& one) { // it may open these anyway, for no more than it has
+        return std::ranges::any_of(descriptors::folders,
+                                   [&](std::string_view folder) { return one.path.starts_with(folder); });
+    });
+    auto narrower = TRY(broker_->narrow());
+    TRY_VOID(narrower->allow(all));
+    TRY_VOID(narrower->seal());
+    return narrower;
 }
 
 Result<Registration> Confinement::watch(EventLoop& loop, std::function<void()> ended) const {

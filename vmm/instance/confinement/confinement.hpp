@@ -27,6 +27,8 @@ class Confinement {
 public:
     /// Starts the broker, if the run needs one. While this process has one thread. host_error.
     static Result<std::unique_ptr<Confinement>> create(const ConfigFile& file);
+    /// Of a clone: with a broker that Broker::narrow() made, which has its list already; null: nothing is opened later.
+    static std::unique_ptr<Confinement> with(std::unique_ptr<confine::Broker> broker);
     ~Confinement();
     Confinement(const Confinement&) = delete;
     Confinement& operator=(const Confinement&) = delete;
@@ -39,6 +41,12 @@ public:
     /// Before the guest's first instruction. From here on this process opens nothing itself, and this thread and those
     /// that it makes cannot. Once; nothing happens after that.
     Result<void> enter(const ConfigFile& file);
+
+    /// In place of enter(), of a template: this process and those that are forked from it open what lies beneath these
+    /// paths, and the broker does all else that allow() named.
+    Result<void> enter_template(const ConfigFile& file, const std::vector<std::string>& writable);
+    /// A broker for a clone, which opens what `file` names, and what `more` does, as far as this one may. not_allowed.
+    Result<std::unique_ptr<confine::Broker>> narrow(const ConfigFile& file, const std::vector<std::string>& more);
 
     /// Calls `ended` on the loop, from the time on when the broker is no more until the registration dies.
     Result<Registration> watch(EventLoop& loop, std::function<void()> ended) const;
@@ -53,6 +61,7 @@ private:
     std::unique_ptr<confine::Broker> broker_; ///< null: nothing is opened later
     std::vector<std::string> more_{};
     bool entered_{false};
+    bool listed_{false}; ///< the broker has its list
 };
 
 } // namespace inox

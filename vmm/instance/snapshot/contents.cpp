@@ -216,7 +216,10 @@ Result<void> merge_snapshots(const SnapshotFiles& base, const SnapshotFiles& dif
 }
 
 void make_paths_absolute(Config& config, const std::string& folder) {
-    const auto whole = [&](std::string& path) { path = path_below(folder, std::move(path)); };
+    const auto whole = [&](std::string& path) {
+        if (!path.starts_with("fd:")) // a descriptor
+            path = path_below(folder, std::move(path));
+    };
     whole(config.boot.kernel);
     whole(config.boot.initrd);
     for (auto& device : config.devices) {
@@ -256,6 +259,7 @@ Result<void> use_names(Config& saved, const Config& given) {
             out.forwards = net->forwards;
         } else if (const auto* vsock = std::get_if<VsockOptions>(&device)) {
             std::get<VsockOptions>(*target).uds_path = vsock->uds_path;
+            std::get<VsockOptions>(*target).guest_cid = vsock->guest_cid;
         } else if (const auto* console = std::get_if<ConsoleConfig>(&device)) {
             std::get<ConsoleConfig>(*target).path = console->path;
         } else if (const auto* share = std::get_if<FsOptions>(&device)) {
@@ -284,6 +288,35 @@ Result<void> check_names(const Config& saved, const Config& given, const std::ve
                                    "add " + option_for(device, what, key) +
                                        (is_path ? ", or --allow with a folder that it lies in" : ""));
             });
+        TRY_VOID(good);
+    }
+    return {};
+}
+
+bool lies_beneath(const std::string& path, const std::vector<AllowedPath>& allow, bool writes) {
+    return std::ranges::any_of(
+        allow, [&](const AllowedPath& one) { return lies_beneath(path, one) && (!one.read_only || !writes); });
+}
+
+Result<void> check_beneath(const Config& named, const Config& known, const std::vector<AllowedPath>& allow,
+                           const std::vector<std::string>& passed) {
+    for (const auto& device : named.devices) {
+        Result<void> good{};
+        each_name(device, [&](bool is_path, const std::string& what, const char* key) {
+            bool covered =
+                is_path ? lies_beneath(what, allow, !is_read_only(device)) : lies_beneath("/dev/net/tun", allow, true);
+            covered |= is_path && std::ranges::find(passed, what) != passed.end();
+            for (const auto& other : known.devices)
+                each_name(other, [&](bool other_is_path, const std::string& same, const char* /*key*/) {
+                    covered |= other_is_path == is_path && same == what && other.index() == device.index();
+                });
+            if (!covered && good)
+                good = fail(Errc::not_allowed,
+                            "the " + std::string{key} + " of " + device_name(device).text() + " is " + in_quotes(what) +
+                                ", which this template may not use",
+                            is_path ? "start the template with --allow and a folder that it lies in"
+                                    : "start the template with --net " + what + ", or with --allow /dev/net/tun");
+        });
         TRY_VOID(good);
     }
     return {};

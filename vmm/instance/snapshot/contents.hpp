@@ -65,4 +65,11 @@ Result<void> use_names(Config& saved, const Config& given);
 /// `given`, or lie beneath `allow`. not_allowed, with what to write.
 Result<void> check_names(const Config& saved, const Config& given, const std::vector<AllowedPath>& allow);
 
+/// The same of what somebody names who may name nothing else than what lies beneath `allow`, or is named in `known` or
+/// `passed` (paths of descriptors). not_allowed.
+Result<void> check_beneath(const Config& named, const Config& known, const std::vector<AllowedPath>& allow,
+                           const std::vector<std::string>& passed);
+/// Of one path; `writes` where it is not only read.
+[[nodiscard]] bool lies_beneath(const std::string& path, const std::vector<AllowedPath>& allow, bool writes);
+
 } // namespace inox

@@ -377,4 +377,31 @@ TEST_CASE("folders are made, and files renamed, beneath what may be written only
     CHECK(fs::exists(place.top + "/images/renamed"));
 }
 
+TEST_CASE("a narrower list takes what the wider one has, and acts by its rules") {
+    const Place place;
+    AllowList list;
+    REQUIRE(list.add(place.top + "/images", Purpose::write));
+    REQUIRE(list.add(place.top + "/named", Purpose::read));
+    REQUIRE(list.add("tap0", Purpose::tap));
+    AllowList narrow = list;
+    narrow.narrow();
+    CHECK(error_of(narrow.open(place.top + "/images/disk", O_RDONLY, 0)) == outside::refused);
+    REQUIRE(narrow.add(place.top + "/images/deep", Purpose::read));
+    REQUIRE(narrow.add(place.top + "/named", Purpose::read));
+    REQUIRE(narrow.add(place.top + "/images/port", Purpose::ports));
+    REQUIRE(narrow.add("tap0", Purpose::tap));
+    for (const auto& [path, purpose] :
+         {std::pair{"/secret", Purpose::read}, std::pair{"/named", Purpose::write},
+          std::pair{"/images2/disk", Purpose::read}, std::pair{"/port", Purpose::ports}, std::pair{"", Purpose::read}})
+        CHECK((!narrow.add(place.top + path, purpose) && errno == outside::refused));
+    CHECK((!narrow.add("tap1", Purpose::tap) && errno == outside::refused));
+    CHECK(error_of(narrow.open(place.top + "/images/deep/disk", O_RDONLY, 0)) == 0);
+    CHECK(error_of(narrow.open(place.top + "/images/deep/disk", O_RDWR, 0)) == outside::refused);
+    CHECK(error_of(narrow.open(place.top + "/images/disk", O_RDONLY, 0)) == outside::refused);
+    CHECK(error_of(narrow.open(place.top + "/named", O_RDONLY, 0)) == 0);
+    CHECK(narrow.has_tap("tap0"));
+    CHECK_FALSE(narrow.has_tap("tap1"));
+    CHECK(error_of(list.open(place.top + "/images/disk", O_RDONLY, 0)) == 0);
+}
+
 } // namespace inox::confine_allow_list_test

@@ -421,4 +421,31 @@ TEST_CASE("a confined process opens through its broker, and nothing without one"
     CHECK(code(false) == 0);
 }
 
+TEST_CASE("a narrower broker opens what it was told, as far as the wider one may") {
+    const World world;
+    std::ofstream{world.place.top + "/images/other"} << "other";
+    fs::create_symlink("../secret", world.place.top + "/images/link");
+    auto made = world.broker->narrow();
+    REQUIRE(made);
+    auto narrow = std::move(*made);
+    REQUIRE(narrow->allow(world.place.top + "/images/disk", Purpose::write));
+    REQUIRE(narrow->allow(world.place.top + "/images/link", Purpose::write));
+    const auto refused = narrow->allow(world.place.top + "/secret", Purpose::read);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::not_allowed);
+    REQUIRE(narrow->seal());
+    CHECK_FALSE(narrow->allow(world.place.top + "/images/other", Purpose::read));
+    const auto open = [&](const char* name) {
+        return narrow->open(world.place.top + name, O_RDONLY | O_CLOEXEC, 0600, Wait::usual) ? 0 : errno;
+    };
+    CHECK(open("/images/disk") == 0);
+    CHECK(open("/images/other") == outside::refused);
+    CHECK(open("/images/link") == outside::refused); // who names it here may not leave the folder
+    CHECK(open("/secret") == outside::refused);
+    CHECK(world.open("/images/other") == 0);
+    // It is a child of this process, which reaps it
+    narrow.reset();
+    CHECK(eventually([] { return ::waitpid(-1, nullptr, WNOHANG) > 0; }));
+}
+
 } // namespace inox::confine_broker_test

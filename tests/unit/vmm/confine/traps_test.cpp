@@ -28,10 +28,10 @@ using namespace confine;
 
 namespace {
 
-constexpr ThreadKind confined_kinds[] = {ThreadKind::loop,     ThreadKind::vcpu,     ThreadKind::api,
-                                         ThreadKind::watchdog, ThreadKind::engine,   ThreadKind::disk,
-                                         ThreadKind::iommu,    ThreadKind::share,    ThreadKind::assigned,
-                                         ThreadKind::dump,     ThreadKind::snapshot, ThreadKind::pages};
+constexpr ThreadKind confined_kinds[] = {
+    ThreadKind::loop,     ThreadKind::vcpu,  ThreadKind::api,   ThreadKind::watchdog, ThreadKind::engine,
+    ThreadKind::disk,     ThreadKind::iommu, ThreadKind::share, ThreadKind::assigned, ThreadKind::dump,
+    ThreadKind::snapshot, ThreadKind::pages, ThreadKind::cloner};
 
 int code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
 
@@ -112,6 +112,15 @@ TEST_CASE("what the loop's threads may do, the loop may: they inherit its list")
             }
         }
     }
+}
+
+TEST_CASE("what the threads of a clone may do, its template may: they inherit its list") {
+    const auto cloner = rules_of(ThreadKind::cloner, 0);
+    for (const auto kind : confined_kinds)
+        for (const auto& rule : rules_of(kind, all_features)) {
+            INFO(name_of(kind) << " " << rule.call);
+            CHECK((rule.error != 0 || covers(cloner, rule)));
+        }
 }
 
 TEST_CASE("a stop and a continuation end no thread that waits") {
