@@ -11,7 +11,7 @@ accepted 'inox 0.' "$inox" --version
 
 refused 153 bad_option 'no command given' 'inox run' "$inox"
 refused 153 bad_option "unknown command 'rnu'" "did you mean 'run'?" "$inox" rnu
-refused 153 bad_option "unknown command 'frobnicate'" 'run, test, check, host, jail, snapshot, ps, ctl and exec' \
+refused 153 bad_option "unknown command 'frobnicate'" 'run, test, check, host, jail, snapshot, template, ps, ctl and exec' \
     "$inox" frobnicate
 refused 153 bad_option "unknown option '--kernal'" "did you mean '--kernel'?" "$inox" run --kernal x
 refused 153 bad_option "unknown option '--mem'" "did you mean '--memory'?" "$inox" run --mem=512
@@ -129,6 +129,18 @@ refused 153 bad_option '--on-reboot: ' 'fail' "$inox" run --from "$scratch/snap"
 refused 153 bad_option 'the command is missing' 'info and verify' "$inox" snapshot
 refused 153 bad_option "unknown command 'inof'" "did you mean 'info'?" "$inox" snapshot inof x
 accepted 'verify' "$inox" snapshot --help
+refused 153 bad_option 'the folder is missing' 'inox template DIR' "$inox" template
+refused 153 bad_option '--api-sock: ' 'name a socket' "$inox" template "$scratch/snap"
+refused 153 bad_option "unknown option '--memory'" 'inox template --help' "$inox" template "$scratch/snap" --memory 1
+refused 82 snapshot_missing "DIR: cannot open the snapshot's state" '' \
+    "$inox" template /nonexistent/s --api-sock "$scratch/template"
+refused 83 snapshot_invalid "DIR: the snapshot's state is none" '' \
+    "$inox" template "$scratch/snap" --api-sock "$scratch/template"
+[ ! -e "$scratch/template" ] || fail "a template that failed left its socket"
+refused 153 bad_option '--count is of spawn' '' "$inox" ctl -s "$scratch/template" status --count 3
+refused 153 bad_option "'fd:77' is no descriptor that is open" '' \
+    "$inox" ctl -s "$scratch/template" spawn --disk id=a,path=fd:77
+accepted '--allow' "$inox" template --help
 
 # All problems at once, the first one's exit code.
 refused 107 cpus_invalid '--cpus: 0 CPUs' '' "$inox" run --cpus 0 --memory 1
