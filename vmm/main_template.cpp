@@ -185,6 +185,7 @@ Result<int> serve(Asked asked) {
         TRY_VOID(confine_template(seccomp));
     TRY_VOID(made->confine(own, folder));
     loop.run();
+    claim.reset(); // while there is somebody who removes its file
     return 0;
 }
 

@@ -145,6 +145,8 @@ def lives(last):
     done = template.ask("spawn", "--serial-log", WORK / "outside")
     check("what lies elsewhere is refused", "[not_allowed]" in done.stderr, done.stderr)
     check("the template ends well", template.end() == 0)
+    left = [name for name in ("tmpl.lock", "tmpl.sock") if (WORK / "inox" / name).exists()]
+    check("and leaves nothing", not left and not template.socket.exists(), left)
     check("and its clones go on", alive(ids["c-2"]) and inox("ctl", "c-2", "status").returncode == 0)
     for name in ("c1", "c-2", "c-3"):
         os.kill(json.loads(inox("ctl", name, "status", "--json").stdout)["pid"], signal.SIGKILL)

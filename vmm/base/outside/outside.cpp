@@ -170,7 +170,9 @@ bool connected(const UniqueFd& answer) {
 }
 
 bool can_bind(int type, std::string_view address) {
-    if (!is_shut())
+    // A fence may keep this process from binding ports (Landlock)
+    const bool elsewhere = fenced.load(std::memory_order_relaxed) && door() != nullptr;
+    if (!is_shut() && !elsewhere)
         return try_bind(type, address);
     Door* const who = ask(counters().sockets);
     return who != nullptr && who->can_bind(type, address);
