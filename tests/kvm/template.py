@@ -192,14 +192,14 @@ def disks():
 
 def costs():
     template = Template(WORK / "snap", "--allow", CLONES_PATH)
-    made = []
+    made, cpu = [], []
     for n in range(CLONES):
         made += template.spawn("--paused", "--api-sock", CLONES_PATH / f"s{n}")
+        cpu.append(cpu_ms(made[-1]["pid"]))
     dirty = [field(one["pid"], "smaps_rollup", "Private_Dirty") for one in made]
     check("a clone has at most 1 MiB of its own", max(dirty) <= 1024, dirty)
     print(f"NOTE private memory of {CLONES} clones: {min(dirty)} to {max(dirty)} KiB; the template has "
           f"{field(template.process.pid, 'smaps_rollup', 'Rss')} KiB in all")
-    cpu = [cpu_ms(one["pid"]) for one in made]
     third = max(len(cpu) // 3, 1)
     first, last = sorted(cpu[:third])[third // 2], sorted(cpu[-third:])[third // 2]
     print(f"NOTE CPU time of a clone's process: {first:.2f} ms of the first ones, {last:.2f} ms of the last ones")
