@@ -126,7 +126,7 @@ refused 153 bad_option '--paused: ' '--from DIR' "$inox" run --paused
 refused 153 bad_option "--clock: 'late'" 'realtime' "$inox" run --from "$scratch/snap" --clock late
 refused 153 bad_option '--memory: ' 'inox snapshot info' "$inox" run --from "$scratch/snap" --memory 64M
 refused 153 bad_option '--on-reboot: ' 'fail' "$inox" run --from "$scratch/snap" --on-reboot restart
-refused 153 bad_option 'the command is missing' 'info and verify' "$inox" snapshot
+refused 153 bad_option 'the command is missing' 'info, verify and merge' "$inox" snapshot
 refused 153 bad_option "unknown command 'inof'" "did you mean 'info'?" "$inox" snapshot inof x
 accepted 'verify' "$inox" snapshot --help
 refused 153 bad_option 'the folder is missing' 'inox template DIR' "$inox" template
