@@ -22,7 +22,7 @@ class Guest:
         self.regions = json.loads(text)
         self.image = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         self.pages = pages
-        self.zeros = ctypes.create_string_buffer(self.regions[0]["page_size"])
+        self.zeros = ctypes.create_string_buffer(pages * self.regions[0]["page_size"])
         self.removed = set()                                       # addresses that the guest gave back
         if sum(region["size"] for region in self.regions) != len(memory):
             raise SystemExit("page_server: the memory file is not as large as the guest's memory")
@@ -62,13 +62,12 @@ class Guest:
         region = self.region(address)
         step, base = region["page_size"], region["base_host_virt_addr"]
         page = address // step * step
-        if page in self.removed:
-            return self.fill(page, step, ctypes.addressof(self.zeros))
-        count = 1                                                  # as many as were not given back
+        given_back = page in self.removed
+        count = 1
         while (count < self.pages and page + count * step < base + region["size"]
-               and page + count * step not in self.removed):
+               and (page + count * step in self.removed) == given_back):
             count += 1
-        source = self.image + region["offset"] + page - base
+        source = ctypes.addressof(self.zeros) if given_back else self.image + region["offset"] + page - base
         return (count > 1 and self.fill(page, count * step, source)) or self.fill(page, step, source)
 
     def fill(self, page, size, source):

@@ -3,12 +3,13 @@
 """Debian's kernel with disk, network, vsock and console is saved and restored again and again, in both transports and
 with one and two CPUs: by inox's own commands, and by Firecracker's requests. Its disk, its network and its log are as
 if nothing had happened, and two that go on from one snapshot draw different random numbers. A chain of five Diffs is
-the same as a whole snapshot, with a log of written pages and without. One start of the lab.
+the same as a whole snapshot, with a log of written pages and without. Another process brings its memory, takes what
+its balloon gives back, and dies. One start of the lab.
 
     snapshot.py INOX
 INOX_SNAPSHOT_TURNS: how often (default 4).
 """
-import hashlib, json, os, pathlib, shutil, time
+import hashlib, json, os, pathlib, shutil, signal, subprocess, sys, time
 import lab
 from lab import Guest, check, checks, expect
 
@@ -16,11 +17,12 @@ TURNS = int(os.environ.get("INOX_SNAPSHOT_TURNS", "4"))
 ID_PAGE = 0xef000      # of the guest
 HOST, GUEST = "192.0.2.1", "192.0.2.2"
 WORK = pathlib.Path("/tmp/snapshot")
+TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 COMPLAINTS = "BUG|WARNING|Oops|Call Trace|stall|lockup|hung task|unstable|I/O error|Buffer I/O|timeout"
 
 
 def outside(inox):
-    lab.enter("--smp", "1", "--memory", "2000", "--timeout", "1000", inox=inox, kernel=lab.dev("kernel", "6.12"),
+    lab.enter("--smp", "1", "--memory", "2000", "--timeout", "1300", inox=inox, kernel=lab.dev("kernel", "6.12"),
               initrd=lab.dev("initramfs"))
 
 
@@ -47,6 +49,7 @@ class Machine:
             "drives": [{"drive_id": "data", "path_on_host": self.disk, "is_root_device": False,
                         "is_read_only": False}],
             "network-interfaces": [{"iface_id": "eth0", "host_dev_name": "inox0", "guest_mac": "02:00:00:00:00:01"}],
+            "balloon": {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1},
             "vsock": {"guest_cid": 3, "uds_path": str(WORK / "vsock")}}
         self.guest = None
 
@@ -81,17 +84,17 @@ class Machine:
                                                      "mem_file_path": str(folder / "memory")})
         self.guest.kill()
 
-    def restore(self, number):
+    def restore(self, number, pages=None):
         folder = self.folder(number)
         if self.transport == "pci":
             self.start("run", "--from", str(folder), "--allow", str(WORK), "--net", "inox0,id=eth0", "--api-sock",
-                       self.socket, "--timeout", "800s")
+                       self.socket, "--timeout", "800s", *(["--page-server", pages] if pages else []))
         else:
             self.start("--api-sock", self.socket)
             lab.wait_until("the API's socket is there", 60, lambda: os.path.exists(self.socket))
             self.api.ask("PUT", "/snapshot/load", {"snapshot_path": str(folder / "state"), "resume_vm": True,
-                                                   "mem_backend": {"backend_type": "File",
-                                                                   "backend_path": str(folder / "memory")}})
+                                                   "mem_backend": {"backend_type": "Uffd" if pages else "File",
+                                                                   "backend_path": pages or str(folder / "memory")}})
 
     # What it shows
 
@@ -108,6 +111,8 @@ class Machine:
             if not check(self.name, self.is_saved_and_goes_on, turn):
                 return
         checks(self.name, self.has_no_complaint_in_its_log, self.two_of_one_snapshot_draw_different_numbers)
+        if (self.transport, self.cpus) in (("pci", 2), ("mmio", 1)):
+            check(self.name, self.another_process_brings_its_memory)
 
     def boots_and_uses_its_devices(self):
         self.boot()
@@ -149,6 +154,32 @@ class Machine:
             self.guest.kill()
         self.restore(TURNS)
         expect(drawn[0] != drawn[1], f"both drew {drawn[0]}")
+
+    def another_process_brings_its_memory(self):
+        self.guest.kill()
+        pages = str(WORK / "pages")
+        server = subprocess.Popen([sys.executable, TOOLS / "page_server.py", pages, self.folder(TURNS) / "memory",
+                                   "--pages", "64"])
+        lab.wait_until("the page server listens", 60, lambda: os.path.exists(pages))
+        self.restore(TURNS, pages)
+        guest = self.guest
+        guest.says(f"word{TURNS}", "cat /tmp/word")
+        guest.ask("sha256sum </tmp/bytes | cmp - /tmp/sum")
+        for size in (16, 0):
+            self.api.ask("PATCH", "/balloon", {"amount_mib": size})
+            lab.wait_until(f"the balloon has {size} MiB", 120, lambda: self.balloon() == size)
+        guest.ask("head -c 24m /dev/zero >/tmp/zeros && head -c 24m /dev/zero | cmp - /tmp/zeros && rm /tmp/zeros")
+        guest.ask("sha256sum </tmp/bytes | cmp - /tmp/sum")
+        guest.complaints(COMPLAINTS, "Speculative Return Stack Overflow")
+        for child in lab.output("pgrep", "-P", str(server.pid)).split():
+            os.kill(int(child), signal.SIGKILL)
+        server.kill()
+        server.wait()
+        lab.wait_until("the guest has ended", 30, lambda: guest.process.poll() is not None)
+        expect("[page_server]" in guest.errors(), guest.errors())
+
+    def balloon(self):
+        return json.loads(self.api.ask("GET", "/balloon/statistics", status=200))["actual_mib"]
 
 
 def hash_of(folder):
