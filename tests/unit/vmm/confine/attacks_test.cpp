@@ -27,6 +27,7 @@ struct Attack {
     const char* what;
     long number;
     std::array<long, 6> arguments{};
+    bool of_start{false}; ///< a start does it, and so does a template, whose process has no guest
 };
 
 constexpr long page = 4096;
@@ -53,7 +54,7 @@ std::vector<Attack> attacks() {
         {"pidfd_getfd", SYS_pidfd_getfd, {0, 0, 0}},
         {"kcmp", SYS_kcmp, {1, 1, 0, 0, 0}},
         {"kill of the parent", SYS_kill, {::getpid(), 0}},
-        {"tgkill of the parent", SYS_tgkill, {::getpid(), ::getpid(), 0}},
+        {"tgkill of the parent", SYS_tgkill, {::getpid(), ::getpid(), 0}, true},
         {"tkill", SYS_tkill, {1, 0}},
         {"socket of IPv4 streams", SYS_socket, {AF_INET, SOCK_STREAM, 0}},
         {"socket of IPv6", SYS_socket, {AF_INET6, SOCK_DGRAM, 0}},
@@ -92,7 +93,7 @@ std::vector<Attack> attacks() {
         {"a command for the terminal", SYS_ioctl, {0, TIOCSTI, room}},
         {"an unknown ioctl", SYS_ioctl, {0, 0x12345678, room}},
         {"an ioctl of a block device", SYS_ioctl, {0, 0x1264 /* BLKRASET's neighbour */, 0}},
-        {"prctl: a new dumpability", SYS_prctl, {PR_SET_DUMPABLE, 1, 0, 0, 0}},
+        {"prctl: a new dumpability", SYS_prctl, {PR_SET_DUMPABLE, 1, 0, 0, 0}, true},
         {"prctl: another ptracer", SYS_prctl, {PR_SET_PTRACER, -1, 0, 0, 0}},
         {"prctl: a bounding set", SYS_prctl, {PR_CAPBSET_DROP, 0, 0, 0, 0}},
         {"arch_prctl", SYS_arch_prctl, {0x1002, 0}},
@@ -111,8 +112,8 @@ std::vector<Attack> attacks() {
         {"unlink", SYS_unlinkat, {AT_FDCWD, text, 0}},
         {"rename of old", SYS_rename, {text, text}},
         {"truncate", SYS_truncate, {text, 0}},
-        {"bind", SYS_bind, {0, room, 2}},
-        {"connect", SYS_connect, {0, room, 2}},
+        {"bind", SYS_bind, {0, room, 2}, true},
+        {"connect", SYS_connect, {0, room, 2}, true},
         {"fanotify_init", SYS_fanotify_init, {0, 0}},
         {"inotify_init1", SYS_inotify_init1, {0}},
         {"mknod", SYS_mknodat, {AT_FDCWD, text, S_IFCHR | 0600, 0x101}},
@@ -121,7 +122,7 @@ std::vector<Attack> attacks() {
         {"mkdir", SYS_mkdirat, {AT_FDCWD, text, 0700}},
         {"rename", SYS_renameat2, {AT_FDCWD, text, AT_FDCWD, text, 0}},
         {"chmod", SYS_fchmodat, {AT_FDCWD, text, 0777}},
-        {"chown", SYS_fchownat, {AT_FDCWD, text, 0, 0, 0}},
+        {"chown", SYS_fchownat, {AT_FDCWD, text, 0, 0, 0}, true},
         {"setxattr", SYS_setxattr, {text, text, room, 1, 0}},
         {"acct", SYS_acct, {text}},
         {"syslog", SYS_syslog, {3, room, 1}},
@@ -155,6 +156,8 @@ TEST_CASE("no kind of thread gets through with what a hostile guest would try") 
     REQUIRE(all.size() >= 25);
     for (std::size_t kind = 0; kind < static_cast<std::size_t>(ThreadKind::start); ++kind)
         for (const auto& attack : all) {
+            if (attack.of_start && static_cast<ThreadKind>(kind) == ThreadKind::cloner)
+                continue;
             INFO(name_of(static_cast<ThreadKind>(kind)) << ": " << attack.what);
             CHECK(is_refused(in_child(static_cast<ThreadKind>(kind), all_features, [&] { attempt(attack); })));
         }
