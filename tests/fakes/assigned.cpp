@@ -24,7 +24,8 @@ DeviceBuilder nvme(unsigned vectors, bool resizable) {
     return builder;
 }
 
-Assigned::Assigned(DeviceBuilder builder, vfio::FunctionOptions options) : state{builder.state} {
+Assigned::Assigned(DeviceBuilder builder, vfio::FunctionOptions options, AssignedHooks given)
+    : state{builder.state}, hooks{std::move(given)} {
     auto created = vfio::PciFunction::create(builder.open(), std::move(options), context());
     if (!created) {
         error = created.error();
@@ -40,9 +41,13 @@ Assigned::~Assigned() {
 }
 
 vfio::FunctionContext Assigned::context() {
-    return {.irqs = irqs, .mappings = mappings, .loop = loop, .on_event = [this](const vfio::HostDeviceEvent& event) {
-                events.push_back(event);
-            }};
+    return {.irqs = irqs,
+            .mappings = mappings,
+            .loop = loop,
+            .on_event = [this](const vfio::HostDeviceEvent& event) { events.push_back(event); },
+            .apart = hooks.apart,
+            .share_bar = hooks.share_bar,
+            .attach_dma = hooks.attach_dma};
 }
 
 void Assigned::unmask(unsigned vector, unsigned table, std::uint64_t offset) {

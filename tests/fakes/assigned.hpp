@@ -15,8 +15,15 @@ namespace inox::fakes {
 /// extended capabilities of which a guest sees the first and third only.
 DeviceBuilder nvme(unsigned vectors = 65, bool resizable = true);
 
+/// What of an Assigned's context is not there otherwise.
+struct AssignedHooks {
+    decltype(vfio::FunctionContext::apart) apart{};
+    decltype(vfio::FunctionContext::share_bar) share_bar{};
+    decltype(vfio::FunctionContext::attach_dma) attach_dma{};
+};
+
 struct Assigned {
-    explicit Assigned(DeviceBuilder builder = nvme(), vfio::FunctionOptions options = {});
+    explicit Assigned(DeviceBuilder builder = nvme(), vfio::FunctionOptions options = {}, AssignedHooks hooks = {});
     ~Assigned();
     Assigned(const Assigned&) = delete;
     Assigned& operator=(const Assigned&) = delete;
@@ -45,6 +52,7 @@ struct Assigned {
     bool fails();
 
     std::shared_ptr<FakeHostDevice::State> state;
+    AssignedHooks hooks;
     EventLoop loop{};
     FakeIrqs irqs{};
     FakeGuestMappings mappings{};

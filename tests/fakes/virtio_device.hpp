@@ -9,7 +9,7 @@ namespace inox::fakes {
 class EchoDevice final : public devices::virtio::Device {
 public:
     EchoDevice() : Device{"echo0"} {}
-    [[nodiscard]] devices::virtio::Type type() const override { return devices::virtio::Type::entropy; }
+    [[nodiscard]] devices::virtio::Type type() const override { return kind; }
     [[nodiscard]] bool serves_at_once() const override { return at_once; }
     [[nodiscard]] std::uint64_t features() const override { return 1; }
     [[nodiscard]] std::span<const std::uint16_t> queue_sizes() const override { return sizes; }
@@ -20,6 +20,7 @@ public:
     void change_config();
 
     static constexpr std::array<std::uint16_t, 2> sizes{16, 8};
+    devices::virtio::Type kind{devices::virtio::Type::entropy};
     devices::virtio::Chain chain{};
     unsigned resets{0};
     bool at_once{false};
