@@ -6,6 +6,7 @@
 #include "devices/virtio/console.hpp"
 #include "tests/fakes/virtio_driver.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/fuzz/state.hpp"
 #include "tests/support/run_loop.hpp"
 #include "vmm/base/log.hpp"
 
@@ -22,12 +23,33 @@ struct Target {
     fakes::VirtioDriver driver{4 * MiB};
     std::string shown{};
     std::size_t takes{SIZE_MAX}; ///< bytes that output has room for
-    std::shared_ptr<Console> console = *Console::create({}, loop, [this](std::span<const std::byte> bytes) {
-        const auto part = bytes.first(std::min(bytes.size(), takes));
-        shown.append(reinterpret_cast<const char*>(part.data()), part.size()); // NOLINT
-        takes -= part.size();
-        return part.size();
-    });
+    std::shared_ptr<Console> console = make();
+
+    std::shared_ptr<Console> make() {
+        auto made = *Console::create({}, loop, [this](std::span<const std::byte> bytes) {
+            const auto part = bytes.first(std::min(bytes.size(), takes));
+            shown.append(reinterpret_cast<const char*>(part.data()), part.size()); // NOLINT
+            takes -= part.size();
+            return part.size();
+        });
+        made->on_input_room([] {});
+        return made;
+    }
+    /// The console is saved and another one takes its place; with what is damaged it may be refused, or output may be
+    /// what the driver did not send: true.
+    bool move(Input& input) {
+        auto saved = fuzz::save(*console);
+        require(saved.has_value());
+        const auto good = *saved;
+        fuzz::damage(*saved, input);
+        auto fresh = make();
+        const bool damaged = *saved != good;
+        if (tests::replace(driver, *fresh, *std::move(saved)))
+            std::swap(console, fresh);
+        fresh->reset();
+        console->resume();
+        return damaged;
+    }
 };
 
 } // namespace
@@ -41,13 +63,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     target.driver.activate(*target.console, input.take<std::uint8_t>() & target.console->features());
     std::string sent;
     std::size_t posted = 0;
+    bool damaged = false;
     for (int step = 0; step < 40 && !input.empty(); ++step) {
         const auto kind = input.take<std::uint8_t>();
         const auto operand = input.take<std::uint8_t>();
         if (kind < 0x40) {
             (void)target.console->receive(input.take(operand));
-        } else if (kind < 0x50) {
+        } else if (kind < 0x48) {
             target.console->resize({operand, kind});
+            std::array<std::byte, 16> config{};
+            target.console->read_config(operand % 24U, std::span{config}.first(1 + kind % 8U));
+        } else if (kind < 0x50) {
+            damaged = target.move(input) || damaged;
         } else if (kind < 0x60) {
             target.takes = operand;
             target.console->on_output_room();
@@ -79,7 +106,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             }
         }
         tests::turn(target.loop);
-        require(target.driver.notifier.broken != 0 || sent.starts_with(target.shown));
+        require(damaged || target.driver.notifier.broken != 0 || sent.starts_with(target.shown));
     }
     target.console->reset();
     target.driver.notifier.broken = 0;
