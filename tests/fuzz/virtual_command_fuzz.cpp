@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "devices/pasid_registers.hpp"
+#include "iommu/pasid/page_walk.hpp"
 #include "iommu/pasid/pasid_requests.hpp"
 #include "tests/fakes/pasid_guest.hpp"
 #include "tests/fuzz/input.hpp"
@@ -55,6 +56,27 @@ struct Target {
         }
         require(sum == size);
     }
+    /// Tables of the guest's own, in any mode: an address leads somewhere, or the fault says why not.
+    void walk(Input& input) {
+        const auto how = input.take<std::uint16_t>();
+        iommu::Paging paging;
+        paging.root = input.number(3) << (how >> 14);
+        paging.mode = std::array{iommu::PagingMode::long_mode, iommu::PagingMode::pae, iommu::PagingMode::bits32,
+                                 iommu::PagingMode::long_mode}[how & 3];
+        paging.five_levels = (how & 4) != 0;
+        paging.write_protect = (how & 8) == 0;
+        paging.execute_disable = (how & 16) == 0;
+        paging.smep = paging.smap = (how & 32) != 0;
+        paging.one_gib_pages = (how & 64) == 0;
+        paging.four_mib_pages = (how & 64) == 0;
+        paging.physical_bits = (how & 128) != 0 ? 36 : 52;
+        if ((how & 256) != 0)
+            paging.pkru = input.take<std::uint32_t>();
+        const auto linear = input.number(8);
+        const iommu::PageAccess access{(how & 512) != 0, (how & 1024) != 0, (how & 2048) != 0};
+        if (const auto found = iommu::walk_pages(guest.memory, paging, linear, access))
+            require(found->page_bits >= 12 && found->page_bits <= 30 && (!access.write || found->dirty));
+    }
     void request(Input& input) {
         const auto type = static_cast<std::uint8_t>(0x80 + input.number(1) % 5);
         auto bytes = std::vector<std::byte>(input.number(1) % 40);
@@ -97,6 +119,8 @@ struct Target {
             submit(iommu::GuestPasid{static_cast<std::uint32_t>(kind & 8 ? input.number(4) : input.number(1) % 10)});
             break;
         case 5: // an entry of a page table, or anything else in the guest's memory
+            if ((kind & 0xc0) == 0xc0)
+                return walk(input);
             (void)guest.memory.write(Gpa{input.number(3) & ~7ULL}, input.number(8));
             break;
         case 6:
