@@ -22,10 +22,12 @@ struct Client {
 };
 
 struct Target {
-    fakes::MmdsGuest guest{{.version = Version::v2}};
+    fakes::MmdsGuest guest;
     std::array<Client, 20> clients{};
 
-    Target() {
+    /// `how`: bit 0: no token is needed; bit 1: text even where JSON is asked for.
+    explicit Target(std::uint8_t how)
+        : guest{{.version = (how & 1) != 0 ? Version::v1 : Version::v2, .always_text = (how & 2) != 0}} {
         for (std::size_t i = 0; i < clients.size(); ++i)
             clients[i].port = static_cast<std::uint16_t>(1000 + i);
     }
@@ -74,14 +76,15 @@ struct Target {
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    Target target;
-    target.guest.metadata.text["/a"] = std::string(5000, 'a');
     Input input{std::as_bytes(std::span{data, size})};
+    Target target{input.take<std::uint8_t>()};
+    target.guest.metadata.text["/a"] = std::string(5000, 'a');
     while (!input.empty()) {
         switch (input.take<std::uint8_t>() % 4) {
         case 0: {
             std::vector<std::byte> frame(input.take<std::uint8_t>() * 8U);
             std::ranges::copy(input.take(frame.size()), frame.begin());
+            (void)parse_ipv4({reinterpret_cast<const char*>(frame.data()), frame.size()}); // NOLINT: bytes as text
             (void)target.guest.stack.wants(frame);
             target.guest.stack.take(frame, target.guest.now);
             break;
