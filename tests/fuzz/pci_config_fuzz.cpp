@@ -2,11 +2,13 @@
 // The guest's side of PCI: configuration access by port and by ECAM, BARs moved anywhere, MSI-X tables written with any
 // width. Whatever the input, a BAR answers only inside the host bridge's windows, and only while it is decoded.
 
+#include "devices/pci/msi.hpp"
 #include "devices/pci/msix.hpp"
 #include "tests/fakes/fake_irqs.hpp"
 #include "tests/fakes/pci_function.hpp"
 #include "tests/fuzz/bus_access.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/fuzz/state.hpp"
 #include "vmm/base/log.hpp"
 
 using namespace inox;
@@ -21,9 +23,10 @@ using fuzz::require;
 /// A function with all kinds of BARs, and MSI-X in one of them.
 class Target final : public Function {
 public:
-    explicit Target(Irqs& irqs)
+    Target(Irqs& irqs, std::uint16_t msi_control)
         : Function{{.vendor = 0x1234, .device = 0x11e8, .class_code = 0x088000}},
-          msix_{irqs, {.vectors = 5, .table_bar = 2, .table_offset = 0x100, .pba_bar = 2, .pba_offset = 0x800}} {
+          msix_{irqs, {.vectors = 5, .table_bar = 2, .table_offset = 0x100, .pba_bar = 2, .pba_offset = 0x800}},
+          msi_{irqs, MsiLayout::decode(msi_offset, msi_control)} {
         const std::array<std::byte, 4> body{};
         const bool built = config().add_bar(0, {.kind = BarKind::memory32, .size = 256}) &&
                            config().add_bar(1, {.kind = BarKind::io, .size = 8}) &&
@@ -31,7 +34,14 @@ public:
                            config().add_bar(4, {.kind = BarKind::memory64, .size = 8 * GiB, .prefetchable = true}) &&
                            config().add_bar(rom_bar, {.kind = BarKind::memory32, .size = 2 * KiB}) &&
                            msix_.add_capability(config()) && config().add_extended_capability(0x1b, 1, body, body);
-        require(built);
+        require(built && !config().add_bar(0, {.kind = BarKind::io, .size = 8}) &&
+                !config().add_bar(5, {.kind = BarKind::io, .size = 7}) &&
+                !config().add_capability(9, std::vector<std::byte>(250)) &&
+                !config().add_extended_capability(2, 1, std::vector<std::byte>(4092)));
+        config().reserve(msi_offset, MsiLayout::decode(msi_offset, msi_control).size());
+        config().link_capability(msi_offset, 0x05);
+        msi_.install(config());
+        config().set_interrupt_pin(1);
     }
     [[nodiscard]] std::string_view name() const override { return "target"; }
     void bar_read(unsigned bar, std::uint64_t offset, std::span<std::byte> data) noexcept override {
@@ -50,7 +60,10 @@ public:
         require(range && (layout::pci_bars_32.contains(*range) || layout::pci_bars_64.contains(*range)));
         mapped[bar] = true;
     }
-    void state(State& /*state*/) override {}
+    void state(State& state) override {
+        state.part("msix", [this](State& part) { msix_.state(part); });
+    }
+    void resume() noexcept override { msix_.resume(); }
     void on_bar_unmapped(unsigned bar) noexcept override {
         require(mapped[bar]);
         mapped[bar] = false;
@@ -66,12 +79,20 @@ public:
         require(!msix_.trigger_fd(99));
         msix_.reset();
         require(!msix_.enabled());
+        config().set_interrupt_status(msi_.enabled());
+        msi_.update_pending();
+        for (const int fd : msi_.eventfds())
+            require(fd >= -1);
+        msi_.reset();
+        require(!msi_.enabled());
     }
 
     std::array<bool, bar_count> mapped{};
 
 private:
+    static constexpr unsigned msi_offset = 0xc0;
     Msix msix_;
+    Msi msi_;
 };
 
 /// An address in configuration space, or one close to a BAR.
@@ -84,6 +105,19 @@ std::uint64_t memory_address(Input& input, Target& target) {
     return target.config().bar_address(bars[choice % 4]) + offset % 0x1100;
 }
 
+/// What was saved of the bus and its functions, damaged perhaps, goes back.
+void restore(RootBus& bus, Input& input) {
+    (void)bus.unsaveable();
+    require(bus.drain());
+    unsigned count = 0;
+    bus.for_each([&](devices::pci::Address, Function& one) { count += one.name().empty() ? 0 : 1; });
+    require(count >= 2);
+    auto saved = tests::save(bus);
+    fuzz::damage(saved, input);
+    (void)tests::restore(bus, std::move(saved));
+    bus.resume();
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -91,10 +125,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fakes::FakeIrqs irqs;
     irqs.capacity = 8;
     fakes::PciMachine machine;
-    std::array<std::shared_ptr<Target>, 2> targets{std::make_shared<Target>(irqs), std::make_shared<Target>(irqs)};
+    std::array<std::shared_ptr<Target>, 2> targets{std::make_shared<Target>(irqs, 0x0186),
+                                                   std::make_shared<Target>(irqs, 0x0004)};
     for (const auto& target : targets)
         require(machine.root->add(target).has_value());
     Input input{std::as_bytes(std::span{data, size})};
+    bool torn = false;
     while (!input.empty()) {
         const auto kind = input.take<std::uint8_t>();
         const auto how = input.take<std::uint8_t>();
@@ -110,14 +146,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             const devices::pci::Address last{2, 0};
             if (!machine.root->find(last))
                 require(machine.root->add(targets[1], last).has_value());
-            else if (how % 2 == 0)
+            else if (how % 2 == 0 || torn)
                 require(machine.root->remove(last).has_value());
-            else // and what is left of it is replaced
-                require(machine.root->tear_out(last).has_value() && machine.root->remove(last).has_value());
+            else // what is left of it stays until it is removed
+                require(machine.root->tear_out(last).has_value());
+            torn = how % 2 != 0 && !torn && machine.root->find(last) && machine.root->find(last) != targets[1];
             require(!machine.root->add(targets[0], devices::pci::Address{1, 0}) && !machine.root->remove({9, 0}) &&
                     !machine.root->tear_out({9, 0}) && !machine.root->add(targets[1], devices::pci::Address{99, 0}));
             if (how >= 250)
                 target->reset();
+            else if (how >= 200)
+                restore(*machine.root, input);
         }
     }
     return 0;
