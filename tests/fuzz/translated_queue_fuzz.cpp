@@ -8,6 +8,7 @@
 #include "devices/virtio/queue.hpp"
 #include "tests/fakes/iommu_world.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/fuzz/state.hpp"
 #include "vmm/base/log.hpp"
 
 using namespace inox;
@@ -77,6 +78,7 @@ struct Target {
                 (void)queue.take_interrupt();
         }
         queue.ask_notifications(true);
+        (void)queue.ask_for_more();
         chain.clear();
     }
 };
@@ -86,14 +88,17 @@ struct Target {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     log::set_level(log::Level::off);
     Input input{std::as_bytes(std::span{data, size})};
-    const auto size_log = input.take<std::uint8_t>() % 7U;
+    const auto shape = input.take<std::uint8_t>();
+    const auto size_log = shape % 7U;
+    const bool aligned = shape < 0xf8;
     Target target;
     require(target.world.attach(domain, IommuWorld::disk) == IommuWorld::Status::ok);
     require(target.world.map(domain, ring_page, ring_page, 16) == IommuWorld::Status::ok);
     Queue queue{*target.world.disk_memory,
-                {static_cast<std::uint16_t>(1U << size_log), Iova{ring_page * page_size},
+                {static_cast<std::uint16_t>(1U << size_log), Iova{ring_page * page_size + (aligned ? 0U : 4U)},
                  Iova{ring_page * page_size + 0x400}, Iova{ring_page * page_size + 0x500}},
-                true};
+                (shape & 0x40) == 0};
+    require(queue.size() == queue.layout().size && &queue.memory() == target.world.disk_memory.get());
     Chain chain;
     chain.keeps_addresses = true;
     for (int step = 0; step < 40 && !input.empty(); ++step) {
@@ -129,6 +134,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                                                 input.take(count * 16 + 6));
             break;
         default:
+            if (count == 3 && queue.outstanding() == 0) { // saved, damaged perhaps, and restored
+                auto saved = tests::save(queue);
+                fuzz::damage(saved, input);
+                (void)tests::restore(queue, std::move(saved));
+            }
             target.work(queue, chain);
         }
     }
@@ -136,6 +146,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (queue.broken())
         require(queue.broken_reason() && !queue.pop(chain));
     const auto counts = target.world.disk_memory->counts();
-    require(counts.hits + counts.misses + counts.faults > 0);
+    require(!aligned || queue.broken() || counts.hits + counts.misses + counts.faults > 0);
     return 0;
 }
