@@ -7,6 +7,7 @@
 
 #include "tests/fakes/vsock_guest.hpp"
 #include "tests/fuzz/input.hpp"
+#include "tests/fuzz/state.hpp"
 #include "tests/support/run_loop.hpp"
 #include "vmm/base/log.hpp"
 #include "vmm/base/outside/outside.hpp"
@@ -71,16 +72,20 @@ public:
 };
 
 struct Target {
+    explicit Target(std::chrono::milliseconds request_timeout) : guest{{.request_timeout = request_timeout}, 0} {}
+
     LateDoor door{};
-    fakes::VsockGuest guest{{}, 0};
+    fakes::VsockGuest guest;
     fakes::HostListener listener{guest.path("_1")};
     std::vector<fakes::HostStream> programs{};
     std::vector<fakes::VsockGuest::Ports> opened{}; ///< by programs
+    bool gives_back{true};                          ///< receive buffers, once it has looked at them
 
     void begin(bool late) {
         guest.device->reset();
         programs.clear();
         opened.clear();
+        gives_back = true;
         door.waiting.clear();
         std::array<std::byte, 8> cid{};
         guest.device->read_config(0, cid);
@@ -92,7 +97,7 @@ struct Target {
         tests::turn(guest.loop);
         while (auto program = listener.accept())
             programs.push_back(std::move(*program));
-        while (const auto packet = guest.look())
+        while (const auto packet = guest.look(gives_back))
             check(*packet);
     }
     void check(const fakes::VsockGuest::Packet& packet) {
@@ -111,6 +116,37 @@ struct Target {
         guest.device->kick(1);
         while (guest.driver[1].used()) {
         }
+    }
+    /// The device rests and goes on, or what was saved of it goes on without its streams: the guest is told.
+    void rest(Input& input, std::uint8_t how) {
+        auto saved = fuzz::save(*guest.device);
+        require(saved.has_value());
+        tests::turn(guest.loop);
+        if ((how & 1) != 0) {
+            const auto rings = (*saved)["rings"]; // this driver would look for answers where there are none
+            fuzz::damage(*saved, input);
+            (*saved)["rings"] = rings;
+            guest.device->reset();
+            if (!tests::replace(guest.driver, *guest.device, *std::move(saved)))
+                return begin((how & 2) != 0);
+        }
+        guest.device->resume();
+    }
+    /// A buffer for the event that the streams are gone; or the driver's receive buffers run out, or are none.
+    void buffer(std::uint8_t how) {
+        if (how >= 120) {
+            guest.driver[0].chain().raw({page_size, 16, how % 2 == 0}).post();
+            guest.device->kick(0);
+            return;
+        }
+        if (how >= 112) {
+            gives_back = how % 2 != 0;
+            if (gives_back)
+                guest.give(4);
+            return;
+        }
+        guest.driver[2].chain().raw({page_size, how % 16U + 1, how < 104}).post();
+        guest.device->kick(2);
     }
     /// Of a connection that a program began, to it: acceptance, data that may be more than it reads, or an end.
     void packet_to_program(Input& input, std::uint8_t how) {
@@ -162,7 +198,9 @@ struct Target {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     log::set_level(log::Level::off);
-    static Target target;
+    static Target patient{devices::virtio::VsockOptions{}.request_timeout};
+    static Target impatient{std::chrono::milliseconds{0}};
+    auto& target = size != 0 && data[0] % 64 == 60 ? impatient : patient;
     Input input{std::as_bytes(std::span{data, size})};
     target.begin(size != 0 && data[0] >= 192);
     for (int step = 0; step < 40 && !input.empty(); ++step) {
@@ -174,6 +212,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             target.packet_to_program(input, how);
         else if (kind % 16 == 11)
             target.door.answer(how % 2 != 0);
+        else if (kind % 16 == 13 && how < 64)
+            target.rest(input, how);
+        else if (kind % 16 == 13 && how < 128)
+            target.buffer(how);
         else if (kind == 14) // a packet that is shorter than its header
             target.short_packet(how % sizeof(VsockHeader));
         else
