@@ -75,8 +75,8 @@ constexpr auto table = std::to_array<Route>({
     {Method::put, "/inox/dump", after, put_dump},
     {Method::put, "/inox/snapshot", after, put_own_snapshot},
     {Method::del, "/inox/snapshot", after, delete_own_snapshot},
-    {Method::put, "/inox/spawn", any, of_template},
-    {Method::get, "/inox/clones", any, of_template},
+    {Method::put, "/inox/spawn", any, put_spawn},
+    {Method::get, "/inox/clones", any, get_clones},
     {Method::put, "/inox/nmi", after, put_nmi},
     {Method::put, "/inox/power-button", after, put_power_button},
 });

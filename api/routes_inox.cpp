@@ -92,6 +92,13 @@ template <class F> Prepared paged(const Call& call, F work) {
     return answering([window, work = std::move(work)](Services& services) { return page(work(services), window); });
 }
 
+Prepared no_template(const Query& query) {
+    if (query.refusal())
+        return *query.refusal();
+    return refusal(Errc::wrong_state, "this is a guest, and no template",
+                   "save it with inox ctl snapshot, and start inox template with the folder");
+}
+
 } // namespace
 
 namespace {
@@ -168,10 +175,14 @@ Prepared get_device(Call& call) {
     });
 }
 
-/// What a template's process answers (vmm/template).
-Prepared of_template(Call& /*call*/) {
-    return refusal(Errc::wrong_state, "this is a guest, and no template",
-                   "save it with inox ctl snapshot, and start inox template with the folder");
+// A template's process answers these (vmm/template).
+
+Prepared put_spawn(Call& call) { return no_template(Query{call.request.query, {}}); }
+
+Prepared get_clones(Call& call) {
+    Query query{call.request.query, {"offset", "limit"}};
+    (void)page_window(query);
+    return no_template(query);
 }
 
 Prepared put_dump(Call& call) {

@@ -73,7 +73,8 @@ Prepared get_prometheus(Call& call);
 Prepared get_iommu(Call& call);
 Prepared get_pasids(Call& call);
 Prepared put_dump(Call& call);
-Prepared of_template(Call& call);
+Prepared put_spawn(Call& call);
+Prepared get_clones(Call& call);
 Prepared put_nmi(Call& call);
 Prepared put_power_button(Call& call);
 
