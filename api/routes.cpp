@@ -77,6 +77,9 @@ constexpr auto table = std::to_array<Route>({
     {Method::del, "/inox/snapshot", after, delete_own_snapshot},
     {Method::put, "/inox/spawn", any, put_spawn},
     {Method::get, "/inox/clones", any, get_clones},
+    {Method::put, "/inox/move", after, put_move},
+    {Method::del, "/inox/move", after, delete_move},
+    {Method::put, "/inox/end", after, put_end},
     {Method::put, "/inox/nmi", after, put_nmi},
     {Method::put, "/inox/power-button", after, put_power_button},
 });

@@ -53,6 +53,11 @@ Prepared put_snapshot_load(Call& call);
 Prepared put_own_snapshot(Call& call);
 Prepared delete_own_snapshot(Call& call);
 
+// routes_move.cpp
+Prepared put_move(Call& call);
+Prepared delete_move(Call& call);
+Prepared put_end(Call& call);
+
 // firecracker/routes_mmds.cpp
 Prepared get_mmds(Call& call);
 Prepared put_mmds(Call& call);

@@ -39,6 +39,7 @@ struct Given {
     bool force{false};
     bool diff{false};
     SpawnWords spawn{};
+    std::string downtime{};
 };
 
 struct Request {
@@ -104,6 +105,11 @@ std::string in_this_folder(const std::string& path) {
     return error ? path : whole.string();
 }
 
+/// The same for the path of a stream.
+std::string whole_stream(const std::string& stream) {
+    return stream.starts_with("unix:") ? "unix:" + in_this_folder(stream.substr(5)) : stream;
+}
+
 constexpr std::size_t most_words = 32;
 
 const CtlCommand commands[] = {
@@ -139,6 +145,25 @@ const CtlCommand commands[] = {
                         api::object_text({{"path", api::quoted_json(in_this_folder(given.words[0]))},
                                           {"diff", given.diff ? "true" : "false"}}),
                         {}};
+     }},
+    {"move", "STREAM", 1, 1,
+     "move the guest to another process, which waits with `inox run --incoming STREAM`; STREAM is unix:PATH, or fd:N "
+     "that --keep-fds named; with "
+     "--downtime TIME, how long it may stand still (default 300ms)",
+     [](const Given& given) {
+         std::vector<std::pair<std::string, std::string>> members{
+             {"stream", api::quoted_json(whole_stream(given.words[0]))}};
+         if (const auto time = parse_duration(given.downtime))
+             members.emplace_back("downtime_ms", std::to_string(time->count()));
+         return Request{"PUT", "/inox/move", api::object_text(members), {}};
+     }},
+    {"cancel-move", "", 0, 0, "give up the move; the guest runs on",
+     [](const Given&) {
+         return Request{"DELETE", "/inox/move", {}, {}};
+     }},
+    {"end", "", 0, 0, "end the guest at once",
+     [](const Given&) {
+         return Request{"PUT", "/inox/end", api::object_text({}), {}};
      }},
     {"cancel-snapshot", "", 0, 0, "give up the snapshot that is being written",
      [](const Given&) {
@@ -224,6 +249,7 @@ std::string help() {
            "last snapshot\n"
            "  --kind KIND         the kind of the device, if several "
            "devices have the id\n"
+           "  --downtime TIME     how long a guest that moves may stand still; default 300ms\n"
            "  --interval TIME     between two frames of top; default 1s\n"
            "  --once              one frame of top\n"
            "  --timeout TIME      how long to wait for an answer, such as 500ms or 2m; default 1m\n\n"
@@ -274,6 +300,8 @@ Result<Given> parse(Arguments arguments) {
             TRY_VOID(value(given.kind));
         else if (word == "--timeout")
             TRY_VOID(value(given.timeout));
+        else if (word == "--downtime")
+            TRY_VOID(value(given.downtime));
         else if (word == "--interval")
             TRY_VOID(value(given.interval));
         else if (std::ranges::find(spawn_options, word) != std::end(spawn_options)) {
@@ -307,6 +335,8 @@ Result<void> check_words(const Given& given) {
         for (const auto& word : std::span{given.words}.subspan(2))
             if (word.find('=') == word.npos || word.starts_with('='))
                 return wrong(in_quotes(word) + " is not KEY=VALUE", "write backend=iommufd, for example");
+    if (!given.downtime.empty() && !parse_duration(given.downtime))
+        return wrong(no_duration(given.downtime), duration_rule);
     if (given.command == "request" &&
         !std::ranges::all_of(given.words[0], [](char c) { return (c | 0x20) >= 'a' && (c | 0x20) <= 'z'; }))
         return wrong(in_quotes(given.words[0]) + " is not a method", "the methods are GET, PUT, PATCH and DELETE");

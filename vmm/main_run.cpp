@@ -4,12 +4,15 @@
 #include <csignal>
 
 #include "api/firecracker/log_and_metrics.hpp"
+#include "vmm/base/descriptors.hpp"
 #include "vmm/base/outside/given_socket.hpp"
 #include "vmm/config/config_options.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/host/host_report.hpp"
 #include "vmm/instance/config_check.hpp"
 #include "vmm/instance/logging.hpp"
+#include "vmm/instance/move/move_in.hpp"
+#include "vmm/instance/move/stream.hpp"
 #include "vmm/instance/output_files.hpp"
 #include "vmm/instance/run.hpp"
 #include "vmm/instance/snapshot/contents.hpp"
@@ -28,6 +31,7 @@ constexpr const char* run_examples = R"(Examples:
   inox run --kernel bzImage --root / -- make test   the host's files, this directory
   inox run --config vm.json --boot-timeline boot.svg
   inox run --id vm1 --allow images                  its API may name files of this folder later
+  inox run --incoming unix:/srv/vm1.move            waits for `inox ctl vm1 move unix:/srv/vm1.move`
   inox run --from snap --disk root.img              goes on where `inox ctl vm1 snapshot snap` saved it
 
 Every option has a matching key in the configuration file (docs/config.md). Ctrl-A X ends
@@ -128,7 +132,9 @@ void apply_options(std::span<Given> given, ConfigFile& file, std::vector<Error>&
 /// The same, with the options that it came from.
 struct Asked : RunAsked {
     std::vector<Given> given{};
-    bool made_id{false}; ///< of the guest
+    bool made_id{false};    ///< of the guest
+    std::string incoming{}; ///< where a guest comes from; empty: none
+    std::shared_ptr<MoveIn> move{};
     bool paused{false};
     RestoredClock clock{RestoredClock::goes_on};
 };
@@ -148,13 +154,17 @@ bool is_of_machine(std::string_view twin) {
 
 /// The options that only a restored guest has; and those that it cannot have.
 Result<void> check_from(const Command& command, std::span<const Given> given, const std::string& clock, Asked& asked) {
-    if (!command.has("--from")) {
+    if (command.has("--from") && command.has("--incoming"))
+        return fail_at("--incoming", Errc::bad_option, "a guest that comes is no snapshot", "leave one of them out");
+    if (command.has("--page-server") && command.has("--incoming"))
+        return fail_at("--page-server", Errc::bad_option, "a guest that comes brings its memory", "leave it out");
+    if (!command.has("--from") && !command.has("--incoming")) {
         for (const char* name : {"--paused", "--clock", "--page-server"})
             if (command.has(name))
                 return fail_at(name, Errc::bad_option, "this is for a guest that is restored", "add --from DIR");
         return {};
     }
-    if (asked.from.empty())
+    if (asked.from.empty() && command.has("--from"))
         return fail_at("--from", Errc::bad_option, "the path is empty", "name the folder of a snapshot");
     if (command.has("--page-server") && asked.page_server.empty())
         return fail_at("--page-server", Errc::bad_option, "the path is empty", "name the server's socket");
@@ -172,12 +182,27 @@ Result<void> check_from(const Command& command, std::span<const Given> given, co
     return {};
 }
 
-/// In place of the machine that the options alone would have made.
-Result<Restored> take_snapshot(Asked& asked) {
+/// In place of the machine that the options alone would have made. `option`: that brought it.
+Result<void> use_saved(Asked& asked, Config& saved, const char* option) {
     auto& file = asked.file;
-    if (file.run.on_reboot == OnReboot::restart)
-        return fail_at("--on-reboot", Errc::bad_option,
-                       "a restored guest cannot start anew: nothing of its boot is left", "use end or fail");
+    TRY_VOID(use_names(saved, file.config));
+    auto named = check_names(saved, file.config, file.allow);
+    if (!named && named.error().where == "--from")
+        named.error().where = option;
+    TRY_VOID(std::move(named));
+    const auto given = [&](std::string_view twin) {
+        return std::ranges::any_of(asked.given, [&](const Given& one) { return one.option.twin == twin; });
+    };
+    if (given("/inox/on_panic"))
+        saved.machine.end_on_panic = file.config.machine.end_on_panic;
+    if (given("/inox/panic_text"))
+        saved.machine.panic_text = file.config.machine.panic_text;
+    saved.machine.track_dirty_pages = file.config.machine.track_dirty_pages; // the guest sees nothing of it
+    file.config = std::move(saved);
+    return {};
+}
+
+Result<Restored> take_snapshot(Asked& asked) {
     auto files = SnapshotFiles::in(asked.from);
     if (!asked.page_server.empty())
         files.memory.clear();
@@ -185,20 +210,44 @@ Result<Restored> take_snapshot(Asked& asked) {
     if (!opened)
         opened.error().where = "--from";
     auto saved = TRY(std::move(opened));
-    TRY_VOID(use_names(saved.config, file.config));
-    TRY_VOID(check_names(saved.config, file.config, file.allow));
-    if (std::ranges::any_of(asked.given, [](const Given& one) { return one.option.twin == "/inox/on_panic"; }))
-        saved.config.machine.end_on_panic = file.config.machine.end_on_panic;
-    if (std::ranges::any_of(asked.given, [](const Given& one) { return one.option.twin == "/inox/panic_text"; }))
-        saved.config.machine.panic_text = file.config.machine.panic_text;
-    saved.config.machine.track_dirty_pages = file.config.machine.track_dirty_pages; // the guest sees nothing of it
-    file.config = std::move(saved.config);
-    file.mmds = std::move(saved.mmds);
+    TRY_VOID(use_saved(asked, saved.config, "--from"));
+    asked.file.mmds = std::move(saved.mmds);
     return Restored{.parts = std::move(saved.parts),
                     .image = std::move(saved.image),
                     .clock = asked.clock,
                     .page_server = asked.page_server,
                     .memory_id = saved.id};
+}
+
+/// The machine that comes: waits for it, and takes all of it but the word that it may run.
+Result<Restored> take_moved(Asked& asked) {
+    auto stream = move::parse_stream(asked.incoming);
+    if (!stream)
+        stream.error().where = "--incoming";
+    const auto where = TRY(std::move(stream));
+    auto connection = TRY(move::accept_one(where));
+    asked.move = std::make_shared<MoveIn>(std::move(connection));
+    auto taken = [&]() -> Result<Restored> {
+        auto guest = TRY(asked.move->greet());
+        TRY_VOID(use_saved(asked, guest.config, "--incoming"));
+        asked.file.mmds = std::move(guest.mmds);
+        bool paused = false;
+        auto restored = TRY(take_guest(asked.move, asked.file.config, paused));
+        restored.clock = asked.clock;
+        asked.paused |= paused;
+        return restored;
+    }();
+    if (!taken)
+        asked.move->refuse(taken.error());
+    return taken;
+}
+
+/// The guest that goes on here. Reads and waits for nothing where the options are wrong already.
+Result<Restored> take_restored(Asked& asked) {
+    if (asked.file.run.on_reboot == OnReboot::restart)
+        return fail_at("--on-reboot", Errc::bad_option,
+                       "a restored guest cannot start anew: nothing of its boot is left", "use end or fail");
+    return asked.from.empty() ? take_moved(asked) : take_snapshot(asked);
 }
 
 /// The options as the command line has them, with the values that they got.
@@ -222,6 +271,8 @@ std::optional<int> parse_words(Arguments words, Asked& asked) {
     command.add("--config", asked.config_path, "FILE", "configuration file; options override it");
     std::string clock;
     command.add("--from", asked.from, "DIR", "go on with a guest that `inox ctl snapshot` saved into this folder");
+    command.add("--incoming", asked.incoming, "STREAM",
+                "wait for a guest that `inox ctl ID move STREAM` moves here: unix:PATH, or fd:N for a descriptor");
     command.add(
         "--clock", clock, "WHAT",
         "with --from: continue, the guest's clock goes on as if no time had passed; realtime, kvm-clock jumps to "
@@ -298,10 +349,12 @@ int run_command(Arguments words, Timeline& timeline) {
         return report_problem(std::move(given_socket).error());
     if (file.api.socket.empty())
         file.api.socket = *given_socket;
+    if (const auto stream = move::parse_stream(asked.incoming))
+        descriptors::keep(stream->fd);
     close_inherited(file);
     RunPlan plan;
-    if (!asked.from.empty()) {
-        auto restored = take_snapshot(asked);
+    if (!asked.from.empty() || !asked.incoming.empty()) {
+        auto restored = take_restored(asked);
         if (!restored)
             return report_problem(std::move(restored).error());
         plan.before_start = [saved = std::make_shared<Restored>(std::move(*restored)),
@@ -317,6 +370,8 @@ int run_command(Arguments words, Timeline& timeline) {
         tell("inox: the id of this guest is " + file.api.id + "\n");
     plan.identity.metrics_line = api::firecracker::metrics_line;
     plan.start_failed = [&](Error error) {
+        if (asked.move)
+            asked.move->refuse(error);
         auto all = all_problems(std::move(error), before, given);
         name_options(all, given);
         return report_problems(all, config_path);
@@ -330,6 +385,8 @@ int run_command(Arguments words, Timeline& timeline) {
         return plan.start_failed(std::move(started).error());
     timeline.mark(Timeline::Step::config_read);
     plan.companion = with_gdb(file, control_api(file.api));
+    if (asked.move)
+        plan.on_started = [move = asked.move] { move->tell_running(); };
     return run(std::move(file), timeline, plan);
 }
 

@@ -241,6 +241,7 @@ void Instance::restart() {
         debugger_->detach();
     if (counts_exits_)
         exits_before_ = exit_counts();
+    move_.reset();
     machine_.reset();
     gate_->reopen();
     const auto over = [this](Result<void> started) {
@@ -281,6 +282,7 @@ Result<void> Instance::pause() {
 Result<void> Instance::resume() {
     auto* machine = TRY(running_machine());
     const bool news = machine->state() == Machine::State::paused;
+    take_back();
     TRY_VOID(machine->resume());
     if (news)
         events_.publish("resumed");

@@ -17,6 +17,8 @@
 #include "vmm/instance/guest_console.hpp"
 #include "vmm/instance/metrics.hpp"
 #include "vmm/instance/mmds_store.hpp"
+#include "vmm/instance/move/move_out.hpp"
+#include "vmm/instance/move/stream.hpp"
 #include "vmm/instance/snapshot/save.hpp"
 #include "vmm/machine/machine.hpp"
 #include "vmm/machine/run_gate.hpp"
@@ -102,12 +104,21 @@ public:
                        SnapshotSave::Done done);
     /// Gives up the one that is being made. wrong_state when there is none.
     Result<void> cancel_snapshot();
+    /// Moves the guest to the process that listens at a unix socket, or at the other end of a descriptor that keep_fds
+    /// names (MoveOut). `done` is called on the loop; never when
+    /// end() comes first. When it has moved, this run ends soon after; when nobody knows, it stays paused: resume()
+    /// says that it does not run there.
+    void move(const move::Stream& stream, std::chrono::milliseconds downtime, MoveOut::Done done);
+    /// wrong_state when it is not being moved, or was handed over.
+    Result<void> cancel_move();
     /// Before the start: the guest is not booted, but goes on where it was saved. configure() has its configuration.
     void use_snapshot(Restored from, Machine::Begin begin);
     /// Whether --dump-on-panic has left its file.
     [[nodiscard]] bool dumped_panic() const { return panic_dump_complete_; }
     /// Ends the guest as if it had asked for it; `what` is the sentence that says so.
     void leave(std::string what) { owner_.on_end({GuestEnd::How::stopped, 0, {}, std::move(what)}); }
+    /// The same a moment later, as an operator asked for: an answer is on its way.
+    void end_soon();
     /// Ends the run with this error, a moment later: an answer is on its way.
     void give_up(Error why);
     /// Before the start; it outlives the machine.
@@ -209,6 +220,8 @@ private:
     void dump_panic();
     void start_dump(const std::string& path, CoreDump::File how, CoreDump::Done done);
     void on_dumped(const std::string& path, const Result<std::uint64_t>& bytes);
+    void on_moved(const Result<MoveOut::Progress>& moved);
+    void take_back();
     void on_saved(const SnapshotFiles& files, const Result<SnapshotSave::Written>& written);
     void restart_later();
     void restart();
@@ -251,6 +264,7 @@ private:
     std::unique_ptr<Machine> machine_;
     std::unique_ptr<CoreDump> dump_;
     std::unique_ptr<SnapshotSave> save_;
+    std::unique_ptr<MoveOut> move_;      ///< also when it was handed over, and nobody knows whether it runs there
     std::optional<Restored> restored_{}; ///< of a start that has not come
     Machine::Begin begin_{Machine::Begin::running};
     std::optional<snapshot::MemoryId> base_{}; ///< the snapshot that a Diff would be based on

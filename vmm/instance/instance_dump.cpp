@@ -13,6 +13,8 @@ void Instance::dump(const std::string& path, CoreDump::Done done) {
         return done(fail(Errc::wrong_state, "there is no guest to dump", "start it first"));
     if (dump_)
         return done(fail(Errc::in_use, "another dump is being written", "wait for its end"));
+    if (move_)
+        return done(fail(Errc::in_use, "the guest is being moved", "wait for its end"));
     if (save_)
         return done(fail(Errc::in_use, "a snapshot is being written", "wait for its end"));
     start_dump(path, CoreDump::File::made, std::move(done));

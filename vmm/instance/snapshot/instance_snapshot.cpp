@@ -11,6 +11,8 @@ void Instance::save_snapshot(const SnapshotFiles& files, SnapshotKind kind, Snap
     auto* const machine = machine_.get();
     if (machine == nullptr || finished_ || machine->state() == Machine::State::stopped)
         return done(fail(Errc::wrong_state, "there is no guest to save", "start it first"));
+    if (move_)
+        return done(fail(Errc::in_use, "the guest is being moved", "wait for its end"));
     if (save_ || dump_)
         return done(fail(Errc::in_use, save_ ? "another snapshot is being written" : "a dump is being written",
                          "wait for its end"));
@@ -46,6 +48,8 @@ void Instance::save_snapshot(const SnapshotFiles& files, SnapshotKind kind, Snap
 }
 
 Result<Machine*> Instance::changeable_machine() const {
+    if (move_)
+        return fail(Errc::in_use, "the guest is being moved", "wait for its end");
     if (save_)
         return fail(Errc::in_use, "a snapshot is being written", "wait for its end");
     return running_machine();
@@ -78,6 +82,11 @@ void Instance::use_snapshot(Restored from, Machine::Begin begin) {
         base_ = id;
     restored_ = std::move(from);
     begin_ = begin;
+}
+
+void Instance::end_soon() {
+    constexpr std::chrono::milliseconds for_answers{50};
+    give_up_timer_ = loop_.after(for_answers, [this] { leave("the guest was ended by a request"); });
 }
 
 void Instance::give_up(Error why) {

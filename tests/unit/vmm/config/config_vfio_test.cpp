@@ -43,6 +43,12 @@ TEST_CASE("p2p asks for what only the container does, and not behind the guest's
           "config_value /vfio/0/p2p");
 }
 
+TEST_CASE("who writes to memory without telling is refused where that is tracked") {
+    const auto parsed = parse_config(
+        R"({"machine-config": {"track_dirty_pages": true}, "vfio": [{"host": "01:00.0"}]})", Dialect::inox);
+    CHECK(only_problem(parsed) == "config_value /machine-config/track_dirty_pages");
+}
+
 TEST_CASE("windows for BARs have a size, where there is PCI") {
     const auto parsed =
         parse_config(R"({"inox": {"pci_window_32_mib": 1024, "pci_window_64_mib": 1048576}})", Dialect::inox);
