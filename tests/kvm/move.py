@@ -32,7 +32,11 @@ class Run:
                                         stderr=self.errors, text=True)
 
     def numbers(self, count):
-        return [int(self.process.stdout.readline().strip(), 16) for _ in range(count)]
+        lines = [self.process.stdout.readline().strip() for _ in range(count)]
+        try:
+            return [int(line, 16) for line in lines]
+        except ValueError:
+            raise SystemExit(f"FAIL the guest said {lines}: {self.said()}")
 
     def rest(self):
         out = [int(line, 16) for line in self.process.stdout.read().split() if len(line) == 8]

@@ -18,7 +18,7 @@ COMPLAINTS = "BUG|WARNING|Oops|Call Trace|stall|lockup|hung task|unstable|I/O er
 
 
 def outside(inox):
-    lab.enter("--smp", "2", "--memory", "2600", "--timeout", "1000", inox=inox, kernel=lab.dev("kernel", "6.12"),
+    lab.enter("--smp", "1", "--memory", "2600", "--timeout", "1000", inox=inox, kernel=lab.dev("kernel", "6.12"),
               initrd=lab.dev("initramfs"))
 
 
@@ -44,12 +44,13 @@ class Moves:
         return str(WORK / f"api{self.number}")
 
     def boot(self, memory, *more):
+        self.number += 1
         self.guest = Guest(self.inox, "run", "--kernel", self.kernel, "--initrd", self.initrd, "--memory", memory,
                            "--cmdline", "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0", "--api-sock", self.socket(),
                            "--allow", str(WORK), "--timeout", "900s", *more)
         self.guest.enter_shell()
 
-    def move(self, *more):
+    def move(self, *more, downtime="300ms"):
         """To a new process, which is the guest's from then on."""
         old, old_socket = self.guest, self.socket()
         self.number += 1
@@ -57,15 +58,16 @@ class Moves:
         new = Guest(self.inox, "run", "--incoming", f"unix:{path}", "--api-sock", self.socket(), "--allow", str(WORK),
                     "--timeout", "900s", *more)
         lab.wait_until("it waits for the guest", 60, lambda: os.path.exists(path), pause=0.01)
-        moved = json.loads(lab.output(self.inox, "ctl", "-s", old_socket, "move", f"unix:{path}", "--json"))
+        moved = json.loads(lab.output(self.inox, "ctl", "-s", old_socket, "move", f"unix:{path}", "--json", "--downtime",
+                                      downtime, "--timeout", "5m"))
         old.finish(60)
         self.guest = new
         return moved
 
     def all(self):
         lab.random_file(self.disk, 32 << 20)
-        if check("move", self.under_load):
-            self.guest.kill()
+        check("move", self.under_load)
+        self.guest.kill()
         check("move", self.an_idle_guest_stands_still_for_a_moment)
 
     def under_load(self):
@@ -83,7 +85,8 @@ class Moves:
                   " echo $n >/tmp/rounds; done & echo $! >/tmp/writer )")
         times = []
         for turn in range(1, TURNS + 1):
-            moved = self.move("--net", f"inox{turn % 2},id=eth0")
+            # The lab copies slowly, and this guest writes all the time
+            moved = self.move("--net", f"inox{turn % 2},id=eth0", downtime="3s")
             times.append(moved["downtime_ms"])
             guest = self.guest
             guest.ask("sha256sum </tmp/first | cmp - /tmp/sum && kill -0 $(cat /tmp/reader) && kill -0 $(cat /tmp/writer)")
@@ -91,7 +94,7 @@ class Moves:
             guest.ask("[ ! -e /tmp/wrong ]")
             before = int(guest.ask("cat /tmp/rounds").split()[-1])
             guest.ask(f"until [ $(cat /tmp/rounds) -gt {before} ]; do usleep 50000; done")
-        guest.says("0", "dmesg | grep -c 'crng reseeded'")
+        guest.says("0", "dmesg | grep -c 'crng reseeded' || true")
         guest.complaints(COMPLAINTS, "Speculative Return Stack Overflow")
         lab.note(f"under load the guest stood still for {sorted(times)} ms")
 
