@@ -71,7 +71,7 @@ class Clones:
         lab.wait_until("the template answers", 60, lambda: lab.run(self.inox, "ctl", "-s", str(WORK / "t"),
                                                                     "status").returncode == 0)
         self.made = self.ask("spawn", "--count", str(CLONES), "--id", "c", "--disk",
-                             f"id=data,path={WORK}/{{n}}.img", "--vsock", f"cid=10{{n}},uds={WORK}/vsock-{{n}}",
+                             f"id=data,path={WORK}/{{n}}.img", "--vsock", f"cid=7,uds={WORK}/vsock-{{n}}",
                              "--serial-log", f"{WORK}/log-{{n}}")["clones"]
         expect_same([one["id"] for one in self.made], [f"c-{n}" for n in range(1, CLONES + 1)])
         lab.wait_until("all have spoken", 300, lambda: all("over" in self.log(n) for n in range(1, CLONES + 1)))
