@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Debian's kernel moves between two processes, ten times forth and back, while it reads and writes its disk, its memory
-and its network: all goes on, its log is clean, and it has not seen a fork. Then an idle guest of 512 MiB moves: how long
-it stands still is printed. One start of the lab.
+and its network: all goes on, its log is clean, and it has not seen a fork. Then an idle guest of 512 MiB moves: how
+long it stands still is printed. One start of the lab.
 
     move.py INOX
 INOX_MOVE_TURNS: how often (default 10).
 """
-import json, os, pathlib, subprocess
+import json, os, pathlib
 import lab
 from lab import Guest, check, expect
 
@@ -46,8 +46,8 @@ class Moves:
     def boot(self, memory, *more):
         self.number += 1
         self.guest = Guest(self.inox, "run", "--kernel", self.kernel, "--initrd", self.initrd, "--memory", memory,
-                           "--cmdline", "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0", "--api-sock", self.socket(),
-                           "--allow", str(WORK), "--timeout", "900s", *more)
+                           "--cmdline", "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0", "--api-sock",
+                           self.socket(), "--allow", str(WORK), "--timeout", "900s", *more)
         self.guest.enter_shell()
 
     def move(self, *more, downtime="300ms"):
@@ -58,8 +58,8 @@ class Moves:
         new = Guest(self.inox, "run", "--incoming", f"unix:{path}", "--api-sock", self.socket(), "--allow", str(WORK),
                     "--timeout", "900s", *more)
         lab.wait_until("it waits for the guest", 60, lambda: os.path.exists(path), pause=0.01)
-        moved = json.loads(lab.output(self.inox, "ctl", "-s", old_socket, "move", f"unix:{path}", "--json", "--downtime",
-                                      downtime, "--timeout", "5m"))
+        moved = json.loads(lab.output(self.inox, "ctl", "-s", old_socket, "move", f"unix:{path}", "--json",
+                                      "--downtime", downtime, "--timeout", "5m"))
         old.finish(60)
         self.guest = new
         return moved
@@ -81,15 +81,16 @@ class Moves:
                   "echo $! >/tmp/reader )")
         guest.ask("( n=0; while :; do n=$((n + 1)); dd if=/dev/urandom of=/tmp/out bs=64k count=8 2>/dev/null; "
                   "dd if=/tmp/out of=/dev/vda bs=64k seek=256 count=8 conv=fsync,notrunc 2>/dev/null; "
-                  "dd if=/dev/vda bs=64k skip=256 count=8 iflag=direct 2>/dev/null | cmp -s - /tmp/out || echo $n >>/tmp/wrong;"
-                  " echo $n >/tmp/rounds; done & echo $! >/tmp/writer )")
+                  "dd if=/dev/vda bs=64k skip=256 count=8 iflag=direct 2>/dev/null | cmp -s - /tmp/out || "
+                  "echo $n >>/tmp/wrong; echo $n >/tmp/rounds; done & echo $! >/tmp/writer )")
         times = []
         for turn in range(1, TURNS + 1):
             # The lab copies slowly, and this guest writes all the time
             moved = self.move("--net", f"inox{turn % 2},id=eth0", downtime="3s")
             times.append(moved["downtime_ms"])
             guest = self.guest
-            guest.ask("sha256sum </tmp/first | cmp - /tmp/sum && kill -0 $(cat /tmp/reader) && kill -0 $(cat /tmp/writer)")
+            guest.ask("sha256sum </tmp/first | cmp - /tmp/sum")
+            guest.ask("kill -0 $(cat /tmp/reader) && kill -0 $(cat /tmp/writer)")
             guest.ask(f"ping -c 1 -W 10 {HOST}")
             guest.ask("[ ! -e /tmp/wrong ]")
             before = int(guest.ask("cat /tmp/rounds").split()[-1])
