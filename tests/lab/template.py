@@ -50,7 +50,7 @@ class Clones:
 
     def a_booted_guest_is_saved(self):
         guest = Guest(self.inox, *self.words)
-        guest.enter_shell()
+        guest.enter_shell(600)
         guest.ask("until [ -b /dev/vda ]; do usleep 20000; done")
         # In each clone: once its generator has parted from the others'
         guest.ask("( ( until dmesg | grep -q 'reseeded due to virtual machine fork'; do usleep 50000; done; sleep 1;"
