@@ -70,7 +70,7 @@ public:
     /// The guest's kvm-clock, in nanoseconds.
     [[nodiscard]] Result<std::uint64_t> clock() const;
     Result<void> set_clock(std::uint64_t nanoseconds);
-    /// Interrupt chips and kvm-clock, while no vCPU runs. See vm_state.hpp for the order.
+    /// While no vCPU runs. kvm-clock is put back together with the TSC, by whoever has both.
     [[nodiscard]] Result<VmState> save() const;
     Result<void> restore(const VmState& state);
     /// KVM learns of a VFIO group's or device's file, before the device opens, and forgets it with the registration: it

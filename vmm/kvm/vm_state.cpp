@@ -38,7 +38,7 @@ Result<VmState> Vm::save() const {
 Result<void> Vm::restore(const VmState& state) {
     for (auto chip : state.chips)
         TRY_VOID(checked_ioctl(fd_.get(), KVM_SET_IRQCHIP, &chip, "KVM_SET_IRQCHIP"));
-    return set_clock(state.clock);
+    return {};
 }
 
 } // namespace inox

@@ -189,11 +189,14 @@ private:
     PageServer::AtEnd on_pages_end() noexcept; // on the page server's thread
     Result<void> put_back(const Restored& from);
     Result<void> restore_vcpus(const snapshot::Parts& parts);
-    void restore_tsc(std::uint64_t tsc);
     void renew_generation();
     void watch_iommu();
     void park();
     void unpark();
+    struct Clocks;
+    [[nodiscard]] Result<Clocks> read_clocks() const;
+    Result<std::int64_t> set_clocks(const Clocks& to);
+    Result<void> restore_clocks(const Clocks& saved);
     void stop_clocks();
     void start_clocks();
     Result<void> create_pasids(const PasidConfig& config);
@@ -227,9 +230,10 @@ private:
     State state_{State::ready};
     std::uint8_t held_{0};           ///< of Holder
     std::optional<unsigned> only_{}; ///< runs alone, for a debugger
+    /// Of one moment.
     struct Clocks {
-        std::uint64_t kvm_clock;
-        std::chrono::steady_clock::time_point since;
+        std::uint64_t kvm_clock{}; ///< nanoseconds
+        std::uint64_t tsc{};       ///< of the first vCPU
     };
     std::optional<Clocks> stopped_clocks_{}; ///< while they stand still
     std::atomic<bool> ended_{false};

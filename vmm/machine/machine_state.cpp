@@ -74,13 +74,6 @@ void place_state(State& state, Place& place) {
 }
 
 constexpr std::size_t most_places = 256;
-constexpr std::uint32_t msr_tsc = 0x10;
-
-/// Of a TSC of this frequency, in so many nanoseconds.
-std::uint64_t ticks(std::uint64_t nanoseconds, std::uint64_t khz) {
-    constexpr std::uint64_t million = 1'000'000;
-    return nanoseconds / million * khz + nanoseconds % million * khz / million;
-}
 
 /// The guest takes interrupts of this pin of the IO-APIC.
 bool listens(const VmState& vm, unsigned gsi) {
@@ -151,13 +144,11 @@ Result<void> Machine::save(snapshot::Parts& parts) {
         parts.save(vcpu_part(thread->vcpu().id()), [&](inox::State& state) { cpu.state(state); });
     }
     auto vm = TRY(vm_->save());
-    vm.tsc = TRY(vcpus_.front()->vcpu().msr(msr_tsc));
-    if (stopped_clocks_) {
-        // Both as they were when the guest was stopped: it sees nothing of the time that this took.
-        const auto since = vm.clock - std::min(stopped_clocks_->kvm_clock, vm.clock);
-        vm.tsc -= ticks(since, vcpus_.front()->vcpu().tsc_khz());
-        vm.clock -= since;
-    }
+    // As they were when the guest was stopped: it sees nothing of the time that this took.
+    const auto clocks = stopped_clocks_ ? *stopped_clocks_ : TRY(read_clocks());
+    vm.wall -= vm.clock - std::min(vm.clock, clocks.kvm_clock);
+    vm.clock = clocks.kvm_clock;
+    vm.tsc = clocks.tsc;
     parts.save("vm", [&](inox::State& state) { vm.state(state); });
     return {};
 }
@@ -256,7 +247,7 @@ Result<void> Machine::put_back(const Restored& from) {
         vm.clock += now > vm.wall ? now - vm.wall : 0; // a clock never goes back
     }
     TRY_VOID(vm_->restore(vm));
-    restore_tsc(vm.tsc);
+    TRY_VOID(restore_clocks({vm.clock, vm.tsc}));
     if (pasids_) // before the accelerator, whose queues open theirs
         TRY_VOID(from.parts->restore("pasids", [&](inox::State& state) { pasids_->state().state(state); }));
     TRY_VOID(from.parts->restore("devices", [&](inox::State& state) { platform_->state(state); }));
@@ -280,16 +271,15 @@ Result<void> Machine::restore_vcpus(const snapshot::Parts& parts) {
     return {};
 }
 
-/// Right behind the clock, for the two not to drift apart by what the restore of all else took: guests watch for that.
 /// Each vCPU's TSC was read, and is set, at another moment. With different offsets KVM gives up its master clock, and
 /// the guest may see time run backwards between CPUs.
-void Machine::restore_tsc(std::uint64_t tsc) {
+Result<void> Machine::restore_clocks(const Clocks& saved) {
     Vcpu& first = vcpus_.front()->vcpu();
-    if (const auto now = first.msr(msr_tsc))
-        first.shift_tsc(static_cast<std::int64_t>(tsc - *now));
+    first.shift_tsc(TRY(set_clocks(saved)));
     const auto offset = first.tsc_offset();
     for (std::size_t i = 1; offset && i < vcpus_.size(); ++i)
         vcpus_[i]->vcpu().set_tsc_offset(*offset);
+    return {};
 }
 
 /// On the page that the guest's ACPI names.
