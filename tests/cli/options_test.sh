@@ -11,7 +11,8 @@ accepted 'inox 0.' "$inox" --version
 
 refused 153 bad_option 'no command given' 'inox run' "$inox"
 refused 153 bad_option "unknown command 'rnu'" "did you mean 'run'?" "$inox" rnu
-refused 153 bad_option "unknown command 'frobnicate'" 'run, test, check, host, jail, snapshot, template, ps, ctl and exec' \
+refused 153 bad_option "unknown command 'frobnicate'" \
+    'run, test, check, host, jail, snapshot, template, ps, ctl and exec' \
     "$inox" frobnicate
 refused 153 bad_option "unknown option '--kernal'" "did you mean '--kernel'?" "$inox" run --kernal x
 refused 153 bad_option "unknown option '--mem'" "did you mean '--memory'?" "$inox" run --mem=512

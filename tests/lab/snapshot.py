@@ -214,8 +214,9 @@ def chain(inox, kernel, initrd, tracked):
     ctl = lambda *words: lab.output(inox, "ctl", "-s", socket, *words)
     info = lambda folder: json.loads(lab.output(inox, "snapshot", "info", str(folder), "--json"))
     guest = Guest(inox, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "512M", "--cpus", "2", "--cmdline",
-                  "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0", "--disk", disk, "--net", "inox0,id=eth0", "--api-sock",
-                  socket, "--allow", str(WORK), "--timeout", "800s", *(["--track-dirty-pages"] if tracked else []))
+                  "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0", "--disk", disk, "--net", "inox0,id=eth0",
+                  "--api-sock", socket, "--allow", str(WORK), "--timeout", "800s",
+                  *(["--track-dirty-pages"] if tracked else []))
     guest.enter_shell()
     guest.ask(f"ip link set eth0 up && ip address add {GUEST}/24 dev eth0 && ping -c 1 -W 10 {HOST}")
     guest.ask("until [ -b /dev/vda ]; do usleep 20000; done")
