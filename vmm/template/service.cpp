@@ -56,7 +56,7 @@ struct Service::Batch {
 
 Result<std::unique_ptr<Service>> Service::create(const api::ServerOptions& options, EventLoop& loop, Template& made,
                                                  std::string id) {
-    std::unique_ptr<Service> service{new Service{loop, made, std::move(id)}};
+    std::unique_ptr<Service> service{new Service{made, std::move(id)}};
     service->server_ = TRY(api::Server::create(
         options,
         [raw = service.get()](Request request, const std::shared_ptr<Exchange>& exchange) {

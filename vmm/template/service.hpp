@@ -18,14 +18,13 @@ public:
 
 private:
     struct Batch;
-    Service(EventLoop& loop, Template& made, std::string id) : loop_{loop}, template_{made}, id_{std::move(id)} {}
+    Service(Template& made, std::string id) : template_{made}, id_{std::move(id)} {}
     void handle(api::Request request, const std::shared_ptr<api::Exchange>& exchange);
     void spawn(const api::Request& request, const std::shared_ptr<api::Exchange>& exchange);
     void next(const std::shared_ptr<Batch>& batch);
     [[nodiscard]] api::Response status() const;
     [[nodiscard]] api::Response list(const std::string& query) const;
 
-    EventLoop& loop_;
     Template& template_;
     std::string id_;
     std::chrono::steady_clock::time_point began_{std::chrono::steady_clock::now()};
