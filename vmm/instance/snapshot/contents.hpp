@@ -24,7 +24,7 @@ struct SnapshotFiles {
 
 /// What `inox snapshot info` shows first.
 struct SnapshotOrigin {
-    std::string version{INOX_VERSION};
+    std::string version{};     ///< of inox
     std::uint64_t saved_at{0}; ///< seconds since 1970
 
     void state(State& state);

@@ -71,7 +71,7 @@ void SnapshotSave::drain(std::chrono::steady_clock::time_point until) {
 }
 
 Result<void> SnapshotSave::collect() {
-    SnapshotOrigin origin;
+    SnapshotOrigin origin{.version = INOX_VERSION};
     origin.saved_at = static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count());
     parts_.save("origin", [&](State& state) { origin.state(state); });
