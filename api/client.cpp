@@ -12,7 +12,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <vector>
 
 #include "vmm/base/unix_socket.hpp"
 
@@ -27,25 +26,6 @@ std::string encoded(std::string_view text, bool (*stays)(unsigned char)) {
         else
             out += format("%%%02X", byte);
     return out;
-}
-
-/// send(2), with descriptors, which go with the first byte.
-ssize_t send_some(int socket, std::string_view bytes, std::span<const int> passed) {
-    iovec one{const_cast<char*>(bytes.data()), bytes.size()}; // NOLINT(*-const-cast): it is only read
-    msghdr message{};
-    message.msg_iov = &one;
-    message.msg_iovlen = 1;
-    std::vector<std::byte> control(passed.empty() ? 0 : CMSG_SPACE(passed.size_bytes()));
-    if (!passed.empty()) {
-        message.msg_control = control.data();
-        message.msg_controllen = control.size();
-        auto* const head = CMSG_FIRSTHDR(&message);
-        head->cmsg_level = SOL_SOCKET;
-        head->cmsg_type = SCM_RIGHTS;
-        head->cmsg_len = CMSG_LEN(passed.size_bytes());
-        std::memcpy(CMSG_DATA(head), passed.data(), passed.size_bytes());
-    }
-    return ::sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
 } // namespace
@@ -254,8 +234,9 @@ Result<UniqueFd> Client::send(const Wait& wait, std::string_view method, std::st
     request += body;
     std::string_view left{request};
     while (!left.empty()) {
-        const auto sent =
-            send_some(socket.get(), left, left.size() == request.size() ? passed : std::span<const int>{});
+        const iovec part{const_cast<char*>(left.data()), left.size()}; // NOLINT(*-const-cast): it is only read
+        const auto sent = send_passing(socket.get(), std::span{&part, 1},
+                                       left.size() == request.size() ? passed : std::span<const int>{}, 0);
         if (sent < 0 && errno == EAGAIN && !wait.for_events(socket.get(), POLLOUT))
             return no_answer(wait);
         if (sent < 0 && (errno == EINTR || errno == EAGAIN))

@@ -11,6 +11,7 @@
 
 #include "api/firecracker/protocol.hpp"
 #include "vmm/base/descriptors.hpp"
+#include "vmm/base/unix_socket.hpp"
 
 namespace inox::api {
 namespace {
@@ -193,29 +194,14 @@ std::optional<Connection::Idle> Connection::idle() const {
     return Idle{age >= unused_after ? Idle::Loss::unused : Idle::Loss::used, idle_since_};
 }
 
-/// One recvmsg(2); what comes along beyond the limit is closed.
+/// What comes along beyond the limit is closed.
 std::ptrdiff_t Connection::receive() {
-    constexpr std::size_t most = 64;
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(most * sizeof(int))> control{};
-    iovec bytes{input_.data(), input_.size()};
-    msghdr message{};
-    message.msg_iov = &bytes;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    const auto got = ::recvmsg(socket_.native_handle(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    for (auto* one = got < 0 ? nullptr : CMSG_FIRSTHDR(&message); one != nullptr; one = CMSG_NXTHDR(&message, one)) {
-        if (one->cmsg_level != SOL_SOCKET || one->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (std::size_t at = 0; at + sizeof(int) <= one->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
-            int fd = -1;
-            std::memcpy(&fd, CMSG_DATA(one) + at, sizeof fd);
-            UniqueFd own{fd};
-            if (descriptors_.size() < std::min(most, shared_.options.max_descriptors))
-                descriptors_.push_back(std::move(own));
-        }
-    }
-    return got;
+    return receive_passed(socket_.native_handle(), std::as_writable_bytes(std::span{input_}), MSG_DONTWAIT,
+                          [this](UniqueFd fd) {
+                              if (descriptors_.size() < shared_.options.max_descriptors)
+                                  descriptors_.push_back(std::move(fd));
+                          })
+        .bytes;
 }
 
 void Connection::read_with_descriptors(bool in_request) {

@@ -219,21 +219,8 @@ Result<void> VhostUser::send(Request request, std::span<const std::byte> body, s
 Result<void> VhostUser::send_all(std::span<const std::byte> message, std::span<const int> fds) {
     while (!message.empty()) {
         TRY_VOID(wait(POLLOUT));
-        iovec piece{const_cast<std::byte*>(message.data()), message.size()}; // NOLINT
-        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(8 * sizeof(int))> control{};
-        msghdr header{};
-        header.msg_iov = &piece;
-        header.msg_iovlen = 1;
-        if (!fds.empty()) {
-            header.msg_control = control.data();
-            header.msg_controllen = CMSG_SPACE(fds.size_bytes());
-            cmsghdr* rights = CMSG_FIRSTHDR(&header);
-            rights->cmsg_level = SOL_SOCKET;
-            rights->cmsg_type = SCM_RIGHTS;
-            rights->cmsg_len = CMSG_LEN(fds.size_bytes());
-            std::memcpy(CMSG_DATA(rights), fds.data(), fds.size_bytes());
-        }
-        const auto sent = ::sendmsg(socket_.get(), &header, MSG_NOSIGNAL);
+        const iovec piece{const_cast<std::byte*>(message.data()), message.size()}; // NOLINT
+        const auto sent = send_passing(socket_.get(), std::span{&piece, 1}, fds, 0);
         if (sent < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (sent <= 0)

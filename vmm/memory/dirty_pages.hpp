@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which pages of guest memory were written since a snapshot, or a round of a move, took them. Here the VMM itself notes
 // what it writes: every path by which it does goes through GuestMemory or DmaMemory, and both call mark(). What the
-// guest writes is KVM's log, which Vm::collect_dirty() adds.
+// guest writes is KVM's log, which Vm::collect_writes() adds.
 #pragma once
 
 #include <atomic>

@@ -28,7 +28,7 @@ enum class HugePages : std::uint8_t {
 struct RamRegion {
     Range<Gpa> range;
     std::span<std::byte> host; ///< as long as the range
-    std::uint64_t file_offset; ///< into GuestMemory::fd(), if that is there
+    std::uint64_t file_offset; ///< into a snapshot's memory file, and into GuestMemory::fd() if that is there
 };
 
 /// RAM of one guest: below the 32-bit hole and, when larger, from 4 GiB up. Immutable after creation, so any thread may

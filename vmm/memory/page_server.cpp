@@ -4,7 +4,6 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
@@ -58,15 +57,13 @@ std::string message_text(const GuestMemory& memory) {
     const auto page =
         static_cast<unsigned long long>(memory.huge_pages() == HugePages::two_mib ? huge_page_size : page_size);
     std::string text;
-    std::uint64_t offset = 0;
     for (const auto& region : memory.regions()) {
         const auto address = reinterpret_cast<std::uintptr_t>(region.host.data()); // NOLINT: for the kernel
         text += format("%s{\"base_host_virt_addr\":%llu,\"size\":%llu,\"offset\":%llu,\"page_size\":%llu,"
                        "\"page_size_kib\":%llu}",
                        text.empty() ? "" : ",", static_cast<unsigned long long>(address),
-                       static_cast<unsigned long long>(region.host.size()), static_cast<unsigned long long>(offset),
-                       page, page);
-        offset += region.host.size();
+                       static_cast<unsigned long long>(region.host.size()),
+                       static_cast<unsigned long long>(region.file_offset), page, page);
     }
     return "[" + text + "]";
 }
@@ -130,22 +127,11 @@ Result<void> PageServer::register_regions(const GuestMemory& memory) {
 
 Result<void> PageServer::send(const GuestMemory& memory) {
     auto text = message_text(memory);
-    iovec part{text.data(), text.size()};
-    alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* const rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    const iovec part{text.data(), text.size()};
     const int fd = faults_.get();
-    std::memcpy(CMSG_DATA(rights), &fd, sizeof fd);
     ssize_t sent = -1;
     do
-        sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+        sent = send_passing(socket_.get(), std::span{&part, 1}, std::span{&fd, 1}, 0);
     while (sent < 0 && errno == EINTR);
     if (sent != static_cast<ssize_t>(text.size()))
         return fail_errno(Errc::page_server, "cannot hand the guest's memory to the page server at " + path_);

@@ -42,19 +42,9 @@ public:
     void accept() {
         connection_.reset(::accept(listener_.get(), nullptr, nullptr));
         std::array<char, 4096> text{};
-        iovec part{text.data(), text.size()};
-        alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
-        msghdr message{};
-        message.msg_iov = &part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.data();
-        message.msg_controllen = control.size();
-        const auto got = ::recvmsg(connection_.get(), &message, MSG_CMSG_CLOEXEC);
-        text_.assign(text.data(), static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
-        int fd = -1;
-        if (const auto* rights = CMSG_FIRSTHDR(&message))
-            std::memcpy(&fd, CMSG_DATA(rights), sizeof fd);
-        faults_.reset(fd);
+        const auto got = receive_passed(connection_.get(), std::as_writable_bytes(std::span{text}), 0,
+                                        [this](UniqueFd fd) { faults_ = std::move(fd); });
+        text_.assign(text.data(), static_cast<std::size_t>(std::max<ssize_t>(got.bytes, 0)));
     }
     uffd_msg event() const {
         pollfd ready{faults_.get(), POLLIN, 0};
