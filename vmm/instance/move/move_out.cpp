@@ -21,8 +21,6 @@ namespace {
 using namespace std::chrono_literals;
 using move::Type;
 
-constexpr auto patience = 20s; // for I/O of the host that does not end
-constexpr auto between_looks = 1ms;
 constexpr auto to_load = 60s; // the other side makes a machine
 constexpr unsigned most_in_vain = 8;
 constexpr std::size_t step_pages = 1024; // looked at together
@@ -30,7 +28,7 @@ constexpr std::size_t step_pages = 1024; // looked at together
 } // namespace
 
 MoveOut::MoveOut(EventLoop& loop, Machine& machine, Plan plan, Done done)
-    : loop_{loop}, machine_{machine}, plan_{std::move(plan)}, done_{std::move(done)},
+    : loop_{loop}, machine_{machine}, plan_{std::move(plan)}, done_{std::move(done)}, rest_{loop, machine},
       channel_{std::make_unique<move::Channel>(std::move(plan_.socket))}, tracked_before_{
                                                                               machine.memory().dirty().tracked()} {}
 
@@ -181,22 +179,14 @@ void MoveOut::on_round() {
 
 void MoveOut::stop_guest() {
     stopped_at_ = Clock::now();
-    machine_.hold(Machine::Holder::snapshot);
-    held_ = true;
-    drain(Clock::now() + patience);
+    rest_.begin(stop_, [this](const Result<void>& rest) { on_rest(rest); });
 }
 
-void MoveOut::drain(Clock::time_point until) {
-    const bool quiet = machine_.drain();
-    if (!quiet && !stop_ && Clock::now() < until) {
-        timer_ = loop_.after(between_looks, [this, until] { drain(until); });
-        return;
-    }
+void MoveOut::on_rest(const Result<void>& rest) {
     if (stop_)
         return end(make_error(Errc::wrong_state, "the move was given up"));
-    if (!quiet)
-        return end(make_error(Errc::timed_out, "a device did not come to rest within 20 seconds",
-                              "the host's storage takes long: see the log, and try again"));
+    if (!rest)
+        return end(rest.error());
     if (auto collected = collect_state(); !collected)
         return end(std::move(collected).error());
     ++progress_.round;
@@ -268,12 +258,11 @@ void MoveOut::take_back() {
     if (!tracked_before_ && progress_.round != 0)
         static_cast<void>(machine_.track_writes(false));
     handed_over_ = false;
-    if (!std::exchange(held_, false))
+    if (!rest_.held())
         return;
     if (auto locked = machine_.lock_images(true); !locked)
         log::write(log::Level::error, "after a move that failed: %s", locked.error().message().c_str());
-    machine_.undrain();
-    machine_.release(Machine::Holder::snapshot);
+    rest_.end();
 }
 
 MoveOut::~MoveOut() {

@@ -16,6 +16,7 @@
 #include "vmm/base/event_loop.hpp"
 #include "vmm/config/config_file.hpp"
 #include "vmm/instance/move/channel.hpp"
+#include "vmm/instance/snapshot/at_rest.hpp"
 #include "vmm/machine/machine.hpp"
 
 namespace inox {
@@ -66,7 +67,7 @@ private:
     void copy();
     void on_round();
     void stop_guest();
-    void drain(Clock::time_point until);
+    void on_rest(const Result<void>& rest);
     Result<void> collect_state();
     void on_loaded();
     void on_running();
@@ -79,9 +80,9 @@ private:
     Machine& machine_;
     Plan plan_;
     Done done_; ///< empty once it was called
+    AtRest rest_;
     std::unique_ptr<move::Channel> channel_;
     bool tracked_before_;
-    bool held_{false};
     bool handed_over_{false};
     std::atomic<bool> stop_{false};
     Progress progress_{};

@@ -19,8 +19,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto patience = 20s; // for I/O of the host that does not end
-constexpr auto between_looks = 1ms;
 constexpr auto between_reports = 250ms;
 constexpr const char* partial = ".partial";
 
@@ -43,28 +41,17 @@ Result<void> give_name(const std::string& path) {
 } // namespace
 
 SnapshotSave::SnapshotSave(EventLoop& loop, Machine& machine, Plan plan, Done done)
-    : loop_{loop}, machine_{machine}, plan_{std::move(plan)}, done_{std::move(done)} {}
+    : loop_{loop}, machine_{machine}, plan_{std::move(plan)}, done_{std::move(done)}, rest_{loop, machine} {}
 
 Result<std::unique_ptr<SnapshotSave>> SnapshotSave::start(EventLoop& loop, Machine& machine, Plan plan, Done done) {
     TRY_VOID(machine.saveable());
     std::unique_ptr<SnapshotSave> save{new SnapshotSave{loop, machine, std::move(plan), std::move(done)}};
-    machine.hold(Machine::Holder::snapshot);
-    save->held_ = true;
-    save->drain(std::chrono::steady_clock::now() + patience);
+    save->rest_.begin(save->stop_, [raw = save.get()](Result<void> rest) { raw->on_rest(std::move(rest)); });
     return save;
 }
 
-/// I/O that is under way ends on the loop, so it has to run meanwhile.
-void SnapshotSave::drain(std::chrono::steady_clock::time_point until) {
-    const bool quiet = machine_.drain();
-    if (!quiet && !stop_ && std::chrono::steady_clock::now() < until) {
-        timer_ = loop_.after(between_looks, [this, until] { drain(until); });
-        return;
-    }
-    auto collected = stop_    ? fail(Errc::wrong_state, "the snapshot was given up")
-                     : !quiet ? fail(Errc::timed_out, "a device did not come to rest within 20 seconds",
-                                     "the host's storage takes long: see the log, and try again")
-                              : collect();
+void SnapshotSave::on_rest(Result<void> rest) {
+    auto collected = stop_ ? fail(Errc::wrong_state, "the snapshot was given up") : rest ? collect() : std::move(rest);
     // Never before start() has returned
     if (!collected)
         timer_ = loop_.after(0ms, [this, collected = std::move(collected)]() mutable { finish(std::move(collected)); });
@@ -178,10 +165,7 @@ Result<void> SnapshotSave::write_files() {
 
 void SnapshotSave::let_go() {
     timer_.reset();
-    if (!std::exchange(held_, false))
-        return;
-    machine_.undrain();
-    machine_.release(Machine::Holder::snapshot);
+    rest_.end();
 }
 
 void SnapshotSave::finish(Result<void> written) {

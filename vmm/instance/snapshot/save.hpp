@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "vmm/base/event_loop.hpp"
+#include "vmm/instance/snapshot/at_rest.hpp"
 #include "vmm/instance/snapshot/contents.hpp"
 #include "vmm/machine/machine.hpp"
 
@@ -53,7 +54,7 @@ public:
 
 private:
     SnapshotSave(EventLoop& loop, Machine& machine, Plan plan, Done done);
-    void drain(std::chrono::steady_clock::time_point until);
+    void on_rest(Result<void> rest);
     Result<void> collect();
     Result<void> write();       // on the writer's thread
     Result<void> write_files(); // the same
@@ -66,10 +67,10 @@ private:
     Machine& machine_;
     Plan plan_;
     Done done_; ///< empty once it was called
+    AtRest rest_;
     snapshot::Parts parts_{};
     snapshot::MemoryId id_{};
     snapshot::MemoryContents contents_{};
-    bool held_{false};
     bool over_{false}; ///< the memory goes over a file that is there
     std::shared_ptr<bool> alive_{std::make_shared<bool>(true)};
     std::atomic<bool> stop_{false};
