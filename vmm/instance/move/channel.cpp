@@ -24,12 +24,12 @@ std::unexpected<Error> broken() {
     return fail(Errc::host_error, "the stream of the move has ended", "the other side says why");
 }
 
+} // namespace
+
 std::unexpected<Error> invalid(const char* what) {
     return fail(Errc::snapshot_invalid, std::string{"the stream of the move "} + what,
                 "is the other side inox of this version?");
 }
-
-} // namespace
 
 Result<void> Channel::wait_for(short events, Time wait) const {
     pollfd one{stream_.get(), events, 0};

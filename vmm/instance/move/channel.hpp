@@ -30,6 +30,9 @@ inline constexpr std::size_t most_pages = 256;     ///< of one message
 inline constexpr std::size_t most_state = 64UL << 20;
 inline constexpr std::size_t most_text = 4096;
 
+/// snapshot_invalid: the stream "has a message that is too long".
+std::unexpected<Error> invalid(const char* what);
+
 struct Message {
     Type type{};
     std::uint64_t size{}; ///< of what it carries

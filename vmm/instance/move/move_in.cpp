@@ -13,15 +13,11 @@
 namespace inox {
 namespace {
 
+using move::invalid;
 using move::Type;
 
 /// Times the memory: a source that does not end its rounds is given up.
 constexpr std::uint64_t most_rounds = 64;
-
-std::unexpected<Error> invalid(const char* what) {
-    return fail(Errc::snapshot_invalid, std::string{"the stream of the move "} + what,
-                "is the other side inox of this version?");
-}
 
 } // namespace
 

@@ -3,12 +3,11 @@
 
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "vmm/base/unix_socket.hpp"
 
 namespace inox::move {
 
@@ -16,7 +15,7 @@ Result<Stream> parse_stream(const std::string& text) {
     Stream out;
     if (text.starts_with("unix:") && text.size() > 5) {
         out.path = text.substr(5);
-        if (out.path.size() >= sizeof(sockaddr_un::sun_path))
+        if (!unix_address(out.path))
             return fail(Errc::bad_option, "the path of the socket is too long", "use one of at most 107 bytes");
         return out;
     }
@@ -40,17 +39,9 @@ Result<UniqueFd> accept_one(const Stream& stream) {
         return own;
     }
     UniqueFd listener{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, stream.path.data(), stream.path.size());
-    const auto* const plain = reinterpret_cast<const sockaddr*>(&address); // NOLINT: the call's type
-    const auto mask = ::umask(0177);
-    const bool bound = listener && ::bind(listener.get(), plain, sizeof address) == 0;
-    const int error = errno;
-    ::umask(mask);
-    errno = error;
-    if (!bound)
-        return fail_errno(error == EADDRINUSE ? Errc::in_use : Errc::host_error,
+    const auto address = unix_address(stream.path);
+    if (!listener || !address || !bind_with_mode(listener.get(), *address, 0600))
+        return fail_errno(errno == EADDRINUSE ? Errc::in_use : Errc::host_error,
                           "cannot make the socket " + stream.path, "remove it, if nothing listens there");
     UniqueFd connection;
     if (::listen(listener.get(), 1) == 0)
