@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "vmm/config/config_options.hpp"
 #include "vmm/config/config_text.hpp"
 #include "vmm/main_commands.hpp"
 
@@ -122,5 +123,17 @@ private:
     bool help_;
     std::vector<std::string_view> names_{"--help"};
 };
+
+/// An option that has a twin in the configuration. `values`: one element, which stays if it is not given.
+inline void add_option(Command& command, const CommandOption& option, std::vector<std::string>& values) {
+    if (option.value == nullptr)
+        command.add_switch(option.name, option.help, option.letter);
+    else if (option.bare)
+        command.add_bare(option.name, values.front(), option.value, option.help);
+    else if (option.repeated)
+        command.add_list(option.name, values, option.value, option.help);
+    else
+        command.add(option.name, values.front(), option.value, option.help, option.letter);
+}
 
 } // namespace inox::cli

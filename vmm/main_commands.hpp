@@ -39,6 +39,8 @@ struct RunAsked {
     std::string page_server{}; ///< socket of the process that brings its memory; empty: its memory file does
 };
 std::optional<int> read_run(Arguments words, RunAsked& out);
+/// What --clock says of a restored guest; empty: nothing. bad_option.
+Result<RestoredClock> read_clock(const std::string& text);
 /// Firecracker's own flags: no command word.
 int firecracker_command(Arguments arguments, Timeline& timeline);
 

@@ -174,10 +174,7 @@ Result<void> check_from(const Command& command, std::span<const Given> given, co
         if (is_of_machine(one.option.twin) && one.option.twin != "/machine-config/track_dirty_pages")
             return fail_at(one.option.name, Errc::bad_option, "the snapshot says that, and it cannot be changed",
                            "leave it out; `inox snapshot info` shows what the machine has");
-    if (!clock.empty() && clock != "continue" && clock != "realtime")
-        return fail_at("--clock", Errc::bad_option, in_quotes(clock) + " is neither continue nor realtime",
-                       "use continue or realtime");
-    asked.clock = clock == "realtime" ? RestoredClock::real_time : RestoredClock::goes_on;
+    asked.clock = TRY(read_clock(clock));
     asked.paused = command.has("--paused");
     return {};
 }
@@ -258,16 +255,8 @@ std::optional<int> parse_words(Arguments words, Asked& asked) {
     Command command{"inox run", "Boots a guest, with its console on this terminal.", run_examples, arguments};
     const auto options = run_options();
     std::vector<std::vector<std::string>> values(options.size(), std::vector<std::string>(1));
-    for (std::size_t i = 0; i < options.size(); ++i) {
-        if (options[i].value == nullptr)
-            command.add_switch(options[i].name, options[i].help, options[i].letter);
-        else if (options[i].bare)
-            command.add_bare(options[i].name, values[i].front(), options[i].value, options[i].help);
-        else if (options[i].repeated)
-            command.add_list(options[i].name, values[i], options[i].value, options[i].help);
-        else
-            command.add(options[i].name, values[i].front(), options[i].value, options[i].help, options[i].letter);
-    }
+    for (std::size_t i = 0; i < options.size(); ++i)
+        add_option(command, options[i], values[i]);
     command.add("--config", asked.config_path, "FILE", "configuration file; options override it");
     std::string clock;
     command.add("--from", asked.from, "DIR", "go on with a guest that `inox ctl snapshot` saved into this folder");
@@ -325,6 +314,13 @@ std::optional<int> parse_words(Arguments words, Asked& asked) {
 }
 
 } // namespace
+
+Result<RestoredClock> read_clock(const std::string& text) {
+    if (!text.empty() && text != "continue" && text != "realtime")
+        return fail_at("--clock", Errc::bad_option, in_quotes(text) + " is neither continue nor realtime",
+                       "use continue or realtime");
+    return text == "realtime" ? RestoredClock::real_time : RestoredClock::goes_on;
+}
 
 std::optional<int> read_run(Arguments words, RunAsked& out) {
     Asked asked;

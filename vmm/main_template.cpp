@@ -52,12 +52,7 @@ std::optional<int> read_words(Arguments words, Asked& asked) {
     std::ranges::copy_if(run_options(), std::back_inserter(options), is_ours);
     std::vector<std::vector<std::string>> values(options.size(), std::vector<std::string>(1));
     for (std::size_t i = 0; i < options.size(); ++i)
-        if (options[i].bare)
-            command.add_bare(options[i].name, values[i].front(), options[i].value, options[i].help);
-        else if (options[i].repeated)
-            command.add_list(options[i].name, values[i], options[i].value, options[i].help);
-        else
-            command.add(options[i].name, values[i].front(), options[i].value, options[i].help);
+        add_option(command, options[i], values[i]);
     std::string clock;
     command.add("--clock", clock, "WHAT", "of clones: continue or realtime, as for inox run; default continue");
     command.add_positional("DIR", asked.folder, "the folder of the snapshot");
@@ -71,11 +66,10 @@ std::optional<int> read_words(Arguments words, Asked& asked) {
             for (const auto& value : values[i])
                 if (auto applied = options[i].apply(options[i], value, asked.file); !applied)
                     return report_problem(std::move(applied).error());
-    if (!clock.empty() && clock != "continue" && clock != "realtime")
-        return report_problem(error_at("--clock", Errc::bad_option,
-                                       in_quotes(clock) + " is neither continue nor realtime",
-                                       "use continue or realtime"));
-    asked.clock = clock == "realtime" ? RestoredClock::real_time : RestoredClock::goes_on;
+    if (auto read = read_clock(clock))
+        asked.clock = *read;
+    else
+        return report_problem(std::move(read).error());
     if (asked.file.api.socket.empty() && asked.file.api.id.empty())
         return report_problem(error_at("--api-sock", Errc::bad_option, "a template without an API makes no clones",
                                        "name a socket, or give it an --id"));
