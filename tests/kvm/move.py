@@ -5,67 +5,17 @@ comes twice. The stream breaks, or the other side does, at each message: the gue
 
     move.py INOX GUESTS
 """
-import json, os, pathlib, socket, struct, subprocess, sys, tempfile, threading, time
+import json, os, socket, struct, threading, time
+from guest import GUESTS, WORK, Run, check, in_order, run_all
 
-INOX, GUESTS = os.path.realpath(sys.argv[1]), pathlib.Path(sys.argv[2])
 TURNS = int(os.environ.get("INOX_MOVE_TURNS", "10"))
-WORK = pathlib.Path(tempfile.mkdtemp(prefix="inox-move."))
-failures = 0
 HELLO, READY, PAGES, ZEROS, STATE, LOADED, GO, RUNNING, REFUSED = range(1, 10)
-
-
-def check(name, good, seen=""):
-    global failures
-    print(("PASS " if good else "FAIL ") + name + ("" if good else f": {seen}"))
-    failures += not good
-
-
-class Run:
-    """A guest whose lines are numbers."""
-
-    def __init__(self, number, *words):
-        self.socket = WORK / f"api{number}"
-        self.socket.unlink(missing_ok=True)
-        self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([INOX, "run", "--api-sock", self.socket, "--allow", WORK, "--timeout", "200s",
-                                         *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=self.errors, text=True)
-
-    def numbers(self, count):
-        lines = [self.process.stdout.readline().strip() for _ in range(count)]
-        try:
-            return [int(line, 16) for line in lines]
-        except ValueError:
-            raise SystemExit(f"FAIL the guest said {lines}: {self.said()}")
-
-    def rest(self):
-        out = [int(line, 16) for line in self.process.stdout.read().split() if len(line) == 8]
-        return out
-
-    def ctl(self, *words):
-        return subprocess.run([INOX, "ctl", "-s", self.socket, *map(str, words)], capture_output=True, text=True,
-                              timeout=120)
-
-    def state(self):
-        return json.loads(self.ctl("status", "--json").stdout)["state"]
-
-    def said(self):
-        self.errors.seek(0)
-        return self.errors.read()
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-
-def in_order(numbers):
-    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def incoming(number, *more):
     path = WORK / f"move{number}"
     path.unlink(missing_ok=True)
-    run = Run(number, "--incoming", f"unix:{path}", *more)
+    run = Run("--incoming", f"unix:{path}", *more, name=f"api{number}")
     deadline = time.monotonic() + 30
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -73,7 +23,7 @@ def incoming(number, *more):
 
 
 def forth_and_back():
-    run = Run(0, "--kernel", GUESTS / "ticks", "--memory", "32M")
+    run = Run("--kernel", GUESTS / "ticks", "--memory", "32M", name="api0")
     numbers = run.numbers(3)
     downtimes = []
     for turn in range(1, TURNS + 1):
@@ -154,7 +104,7 @@ class Hostile(Peer):
 
 
 def breaks():
-    run = Run(0, "--kernel", GUESTS / "ticks", "--memory", "32M")
+    run = Run("--kernel", GUESTS / "ticks", "--memory", "32M", name="api0")
     numbers = run.numbers(3)
     head = lambda type, size=0: struct.pack("<IIQ", 0x4d584e49, type, size)
     peers = [("breaks after message %d" % last, lambda n, last=last: Peer(n, last)) for last in (HELLO, PAGES, STATE)]
@@ -194,7 +144,7 @@ def breaks():
 
 def dying_destination():
     """Whenever it is killed, the guest runs at one place."""
-    run = Run(0, "--kernel", GUESTS / "ticks", "--memory", "32M")
+    run = Run("--kernel", GUESTS / "ticks", "--memory", "32M", name="api0")
     numbers = run.numbers(3)
     for turn in range(8):
         other, path = incoming(1)
@@ -214,10 +164,4 @@ def dying_destination():
     run.kill()
 
 
-try:
-    forth_and_back()
-    breaks()
-    dying_destination()
-finally:
-    subprocess.run(["rm", "-rf", WORK])
-sys.exit(1 if failures else 0)
+run_all(forth_and_back, breaks, dying_destination)

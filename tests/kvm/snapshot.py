@@ -5,65 +5,13 @@ comes twice. What is damaged, foreign or of another machine is refused by name.
 
     snapshot.py INOX GUESTS
 """
-import json, os, pathlib, signal, subprocess, sys, tempfile, time
+import json, os, pathlib, signal, subprocess, time
+from guest import GUESTS, INOX, WORK, Run, check, in_order, inox, run_all
 
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
-INOX, GUESTS = os.path.realpath(sys.argv[1]), pathlib.Path(sys.argv[2])
 TURNS = int(os.environ.get("INOX_SNAPSHOT_TURNS", "5"))
-WORK = pathlib.Path(tempfile.mkdtemp(prefix="inox-snapshot."))
+Run.limit = "100s"
 ID_PAGE = 0xef     # of the guest: it has the id of the snapshot
-failures = 0
-
-
-def check(name, good, seen=""):
-    global failures
-    print(("PASS " if good else "FAIL ") + name + ("" if good else f": {seen}"))
-    failures += not good
-
-
-def inox(*words):
-    return subprocess.run([INOX, *map(str, words)], capture_output=True, text=True, timeout=120)
-
-
-class Run:
-    """A guest whose lines are numbers."""
-
-    def __init__(self, *words):
-        self.socket = WORK / "api"
-        self.socket.unlink(missing_ok=True)
-        self.errors = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen([INOX, "run", "--api-sock", self.socket, "--allow", WORK, "--timeout", "100s",
-                                         *map(str, words)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=self.errors, text=True)
-
-    def numbers(self, count):
-        lines = [self.process.stdout.readline().strip() for _ in range(count)]
-        try:
-            return [int(line, 16) for line in lines]
-        except ValueError:
-            self.errors.seek(0)
-            raise SystemExit(f"FAIL the guest said {lines}: {self.errors.read()}")
-
-    def ctl(self, *words):
-        return inox("ctl", "-s", self.socket, *words)
-
-    def save(self, folder):
-        """Paused, so that what is printed before is all there is."""
-        for words in (["pause"], ["snapshot", folder]):
-            done = self.ctl(*words)
-            if done.returncode:
-                raise SystemExit(f"FAIL {words}: {done.stderr}")
-
-    def end(self):
-        """All numbers that came before."""
-        self.process.kill()
-        rest = self.process.stdout.read().split()
-        self.process.wait()
-        return [int(line, 16) for line in rest if len(line) == 8]
-
-
-def in_order(numbers, first):
-    return numbers == list(range(first, first + len(numbers)))
 
 
 def generations():
@@ -140,8 +88,7 @@ def served():
     killed = time.monotonic()
     code = run.process.wait(30)
     took = time.monotonic() - killed
-    run.errors.seek(0)
-    said = run.errors.read()
+    said = run.said()
     check("a guest whose server dies ends with its error", code == 81 and "[page_server]" in said, (code, said))
     check("and soon", took < 5, took)
     process.kill()
@@ -318,15 +265,4 @@ def killed_saves():
     print(f"NOTE {whole} of 12 saves were complete when inox was killed")
 
 
-try:
-    generations()
-    paused_and_running()
-    served()
-    refusals()
-    chains()
-    firecrackers_diff()
-    another_disk()
-    killed_saves()
-finally:
-    subprocess.run(["rm", "-rf", WORK])
-sys.exit(1 if failures else 0)
+run_all(generations, paused_and_running, served, refusals, chains, firecrackers_diff, another_disk, killed_saves)

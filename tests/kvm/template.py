@@ -6,24 +6,12 @@ a process of its own that sees nothing of the others; what it costs does not gro
     template.py INOX GUESTS
 """
 import json, os, pathlib, re, signal, subprocess, sys, tempfile, time
+from guest import GUESTS, INOX, WORK, check, inox, run_all
 
-INOX, GUESTS = os.path.realpath(sys.argv[1]), pathlib.Path(sys.argv[2])
 CLI = pathlib.Path(__file__).resolve().parent.parent / "cli"
 CLONES = int(os.environ.get("INOX_TEMPLATE_CLONES", "24"))
-WORK = pathlib.Path(tempfile.mkdtemp(prefix="inox-template."))
 os.environ["XDG_RUNTIME_DIR"] = str(WORK)
 CLONES_PATH = WORK / "clones"
-failures = 0
-
-
-def check(name, good, seen=""):
-    global failures
-    print(("PASS " if good else "FAIL ") + name + ("" if good else f": {seen}"), flush=True)
-    failures += not good
-
-
-def inox(*words, **more):
-    return subprocess.run([INOX, *map(str, words)], capture_output=True, text=True, timeout=120, **more)
 
 
 def until(good, seconds=30):
@@ -247,12 +235,5 @@ def another_user():
     template.wait()
 
 
-try:
-    CLONES_PATH.mkdir()
-    lives(save(WORK / "snap"))
-    disks()
-    costs()
-    another_user()
-finally:
-    subprocess.run(["rm", "-rf", WORK])
-sys.exit(1 if failures else 0)
+CLONES_PATH.mkdir()
+run_all(lambda: lives(save(WORK / "snap")), disks, costs, another_user)

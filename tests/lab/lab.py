@@ -12,6 +12,9 @@ SKIPPED = 77
 AGAIN = 198     # the status of an inside that the lab itself has spoilt
 # What Linux says when a timer of its own did not ring for 20 seconds. KVM keeps those timers, not the VMM.
 LOST_TIMER = "Possible timer handling issue on cpu="
+# For Guest.complaints(): what no guest says that was saved, cloned or moved, and a line that is of its boot
+AFTER_A_RESTORE = ("BUG|WARNING|Oops|Call Trace|stall|lockup|hung task|unstable|I/O error|Buffer I/O|timeout",
+                   "Speculative Return Stack Overflow")
 passed, failures = [], []
 
 

@@ -14,7 +14,6 @@ from lab import Guest, check, expect
 TURNS = int(os.environ.get("INOX_MOVE_TURNS", "10"))
 HOST, GUEST = "192.0.2.1", "192.0.2.2"
 WORK = pathlib.Path("/tmp/move")
-COMPLAINTS = "BUG|WARNING|Oops|Call Trace|stall|lockup|hung task|unstable|I/O error|Buffer I/O|timeout"
 
 
 def outside(inox):
@@ -96,7 +95,7 @@ class Moves:
             before = int(guest.ask("cat /tmp/rounds").split()[-1])
             guest.ask(f"until [ $(cat /tmp/rounds) -gt {before} ]; do usleep 50000; done")
         guest.says("0", "dmesg | grep -c 'crng reseeded' || true")
-        guest.complaints(COMPLAINTS, "Speculative Return Stack Overflow")
+        guest.complaints(*lab.AFTER_A_RESTORE)
         lab.note(f"under load the guest stood still for {sorted(times)} ms")
 
     def an_idle_guest_stands_still_for_a_moment(self):

@@ -18,7 +18,6 @@ ID_PAGE = 0xef000      # of the guest
 HOST, GUEST = "192.0.2.1", "192.0.2.2"
 WORK = pathlib.Path("/tmp/snapshot")
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
-COMPLAINTS = "BUG|WARNING|Oops|Call Trace|stall|lockup|hung task|unstable|I/O error|Buffer I/O|timeout"
 
 
 def outside(inox):
@@ -142,7 +141,7 @@ class Machine:
         guest.says(str(turn), "dmesg | grep -c 'crng reseeded due to virtual machine fork'")
 
     def has_no_complaint_in_its_log(self):
-        self.guest.complaints(COMPLAINTS, "Speculative Return Stack Overflow")
+        self.guest.complaints(*lab.AFTER_A_RESTORE)
 
     def two_of_one_snapshot_draw_different_numbers(self):
         self.guest.kill()
@@ -170,7 +169,7 @@ class Machine:
             lab.wait_until(f"the balloon has {size} MiB", 120, lambda: self.balloon() == size)
         guest.ask("head -c 24m /dev/zero >/tmp/zeros && head -c 24m /dev/zero | cmp - /tmp/zeros && rm /tmp/zeros")
         guest.ask("sha256sum </tmp/bytes | cmp - /tmp/sum")
-        guest.complaints(COMPLAINTS, "Speculative Return Stack Overflow")
+        guest.complaints(*lab.AFTER_A_RESTORE)
         for child in lab.output("pgrep", "-P", str(server.pid)).split():
             os.kill(int(child), signal.SIGKILL)
         server.kill()
@@ -203,7 +202,7 @@ def what_is_merged_is_what_is_saved_as_a_whole():
 
 def it_goes_on(guest):
     guest.ask(f"cat /tmp/read5 >/dev/null && ping -c 2 -W 10 {HOST}")
-    guest.complaints(COMPLAINTS, "Speculative Return Stack Overflow")
+    guest.complaints(*lab.AFTER_A_RESTORE)
 
 
 def chain(inox, kernel, initrd, tracked):
