@@ -115,6 +115,8 @@ outer=$!
 started+=("$outer")
 eventually test -S "$scratch/out/api" || fail "the guest was not restored: $(cat "$scratch/stderr")"
 find_processes
+running() { "$inox" ctl -s "$scratch/out/api" status | grep -q Running; }
+eventually running || true # the API comes first
 accepted "Running" "$inox" ctl -s "$scratch/out/api" status
 same "the memory that it maps is read-only there" ro \
     "$(awk -v path="$scratch/out/snap" '$5 == path { print substr($6, 1, 2) }' "/proc/$vmm/mountinfo")"
