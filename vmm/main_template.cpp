@@ -169,8 +169,8 @@ Result<int> serve(Asked asked) {
     const api::ServerOptions options{.path = api.socket, .group = api.group, .max_descriptors = 64};
     const auto id = api.id;
     clones::Template::Plan plan{.file = asked.file, .folder = asked.folder, .clock = asked.clock, .run = run_clone};
+    EventLoop loop; // the template watches for the ends of clones there until it goes
     const auto made = TRY(clones::Template::load(std::move(plan)));
-    EventLoop loop;
     Ends ends;
     TRY_VOID(ends.watch(loop));
     TRY_VOID(made->watch(loop));
