@@ -257,7 +257,7 @@ void FsFolder::on_readable() noexcept {
         }
     });
     if (!good)
-        lose_server("its server ended");
+        lose_server();
     for (unsigned index = 0; index < sizes.size(); ++index)
         if (again[index])
             kick(index);
@@ -346,7 +346,7 @@ Result<void> FsFolder::start_server() {
 }
 
 /// Without the lock. What it had is answered, so that no process of the guest waits for ever.
-void FsFolder::lose_server(const char* why) noexcept {
+void FsFolder::lose_server() noexcept {
     readable_.reset();
     writable_.reset();
     const auto outcome = server_.process.ended(std::chrono::milliseconds{40}).value_or("still running");
@@ -365,8 +365,9 @@ void FsFolder::lose_server(const char* why) noexcept {
             if (signalled_[index])
                 signal(index);
     });
-    log::write(log::Level::warning, "%s: %s (%s); requests fail until the guest mounts the folder again",
-               name().c_str(), why, outcome.c_str());
+    log::write(log::Level::warning,
+               "%s: its server is gone (%s); requests fail until the guest mounts the folder again", name().c_str(),
+               outcome.c_str());
     server_ = {};
     for (unsigned index = 0; index < sizes.size(); ++index)
         kick(index);

@@ -81,7 +81,7 @@ private:
     void give(Request& request, std::span<const std::byte> reply, Turn& turn) noexcept;
 
     Result<void> start_server();
-    void lose_server(const char* why) noexcept;
+    void lose_server() noexcept;
 
     EventLoop& loop_;
     const Start start_;

@@ -190,7 +190,8 @@ class Life(FaultyHost):
     def the_server_of_a_share_is_killed(self):
         with self.fault("a share's server, killed"):
             faults.kill(processes("share-server"))
-            self.logs(r"its server ended \(signal 9\); requests fail until the guest mounts the folder again")
+            self.logs(r"its server is gone \(was ended by signal 9\); requests fail until the guest mounts the folder"
+                      " again")
             self.guest.says("no", "ls /work/talk >/dev/null 2>&1 || echo no")
             self.others_work(but="share")
             self.guest.ask("umount /work; until mount -t virtiofs shared /work 2>/dev/null; do usleep 300000; done", 60)

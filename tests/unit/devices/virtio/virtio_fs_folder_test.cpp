@@ -254,7 +254,7 @@ TEST_CASE("a server that ends fails its requests, and a new one serves the guest
     }
     REQUIRE(world.used());
     CHECK((world.header_at(at).error == -ENOTCONN || world.header_at(at).error == 0));
-    CHECK(tests::run_until(world.loop, [&] { return world.log.text().find("server ended") != std::string::npos; }));
+    CHECK(tests::run_until(world.loop, [&] { return world.log.text().find("server is gone") != std::string::npos; }));
     const auto second = world.ask(2);
     REQUIRE(world.used());
     CHECK(world.header_at(second).error == -ENOTCONN);
