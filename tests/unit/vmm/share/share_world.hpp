@@ -32,7 +32,7 @@ struct ShareWorld {
         end();
         std::error_code ignored; // guests also make folders that nobody may enter
         for (const auto& one : std::filesystem::directory_iterator{shared()})
-            if (one.is_directory())
+            if (one.symlink_status().type() == std::filesystem::file_type::directory) // a link may lead to the host's
                 std::filesystem::permissions(one.path(), std::filesystem::perms::owner_all, ignored);
         std::filesystem::remove_all(top, ignored);
     }
