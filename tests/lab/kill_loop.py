@@ -106,12 +106,7 @@ class Round:
               f"{time.monotonic() - begin:.0f} s", flush=True)
 
     def qemu(self):
-        pids = [self.machine.pid]
-        for pid in pids:
-            if read(f"/proc/{pid}/comm").startswith("qemu"):
-                return pid
-            pids += map(int, subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True).stdout.split())
-        raise lab.Failed("the lab has no QEMU")
+        return lab.descendant(self.machine.pid, "qemu")
 
 
 # --- in the lab ---

@@ -198,6 +198,16 @@ def output(*command, **options):
     return done.stdout
 
 
+def descendant(pid, name):
+    """Of this process: the first one whose name begins so."""
+    pids = [pid]
+    for one in pids:
+        if read(f"/proc/{one}/comm").startswith(name):
+            return one
+        pids += map(int, run("pgrep", "-P", str(one)).stdout.split())
+    raise Failed(f"process {pid} has no {name}")
+
+
 def dev(*words):
     """The path that tools/dev prints."""
     done = subprocess.run([ROOT / "tools/dev", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)

@@ -12,10 +12,10 @@ INOX_SNAPSHOT_TURNS: how often (default 4).
 import hashlib, json, os, pathlib, shutil, signal, subprocess, sys, time
 import lab
 from lab import Guest, check, checks, expect
+from saved import GUEST, HOST, TAP, Saved
 
 TURNS = int(os.environ.get("INOX_SNAPSHOT_TURNS", "4"))
 ID_PAGE = 0xef000      # of the guest
-HOST, GUEST = "192.0.2.1", "192.0.2.2"
 WORK = pathlib.Path("/tmp/snapshot")
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 
@@ -27,7 +27,7 @@ def outside(inox):
 
 def inside(inox, kernel, initrd):
     lab.own_network()
-    lab.make_tap("inox0", f"{HOST}/24")
+    lab.make_tap(TAP, f"{HOST}/24")
     WORK.mkdir()
     for transport, cpus in (("pci", 2), ("mmio", 1), ("pci", 1), ("mmio", 2)):
         Machine(inox, kernel, initrd, transport, cpus).live()
@@ -35,67 +35,10 @@ def inside(inox, kernel, initrd):
         chain(inox, kernel, initrd, tracked)
 
 
-class Machine:
+class Machine(Saved):
     def __init__(self, inox, kernel, initrd, transport, cpus):
-        self.inox, self.transport, self.cpus, self.count = inox, transport, cpus, 0
-        self.name = f"{transport}, {cpus} CPUs"
-        self.disk, self.socket = str(WORK / "disk.img"), str(WORK / "api")
-        lab.random_file(self.disk, 8 << 20)
-        self.config = {
-            "boot-source": {"kernel_image_path": kernel, "initrd_path": initrd,
-                            "boot_args": "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0"},
-            "machine-config": {"vcpu_count": cpus, "mem_size_mib": 256},
-            "drives": [{"drive_id": "data", "path_on_host": self.disk, "is_root_device": False,
-                        "is_read_only": False}],
-            "network-interfaces": [{"iface_id": "eth0", "host_dev_name": "inox0", "guest_mac": "02:00:00:00:00:01"}],
-            "balloon": {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1},
-            "vsock": {"guest_cid": 3, "uds_path": str(WORK / "vsock")}}
-        self.guest = None
-
-    # How it is started, saved and restored: inox's own way for PCI, Firecracker's for MMIO
-
-    def start(self, *more):
-        lab.remove(self.socket, WORK / "vsock")
-        self.guest = Guest(self.inox, *more)
-        self.api = lab.Api(self.socket)
-
-    def boot(self):
-        if self.transport == "pci":
-            self.config["console"] = {"path": str(WORK / "console")}
-            self.config["inox"] = {"allow": [str(WORK)]}
-        lab.write(WORK / "config.json", json.dumps(self.config))
-        if self.transport == "pci":
-            self.start("run", "--config", str(WORK / "config.json"), "--api-sock", self.socket, "--timeout", "800s")
-        else:
-            self.start("--api-sock", self.socket, "--config-file", str(WORK / "config.json"))
-
-    def folder(self, number):
-        return WORK / f"{self.transport}{self.cpus}.{number}"
-
-    def save(self, number):
-        folder = self.folder(number)
-        if self.transport == "pci":
-            lab.output(self.inox, "ctl", "-s", self.socket, "snapshot", str(folder))
-        else:
-            folder.mkdir()
-            self.api.ask("PATCH", "/vm", {"state": "Paused"})
-            self.api.ask("PUT", "/snapshot/create", {"snapshot_type": "Full", "snapshot_path": str(folder / "state"),
-                                                     "mem_file_path": str(folder / "memory")})
-        self.guest.kill()
-
-    def restore(self, number, pages=None):
-        folder = self.folder(number)
-        if self.transport == "pci":
-            self.start("run", "--from", str(folder), "--allow", str(WORK), "--net", "inox0,id=eth0", "--api-sock",
-                       self.socket, "--timeout", "800s", *(["--page-server", pages] if pages else []))
-        else:
-            self.start("--api-sock", self.socket)
-            lab.wait_until("the API's socket is there", 60, lambda: os.path.exists(self.socket))
-            self.api.ask("PUT", "/snapshot/load", {"snapshot_path": str(folder / "state"), "resume_vm": True,
-                                                   "mem_backend": {"backend_type": "Uffd" if pages else "File",
-                                                                   "backend_path": pages or str(folder / "memory")}})
-
-    # What it shows
+        super().__init__(inox, WORK, transport, cpus, 256, kernel, initrd,
+                         {"data": lab.random_file(WORK / "disk.img", 8 << 20)})
 
     def live(self):
         self.live_on()
@@ -213,7 +156,7 @@ def chain(inox, kernel, initrd, tracked):
     ctl = lambda *words: lab.output(inox, "ctl", "-s", socket, *words)
     info = lambda folder: json.loads(lab.output(inox, "snapshot", "info", str(folder), "--json"))
     guest = Guest(inox, "run", "--kernel", kernel, "--initrd", initrd, "--memory", "512M", "--cpus", "2", "--cmdline",
-                  "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0", "--disk", disk, "--net", "inox0,id=eth0",
+                  "console=ttyS0 quiet loglevel=1 panic=-1 net.ifnames=0", "--disk", disk, "--net", f"{TAP},id=eth0",
                   "--api-sock", socket, "--allow", str(WORK), "--timeout", "800s",
                   *(["--track-dirty-pages"] if tracked else []))
     guest.enter_shell()
@@ -241,7 +184,7 @@ def chain(inox, kernel, initrd, tracked):
     guest.kill()
     check(name, what_is_merged_is_what_is_saved_as_a_whole)
     lab.remove(socket)
-    guest = Guest(inox, "run", "--from", str(WORK / "base"), "--allow", str(WORK), "--net", "inox0,id=eth0",
+    guest = Guest(inox, "run", "--from", str(WORK / "base"), "--allow", str(WORK), "--net", f"{TAP},id=eth0",
                   "--api-sock", socket, "--timeout", "800s")
     check(name, it_goes_on, guest)
     guest.kill()
