@@ -24,7 +24,7 @@ void AcpiPower::tell(std::uint8_t what) noexcept {
 
 void AcpiPower::state(State& state) {
     state.version(1);
-    atomic_number(state, "untold", untold_, 0, button_pressed | new_generation);
+    atomic_number(state, "untold", untold_, 0, button_pressed | new_generation | new_clock);
 }
 
 bool AcpiPower::remind() noexcept {

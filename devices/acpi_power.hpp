@@ -21,6 +21,7 @@ public:
     static constexpr std::uint64_t button = 3; ///< what happened, as below; reading clears it
     static constexpr std::uint8_t button_pressed = 1;
     static constexpr std::uint8_t new_generation = 2; ///< the generation id is another one
+    static constexpr std::uint8_t new_clock = 4;      ///< the clocks jumped
     static constexpr std::uint8_t reset_value = 1;
     static constexpr std::uint8_t sleep_type_s5 = 5; ///< what \_S5 holds
 
@@ -36,7 +37,8 @@ public:
     // Any thread.
 
     void press_button() noexcept { tell(button_pressed); }
-    void tell_generation() noexcept { tell(new_generation); }
+    /// Its clocks jumped; `forked`: since its time forked.
+    void tell_new_time(bool forked) noexcept { tell(forked ? std::uint8_t{new_generation | new_clock} : new_clock); }
     /// Interrupts once more if the guest has not seen all of that: an edge is lost on a guest that does not listen yet.
     /// False when it has.
     bool remind() noexcept;

@@ -109,7 +109,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             (void)world.hotplug->remind();
             break;
         case 13:
-            (how & 1) != 0 ? world.power->tell_generation() : world.power->press_button();
+            (how & 1) != 0 ? world.power->tell_new_time((how & 2) != 0) : world.power->press_button();
             (void)world.power->remind();
             break;
         case 14:

@@ -15,6 +15,8 @@ LOST_TIMER = "Possible timer handling issue on cpu="
 # For Guest.complaints(): what no guest says that was saved, cloned or moved, and a line that is of its boot
 AFTER_A_RESTORE = ("BUG|WARNING|Oops|Call Trace|stall|lockup|hung task|unstable|I/O error|Buffer I/O|timeout",
                    "Speculative Return Stack Overflow")
+# In a guest: its vmclock device, how often its clocks have jumped, and how often it was restored
+VM_CLOCK = "ls /sys/bus/acpi/devices | grep AMZNC10C; echo $(devmem 0xee010 64) $(devmem 0xee068 64)"
 passed, failures = [], []
 
 

@@ -82,6 +82,7 @@ class Machine(Saved):
         guest.says(str(self.cpus), "nproc")
         guest.ask("sleep 1")
         guest.says(str(turn), "dmesg | grep -c 'crng reseeded due to virtual machine fork'")
+        guest.says(f"AMZNC10C:00\n0x{turn:016X} 0x{turn:016X}", lab.VM_CLOCK)
 
     def has_no_complaint_in_its_log(self):
         self.guest.complaints(*lab.AFTER_A_RESTORE)

@@ -150,6 +150,13 @@ Bytes generation_id() {
                            name("ADDR", package({integer(address & UINT32_MAX), integer(address >> 32)}))});
 }
 
+/// The vmclock specification, 1.1. Notified when the clocks jump.
+Bytes vm_clock() {
+    return device("VCLK", {name("_HID", string("AMZNC10C")), name("_CID", string("VMCLOCK")),
+                           name("_DDN", string("VMCLOCK")), name("_STA", integer(0xf)),
+                           name("_CRS", resources({memory32_fixed(*Range<Gpa>::sized(layout::vm_clock, 4 * KiB))}))});
+}
+
 /// ACPI 6.5, 5.6.9: turns an interrupt into a call of _EVT.
 Bytes generic_event_device(bool pci) {
     constexpr std::uint8_t pressed = 0x80;
@@ -157,7 +164,8 @@ Bytes generic_event_device(bool pci) {
     const auto button = *Range<IoPort>::closed(layout::port_acpi.last(), layout::port_acpi.last());
     std::vector<Bytes> news{store(path("BTNS"), local(0)),
                             if_true(bit_and(local(0), integer(1), nowhere()), {notify("\\_SB.PWRB", pressed)}),
-                            if_true(bit_and(local(0), integer(2), nowhere()), {notify("\\_SB.VGEN", changed)})};
+                            if_true(bit_and(local(0), integer(2), nowhere()), {notify("\\_SB.VGEN", changed)}),
+                            if_true(bit_and(local(0), integer(4), nowhere()), {notify("\\_SB.VCLK", changed)})};
     if (pci)
         news.push_back(path("\\_SB.PCI0.NEWS"));
     return device("GED", {name("_HID", string("ACPI0013")), name("_UID", integer(0)),
@@ -188,8 +196,8 @@ Bytes pci_host_bridge(const AcpiConfig& config) {
 } // namespace
 
 Bytes dsdt_body(const AcpiConfig& config) {
-    std::vector<Bytes> devices{motherboard(config.pci), serial_port(),  keyboard_controller(), pvpanic(),
-                               power_button(),          generation_id()};
+    std::vector<Bytes> devices{motherboard(config.pci), serial_port(), keyboard_controller(), pvpanic(), power_button(),
+                               generation_id(),         vm_clock()};
     for (unsigned i = 0; i < config.virtio_mmio.size(); ++i)
         devices.push_back(virtio_mmio(i, config.virtio_mmio[i]));
     if (config.pasids)

@@ -15,6 +15,7 @@
 #include "vmm/boot/cpuid.hpp"
 #include "vmm/boot/smbios.hpp"
 #include "vmm/machine/preparation.hpp"
+#include "vmm/memory/generation.hpp"
 
 namespace inox {
 namespace {
@@ -83,7 +84,8 @@ Result<void> Machine::build(const Config& config, const std::stop_token& stop) {
     }
     loaded_ = TRY(std::move(loaded));
     TRY_VOID(built);
-    renew_generation();
+    if (!start_generation(memory_))
+        log::write(log::Level::error, "the guest gets no generation id");
     Vcpu& first = vcpus_.front()->vcpu();
     auto sregs = TRY(first.sregs());
     kvm_regs regs{};

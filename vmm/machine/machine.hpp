@@ -189,7 +189,6 @@ private:
     PageServer::AtEnd on_pages_end() noexcept; // on the page server's thread
     Result<void> put_back(const Restored& from);
     Result<void> restore_vcpus(const snapshot::Parts& parts);
-    void renew_generation();
     void watch_iommu();
     void park();
     void unpark();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
-#include <sys/random.h>
 
 #include "devices/virtio/block/block.hpp"
 #include "vmm/base/hex.hpp"
@@ -13,6 +12,7 @@
 #include "vmm/kvm/vm_state.hpp"
 #include "vmm/machine/machine.hpp"
 #include "vmm/machine/preparation.hpp"
+#include "vmm/memory/generation.hpp"
 #include "vmm/memory/layout.hpp"
 
 namespace inox {
@@ -251,13 +251,13 @@ Result<void> Machine::put_back(const Restored& from) {
     if (pasids_) // before the accelerator, whose queues open theirs
         TRY_VOID(from.parts->restore("pasids", [&](inox::State& state) { pasids_->state().state(state); }));
     TRY_VOID(from.parts->restore("devices", [&](inox::State& state) { platform_->state(state); }));
-    if (from.moved)
-        return {}; // its time did not fork
-    // A guest that does not listen reads the new id when its driver starts; an interrupt would reach it through PICs
-    // that it has not set up.
-    renew_generation();
+    if (!(from.moved ? disrupt_clock(memory_) : renew_generation(memory_)))
+        log::write(log::Level::error, "the guest cannot be told that its time has %s",
+                   from.moved ? "jumped" : "forked");
+    // A guest that does not listen reads the new values when its drivers start; an interrupt would reach it through
+    // PICs that it has not set up.
     if (listens(vm, layout::gsi_ged))
-        platform_->tell_generation();
+        platform_->tell_new_time(!from.moved);
     return {};
 }
 
@@ -280,14 +280,6 @@ Result<void> Machine::restore_clocks(const Clocks& saved) {
     for (std::size_t i = 1; offset && i < vcpus_.size(); ++i)
         vcpus_[i]->vcpu().set_tsc_offset(*offset);
     return {};
-}
-
-/// On the page that the guest's ACPI names.
-void Machine::renew_generation() {
-    std::array<std::byte, 16> id{};
-    if (::getrandom(id.data(), id.size(), 0) != static_cast<ssize_t>(id.size()) ||
-        !memory_.write(layout::generation_id, id))
-        log::write(log::Level::error, "the guest gets no new generation id");
 }
 
 } // namespace inox

@@ -353,8 +353,8 @@ void Platform::state(State& state) {
         state.part("pci", [&](State& inner) { parts_->pci->state(inner); });
 }
 
-void Platform::tell_generation() noexcept {
-    parts_->power->tell_generation();
+void Platform::tell_new_time(bool forked) noexcept {
+    parts_->power->tell_new_time(forked);
     remind_of_button();
 }
 

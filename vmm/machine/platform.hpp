@@ -122,8 +122,8 @@ public:
     [[nodiscard]] bool drain() noexcept;
     void resume() noexcept;
     void state(State& state);
-    /// The guest's generation id is another one.
-    void tell_generation() noexcept;
+    /// The guest's clocks jumped; `forked`: its generation id is another one, too.
+    void tell_new_time(bool forked) noexcept;
     // Null when there is none.
     [[nodiscard]] std::shared_ptr<devices::virtio::Block> disk(const std::string& id) const;
     [[nodiscard]] std::shared_ptr<devices::virtio::Net> net(const std::string& id) const;

@@ -16,7 +16,8 @@ inline constexpr std::uint64_t boot_page_tables_size = 0x6000;
 inline constexpr Gpa cmdline{0x20000};
 inline constexpr std::uint64_t cmdline_capacity = 64 * KiB; ///< with the final NUL
 inline constexpr auto low_ram = fixed_range<Gpa>(0, 0x9fbff);
-inline constexpr auto acpi_tables = fixed_range<Gpa>(0xe0000, 0xeefff); ///< RSDP first
+inline constexpr auto acpi_tables = fixed_range<Gpa>(0xe0000, 0xedfff); ///< RSDP first
+inline constexpr Gpa vm_clock{0xee000};                                 ///< one page: tells of jumps of the clocks
 inline constexpr Gpa generation_id{0xef000}; ///< 16 bytes: differs in each machine that goes on from one snapshot
 inline constexpr Gpa snapshot_id{0xef040};   ///< 16 bytes, in memory files only: which snapshot it is of
 inline constexpr auto smbios = fixed_range<Gpa>(0xf0000, 0xf1fff); ///< entry point first: kernels look from 0xf0000 on

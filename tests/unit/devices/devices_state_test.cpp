@@ -178,17 +178,17 @@ TEST_CASE("a press of the button and a new generation that the guest has not see
     fakes::FakeIrqs irqs;
     devices::AcpiPower old{events, irqs.line(9, TriggerMode::edge).value()};
     old.press_button();
-    old.tell_generation();
+    old.tell_new_time(true);
     devices::AcpiPower fresh{events, irqs.line(9, TriggerMode::edge).value()};
     move_to(old, fresh);
     CHECK(irqs.lines.back()->take() == 0);
     fresh.resume();
     CHECK(irqs.lines.back()->take() == 1);
-    CHECK(in(fresh, 3) == 3);
+    CHECK(in(fresh, 3) == 7);
     fresh.resume();
     CHECK(irqs.lines.back()->take() == 0);
     auto wrong = tests::save(old);
-    wrong["untold"] = 4U;
+    wrong["untold"] = 8U;
     CHECK_FALSE(tests::restore(fresh, wrong));
 }
 

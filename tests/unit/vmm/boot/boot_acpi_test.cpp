@@ -214,6 +214,17 @@ TEST_CASE("every machine has a power button whose press its event device passes 
     }
 }
 
+TEST_CASE("every machine has a generation id and a vmclock, whose changes its event device passes on") {
+    for (const bool pci : {true, false}) {
+        const auto dsdt = Tables{{.pci = pci}}.dsdt();
+        CHECK(contains(dsdt, aml::string("VMGENCTR")));
+        CHECK(contains(dsdt, aml::notify("\\_SB.VGEN", 0x80)));
+        CHECK(contains(dsdt, aml::string("AMZNC10C")));
+        CHECK(contains(dsdt, aml::memory32_fixed(*Range<Gpa>::sized(layout::vm_clock, 4 * KiB))));
+        CHECK(contains(dsdt, aml::notify("\\_SB.VCLK", 0x80)));
+    }
+}
+
 TEST_CASE("each virtio-mmio device has a DSDT entry with its registers and interrupt") {
     const AcpiConfig config = everything();
     const Bytes dsdt = Tables{config}.dsdt();
