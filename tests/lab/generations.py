@@ -103,7 +103,7 @@ class Life(Saved):
     def is_saved_and_goes_on(self, turn):
         self.guest.ask(f"echo word{turn} >/dev/shm/word;"
                        " head -c 1000000 /dev/urandom | tee /dev/shm/bytes >/root/bytes")
-        self.save(turn)
+        self.save(turn, pause=True)
         self.restore(turn)
         shutil.rmtree(self.folder(turn - 1), ignore_errors=True)    # the lab keeps files in its memory
         self.guest.says(f"word{turn}", "cat /dev/shm/word")

@@ -47,14 +47,16 @@ class Saved:
     def folder(self, number):
         return self.work / f"{self.transport}{self.cpus}.{number}"
 
-    def save(self, number):
-        """And kills the process, so that nothing happens afterwards."""
+    def save(self, number, pause=False):
+        """And kills the process. What runs goes on between the two, and sends what its restored self does not know of:
+        TCP ends by that. So `pause` first where it must live on; Firecracker's way always does."""
         folder = self.folder(number)
+        if pause or self.transport == "mmio":
+            self.api.ask("PATCH", "/vm", {"state": "Paused"})
         if self.transport == "pci":
             lab.output(self.inox, "ctl", "-s", self.socket, "snapshot", str(folder))
         else:
             folder.mkdir()
-            self.api.ask("PATCH", "/vm", {"state": "Paused"})
             self.api.ask("PUT", "/snapshot/create", {"snapshot_type": "Full", "snapshot_path": str(folder / "state"),
                                                      "mem_file_path": str(folder / "memory")})
         self.guest.kill()
